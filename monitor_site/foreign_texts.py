@@ -20,6 +20,7 @@ RECIPES = (
     _("precision of the forward pass; auto: mixed precision on a GPU, float32 on the CPU"),
     _("CPU threads of torch; 0 leaves the choice to torch"),
     _("epochs between two checkpoints"),
+    _("steps between two records of the norms of each layer; 0 records none"),
     _("highest learning rate, after the warm-up"),
     _("steps in which the learning rate rises from 0"),
     _("weight decay of AdamW"),

@@ -138,7 +138,7 @@ class RankedRun(Run):
         control.correct_effects(self._step)
         counted, requests = self._posted[0], self._words[REQUEST_COUNTER]
         if self._waiting:
-            self._write_arrived()
+            self._write_at_boundary()
         if self.rank == 0:
             self._check_clock()
             self._collect()

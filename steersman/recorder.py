@@ -19,6 +19,7 @@ from steersman.files.checkpoint import has_manifest
 from steersman.files.journal import records_of
 from steersman.files.null_journal import Encoder, Journal
 from steersman.files.point_code import MISSING, can_be_parameters
+from steersman.layers.watching import EVERY, LayerWatch
 from steersman.records.kinds import (
     AlertLevel,
     AlertRecord,
@@ -36,7 +37,7 @@ from steersman.records.kinds import (
     WatchRecord,
 )
 from steersman.records.record import Record
-from steersman.values.on_device import of_copy, on_cpu
+from steersman.values.on_device import Held, HeldPoint, on_cpu
 from steersman.values.remarks import Remarks, subject_of
 from steersman.values.series_names import as_series_name
 
@@ -45,9 +46,6 @@ MOST_REMARKS = 100
 MOST_WATCHED = 200
 HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}
 
-# A point whose values come from the GPU: the CUDA event of their copy, then step, names and values.
-OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
-
 
 class Recorder:
     """The part of a run that writes and never reads; `steersman.run.Run` adds the step boundary."""
@@ -55,6 +53,8 @@ class Recorder:
     # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
     # taken a place there, which is at its first call.
     __slots__ = ("__dict__", "__weakref__", "step")
+    # How many processes train together; see `steersman.ranked_run`.
+    ranks = 1
 
     def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
         """`folder` is None if nobody supervises the training; the journal keeps nothing then."""
@@ -71,7 +71,10 @@ class Recorder:
         self._known: dict[tuple[str, ...], Encoder] = {}
         self._encoders = self._known
         self._quick_log: Callable[..., None] | None = None
-        self._waiting: deque[OnItsWay] = deque()
+        self._waiting: deque[Held] = deque()
+        self._layers: LayerWatch | None = None
+        # What appends the norms of layers: of the names that came last, since those of which no gradient comes vary.
+        self._layer_encoder: tuple[tuple[str, ...], Encoder] | None = None
         self._remarked: set[str] = set()
         self._watched: dict[str, str] = {}
 
@@ -119,6 +122,8 @@ class Recorder:
         whole = values.as_stored_whole(step, values.argument("log", "step"), remarks, "its values were")
         if whole is not None:
             self.step = whole
+            if self._layers is not None:
+                self._layers.settle(whole)
             self._log_values(whole, given, remarks)
         self._remark(remarks)
 
@@ -135,10 +140,11 @@ class Recorder:
         encoder = self._known.get(names)
         if encoder is None:
             encoder = self._known[names] = self._encoder(names, remarks)
-        if event is None:
+        # Ranks write in the order of their calls, by which the supervisor joins what they log.
+        if event is None and not (self._waiting and self.ranks > 1):
             encoder(step, numbers.values())
         else:
-            self._hold_back((event, step, names, list(numbers.values())))
+            self._hold_back(HeldPoint(event, step, names, list(numbers.values())))
 
     def _encoder(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
         """Return what appends a point of `names`: several records where the names do not fit into one."""
@@ -182,35 +188,49 @@ class Recorder:
                 remarks = [*remarks, f"Something that the training told could not be recorded: {values.shown(error)}."]
         self._remark(remarks)
 
-    def _hold_back(self, point: OnItsWay) -> None:
+    def _hold_back(self, held: Held) -> None:
         """Keep a point until its values have arrived."""
-        self._waiting.append(point)
+        self._waiting.append(held)
         # Every call comes with care, in order, until the copies have arrived and are written.
         self._encoders = {}
         self.__dict__.pop("log", None)
 
+    def _write_at_boundary(self) -> None:
+        """Write what has arrived, at the end of a step."""
+        if self._layers is not None:
+            self._layers.settle(self._step)
+        self._write_arrived()
+
     def _write_arrived(self, wait: bool = False) -> None:
         """Write the points whose values have come from the GPU; with `wait`, all of them."""
         remarks: Remarks = []
-        while self._waiting:
-            event, step, names, numbers = self._waiting[0]
-            try:
-                if wait:
-                    event.synchronize()
-                elif not event.query():
-                    return
+        if wait and self._layers is not None:
+            self._layers.settle(self._step)
+        try:
+            while self._waiting and self._waiting[0].has_arrived(wait):
+                held = self._waiting[0]
+                found = held.values(remarks)
+                if found and held.step is not None:
+                    self._encoder_of(tuple(found), remarks)(held.step, found.values())
                 self._waiting.popleft()
-                arrived = [of_copy(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
-            except Exception as error:  # a GPU that failed: the training's next call says so itself
-                lost = len(self._waiting) or 1
-                self._waiting.clear()
-                remarks.append(f"{lost} points could not be read from the GPU: {values.shown(error)}")
-                break
-            self._known[names](step, arrived)
-        self._encoders = self._known
-        if self._quick_log is not None:
-            self.__dict__["log"] = self._quick_log
+        except Exception as error:  # a GPU that failed: the training's next call says so itself
+            lost = len(self._waiting)
+            self._waiting.clear()
+            remarks.append(f"{lost} points could not be read from the GPU: {values.shown(error)}")
+        if not self._waiting:
+            self._encoders = self._known
+            if self._quick_log is not None:
+                self.__dict__["log"] = self._quick_log
         self._remark(remarks)
+
+    def _encoder_of(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
+        """Return what appends a point that was held back: one of `log`, whose names are known, or norms of layers."""
+        known = self._known.get(names)
+        if known is not None:
+            return known
+        if self._layer_encoder is None or self._layer_encoder[0] != names:
+            self._layer_encoder = names, self._encoder(names, remarks)
+        return self._layer_encoder[1]
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say after which step and how many whole epochs a training resumes: commands until its next step take it."""
@@ -294,6 +314,17 @@ class Recorder:
             self._watched[record.name] = record.goal
         self._write(record, remarks)
 
+    def watch_layers(self, model: Any, /, *, every: int = EVERY, name: str = "") -> None:
+        """Record norms of each layer of a torch model at every so many steps of its optimizers: `layers/gradient/…`,
+        `layers/update/…` and `layers/weight/…`, without a wait for the GPU. Call it on every rank, once for each model;
+        `name` is put before the layers. Gradients are measured as the optimizer takes them, unscaled and clipped.
+        What cannot be watched is left out with a note."""
+        remarks: Remarks = []
+        if self._layers is None:
+            self._layers = LayerWatch(self._hold_back, self._remark, self._journal.keeps)
+        self._layers.add(model, every, name, remarks)
+        self._remark(remarks)
+
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""
         remarks: Remarks = []
@@ -344,6 +375,8 @@ class Recorder:
             return
         self._ended = True
         self._write_arrived(wait=True)
+        if self._layers is not None:
+            self._layers.end()
         self._write(end)
 
     def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -31,7 +31,6 @@ from steersman.files.null_journal import Journal, NullJournal
 from steersman.files.private import make_private
 from steersman.knobbed import KnobbedRecorder
 from steersman.ranks.undeclared import UndeclaredPeers
-from steersman.recorder import OnItsWay
 from steersman.records.kinds import (
     EffectRecord,
     EndRecord,
@@ -48,6 +47,7 @@ from steersman.records.typed_json import Json, from_fields
 from steersman.silence import OrphanWatch
 from steersman.surroundings.environment import own_environment
 from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
+from steersman.values.on_device import Held
 from steersman.values.remarks import Remarks
 
 # What a supervised process is told by its environment.
@@ -83,8 +83,6 @@ class Run(KnobbedRecorder):
 
     # What the step boundary reads at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
-    # How many processes train together; see `steersman.ranked_run`.
-    ranks = 1
 
     def __init__(
         self,
@@ -193,9 +191,10 @@ class Run(KnobbedRecorder):
         return ends
 
     def _wait_and_obey(self, control: Control) -> bool:
-        self._take_commands()
         if self._waiting:
-            self._write_arrived()
+            # Before a command moves the step.
+            self._write_at_boundary()
+        self._take_commands()
         self._check_clock()
         while control.paused and not control.stopping:
             time.sleep(PAUSE_POLL_S)
@@ -234,8 +233,8 @@ class Run(KnobbedRecorder):
             )
             self.request_stop()
 
-    def _hold_back(self, point: OnItsWay) -> None:
-        super()._hold_back(point)
+    def _hold_back(self, held: Held) -> None:
+        super()._hold_back(held)
         # What has arrived by the next step boundary is written there.
         self._seen = ATTENTION
 

@@ -52,9 +52,10 @@ RULES = {
     "steersman.ranks": rule("steersman.files", never=CLIENT),
     "steersman.optimizers": rule(never=CLIENT),
     "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
+    "steersman.layers": rule("steersman.values", never=CLIENT),
     "steersman.surroundings": rule(never=CLIENT),
     "steersman": rule(
-        "steersman.checkpoints steersman.files steersman.optimizers steersman.ranks steersman.records "
+        "steersman.checkpoints steersman.files steersman.layers steersman.optimizers steersman.ranks steersman.records "
         "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
@@ -75,7 +76,8 @@ RULES = {
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
-    "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
+    "runs.alerts.layers": rule(never=f"{WEB} django msgspec numpy"),
+    "runs.alerts.detectors": rule("runs.alerts.layers runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
@@ -139,7 +141,7 @@ RULES = {
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
     "trainer.alerts": rule(
-        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.rulebook",
+        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.layers runs.alerts.rulebook",
         "django",
         "torch",
     ),

@@ -317,7 +317,7 @@ class AlertOut(Schema):
     title: str
     text: str
     cause: dict[str, Any] | None = Field(
-        description="The content of `text` as data: a `kind` (`silence`, `death`, `little_space`) with its values"
+        description="The content of `text` as data: a `kind` (`silence`, `death`, `little_space`, `layer`) with values"
     )
     series: str
     severity: Severity

@@ -6,7 +6,7 @@ Rows, events and the API keep them beside an English text. Code that shows one t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -52,6 +52,33 @@ class LittleSpace(Cause, frozen=True, kw_only=True, tag="little_space"):
     pattern = gettext_noop("%(free).1f GiB of %(total).1f GiB are free.")
     free: float
     total: float
+
+
+class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
+    """A loss went wrong after the norm of a layer had left its usual range: `times` its usual, None if not finite."""
+
+    usual: ClassVar[dict[str, str]] = {
+        "gradient": gettext_noop("Began in %(layer)s: gradient norm %(times)s× its usual at step %(step)s."),
+        "update": gettext_noop("Began in %(layer)s: update norm %(times)s× its usual at step %(step)s."),
+        "weight": gettext_noop("Began in %(layer)s: weight norm %(times)s× its usual at step %(step)s."),
+    }
+    not_finite: ClassVar[dict[str, str]] = {
+        "gradient": gettext_noop("Began in %(layer)s: gradient norm not finite at step %(step)s."),
+        "update": gettext_noop("Began in %(layer)s: update norm not finite at step %(step)s."),
+        "weight": gettext_noop("Began in %(layer)s: weight norm not finite at step %(step)s."),
+    }
+    layer: str
+    measure: Literal["gradient", "update", "weight"]
+    step: int
+    times: float | None = None
+
+    def words(self, gettext: Callable[[str], str]) -> str:
+        patterns = self.not_finite if self.times is None else self.usual
+        return gettext(patterns[self.measure]) % self.places(gettext)
+
+    def places(self, gettext: Callable[[str], str]) -> Mapping[str, object]:
+        times = "" if self.times is None else f"{float(f'{self.times:.2g}'):,g}"
+        return {"layer": self.layer, "times": times, "step": f"{self.step:,}"}
 
 
 class OfAlert(Cause, frozen=True, kw_only=True, tag="alert"):
@@ -157,7 +184,7 @@ class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
 
 EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand
 RunCause = Silence | Death | EndCause
-AlertCause = Silence | Death | LittleSpace | EndCause
+AlertCause = Silence | Death | LittleSpace | BeganInLayer | EndCause
 CommandCause = OfAlert | OfLink | OfReplay
 
 

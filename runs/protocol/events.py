@@ -235,7 +235,8 @@ class StallChanged(Event, frozen=True, kw_only=True):
 class AlertChanged(Event, frozen=True, kw_only=True):
     """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it.
 
-    `cause` tells of a lost run and a full disk what `text` tells in English. `action` is what its rule asks of the run,
+    `cause` tells what `text` tells in English: of a lost run, of a full disk, and of the layer where it began. `action`
+    is what its rule asks of the run,
     `command_id` the command by which it did, `held_back` why it did not.
     """
 

@@ -112,6 +112,20 @@ def tell_left_out(run_id: int, attempt: int) -> None:
         feed.append(run_id, LogWritten(attempt=attempt, lines=lines))
 
 
+def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCause) -> bool:
+    """Record what is known later of a lasting alert: its cause, and a text of that; return whether this call did."""
+    with transaction.atomic():
+        if not _holds(run_id, attempt):
+            return False
+        alert = Alert.objects.filter(pk=alert_id, run_id=run_id, state__in=LASTING).first()
+        if alert is None:
+            return False
+        alert.cause, alert.text = stored(cause), text[:LONGEST_TEXT]
+        alert.save(update_fields=["cause", "text"])
+        _tell(alert)
+    return True
+
+
 def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:
     """Record that an alert is over, at `step` where it is known; return whether this call did. Tells viewers."""
     with transaction.atomic():

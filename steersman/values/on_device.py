@@ -6,10 +6,45 @@ Uses torch only where it is loaded already.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from steersman import values
 from steersman.values.remarks import Remark, Remarks
+
+
+class Held(Protocol):
+    """What is written once its values have arrived and its step is known, in the order in which it was held back."""
+
+    step: int | None
+
+    def has_arrived(self, wait: bool) -> bool:
+        """Return whether it may be written; with `wait`, wait for its values. May raise what the device raises."""
+        ...
+
+    def values(self, remarks: Remarks) -> dict[str, float]:
+        """Return its values by name, as they are stored."""
+        ...
+
+
+class HeldPoint:
+    """A point of a call of `log`: `event` says that its values have come from the GPU, None if they were not there."""
+
+    def __init__(self, event: Any, step: int, names: Sequence[str], numbers: Sequence[Any]) -> None:
+        self.step: int | None = step
+        self._event = event
+        self._names = names
+        self._numbers = numbers
+
+    def has_arrived(self, wait: bool) -> bool:
+        if self._event is None:
+            return True
+        if wait:
+            self._event.synchronize()
+        return wait or bool(self._event.query())
+
+    def values(self, remarks: Remarks) -> dict[str, float]:
+        return {name: of_copy(number, name, remarks) for name, number in zip(self._names, self._numbers, strict=True)}
 
 
 def of_copy(number: Any, name: str, remarks: Remarks) -> float:

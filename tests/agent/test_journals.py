@@ -59,6 +59,9 @@ def points(batch: JournalsRead | None) -> list[tuple[int, dict[str, float]]]:
         ("speed/tokens_per_second", [10.0, 12.0, 1.0], 23.0),
         ("speed/step_ms", [3.0, 5.0], 5.0),
         ("speed/data_wait_fraction", [0.25, 0.125], 0.25),
+        # Two parts of one whole: 3 and 4 times the root of two.
+        ("layers/gradient/head", [3 * math.sqrt(2), 4 * math.sqrt(2)], pytest.approx(5.0)),
+        ("layers/weight/head", [0.3, 0.3, 0.3], 0.3),
         ("mine", [1e308, 1.5e308], math.inf),
     ],
 )

@@ -1,5 +1,7 @@
 """A worker without torch whose loss falls, explodes, and falls again; then it waits until it is told to stop.
 
+Of its two layers the gradient of the second grows before that.
+
 usage: exploding_training.py GOOD BAD
 """
 
@@ -20,6 +22,9 @@ def log(step: int, loss: float) -> None:
 
 
 for step in range(1, good + 1):
+    if step % 20 == 0:
+        head = 8.0 if step > good - 20 else 1.0
+        run.log(step, {"layers/gradient/body": 2 + chance.gauss(0, 0.1), "layers/gradient/head": head})
     log(step, 2.0 / (1 + step / 100) + chance.gauss(0, 0.01))
 run.alert("It explodes soon", "All values become NaN.", level="critical")
 for step in range(good + 1, good + bad + 1):

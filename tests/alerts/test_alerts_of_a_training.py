@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 from runs.recording.alerts import MOST_OF_CODE
@@ -29,6 +30,10 @@ def test_a_loss_that_explodes_is_an_alert_while_it_trains_and_is_cleared_after(o
     (row,) = alerts_of(offline_stack, run_id)
     assert (row["series"], row["step"], row["nonfinite"], row["attempt"]) == ("train/loss", 201, "nan", 1)
     assert "±" in str(row["usual"]) and not row["late"]
+    assert row["text"] == "A value is NaN or infinite. Began in head: gradient norm 8× its usual at step 200."
+    assert json.loads(str(row["cause"])) == {
+        "kind": "layer", "layer": "head", "measure": "gradient", "step": 200, "times": 8.0,
+    }  # fmt: skip
     told = [event["state"] for event in events(offline_stack, run_id, "alert") if event["id"] == row["id"]]
     assert told == ["open", "cleared"]
     # What the training's own code says is not taken back by the end of the attempt.

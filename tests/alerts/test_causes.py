@@ -21,6 +21,7 @@ from runs.commands.replay import replay
 from runs.models import Alert, Command, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.causes import (
     AlertCause,
+    BeganInLayer,
     CommandCause,
     Death,
     EndCause,
@@ -82,6 +83,22 @@ def test_an_alert_of_a_run_as_a_whole_is_told_in_both_languages(
     # The API and events are in English, and have what the page makes its text of.
     for told in (alert_as_wire(alert), newest_event(lease.run_id)):
         assert told["text"] == said[0] and told["cause"] == stored(cause)
+
+
+def test_the_layer_in_which_it_began_is_told_in_both_languages() -> None:
+    for times, english, chinese in (
+        (
+            8.25,
+            "gradient norm 8.2× its usual at step 1,204.",
+            "始于 layer4.1.conv2：第 1,204 步的梯度范数是平时的 8.2 倍。",
+        ),
+        (None, "gradient norm not finite at step 1,204.", "第 1,204 步的梯度范数不是有限值。"),
+    ):
+        cause = BeganInLayer(layer="layer4.1.conv2", measure="gradient", step=1204, times=times)
+        alert = Alert(detector="divergence", cause=stored(cause))
+        assert texts_of(alert).text == f"The metric gets worse instead of better. Began in layer4.1.conv2: {english}"
+        with translation.override("zh-hans"):
+            assert chinese in texts_of(alert).text
 
 
 ENDS: list[tuple[EndCause, str, str]] = [

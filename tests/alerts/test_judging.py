@@ -305,3 +305,30 @@ def test_it_ends_quietly_where_another_attempt_holds_the_run(
     thread.take(losses(-1.0))
     thread.finish()
     assert states() == [] and thread.take_lines() == []
+
+
+def test_a_layer_that_is_observed_after_the_alarm_is_added_to_the_lasting_alert(lease):
+    thread = AlertThread(lease, REDACTOR)
+    thread.start()
+    step = 0
+
+    def observe(head: float) -> Batch:
+        values = {"layers/gradient/body": 2.0 + 0.01 * (step % 7), "layers/gradient/head": head}
+        return Batch(records=[PointRecord(step=step, time=NOW + step / 10, values=values)])
+
+    for step in range(50, 600, 50):
+        thread.take(losses(*[1.0 + 0.01 * (place % 5) for place in range(50)], first=step - 49, began=NOW + step / 10))
+        thread.take(observe(1.0))
+    thread.take(losses(*[float("nan")] * 5, first=551, began=NOW + 56))
+    wait_for(lambda: Alert.objects.filter(detector="non-finite").exists(), "an alert")
+    assert Alert.objects.get(detector="non-finite").cause == {}
+    step = 600
+    thread.take(observe(9.0))
+    wait_for(lambda: bool(Alert.objects.get(detector="non-finite").cause), "its layer")
+    thread.finish()
+    alert = Alert.objects.get(detector="non-finite")
+    assert alert.cause["layer"] == "head" and alert.text.endswith(
+        "Began in head: gradient norm 9× its usual at step 600."
+    )
+    told = StoredEvent.objects.filter(run_id=lease.run_id, kind="alert").count()
+    assert told >= 2

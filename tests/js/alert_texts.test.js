@@ -59,3 +59,10 @@ test("how a run ended is told in the reader's language, and what a training said
   for (const kind of ["unwatched", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
   assert.equal(told(null), "x");
 });
+
+test("a loss that went wrong says in which layer it began", () => {
+  const cause = { kind: "layer", layer: "layer4.1.conv2", measure: "gradient", step: 1204, times: 8.25 };
+  const alert = { detector: "spike", title: "Spike", text: "x", cause };
+  assert.match(alertTexts(alert).text, /usual level\. Began in layer4\.1\.conv2: gradient norm 8\.3× its usual at step 1.?204\.$/);
+  assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm not finite at step 1.?204\.$/);
+});

@@ -56,7 +56,7 @@ def expected(row: str) -> str:
 ROWS = dict(zip(
     ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "measured", "mapping", "beyond 64", "name",
      "long", "bad name", "many", "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag",
-     "best value", "step value", "text", "choice", "watch",
+     "best value", "step value", "text", "choice", "watch", "layers", "no layers",
      "bad checkpoint", "objects", "bad objects", "environment", "parameters", "no parameters", "handler",
      "knob", "bad knob", "rate knob",
      "no optimizer", "no handler"),
@@ -291,6 +291,23 @@ watch_calls = st.one_of(
     st.builds(lambda goal: Call("watch", ROWS["watch"], ("loss", goal)), anything),
     st.builds(lambda name: Call("watch", ROWS["watch"], (name, "min")), anything),
 )
+
+
+def _model(layers: int) -> Any:
+    import torch
+
+    return torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(layers)))
+
+
+# What is recorded takes steps of an optimizer: tests/steersman/client/test_layers.py.
+layers_calls = st.one_of(
+    st.builds(lambda model, every: Call("watch_layers", ROWS["layers"], (model,), {"every": every, "name": "model"}),
+              st.integers(1, 120).map(_model), st.integers(1, LARGEST)),
+    st.builds(lambda given: Call("watch_layers", ROWS["no layers"], (given,)), anything),
+    st.builds(lambda every: Call("watch_layers", ROWS["no layers"], (_model(1),), {"every": every}),
+              st.one_of(no_steps, beyond_64, st.integers(-5, 0))),
+    st.builds(lambda name: Call("watch_layers", ROWS["no layers"], (_model(0),), {"name": name}), anything),
+)  # fmt: skip
 text_calls = st.one_of(
     st.builds(_text, names, anything, st.just(ROWS["text"])),
     st.builds(_text, long_names, anything, st.just(ROWS["long"])),
@@ -418,6 +435,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "note": note_calls,
     "alert": alert_calls,
     "watch": watch_calls,
+    "watch_layers": layers_calls,
     "log_text": text_calls,
     "record_checkpoint": checkpoint_calls,
     "save_checkpoint": saving_calls,

@@ -49,8 +49,8 @@ class Declared(Recipe):
 def test_it_publishes_each_declaration_once_with_the_base_ones_first() -> None:
     schema = Declared.schema()
     assert json.loads(json.dumps(schema)) == schema
-    names = [entry["name"] for entry in schema]
-    assert names == ["epochs", "batch_size", "precision", "threads", "save_every", "rate", "kind", "loud"]
+    usual = ["epochs", "batch_size", "precision", "threads", "save_every", "watch_layers"]
+    assert [entry["name"] for entry in schema] == [*usual, "rate", "kind", "loud"]
     assert schema[0] == {
         "name": "epochs", "kind": "int", "minimum": 1, "maximum": 9, "choices": [], "scale": "linear", "unit": "",
         "help": "passes", "groups": [], "series": "", "default": 3, "input": "number", "step": 1,

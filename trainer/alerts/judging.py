@@ -11,13 +11,15 @@ from itertools import groupby
 
 from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.curve import Curve, deviation_of
-from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.judge import BEGAN_IN_LAYER, Judge
 from runs.alerts.detectors.kinds import Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import MOST_PER_SECOND, Alarm, Point, shown
+from runs.alerts.layers.origin import LayerOrigin
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
 from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import title_of
+from runs.protocol.causes import BeganInLayer
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
 from steersman.agent.reporting.redacted_records import SeriesNames
@@ -29,6 +31,8 @@ SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
+# An alarm may come before the layers are observed again: so many observations later none is its cause any longer.
+OBSERVATIONS_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,15 @@ class Batch:
     by_rank: Sequence[Mapping[int, PointRecord]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What is known of a lasting alert only now."""
+
+    key: Key
+    text: str
+    cause: BeganInLayer
+
+
 class RunJudge:
     """The detectors of one attempt, and which of their alarms last."""
 
@@ -58,6 +71,8 @@ class RunJudge:
         # Series of steps: an epoch contains the same values again.
         self._of_steps: set[str] = set()
         self._told = 0
+        # Alarms whose layer is not known, and how often the layers had been observed as they began.
+        self._unexplained: dict[Key, int] = {}
         self._rules: tuple[Rule, ...] = ()
         self._now = 0.0
         self._cooling: Cooling[Finding] = Cooling(
@@ -140,6 +155,18 @@ class RunJudge:
         self._now = now
         return self._begins(self._judge.silent(now), None, now)
 
+    def explained(self) -> list[Explained]:
+        """Return what the layers say of alarms that began before they were observed again."""
+        found = []
+        for key, observed in list(self._unexplained.items()):
+            passed = self._judge.layers_observed - observed
+            if passed > OBSERVATIONS_AFTER or key not in self._cooling.lasting:
+                del self._unexplained[key]
+            elif passed and (cause := cause_of(self._judge.origin())) is not None:
+                del self._unexplained[key]
+                found.append(Explained(key, text_of(key[0], cause), cause))
+        return found
+
     def over(self) -> list[Key]:
         """Return the alarms that lasted and do not any longer."""
         return self._cooling.over()
@@ -171,11 +198,18 @@ class RunJudge:
 
     def _begins(self, alarms: Sequence[Alarm], point: Point | None, time: float) -> list[Finding]:
         found = [self._finding(alarm, point) for alarm in alarms]
-        return self._cooling.beginning([each for each in found if self._rule(each.detector, each.series).is_on], time)
+        on = [each for each in found if self._rule(each.detector, each.series).is_on]
+        begun = self._cooling.beginning(on, time)
+        observed = self._judge.layers_observed
+        if observed:
+            unknown = [each for each in begun if each.detector in BEGAN_IN_LAYER and each.cause is None]
+            self._unexplained |= {(each.detector, each.series): observed for each in unknown}
+        return begun
 
     def _finding(self, alarm: Alarm, point: Point | None) -> Finding:
         now = self._now
-        title, text = title_of(alarm.detector)
+        title, _ = title_of(alarm.detector)
+        cause = cause_of(alarm.origin)
         series = series_of(alarm.detector, alarm.series)
         value = alarm.value
         if value is None and point is not None and point.series == alarm.series:
@@ -187,7 +221,8 @@ class RunJudge:
             detector=alarm.detector,
             severity=rule.severity or alarm.severity,
             title=title,
-            text=text,
+            text=text_of(alarm.detector, cause),
+            cause=cause,
             series=series,
             step=alarm.step,
             began_at=datetime.fromtimestamp(at, UTC),
@@ -199,6 +234,20 @@ class RunJudge:
             is_told=rule.tells and not is_snoozed,
             action="" if late or is_snoozed else rule.action,
         )
+
+
+def cause_of(origin: LayerOrigin | None) -> BeganInLayer | None:
+    """Return what an alert says of the layer in which it began."""
+    if origin is None:
+        return None
+    times = round(origin.times, 2) if math.isfinite(origin.times) else None
+    return BeganInLayer(layer=origin.layer, measure=origin.measure, step=origin.step, times=times)
+
+
+def text_of(detector: str, cause: BeganInLayer | None) -> str:
+    """Return the English text of an alert: what its detector means, and where it began if that is known."""
+    _, meaning = title_of(detector)
+    return meaning if cause is None else f"{meaning} {cause}"
 
 
 def _thinned(records: Sequence[Record]) -> Iterator[Record]:

@@ -30,7 +30,7 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.messages.reports import Line, Report
 from steersman.records.kinds import PointRecord
-from trainer.alerts.judging import Batch, RunJudge
+from trainer.alerts.judging import Batch, Explained, RunJudge
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class AlertThread:
         self._was_dropped = False
         self._is_closing = False
         self.dropped_values = 0
-        # What is to be written, in order: an alert that begins, or one that is over.
-        self._unwritten: deque[Finding | Key] = deque()
+        # What is to be written, in order: an alert that begins, what is known of it later, or that it is over.
+        self._unwritten: deque[Finding | Explained | Key] = deque()
         self._open: dict[Key, int] = {}
         # Alerts whose action is to follow.
         self._to_act: deque[int] = deque()
@@ -196,6 +196,7 @@ class AlertThread:
 
     def _settle(self) -> None:
         """Write what began and what is over; what the database does not take now is tried again."""
+        self._unwritten += self._judge.explained()
         self._unwritten += self._judge.over()
         for message in self._judge.take_messages():
             self._say(message, "warning")
@@ -229,7 +230,7 @@ class AlertThread:
         for pk in list(earlier.values_list("pk", flat=True)):
             alerts.clear(self._lease.run_id, self._lease.number, pk)
 
-    def _write(self, change: Finding | Key) -> None:
+    def _write(self, change: Finding | Explained | Key) -> None:
         run_id, number = self._lease.run_id, self._lease.number
         if isinstance(change, Finding):
             if not alerts.has_room(run_id, number, change.detector):
@@ -245,6 +246,9 @@ class AlertThread:
             self._open[change.detector, change.series] = alert.pk
             if change.action:
                 self._to_act.append(alert.pk)
+        elif isinstance(change, Explained):
+            if change.key in self._open:
+                alerts.explain(run_id, number, self._open[change.key], change.text, change.cause)
         elif change in self._open:
             alerts.clear(run_id, number, self._open[change])
             del self._open[change]

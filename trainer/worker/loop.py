@@ -60,6 +60,8 @@ def train(
     evaluation = Evaluation(recipe, run, dtype)
     steering = Steering(recipe, run, checkpoints, progress, evaluation)
     steering.plan()
+    if recipe.watch_layers:
+        run.watch_layers(recipe.model, every=recipe.watch_layers)
     ranks = Ranks(recipe)
     steps_per_epoch = recipe.steps_per_epoch
     units = recipe.units_per_sample

@@ -59,6 +59,9 @@ class Recipe(ABC):
     )
     threads: int = parameter(0, minimum=0, maximum=1024, help="CPU threads of torch; 0 leaves the choice to torch")
     save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
+    watch_layers: int = parameter(
+        0, minimum=0, maximum=100_000, help="steps between two records of the norms of each layer; 0 records none"
+    )
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

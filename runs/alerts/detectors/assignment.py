@@ -23,6 +23,9 @@ FREE_SPIKE = SpikeDefaults(
 
 def detectors_of(seen: Seen) -> list[SeriesDetector]:
     """Return new detectors for a series, those that judge it alone and `Overfitting` for a validation loss."""
+    if seen.kind == "layer":
+        # Hundreds of series: they say where it began, and raise no alarms of their own.
+        return []
     found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
     if seen.kind == "loss":
         divergence = Divergence()

@@ -10,12 +10,13 @@ from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, 
 from runs.alerts.detectors.curve import Curve
 from runs.alerts.detectors.kinds import Goal, Kind, is_learning_rate, is_reward, is_validation, kind_of
 from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
-from runs.alerts.detectors.losses import NonFinite, Plateau
+from runs.alerts.detectors.losses import Divergence, NonFinite, Plateau
 from runs.alerts.detectors.overfitting import Overfitting
 from runs.alerts.detectors.pace import RankLag, Stall
 from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.detectors.seen import Seen, SeriesDetector
 from runs.alerts.detectors.spikes import Spike
+from runs.alerts.layers.origin import LayerNorms, LayerOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class ChangeDefaults:
     running_s: float = 30.0
 
 
+# What a layer may have begun.
+BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
 # Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
 LEAST_VALLEY = 0.05
 
@@ -86,6 +89,7 @@ class Judge:
         self._stall = Stall()
         self._ranks = RankLag()
         self._memories: dict[str, Memory] = {}
+        self._layers = LayerNorms()
         # Those of the validation losses wait for the losses of one series that is trained on, the first.
         self._overfitting: list[Overfitting] = []
         self._trained: str | None = None
@@ -115,6 +119,8 @@ class Judge:
             self._last = point
         self._show_rate(watched)
         finite = seen.take(point)
+        if seen.kind == "layer":
+            self._layers.note(point.series, point.step, point.value)
         seen.width = self._changes.width if seen.points <= watched.widened_until or self._valley else 1.0
         # The machine of a training that does nothing may idle.
         runs = self._last is None or point.time - self._last.time <= self._changes.running_s
@@ -161,6 +167,16 @@ class Judge:
         for watched in self._series.values():
             points = watched.seen.points
             watched.widened_until = points + max(self._changes.points, int(self._changes.part * points))
+        self._layers.turned()
+
+    def origin(self) -> LayerOrigin | None:
+        """Return the layer whose norms left their usual range first and are outside; None if none is."""
+        return self._layers.origin()
+
+    @property
+    def layers_observed(self) -> int:
+        """How often the layers were observed so far."""
+        return self._layers.observed
 
     def resumed(self) -> None:
         """A new attempt begins, or steps are trained again: bands widen, and the time between is no stall."""
@@ -276,7 +292,8 @@ class Judge:
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
         outlier = detector.outlier if isinstance(detector, Spike) else None
         step, value = (point.step, None) if outlier is None else (outlier.step, outlier.value)
-        began.append(Alarm(detector.name, point.series, step, detector.severity, value))
+        origin = self.origin() if detector.name in BEGAN_IN_LAYER else None
+        began.append(Alarm(detector.name, point.series, step, detector.severity, value, origin))
 
     def _ask(self, name: str, ask: Callable[..., bool], *shown: object) -> bool:
         """Return whether an alarm of a detector begins; never raises."""

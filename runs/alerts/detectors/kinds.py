@@ -6,11 +6,12 @@ import re
 from functools import lru_cache
 from typing import Literal
 
+from runs.alerts.layers.origin import is_layer_norm
 from runs.protocol.series_names import LOSS_NAMES
 
 Goal = Literal["min", "max"]
 # free_loss: a loss that rises and falls in healthy trainings, as of a game of two networks or of a policy.
-Kind = Literal["loss", "free_loss", "score", "speed", "duration", "data_wait", "gradient", "machine", "other"]
+Kind = Literal["loss", "free_loss", "score", "speed", "duration", "data_wait", "gradient", "layer", "machine", "other"]
 
 WORDS = re.compile(r"[a-z]+|\d+")
 # validationLoss is two words.
@@ -47,6 +48,9 @@ MACHINE = ("gpu/", "host/", "system/")
 
 @lru_cache(maxsize=4096)
 def words(series: str) -> frozenset[str]:
+    """Return the words of a name; none of a norm of a layer, since a layer may be called `loss` or `reward`."""
+    if is_layer_norm(series):
+        return frozenset()
     return frozenset(WORDS.findall(HUMP.sub(" ", series).lower()))
 
 
@@ -57,6 +61,8 @@ def kind_of(series: str, goal: Goal | None = None) -> Kind:
         return "loss" if goal == "min" else "score"
     if series in LOSS_NAMES:
         return "loss"
+    if is_layer_norm(series):
+        return "layer"
     lowered, found = series.lower(), words(series)
     if lowered.startswith(MACHINE):
         return "machine"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from runs.alerts.layers.origin import LayerOrigin
+
 Severity = Literal["info", "warning", "critical"]
 MOST_PER_SECOND = 50
 
@@ -24,7 +26,8 @@ class Point(NamedTuple):
 class Alarm:
     """Something began: what `detector` found in `series`, first seen at `step`.
 
-    `value` is what was found there where an earlier point than the newest began it.
+    `value` is what was found there where an earlier point than the newest began it. `origin` is the layer whose norms
+    left their usual range first, where the training watches its layers.
     """
 
     detector: str
@@ -32,6 +35,7 @@ class Alarm:
     step: int
     severity: Severity
     value: float | None = None
+    origin: LayerOrigin | None = None
 
 
 def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Point]:

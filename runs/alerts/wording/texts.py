@@ -32,7 +32,8 @@ def texts_of(alert: Alert) -> Texts:
             # Without a cause: why, as the training or its supervisor said it.
             text = cause.words(_) if cause is not None else alert.text or _(meaning)
         case _other:
-            text = _(meaning)
+            cause = alert_cause(alert.cause)
+            text = _(meaning) if cause is None else f"{_(meaning)} {cause.words(_)}"
     return Texts(_(title), text)
 
 

@@ -19,6 +19,7 @@ import {
   groupBy,
   groupOrder,
   groupTitle,
+  isFoldedAtFirst,
   isTotal,
   lineLabel,
   measureOf,
@@ -253,7 +254,7 @@ export class ChartPanel {
     const title = element("h2", { class: "block-title", text: groupTitle(prefix) });
     const root = element(
       "details",
-      { class: "chart-group", open: true, "data-group": prefix },
+      { class: "chart-group", open: !isFoldedAtFirst(prefix), "data-group": prefix },
       element("summary", {}, title, count, group.button),
       grid,
       more,

@@ -6,8 +6,10 @@ import { metricName } from "../shared/metric_names.js";
 import { naturalOrder } from "../shared/natural_order.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
+// Norms of layers: hundreds of series, for whoever asks which layer it was.
+const LAYERS = "layers";
 // Those that recipes and the machine have.
-const USUAL_GROUPS = new Set([...FIRST_GROUPS, "gpu", "host"]);
+const USUAL_GROUPS = new Set([...FIRST_GROUPS, LAYERS, "gpu", "host"]);
 const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
 const NUMBER = /^\d+$/;
 const PART = /_(used|total)(?=_)/;
@@ -52,9 +54,15 @@ export function totalsLast(left, right) {
   return TOTAL.test(left) - TOTAL.test(right) || naturalOrder(left, right);
 }
 
-/** Compare two groups: those that people look for first, then the others by name. */
+/** Return whether a group is folded until somebody opens it. */
+export function isFoldedAtFirst(prefix) {
+  return prefix === LAYERS;
+}
+
+/** Compare two groups: those that people look for first, then the others by name, layers last. */
 export function groupOrder(left, right) {
-  const rank = (prefix) => (FIRST_GROUPS.indexOf(prefix) + 1 || FIRST_GROUPS.length + 1);
+  const rank = (prefix) => (prefix === LAYERS ? Infinity : FIRST_GROUPS.indexOf(prefix) + 1 || FIRST_GROUPS.length + 1);
+  if (left === right) return 0;
   return rank(left) - rank(right) || naturalOrder(left, right);
 }
 

@@ -1,6 +1,6 @@
 // What an alert of each detector is called, what it means, and why things happened, in the reader's language.
 
-import { number } from "./format.js";
+import { count, number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
 
 /** Return {title, text} of an alert; what the training's own code says stays as it is. */
@@ -27,7 +27,9 @@ export function alertTexts({ detector, title, text, cause }) {
     disk: [gettext("Disk nearly full"), happened],
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit.")],
   }[detector];
-  return known ? { title: known[0], text: known[1] } : { title, text };
+  if (!known) return { title, text };
+  // Of a loss that went wrong: where it began.
+  return { title: known[0], text: cause?.kind === "layer" ? `${known[1]} ${happened}` : known[1] };
 }
 
 /** Return why a command was asked, or why a run is in its state; what a person or a training said stays as it is. */
@@ -44,6 +46,8 @@ function causeText(cause, text) {
       return gettext("The training and its supervisor have died on this host. The cause is being determined.");
     case "little_space":
       return fill(gettext("{free} GiB of {total} GiB are free."), { free: number(cause.free), total: number(cause.total) });
+    case "layer":
+      return layerText(cause);
     case "alert":
       return [alertTexts(cause).title, cause.series].filter(Boolean).join(" · ");
     case "link": {
@@ -64,6 +68,22 @@ function causeText(cause, text) {
     default:
       return text;
   }
+}
+
+/** Return in which layer a loss went wrong first. `times` is null where the norm was not finite. */
+function layerText({ layer, measure, step, times }) {
+  const usual = {
+    gradient: gettext("Began in {layer}: gradient norm {times}× its usual at step {step}."),
+    update: gettext("Began in {layer}: update norm {times}× its usual at step {step}."),
+    weight: gettext("Began in {layer}: weight norm {times}× its usual at step {step}."),
+  };
+  const notFinite = {
+    gradient: gettext("Began in {layer}: gradient norm not finite at step {step}."),
+    update: gettext("Began in {layer}: update norm not finite at step {step}."),
+    weight: gettext("Began in {layer}: weight norm not finite at step {step}."),
+  };
+  const shown = times === null || times === undefined ? "" : number(Number(times.toPrecision(2)));
+  return fill((shown ? usual : notFinite)[measure] ?? "", { layer, times: shown, step: count(step) });
 }
 
 /** Return how a training ended by itself: the whole of it, or one of its ranks. */

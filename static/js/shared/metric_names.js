@@ -34,6 +34,7 @@ const NAMES = new Map([
   ["Optimizer", gettext("Optimizer")],
   ["Speed", gettext("Speed")],
   ["Host", gettext("Host")],
+  ["Layers", gettext("Layers")],
   ["training", gettext("training")],
   ["validation", gettext("validation")],
   ["used", gettext("used")],

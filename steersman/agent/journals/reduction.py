@@ -9,6 +9,8 @@ SPEED_SUFFIX = "_per_second"
 STEP_MS, DATA_WAIT_FRACTION = "speed/step_ms", "speed/data_wait_fraction"
 # What a rank does in a step before it waits for the others.
 OWN_MS = "speed/own_ms"
+# Norms of layers, see `steersman.layers`: each rank gives that of its part times the root of the number of parts.
+LAYERS = "layers/"
 # What the slowest rank does is what the training waits for.
 SLOWEST = (STEP_MS, DATA_WAIT_FRACTION, OWN_MS)
 
@@ -23,6 +25,8 @@ def reduce_values(name: str, values: Sequence[float]) -> float:
         return first
     if name in SLOWEST:
         return math.nan if any(math.isnan(value) for value in values) else max(values)
+    if name.startswith(LAYERS):
+        return math.hypot(*values) / math.sqrt(len(values))
     return _sum(values) / len(values)
 
 

@@ -1,0 +1,172 @@
+"""Norms of layers beside their usual range: which of them left it first, and stayed outside."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal, cast
+
+Measure = Literal["weight", "gradient", "update"]
+# The most direct sign first: weights that grew are the fault, gradients and updates may be its consequence.
+MEASURES: tuple[Measure, ...] = ("weight", "gradient", "update")
+PREFIX = "layers/"
+# A normal distribution's standard deviation, in median absolute deviations (Rousseeuw and Croux, 1993).
+SIGMA_PER_MAD = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOrigin:
+    """Where it began: at `step` the norm `measure` of `layer` was `times` its usual, infinite if it was not finite."""
+
+    layer: str
+    measure: Measure
+    step: int
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class OriginDefaults:
+    """A norm is outside its usual range at `times` the median of its last `window` values, if it is `deviations` of
+    their logarithms above it too; from `history` values on. It is back after `back` values within. One that stays
+    outside for `accepted` values has a new usual range.
+
+    A layer is named if it is `distinct` times as far outside as most others are at that step.
+    """
+
+    window: int = 32
+    history: int = 5
+    times: float = 3.0
+    deviations: float = 8.0
+    least_deviation: float = 0.03
+    back: int = 2
+    accepted: int = 20
+    distinct: float = 2.0
+
+
+class LayerNorms:
+    """All norms of the layers of one run."""
+
+    def __init__(self, defaults: OriginDefaults | None = None) -> None:
+        self._defaults = defaults or OriginDefaults()
+        # By measure and layer, in the order of the model.
+        self._norms: dict[tuple[Measure, str], _Norm] = {}
+        # How often the layers were observed, and the step of the last time.
+        self.observed = 0
+        self._step: int | None = None
+
+    def note(self, series: str, step: int, value: float) -> None:
+        """Take a value of a series of which `is_layer_norm` is true."""
+        if step != self._step:
+            self._step = step
+            self.observed += 1
+        measure, _, layer = series.removeprefix(PREFIX).partition("/")
+        key = cast(Measure, measure), layer
+        norm = self._norms.get(key)
+        if norm is None:
+            norm = self._norms[key] = _Norm(self._defaults)
+        norm.see(step, value)
+
+    def turned(self) -> None:
+        """A person changed the training: updates have another usual size from now on."""
+        for (measure, _), norm in self._norms.items():
+            norm.forget(also_usual=measure == "update")
+
+    def origin(self) -> LayerOrigin | None:
+        """Return the layer whose norm left its usual range first and is outside; None if none is, or if most left it
+        together, as after a change of the learning rate."""
+        first = min((norm.left for norm in self._norms.values() if norm.left is not None), default=None)
+        if first is None:
+            return None
+        return next(filter(None, (self._distinct(measure, first) for measure in MEASURES)), None)
+
+    def _distinct(self, measure: Measure, step: int) -> LayerOrigin | None:
+        """Return the layer that stands out of those that left their range at `step`."""
+        norms = {layer: norm for (other, layer), norm in self._norms.items() if other == measure}
+        first = {layer: norm.times for layer, norm in norms.items() if norm.left == step}
+        if not first:
+            return None
+        most = max(first.values())
+        # A gradient that is not finite makes those of all layers before it so: the last one made them.
+        layer = [layer for layer, times in first.items() if times == most][-1]
+        others = [norm.times_at(step) for other, norm in norms.items() if other != layer]
+        if others and most < self._defaults.distinct * _middle(others):
+            return None
+        return None if others and math.isinf(_middle(others)) else LayerOrigin(layer, measure, step, most)
+
+
+class _Norm:
+    """One norm of one layer: its usual range, and since when it is outside."""
+
+    __slots__ = ("_asked", "_outside", "_seen", "_times", "_usual", "_within", "left", "times")
+
+    def __init__(self, asked: OriginDefaults) -> None:
+        self._asked = asked
+        # Logarithms.
+        self._usual: deque[float] = deque(maxlen=asked.window)
+        self._outside: list[float] = []
+        self._within = 0
+        # The newest value beside its usual one, and its step.
+        self._times, self._seen = 1.0, 0
+        # The step at which it left its usual range, and how far outside it was then.
+        self.left: int | None = None
+        self.times = 1.0
+
+    def see(self, step: int, value: float) -> None:
+        if value == 0.0:
+            return  # a layer that had no part in this step
+        times = self._beside_usual(value)
+        self._times, self._seen = times, step
+        if times > 1.0:
+            self._note_outside(step, value, times)
+        else:
+            self._usual.append(math.log(value))
+            self._within += 1
+            if self._within >= self._asked.back:
+                self.forget(also_usual=False)
+
+    def times_at(self, step: int) -> float:
+        """Return how far outside its range it was at a step, 1 if it was within or is not known."""
+        if self.left == step:
+            return self.times
+        return self._times if self._seen == step else 1.0
+
+    def forget(self, also_usual: bool) -> None:
+        self._outside.clear()
+        self.left, self.times = None, 1.0
+        if also_usual:
+            self._usual.clear()
+
+    def _beside_usual(self, value: float) -> float:
+        """Return the value over the usual one where it is outside the range, else 1."""
+        if not math.isfinite(value):
+            return math.inf
+        if len(self._usual) < self._asked.history:
+            return 1.0
+        middle = median(self._usual)
+        deviation = SIGMA_PER_MAD * median(abs(each - middle) for each in self._usual)
+        above = math.log(value) - middle
+        limit = max(math.log(self._asked.times), self._asked.deviations * max(deviation, self._asked.least_deviation))
+        return math.exp(min(above, 700.0)) if above > limit else 1.0
+
+    def _note_outside(self, step: int, value: float, times: float) -> None:
+        self._within = 0
+        if self.left is None:
+            self.left, self.times = step, times
+        self._outside.append(value)
+        if len(self._outside) >= self._asked.accepted:
+            finite = [math.log(each) for each in self._outside if math.isfinite(each)]
+            self.forget(also_usual=True)
+            self._usual.extend(finite)
+
+
+def is_layer_norm(series: str) -> bool:
+    """Return whether a series is a norm of a layer, as `run.watch_layers` names them."""
+    measure, between, layer = series.removeprefix(PREFIX).partition("/")
+    return series.startswith(PREFIX) and measure in MEASURES and bool(between and layer)
+
+
+def _middle(values: Iterable[float]) -> float:
+    return median(values)

@@ -1,0 +1,314 @@
+"""What a watched model records: hooks at the steps of its optimizers, and observations on their way to the journal.
+
+The hooks are torch's for all optimizers, so that neither the script nor a wrapper has to hand one over. What is wrong
+here is told once, and ends the watch and never the training.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from steersman import values
+from steersman.layers.measuring import Updates, local_part, norms_of, shards_by_module, shards_of, to_cpu
+from steersman.layers.naming import MOST_LAYERS, layer_names
+from steersman.values.remarks import Remark, Remarks
+
+WEIGHT, GRADIENT, UPDATE = "weight", "gradient", "update"
+MEASURES = (GRADIENT, UPDATE, WEIGHT)
+EVERY = 50
+LONGEST_ERROR = 200
+NOTHING_SEEN = (
+    "watch_layers() saw no step of an optimizer of torch with parameters of {name}: nothing of its layers is recorded. "
+    "Optimizers that keep copies of the parameters, and steps that are compiled or captured in a graph, are not seen."
+)
+# What is measured of a parameter: its layer, the measure, and what its norm is to be multiplied by.
+Part = tuple[str, str, float]
+
+
+class Observation:
+    """Norms of the layers at one step, some of which may be on their way from a GPU. `step` is None until it is known:
+    optimizers step before the loop tells its step."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self._parts: list[tuple[Any, Any, list[Part]]] = []
+
+    def add(self, norms: Any, event: Any, parts: list[Part]) -> None:
+        """Add norms of one device, a tensor with one element for each of `parts`."""
+        self._parts.append((norms, event, parts))
+
+    def has_arrived(self, wait: bool) -> bool:
+        for _, event, _ in self._parts:
+            if event is None:
+                continue
+            if wait:
+                event.synchronize()
+            elif not event.query():
+                return False
+        return self.step is not None
+
+    def values(self, remarks: Remarks) -> dict[str, float]:
+        """Return the norms by series; those of the parameters of a layer become one."""
+        found: dict[str, list[float]] = {}
+        for norms, _, parts in self._parts:
+            for norm, (layer, measure, factor) in zip(norms.tolist(), parts, strict=True):
+                found.setdefault(f"layers/{measure}/{layer}", []).append(norm * factor)
+        return {name: math.hypot(*norms) for name, norms in found.items()}
+
+
+class WatchedModel:
+    """One model: its layers, and the optimizers that step its parameters."""
+
+    def __init__(self, torch: Any, model: Any, every: int, name: str, most: int) -> None:
+        self._torch = torch
+        self._model = weakref.ref(model)
+        self._every = every
+        self._most = most
+        self.name = name
+        self.shown = name or type(model).__name__
+        self._has_stepped = False
+        self._most_steps = 0
+        self._steps: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        # Between the hooks before and after a step, by optimizer.
+        self._begun: dict[int, list[_OfDevice]] = {}
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether its turn came, or no optimizer ever stepped, and none had parameters of this model."""
+        return not self._has_stepped and (not self._most_steps or self._most_steps >= self._every)
+
+    @property
+    def is_gone(self) -> bool:
+        return self._model() is None
+
+    def is_of(self, model: object) -> bool:
+        return self._model() is model
+
+    def layers(self) -> dict[str, None]:
+        """Return the names of the layers, in the order of the model."""
+        return dict.fromkeys(layer for layer, _ in self._layers().values())
+
+    def before(self, optimizer: Any) -> None:
+        """Measure what an optimizer is about to step with, if it is its turn."""
+        step = self._steps[optimizer] = self._steps.get(optimizer, 0) + 1
+        self._most_steps = max(self._most_steps, step)
+        if step % self._every:
+            return
+        layers = self._layers()
+        parameters = [each for group in optimizer.param_groups for each in group["params"] if id(each) in layers]
+        if not parameters:
+            return
+        self._has_stepped = True
+        by_device: dict[Any, list[Any]] = {}
+        for parameter in parameters:
+            by_device.setdefault(parameter.device, []).append(parameter)
+        scale = getattr(optimizer, "grad_scale", None)
+        self._begun[id(optimizer)] = [
+            _OfDevice(self._torch, members, [layers[id(each)] for each in members], scale)
+            for members in by_device.values()
+        ]
+
+    def after(self, optimizer: Any, observation: Callable[[], Observation]) -> None:
+        """Measure what a step has changed, and add all to an observation."""
+        for each in self._begun.pop(id(optimizer), ()):
+            each.finish(observation())
+
+    def _layers(self) -> dict[int, tuple[str, int]]:
+        """Return layer and number of shards of each parameter that is trained, by its identity.
+
+        Anew for each observation: a model may be wrapped, frozen or thawed meanwhile.
+        """
+        model = self._model()
+        if model is None:
+            return {}
+        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+        prefix = f"{self.name}." if self.name else ""
+        names = layer_names([name for name, _ in named], "model", self._most)
+        by_module = shards_by_module(model)
+        return {
+            id(each): (prefix + layer, by_module.get(id(each), 0) or shards_of(each))
+            for layer, (_, each) in zip(names, named, strict=True)
+        }
+
+
+class _OfDevice:
+    """One step of an optimizer, seen on one device: measured before it, and after it."""
+
+    def __init__(self, torch: Any, parameters: list[Any], layers: list[tuple[str, int]], scale: Any) -> None:
+        self._torch = torch
+        self._layers = layers
+        self._parameters = parameters
+        held = self._held()
+        gradients = [
+            (place, _real(torch, local_part(each.grad)))
+            for place, each in enumerate(parameters)
+            if each.grad is not None and not each.grad.is_sparse
+        ]
+        found = norms_of(torch, [each for _, each in gradients])
+        if scale is not None:
+            # A fused optimizer divides by it in its own kernel.
+            found = [norm / scale.to(norm.device, non_blocking=True) for norm in found]
+        self._norms = norms_of(torch, held) + found
+        self._parts = [self._part(WEIGHT, place) for place in range(len(held))]
+        self._parts += [self._part(GRADIENT, place) for place, _ in gradients]
+        self._updates = Updates(torch, held)
+
+    def _held(self) -> list[Any]:
+        """Return what this rank holds of the parameters: anew after a step, since some optimizers replace tensors."""
+        return [_real(self._torch, local_part(each)) for each in self._parameters]
+
+    def finish(self, observation: Observation) -> None:
+        norms = self._norms + self._updates.norms(self._held())
+        parts = self._parts + [self._part(UPDATE, place, by) for place, by in enumerate(self._updates.factors)]
+        observation.add(*to_cpu(self._torch, norms), parts)
+
+    def _part(self, measure: str, place: int, factor: float = 1.0) -> Part:
+        """Each rank records its shard as if all were like it: the root mean square over ranks is the norm of all."""
+        layer, shards = self._layers[place]
+        return layer, measure, factor * math.sqrt(shards)
+
+
+class LayerWatch:
+    """All models that a training watches. `begin(observation)` is called for each that begins, `remark` with what goes
+    wrong. One that does not `keep` what is observed only checks what it is given."""
+
+    def __init__(self, begin: Callable[[Observation], None], remark: Callable[[Remarks], None], keeps: bool) -> None:
+        self._begin = begin
+        self._remark = remark
+        self._keeps = keeps
+        self._models: list[WatchedModel] = []
+        self._handles: list[Any] = []
+        self._present: Observation | None = None
+
+    def add(self, model: Any, every: object, name: object, remarks: Remarks) -> None:
+        """Watch a model from now on, in place of an earlier watch of the same. Never raises."""
+        try:
+            prefix = "" if name is None else values.as_text(name, values.LONGEST_NAME // 2)
+            self._add(model, _as_every(every, remarks), prefix, remarks)
+        except Exception as error:  # of the model's own methods
+            remarks.append(_left_out(f"the layers of {type(model).__name__} cannot be read ({_told(error)})"))
+
+    def settle(self, step: int) -> None:
+        """What was observed since the last step boundary is of this step."""
+        if self._present is not None:
+            self._present.step = step
+            self._present = None
+
+    def end(self) -> None:
+        """Take the hooks away; say which models were never seen to step."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        unseen = [each.shown for each in self._models if self._keeps and each.is_unseen]
+        self._models = []
+        self._remark([NOTHING_SEEN.format(name=name) for name in unseen])
+
+    def _add(self, model: Any, every: int, name: str, remarks: Remarks) -> None:
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(model, torch.nn.Module):
+            remarks.append(
+                _left_out(f"watch_layers() takes a model of torch (torch.nn.Module), not {values.shown(model)}")
+            )
+            return
+        others = [each for each in self._models if not each.is_gone and not each.is_of(model)]
+        taken = {layer for each in others for layer in each.layers()}
+        room = MOST_LAYERS - len(taken)
+        if room < 1:
+            remarks.append(_left_out(f"watch_layers() takes {MOST_LAYERS} layers of all models together"))
+            return
+        watched = next(
+            each for each in _named(torch, model, every, name, room) if not taken.intersection(each.layers())
+        )
+        if not watched.layers():
+            remarks.append(_left_out(f"{values.shown(type(model).__name__)} has no parameter that is trained"))
+            return
+        if self._keeps and not self._handles:
+            self._hang(torch)
+        self._models = [*others, watched]
+
+    def _hang(self, torch: Any) -> None:
+        # torch removes it from `torch.optim`.
+        hooks = sys.modules["torch.optim.optimizer"]
+        self._torch = torch
+        self._handles = [
+            hooks.register_optimizer_step_pre_hook(self._before),
+            hooks.register_optimizer_step_post_hook(self._after),
+        ]
+
+    def _before(self, optimizer: Any, arguments: Any, named: Any) -> None:
+        try:
+            if not self._models or is_recorded(self._torch):
+                return
+            with self._torch.no_grad():
+                for watched in self._models:
+                    watched.before(optimizer)
+        except Exception as error:  # of a kind of tensor that nobody thought of, or a device without room
+            self._give_up(error)
+
+    def _after(self, optimizer: Any, arguments: Any, named: Any) -> None:
+        try:
+            if not self._models or is_recorded(self._torch):
+                return
+            with self._torch.no_grad():
+                for watched in self._models:
+                    watched.after(optimizer, self._observation)
+        except Exception as error:  # as above
+            self._give_up(error)
+
+    def _observation(self) -> Observation:
+        if self._present is None:
+            self._present = Observation()
+            self._begin(self._present)
+        return self._present
+
+    def _give_up(self, error: Exception) -> None:
+        # The hooks stay: torch goes through them just now.
+        self._models = []
+        self._remark([f"The layers are not recorded any longer ({_told(error)})."])
+
+
+def is_recorded(torch: Any) -> bool:
+    """Return whether torch compiles this step, or captures it in a CUDA graph: it runs later, without the hooks."""
+    if torch.compiler.is_compiling():
+        return True
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+
+
+def _named(torch: Any, model: Any, every: int, name: str, most: int) -> Iterator[WatchedModel]:
+    """Yield a watch of a model under its name, then under others that tell its layers from those of other models."""
+    yield WatchedModel(torch, model, every, name, most)
+    kind = name or type(model).__name__
+    if not name:
+        yield WatchedModel(torch, model, every, kind, most)
+    number = 2
+    while True:
+        yield WatchedModel(torch, model, every, f"{kind}{number}", most)
+        number += 1
+
+
+def _as_every(every: object, remarks: Remarks) -> int:
+    argument = values.argument("watch_layers", "every")
+    whole = values.as_stored_whole(every, argument, remarks, f"{EVERY} is taken and it is")
+    if whole is not None and whole < 1:
+        remarks.append(
+            Remark.about(argument, f"{argument} takes a number of steps from 1, not {whole}: {EVERY} is taken.")
+        )
+        whole = None
+    return EVERY if whole is None else whole
+
+
+def _told(error: Exception) -> str:
+    return values.as_error(type(error), error, LONGEST_ERROR)
+
+
+def _left_out(why: str) -> Remark:
+    return Remark.about("watch_layers", f"{why}: they are not watched.")
+
+
+def _real(torch: Any, tensor: Any) -> Any:
+    """Return a tensor of real numbers."""
+    return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
+from runs.curation.tags import MOST_TAGS
 from runs.models import LARGEST_ID, AfterCondition, AlertState, CommandState, Severity
 from runs.protocol.commands import COMMANDS
 from steersman.kinds import KINDS
@@ -16,6 +17,19 @@ from steersman.kinds import KINDS
 class ErrorOut(Schema):
     error: str = Field(description="What is wrong and what to do, in a sentence")
     field: str = Field(description="The field with the error, empty if there is none")
+
+
+class TagsIn(Schema):
+    """Tags to give a run and to take from it."""
+
+    model_config = {"extra": "forbid"}
+
+    add: list[str] = Field([], max_length=MOST_TAGS)
+    remove: list[str] = Field([], max_length=MOST_TAGS, description="Those that the run does not have are ignored")
+
+
+class TagsOut(Schema):
+    tags: list[str] = Field(description="The tags that the run has now, in lower case, by name")
 
 
 class ProjectOut(Schema):
@@ -103,6 +117,7 @@ class RunOut(Schema):
     place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
     silent: bool = Field(description="It should be alive but has sent no heartbeat for 12 s")
     attempt: int
+    tags: list[str]
     created_by: str
     created_at: datetime
     started_at: datetime | None

@@ -48,6 +48,7 @@ class AuditKind(models.TextChoices):
     MAIL_ADDED = "mail_added", _("mail account set up")
     MAIL_CHANGED = "mail_changed", _("mail account changed")
     MAIL_DELETED = "mail_deleted", _("mail account deleted")
+    TAGS_CHANGED = "tags_changed", _("tags changed")
     COMMAND = "command", _("command")
 
 

@@ -17,7 +17,7 @@ from django.views.generic import View
 from runs.models import Run, RunQuerySet
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
 from runs.portal.run_table.form import RunFilter
-from runs.portal.run_table.rows import Row, badges_of, row_of, with_loss
+from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.queue_places import places_of
 from runs.selection.expressions import last_host
@@ -77,14 +77,15 @@ class RunList(LoginRequiredMixin, View):
         page = Paginator(ordered(runs, order).values_list("pk", flat=True), RUNS_A_PAGE).get_page(
             self.request.GET.get("page")
         )
-        rows = self._rows(page, columns)
         query = self._query(columns)
+        rows = self._rows(page, columns, form.search, query)
         unsorted = [pair for pair in query if pair[0] != "sort"]
         return {
             "page_obj": page,
             "paginator": page.paginator,
             "rows": rows,
             "bands": _bands(rows),
+            "tags_in_column": any(field.key == "tag" for field in columns),
             "heads": heads_of(columns, order, unsorted),
             "order": order,
             "orders": _orders(order),
@@ -96,9 +97,9 @@ class RunList(LoginRequiredMixin, View):
             "query": urlencode(query),
         }
 
-    def _rows(self, page: Page[int], columns: list[Field]) -> list[Row]:
+    def _rows(self, page: Page[int], columns: list[Field], search: Search, query: list[tuple[str, str]]) -> list[Row]:
         """Return the rows of a page, in its order. What they show is asked for these runs alone."""
-        found = with_loss(Run.objects.filter(pk__in=list(page.object_list)))
+        found = with_loss(Run.objects.filter(pk__in=list(page.object_list))).prefetch_related("tags")
         if any(field.key == "host" for field in columns):
             found = found.annotate(last_host=last_host())
         by_number = {run.pk: run for run in found}
@@ -108,7 +109,14 @@ class RunList(LoginRequiredMixin, View):
         badges = badges_of(runs)
         values = Values(runs, columns)
         return [
-            row_of(run, now, waiting.get(run.pk), badges[run.pk], [values.cell(run, field) for field in columns])
+            row_of(
+                run,
+                now,
+                waiting.get(run.pk),
+                badges[run.pk],
+                [values.cell(run, field) for field in columns],
+                [_tag_link(tag.name, search, query) for tag in run.tags.all()],
+            )
             for run in runs
         ]
 
@@ -137,6 +145,11 @@ def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
     # A word alone is plain to see in the field.
     parts: list[str | Term] = [*search.words, *search.terms] if search.terms else []
     return [chip(part) for part in parts]
+
+
+def _tag_link(name: str, search: Search, query: list[tuple[str, str]]) -> TagLink:
+    narrowed = search.with_term(Term("tag", "=", name))
+    return TagLink(name, urlencode([*(pair for pair in query if pair[0] != "q"), ("q", str(narrowed))]))
 
 
 def _orders(order: Order) -> list[tuple[str, str, bool]]:

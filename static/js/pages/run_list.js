@@ -57,12 +57,24 @@ function merge(fresh) {
   const sameRows = old && next && sameHeads && keys(old) === keys(next);
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
+    const column = headOf(document.activeElement);
     place.replaceChildren(...fresh.childNodes);
     selection.show();
     if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
+    if (column >= 0) focusHead(column);
     return;
   }
   mergeRows(old.rows, next.rows);
+}
+
+/** The number of the column whose head holds `node`, -1 if none does. */
+function headOf(node) {
+  const head = place.contains(node) ? node.closest("thead th") : null;
+  return head ? [...head.parentElement.cells].indexOf(head) : -1;
+}
+
+function focusHead(column) {
+  place.querySelector("thead tr")?.cells[column]?.querySelector("a, input")?.focus({ preventScroll: true });
 }
 
 /** What stands around the rows: heads, chips, pages. */
@@ -75,9 +87,11 @@ function keys(body) {
 }
 
 async function refresh() {
+  const asked = window.location.href;
   try {
     const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
-    if (fresh) merge(fresh);
+    // Of another search or order meanwhile the answer is on its way.
+    if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");
   } catch {
     setText(status, gettext("The portal does not answer; trying again."));
@@ -105,17 +119,16 @@ function show(query) {
   return refresh();
 }
 
-/** Follow a link that changes the list alone, without a new page: chips and heads of columns. */
+/** Follow a link that changes the list alone, without a new page: chips, tags and heads of columns. */
 function follow(link) {
   const asked = new URL(link.href).searchParams;
   filters.elements.q.value = asked.get("q") ?? "";
   const wanted = asked.get("sort") ?? "";
   if (![...order.options].some((option) => option.value === wanted)) order.append(new Option(link.textContent, wanted));
   order.value = wanted;
-  const { sort } = link.dataset;
-  const index = sort === undefined ? -1 : [...link.closest("tr").cells].indexOf(link.closest("th"));
+  const column = headOf(link);
   show(link.search || "?").then(() => {
-    if (index >= 0) place.querySelector("thead tr")?.cells[index]?.querySelector("a")?.focus({ preventScroll: true });
+    if (column >= 0) focusHead(column);
     else filters.elements.q.focus({ preventScroll: true });
   });
 }
@@ -140,7 +153,7 @@ filters.addEventListener("submit", (event) => {
 });
 filters.querySelector("[data-apply]").hidden = true;
 place.addEventListener("click", (event) => {
-  const link = event.target.closest("a.chip, a[data-sort]");
+  const link = event.target.closest("a.chip, a.tag, a[data-sort]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   follow(link);

@@ -80,3 +80,28 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     page.get_by_role("button", name="Default columns").click()
     expect(page.locator("thead a", has_text="Duration")).to_be_visible()
     expect(head).to_have_count(0)
+
+
+def test_tags_are_given_on_the_page_of_a_run_and_found_in_the_list(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table")
+    page.locator(".run-link", has_text="usual").click()
+    tags = page.get_by_test_id("tags")
+    field = page.get_by_label("Add a tag")
+    field.fill("Baseline, try 3")
+    field.press("Enter")
+    expect(tags.locator(".tag")).to_have_text(["baseline×", "try 3×"])
+    expect(field).to_have_value("")
+    tags.get_by_label("Remove the tag baseline").press("Enter")
+    expect(tags.locator(".tag")).to_have_text(["try 3×"])
+    expect(field).to_be_focused()
+    page.reload()
+    expect(tags.locator(".tag")).to_have_text(["try 3×"])
+    tags.get_by_role("link", name="try 3").click()
+    expect(page.get_by_test_id("run-row")).to_have_count(1)
+
+    page.goto(f"{stack.address}/?project=table")
+    page.evaluate("window.wasHere = true")
+    page.locator(".tag", has_text="try 3").click()
+    expect(page.locator(".chip")).to_contain_text(['tag = "try 3"'])
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value('tag = "try 3"')
+    assert names(page) == ["usual"] and page.evaluate("window.wasHere") is True

@@ -91,7 +91,11 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.curation": rule(f"{RECORD} runs.access runs.audit", "django", WEB),
+    "runs.curation": rule(
+        f"{RECORD} runs.access runs.audit runs.commands runs.pruning runs.series steersman steersman.files",
+        "django",
+        WEB,
+    ),
     "runs.recording.record_side": rule(
         f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),

@@ -12,7 +12,8 @@ from ninja import Query, Router
 from runs.access.roles import display_name, operators_only
 from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
-from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, TagsIn, TagsOut
+from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
+from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
@@ -119,6 +120,20 @@ def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
         return {"tags": change_tags(run.pk, add, remove)}
     except BadTag as error:
         raise ApiError(422, str(error), "add") from error
+
+
+@router.post(
+    "/several/", url_name="several", response={200: SeveralOut, **ERRORS}, summary="Tag, stop, archive or delete runs"
+)
+def change_several(request: HttpRequest, body: SeveralIn) -> Outcome:
+    """For operators and owners; only owners delete, and no token does. Each run is changed by itself.
+
+    What a run's state does not allow leaves that run out, and the answer says why.
+    """
+    add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
+    if body.action is Action.TAG and not add and not remove:
+        raise ApiError(422, _("Give at least one tag to add or to remove."), "add")
+    return do_to_each(body.runs, Asked(body.action, add, remove, body.reason), caller_of(request))
 
 
 def _tag_names(texts: list[str], field: str) -> list[str]:

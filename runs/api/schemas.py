@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from ninja import Field, Schema
 
+from runs.curation.several import MOST_RUNS, Action
 from runs.curation.tags import MOST_TAGS
 from runs.models import LARGEST_ID, AfterCondition, AlertState, CommandState, Severity
 from runs.protocol.commands import COMMANDS
@@ -26,6 +27,29 @@ class TagsIn(Schema):
 
     add: list[str] = Field([], max_length=MOST_TAGS)
     remove: list[str] = Field([], max_length=MOST_TAGS, description="Those that the run does not have are ignored")
+
+
+class SeveralIn(Schema):
+    """What is done to each of several runs."""
+
+    model_config = {"extra": "forbid"}
+
+    runs: list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] = Field(min_length=1, max_length=MOST_RUNS)
+    action: Action
+    add: list[str] = Field([], max_length=MOST_TAGS, description="Tags, with the action tag")
+    remove: list[str] = Field([], max_length=MOST_TAGS)
+    reason: str = Field("", max_length=500, description="With the action stop: why, for all members to read")
+
+
+class LeftOutOut(Schema):
+    run: int
+    name: str = Field(description="Empty if the caller may not see the run")
+    why: str
+
+
+class SeveralOut(Schema):
+    done: list[int]
+    left_out: list[LeftOutOut] = Field(description="The runs to which it was not done, each with the reason")
 
 
 class TagsOut(Schema):

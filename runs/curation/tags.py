@@ -57,7 +57,7 @@ def change_tags(run_id: int, add: Iterable[str] = (), remove: Iterable[str] = ()
     return sorted(wanted)
 
 
-def tags_of_project(project_id: int) -> list[str]:
-    """Return the tags that runs of a project have, those that are not archived."""
-    tags = RunTag.objects.filter(run__project_id=project_id, run__archived_at=None).order_by("name")
+def tags_of_projects(project_ids: Iterable[int]) -> list[str]:
+    """Return the tags that runs of projects have, those that are not archived."""
+    tags = RunTag.objects.filter(run__project__in=project_ids, run__archived_at=None).order_by("name")
     return list(tags.values_list("name", flat=True).distinct())

@@ -14,8 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
-from runs.models import Run, RunQuerySet
+from runs.access.roles import COMMANDING_ROLES
+from runs.curation.tags import tags_of_projects
+from runs.models import Membership, Role, Run, RunQuerySet
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
+from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
 from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.queueing.board import HostBoard, board, commanded_projects
@@ -66,7 +69,18 @@ class RunList(LoginRequiredMixin, View):
         context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
         if fragment:
             return render(request, "runs/partials/table.html", context)
-        return render(request, "runs/list.html", context | {"hosts": self._hosts()})
+        return render(
+            request, "runs/list.html", context | {"hosts": self._hosts(), "exports": exports()} | self._rights()
+        )
+
+    def _rights(self) -> dict[str, Any]:
+        """Return what the viewer may do with runs in at least one project; each run is judged when it is done."""
+        roles = dict(Membership.objects.filter(user_id=self.request.user.pk or 0).values_list("project", "role"))
+        commanded = [project for project, role in roles.items() if role in COMMANDING_ROLES]
+        return {
+            "may": {"command": bool(commanded), "delete": Role.OWNER in roles.values()},
+            "known_tags": tags_of_projects(commanded) if commanded else [],
+        }
 
     def _hosts(self) -> list[HostBoard]:
         user = self.request.user

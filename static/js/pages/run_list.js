@@ -5,7 +5,8 @@ import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
-import { CompareSelection } from "./compare_selection.js";
+import { RunSelection } from "./run_selection.js";
+import { selectionBar } from "./selection_bar.js";
 
 // Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
@@ -19,7 +20,11 @@ const hosts = document.getElementById("queue-hosts");
 const columns = document.getElementById("columns");
 const order = document.getElementById("sort");
 
-const selection = new CompareSelection(place, document.getElementById("compare"));
+const bar = document.getElementById("compare");
+let showBar = () => {};
+const selection = new RunSelection(place, () => showBar());
+showBar = selectionBar(bar, document.getElementById("bulk-told"), selection, () => refresh());
+selection.show();
 
 async function fetchPart(address) {
   const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
@@ -159,11 +164,13 @@ place.addEventListener("click", (event) => {
   follow(link);
 });
 columnMenu(columns, () => fetchTable("columns"), () => filterSoon(0));
-for (const menu of [columns, filters.querySelector(".search-help")]) closesByItself(menu);
+for (const menu of [columns, filters.querySelector(".search-help"), bar.querySelector(".export-choice")]) closesByItself(menu);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
 shortcut("/", () => filters.querySelector("input[type=search]").focus());
+shortcut("x", () => selection.toggleFocused(false));
+shortcut("X", () => selection.toggleFocused(true));
 shortcut("j", () => move(1));
 shortcut("k", () => move(-1));
 refreshForEver();

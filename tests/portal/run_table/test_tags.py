@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from runs.curation.tags import MOST_TAGS, tags_of_project
+from runs.curation.tags import MOST_TAGS, tags_of_projects
 from runs.models import AuditEntry, Membership, Project, Role, Run, RunTag
 
 pytestmark = pytest.mark.django_db
@@ -105,4 +105,4 @@ def test_a_new_run_has_the_tags_of_its_form_and_a_project_offers_those_of_its_ru
     assert client.post("/runs/new/", data | {"tags": "Sweep, baseline,"}).status_code == 302
     made = Run.objects.latest("pk")
     assert [each.name for each in made.tags.all()] == ["baseline", "sweep"]
-    assert tags_of_project(run.project_id) == ["baseline", "sweep"]
+    assert tags_of_projects([run.project_id]) == ["baseline", "sweep"]

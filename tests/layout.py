@@ -41,7 +41,7 @@ CLIENT = "torch django psutil pynvml msgspec numpy"
 AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
-UI = f"{RECORD} runs.access runs.queueing runs.series runs.commands runs.live steersman steersman.files"
+UI = f"{RECORD} runs.access runs.curation runs.queueing runs.series runs.commands runs.live steersman steersman.files"
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
@@ -94,6 +94,11 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
+    "runs.curation": rule(
+        f"{RECORD} runs.access runs.audit runs.commands runs.pruning runs.series steersman steersman.files",
+        "django",
+        WEB,
+    ),
     "runs.recording.record_side": rule(
         f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
@@ -153,7 +158,7 @@ RULES = {
     ),
     "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
     "trainer.management.commands": rule(
-        f"steersman.* {RECORD} trainer trainer.control trainer.scheduler", "django", "torch"
+        f"steersman.* {RECORD} runs.curation trainer trainer.control trainer.scheduler", "django", "torch"
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site.postgresql": rule(libraries="django psycopg psycopg_pool", never="torch"),

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 
-from runs.admin.deletion import NotDeletable, check_deletable, count_deletion, delete_run
+from runs.curation.deletion import NotDeletable, check_deletable, count_deletion, delete_run
 from runs.models import Run
 
 

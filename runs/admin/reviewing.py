@@ -18,6 +18,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access.roles import display_name
+from runs.curation.archive import NotArchivable, archive, unarchive
 from runs.models import Run
 
 CONFIRMED, NO = "yes", "no"
@@ -74,15 +75,18 @@ class ReviewsRuns(ModelAdmin):
     @admin.action(description=_("Archive"), permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Hide the runs from the portal's list; nothing is lost, and links to them still work."""
-        present = Run.objects.filter(pk__in=self._chosen(queryset), archived_at=None)
-        number = present.update(archived_at=timezone.now())
+        number = 0
+        for run_id in self._chosen(queryset):
+            try:
+                number += archive(run_id)
+            except NotArchivable as reason:
+                self.message_user(request, str(reason), messages.WARNING)
         text = ngettext("%(number)d run is archived.", "%(number)d runs are archived.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)
 
     @admin.action(description=_("Take out of the archive"), permissions=["change"])
     def unarchive(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
-        archived = Run.objects.filter(pk__in=self._chosen(queryset)).exclude(archived_at=None)
-        number = archived.update(archived_at=None)
+        number = sum(unarchive(run_id) for run_id in self._chosen(queryset))
         text = ngettext("%(number)d run is out of the archive.", "%(number)d runs are out of the archive.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)
 

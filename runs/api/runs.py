@@ -1,4 +1,4 @@
-"""Runs and their epochs."""
+"""Runs, their tags and their epochs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 
-from runs.access.roles import display_name
-from runs.api.callers import caller_of, visible_run
+from runs.access.roles import display_name, operators_only
+from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
-from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage
+from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
+from runs.curation.several import Action, Asked, Outcome, do_to_each
+from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
 from runs.recording.liveness import duration_of, silent
@@ -28,6 +30,7 @@ def list_runs(
     request: HttpRequest,
     state: RunState | None = None,
     project: str | None = Query(None, description="Slug of a project"),
+    tag: str | None = Query(None, description="Only runs with this tag"),
     q: str = Query("", max_length=100, description="Text in the name or recipe, or #id"),
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
@@ -40,8 +43,14 @@ def list_runs(
         if not Project.objects.filter(slug=project, memberships__user=caller_of(request).user).exists():
             raise ApiError(404, _("There is no such project, or you are not a member of it."), "project")
         runs = runs.filter(project__slug=project)
+    if tag is not None:
+        runs = runs.filter(tags__name__in=_tag_names([tag], "tag"))
     runs = runs.matching(q)
-    page = runs.select_related("project", "recipe", "created_by").order_by("-pk")[offset : offset + limit]
+    page = (
+        runs.select_related("project", "recipe", "created_by")
+        .prefetch_related("tags")
+        .order_by("-pk")[offset : offset + limit]
+    )
     found = list(page)
     waiting = places_of(found, caller_of(request).runs())
     return {"count": runs.count(), "items": [as_item(run, waiting.get(run.pk)) for run in found]}
@@ -95,6 +104,45 @@ def list_epochs(
     return {"count": epochs.count(), "items": items}
 
 
+@router.post(
+    "/{int:run_id}/tags/",
+    url_name="tags",
+    response={200: TagsOut, 403: ErrorOut, **ERRORS},
+    summary="Give a run tags, and take tags from it",
+)
+def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
+    """For operators and owners. A tag has up to 40 characters, no comma and no quotation mark."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
+    try:
+        return {"tags": change_tags(run.pk, add, remove)}
+    except BadTag as error:
+        raise ApiError(422, str(error), "add") from error
+
+
+@router.post(
+    "/several/", url_name="several", response={200: SeveralOut, **ERRORS}, summary="Tag, stop, archive or delete runs"
+)
+def change_several(request: HttpRequest, body: SeveralIn) -> Outcome:
+    """For operators and owners; only owners delete, and no token does. Each run is changed by itself.
+
+    What a run's state does not allow leaves that run out, and the answer says why.
+    """
+    add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
+    if body.action is Action.TAG and not add and not remove:
+        raise ApiError(422, _("Give at least one tag to add or to remove."), "add")
+    return do_to_each(body.runs, Asked(body.action, add, remove, body.reason), caller_of(request))
+
+
+def _tag_names(texts: list[str], field: str) -> list[str]:
+    try:
+        return [tag_name(text) for text in texts]
+    except BadTag as error:
+        raise ApiError(422, str(error), field) from error
+
+
 def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
     now = timezone.now()
     duration = duration_of(run, now)
@@ -108,6 +156,7 @@ def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
         "place": place.as_wire() if place else None,
         "silent": silent(run, now),
         "attempt": run.attempt,
+        "tags": [tag.name for tag in run.tags.all()],
         "created_by": display_name(run.created_by) if run.created_by else "",
         "created_at": run.created_at,
         "started_at": run.started_at,

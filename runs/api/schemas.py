@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from ninja import Field, Schema
 
+from runs.curation.several import MOST_RUNS, Action
+from runs.curation.tags import MOST_TAGS
 from runs.models import LARGEST_ID, AfterCondition, AlertState, CommandState, Severity
 from runs.protocol.commands import COMMANDS
 from steersman.kinds import KINDS
@@ -16,6 +18,42 @@ from steersman.kinds import KINDS
 class ErrorOut(Schema):
     error: str = Field(description="What is wrong and what to do, in a sentence")
     field: str = Field(description="The field with the error, empty if there is none")
+
+
+class TagsIn(Schema):
+    """Tags to give a run and to take from it."""
+
+    model_config = {"extra": "forbid"}
+
+    add: list[str] = Field([], max_length=MOST_TAGS)
+    remove: list[str] = Field([], max_length=MOST_TAGS, description="Those that the run does not have are ignored")
+
+
+class SeveralIn(Schema):
+    """What is done to each of several runs."""
+
+    model_config = {"extra": "forbid"}
+
+    runs: list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] = Field(min_length=1, max_length=MOST_RUNS)
+    action: Action
+    add: list[str] = Field([], max_length=MOST_TAGS, description="Tags, with the action tag")
+    remove: list[str] = Field([], max_length=MOST_TAGS)
+    reason: str = Field("", max_length=500, description="With the action stop: why, for all members to read")
+
+
+class LeftOutOut(Schema):
+    run: int
+    name: str = Field(description="Empty if the caller may not see the run")
+    why: str
+
+
+class SeveralOut(Schema):
+    done: list[int]
+    left_out: list[LeftOutOut] = Field(description="The runs to which it was not done, each with the reason")
+
+
+class TagsOut(Schema):
+    tags: list[str] = Field(description="The tags that the run has now, in lower case, by name")
 
 
 class ProjectOut(Schema):
@@ -103,6 +141,7 @@ class RunOut(Schema):
     place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
     silent: bool = Field(description="It should be alive but has sent no heartbeat for 12 s")
     attempt: int
+    tags: list[str]
     created_by: str
     created_at: datetime
     started_at: datetime | None

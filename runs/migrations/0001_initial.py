@@ -64,6 +64,10 @@ class Migration(migrations.Migration):
                             ("mail_added", "mail account set up"),
                             ("mail_changed", "mail account changed"),
                             ("mail_deleted", "mail account deleted"),
+                            ("tags_changed", "tags changed"),
+                            ("run_archived", "run archived"),
+                            ("run_unarchived", "run taken out of the archive"),
+                            ("run_deleted", "run deleted"),
                             ("command", "command"),
                         ],
                         max_length=30,
@@ -1301,6 +1305,29 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("attempt", "rank", "segment"), name="one_offset_a_segment")
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="RunTag",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=40, verbose_name="tag")),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tags",
+                        to="runs.run",
+                        verbose_name="run",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "tag",
+                "verbose_name_plural": "tags",
+                "ordering": ["name"],
+                "indexes": [models.Index(fields=["name"], name="tag_by_name")],
+                "constraints": [models.UniqueConstraint(fields=("run", "name"), name="one_tag_a_name")],
             },
         ),
         migrations.AddConstraint(

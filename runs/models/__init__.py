@@ -38,11 +38,13 @@ from runs.models.runs import (
     RunState,
 )
 from runs.models.sockets import SocketCounts
+from runs.models.tags import LONGEST_TAG, RunTag
 
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
     "LONGEST_NAME",
+    "LONGEST_TAG",
     "OF_CODE",
     "UNNAMED",
     "OPTIONAL",
@@ -82,6 +84,7 @@ __all__ = [
     "Run",
     "RunQuerySet",
     "RunState",
+    "RunTag",
     "Series",
     "Severity",
     "SocketCounts",

@@ -48,6 +48,10 @@ class AuditKind(models.TextChoices):
     MAIL_ADDED = "mail_added", _("mail account set up")
     MAIL_CHANGED = "mail_changed", _("mail account changed")
     MAIL_DELETED = "mail_deleted", _("mail account deleted")
+    TAGS_CHANGED = "tags_changed", _("tags changed")
+    RUN_ARCHIVED = "run_archived", _("run archived")
+    RUN_UNARCHIVED = "run_unarchived", _("run taken out of the archive")
+    RUN_DELETED = "run_deleted", _("run deleted")
     COMMAND = "command", _("command")
 
 

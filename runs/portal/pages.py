@@ -23,6 +23,7 @@ from django.views.generic import DetailView
 from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
+from runs.curation.tags import tags_of_projects
 from runs.live.origin import parse_origin
 from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.query_text import NulInQuery
@@ -124,6 +125,9 @@ class RunView(DetailView[Run], ABC):
             raise Http404
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
+            # Words of the team: none is for guests.
+            "tags": [] if viewer.is_guest else list(run.tags.all()),
+            "known_tags": tags_of_projects([run.project_id]) if viewer.may_command else [],
             "percent": percent_of(run),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
@@ -160,11 +164,14 @@ class RunPage(LoginRequiredMixin, RunView):
         checkpoints = f"{self.object.get_absolute_url()}checkpoints/"
         alerts = reverse("api:alerts", args=[self.object.pk])
         marks = reverse("api:checkpoints", args=[self.object.pk])
+        tags = reverse("api:tags", args=[self.object.pk])
         return super().addresses() | {
             "login": reverse("login"),
             "checkpoints": checkpoints,
             "alerts": alerts,
             "marks": marks,
+            "tags": tags,
+            "list": reverse("runs"),
         }
 
 

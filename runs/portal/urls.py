@@ -6,6 +6,7 @@ from runs.portal import audit, checkpoints, compare, console, keeping, members, 
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import installing
 from runs.portal.new_run import views as new_run
+from runs.portal.run_table.exporting import export_runs
 from runs.portal.run_table.views import RunList
 from runs.portal.sign_in import sessions
 
@@ -21,6 +22,7 @@ urlpatterns: list[URLPattern] = [
     path("", RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
     path("runs/compare/", compare.compare, name="compare"),
+    path("runs/export/<str:what>.csv", export_runs, name="export_runs"),
     path("runs/new/", new_run.new_run, name="new_run"),
     path("runs/new/client/", installing.install_client, name="install_client"),
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),

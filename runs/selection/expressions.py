@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, F, FloatField, Func, OuterRef, Subquery, Value
+from django.db.models import CharField, Exists, F, FloatField, Func, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from runs.models import Attempt, Series
+from runs.models import Attempt, RunTag, Series
 from runs.protocol.series_names import LOSS_NAMES
 
 
@@ -78,6 +78,17 @@ def last_host() -> Coalesce:
     """Return the host of the last attempt, or the one that a waiting run is to start on."""
     newest = Attempt.objects.filter(run=OuterRef("pk")).order_by("-number")
     return Coalesce(Subquery(newest.values("host")[:1]), NullIf(F("queued_host"), Value("")), output_field=CharField())
+
+
+def first_tag() -> Subquery:
+    """Return the first tag of a run by name."""
+    return Subquery(RunTag.objects.filter(run=OuterRef("pk")).order_by("name").values("name")[:1])
+
+
+def has_tag(name: str, *, part: bool = False) -> Exists:
+    """Return whether a run has a tag: this one, or with `part` one that contains it."""
+    lookup = {"name__contains" if part else "name": name.lower()}
+    return Exists(RunTag.objects.filter(run=OuterRef("pk"), **lookup))
 
 
 def progress() -> Coalesce:

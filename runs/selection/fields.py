@@ -11,7 +11,15 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from runs.models import RunQuerySet, Series
-from runs.selection.expressions import ParameterNumber, ParameterText, last_host, last_loss, last_value, progress
+from runs.selection.expressions import (
+    ParameterNumber,
+    ParameterText,
+    first_tag,
+    last_host,
+    last_loss,
+    last_value,
+    progress,
+)
 
 PARAMETER = "parameter:"
 LAST = "last:"
@@ -49,6 +57,7 @@ _OWN = (
     Field("name", _("Run"), Kind.TEXT, _column("name")),
     Field("id", _("Number"), Kind.NUMBER, _column("pk")),
     Field("project", _("Project"), Kind.TEXT, _column("project__name")),
+    Field("tag", _("Tags"), Kind.TEXT, first_tag),
     Field("recipe", _("Recipe"), Kind.TEXT, _column("recipe__spec")),
     Field("progress", _("Progress"), Kind.NUMBER, progress),
     Field("step", _("Step"), Kind.NUMBER, _column("step")),

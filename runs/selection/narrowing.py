@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from runs.models import RunQuerySet, RunState
-from runs.selection.expressions import ParameterNumber, ParameterText
+from runs.selection.expressions import ParameterNumber, ParameterText, has_tag
 from runs.selection.fields import PARAMETER, Field, Kind, find_field
 from runs.selection.search import Search, Term
 
@@ -82,6 +82,9 @@ def _with_text(
     value = term.value
     if field.key == "author":
         return _where(found, _author(value, term.sign, user), term.sign, "created_by")
+    if field.key == "tag":
+        has = has_tag(value, part=term.sign == "~")
+        return found.exclude(has) if term.sign == "!=" else found.filter(has)
     if field.key == "state":
         value = _state(value) if term.sign != "~" else value
     if field.key == "project" and term.sign != "~":

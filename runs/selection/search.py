@@ -37,6 +37,10 @@ class Search:
     def __str__(self) -> str:
         return " ".join([*map(_quoted, self.words), *map(str, self.terms)])
 
+    def with_term(self, term: Term) -> Search:
+        """Return the search narrowed by one more term."""
+        return Search(self.words, tuple(dict.fromkeys((*self.terms, term))))
+
     def without(self, part: str | Term) -> Search:
         """Return the search without one of its words or terms."""
         return Search(

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs.admin.deletion import NotDeletable, check_deletable, remove_files
+from runs.curation.deletion import NotDeletable, check_deletable, remove_files
 from runs.models import (
     Attempt,
     Checkpoint,
@@ -191,7 +191,7 @@ def test_only_superusers_delete(project: Project, data: Path) -> None:
 def test_it_keeps_the_files_where_the_rows_stay(project: Project, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import transaction
 
-    from runs.admin.deletion import delete_run
+    from runs.curation.deletion import delete_run
 
     run = filled(project, data)
 

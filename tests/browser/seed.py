@@ -16,6 +16,7 @@ from runs.access.membership import invite
 from runs.access.tokens import create_token
 from runs.alerts.sending import links
 from runs.alerts.sending.secrets import seal
+from runs.curation.tags import change_tags
 from runs.models import (
     Alert,
     AlertDelivery,
@@ -68,6 +69,7 @@ def seed() -> None:
     live = make_run(project, "live", RunState.RUNNING, rate=0.001)
     ended = make_run(project, "ended", RunState.FAILED, rate=0.002)
     owner = User.objects.get(username="owner")
+    change_tags(live.pk, ["όνομα", "όνομα " * 5 + "όνομα"])
     create_token(owner, project, TokenScope.VIEW, name="notebook", expires_at=timezone.now() + timedelta(days=9))
     _, shared = create_token(owner, project, TokenScope.SHARE, name="link", run=live)
     Host.objects.create(name="gpu-host", heartbeat_at=timezone.now())

@@ -63,6 +63,7 @@ class Row:
 
 EMPTY = {"name": ""}
 COMMAND = json.dumps({"command": "stop"})
+SEVERAL = json.dumps({"runs": [999_999], "action": "stop"})
 ROWS = [
     Row("", "/", "302 200 200 200 200 302 302"),
     Row("login/", "/login/", "200 302 302 302 302 200 200"),
@@ -113,6 +114,7 @@ ROWS = [
     Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
+    Row("runs/export/<str:what>.csv", "/runs/export/epochs.csv?run={run}", LOGIN_PAGE),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     # Who may download is told that there is no such checkpoint.
     Row(
@@ -222,6 +224,9 @@ ROWS = [
         "401 404 403 404 404 403 401",
         body='{"keep": true}',
     ),
+    Row("api/runs/<int:run_id>/tags/", "/api/runs/{run}/tags/", "401 404 403 200 200 403 401", body='{"add": ["new"]}'),
+    # Who may not change it is told so of each run.
+    Row("api/runs/several/", "/api/runs/several/", "401 200 200 200 200 403 401", body=SEVERAL),
     Row("api/queue/", "/api/queue/", "401 200 200 200 200 403 401"),
     Row("api/runs/<int:run_id>/queue/", "/api/runs/{run}/queue/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),

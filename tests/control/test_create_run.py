@@ -108,6 +108,12 @@ def test_it_records_a_run_with_every_parameter_of_its_recipe(project: Project, d
     assert set(run.parameters) == {entry["name"] for entry in digits.parameters}
 
 
+def test_it_gives_a_run_tags(project: Project) -> None:
+    run = Run.objects.get(pk=create("--project", "vision", "--tag", "Baseline", "--tag", "sweep  3"))
+    assert [tag.name for tag in run.tags.all()] == ["baseline", "sweep 3"]
+    assert "tag: “a,b” is no tag" in refusal("create_run", "--project", "vision", "--tag", "a,b")
+
+
 def test_it_records_a_run_for_a_persons_own_script(project: Project) -> None:
     run = Run.objects.get(pk=create("--project", "vision"))
     assert run.recipe is None

@@ -11,7 +11,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs.models import Attempt, Project, Recipe, Run, RunState, Series
+from runs.models import Attempt, Project, Recipe, Run, RunState, RunTag, Series
 from runs.selection.narrowing import narrow
 from runs.selection.ordering import ordered, parse_order
 from runs.selection.search import Search, Term, parse
@@ -96,6 +96,8 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
     for name, value in (("alpha", 0.25), ("beta", 2.5)):
         Series.objects.create(run=made[name], name="val/accuracy", last_value=value)
         Series.objects.create(run=made[name], name="train/loss", last_value=10 - value)
+        RunTag.objects.create(run=made[name], name="baseline")
+    RunTag.objects.create(run=made["beta"], name="try 3")
     return made
 
 
@@ -123,6 +125,10 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ("last:val/accuracy < 1", {"alpha"}),
         ("loss < 8", {"beta"}),
         ("best > 0.5", {"alpha"}),
+        ("tag = Baseline", {"alpha", "beta"}),
+        ("tag != baseline", {"gamma"}),
+        ("tag = base", set()),
+        ('tag ~ "y 3"', {"beta"}),
         ("author = me", {"alpha", "gamma"}),
         ("author != me", {"beta"}),
         ('author = "ada lovelace"', {"alpha", "gamma"}),
@@ -189,6 +195,7 @@ def test_what_it_does_not_understand_is_told_and_left_out(
         ("last:val/accuracy", ["gamma", "alpha", "beta"]),
         ("-best", ["gamma", "alpha", "beta"]),
         ("host", ["gamma", "beta", "alpha"]),
+        ("-tag", ["gamma", "beta", "alpha"]),
         ("progress", ["gamma", "beta", "alpha"]),
         ("no such column", ["gamma", "beta", "alpha"]),
     ],

@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from runs.access.roles import COMMANDING_ROLES
+from runs.curation.tags import MOST_TAGS, BadTag, change_tags, split_tags
 from runs.models import LARGEST_ID, AfterCondition, Project, Recipe, Run
 from runs.portal.new_run.device_choices import HOST, host_choices, split_choice
 from runs.portal.new_run.parameter_fields import PREFIX, SpecField
@@ -75,6 +76,13 @@ class StartForm(forms.Form):
         max_length=120,
         required=False,
         help_text=_("The name of the run. Leave empty to use the title of the recipe."),
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+    tags = forms.CharField(
+        label=_("Tags"),
+        max_length=500,
+        required=False,
+        help_text=_("Words to find the run by, separated by commas."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     seed = forms.IntegerField(
@@ -204,6 +212,15 @@ class StartForm(forms.Form):
         except ArgumentTypeError as error:
             raise forms.ValidationError(_("Give a size such as 10GiB or 800MiB.")) from error
 
+    def clean_tags(self) -> list[str]:
+        try:
+            tags = split_tags(self.cleaned_data["tags"])
+        except BadTag as error:
+            raise forms.ValidationError(str(error)) from error
+        if len(tags) > MOST_TAGS:
+            raise forms.ValidationError(_("Give at most %(most)d tags."), params={"most": MOST_TAGS})
+        return tags
+
     def clean_after(self) -> int | None:
         number: int | None = self.cleaned_data["after"]
         if number is not None and not Run.objects.visible_to(self.user).filter(pk=number).exists():
@@ -252,4 +269,5 @@ class StartForm(forms.Form):
             created_by_id=self.user.pk,
             cloned_from_id=chosen["clone"],
         )
+        change_tags(run.pk, chosen["tags"])
         return run, host

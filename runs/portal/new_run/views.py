@@ -135,7 +135,8 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
 def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
     """Return what was typed, for the form of another recipe: its own defaults hold if nothing was changed."""
     texts = (
-        "project", "name", "seed", "restarts", "ranks", "place", "clone", "after", "after_condition", "gpu_memory"
+        "project", "name", "tags", "seed", "restarts", "ranks", "place", "clone", "after", "after_condition",
+        "gpu_memory",
     )  # fmt: skip
     kept: dict[str, Any] = {name: request.POST.get(name, "") for name in texts}
     kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}

@@ -76,6 +76,12 @@ class RunFilter(forms.Form):
         return narrow(runs, self.search, self._user)
 
     @property
+    def shows_archive(self) -> bool:
+        """Whether the runs in the archive are asked for, in place of those outside."""
+        self.is_valid()
+        return bool(self.cleaned_data.get("archived"))
+
+    @property
     def has_projects(self) -> bool:
         """Whether there is a project to choose: one that the user belongs to."""
         projects = self.fields["project"]

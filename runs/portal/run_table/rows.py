@@ -34,6 +34,14 @@ class AlertBadge:
 
 
 @dataclass(frozen=True, slots=True)
+class TagLink:
+    """A tag of a run, and the query of the list that is narrowed to runs that have it, too."""
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of the list. `percent` is None where the length of the run is unknown."""
 
@@ -48,6 +56,7 @@ class Row:
     alerts: tuple[AlertBadge, ...] = ()
     cells: Sequence[Cell] = ()
     reason: str = ""
+    tags: Sequence[TagLink] = ()
 
 
 def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
@@ -82,8 +91,9 @@ def row_of(
     place: QueuePlace | None = None,
     alerts: tuple[AlertBadge, ...] = (),
     cells: Sequence[Cell] = (),
+    tags: Sequence[TagLink] = (),
 ) -> Row:
-    """Return the row of a run that `with_loss` annotated, with its place in the queue, lasting alerts and columns."""
+    """Return the row of a run that `with_loss` annotated, with its place in the queue, lasting alerts and the like."""
     return Row(
         run=run,
         silent=silent(run, now),
@@ -96,4 +106,5 @@ def row_of(
         alerts=alerts,
         cells=cells,
         reason=reason_of_run(run) if run.state in TOLD else "",
+        tags=tags,
     )

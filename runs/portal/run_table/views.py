@@ -14,10 +14,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
-from runs.models import Run, RunQuerySet
+from runs.access.roles import COMMANDING_ROLES
+from runs.curation.tags import tags_of_projects
+from runs.models import Membership, Role, Run, RunQuerySet
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
+from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
-from runs.portal.run_table.rows import Row, badges_of, row_of, with_loss
+from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.queue_places import places_of
 from runs.selection.expressions import last_host
@@ -66,7 +69,18 @@ class RunList(LoginRequiredMixin, View):
         context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
         if fragment:
             return render(request, "runs/partials/table.html", context)
-        return render(request, "runs/list.html", context | {"hosts": self._hosts()})
+        return render(
+            request, "runs/list.html", context | {"hosts": self._hosts(), "exports": exports()} | self._rights()
+        )
+
+    def _rights(self) -> dict[str, Any]:
+        """Return what the viewer may do with runs in at least one project; each run is judged when it is done."""
+        roles = dict(Membership.objects.filter(user_id=self.request.user.pk or 0).values_list("project", "role"))
+        commanded = [project for project, role in roles.items() if role in COMMANDING_ROLES]
+        return {
+            "may": {"command": bool(commanded), "delete": Role.OWNER in roles.values()},
+            "known_tags": tags_of_projects(commanded) if commanded else [],
+        }
 
     def _hosts(self) -> list[HostBoard]:
         user = self.request.user
@@ -77,14 +91,15 @@ class RunList(LoginRequiredMixin, View):
         page = Paginator(ordered(runs, order).values_list("pk", flat=True), RUNS_A_PAGE).get_page(
             self.request.GET.get("page")
         )
-        rows = self._rows(page, columns)
         query = self._query(columns)
+        rows = self._rows(page, columns, form.search, query)
         unsorted = [pair for pair in query if pair[0] != "sort"]
         return {
             "page_obj": page,
             "paginator": page.paginator,
             "rows": rows,
             "bands": _bands(rows),
+            "tags_in_column": any(field.key == "tag" for field in columns),
             "heads": heads_of(columns, order, unsorted),
             "order": order,
             "orders": _orders(order),
@@ -96,9 +111,9 @@ class RunList(LoginRequiredMixin, View):
             "query": urlencode(query),
         }
 
-    def _rows(self, page: Page[int], columns: list[Field]) -> list[Row]:
+    def _rows(self, page: Page[int], columns: list[Field], search: Search, query: list[tuple[str, str]]) -> list[Row]:
         """Return the rows of a page, in its order. What they show is asked for these runs alone."""
-        found = with_loss(Run.objects.filter(pk__in=list(page.object_list)))
+        found = with_loss(Run.objects.filter(pk__in=list(page.object_list))).prefetch_related("tags")
         if any(field.key == "host" for field in columns):
             found = found.annotate(last_host=last_host())
         by_number = {run.pk: run for run in found}
@@ -108,7 +123,14 @@ class RunList(LoginRequiredMixin, View):
         badges = badges_of(runs)
         values = Values(runs, columns)
         return [
-            row_of(run, now, waiting.get(run.pk), badges[run.pk], [values.cell(run, field) for field in columns])
+            row_of(
+                run,
+                now,
+                waiting.get(run.pk),
+                badges[run.pk],
+                [values.cell(run, field) for field in columns],
+                [_tag_link(tag.name, search, query) for tag in run.tags.all()],
+            )
             for run in runs
         ]
 
@@ -137,6 +159,11 @@ def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
     # A word alone is plain to see in the field.
     parts: list[str | Term] = [*search.words, *search.terms] if search.terms else []
     return [chip(part) for part in parts]
+
+
+def _tag_link(name: str, search: Search, query: list[tuple[str, str]]) -> TagLink:
+    narrowed = search.with_term(Term("tag", "=", name))
+    return TagLink(name, urlencode([*(pair for pair in query if pair[0] != "q"), ("q", str(narrowed))]))
 
 
 def _orders(order: Order) -> list[tuple[str, str, bool]]:

@@ -5,7 +5,8 @@ import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
-import { CompareSelection } from "./compare_selection.js";
+import { RunSelection } from "./run_selection.js";
+import { selectionBar } from "./selection_bar.js";
 
 // Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
@@ -19,7 +20,11 @@ const hosts = document.getElementById("queue-hosts");
 const columns = document.getElementById("columns");
 const order = document.getElementById("sort");
 
-const selection = new CompareSelection(place, document.getElementById("compare"));
+const bar = document.getElementById("compare");
+let showBar = () => {};
+const selection = new RunSelection(place, () => showBar());
+showBar = selectionBar(bar, document.getElementById("bulk-told"), selection, () => refresh());
+selection.show();
 
 async function fetchPart(address) {
   const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
@@ -57,12 +62,24 @@ function merge(fresh) {
   const sameRows = old && next && sameHeads && keys(old) === keys(next);
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
+    const column = headOf(document.activeElement);
     place.replaceChildren(...fresh.childNodes);
     selection.show();
     if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
+    if (column >= 0) focusHead(column);
     return;
   }
   mergeRows(old.rows, next.rows);
+}
+
+/** The number of the column whose head holds `node`, -1 if none does. */
+function headOf(node) {
+  const head = place.contains(node) ? node.closest("thead th") : null;
+  return head ? [...head.parentElement.cells].indexOf(head) : -1;
+}
+
+function focusHead(column) {
+  place.querySelector("thead tr")?.cells[column]?.querySelector("a, input")?.focus({ preventScroll: true });
 }
 
 /** The parts around the rows: headings, chips, pages. */
@@ -75,9 +92,11 @@ function keys(body) {
 }
 
 async function refresh() {
+  const asked = window.location.href;
   try {
     const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
-    if (fresh) merge(fresh);
+    // Of another search or order meanwhile the answer is on its way.
+    if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");
   } catch {
     setText(status, gettext("The portal does not answer; trying again."));
@@ -105,17 +124,16 @@ function show(query) {
   return refresh();
 }
 
-/** Follow a link that changes the list alone, without a new page: chips and heads of columns. */
+/** Follow a link that changes the list alone, without a new page: chips, tags and heads of columns. */
 function follow(link) {
   const asked = new URL(link.href).searchParams;
   filters.elements.q.value = asked.get("q") ?? "";
   const wanted = asked.get("sort") ?? "";
   if (![...order.options].some((option) => option.value === wanted)) order.append(new Option(link.textContent, wanted));
   order.value = wanted;
-  const { sort } = link.dataset;
-  const index = sort === undefined ? -1 : [...link.closest("tr").cells].indexOf(link.closest("th"));
+  const column = headOf(link);
   show(link.search || "?").then(() => {
-    if (index >= 0) place.querySelector("thead tr")?.cells[index]?.querySelector("a")?.focus({ preventScroll: true });
+    if (column >= 0) focusHead(column);
     else filters.elements.q.focus({ preventScroll: true });
   });
 }
@@ -140,17 +158,19 @@ filters.addEventListener("submit", (event) => {
 });
 filters.querySelector("[data-apply]").hidden = true;
 place.addEventListener("click", (event) => {
-  const link = event.target.closest("a.chip, a[data-sort]");
+  const link = event.target.closest("a.chip, a.tag, a[data-sort]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   follow(link);
 });
 columnMenu(columns, () => fetchTable("columns"), () => filterSoon(0));
-for (const menu of [columns, filters.querySelector(".search-help")]) closesByItself(menu);
+for (const menu of [columns, filters.querySelector(".search-help"), bar.querySelector(".export-choice")]) closesByItself(menu);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
 shortcut("/", () => filters.querySelector("input[type=search]").focus());
+shortcut("x", () => selection.toggleFocused(false));
+shortcut("X", () => selection.toggleFocused(true));
 shortcut("j", () => move(1));
 shortcut("k", () => move(-1));
 refreshForEver();

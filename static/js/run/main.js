@@ -30,6 +30,7 @@ import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";
 import { Sight } from "./sight.js";
 import { RunSocket } from "./socket.js";
+import { startTags } from "./tags.js";
 import { Notifications } from "./notifications.js";
 import { Watchers } from "./watchers.js";
 import "./start_buttons.js";
@@ -78,6 +79,7 @@ const sight = new Sight(state, page, socket, {
   onFilled: request,
 });
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
+startTags(document.getElementById("tags"), page.addresses);
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
 // A link of a message scrolls to the charts, unless the viewer has scrolled already.

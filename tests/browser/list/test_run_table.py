@@ -80,3 +80,84 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     page.get_by_role("button", name="Default columns").click()
     expect(page.locator("thead a", has_text="Duration")).to_be_visible()
     expect(head).to_have_count(0)
+
+
+def test_tags_are_given_on_the_page_of_a_run_and_found_in_the_list(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table")
+    page.locator(".run-link", has_text="usual").click()
+    tags = page.get_by_test_id("tags")
+    field = page.get_by_label("Add a tag")
+    field.fill("Baseline, try 3")
+    field.press("Enter")
+    expect(tags.locator(".tag")).to_have_text(["baseline×", "try 3×"])
+    expect(field).to_have_value("")
+    tags.get_by_label("Remove the tag baseline").press("Enter")
+    expect(tags.locator(".tag")).to_have_text(["try 3×"])
+    expect(field).to_be_focused()
+    page.reload()
+    expect(tags.locator(".tag")).to_have_text(["try 3×"])
+    tags.get_by_role("link", name="try 3").click()
+    expect(page.get_by_test_id("run-row")).to_have_count(1)
+
+    page.goto(f"{stack.address}/?project=table")
+    page.evaluate("window.wasHere = true")
+    page.locator(".tag", has_text="try 3").click()
+    expect(page.locator(".chip")).to_contain_text(['tag = "try 3"'])
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value('tag = "try 3"')
+    assert names(page) == ["usual"] and page.evaluate("window.wasHere") is True
+
+
+def test_runs_are_ticked_and_changed_together(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table&sort=name")
+    bar = page.get_by_test_id("selection-bar")
+    expect(bar.get_by_role("button", name="Archive")).to_be_hidden()
+    boxes = page.locator("input[name=run]")
+    # By keyboard: a row, and all since it.
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("X")
+    expect(bar).to_contain_text("3 selected")
+    all_boxes = page.get_by_label("Select all runs of this page")
+    expect(all_boxes).to_be_checked()
+    all_boxes.uncheck()
+    # By mouse: Shift extends, and a tick in between is taken back.
+    boxes.nth(0).check()
+    boxes.nth(2).click(modifiers=["Shift"])
+    boxes.nth(1).uncheck()
+    expect(bar).to_contain_text("2 selected")
+    expect(all_boxes).to_have_js_property("indeterminate", True)
+
+    bar.get_by_role("button", name="Tag…").click()
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_contain_text("Tags of 2 runs")
+    sheet.get_by_label("Add").fill("sweep, b2")
+    sheet.get_by_label("Add").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("The tags of 2 of 2 runs are changed.")
+    expect(page.get_by_test_id("run-row").nth(0).locator(".tag")).to_have_text(["b2", "sweep"])
+    expect(bar).not_to_contain_text("selected")
+
+    running = "from runs.models import Run; Run.objects.filter(name='usual').update(state='running')"
+    stack.manage("shell", "-v", "0", "-c", running)
+    page.reload()
+    all_boxes.check()
+    bar.get_by_role("button", name="Archive").click()
+    told = page.get_by_test_id("bulk-told")
+    expect(told).to_contain_text("2 of 3 runs are archived.")
+    expect(told).to_contain_text("stop it first, then archive it.")
+    expect(told).to_be_focused()
+    expect(bar).to_contain_text("1 selected")
+    expect(page.get_by_test_id("run-row")).to_have_count(1)
+    assert names(page) == ["usual"]
+    bar.get_by_role("button", name="Clear").click()
+
+    page.goto(f"{stack.address}/?project=table&sort=name&archived=on")
+    all_boxes.check()
+    with page.expect_download() as download:
+        bar.locator("summary").click()
+        bar.get_by_role("link", name="Epochs (CSV)").click()
+    assert download.value.suggested_filename == "runs-epochs.csv"
+    bar.get_by_role("button", name="Take out of the archive").click()
+    expect(page.locator("#toasts")).to_contain_text("2 of 2 runs are out of the archive.")
+    expect(page.get_by_test_id("run-row")).to_have_count(0)

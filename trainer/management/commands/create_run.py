@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
 from django.db import transaction
 
+from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.models import UNNAMED, AfterCondition, Membership, Project, Recipe, Role, Run, RunState
 from runs.protocol.argument_text import argument_spec
 from runs.protocol.commands import SetPriority
@@ -64,6 +65,14 @@ class Command(BaseCommand):
             type=option_text,
             default="",
             help="name of the run; default: the recipe's title, or the name of your script",
+        )
+        parser.add_argument(
+            "--tag",
+            type=option_text,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="a word to find the run by, repeatable",
         )
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
         parser.add_argument("--seed", default="0", help="seed of all random numbers")
@@ -113,6 +122,7 @@ class Command(BaseCommand):
         try:
             recipe = _recipe(options["recipe"]) if options["recipe"] else None
             parameters = _parameters(recipe, options["set"])
+            tags = [tag_name(text) for text in options["tag"]]
             with transaction.atomic():
                 user = _user(options["user"])
                 project = _project(options["project"], options["create_project"], user)
@@ -132,6 +142,7 @@ class Command(BaseCommand):
                 )
                 run.full_clean()
                 run.save()
+                change_tags(run.pk, tags)
                 awaited = options["after"]
                 after = None if awaited is None else After(awaited, AfterCondition(options["after_condition"]))
                 if options["queue"] or after:
@@ -142,6 +153,8 @@ class Command(BaseCommand):
                     raise InvalidInput(
                         "priority: only valid with --queue; a run that you start yourself does not wait."
                     )
+        except BadTag as error:
+            raise InvalidInput(f"tag: {error}") from error
         except NotQueueable as error:
             raise InvalidInput(f"{error.field}: {error}") from error
         except (SpecError, RecipeError) as error:

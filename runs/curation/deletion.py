@@ -14,7 +14,8 @@ from django.db import transaction
 from django.db.models import Count, Sum
 from django.utils.translation import gettext as _
 
-from runs.models import Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
+from runs.audit.entries import record
+from runs.models import AuditKind, Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
 from runs.pruning.space import give_back
 from runs.series.storage import tail
 from steersman.files.locks import try_lock
@@ -66,8 +67,9 @@ def delete_run(run_id: int) -> None:
     Raises `NotDeletable` with a sentence where it lives, `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
-        run = Run.objects.select_for_update().get(pk=run_id)
+        run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
         check_deletable(run)
+        record(AuditKind.RUN_DELETED, project=run.project, run=run_id, what=run.name)
         run.delete()
         transaction.on_commit(lambda: remove_files(run_id), robust=True)
         transaction.on_commit(lambda: give_back(GIVE_BACK_WITHIN_S), robust=True)

@@ -1,0 +1,1 @@
+"""What people do to runs that are recorded, beside commanding them: tags and the like."""

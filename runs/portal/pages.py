@@ -134,6 +134,8 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "project": run.project_id,
+                "pins": run.project.pinned_charts,
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
@@ -165,6 +167,7 @@ class RunPage(LoginRequiredMixin, RunView):
             "checkpoints": checkpoints,
             "alerts": alerts,
             "marks": marks,
+            "pins": reverse("api:pins", args=[self.object.pk]),
         }
 
 

@@ -24,7 +24,7 @@ from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
-from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.models import OPTIONAL, AlertState, Axis, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.query_text import NulInQuery
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
@@ -36,6 +36,8 @@ from runs.sign_in.passkeys import relying_party
 from runs.sign_in.second_factor import log_in, note_password
 
 LONGEST_HOST = 100
+# Of the newest values, as the script of the page shows them.
+MOST_CARDS = 6
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
@@ -125,6 +127,10 @@ class RunView(DetailView[Run], ABC):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             "percent": percent_of(run),
+            # Their room is kept from the start, so that nothing moves when the page goes live.
+            "tells_end": run.state in (RunState.FAILED, RunState.LOST),
+            "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
+            "tells_alert": run.alerts.filter(state=AlertState.OPEN).exists(),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
             "patched": run.attempts.exclude(patch="").values_list("number", flat=True).last()

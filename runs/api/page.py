@@ -1,20 +1,22 @@
-"""Operations of the page of a run, for members and guests: history, facts that no event contains, place in line."""
+"""Operations of the page of a run, for members and guests: history, facts that no event contains, place in line, pins."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from runs.access.guest_view import authors_version, names_version, replace_alert_names, replace_names
-from runs.access.roles import COMMANDING_ROLES, Viewer
+from runs.access.roles import COMMANDING_ROLES, Viewer, operators_only
 from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
 from runs.api.callers import READERS, caller_of, visible_run_and_viewer
+from runs.api.errors import ApiError
 from runs.api.history import details, history, version
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
-from runs.api.schemas import ErrorOut
+from runs.api.schemas import ErrorOut, PinIn, PinsOut
 from runs.models import Run
 from runs.protocol.events import AlertChanged, CommandChanged
 from runs.recording.queue_places import place_of
@@ -103,3 +105,21 @@ def place_of_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
     run, viewer = visible_run_and_viewer(request, run_id)
     place = place_of(run, caller_of(request).runs(), names_host=not viewer.is_guest)
     return {"place": place.as_wire() if place else None}
+
+
+@router.post(
+    "/{int:run_id}/pins/",
+    url_name="pins",
+    response={200: PinsOut, 403: ErrorOut, **ERRORS},
+    summary="Pin a chart on the pages of all runs of the project",
+)
+def pin_chart(request: HttpRequest, run_id: int, body: PinIn) -> dict[str, Any]:
+    """For operators and owners. The pages of members and of share links show pinned charts first."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    try:
+        run.project.pin_chart(body.chart, body.pinned)
+    except ValidationError as error:
+        raise ApiError(422, error.messages[0], "chart") from error
+    return {"pinned": run.project.pinned_charts}

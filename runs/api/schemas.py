@@ -437,6 +437,15 @@ class KeepIn(Schema):
     keep: bool = Field(description="Whether no rule may remove the checkpoint once the run has ended")
 
 
+class PinIn(Schema):
+    chart: str = Field(min_length=1, max_length=200, description="Title of the chart: the name of its series")
+    pinned: bool = Field(description="Whether pages of runs of the project show the chart first")
+
+
+class PinsOut(Schema):
+    pinned: list[str] = Field(description="Titles of the charts that are pinned now, those pinned first before")
+
+
 class CheckpointsPage(Schema):
     count: int
     items: list[CheckpointOut]

@@ -253,6 +253,7 @@ class Migration(migrations.Migration):
                         verbose_name="epochs between checkpoints that are kept",
                     ),
                 ),
+                ("pinned_charts", models.JSONField(default=list, editable=False, verbose_name="pinned charts")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
                 (
                     "members",

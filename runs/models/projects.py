@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 # Series of a project that Prometheus is told besides the usual ones.
 MOST_MARKS = 50
 LONGEST_MARK = 200
+# Charts of a project that are pinned for everybody: more would be no choice.
+MOST_PINS = 50
 # Of the rules by which runs that have ended are pruned.
 MOST_DAYS = 36_500
 MOST_EPOCHS = 1_000_000
@@ -77,6 +79,8 @@ class Project(models.Model):
             "and the last of this many epochs at a time. Empty: all are kept."
         ),
     )
+    # Names of charts in the order in which they were pinned.
+    pinned_charts = models.JSONField(_("pinned charts"), default=list, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 
@@ -87,6 +91,19 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def pin_chart(self, chart: str, pinned: bool) -> None:
+        """Pin a chart on the pages of all runs, or unpin it; raise `ValidationError` if there are `MOST_PINS`."""
+        with transaction.atomic():
+            # Locked and read again: two people may pin at the same moment.
+            pins: list[str] = Project.objects.select_for_update().get(pk=self.pk).pinned_charts
+            others = [name for name in pins if name != chart]
+            if pinned and len(others) >= MOST_PINS:
+                raise ValidationError(
+                    _("A project has at most %(most)d pinned charts: unpin one first.") % {"most": MOST_PINS}
+                )
+            self.pinned_charts = pins if pinned and chart in pins else [*others, *([chart] if pinned else [])]
+            self.save(update_fields=["pinned_charts"])
 
     @property
     def marked_series(self) -> list[str]:

@@ -25,7 +25,7 @@ from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
 from runs.curation.tags import tags_of_projects
 from runs.live.origin import parse_origin
-from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.models import OPTIONAL, AlertState, Axis, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.query_text import NulInQuery
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
@@ -37,6 +37,8 @@ from runs.sign_in.passkeys import relying_party
 from runs.sign_in.second_factor import log_in, note_password
 
 LONGEST_HOST = 100
+# Of the newest values, as the script of the page shows them.
+MOST_CARDS = 6
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
@@ -129,6 +131,10 @@ class RunView(DetailView[Run], ABC):
             "tags": [] if viewer.is_guest else list(run.tags.all()),
             "known_tags": tags_of_projects([run.project_id]) if viewer.may_command else [],
             "percent": percent_of(run),
+            # Their room is kept from the start, so that nothing moves when the page goes live.
+            "tells_end": run.state in (RunState.FAILED, RunState.LOST),
+            "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
+            "tells_alert": run.alerts.filter(state=AlertState.OPEN).exists(),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
             "patched": run.attempts.exclude(patch="").values_list("number", flat=True).last()
@@ -138,6 +144,8 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "project": run.project_id,
+                "pins": run.project.pinned_charts,
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
@@ -172,6 +180,7 @@ class RunPage(LoginRequiredMixin, RunView):
             "marks": marks,
             "tags": tags,
             "list": reverse("runs"),
+            "pins": reverse("api:pins", args=[self.object.pk]),
         }
 
 

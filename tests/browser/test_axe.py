@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -231,6 +232,41 @@ def test_no_control_moves_when_the_page_goes_live(
     finally:
         page.unroute(scripts)
     assert before == live and all(live.values())
+
+
+# Summed up as browsers do: a page at rest has 0, and 0.1 is felt as restless.
+MOVED = """
+window.moved = 0;
+new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.moved += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def test_the_first_screen_shows_a_curve_and_nothing_moves(opened: Callable[..., Page], screenshots: Path) -> None:
+    name = "run, ended"
+    page = opened(name)
+    page.add_init_script(MOVED)
+    for kind, size in (("laptop", {"width": 1366, "height": 768}), ("phone", {"width": 390, "height": 844})):
+        page.set_viewport_size(size)
+        page.goto(page.url)
+        expect(page.locator(PAGES[name][2]).first).to_be_visible(timeout=20_000)
+        assert page.evaluate("window.moved") <= 0.02, kind
+        page.screenshot(path=screenshots / f"first-screen-{kind}.png")
+        notices = page.locator(".run-notices").evaluate("one => one.offsetHeight")
+        if kind == "laptop":
+            chart = page.locator("[data-testid=chart]").first.bounding_box()
+            assert chart is not None and chart["y"] - notices <= 300
+        else:
+            for part in (".stat-spark", "[data-testid=state]", "[data-testid=time-left]", "[data-testid=stop]"):
+                expect(page.locator(part).first).to_be_in_viewport(ratio=1)
+            assert page.locator(".stat-spark").first.evaluate("one => one.offsetHeight") == 160
+            page.get_by_test_id("more-controls").click()
+            expect(page.get_by_test_id("note")).to_be_in_viewport(ratio=1)
+            page.get_by_test_id("more-controls").click()
+        page.evaluate("scrollTo(0, 1500)")
+        for part in ("state", "stop"):
+            expect(page.get_by_test_id(part)).to_be_in_viewport(ratio=1)
 
 
 def test_a_long_name_leaves_room_for_the_value(opened: Callable[..., Page]) -> None:

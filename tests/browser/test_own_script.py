@@ -36,15 +36,18 @@ def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_lo
 def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
     page.goto(f"{stack.address}/runs/{run_id}/")
     expect(page.get_by_test_id("stop")).to_be_enabled()
-    for name in ("save", "evaluate", "extend", "end-process"):
-        expect(page.get_by_test_id(name)).to_be_hidden()
+    for name in ("save", "evaluate", "extend"):
+        expect(page.get_by_test_id(name)).to_be_disabled()
+    expect(page.get_by_test_id("end-process")).to_be_hidden()
+    page.get_by_test_id("save").click(force=True)
+    expect(page.locator("#toasts")).to_contain_text("The training does not offer it.")
     page.keyboard.press("s")
     expect(page.locator("#stop-text")).to_have_text(re.compile("The script decides whether to save a checkpoint first"))
     expect(page.locator("#stop-checkpoint")).to_be_hidden()
     page.keyboard.press("Escape")
     (stack.data / "runs" / str(run_id) / "files" / "save").touch()
-    expect(page.get_by_test_id("save")).to_be_visible()
-    expect(page.get_by_test_id("evaluate")).to_be_hidden()
+    expect(page.get_by_test_id("save")).to_be_enabled()
+    expect(page.get_by_test_id("evaluate")).to_be_disabled()
     page.keyboard.press("s")
     expect(page.locator("#stop-checkpoint")).to_be_visible()
     page.get_by_test_id("stop-confirm").click()

@@ -227,6 +227,12 @@ ROWS = [
     Row("api/runs/<int:run_id>/tags/", "/api/runs/{run}/tags/", "401 404 403 200 200 403 401", body='{"add": ["new"]}'),
     # Who may not change it is told so of each run.
     Row("api/runs/several/", "/api/runs/several/", "401 200 200 200 200 403 401", body=SEVERAL),
+    Row(
+        "api/runs/<int:run_id>/pins/",
+        "/api/runs/{run}/pins/",
+        "401 404 403 200 200 403 401",
+        body='{"chart": "train/loss", "pinned": true}',
+    ),
     Row("api/queue/", "/api/queue/", "401 200 200 200 200 403 401"),
     Row("api/runs/<int:run_id>/queue/", "/api/runs/{run}/queue/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),

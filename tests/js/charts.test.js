@@ -5,7 +5,7 @@ import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
 import { oddText } from "../../static/js/chart/captions.js";
 import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, valueLabels } from "../../static/js/chart/scales.js";
 import { sparkHeights } from "../../static/js/chart/spark.js";
-import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/series_names.js";
+import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/charts/series_names.js";
 import { naturalOrder } from "../../static/js/shared/natural_order.js";
 import { columnsFromChart, drawable } from "../../static/js/state/columns.js";
 import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";

@@ -15,9 +15,10 @@ const ALLOWED = {
   commands: ["shared", "state"],
   chart: ["shared", "state", "commands", "uplot"],
   knobs: ["shared", "state", "commands"],
+  "panels/charts": ["shared", "state", "chart"],
   panels: ["shared", "state", "commands", "chart", "knobs"],
   // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
-  run: ["shared", "state", "commands", "chart", "knobs", "panels", "partysocket"],
+  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "partysocket"],
   compare: ["shared", "state", "chart"],
   pages: ["shared"],
 };

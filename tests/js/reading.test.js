@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { noMetricsText } from "../../static/js/panels/empty_charts_text.js";
+import { noMetricsText } from "../../static/js/panels/charts/empty_charts_text.js";
 import { bytes, duration, measure, moment, number, readableName } from "../../static/js/shared/format.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../../static/js/state/progress.js";
 import { drawable } from "../../static/js/state/columns.js";

@@ -43,9 +43,10 @@ export class Chart {
    * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; what is read may
    * have `earlier`, lines of earlier attempts, [{xs, means}], which are drawn paler. `axis`: "step",
    * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
-   * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}].
+   * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}]; `buttons` come
+   * before its own.
    */
-  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, marks = NO_MARKS, onSeen }) {
+  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, marks = NO_MARKS, onSeen, buttons = [] }) {
     this.title = title;
     this.axis = axis;
     this.lines = lines;
@@ -54,7 +55,7 @@ export class Chart {
     this.source = place;
     this.marks = marks;
     this.#normal = this.#height = height;
-    this.parts = buildChart(title, lines);
+    this.parts = buildChart(title, lines, buttons);
     this.root = this.parts.root;
     this.#interventions = new InterventionLayer(this.root, this.parts.place);
     this.onSeen = onSeen;
@@ -130,6 +131,7 @@ export class Chart {
       smoothing,
       isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
       group: this.group,
+      isVisible: () => this.isVisible,
       hooks: {
         setCursor: [() => this.#showReading(), (plot) => this.#interventions.read(plot)],
         setSelect: [(plot) => this.#select(plot)],

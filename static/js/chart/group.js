@@ -18,6 +18,9 @@ export class ChartGroup {
   #attemptsOf;
   #onChange;
   #timer = 0;
+  #buttons = [];
+  // The series whose finer data were asked for, of the range that is shown.
+  #asked = new Set();
   #details = new Map();
 
   /**
@@ -30,16 +33,6 @@ export class ChartGroup {
     this.zoom = null;
     this.version = 0;
     this.mapping = mapping;
-    this.button = element(
-      "button",
-      { class: "zoom-reset", type: "button", hidden: true },
-      icon("zoom"),
-      gettext("Reset zoom"),
-    );
-    this.button.addEventListener("click", (event) => {
-      event.preventDefault(); // it lies in the summary that folds the group
-      this.reset();
-    });
     this.#fetchRange = fetchRange;
     this.#attemptsOf = attemptsOf;
     this.#onChange = onChange;
@@ -49,14 +42,31 @@ export class ChartGroup {
     this.charts.push(chart);
   }
 
+  /** A chart that another one replaces is asked for nothing any more. */
+  leave(chart) {
+    this.charts = this.charts.filter((other) => other !== chart);
+  }
+
+  /** Return a new button that resets the zoom; it is shown while there is one. */
+  resetButton() {
+    const attributes = { class: "zoom-reset", type: "button", hidden: !this.zoom };
+    const button = element("button", attributes, icon("zoom"), gettext("Reset zoom"));
+    button.addEventListener("click", (event) => {
+      event.preventDefault(); // it may lie in a summary, which folds its group
+      this.reset();
+    });
+    this.#buttons.push(button);
+    return button;
+  }
+
   zoomTo(from, to) {
     this.zoom = { from, to };
-    this.#details.clear();
+    this.#forgetDetails();
     this.#touch();
     this.refine();
   }
 
-  /** Ask for finer data of the range that is shown, in a moment. */
+  /** Ask for finer data of the range that is shown, for the charts in sight that lack them, in a moment. */
   refine() {
     clearTimeout(this.#timer);
     if (this.#fetchRange && this.zoom) this.#timer = setTimeout(() => this.#refine(this.zoom), SETTLE_MS);
@@ -74,8 +84,13 @@ export class ChartGroup {
     if (!this.zoom) return;
     clearTimeout(this.#timer);
     this.zoom = null;
-    this.#details.clear();
+    this.#forgetDetails();
     this.#touch();
+  }
+
+  #forgetDetails() {
+    this.#details.clear();
+    this.#asked.clear();
   }
 
   /**
@@ -104,6 +119,7 @@ export class ChartGroup {
     // An attempt that began since may train again what was fetched.
     if (fetched && [...series.parts.keys()].some((attempt) => !fetched.attempts.has(attempt))) {
       this.#details.delete(series.name);
+      this.#asked.delete(series.name);
       this.refine();
     }
     const detail = this.#details.has(series.name) ? lineOf(fetched.series, last) : null;
@@ -121,29 +137,34 @@ export class ChartGroup {
   async #refine(zoom) {
     if (!zoom) return;
     const { from, to } = zoom;
-    // What is in sight comes first: the portal answers for so many at once.
-    const charts = [...this.charts].sort((left, right) => Number(right.isVisible) - Number(left.isVisible));
-    const names = charts
-      .flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name))
+    // The portal answers for so many at once.
+    const names = this.charts
+      .filter((chart) => chart.isVisible)
+      .flatMap((chart) => chart.lines.filter(({ name, isCoarse }) => !this.#asked.has(name) && isCoarse?.(from, to)))
+      .map(({ name }) => name)
       .slice(0, FETCHED_AT_ONCE);
     if (!names.length) return;
+    for (const name of names) this.#asked.add(name);
     const known = new Map(names.map((name) => [name, this.#attemptsOf(name)]));
     let finer;
     try {
       const { by, back } = this.mapping();
       finer = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
     } catch {
-      return; // the coarse curve stays: it is right, only less fine
+      // the coarse curve stays: it is right, only less fine
+      if (this.zoom === zoom) for (const name of names) this.#asked.delete(name);
+      return;
     }
     if (this.zoom !== zoom) return;
     for (const [name, charts] of Object.entries(finer))
       this.#details.set(name, { series: seriesFromCharts(name, charts), attempts: known.get(name) });
     this.#touch();
+    if (names.length === FETCHED_AT_ONCE) this.refine();
   }
 
   #touch() {
     this.version += 1;
-    this.button.hidden = !this.zoom;
+    for (const button of this.#buttons) button.hidden = !this.zoom;
     this.#onChange();
   }
 }

@@ -39,10 +39,10 @@ function sameXs(left, right) {
 }
 
 /**
- * `over`: what x is; `earlier`: how many earlier attempts each line has; `group` shares the cursor; `isPercent`: values
- * fill the scale from 0 to 100.
+ * `over`: what x is; `earlier`: how many earlier attempts each line has; `group` shares the cursor with those of its charts for
+ * which `isVisible()` holds; `isPercent`: values fill the scale from 0 to 100.
  */
-export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, group, hooks }) {
+export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, group, isVisible, hooks }) {
   const { series, bands } = linesOf(lines, earlier, smoothing);
   const grid = { stroke: () => palette.grid, width: 1 };
   const axis = { stroke: () => palette.axis, font: FONT, grid, ticks: NONE };
@@ -69,7 +69,7 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
       sync: {
         key: group.key,
         setSeries: false,
-        filters: { pub: (type) => type !== "mousedown" && type !== "mouseup" },
+        filters: { pub: (type) => type !== "mousedown" && type !== "mouseup", sub: (type) => type === "mouseleave" || isVisible() },
       },
       drag: { x: true, y: false, setScale: false },
       points: { size: 7 },

@@ -35,7 +35,7 @@ export class ChartView {
     over.value = this.over;
     if (marks) marks.checked = this.marks;
     this.#show();
-    form.addEventListener("input", (event) => this.#read(event.target.name));
+    form.addEventListener("input", ({ target }) => target.name && this.#read(target.name));
     // It is in the head of the page, outside the form.
     attempt?.addEventListener("input", () => this.#read("attempt"));
     form.addEventListener("submit", (event) => event.preventDefault());

@@ -111,7 +111,7 @@ export class CompareChart {
       onSeen: this.#onSeen,
       lines: this.#page.runs.map((run, place) => this.#line(run, place)),
     });
-    this.#place.replaceChildren(this.#group.button, this.#chart.root);
+    this.#place.replaceChildren(this.#group.resetButton(), this.#chart.root);
   }
 
   #line(run, place) {

@@ -1,7 +1,7 @@
 // The panel of knobs: what the training declares, one row each, by parameter group where it has them.
 
 import { isByGroup, knobName } from "../commands/text.js";
-import { element } from "../shared/dom.js";
+import { element, toast } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { KnobFold } from "./panel_fold.js";
@@ -13,9 +13,11 @@ export class KnobPanel {
   #legalIn;
   #section = document.getElementById("steering");
   #link = document.querySelector('.sections a[href="#steering"]');
+  // The one in the bar of a phone keeps its place, and is grey without knobs.
+  #barLink = document.querySelector("[data-knobs-link]");
   #place = document.getElementById("knobs");
   #waiting = this.#section.querySelector("[data-slot=waiting]");
-  #fold = new KnobFold(this.#section, this.#link);
+  #fold = new KnobFold(this.#section, [this.#link, this.#barLink].filter(Boolean));
   #reason = document.getElementById("knob-reason");
   #rows = [];
   #layoutChanged = changeDetector();
@@ -26,6 +28,11 @@ export class KnobPanel {
     this.#state = state;
     this.#client = client;
     this.#legalIn = new Set(legalIn);
+    this.#barLink?.addEventListener("click", (event) => {
+      if (!this.#section.hidden) return;
+      event.preventDefault();
+      toast(this.#barLink.title, "info", "unavailable");
+    });
   }
 
   paint() {
@@ -36,6 +43,8 @@ export class KnobPanel {
     // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
     this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || run.group === "ended");
     document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
+    this.#barLink?.setAttribute("aria-disabled", String(this.#section.hidden));
+    if (this.#barLink) this.#barLink.title = this.#section.hidden ? gettext("The training declares no knobs.") : "";
     if (
       this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.input} ${knob.groups} ${knob.choices}`))
     )

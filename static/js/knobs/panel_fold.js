@@ -13,13 +13,13 @@ function choose(fold) {
 export class KnobFold {
   #summary;
 
-  /** `section` is the panel, `link` the one that leads to it. */
-  constructor(section, link) {
+  /** `section` is the panel, `links` lead to it. */
+  constructor(section, links) {
     const button = section.querySelector("[data-slot=fold]");
     this.#summary = section.querySelector("[data-slot=summary]");
     const show = () => button.setAttribute("aria-expanded", String(isOpen()));
     button.addEventListener("click", () => choose(isOpen() ? "folded" : "open"));
-    link.addEventListener("click", () => choose("open"));
+    for (const link of links) link.addEventListener("click", () => choose("open"));
     window.addEventListener("knobschange", show);
     show();
   }

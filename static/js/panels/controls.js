@@ -1,12 +1,13 @@
 // Buttons and keys that steer the run, and the sheets that ask what they need to know first.
 
 import { UNSETTLED } from "../commands/text.js";
-import { element, setText } from "../shared/dom.js";
+import { element, setText, toast } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
+import { unavailableText } from "./unavailable.js";
 
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", b: "roll_back", x: "extend", k: "end_process" };
 // While one of these is on its way a second one would only be refused.
@@ -18,8 +19,9 @@ export class Controls {
   #client;
   #commands;
   #buttons = new Map();
-  // The bar of buttons, and those in it that belong together: nothing is drawn of one without a button.
-  #groups = [...document.querySelectorAll("#controls, #controls .btn-group")];
+  #bar = document.getElementById("controls");
+  // On a phone: what opens the buttons that the bar has no room for.
+  #more = document.querySelector("#controls [data-slot=more]");
   #sheets = new Map();
   // The button that had the focus when it went away or was switched off.
   #held = null;
@@ -31,9 +33,10 @@ export class Controls {
     this.#client = client;
     this.#commands = commands;
     for (const button of document.querySelectorAll("[data-ask]")) {
-      this.#buttons.set(button, button.dataset.ask);
-      button.addEventListener("click", () => this.#press(button.dataset.ask, "later" in button.dataset));
+      this.#buttons.set(button, { kind: button.dataset.ask, title: button.title });
+      button.addEventListener("click", () => this.#click(button));
     }
+    this.#more?.addEventListener("click", () => this.#openMore(this.#more.getAttribute("aria-expanded") === "false"));
     for (const sheet of document.querySelectorAll("dialog[data-command]")) this.#prepare(sheet);
     for (const [key, kind] of Object.entries(KEYS)) shortcut(key, () => this.#key(kind));
     shortcut("p", () => this.#key(state.run?.state === "paused" ? "resume" : "pause"));
@@ -50,13 +53,18 @@ export class Controls {
         .map((command) => command.command),
     );
     if (this.#buttons.has(document.activeElement)) this.#held = document.activeElement;
-    for (const [button, kind] of this.#buttons) {
-      button.hidden = !this.#isOffered(kind);
-      button.disabled = ONE_AT_A_TIME.has(kind) && busy.has(kind);
+    for (const [button, { kind, title }] of this.#buttons) {
+      button.hidden = !this.#isShown(kind);
+      const reason = this.#client.may(kind)
+        ? unavailableText(run, this.#commands[kind], kind, ONE_AT_A_TIME.has(kind) && busy.has(kind))
+        : gettext("Only operators and owners of the project may do this.");
+      button.setAttribute("aria-disabled", String(Boolean(reason)));
+      button.title = reason ? `${title}: ${reason}` : title;
+      button.dataset.reason = reason;
     }
-    for (const group of this.#groups)
-      group.hidden = [...group.querySelectorAll("[data-ask]")].every((one) => one.hidden);
-    document.documentElement.toggleAttribute("data-steers", this.#groups.some((group) => !group.hidden));
+    const group = this.#bar?.querySelector(".btn-group");
+    if (group) group.hidden = !this.#isShown("pause");
+    document.documentElement.toggleAttribute("data-steers", Boolean(this.#bar));
     this.#keepFocus();
   }
 
@@ -66,24 +74,37 @@ export class Controls {
       this.#held = null;
       return;
     }
-    const kind = this.#buttons.get(this.#held);
-    const opposites = [...this.#buttons.keys()].filter((one) => this.#buttons.get(one) === OPPOSITES[kind]);
-    [this.#held, ...opposites].find((one) => !one.hidden && !one.disabled)?.focus();
+    const { kind } = this.#buttons.get(this.#held);
+    const opposites = [...this.#buttons.keys()].filter((one) => this.#buttons.get(one).kind === OPPOSITES[kind]);
+    [this.#held, ...opposites].find((one) => !one.hidden)?.focus();
   }
 
-  #isOffered(kind) {
+  /** Each button has its place; Pause and Resume share one, and to end a process is offered as an exception. */
+  #isShown(kind) {
     const { state, offers } = this.#state.run;
-    if (!this.#client.may(kind) || !this.#commands[kind]?.legal_in.includes(state)) return false;
-    if (this.#commands[kind].is_optional && !offers.includes(kind)) return false;
     if (kind === "pause") return state !== "paused";
-    return kind === "resume" ? state === "paused" : true;
+    if (kind === "resume") return state === "paused";
+    return kind !== "end_process" || (offers.includes(kind) && this.#commands[kind].legal_in.includes(state));
+  }
+
+  #click(button) {
+    const { reason, ask } = button.dataset;
+    // Who cannot point at a button learns so why it is grey.
+    if (reason) toast(reason, "info", "unavailable");
+    else if (button.getAttribute("aria-disabled") !== "true") this.#press(ask, "later" in button.dataset);
+    if (!button.classList.contains("btn-main")) this.#openMore(false);
+  }
+
+  #openMore(isOpen) {
+    this.#more?.setAttribute("aria-expanded", String(isOpen));
+    this.#bar?.toggleAttribute("data-more", isOpen);
   }
 
   #key(kind, later = false) {
-    const button = [...this.#buttons].find(
-      ([one, own]) => own === kind && "later" in one.dataset === later && !one.hidden && !one.disabled,
+    const button = [...this.#buttons.keys()].find(
+      (one) => one.dataset.ask === kind && "later" in one.dataset === later && !one.hidden,
     );
-    if (button) this.#press(kind, later);
+    if (button) this.#click(button);
   }
 
   #press(kind, later) {

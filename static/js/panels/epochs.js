@@ -40,7 +40,7 @@ export class Epochs {
     this.#marks = marks;
     this.#onSeen = onSeen;
     this.#group = new ChartGroup({ onChange: onSeen, mapping: () => null });
-    document.getElementById("epochs-title").after(this.#group.button);
+    document.getElementById("epochs-title").after(this.#group.resetButton());
   }
 
   resetZoom() {

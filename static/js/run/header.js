@@ -178,7 +178,7 @@ export class Header {
     const done = shareDone(run);
     const rate = stepRate(this.#state);
     const bar = this.#parts.progress.querySelector("progress");
-    bar.className = `bar bar-large bar-${run.state}`;
+    bar.className = `bar bar-${run.state}`;
     if (done === null && run.state === "running") bar.removeAttribute("value");
     else bar.value = 100 * (done ?? 0);
     const of = (value, total) => (total ? `${value} / ${total}` : String(value));

@@ -9,7 +9,7 @@ import { InterventionMarks } from "../commands/intervention_marks.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
-import { ChartPanel } from "../panels/charts.js";
+import { ChartPanel } from "../panels/charts/panel.js";
 import { Checkpoints } from "../panels/checkpoints.js";
 import { CommandLog } from "../panels/command_log.js";
 import { ConsolePanel } from "../panels/console.js";

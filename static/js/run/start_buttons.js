@@ -3,12 +3,12 @@
 import { startCopyButtons } from "../shared/clipboard.js";
 
 const state = document.getElementById("state");
-const box = document.getElementById("starting");
+const run = document.getElementById("run");
 
 function showForState() {
-  for (const part of box.querySelectorAll("[data-for-states]"))
+  for (const part of run.querySelectorAll("[data-for-states]"))
     part.hidden = !part.dataset.forStates.split(" ").includes(state.dataset.state);
 }
 
-if (state && box) new MutationObserver(showForState).observe(state, { attributeFilter: ["data-state"] });
+if (state && run) new MutationObserver(showForState).observe(state, { attributeFilter: ["data-state"] });
 startCopyButtons();

@@ -1,6 +1,6 @@
 // What is said in place of charts while there are none: why, and what brings them. Pure.
 
-import { fill, gettext } from "../shared/i18n.js";
+import { fill, gettext } from "../../shared/i18n.js";
 
 /** Return why there are no charts, by what the run is at; `start` is the command that starts it. */
 export function noMetricsText({ run, viewer }, start) {

@@ -1,9 +1,9 @@
 // What the names of series tell: which group and chart they belong to, in which order and colour. Pure.
 
-import { readableName } from "../shared/format.js";
-import { gettext } from "../shared/i18n.js";
-import { metricName } from "../shared/metric_names.js";
-import { naturalOrder } from "../shared/natural_order.js";
+import { readableName } from "../../shared/format.js";
+import { gettext } from "../../shared/i18n.js";
+import { metricName } from "../../shared/metric_names.js";
+import { naturalOrder } from "../../shared/natural_order.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
 // Norms of layers: hundreds of series, for whoever asks which layer it was.

@@ -1,0 +1,52 @@
+// Which groups of charts there are, in which order, and which are open at first. Pure.
+
+import { byImportance, groupBy, groupOrder, measureOf, prefixOf, totalsLast } from "./series_names.js";
+
+// With more charts over steps than this a page is crowded: it opens few groups, and shows few charts of each.
+const CROWDED = 40;
+// Not a name that a series can begin with.
+export const PINNED = "/pinned";
+const LOSS = /(^|[/_])loss$/;
+
+/** Return the charts of series as [{key, axis, prefix, names}]: one for each over steps, one for each measure of the machine. */
+export function chartsOf(series) {
+  const names = [...series.keys()];
+  const over = (axis) => names.filter((name) => series.get(name).axis === axis);
+  const training = over("step").sort(byImportance);
+  const machine = [...groupBy(over("time").sort(totalsLast), measureOf)];
+  return [
+    ...training.map((name) => ({ key: name, axis: "step", prefix: prefixOf(name), names: [name] })),
+    ...machine.map(([key, own]) => ({ key, axis: "time", prefix: prefixOf(key), names: own })),
+  ];
+}
+
+/**
+ * Return the groups of `charts` as [{id, axis, prefix, charts}] in the order in which they are shown. Pinned charts of
+ * any axis are the first group of those over steps.
+ */
+export function groupsOf(charts, isPinned) {
+  const groups = groupBy(charts, (chart) => (isPinned(chart.key) ? `step:${PINNED}` : `${chart.axis}:${chart.prefix}`));
+  const listed = [...groups].map(([id, members]) => {
+    const isOfPinned = id === `step:${PINNED}`;
+    const [{ axis, prefix }] = members;
+    return { id, axis: isOfPinned ? "step" : axis, prefix: isOfPinned ? PINNED : prefix, charts: members };
+  });
+  return listed.sort((left, right) => left.axis.localeCompare(right.axis) || orderOf(left.prefix, right.prefix));
+}
+
+function orderOf(left, right) {
+  return Number(right === PINNED) - Number(left === PINNED) || groupOrder(left, right);
+}
+
+/** Say whether there are so many charts over steps that only some can be open. */
+export function isCrowded(charts) {
+  return charts.filter(({ axis }) => axis === "step").length > CROWDED;
+}
+
+/** Return the ids of the groups that are open until somebody folds them: of a crowd pinned ones, the first, and the first loss. */
+export function openAtFirst(groups, crowded) {
+  if (!crowded) return new Set(groups.map(({ id }) => id));
+  const overSteps = groups.filter(({ axis, prefix }) => axis === "step" && prefix !== PINNED);
+  const loss = overSteps.find(({ charts }) => charts.some(({ key }) => LOSS.test(key)));
+  return new Set([`step:${PINNED}`, overSteps[0]?.id, loss?.id].filter(Boolean));
+}

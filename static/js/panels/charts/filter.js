@@ -1,0 +1,23 @@
+// Which charts a person looks for: by a part of the name, or by a regular expression after "re:". Pure.
+
+const EXPRESSION = /^re:/i;
+
+/**
+ * Return {isOn, matches(name), error} of what was typed. Case counts in neither form. A regular expression that cannot
+ * be read matches every name, and `error` says what is wrong with it; otherwise `error` is "".
+ */
+export function filterOf(typed) {
+  const text = typed.trim();
+  if (EXPRESSION.test(text)) return byExpression(text.replace(EXPRESSION, "").trim());
+  const part = text.toLowerCase();
+  return { isOn: part !== "", matches: (name) => name.toLowerCase().includes(part), error: "" };
+}
+
+function byExpression(source) {
+  try {
+    const expression = new RegExp(source, "i");
+    return { isOn: source !== "", matches: (name) => expression.test(name), error: "" };
+  } catch (error) {
+    return { isOn: false, matches: () => true, error: error.message };
+  }
+}

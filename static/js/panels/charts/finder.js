@@ -1,0 +1,79 @@
+// The field that finds charts by name: how many it finds, what is wrong with it, and the charts that are hidden.
+
+import { element, setText } from "../../shared/dom.js";
+import { fill, gettext } from "../../shared/i18n.js";
+import { shortcut } from "../../shared/shortcuts.js";
+import { filterOf } from "./filter.js";
+
+export class ChartFinder {
+  filter = filterOf("");
+  showsHidden = false;
+  version = 0;
+  #root = document.getElementById("chart-finder");
+  #field = this.#root.querySelector("input");
+  #count = this.#root.querySelector("[data-slot=hits]");
+  #hidden = this.#root.querySelector("[data-slot=hidden]");
+  #onChange;
+
+  /** `onChange()` asks for charts to be laid out again. */
+  constructor(onChange) {
+    this.#onChange = onChange;
+    this.#field.addEventListener("input", () => this.#read());
+    this.#field.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      if (this.#field.value) this.clear();
+      else this.#field.blur();
+    });
+    this.#hidden.addEventListener("click", () => {
+      this.showsHidden = !this.showsHidden;
+      this.#touch();
+    });
+    shortcut("/", () => {
+      this.#root.scrollIntoView({ block: "nearest" });
+      this.#field.select();
+      this.#field.focus();
+    });
+  }
+
+  /** Show all charts again. */
+  clear() {
+    this.#field.value = "";
+    this.#read();
+    this.#field.focus();
+  }
+
+  /** Say how many of `total` charts are found, and how many are hidden. */
+  tell(found, total, hidden) {
+    const { isOn, error } = this.filter;
+    const hits = fill(gettext("{found} of {total} charts"), { found, total });
+    setText(this.#count, error ? fill(gettext("Not a regular expression: {error}"), { error }) : isOn ? hits : "");
+    this.#field.setAttribute("aria-invalid", String(Boolean(error)));
+    this.#hidden.hidden = !hidden;
+    this.#hidden.setAttribute("aria-pressed", String(this.showsHidden));
+    setText(this.#hidden, fill(gettext("Hidden: {count}"), { count: hidden }));
+  }
+
+  /** Return what is shown in place of charts if none is found. */
+  emptyNote() {
+    const clear = element("button", { class: "btn btn-sm", type: "button", text: gettext("Show all charts") });
+    clear.addEventListener("click", () => this.clear());
+    const text = gettext("Part of a name finds charts, and so does a regular expression after re:, as in re:layer/1[0-9]/");
+    return element(
+      "div",
+      { class: "card blank", "data-testid": "no-chart-found" },
+      element("h2", { text: gettext("No chart has such a name") }),
+      element("p", { text }),
+      clear,
+    );
+  }
+
+  #read() {
+    this.filter = filterOf(this.#field.value);
+    this.#touch();
+  }
+
+  #touch() {
+    this.version += 1;
+    this.#onChange();
+  }
+}

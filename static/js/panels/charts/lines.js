@@ -1,0 +1,92 @@
+// The lines of charts: what each reads from the series of the run, and how it looks.
+
+import { columnOf, lowerBound } from "../../state/columns.js";
+import { earlierOf, lineOf } from "../../state/series.js";
+import { deviceOf, isTotal, lineLabel } from "./series_names.js";
+
+const NOTHING = { value: null, nonfinite: "" };
+
+export class ChartLines {
+  #state;
+  #view;
+  #groups;
+  #clock;
+
+  /** `groups`: by axis, the group that reads what is stored; `clock` {version, mapping(axis)} says where x stands. */
+  constructor(state, view, groups, clock) {
+    this.#state = state;
+    this.#view = view;
+    this.#groups = groups;
+    this.#clock = clock;
+  }
+
+  /** Return the line of the series `name`, the one at `index` of `lines` in its chart. */
+  make(name, index, lines, firstColour) {
+    const [colour, dash] = look(name, index, lines, firstColour);
+    const series = () => this.#state.series.get(name);
+    const line = () => (series() ? lineOf(series(), this.#view.attempt) : null);
+    const group = () => this.#groups[series().axis];
+    return {
+      name,
+      colour,
+      dash,
+      label: lineLabel(name),
+      // A fresh page learns the newest values, and when the run began, after the curve.
+      version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clock.version}`,
+      latest: () => (this.#view.attempt === Infinity ? (this.#state.latest[name] ?? NOTHING) : endOf(line())),
+      read: (from, to, buckets) => {
+        const own = series();
+        if (!own) return { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+        const last = this.#view.attempt;
+        const columns = line();
+        return {
+          ...group().read(own, last, from, to, buckets),
+          odd: this.#oddOf(columns),
+          earlier: earlierOf(own, last).map(({ columns: other }) => group().readColumns(other, from, to, buckets)),
+        };
+      },
+      extent: () => {
+        if (!series()) return null;
+        const columns = [line(), ...earlierOf(series(), this.#view.attempt).map((one) => one.columns)];
+        const { by, forward } = this.#clock.mapping(series().axis);
+        const ends = columns.map((one) => columnOf(one, by)).filter((one) => one.length);
+        if (!ends.length) return null;
+        return [forward(Math.min(...ends.map(([first]) => first))), forward(Math.max(...ends.map((one) => one.at(-1))))];
+      },
+      isCoarse: (from, to) => {
+        const own = line();
+        const { by, back } = this.#clock.mapping(own.axis);
+        const column = columnOf(own, by);
+        const [first, last] = [lowerBound(column, back(from)), lowerBound(column, back(to))];
+        return own.weights.slice(first, last + 1).some((weight) => weight > 1);
+      },
+    };
+  }
+
+  /** Where the values that are no finite numbers stand on the axis that is drawn. */
+  #oddOf(line) {
+    if (!line.odd.length) return line.odd;
+    const { by, forward } = this.#clock.mapping(line.axis);
+    const column = columnOf(line, by);
+    return line.odd.map(({ x, name, count }) => {
+      const index = Math.min(lowerBound(line.xs, x), column.length - 1);
+      return { x: forward(by === "time" ? column[index] : x), name, count };
+    });
+  }
+}
+
+/** Colour and dash of a line: devices differ in both; what is there in all is dotted beside what is used. */
+function look(name, index, lines, colour) {
+  if (lines === 1) return [colour, 0];
+  const device = deviceOf(name);
+  const look = device === null ? index : Number(device);
+  return [look, isTotal(name) ? 2 : device === null ? 0 : look];
+}
+
+/** The last point of a line, as an attempt left it. */
+function endOf(columns) {
+  const end = (columns?.xs.length ?? 0) - 1;
+  if (end < 0) return NOTHING;
+  const odd = columns.odd.findLast(({ x }) => x >= columns.firsts[end]);
+  return { value: columns.means[end], nonfinite: odd?.name ?? "" };
+}

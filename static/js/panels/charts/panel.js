@@ -1,0 +1,235 @@
+// All charts of a run: series grouped by the first part of their name, machine samples over time, pinned ones first.
+
+import { knowsEpochs, mapping } from "../../chart/axes.js";
+import { Chart } from "../../chart/chart.js";
+import { ChartGroup } from "../../chart/group.js";
+import { element, icon, setText } from "../../shared/dom.js";
+import { getJson } from "../../shared/http.js";
+import { gettext } from "../../shared/i18n.js";
+import { changeDetector } from "../../shared/painter.js";
+import { chartsOf, groupsOf, isCrowded, openAtFirst } from "./arrangement.js";
+import { cardButtons } from "./card_buttons.js";
+import { RunClock } from "./clock.js";
+import { noMetricsText } from "./empty_charts_text.js";
+import { ChartFinder } from "./finder.js";
+import { GroupPlace } from "./group_place.js";
+import { ChartLines } from "./lines.js";
+import { ChartPreferences } from "./preferences.js";
+import { colourOf } from "./series_names.js";
+
+// With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
+const PAINTED_AT_ONCE = 6;
+// A group shows so many charts, and as many more each time it is asked for them.
+const SHOWN_AT_ONCE = 60;
+// Of a crowd: so few that the groups below them are in reach.
+const SHOWN_OF_CROWD = 12;
+const SHOWN_ON_A_PHONE = 4;
+const PHONE = "(max-width: 767px)";
+
+export class ChartPanel {
+  #state;
+  #page;
+  #onSeen;
+  #view;
+  #marks;
+  #near;
+  #sections;
+  #clock;
+  #zooms;
+  #lines;
+  #preferences;
+  #finder;
+  #colours = new Map();
+  #places = new Map();
+  #charts = new Map();
+  #next = 0;
+  #layoutChanged = changeDetector();
+
+  /**
+   * `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint, and
+   * `near` is told of each chart, which may come into sight.
+   */
+  constructor(state, page, view, marks, onSeen, near) {
+    this.#state = state;
+    this.#page = page;
+    this.#view = view;
+    this.#marks = marks;
+    this.#onSeen = onSeen;
+    this.#near = near;
+    this.#sections = { step: document.getElementById("charts"), time: document.getElementById("machine") };
+    this.#clock = new RunClock(state, view);
+    // All charts over steps share one zoom, and those of the machine another.
+    this.#zooms = { step: this.#zoomOf("step"), time: this.#zoomOf("time") };
+    this.#lines = new ChartLines(state, view, this.#zooms, this.#clock);
+    this.#preferences = new ChartPreferences(page, () => Boolean(state.viewer?.may.length));
+    this.#finder = new ChartFinder(onSeen);
+  }
+
+  #zoomOf(axis) {
+    return new ChartGroup({
+      onChange: this.#onSeen,
+      mapping: () => this.#clock.mapping(axis),
+      fetchRange: this.fetchRange,
+      attemptsOf: (name) => new Set(this.#state.series.get(name)?.parts.keys()),
+    });
+  }
+
+  paint(now) {
+    this.#marks.refresh();
+    // Before the history is there nobody knows that there are no metrics.
+    const { run, versions, viewer } = this.#state;
+    const arranged = [this.#preferences.version, this.#finder.version, Boolean(viewer?.may.length)];
+    if (versions.layout && this.#layoutChanged(versions.layout, run?.state, ...arranged)) this.#layOut();
+    this.#view.allowEpochs(knowsEpochs(this.#clock.read()));
+    this.#view.offerAttempts(this.#state.attempts);
+    const charts = [...this.#charts.values()];
+    let painted = 0;
+    for (let turn = 0; turn < charts.length; turn += 1) {
+      const place = (this.#next + turn) % charts.length;
+      if (!charts[place].chart.paint(now)) continue;
+      painted += 1;
+      if (painted < PAINTED_AT_ONCE) continue;
+      this.#next = place + 1;
+      this.#onSeen();
+      return;
+    }
+  }
+
+  resetZoom() {
+    for (const zoom of Object.values(this.#zooms)) zoom.reset();
+  }
+
+  /** Another attempt was chosen: what is zoomed may be finer for it. */
+  refine() {
+    for (const zoom of Object.values(this.#zooms)) zoom.refine();
+  }
+
+  /** What was done, and alerts of the series `names`, for a chart of an axis; over epochs steps are measured in them. */
+  marksOver(axis, names = []) {
+    const over = () => (axis === "epoch" ? mapping("epoch", this.#clock.read()) : this.#clock.mapping(axis));
+    return {
+      version: () => `${this.#marks.version} ${this.#clock.version}`,
+      read: () => this.#marks.over(over(), axis === "time", names),
+    };
+  }
+
+  /** Fetch finer charts by name. */
+  fetchRange = async (names, from, to, buckets, by) => {
+    const query = new URLSearchParams({ from, to, buckets, by, by_attempt: true });
+    for (const name of names) query.append("name", name);
+    return (await getJson(`${this.#page.addresses.points}?${query}`, this.#page.addresses.login)).series;
+  };
+
+  #layOut = () => {
+    const charts = chartsOf(this.#state.series);
+    const { filter, showsHidden } = this.#finder;
+    const preferences = this.#preferences;
+    const isWanted = ({ key }) => filter.matches(key) && (showsHidden || !preferences.isHidden(key));
+    const groups = groupsOf(charts, (key) => preferences.isPinned(key));
+    const crowded = isCrowded(charts);
+    const open = openAtFirst(groups, crowded);
+    for (const chart of charts) this.#colourOf(chart.prefix);
+    for (const group of groups) {
+      const place = this.#placeOf(group, open.has(group.id), crowded);
+      place.show(group.charts.filter(isWanted), group.charts.length, filter.isOn, (chart) => this.#rootOf(chart));
+    }
+    for (const [id, place] of this.#places) if (!groups.some((group) => group.id === id)) place.root.hidden = true;
+    const hidden = charts.filter(({ key }) => preferences.isHidden(key)).length;
+    const found = charts.filter(isWanted).length;
+    this.#finder.tell(found, charts.length, hidden);
+    this.#showEmptiness(charts, filter.isOn && !found);
+    this.#onSeen();
+  };
+
+  /** One colour for each group of names, also where its charts are pinned. */
+  #colourOf(prefix) {
+    if (!this.#colours.has(prefix)) this.#colours.set(prefix, colourOf(prefix, this.#colours.size));
+    return this.#colours.get(prefix);
+  }
+
+  #placeOf({ id, axis, prefix }, isOpen, crowded) {
+    const known = this.#places.get(id);
+    if (known) return known;
+    const most = window.matchMedia(PHONE).matches ? SHOWN_ON_A_PHONE : SHOWN_OF_CROWD;
+    const place = new GroupPlace({
+      prefix,
+      isOpen: this.#preferences.isOpen(id) ?? isOpen,
+      shownAtOnce: crowded ? most : SHOWN_AT_ONCE,
+      resetButton: this.#zooms[axis].resetButton(),
+      onFold: (opened) => {
+        this.#preferences.setOpen(id, opened);
+        this.#layOut();
+      },
+      onMore: this.#layOut,
+    });
+    place.standIn(this.#sections[axis]);
+    this.#places.set(id, place);
+    return place;
+  }
+
+  /** Return the element of a chart. A chart that is not made yet, or that has another line now, is made. */
+  #rootOf({ key, axis, prefix, names }) {
+    const known = this.#charts.get(key);
+    if (known?.chart.lines.length === names.length) {
+      known.buttons.show();
+      known.chart.root.classList.toggle("chart-hidden", this.#preferences.isHidden(key));
+      return known.chart.root;
+    }
+    const buttons = cardButtons(key, this.#preferences, this.#layOut);
+    const zoom = this.#zooms[axis];
+    const chart = new Chart({
+      title: key,
+      axis,
+      group: zoom,
+      view: this.#view,
+      place: `${this.#page.name} #${this.#page.run}`,
+      marks: this.marksOver(axis, names),
+      onSeen: () => {
+        zoom.refine();
+        this.#onSeen();
+      },
+      lines: names.map((name, index) => this.#lines.make(name, index, names.length, this.#colourOf(prefix))),
+      buttons: [buttons.star, buttons.hide],
+    });
+    chart.root.dataset.key = key;
+    this.#near.add(chart);
+    if (known) {
+      this.#near.remove(known.chart);
+      zoom.leave(known.chart);
+      known.chart.root.replaceWith(chart.root);
+    }
+    this.#charts.set(key, { chart, buttons });
+    return chart.root;
+  }
+
+  #showEmptiness(charts, findsNothing) {
+    const { step, time } = this.#sections;
+    for (const skeleton of step.querySelectorAll("[data-skeleton]")) skeleton.remove();
+    const has = (axis) => charts.some((chart) => chart.axis === axis);
+    step.querySelector(":scope > [data-testid=no-chart-found]")?.remove();
+    showNote(step, !has("step"), "chart", gettext("No metrics yet"), noMetricsText(this.#state, this.#page.start));
+    showNote(
+      time,
+      !has("time"),
+      "chip",
+      gettext("No machine samples yet"),
+      gettext("GPU and host are sampled once per second while the run trains."),
+    );
+    if (findsNothing) step.append(this.#finder.emptyNote());
+  }
+}
+
+function showNote(place, wanted, picture, title, text) {
+  let note = place.querySelector(":scope > .blank");
+  if (!wanted) {
+    note?.remove();
+    return;
+  }
+  if (note) {
+    setText(note.querySelector("p"), text);
+    return;
+  }
+  const svg = icon(picture, "blank-icon");
+  note = element("div", { class: "card blank" }, svg, element("h2", { text: title }), element("p", { text }));
+  place.append(note);
+}

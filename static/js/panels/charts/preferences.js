@@ -1,0 +1,90 @@
+// Which charts are pinned and hidden, and which groups are folded. Pins of a project are shared: operators and owners
+// change them on the portal. Everything else, and the pins of others, this browser remembers for the project.
+
+import { postJson } from "../../shared/http.js";
+
+const STORAGE_KEY = "steersman-charts-of";
+
+export class ChartPreferences {
+  version = 0;
+  #page;
+  #mayShare;
+  #shared;
+  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}}.
+  #own;
+
+  /** `mayShare()` says whether a pin is one of the project, `page.pins` are those that it has. */
+  constructor(page, mayShare) {
+    this.#page = page;
+    this.#mayShare = () => Boolean(page.addresses.pins) && mayShare();
+    this.#shared = new Set(page.pins);
+    this.#own = recalled(this.#place);
+  }
+
+  isPinned(key) {
+    if (this.#mayShare()) return this.#shared.has(key);
+    return this.#own.pins.get(key) ?? this.#shared.has(key);
+  }
+
+  isHidden(key) {
+    return this.#own.hidden.has(key);
+  }
+
+  /** Return whether a person opened or folded the group; undefined if nobody did. */
+  isOpen(id) {
+    return this.#own.folds.get(id);
+  }
+
+  setOpen(id, isOpen) {
+    this.#own.folds.set(id, isOpen);
+    this.#keep();
+  }
+
+  setHidden(key, isHidden) {
+    if (isHidden) this.#own.hidden.add(key);
+    else this.#own.hidden.delete(key);
+    this.version += 1;
+    this.#keep();
+  }
+
+  /** Pin or unpin a chart. Raises `HttpError` if the portal refuses; then nothing has changed. */
+  async setPinned(key, isPinned) {
+    if (this.#mayShare()) {
+      const { pins, login } = this.#page.addresses;
+      const told = await postJson(pins, { chart: key, pinned: isPinned }, login);
+      this.#shared = new Set(told.pinned);
+    } else {
+      this.#own.pins.set(key, isPinned);
+      this.#keep();
+    }
+    this.version += 1;
+  }
+
+  get #place() {
+    return `${STORAGE_KEY}-${this.#page.project}`;
+  }
+
+  #keep() {
+    const { folds, hidden, pins } = this.#own;
+    const kept = { folds: Object.fromEntries(folds), hidden: [...hidden], pins: Object.fromEntries(pins) };
+    try {
+      localStorage.setItem(this.#place, JSON.stringify(kept));
+    } catch {
+      // storage is switched off or full: the choice lasts for the page
+    }
+  }
+}
+
+function recalled(place) {
+  try {
+    const kept = JSON.parse(localStorage.getItem(place) ?? "{}");
+    return { folds: flags(kept.folds), hidden: new Set(Array.isArray(kept.hidden) ? kept.hidden : []), pins: flags(kept.pins) };
+  } catch {
+    // storage is switched off, or holds what is not ours
+    return { folds: new Map(), hidden: new Set(), pins: new Map() };
+  }
+}
+
+function flags(kept) {
+  return new Map(Object.entries(kept ?? {}).filter(([, value]) => typeof value === "boolean"));
+}

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { chartsOf, groupsOf, isCrowded, openAtFirst, PINNED } from "../../static/js/panels/charts/arrangement.js";
+import { filterOf } from "../../static/js/panels/charts/filter.js";
+import { emptySeries } from "../../static/js/state/series.js";
+
+function runOf(...names) {
+  return chartsOf(new Map(names.map((name) => [name, emptySeries(name)])));
+}
+
+function idsOf(groups) {
+  return groups.map(({ id }) => id);
+}
+
+test("a part of a name finds charts, in any case", () => {
+  const { isOn, matches } = filterOf(" GRAD ");
+  assert.deepEqual([isOn, matches("train/grad_norm"), matches("train/loss")], [true, true, false]);
+  assert.deepEqual([filterOf("  ").isOn, filterOf("  ").matches("anything")], [false, true]);
+  assert.equal(filterOf("layer.1").matches("layer/1"), false);
+});
+
+test("a regular expression finds charts, and one that cannot be read hides none", () => {
+  const { isOn, matches } = filterOf("re:layer/1[0-9]$");
+  assert.deepEqual([isOn, matches("Layer/12"), matches("layer/120"), matches("layer/1")], [true, true, false, false]);
+  const wrong = filterOf("re:layer[");
+  assert.deepEqual([wrong.isOn, wrong.matches("train/loss")], [false, true]);
+  assert.match(wrong.error, /layer\[/);
+});
+
+test("charts stand in natural order, and what a machine measures in one chart", () => {
+  const charts = runOf("layer/10", "layer/2", "layer/loss", "gpu/0/memory_used_mib", "gpu/1/memory_used_mib");
+  assert.deepEqual(charts.map(({ key }) => key), ["layer/loss", "layer/2", "layer/10", "gpu/memory_mib"]);
+  assert.equal(charts.at(-1).names.length, 2);
+});
+
+test("pinned charts of any axis are the first group, and leave their own", () => {
+  const charts = runOf("train/loss", "layer/1", "layer/2", "host/cpu", "host/ram");
+  const pinned = new Set(["layer/2", "host/cpu"]);
+  const groups = groupsOf(charts, (key) => pinned.has(key));
+  assert.deepEqual(idsOf(groups), [`step:${PINNED}`, "step:train", "step:layer", "time:host"]);
+  assert.deepEqual(groups[0].charts.map(({ key }) => key), ["layer/2", "host/cpu"]);
+  assert.deepEqual(groups[2].charts.map(({ key }) => key), ["layer/1"]);
+});
+
+test("of a crowd pinned charts, the first group and the first loss are open", () => {
+  const layers = Array.from({ length: 41 }, (_, number) => `layer/${number}`);
+  const few = runOf("alpha/a", "gan/d_loss", "zeta/loss", "host/cpu");
+  const many = runOf(...layers, "alpha/a", "gan/d_loss", "zeta/loss", "host/cpu");
+  assert.deepEqual([isCrowded(few), isCrowded(many)], [false, true]);
+  const groupsOfFew = groupsOf(few, () => false);
+  assert.deepEqual([...openAtFirst(groupsOfFew, false)], idsOf(groupsOfFew));
+  const open = openAtFirst(groupsOf(many, () => false), true);
+  assert.deepEqual([...open], [`step:${PINNED}`, "step:alpha", "step:gan"]);
+});

@@ -113,6 +113,7 @@ ROWS = [
     Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
+    Row("runs/compare/curves/", "/runs/compare/curves/?run={run}&name=loss", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     # Who may download is told that there is no such checkpoint.
     Row(

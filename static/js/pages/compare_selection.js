@@ -4,7 +4,7 @@ import { setText } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 const STORAGE_KEY = "steersman-compare";
-const MOST_RUNS = 10;
+const MOST_RUNS = 50;
 
 export class CompareSelection {
   #place;

@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from runs.models import Axis, EpochMetric, Membership, Project, Role, Run, RunState, Series
-from runs.portal.compare import MOST_RUNS, Choice, chosen
+from runs.portal.compare.asked import MOST_RUNS
+from runs.portal.compare.metrics import low_is_good
 
 pytestmark = pytest.mark.django_db
 
@@ -73,17 +74,17 @@ def test_it_leaves_out_what_is_not_there_or_not_the_viewers(project: Project, vi
     assert b"secret plan" not in answer.content
 
 
-def test_it_compares_ten_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
+def test_it_compares_fifty_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
     runs = [make_run(project, f"run {number}") for number in range(MOST_RUNS + 2)]
     answer = viewer.get(address(*runs))
     assert len(shown(answer)) == MOST_RUNS
-    assert answer.context["notes"] == ["At most 10 runs can be compared. These are the first of 12."]
+    assert answer.context["notes"] == ["At most 50 runs can be compared. These are the first of 52."]
 
 
 def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
     answer = viewer.get(reverse("compare"))
     assert answer.status_code == 200
-    assert b"Select up to ten runs in the list" in answer.content
+    assert b"Select up to 50 runs in the list" in answer.content
 
 
 def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:
@@ -141,31 +142,47 @@ def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Cl
     assert lines["train/loss", "last"] == "∞"
 
 
-def test_it_offers_every_series_and_says_who_has_it(project: Project, viewer: Client) -> None:
-    first, second = make_run(project, "first", (0.5,)), make_run(project, "second")
+def charts(answer: Any) -> dict[str, list[tuple[str, int]]]:
+    """Return (key, number of runs that have it) of the charts by the title of their group."""
+    return {group.title: [(one.key, one.runs) for one in group.charts] for group in answer.context["chart_groups"]}
+
+
+def test_it_has_a_chart_for_every_metric_and_puts_those_of_one_run_apart(project: Project, viewer: Client) -> None:
+    first, second = make_run(project, "first", (0.5,)), make_run(project, "second", (0.6,))
     Series.objects.create(run=second, name="only/second", last_value=1)
-    groups = dict(viewer.get(address(first, second)).context["choices"])
-    offered = {title: [(one.value, one.text) for one in options] for title, options in groups.items()}
-    assert offered["Training"] == [("only/second", "only/second (1 of 2 runs)"), ("train/loss", "train/loss")]
-    assert offered["Epochs"][0] == ("epoch:validation_loss", "validation_loss (1 of 2 runs)")
-    assert offered["Machine"] == [("gpu/0/utilisation", "gpu/0/utilisation")]
-    assert viewer.get(address(first, second)).context["chosen"] == "train/loss"
-    assert viewer.get(address(first, second, series="only/second")).context["chosen"] == "only/second"
-    assert viewer.get(address(first, second, series="no/such")).context["chosen"] == "train/loss"
+    for run in (first, second):
+        Series.objects.create(run=run, name="optimizer/rate", last_value=1)
+    answer = viewer.get(address(first, second))
+    assert charts(answer) == {
+        "Training": [("train/loss", 2)],
+        "optimizer": [("optimizer/rate", 2)],
+        "Epochs": [("epoch:validation_loss", 2), ("epoch:f1", 2)],
+        "Only in one of the runs": [("only/second", 1)],
+        "Machine": [("gpu/0/utilisation", 2)],
+    }
+    assert {group.title: group.open for group in answer.context["chart_groups"]}["Only in one of the runs"] is False
+    assert charts(viewer.get(address(second)))["only"] == [("only/second", 1)], "a run alone has all it has"
 
 
-def test_it_opens_with_a_series_that_most_of_the_runs_have() -> None:
-    def opened(runs: int, machine: int = 10, **having: int) -> str:
-        training = [Choice(name.replace("_", "/"), name, count) for name, count in having.items()]
-        return chosen("", [("Training", training), ("Machine", [Choice("gpu/0", "gpu/0", machine, True)])], runs)
+def test_it_takes_the_two_usual_names_of_a_training_loss_as_one(project: Project, viewer: Client) -> None:
+    recipe, script = make_run(project, "recipe"), Run.objects.create(project=project, name="script")
+    Series.objects.create(run=script, name="loss", last_value=0.125)
+    answer = viewer.get(address(recipe, script))
+    assert charts(answer)["Training"] == [("train/loss", 2)] and "Metrics" not in charts(answer)
+    lines = {line.name: [cell.number for cell in line.cells] for line in answer.context["metrics"]}
+    assert lines["train/loss"] == [0.25, 0.125] and "loss" not in lines
+    # A run that has both means two things by them.
+    Series.objects.create(run=script, name="train/loss", last_value=0.5)
+    assert charts(viewer.get(address(recipe, script)))["Only in one of the runs"] == [("loss", 1)]
 
-    assert opened(10, train_loss=1, value=9, other=9) == "value", "one of ten has a loss"
-    assert opened(10, train_loss=9, value=10) == "train/loss"
-    assert opened(10, train_loss=2, loss=8) == "loss"
-    assert opened(2, train_loss=1, value=1) == "train/loss"
-    assert opened(10, train_loss=1) == "train/loss", "a machine is not what is compared first"
-    assert opened(10) == "gpu/0"
-    assert chosen("", [], 1) == ""
+
+@pytest.mark.parametrize(
+    ("name", "low"),
+    [("train/loss", True), ("val_perplexity", True), ("validation/accuracy", False), ("eval/f1", False),
+     ("learning_rate", None), ("loss_scale", None), ("glossary", None)],
+)  # fmt: skip
+def test_a_name_says_which_end_of_a_metric_is_good(name: str, low: bool | None) -> None:
+    assert low_is_good(name) is low
 
 
 def test_it_lists_names_in_the_order_in_which_people_count(project: Project, viewer: Client) -> None:
@@ -178,8 +195,10 @@ def test_it_lists_names_in_the_order_in_which_people_count(project: Project, vie
         )
     counted = ["Blocks.1/norm", "blocks.2/norm", "blocks.10/norm", "loss"]
     context = viewer.get(address(run)).context
-    groups = {title: [option.text for option in options] for title, options in context["choices"]}
-    assert groups["Training"] == [*counted, "train/loss"] and groups["Epochs"] == counted
+    titles = [(group.title, [one.name for one in group.charts]) for group in context["chart_groups"]]
+    assert [title for title, _ in titles] == ["Training", "Metrics", "Blocks.1", "blocks.2", "blocks.10", "Epochs",
+                                              "Machine"]  # fmt: skip
+    assert dict(titles)["Epochs"] == counted
     assert [name for name, _ in context["equal"]][-4:] == counted
     assert [line.name for line in context["metrics"]] == [*counted, *counted, "train/loss"]
     listed = viewer.get(reverse("api:list_series", args=[run.pk]) + "?limit=2&offset=1").json()
@@ -205,14 +224,20 @@ def test_it_tells_the_group_of_each_run_by_which_it_is_kept_fresh(project: Proje
         ]
 
 
-def test_it_asks_the_database_the_same_however_long_the_runs_are(project: Project, viewer: Client) -> None:
-    runs = [make_run(project, f"run {number}", (0.5,)) for number in range(3)]
-    with CaptureQueriesContext(connection) as short:
-        viewer.get(address(*runs))
+def queries(viewer: Client, wanted: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert viewer.get(wanted).status_code == 200
+    return len(captured)
+
+
+def test_it_asks_the_database_as_often_for_many_long_runs_as_for_two_short_ones(
+    project: Project, viewer: Client
+) -> None:
+    runs = [make_run(project, f"run {number}", (0.5,)) for number in range(12)]
+    few = queries(viewer, address(*runs[:2]))
     for run in runs:
         for number in range(2, 30):
             EpochMetric.objects.create(run=run, attempt=1, epoch=number, step=number, validation_loss=0.5, at=MOMENT)
             Series.objects.create(run=run, name=f"series/{number}", last_value=1)
-    with CaptureQueriesContext(connection) as long:
-        viewer.get(address(*runs))
-    assert len(long) == len(short) <= 6 + 2 * len(runs)
+    assert queries(viewer, address(*runs)) == few <= 10
+    assert queries(viewer, address(*runs, fragment="1")) <= 10

@@ -37,7 +37,11 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (
-        lambda places: f"/runs/compare/?run={places['live']}&run={places['ended']}&run=999999", "viewer", "canvas",
+        lambda places: (
+            f"/runs/compare/?run={places['live']}&run={places['ended']}&run={places['full']}&run=999999"
+            f"&baseline={places['live']}"
+        ),
+        "viewer", "canvas",
     ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),

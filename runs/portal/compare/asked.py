@@ -44,3 +44,8 @@ def notes_on(numbers: Sequence[int], runs: Sequence[Run]) -> list[str]:
         )
         notes.append(text % {"count": missing})
     return notes
+
+
+def baseline_of(text: str, runs: Sequence[Run]) -> int | None:
+    """Return the place of the run that `text` numbers, None if it is not among the runs."""
+    return next((place for place, run in enumerate(runs) if str(run.pk) == text), None)

@@ -105,6 +105,24 @@ async function refreshTables() {
   }
 }
 
+/** Compare the others with a run, or with none if it is the baseline already. */
+async function chooseBaseline(button) {
+  const { run } = button.closest("tr").dataset;
+  const address = new URL(window.location.href);
+  if (button.getAttribute("aria-pressed") === "true") address.searchParams.delete("baseline");
+  else address.searchParams.set("baseline", run);
+  window.history.replaceState(null, "", address.search.replaceAll("%2C", ","));
+  await refreshTables().catch(() => setText(status, OFFLINE));
+  // The pressed button has the focus, so that its cell was not replaced.
+  for (const other of document.querySelectorAll("[data-baseline]"))
+    other.setAttribute("aria-pressed", String(other.closest("tr").dataset.run === address.searchParams.get("baseline")));
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-baseline]");
+  if (button) chooseBaseline(button);
+});
+
 async function refreshForEver() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));

@@ -98,6 +98,22 @@ def test_an_eye_hides_a_run_everywhere_and_pointing_at_one_makes_the_others_pale
     wait_for(points_at_a_run, "a line below the pointer", timeout_s=60)
 
 
+def test_the_others_are_compared_with_a_baseline(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    button = run_row(page, places["live"]).get_by_role("button", name=f"Baseline: live #{places['live']}")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    line = page.locator("[data-table=metrics] tr", has=page.get_by_role("rowheader", name="train/loss last"))
+    expect(line.locator("[data-delta]")).to_have_text("−0.09462")
+    rate = page.locator("[data-table=parameters] tr", has=page.get_by_role("rowheader", name="rate"))
+    expect(rate.locator("td.differs")).to_have_text("0.002 differs from the baseline")
+    page.reload()
+    expect(line.locator("[data-delta]")).to_have_text("−0.09462")
+    button.click()
+    expect(line.locator("[data-delta]")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("baseline"))
+
+
 def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(
     page: Page, stack: Stack, places: Places
 ) -> None:

@@ -125,6 +125,31 @@ def test_it_marks_the_best_of_all_runs(project: Project, viewer: Client) -> None
     assert ("gpu/0/utilisation", "last") not in lines
 
 
+def test_it_compares_all_with_a_baseline_and_counts_what_each_is_best_in(project: Project, viewer: Client) -> None:
+    runs = [make_run(project, "first", (0.9, 0.5), parameters={"rate": 0.1, "width": 32}),
+            make_run(project, "second", (0.8, 0.4), parameters={"rate": 0.2, "width": 64}),
+            make_run(project, "third", (0.6,), parameters={"rate": 0.1})]  # fmt: skip
+    Series.objects.filter(run=runs[2], name="train/loss").update(last_value=None, last_nonfinite="nan")
+    for run in runs:
+        Series.objects.create(run=run, name="learning_rate", last_value=run.pk)
+    context = viewer.get(address(*runs, baseline=str(runs[0].pk))).context
+    lines = {(line.name, line.part): line.cells for line in context["metrics"]}
+    last = lines["validation_loss", "last"]
+    assert [cell.delta for cell in last] == [None, pytest.approx(-0.1), pytest.approx(0.1)]
+    assert [cell.is_better for cell in last] == [None, True, False]
+    assert [cell.delta for cell in lines["train/loss", "last"]] == [None, 0, None], "NaN has no difference"
+    assert [cell.is_better for cell in lines["learning_rate", "last"]] == [None] * 3, "no end of it is the good one"
+    differing = {line.name: [cell.differs for cell in line.cells] for line in context["differing"]}
+    assert differing == {"rate": [False, True, False], "width": [False, True, True]}
+    shown = context["compared"]
+    assert [item.is_baseline for item in shown] == [True, False, False]
+    assert [(item.wins, item.is_best) for item in shown] == [(0, False), (2, True), (1, False)]
+    assert shown[1].without == address(runs[0], runs[2], baseline=str(runs[0].pk))
+    for nobody in ("", "999999", "abc"):
+        context = viewer.get(address(*runs, baseline=nobody)).context
+        assert all(cell.delta is None for line in context["metrics"] for cell in line.cells)
+
+
 def test_it_forgets_epochs_that_a_later_attempt_went_over(project: Project, viewer: Client) -> None:
     run = make_run(project, "resumed", (0.9, 0.1))
     EpochMetric.objects.create(run=run, attempt=2, epoch=2, step=20, validation_loss=0.7, at=MOMENT)

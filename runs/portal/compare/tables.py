@@ -52,8 +52,8 @@ def metric_lines(runs: Sequence[Run], found: dict[int, Measured], baseline: int 
             lines.append(_line(name, _("lowest") if low_is_good(name) else _("highest"), values, baseline))
     for name in series_names(found, Axis.STEP):
         points = [found[run.pk].series.get(name) for run in runs]
-        values = [point and (point.last_nonfinite or point.last_value) for point in points]
-        lines.append(_line(name, _("last"), values, baseline))
+        latest = [point and (point.last_nonfinite or point.last_value) for point in points]
+        lines.append(_line(name, _("last"), latest, baseline))
     return lines
 
 

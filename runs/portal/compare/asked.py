@@ -14,6 +14,8 @@ from runs.portal.run_table.rows import with_loss
 
 # More curves in one chart than this cannot be told apart.
 MOST_RUNS = 50
+# In groups. As many numbers fit into an address that every proxy takes.
+MOST_GROUPED = 400
 
 
 def numbers_of(texts: Iterable[str]) -> list[int]:
@@ -23,19 +25,25 @@ def numbers_of(texts: Iterable[str]) -> list[int]:
 
 
 def find_runs(numbers: Sequence[int], user: AbstractBaseUser | AnonymousUser) -> list[Run]:
-    """Return the first `MOST_RUNS` of the runs that the user may see, in the order of `numbers`."""
-    wanted = numbers[:MOST_RUNS]
+    """Return those of the first `MOST_GROUPED` runs that the user may see, in the order of `numbers`."""
+    wanted = numbers[:MOST_GROUPED]
     found = {run.pk: run for run in with_loss(Run.objects.visible_to(user).filter(pk__in=wanted))}
     return [found[number] for number in wanted if number in found]
 
 
-def notes_on(numbers: Sequence[int], runs: Sequence[Run]) -> list[str]:
+def notes_on(numbers: Sequence[int], runs: Sequence[Run], grouped: bool) -> list[str]:
     """Return sentences about runs that were asked for and are not shown."""
     notes = []
-    if len(numbers) > MOST_RUNS:
-        text = _("At most %(most)d runs can be compared. These are the first of %(asked)d.")
-        notes.append(text % {"most": MOST_RUNS, "asked": len(numbers)})
-    missing = min(len(numbers), MOST_RUNS) - len(runs)
+    if grouped and len(numbers) > MOST_GROUPED:
+        text = _("At most %(most)d runs can be compared in groups. These are the first of %(asked)d.")
+        notes.append(text % {"most": MOST_GROUPED, "asked": len(numbers)})
+    elif not grouped and len(numbers) > MOST_RUNS:
+        text = _(
+            "At most %(most)d runs can be compared one by one. These are the first of %(asked)d: group them by a "
+            "parameter to compare up to %(grouped)d."
+        )
+        notes.append(text % {"most": MOST_RUNS, "asked": len(numbers), "grouped": MOST_GROUPED})
+    missing = min(len(numbers), MOST_GROUPED) - len(runs)
     if missing:
         text = ngettext(
             "%(count)d run does not exist, or you are not a member of its project: it is left out.",
@@ -46,6 +54,6 @@ def notes_on(numbers: Sequence[int], runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def baseline_of(text: str, runs: Sequence[Run]) -> int | None:
-    """Return the place of the run that `text` numbers, None if it is not among the runs."""
-    return next((place for place, run in enumerate(runs) if str(run.pk) == text), None)
+def baseline_of(text: str, keys: Sequence[str]) -> int | None:
+    """Return the place of the column that `text` names, None if there is none."""
+    return keys.index(text) if text in keys else None

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from runs.models import Axis, EpochMetric, Run
 from runs.portal.compare.charts import EPOCH
 from runs.portal.compare.metrics import logged_names
+from runs.protocol.nonfinite import name_nonfinite
 from runs.series.charts import Extent
 from runs.series.downsampling import named_nonfinite
 from runs.series.many_runs import Curve, SeriesOfRun, curves_of, series_of_runs
-from runs.series.packing.chunks import NO_STEP, Buckets, as_buckets, make_points
+from runs.series.packing.chunks import NO_STEP, Buckets, Floats, as_buckets, make_points
 
 MOST_BUCKETS = 1200
 MOST_NAMES = 64
@@ -95,11 +96,41 @@ def _number(fields: Any, name: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """The rows of a curve: places as steps and as seconds since 1970, values, and numbers of points and finite ones."""
+
+    steps: Floats
+    times: Floats
+    mean: Floats
+    minimum: Floats
+    maximum: Floats
+    counts: NDArray[Any]
+    finites: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class NamedCurve:
-    """A curve under the name of the chart that asked for it."""
+    """The curve of a run under the key of the chart that asked for it.
+
+    `odd` has (place, name, count) for rows with values that are not finite; the place is a step, or a time in seconds.
+    `last` is (value, name): the newest value as it was logged, or None and the name of what is not finite.
+    """
 
     key: str
-    curve: Curve
+    run: int
+    axis: str
+    columns: Columns
+    odd: list[tuple[float, str, int]]
+    last: tuple[float | None, str]
+
+    @classmethod
+    def of(cls, key: str, curve: Curve) -> NamedCurve:
+        rows = curve.rows
+        columns = Columns(
+            rows.last_steps.astype(np.float64), rows.last_ms / 1000, rows.mean, rows.minimum, rows.maximum,
+            rows.counts, rows.counts - rows.nonfinite,
+        )  # fmt: skip
+        return cls(key, curve.run_id, curve.axis, columns, _odd(rows, curve.axis), _last(rows))
 
 
 def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
@@ -108,7 +139,7 @@ def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
     wanted = _wanted(runs, [name for name in query.names if not name.startswith(EPOCH)])
     buckets = max(FEWEST_BUCKETS, min(query.buckets, MOST_ROWS // max(1, len(wanted))))
     found = curves_of([one for _name, one in wanted], min(buckets, query.buckets), query.by, extents) if wanted else []
-    curves = [NamedCurve(name, curve) for (name, _one), curve in zip(wanted, found, strict=True)]
+    curves = [NamedCurve.of(name, curve) for (name, _one), curve in zip(wanted, found, strict=True)]
     measures = [name.removeprefix(EPOCH) for name in query.names if name.startswith(EPOCH)]
     return curves + (_of_epochs(runs, measures) if measures else [])
 
@@ -138,7 +169,7 @@ def _of_epochs(runs: Sequence[Run], names: Sequence[str]) -> list[NamedCurve]:
             if value is not None:
                 points.setdefault((epoch.run_id, name), []).append((epoch.step, epoch.at.timestamp(), value))
     return [
-        NamedCurve(EPOCH + name, Curve(run_id, name, Axis.STEP, as_buckets(make_points(*zip(*found, strict=True)))))
+        NamedCurve.of(EPOCH + name, Curve(run_id, name, Axis.STEP, as_buckets(make_points(*zip(*found, strict=True)))))
         for (run_id, name), found in points.items()
     ]
 
@@ -152,19 +183,19 @@ def encode(curves: Sequence[NamedCurve]) -> bytes:
     their curve float64, which is `wide`.
     """
     heads, columns = [], []
-    for each in curves:
-        rows = each.curve.rows
-        raw = bool(len(rows) == int(rows.counts.sum()))
-        wide = _exceeds_float32(rows)
+    for curve in curves:
+        own = curve.columns
+        raw = bool(np.all(own.counts == 1))
+        wide = _exceeds_float32(own)
         kind = "<f8" if wide else "<f4"
         heads.append({
-            "key": each.key, "run": each.curve.run_id, "axis": each.curve.axis, "rows": len(rows), "raw": raw,
-            "wide": wide, "odd": _odd(rows, each.curve.axis), "last": _last(rows),
+            "key": curve.key, "run": curve.run, "axis": curve.axis, "rows": len(own.steps), "raw": raw, "wide": wide,
+            "odd": curve.odd, "last": curve.last,
         })  # fmt: skip
-        columns += [rows.last_steps.astype("<f8"), (rows.last_ms / 1000).astype("<f8"), rows.mean.astype(kind)]
+        columns += [own.steps.astype("<f8"), own.times.astype("<f8"), own.mean.astype(kind)]
         if not raw:
-            columns += [rows.minimum.astype(kind), rows.maximum.astype(kind)]
-            columns += [rows.counts.astype("<u4"), (rows.counts - rows.nonfinite).astype("<u4")]
+            columns += [own.minimum.astype(kind), own.maximum.astype(kind)]
+            columns += [own.counts.astype("<u4"), own.finites.astype("<u4")]
     head = msgspec.json.encode({"curves": heads})
     head += b" " * (-(4 + len(head)) % ALIGNMENT)
     return b"".join([len(head).to_bytes(4, "little"), head, *map(_padded, columns)])
@@ -175,29 +206,25 @@ def _padded(column: NDArray[Any]) -> bytes:
     return content + bytes(-len(content) % ALIGNMENT)
 
 
-def _exceeds_float32(rows: Buckets) -> bool:
+def _exceeds_float32(columns: Columns) -> bool:
     limits = np.finfo(np.float32)
-    size = np.abs(np.concatenate([rows.minimum, rows.maximum]))
+    size = np.abs(np.concatenate([columns.minimum, columns.maximum]))
     with np.errstate(invalid="ignore"):
         return bool(np.any((size > limits.max) | ((size > 0) & (size < limits.tiny))))
 
 
-def _odd(rows: Buckets, axis: str) -> list[list[Any]]:
-    """Return [place, name, count] of the rows with values that are not finite: the place is a step, or a time in s."""
+def _odd(rows: Buckets, axis: str) -> list[tuple[float, str, int]]:
     found = []
     for index, name in named_nonfinite(rows.kinds):
         step = int(rows.odd_steps[index])
         by_step = step if step != NO_STEP else int(rows.last_steps[index])
         place = by_step if axis == Axis.STEP else float(rows.last_ms[index]) / 1000
-        found.append([place, name, int(rows.nonfinite[index])])
+        found.append((place, name, int(rows.nonfinite[index])))
     return found
 
 
-def _last(rows: Buckets) -> list[Any]:
-    """Return [value, name]: the newest value as it was logged, or null and the name of what is not finite."""
+def _last(rows: Buckets) -> tuple[float | None, str]:
     if not len(rows):
-        return [None, ""]
+        return None, ""
     value = float(rows.last[-1])
-    if math.isfinite(value):
-        return [value, ""]
-    return [None, "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"]
+    return (value, "") if math.isfinite(value) else (None, name_nonfinite(value))

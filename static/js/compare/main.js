@@ -1,7 +1,6 @@
 // Several runs compared: a chart for each metric with all runs in it, the list of runs, and tables.
 
 import "../shared/page_frame.js";
-import { knowsEpochs } from "../chart/axes.js";
 import { ChartView } from "../chart/view.js";
 import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -15,6 +14,8 @@ import { CompareRunList } from "./run_list.js";
 import { hitText, mayChange, Workspace } from "./workspace.js";
 
 const REFRESH_MS = 3000;
+// A curve of a group is made from those of all its runs.
+const REFRESH_GROUPS_MS = 15_000;
 const PHONE = "(max-width: 767px)";
 const OFFLINE = gettext("The portal does not answer; trying again.");
 
@@ -56,7 +57,7 @@ function start() {
     if (what === "over") workspace.overChanged();
     changed();
   });
-  view.allowEpochs(page.runs.some((run) => knowsEpochs({ stepsPerEpoch: run.steps_per_epoch, epochs: [] })));
+  view.allowEpochs(page.knows_epochs);
   if (begun.over) {
     form.elements.over.value = begun.over;
     view.over = begun.over;
@@ -74,6 +75,13 @@ function start() {
   field.addEventListener("input", search);
   search();
   form.querySelector("[data-reset-zoom]").addEventListener("click", () => workspace.resetZoom());
+  document.getElementById("group-by")?.addEventListener("change", (event) => {
+    const query = new URLSearchParams(window.location.search);
+    // These name lines that are no more there, or ranges of other curves.
+    for (const name of ["hidden", "baseline", "group"]) query.delete(name);
+    if (event.target.value) query.set("group", event.target.value);
+    window.location.search = query;
+  });
   shortcut("z", () => workspace.resetZoom());
   shortcut("/", () => field.focus());
   document.addEventListener("pointermove", () => painter.request(), { passive: true });
@@ -100,6 +108,7 @@ async function refreshTables() {
   }
   for (const run of page.runs) {
     const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
+    if (page.group_by) continue;
     run.group = row?.dataset.group ?? "ended";
     run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
   }
@@ -125,7 +134,7 @@ document.addEventListener("click", (event) => {
 
 async function refreshForEver() {
   for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+    await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
     if (document.hidden || !page.runs.some(mayChange)) continue;
     try {
       // Curves before tables: a run that ends between the two is drawn to its end, and then left alone.

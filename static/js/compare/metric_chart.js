@@ -61,6 +61,13 @@ export class MetricChart {
     group.join(this.chart);
   }
 
+  /** Forget all curves: they are loaded again for another x. */
+  clear() {
+    this.#whole.clear();
+    this.#fine.clear();
+    this.#version += 1;
+  }
+
   /** Take the whole curve of a run. */
   put(run, curve) {
     this.#whole.set(run, curve);
@@ -104,7 +111,7 @@ export class MetricChart {
     const own = () => (this.#zoom && this.#zoom === this.chart.group.zoom && this.#fine.get(run.id)?.columns) || whole();
     return {
       name: this.name,
-      label: `${run.name} #${run.id}`,
+      label: run.label,
       ...this.#looks.lookOf(place),
       isFaint: () => this.#looks.isFaint(run.id),
       isHidden: () => !this.#looks.isShown(run.id),

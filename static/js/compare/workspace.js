@@ -83,6 +83,8 @@ export class Workspace {
   /** What is drawn over has changed: charts move to the zoom of that x. */
   overChanged() {
     for (const chart of this.#charts.values()) chart.join(this.#groupOf(chart.x));
+    // The curves of groups are made for one x; those of runs have steps and times.
+    if (this.#page.group_by) this.#loadAgain();
     this.#refineSoon();
     this.#onChange();
   }
@@ -112,6 +114,12 @@ export class Workspace {
     const charts = [...this.#charts.values()].filter(({ chart }) => chart.isVisible);
     await this.#load(charts, runs);
     this.#refineSoon();
+  }
+
+  #loadAgain() {
+    const charts = [...this.#charts.values()];
+    for (const chart of charts) chart.clear();
+    this.#load(charts, this.#page.runs).catch(this.#onFailure);
   }
 
   #addSection({ title, open, charts }, place) {
@@ -193,9 +201,12 @@ export class Workspace {
 
   async #load(charts, runs) {
     if (!runs.length) return;
-    for (const part of parts(charts, runs.length)) {
-      const found = await this.#fetch(part, runs, { buckets: BUCKETS });
-      for (const curve of found) this.#charts.get(curve.key).put(curve.run, curve);
+    for (const { x, part } of this.#parts(charts, runs)) {
+      const found = await this.#fetch(part, runs, { x, buckets: BUCKETS });
+      for (const curve of found) {
+        const chart = this.#charts.get(curve.key);
+        if (!this.#page.group_by || chart.x === x) chart.put(curve.run, curve);
+      }
       this.#onChange();
     }
     if (this.#zooms.size) this.#refineSoon();
@@ -213,7 +224,7 @@ export class Workspace {
       const charts = [...this.#charts.values()].filter(
         (chart) => chart.x === x && chart.chart.isVisible && chart.isCoarse && !chart.key.startsWith("epoch:"),
       );
-      for (const part of parts(charts, this.#page.runs.length)) {
+      for (const { part } of this.#parts(charts, this.#page.runs)) {
         const found = await this.#fetch(part, this.#page.runs, { x, from: zoom.from, to: zoom.to, buckets: FINE_BUCKETS });
         if (group.zoom !== zoom) break;
         for (const curve of found) this.#charts.get(curve.key).putFine(zoom, curve.run, curve);
@@ -222,9 +233,23 @@ export class Workspace {
     }
   }
 
+  /** Return [{x, part}]: the charts in parts of which one request can ask for so many runs; groups ask for their x. */
+  #parts(charts, runs) {
+    const { group_by: isGrouped, members } = this.#page;
+    const size = Math.max(1, Math.min(NAMES_AT_ONCE, Math.floor(CURVES_AT_ONCE / (isGrouped ? members : runs).length)));
+    const found = [];
+    const xOf = (chart) => (isGrouped ? chart.x : "step");
+    for (const x of new Set(charts.map(xOf))) {
+      const own = charts.filter((chart) => xOf(chart) === x);
+      for (let at = 0; at < own.length; at += size) found.push({ x, part: own.slice(at, at + size) });
+    }
+    return found;
+  }
+
   async #fetch(charts, runs, more) {
-    const query = new URLSearchParams(more);
-    for (const { id } of runs) query.append("run", id);
+    const { group_by: group, members } = this.#page;
+    const query = new URLSearchParams(group ? { ...more, group } : more);
+    for (const id of group ? members : runs.map((run) => run.id)) query.append("run", id);
     for (const { key } of charts) query.append("name", key);
     const response = await fetch(`${this.#page.addresses.curves}?${query}`, { redirect: "manual" });
     if (response.type === "opaqueredirect") {
@@ -234,14 +259,6 @@ export class Workspace {
     if (!response.ok) throw new Error(`status ${response.status}`);
     return decodeCurves(await response.arrayBuffer());
   }
-}
-
-/** Return the charts in parts of which one request can ask for so many runs. */
-function parts(charts, runs) {
-  const size = Math.max(1, Math.min(NAMES_AT_ONCE, Math.floor(CURVES_AT_ONCE / runs)));
-  const found = [];
-  for (let at = 0; at < charts.length; at += size) found.push(charts.slice(at, at + size));
-  return found;
 }
 
 /** Return what is said below the search field. */

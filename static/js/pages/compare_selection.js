@@ -4,7 +4,8 @@ import { setText } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 const STORAGE_KEY = "steersman-compare";
-const MOST_RUNS = 50;
+// One by one at most 50: more are compared in groups.
+const MOST_RUNS = 400;
 
 export class CompareSelection {
   #place;

@@ -114,6 +114,22 @@ def test_the_others_are_compared_with_a_baseline(page: Page, stack: Stack, place
     expect(page).not_to_have_url(re.compile("baseline"))
 
 
+def test_runs_are_grouped_by_a_parameter(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places, "live", "ended", "full"))
+    expect(page.get_by_test_id("compared")).to_have_count(3)
+    page.select_option("#group-by", label="rate (3)")
+    expect(page).to_have_url(re.compile("group=parameter%3Arate$"))
+    expect(page.get_by_test_id("compared").first).to_contain_text("rate = 0.001")
+    chart = page.locator(LOSS)
+    label = re.compile(r"rate = 0\.001 \(1 run\) 0\.09957, rate = 0\.002 \(1 run\) 0\.004958.*over step$")
+    expect(chart).to_have_attribute("aria-label", label, timeout=SECONDS)
+    page.select_option("#chart-over", "relative")
+    expect(chart).to_have_attribute("aria-label", re.compile("over time since the start$"), timeout=SECONDS)
+    page.get_by_role("button", name="Show rate = 0.002 1 run").click()
+    expect(chart).not_to_have_attribute("aria-label", re.compile("0.002"))
+    page.select_option("#chart-over", "step")
+
+
 def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(
     page: Page, stack: Stack, places: Places
 ) -> None:

@@ -52,7 +52,7 @@ def address(*runs: Run | int, **more: str) -> str:
 
 
 def shown(answer: Any) -> list[str]:
-    return [item.row.run.name for item in answer.context["compared"]]
+    return [item.title for item in answer.context["compared"]]
 
 
 def test_it_shows_the_asked_runs_in_their_order_once_each(project: Project, viewer: Client) -> None:
@@ -75,10 +75,13 @@ def test_it_leaves_out_what_is_not_there_or_not_the_viewers(project: Project, vi
 
 
 def test_it_compares_fifty_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
-    runs = [make_run(project, f"run {number}") for number in range(MOST_RUNS + 2)]
+    runs = [make_run(project, f"run {number}", parameters={"rate": number % 3}) for number in range(MOST_RUNS + 2)]
     answer = viewer.get(address(*runs))
-    assert len(shown(answer)) == MOST_RUNS
-    assert answer.context["notes"] == ["At most 50 runs can be compared. These are the first of 52."]
+    assert len(answer.context["compared"]) == MOST_RUNS
+    [note] = answer.context["notes"]
+    assert note.startswith("At most 50 runs can be compared one by one. These are the first of 52: group them by")
+    grouped = viewer.get(address(*runs, group="parameter:rate"))
+    assert grouped.context["notes"] == [] and sum(len(item.runs) for item in grouped.context["compared"]) == 52
 
 
 def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
@@ -148,6 +151,28 @@ def test_it_compares_all_with_a_baseline_and_counts_what_each_is_best_in(project
     for nobody in ("", "999999", "abc"):
         context = viewer.get(address(*runs, baseline=nobody)).context
         assert all(cell.delta is None for line in context["metrics"] for cell in line.cells)
+
+
+def test_groups_have_the_mean_and_spread_of_their_runs(project: Project, viewer: Client) -> None:
+    values = {(10.0, 1): 0.5, (10.0, 2): 0.7, (9.0, 3): 0.4, (9.0, 4): None}
+    runs = [make_run(project, "run", parameters={"rate": rate, "width": 32}, seed=seed) for rate, seed in values]
+    for run, value in zip(runs, values.values(), strict=True):
+        Series.objects.filter(run=run, name="train/loss").update(
+            last_value=value, last_nonfinite="" if value else "nan"
+        )
+    answer = viewer.get(address(*runs, group="parameter:rate", baseline="0"))
+    offered = {one.key: one.values for one in answer.context["comparison"].offered}
+    assert offered == {"parameter:rate": 2, "seed": 4}, "of the width there is one value"
+    compared = answer.context["compared"]
+    assert [(item.title, item.note) for item in compared] == [("rate = 9.0", "2 runs"), ("rate = 10.0", "2 runs")]
+    assert compared[0].without == address(*runs[:2], group="parameter%3Arate")
+    [loss] = [line.cells for line in answer.context["metrics"] if line.name == "train/loss"]
+    assert [(cell.number, cell.spread) for cell in loss] == [(0.4, None), (pytest.approx(0.6), pytest.approx(0.1))]
+    assert (loss[1].delta, loss[1].is_better) == (pytest.approx(0.2), False)
+    differing = {line.name: [cell.text for cell in line.cells] for line in answer.context["differing"]}
+    assert differing == {"seed": ["2 values", "2 values"], "rate": ["9.0", "10.0"]}
+    for nothing in ("parameter:width", "parameter:none", "pk"):
+        assert viewer.get(address(*runs, group=nothing)).context["comparison"].choice is None
 
 
 def test_it_forgets_epochs_that_a_later_attempt_went_over(project: Project, viewer: Client) -> None:
@@ -266,3 +291,6 @@ def test_it_asks_the_database_as_often_for_many_long_runs_as_for_two_short_ones(
             Series.objects.create(run=run, name=f"series/{number}", last_value=1)
     assert queries(viewer, address(*runs)) == few <= 10
     assert queries(viewer, address(*runs, fragment="1")) <= 10
+    for number, run in enumerate(runs):
+        Run.objects.filter(pk=run.pk).update(parameters={"rate": number % 3})
+    assert queries(viewer, address(*runs, group="parameter:rate")) <= 10

@@ -149,6 +149,29 @@ def test_it_draws_measures_of_epochs_that_count(project: Project, viewer: Client
     assert f1["steps"] == [10, 20] and f1["means"] == pytest.approx([0.5, 0.3])
 
 
+def test_a_group_is_drawn_as_mean_and_band_where_its_runs_have_values(project: Project, viewer: Client) -> None:
+    for rate, first, losses in ((1, 0, [1.0, 2.0, 3.0]), (1, 1, [4.0, 5.0, 6.0]), (2, 0, [7.0, math.nan, 9.0])):
+        begun = START + 1000 * rate + first
+        run = make_run(project, parameters={"rate": rate}, started_at=datetime.fromtimestamp(begun, UTC))
+        times = [begun + 10 * step for step in range(3)]
+        store_folded(run, "train/loss", make_points([first + step for step in range(3)], times, losses))
+    runs = list(Run.objects.order_by("pk"))
+    found = read(viewer, *runs, name="train/loss", group="parameter:rate", buckets=400)
+    assert set(found) == {(0, "train/loss"), (1, "train/loss")}
+    both, alone = (found[group, "train/loss"] for group in (0, 1))
+    assert (both["steps"][0], both["steps"][-1]) == (0, 3) and both["times"] == both["steps"]
+    assert (both["counts"][0], both["means"][0]) == (1, 1.0), "only the first has begun"
+    assert (both["counts"][-1], both["means"][-1]) == (1, 6.0), "only the second is still there"
+    middle = both["counts"].index(2)
+    assert (both["mins"][middle], both["maxs"][middle]) == (2, 4) and both["means"][middle] == 3
+    assert both["last"] == [4.5, ""]
+    assert alone["means"] == [7.0, 8.0, 9.0] and alone["odd"] == [[1, "nan", 1]]
+    found = read(viewer, *runs, name="train/loss", group="parameter:rate", x="relative")
+    both = found[0, "train/loss"]
+    assert (both["steps"], both["means"]) == ([0, 10, 20], [2.5, 3.5, 4.5]), "each counts from its own start"
+    assert (both["mins"], both["maxs"], both["counts"]) == ([1, 2, 3], [4, 5, 6], [2, 2, 2])
+
+
 def test_it_returns_nothing_of_runs_that_the_viewer_may_not_see(project: Project, viewer: Client) -> None:
     own, foreign = make_run(project), make_run(Project.objects.create(name="Other", slug="other"))
     for run in (own, foreign):

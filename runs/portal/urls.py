@@ -2,8 +2,9 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import audit, checkpoints, compare, console, keeping, members, pages, patches, share, tokens
+from runs.portal import audit, checkpoints, console, keeping, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
+from runs.portal.compare import views as compare
 from runs.portal.new_run import installing
 from runs.portal.new_run import views as new_run
 from runs.portal.run_table.exporting import export_runs
@@ -23,6 +24,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
     path("runs/compare/", compare.compare, name="compare"),
     path("runs/export/<str:what>.csv", export_runs, name="export_runs"),
+    path("runs/compare/curves/", compare.compare_curves, name="compare_curves"),
     path("runs/new/", new_run.new_run, name="new_run"),
     path("runs/new/client/", installing.install_client, name="install_client"),
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),

@@ -33,12 +33,11 @@ from runs.series.packing.chunks import (
     Points,
     as_buckets,
     join_buckets,
-    make_points,
     unpack_buckets,
     unpack_groups,
     unpack_points,
 )
-from runs.series.storage import Columns, PartKey, read_settled, tail
+from runs.series.storage import points_by_key, read_settled, tail
 
 BUCKETS = 1000
 # What one request may ask for.
@@ -126,7 +125,8 @@ def charts(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        return Reading(chunk_queries.series_of(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
+        series = chunk_queries.series_of(run_id, names)
+        return Reading(series, buckets, extent or Extent()).charts(_unfolded(run_id, seq, series))
 
     return read_settled(run_id, read)
 
@@ -148,12 +148,15 @@ def charts_by_attempt(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(
-            chunk_queries.series_of(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True
-        )
-        return reading.charts_by_attempt(tail(run_id, seq))
+        series = chunk_queries.series_of(run_id, names)
+        reading = Reading(series, buckets, extent or Extent(), digits, whole_attempts=True)
+        return reading.charts_by_attempt(_unfolded(run_id, seq, series))
 
     return read_settled(run_id, read)
+
+
+def _unfolded(run_id: int, seq: int, series: Sequence[SeriesHead]) -> dict[Key, Points]:
+    return points_by_key(tail(run_id, seq), {one.name: one.pk for one in series})
 
 
 class Reading:
@@ -180,12 +183,18 @@ class Reading:
         self._superseded_from: dict[Key, int] = {}
         self._straddling: list[ChunkPosition] = []
 
-    def charts(self, unfolded: dict[PartKey, Columns]) -> dict[str, dict[str, Any]]:
+    def charts(self, unfolded: dict[Key, Points]) -> dict[str, dict[str, Any]]:
         """Return the charts by name, of chunks and of the `unfolded` points."""
-        keys = self._read(unfolded)
-        return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
+        rows, by = self.rows(unfolded), self._extent.by
+        axes = {one.pk: str(Axis.TIME if Axis.TIME in (one.axis, by) else Axis.STEP) for one in self._series}
+        return {one.name: as_chart(rows[one.pk], axes[one.pk], self._buckets, self._digits) for one in self._series}
 
-    def charts_by_attempt(self, unfolded: dict[PartKey, Columns]) -> dict[str, dict[str, Any]]:
+    def rows(self, unfolded: dict[Key, Points]) -> dict[int, Buckets]:
+        """Return by series the rows of the level that suits, in the order of attempts and laps."""
+        keys = self._read(unfolded)
+        return {series.pk: self._rows(keys.get(series.pk, [])) for series in self._series}
+
+    def charts_by_attempt(self, unfolded: dict[Key, Points]) -> dict[str, dict[str, Any]]:
         """Return `{"axis", "attempts", "laps"}` by name, of chunks and of the `unfolded` points."""
         keys = self._read(unfolded)
         found: dict[str, dict[str, Any]] = {}
@@ -205,14 +214,8 @@ class Reading:
             found[series.name] = {"axis": axis, "attempts": attempts, "laps": laps}
         return found
 
-    def _read(self, unfolded: dict[PartKey, Columns]) -> dict[int, list[Key]]:
+    def _read(self, fresh: dict[Key, Points]) -> dict[int, list[Key]]:
         """Read what there is of every attempt; return the keys by series, in the order of attempts and laps."""
-        ids = {series.name: series.pk for series in self._series}
-        fresh = {
-            (ids[name], attempt, lap): make_points(columns.steps, columns.times, columns.values)
-            for (attempt, lap, name), columns in unfolded.items()
-            if name in ids
-        }
         laps = chunk_queries.laps([series.pk for series in self._series])
         if not self._whole_attempts:
             self._find_superseded(fresh, laps)
@@ -359,15 +362,9 @@ class Reading:
     def _add_rows(self, key: Key, index: int, rows: Buckets) -> None:
         self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
 
-    def _chart(self, series: SeriesHead, keys: Sequence[Key]) -> dict[str, Any]:
-        return as_chart(self._rows(keys), self._axis(series), self._buckets, self._digits)
-
     def _rows(self, keys: Sequence[Key]) -> Buckets:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         return join_buckets(ordered)
-
-    def _axis(self, series: SeriesHead) -> str:
-        return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)
 
 
 def _in_batches(found: Iterable[Part]) -> Iterator[list[Part]]:

@@ -24,6 +24,12 @@ def as_chart(rows: Buckets, axis: str, buckets: int, digits: int | None = None) 
     return as_charts([(rows, buckets)], axis, digits)[0]
 
 
+def merged_rows(rows: Buckets, axis: str, buckets: int) -> Buckets:
+    """Return `rows` in the order of the axis, merged to at most `buckets`."""
+    rows, starts = _ordered(rows, axis, buckets)
+    return rows if len(starts) == len(rows) else merge(rows, starts)
+
+
 def as_charts(parts: Sequence[tuple[Buckets, int]], axis: str, digits: int | None = None) -> list[dict[str, Any]]:
     """Return charts of several (rows, buckets), merged at once: hundreds of short ones cost little more than one."""
     charts: list[dict[str, Any]] = []

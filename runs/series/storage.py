@@ -212,6 +212,15 @@ def tail(run_id: int, seq: int) -> dict[PartKey, Columns]:
     return collect(_frames(run_id, seq))
 
 
+def points_by_key(unfolded: dict[PartKey, Columns], ids: dict[str, int]) -> dict[tuple[int, int, int], Points]:
+    """Return points by (series, attempt, lap), of those series of a run whose names are in `ids`."""
+    return {
+        (ids[name], attempt, lap): make_points(columns.steps, columns.times, columns.values)
+        for (attempt, lap, name), columns in unfolded.items()
+        if name in ids
+    }
+
+
 def _frames(run_id: int, seq: int) -> Iterator[str]:
     """Yield the frames of events with points up to `seq`, in order. Charts are read often: the ORM takes longer."""
     with connection.cursor() as cursor:
@@ -250,6 +259,33 @@ def _numbers(run_id: int) -> tuple[int, int, int]:
     if row is None:
         raise Run.DoesNotExist(f"there is no run {run_id}")
     return row[0], row[1], row[2]
+
+
+def tails(bounds: dict[int, int]) -> dict[int, dict[PartKey, Columns]]:
+    """Return by run the points up to its event in `bounds` that are not folded yet. One query for all runs."""
+    frames: dict[int, list[str]] = {}
+    if bounds:
+        found = StoredEvent.objects.filter(run_id__in=bounds, kind__in=POINT_KINDS).order_by("run_id", "seq")
+        for run_id, seq, frame in found.values_list("run_id", "seq", "frame").iterator(chunk_size=FRAMES_A_READ):
+            if seq <= bounds[run_id]:
+                frames.setdefault(run_id, []).append(frame)
+    return {run_id: collect(own) for run_id, own in frames.items()}
+
+
+def read_all_settled(run_ids: Sequence[int], read: Callable[[dict[int, int]], Result]) -> Result:
+    """Return what `read({run: its last event})` returned, read while no points of these runs moved: see `read_settled`.
+
+    Runs that do not exist are left out.
+    """
+    runs = Run.objects.filter(pk__in=run_ids).order_by("pk")
+    for _attempt in range(READ_ATTEMPTS):
+        before = list(runs.values_list("pk", "last_seq", "replay_from", "thinnings"))
+        result = read({pk: seq for pk, seq, *_ in before})
+        after = runs.values_list("pk", "replay_from", "thinnings")
+        if list(after) == [(pk, *moved) for pk, _, *moved in before]:
+            return result
+    with transaction.atomic():
+        return read(dict(runs.select_for_update().values_list("pk", "last_seq")))
 
 
 def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -> Series:

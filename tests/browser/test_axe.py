@@ -38,7 +38,11 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (
-        lambda places: f"/runs/compare/?run={places['live']}&run={places['ended']}&run=999999", "viewer", "canvas",
+        lambda places: (
+            f"/runs/compare/?run={places['live']}&run={places['ended']}&run={places['full']}&run=999999"
+            f"&baseline={places['live']}"
+        ),
+        "viewer", "canvas",
     ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
@@ -76,6 +80,7 @@ NO_PAGES = {
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
     "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
     "export_runs",
+    "compare_curves",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

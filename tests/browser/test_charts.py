@@ -1,4 +1,4 @@
-"""What a person does with charts: smooth them, change their axes, zoom, save, compare runs."""
+"""What a person does with charts: smooth them, change their axes, zoom, save."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import operators_page
-from tests.support.stack import Stack, create_run, rows, wait_for
+from tests.support.stack import Stack, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
@@ -153,32 +153,3 @@ def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None
     # The best epoch is that of one measure: a card says what its own measure reached.
     expect(page.locator("#stats")).to_contain_text("lowest")
     expect(page.locator("#stats")).not_to_contain_text("best")
-
-
-def test_it_compares_the_runs_that_were_ticked(page: Page, stack: Stack, places: Places) -> None:
-    page.goto(f"{stack.address}/?project=pages")
-    for name in ("live", "ended"):
-        page.get_by_role("checkbox", name=f"Select {name} #{places[name]}").check()
-    page.get_by_role("button", name="Compare 2").click()
-    expect(page).to_have_url(f"{stack.address}/runs/compare/?run={places['live']}&run={places['ended']}")
-    expect(page.get_by_test_id("compared")).to_have_count(2)
-    row = page.locator(f"tr[data-run='{places['ended']}']")
-    expect(row.locator("[data-slot=last]")).to_have_text("0.004958")
-    chart = page.locator(LOSS)
-    expect(chart).to_have_attribute("aria-label", re.compile(f"live #{places['live']} 0.09957, ended #"))
-    page.select_option("#series", "epoch:validation_loss")
-    expect(page.get_by_test_id("chart")).to_have_attribute("data-series", re.compile("^validation_loss"))
-    expect(page.get_by_test_id("chart")).to_have_attribute(
-        "aria-label", re.compile(f"ended #{places['ended']} 0\\.\\d")
-    )
-    page.get_by_role("link", name=f"Leave out live #{places['live']}").click()
-    expect(page.get_by_test_id("compared")).to_have_count(1)
-
-
-def test_a_comparison_follows_a_run_from_the_queue_to_its_end(page: Page, stack: Stack, places: Places) -> None:
-    run = create_run(stack, "compared", state="queued")
-    page.goto(f"{stack.address}/runs/compare/?run={run}&run={places['ended']}")
-    row = page.locator(f"tr[data-run='{run}']")
-    for state, shown in (("queued", "queued"), ("running", "running"), ("lost", "lost"), ("finished", "finished")):
-        rows(stack, "UPDATE runs_run SET state = ? WHERE id = ? RETURNING id", state, run)
-        expect(row).to_contain_text(shown, timeout=15_000)

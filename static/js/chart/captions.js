@@ -5,6 +5,9 @@ import { fill, gettext } from "../shared/i18n.js";
 import { oddCount } from "../state/columns.js";
 import { notAboveZero } from "./scales.js";
 
+// A text alternative names the values of so many lines; of the others it gives the number.
+const MOST_NAMED = 12;
+
 export const AXES = {
   step: gettext("step"),
   epoch: gettext("epoch"),
@@ -46,7 +49,7 @@ export function oddText(odd, where) {
  * sight and of lines of other attempts and laps, and the attempt that was chosen.
  */
 export function altText(title, lines, drawn, points, over, { marks = 0, earlier = 0, attempt = Infinity } = {}) {
-  const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
+  const newest = newestOf(lines);
   const [low, high] = spanOf(drawn);
   const parts = [newest.join(", ")];
   if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
@@ -56,6 +59,15 @@ export function altText(title, lines, drawn, points, over, { marks = 0, earlier 
   if (earlier) parts.push(fill(gettext("paler lines, of other attempts or earlier passes: {count}"), { count: count(earlier) }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
   return `${title}: ${parts.join("; ")}`;
+}
+
+/** Return the newest values of the lines that are shown. */
+function newestOf(lines) {
+  if (lines.length === 1) return [latestOf(lines[0])];
+  const shown = lines.filter((line) => !line.isHidden?.());
+  const texts = shown.slice(0, MOST_NAMED).map((line) => `${line.label} ${latestOf(line)}`);
+  const others = shown.length - texts.length;
+  return others ? [...texts, fill(gettext("and {count} more lines"), { count: count(others) })] : texts;
 }
 
 function spanOf(drawn) {

@@ -10,7 +10,7 @@ import { xAxisFor } from "./axes.js";
 import { altText, AXES, captionOf, latestOf, oddText } from "./captions.js";
 import { buildChart } from "./frame.js";
 import { showFullscreen } from "./fullscreen.js";
-import { handleChartKey, zoomByPointer } from "./gestures.js";
+import { handleChartKey, nearestKnown, nearestLine, zoomByPointer } from "./gestures.js";
 import { InterventionLayer } from "./intervention_layer.js";
 import { drawNonfiniteMarks } from "./nonfinite_marks.js";
 import { savePng } from "./png.js";
@@ -44,9 +44,22 @@ export class Chart {
    * have `earlier`, lines of earlier attempts, [{xs, means}], which are drawn paler. `axis`: "step",
    * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
    * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}]; `buttons` come
-   * before its own.
+   * before its own. Lines may have `isFaint()` and `isHidden()`; `onNear(place)` gets the place of the line at the
+   * pointer, null if there is none.
    */
-  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, marks = NO_MARKS, onSeen, buttons = [] }) {
+  constructor({
+    title,
+    axis,
+    lines,
+    group,
+    view,
+    place = "",
+    height = HEIGHT,
+    marks = NO_MARKS,
+    onSeen,
+    onNear,
+    buttons = [],
+  }) {
     this.title = title;
     this.axis = axis;
     this.lines = lines;
@@ -59,6 +72,7 @@ export class Chart {
     this.root = this.parts.root;
     this.#interventions = new InterventionLayer(this.root, this.parts.place);
     this.onSeen = onSeen;
+    this.onNear = onNear;
     this.#listen();
     new ResizeObserver(([entry]) => this.#resize(entry.contentRect)).observe(this.parts.place);
     new IntersectionObserver(
@@ -81,6 +95,7 @@ export class Chart {
       if (!this.#interventions.key(event, this.#plot)) handleChartKey(event, this.#plot, this.#zooming);
     });
     root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
+    root.addEventListener("pointerleave", () => this.onNear?.(null));
   }
 
   get isVisible() {
@@ -99,7 +114,10 @@ export class Chart {
       for (const line of this.lines) line.swatch.setAttribute("stroke", lineColour(line.colour));
     this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
     const data = dataOf(this.#drawn, view.smoothing, view.log);
-    if (!data[0].length) return true;
+    if (!data[0].length) {
+      if (this.#plot?.series.length === data.length) this.#plot.setData(data);
+      return true;
+    }
     this.#prepare(data);
     const [min, max] = group.zoom ? [from, to] : widenedRange(data[0][0], data[0].at(-1));
     this.root.dataset.earlier = this.#earlierCount();
@@ -133,7 +151,11 @@ export class Chart {
       group: this.group,
       isVisible: () => this.isVisible,
       hooks: {
-        setCursor: [() => this.#showReading(), (plot) => this.#interventions.read(plot)],
+        setCursor: [
+          () => this.#showReading(),
+          (plot) => this.#interventions.read(plot),
+          (plot) => this.#tellNear(plot),
+        ],
         setSelect: [(plot) => this.#select(plot)],
         draw: [
           (plot) => drawNonfiniteMarks(plot, this.#odd()),
@@ -182,8 +204,16 @@ export class Chart {
     if (this.lines.length > 1) setText(reading, read ? this.#where(x) : "");
   }
 
-  #valueAt(line, place, index) {
+  /** The cursor is shared by all charts of the group; only the one below the pointer says what it points at. */
+  #tellNear(plot) {
+    if (!this.onNear || !plot.over.matches(":hover")) return;
+    this.onNear(nearestLine(plot, this.lines.length, columnsOf(this.view.smoothing)));
+  }
+
+  #valueAt(line, place, cursor) {
     const stride = columnsOf(this.view.smoothing);
+    const means = this.#plot.data[place * stride + 1] ?? [];
+    const index = this.lines.length > 1 ? nearestKnown(means, cursor) : cursor;
     const column = (offset) => this.#plot.data[place * stride + offset]?.[index] ?? null;
     const mean = measure(line.name, column(1));
     if (this.view.smoothing) {

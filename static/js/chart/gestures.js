@@ -4,6 +4,8 @@ const WHEEL_FACTOR = 1.2;
 const KEY_FACTOR = 1.5;
 // Fingers closer than this many pixels tell no direction.
 const CLOSEST_FINGERS = 24;
+// A pointer this near to a line, in pixels, points at it.
+const REACH = 24;
 
 /** `zoom(factor, centre)` shows `factor` times the range around the x `centre`. */
 export function zoomByPointer(plot, zoom) {
@@ -62,4 +64,32 @@ export function handleChartKey(event, plot, { zoom, reset }) {
 function middleOf(plot) {
   const { min, max } = plot.scales.x;
   return (min + max) / 2;
+}
+
+/**
+ * Return the index nearest to `index` at which `column` has a value, `index` itself if it has none on one of both sides:
+ * lines with other places on the x axis have none at the cursor, and a line that has ended has none behind its end.
+ */
+export function nearestKnown(column, index) {
+  if (column[index] !== undefined) return index;
+  let [left, right] = [index, index];
+  while (left >= 0 && column[left] === undefined) left -= 1;
+  while (right < column.length && column[right] === undefined) right += 1;
+  if (left < 0 || right >= column.length) return index;
+  return index - left <= right - index ? left : right;
+}
+
+/** Return which of the lines passes nearest to the cursor, null if none is near. `stride` is the columns of a line. */
+export function nearestLine(plot, lines, stride) {
+  const { idx, top } = plot.cursor;
+  if (idx === null || idx === undefined || top < 0) return null;
+  let [nearest, reach] = [null, REACH];
+  for (let line = 0; line < lines; line += 1) {
+    const column = plot.data[line * stride + (stride > 3 ? 4 : 1)];
+    const value = column[nearestKnown(column, idx)];
+    if (value === null || value === undefined) continue;
+    const distance = Math.abs(plot.valToPos(value, "y") - top);
+    if (distance < reach) [nearest, reach] = [line, distance];
+  }
+  return nearest;
 }

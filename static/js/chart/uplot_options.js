@@ -80,20 +80,27 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
   };
 }
 
+/** Return the colour of a line, paler while another one is pointed at. */
+function strokeOf(line) {
+  const colour = lineColour(line.colour);
+  return line.isFaint?.() ? faint(colour, 0.25) : colour;
+}
+
 function linesOf(lines, earlier, smoothing) {
   const stride = columnsOf(smoothing);
   const series = [{}];
   const bands = [];
   const edge = { stroke: "transparent", width: 0, points: NONE };
   for (const [index, line] of lines.entries()) {
-    const stroke = () => lineColour(line.colour);
+    const stroke = () => strokeOf(line);
     const curve = { stroke, width: 1.6, dash: lineDash(line.dash), points: { stroke, fill: stroke, size: 5 } };
-    const raw = { stroke: () => faint(lineColour(line.colour), 0.3), width: 1, points: NONE };
+    const raw = { stroke: () => faint(lineColour(line.colour), line.isFaint?.() ? 0.1 : 0.3), width: 1, points: NONE };
     series.push(smoothing ? raw : curve, edge, edge);
     if (smoothing) series.push(curve);
     const place = index * stride;
     const opacity = smoothing ? 0.12 : 0.2;
-    bands.push({ series: [place + 3, place + 2], fill: () => faint(lineColour(line.colour), opacity) });
+    const fill = () => faint(lineColour(line.colour), line.isFaint?.() ? opacity / 4 : opacity);
+    bands.push({ series: [place + 3, place + 2], fill });
   }
   for (const [index, line] of lines.entries()) {
     const stroke = () => faint(lineColour(line.colour), EARLIER_OPACITY);

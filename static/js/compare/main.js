@@ -1,64 +1,90 @@
-// Several runs compared: one series of each over the others, tables beside it; what may still change stays fresh.
+// Several runs compared: a chart for each metric with all runs in it, the list of runs, and tables.
 
 import "../shared/page_frame.js";
-import { swatchOf } from "../chart/frame.js";
 import { ChartView } from "../chart/view.js";
 import { setText } from "../shared/dom.js";
-import { measure } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { Painter } from "../shared/painter.js";
-import { lineColour, readPalette } from "../shared/palette.js";
+import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { CompareChart, mayChange } from "./chart.js";
+import { readAddress, writeAddress } from "./address.js";
+import { RunLooks } from "./looks.js";
+import { CompareRunList } from "./run_list.js";
+import { hitText, mayChange, Workspace } from "./workspace.js";
 
 const REFRESH_MS = 3000;
+// A curve of a group is made from those of all its runs.
+const REFRESH_GROUPS_MS = 15_000;
+const PHONE = "(max-width: 767px)";
+const OFFLINE = gettext("The portal does not answer; trying again.");
 
 const page = JSON.parse(document.getElementById("compare-page").textContent);
-const chooser = document.getElementById("series");
+const begun = readAddress(window.location.search);
 const painter = new Painter();
-const request = () => painter.request();
-const tables = [document.getElementById("tables-top"), document.getElementById("tables-bottom")];
+const tables = [...document.querySelectorAll("[data-tables]")];
 const status = document.getElementById("refreshed");
-let chart = null;
+const field = document.getElementById("chart-search");
+const looks = new RunLooks(begun.hidden, changed);
+const list = new CompareRunList(document.getElementById("tables-top"), page.runs, looks);
+let workspace = null;
+let view = null;
 
-if (chooser) {
-  const view = new ChartView(document.getElementById("chart-tools"), (what) => {
-    if (what === "over") chart.reset();
-    request();
-  });
-  chart = new CompareChart(page, view, document.getElementById("curves"), request);
-  chooser.addEventListener("change", () => choose(chooser.value));
-  document.querySelector("[data-reset-zoom]").addEventListener("click", () => chart.reset());
-  shortcut("z", () => chart.reset());
-  painter.add((now) => {
-    chart.paint(now);
-    dress(document);
-  });
+function changed() {
+  if (workspace) {
+    const { zooms } = workspace;
+    const query = writeAddress(window.location.search, {
+      hidden: looks.hidden,
+      over: view.over,
+      search: field.value.trim(),
+      zooms,
+    });
+    if (`?${query}` !== window.location.search) window.history.replaceState(null, "", `?${query}`);
+  }
+  painter.request();
 }
 
-async function choose(name) {
-  const address = new URL(window.location.href);
-  address.searchParams.set("series", name);
-  window.history.replaceState(null, "", address);
-  await attempt(() => chart.show(name));
+function search() {
+  const hits = workspace.search(field.value);
+  setText(document.getElementById("chart-hits"), hitText(hits));
+  document.getElementById("no-charts").hidden = hits.found > 0;
+  changed();
 }
 
-/** Give each run its piece of line and the values of the series that is drawn. */
-function dress(root) {
-  const head = root.querySelector("[data-slot=extreme-head]");
-  if (head && chart) setText(head, chart.lowest ? gettext("Lowest value") : gettext("Highest value"));
-  page.runs.forEach((run, place) => {
-    const row = root.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
-    if (!row || !chart) return;
-    const slot = (name) => row.querySelector(`[data-slot=${name}]`);
-    const look = chart.lookOf(place);
-    if (!slot("swatch").firstChild) slot("swatch").append(swatchOf(look));
-    slot("swatch").querySelector("line").setAttribute("stroke", lineColour(look.colour));
-    const { last, odd, extreme } = chart.valuesOf(run.id);
-    setText(slot("last"), measure(chart.name, last, odd));
-    setText(slot("extreme"), measure(chart.name, extreme));
+function start() {
+  const form = document.getElementById("chart-tools");
+  view = new ChartView(form, (what) => {
+    if (what === "over") workspace.overChanged();
+    changed();
   });
+  view.allowEpochs(page.knows_epochs);
+  if (begun.over) {
+    form.elements.over.value = begun.over;
+    view.over = begun.over;
+  }
+  workspace = new Workspace({
+    page,
+    view,
+    looks,
+    place: document.getElementById("curves"),
+    zooms: begun.zooms,
+    onChange: changed,
+    onFailure: () => setText(status, OFFLINE),
+  });
+  field.value = begun.search;
+  field.addEventListener("input", search);
+  search();
+  form.querySelector("[data-reset-zoom]").addEventListener("click", () => workspace.resetZoom());
+  document.getElementById("group-by")?.addEventListener("change", (event) => {
+    const query = new URLSearchParams(window.location.search);
+    // These name lines that are no more there, or ranges of other curves.
+    for (const name of ["hidden", "baseline", "group"]) query.delete(name);
+    if (event.target.value) query.set("group", event.target.value);
+    window.location.search = query;
+  });
+  shortcut("z", () => workspace.resetZoom());
+  shortcut("/", () => field.focus());
+  document.addEventListener("pointermove", () => painter.request(), { passive: true });
 }
 
 async function refreshTables() {
@@ -72,7 +98,7 @@ async function refreshTables() {
   if (!response.ok) throw new Error(`status ${response.status}`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   formatValues(fresh);
-  dress(fresh);
+  list.dress(fresh, workspace?.pointed);
   for (const place of tables) {
     for (const table of place.querySelectorAll("[data-table]")) {
       const wanted = fresh.querySelector(`[data-table=${table.dataset.table}]`);
@@ -82,36 +108,56 @@ async function refreshTables() {
   }
   for (const run of page.runs) {
     const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
+    if (page.group_by) continue;
     run.group = row?.dataset.group ?? "ended";
     run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
   }
 }
 
-async function attempt(work) {
-  try {
-    await work();
-    setText(status, "");
-  } catch {
-    setText(status, gettext("The portal does not answer; trying again."));
-  }
+/** Compare the others with a run, or with none if it is the baseline already. */
+async function chooseBaseline(button) {
+  const { run } = button.closest("tr").dataset;
+  const address = new URL(window.location.href);
+  if (button.getAttribute("aria-pressed") === "true") address.searchParams.delete("baseline");
+  else address.searchParams.set("baseline", run);
+  window.history.replaceState(null, "", address.search.replaceAll("%2C", ","));
+  await refreshTables().catch(() => setText(status, OFFLINE));
+  // The pressed button has the focus, so that its cell was not replaced.
+  for (const other of document.querySelectorAll("[data-baseline]"))
+    other.setAttribute("aria-pressed", String(other.closest("tr").dataset.run === address.searchParams.get("baseline")));
 }
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-baseline]");
+  if (button) chooseBaseline(button);
+});
 
 async function refreshForEver() {
   for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+    await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
     if (document.hidden || !page.runs.some(mayChange)) continue;
-    await attempt(async () => {
-      // First what is drawn: a run that ends between the two is drawn to its end, and then left alone.
-      await chart?.refresh();
+    try {
+      // Curves before tables: a run that ends between the two is drawn to its end, and then left alone.
+      await workspace?.refresh();
       await refreshTables();
-    });
+      setText(status, "");
+    } catch {
+      setText(status, OFFLINE);
+    }
   }
 }
 
 window.addEventListener("themechange", () => {
   readPalette();
-  request();
+  painter.request();
 });
 for (const place of tables) formatValues(place);
-if (chart) attempt(() => chart.show(chooser.value));
+// On a phone the first screen is for a curve.
+if (window.matchMedia(PHONE).matches) document.getElementById("differences")?.removeAttribute("open");
+if (field) start();
+painter.add((now) => {
+  workspace?.paint(now);
+  list.dress(document, workspace?.pointed);
+});
+painter.request();
 refreshForEver();

@@ -6,7 +6,8 @@ import { fill, gettext } from "../shared/i18n.js";
 import { openSheet } from "../shared/shortcuts.js";
 import { MOST_RUNS } from "./run_selection.js";
 
-const MOST_COMPARED = 10;
+// One by one at most 50: more are compared in groups.
+const MOST_COMPARED = 400;
 
 /** `bar` is the form with the buttons, `told` the place of the result, `refresh` draws the list anew. */
 export function selectionBar(bar, told, selection, refresh) {

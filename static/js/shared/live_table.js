@@ -11,6 +11,11 @@ export function formatValues(root) {
   for (const node of root.querySelectorAll("[data-number]")) {
     setText(node, measure(node.dataset.name, Number(node.dataset.number)));
   }
+  for (const node of root.querySelectorAll("[data-delta]")) {
+    const delta = Number(node.dataset.delta);
+    const sign = delta > 0 ? "+" : delta < 0 ? "−" : "±";
+    setText(node, sign + measure(node.dataset.name, Math.abs(delta)));
+  }
 }
 
 /** Replace the cells of `rows` that differ from those of `wanted`, so that focus, selection and scroll stay. */

@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from runs.models import Axis, EpochMetric, Membership, Project, Role, Run, RunState, Series
-from runs.portal.compare import MOST_RUNS, Choice, chosen
+from runs.portal.compare.asked import MOST_RUNS
+from runs.portal.compare.metrics import low_is_good
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +52,7 @@ def address(*runs: Run | int, **more: str) -> str:
 
 
 def shown(answer: Any) -> list[str]:
-    return [item.row.run.name for item in answer.context["compared"]]
+    return [item.title for item in answer.context["compared"]]
 
 
 def test_it_shows_the_asked_runs_in_their_order_once_each(project: Project, viewer: Client) -> None:
@@ -73,17 +74,20 @@ def test_it_leaves_out_what_is_not_there_or_not_the_viewers(project: Project, vi
     assert b"secret plan" not in answer.content
 
 
-def test_it_compares_ten_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
-    runs = [make_run(project, f"run {number}") for number in range(MOST_RUNS + 2)]
+def test_it_compares_fifty_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
+    runs = [make_run(project, f"run {number}", parameters={"rate": number % 3}) for number in range(MOST_RUNS + 2)]
     answer = viewer.get(address(*runs))
-    assert len(shown(answer)) == MOST_RUNS
-    assert answer.context["notes"] == ["At most 10 runs can be compared. These are the first of 12."]
+    assert len(answer.context["compared"]) == MOST_RUNS
+    [note] = answer.context["notes"]
+    assert note.startswith("At most 50 runs can be compared one by one. These are the first of 52: group them by")
+    grouped = viewer.get(address(*runs, group="parameter:rate"))
+    assert grouped.context["notes"] == [] and sum(len(item.runs) for item in grouped.context["compared"]) == 52
 
 
 def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
     answer = viewer.get(reverse("compare"))
     assert answer.status_code == 200
-    assert b"Select up to ten runs in the list" in answer.content
+    assert b"Select up to 50 runs in the list" in answer.content
 
 
 def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:
@@ -124,6 +128,53 @@ def test_it_marks_the_best_of_all_runs(project: Project, viewer: Client) -> None
     assert ("gpu/0/utilisation", "last") not in lines
 
 
+def test_it_compares_all_with_a_baseline_and_counts_what_each_is_best_in(project: Project, viewer: Client) -> None:
+    runs = [make_run(project, "first", (0.9, 0.5), parameters={"rate": 0.1, "width": 32}),
+            make_run(project, "second", (0.8, 0.4), parameters={"rate": 0.2, "width": 64}),
+            make_run(project, "third", (0.6,), parameters={"rate": 0.1})]  # fmt: skip
+    Series.objects.filter(run=runs[2], name="train/loss").update(last_value=None, last_nonfinite="nan")
+    for run in runs:
+        Series.objects.create(run=run, name="learning_rate", last_value=run.pk)
+    context = viewer.get(address(*runs, baseline=str(runs[0].pk))).context
+    lines = {(line.name, line.part): line.cells for line in context["metrics"]}
+    last = lines["validation_loss", "last"]
+    assert [cell.delta for cell in last] == [None, pytest.approx(-0.1), pytest.approx(0.1)]
+    assert [cell.is_better for cell in last] == [None, True, False]
+    assert [cell.delta for cell in lines["train/loss", "last"]] == [None, 0, None], "NaN has no difference"
+    assert [cell.is_better for cell in lines["learning_rate", "last"]] == [None] * 3, "no end of it is the good one"
+    differing = {line.name: [cell.differs for cell in line.cells] for line in context["differing"]}
+    assert differing == {"rate": [False, True, False], "width": [False, True, True]}
+    shown = context["compared"]
+    assert [item.is_baseline for item in shown] == [True, False, False]
+    assert [(item.wins, item.is_best) for item in shown] == [(0, False), (2, True), (1, False)]
+    assert shown[1].without == address(runs[0], runs[2], baseline=str(runs[0].pk))
+    for nobody in ("", "999999", "abc"):
+        context = viewer.get(address(*runs, baseline=nobody)).context
+        assert all(cell.delta is None for line in context["metrics"] for cell in line.cells)
+
+
+def test_groups_have_the_mean_and_spread_of_their_runs(project: Project, viewer: Client) -> None:
+    values = {(10.0, 1): 0.5, (10.0, 2): 0.7, (9.0, 3): 0.4, (9.0, 4): None}
+    runs = [make_run(project, "run", parameters={"rate": rate, "width": 32}, seed=seed) for rate, seed in values]
+    for run, value in zip(runs, values.values(), strict=True):
+        Series.objects.filter(run=run, name="train/loss").update(
+            last_value=value, last_nonfinite="" if value else "nan"
+        )
+    answer = viewer.get(address(*runs, group="parameter:rate", baseline="0"))
+    offered = {one.key: one.values for one in answer.context["comparison"].offered}
+    assert offered == {"parameter:rate": 2, "seed": 4}, "of the width there is one value"
+    compared = answer.context["compared"]
+    assert [(item.title, item.note) for item in compared] == [("rate = 9.0", "2 runs"), ("rate = 10.0", "2 runs")]
+    assert compared[0].without == address(*runs[:2], group="parameter%3Arate")
+    [loss] = [line.cells for line in answer.context["metrics"] if line.name == "train/loss"]
+    assert [(cell.number, cell.spread) for cell in loss] == [(0.4, None), (pytest.approx(0.6), pytest.approx(0.1))]
+    assert (loss[1].delta, loss[1].is_better) == (pytest.approx(0.2), False)
+    differing = {line.name: [cell.text for cell in line.cells] for line in answer.context["differing"]}
+    assert differing == {"seed": ["2 values", "2 values"], "rate": ["9.0", "10.0"]}
+    for nothing in ("parameter:width", "parameter:none", "pk"):
+        assert viewer.get(address(*runs, group=nothing)).context["comparison"].choice is None
+
+
 def test_it_forgets_epochs_that_a_later_attempt_went_over(project: Project, viewer: Client) -> None:
     run = make_run(project, "resumed", (0.9, 0.1))
     EpochMetric.objects.create(run=run, attempt=2, epoch=2, step=20, validation_loss=0.7, at=MOMENT)
@@ -141,31 +192,47 @@ def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Cl
     assert lines["train/loss", "last"] == "∞"
 
 
-def test_it_offers_every_series_and_says_who_has_it(project: Project, viewer: Client) -> None:
-    first, second = make_run(project, "first", (0.5,)), make_run(project, "second")
+def charts(answer: Any) -> dict[str, list[tuple[str, int]]]:
+    """Return (key, number of runs that have it) of the charts by the title of their group."""
+    return {group.title: [(one.key, one.runs) for one in group.charts] for group in answer.context["chart_groups"]}
+
+
+def test_it_has_a_chart_for_every_metric_and_puts_those_of_one_run_apart(project: Project, viewer: Client) -> None:
+    first, second = make_run(project, "first", (0.5,)), make_run(project, "second", (0.6,))
     Series.objects.create(run=second, name="only/second", last_value=1)
-    groups = dict(viewer.get(address(first, second)).context["choices"])
-    offered = {title: [(one.value, one.text) for one in options] for title, options in groups.items()}
-    assert offered["Training"] == [("only/second", "only/second (1 of 2 runs)"), ("train/loss", "train/loss")]
-    assert offered["Epochs"][0] == ("epoch:validation_loss", "validation_loss (1 of 2 runs)")
-    assert offered["Machine"] == [("gpu/0/utilisation", "gpu/0/utilisation")]
-    assert viewer.get(address(first, second)).context["chosen"] == "train/loss"
-    assert viewer.get(address(first, second, series="only/second")).context["chosen"] == "only/second"
-    assert viewer.get(address(first, second, series="no/such")).context["chosen"] == "train/loss"
+    for run in (first, second):
+        Series.objects.create(run=run, name="optimizer/rate", last_value=1)
+    answer = viewer.get(address(first, second))
+    assert charts(answer) == {
+        "Training": [("train/loss", 2)],
+        "optimizer": [("optimizer/rate", 2)],
+        "Epochs": [("epoch:validation_loss", 2), ("epoch:f1", 2)],
+        "Only in one of the runs": [("only/second", 1)],
+        "Machine": [("gpu/0/utilisation", 2)],
+    }
+    assert {group.title: group.open for group in answer.context["chart_groups"]}["Only in one of the runs"] is False
+    assert charts(viewer.get(address(second)))["only"] == [("only/second", 1)], "a run alone has all it has"
 
 
-def test_it_opens_with_a_series_that_most_of_the_runs_have() -> None:
-    def opened(runs: int, machine: int = 10, **having: int) -> str:
-        training = [Choice(name.replace("_", "/"), name, count) for name, count in having.items()]
-        return chosen("", [("Training", training), ("Machine", [Choice("gpu/0", "gpu/0", machine, True)])], runs)
+def test_it_takes_the_two_usual_names_of_a_training_loss_as_one(project: Project, viewer: Client) -> None:
+    recipe, script = make_run(project, "recipe"), Run.objects.create(project=project, name="script")
+    Series.objects.create(run=script, name="loss", last_value=0.125)
+    answer = viewer.get(address(recipe, script))
+    assert charts(answer)["Training"] == [("train/loss", 2)] and "Metrics" not in charts(answer)
+    lines = {line.name: [cell.number for cell in line.cells] for line in answer.context["metrics"]}
+    assert lines["train/loss"] == [0.25, 0.125] and "loss" not in lines
+    # A run that has both means two things by them.
+    Series.objects.create(run=script, name="train/loss", last_value=0.5)
+    assert charts(viewer.get(address(recipe, script)))["Only in one of the runs"] == [("loss", 1)]
 
-    assert opened(10, train_loss=1, value=9, other=9) == "value", "one of ten has a loss"
-    assert opened(10, train_loss=9, value=10) == "train/loss"
-    assert opened(10, train_loss=2, loss=8) == "loss"
-    assert opened(2, train_loss=1, value=1) == "train/loss"
-    assert opened(10, train_loss=1) == "train/loss", "a machine is not what is compared first"
-    assert opened(10) == "gpu/0"
-    assert chosen("", [], 1) == ""
+
+@pytest.mark.parametrize(
+    ("name", "low"),
+    [("train/loss", True), ("val_perplexity", True), ("validation/accuracy", False), ("eval/f1", False),
+     ("learning_rate", None), ("loss_scale", None), ("glossary", None)],
+)  # fmt: skip
+def test_a_name_says_which_end_of_a_metric_is_good(name: str, low: bool | None) -> None:
+    assert low_is_good(name) is low
 
 
 def test_it_lists_names_in_the_order_in_which_people_count(project: Project, viewer: Client) -> None:
@@ -178,8 +245,10 @@ def test_it_lists_names_in_the_order_in_which_people_count(project: Project, vie
         )
     counted = ["Blocks.1/norm", "blocks.2/norm", "blocks.10/norm", "loss"]
     context = viewer.get(address(run)).context
-    groups = {title: [option.text for option in options] for title, options in context["choices"]}
-    assert groups["Training"] == [*counted, "train/loss"] and groups["Epochs"] == counted
+    titles = [(group.title, [one.name for one in group.charts]) for group in context["chart_groups"]]
+    assert [title for title, _ in titles] == ["Training", "Metrics", "Blocks.1", "blocks.2", "blocks.10", "Epochs",
+                                              "Machine"]  # fmt: skip
+    assert dict(titles)["Epochs"] == counted
     assert [name for name, _ in context["equal"]][-4:] == counted
     assert [line.name for line in context["metrics"]] == [*counted, *counted, "train/loss"]
     listed = viewer.get(reverse("api:list_series", args=[run.pk]) + "?limit=2&offset=1").json()
@@ -205,14 +274,23 @@ def test_it_tells_the_group_of_each_run_by_which_it_is_kept_fresh(project: Proje
         ]
 
 
-def test_it_asks_the_database_the_same_however_long_the_runs_are(project: Project, viewer: Client) -> None:
-    runs = [make_run(project, f"run {number}", (0.5,)) for number in range(3)]
-    with CaptureQueriesContext(connection) as short:
-        viewer.get(address(*runs))
+def queries(viewer: Client, wanted: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert viewer.get(wanted).status_code == 200
+    return len(captured)
+
+
+def test_it_asks_the_database_as_often_for_many_long_runs_as_for_two_short_ones(
+    project: Project, viewer: Client
+) -> None:
+    runs = [make_run(project, f"run {number}", (0.5,)) for number in range(12)]
+    few = queries(viewer, address(*runs[:2]))
     for run in runs:
         for number in range(2, 30):
             EpochMetric.objects.create(run=run, attempt=1, epoch=number, step=number, validation_loss=0.5, at=MOMENT)
             Series.objects.create(run=run, name=f"series/{number}", last_value=1)
-    with CaptureQueriesContext(connection) as long:
-        viewer.get(address(*runs))
-    assert len(long) == len(short) <= 6 + 2 * len(runs)
+    assert queries(viewer, address(*runs)) == few <= 10
+    assert queries(viewer, address(*runs, fragment="1")) <= 10
+    for number, run in enumerate(runs):
+        Run.objects.filter(pk=run.pk).update(parameters={"rate": number % 3})
+    assert queries(viewer, address(*runs, group="parameter:rate")) <= 10

@@ -1,0 +1,84 @@
+"""The charts of a comparison: one for each metric, in groups, those that several runs share first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from runs.models import Axis
+from runs.portal.compare.metrics import Measured, epoch_names, series_names
+from runs.protocol.series_names import LOSS_NAMES, natural_key
+
+# Before the name of a measure of epochs, which may also be the name of a series.
+EPOCH = "epoch:"
+FIRST_GROUPS = ("train", "validation", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ChartOffer:
+    """A metric that can be drawn: `key` names it in requests, `runs` is how many of the runs have it."""
+
+    key: str
+    name: str
+    axis: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChartGroup:
+    """Charts under one heading. Groups that are not `open` begin folded."""
+
+    title: str
+    charts: list[ChartOffer]
+    open: bool = True
+
+    def for_page(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "open": self.open,
+            "charts": [{"key": one.key, "name": one.name, "axis": one.axis, "runs": one.runs} for one in self.charts],
+        }
+
+
+def chart_groups(found: dict[int, Measured]) -> list[ChartGroup]:
+    """Return the groups of charts of these runs: metrics by the first part of their names, epochs, machines.
+
+    Metrics that only one of several runs has are in a group of their own.
+    """
+    series = [one.series for one in found.values()]
+    measures = [one.last_epoch for one in found.values()]
+    steps = [_offer(name, name, Axis.STEP, series) for name in series_names(found, Axis.STEP)]
+    epochs = [_offer(EPOCH + name, name, Axis.STEP, measures) for name in epoch_names(found)]
+    machine = [_offer(name, name, Axis.TIME, series) for name in series_names(found, Axis.TIME)]
+    single = [one for one in (*steps, *epochs) if one.runs == 1 < len(found)]
+    groups = [
+        *_by_prefix([one for one in steps if one not in single]),
+        ChartGroup(_("Epochs"), [one for one in epochs if one not in single]),
+        ChartGroup(_("Only in one of the runs"), single, open=False),
+        ChartGroup(_("Machine"), machine, open=False),
+    ]
+    shown = [group for group in groups if group.charts]
+    # With nothing shared, what there is is shown.
+    return shown if any(group.open for group in shown) else [ChartGroup(one.title, one.charts) for one in shown]
+
+
+def _offer(key: str, name: str, axis: Axis, owned: Sequence[Mapping[str, Any]]) -> ChartOffer:
+    return ChartOffer(key, name, str(axis), sum(name in one for one in owned))
+
+
+def _by_prefix(charts: list[ChartOffer]) -> list[ChartGroup]:
+    groups: dict[str, list[ChartOffer]] = {}
+    for chart in charts:
+        groups.setdefault(chart.name.partition("/")[0] if "/" in chart.name else "", []).append(chart)
+    titles = {"train": _("Training"), "validation": _("Validation"), "": _("Metrics")}
+
+    def place(prefix: str) -> tuple[int, Any]:
+        return (FIRST_GROUPS.index(prefix) if prefix in FIRST_GROUPS else len(FIRST_GROUPS), natural_key(prefix))
+
+    return [
+        ChartGroup(titles.get(prefix, prefix), sorted(groups[prefix], key=lambda one: one.name not in LOSS_NAMES))
+        for prefix in sorted(groups, key=place)
+    ]

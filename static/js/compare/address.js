@@ -1,0 +1,33 @@
+// What the address of a comparison says beside its runs: hidden runs, x, search and zoom. Links to it show the same.
+
+const OVER = ["step", "epoch", "time", "relative"];
+
+/** Return {hidden, over, search, zooms} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x. */
+export function readAddress(query) {
+  const fields = new URLSearchParams(query);
+  const hidden = (fields.get("hidden") ?? "").split(",").filter(Boolean).map(Number).filter(Number.isInteger);
+  const zooms = new Map();
+  for (const text of fields.getAll("zoom")) {
+    const [x, ...bounds] = text.split(",");
+    const [from, to] = bounds.map(Number);
+    if (bounds.length === 2 && to > from && Number.isFinite(to - from)) zooms.set(x, { from, to });
+  }
+  const over = fields.get("x");
+  return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms };
+}
+
+/** Return the query with what is shown now; everything else in it stays. */
+export function writeAddress(query, { hidden, over, search, zooms }) {
+  const fields = new URLSearchParams(query);
+  const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));
+  put("hidden", [...hidden].join(","));
+  put("x", over === "step" ? "" : over);
+  put("search", search);
+  fields.delete("zoom");
+  for (const [x, { from, to }] of zooms) fields.append("zoom", [x, short(from), short(to)].join(","));
+  return fields.toString().replaceAll("%2C", ",");
+}
+
+function short(value) {
+  return Number(value.toPrecision(12));
+}

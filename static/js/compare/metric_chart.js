@@ -1,0 +1,146 @@
+// The chart of one metric: a line for each run, whole at first, and finer where it is zoomed.
+
+import { mapping, xAxisFor } from "../chart/axes.js";
+import { Chart } from "../chart/chart.js";
+import { gettext } from "../shared/i18n.js";
+import { ascending, columnOf, drawable, lowerBound } from "../state/columns.js";
+
+const NOTHING = { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+const LOWEST_IS_BEST = /(loss|perplexity|error|_s|_ms)$/;
+
+export class MetricChart {
+  chart;
+  #offer;
+  #runs;
+  #view;
+  #looks;
+  #whole = new Map();
+  #fine = new Map();
+  #zoom = null;
+  #version = 0;
+
+  /** `offer` is {key, name, axis}; `group` shares cursor and zoom with the other charts over the same x. */
+  constructor({ offer, runs, view, looks, group, onSeen, onNear }) {
+    this.#offer = offer;
+    this.#runs = runs;
+    this.#view = view;
+    this.#looks = looks;
+    this.chart = new Chart({
+      title: offer.name,
+      axis: offer.axis === "time" ? "machine" : "step",
+      group,
+      view,
+      place: gettext("compared runs"),
+      onSeen,
+      onNear: (place) => onNear(place === null ? null : runs[place].id),
+      lines: runs.map((run, place) => this.#line(run, place)),
+    });
+  }
+
+  get key() {
+    return this.#offer.key;
+  }
+
+  get name() {
+    return this.#offer.name;
+  }
+
+  /** What it is drawn over now. */
+  get x() {
+    return xAxisFor(this.chart.axis, this.#view.over);
+  }
+
+  /** Return whether the good end of the metric is the low one. */
+  get lowest() {
+    return LOWEST_IS_BEST.test(this.name);
+  }
+
+  join(group) {
+    if (this.chart.group === group) return;
+    this.chart.group = group;
+    group.join(this.chart);
+  }
+
+  /** Forget all curves: they are loaded again for another x. */
+  clear() {
+    this.#whole.clear();
+    this.#fine.clear();
+    this.#version += 1;
+  }
+
+  /** Take the whole curve of a run. */
+  put(run, curve) {
+    this.#whole.set(run, curve);
+    this.#version += 1;
+  }
+
+  /** Take the finer curve of a run in a zoom; those of another zoom are forgotten. */
+  putFine(zoom, run, curve) {
+    if (zoom !== this.#zoom) this.#fine.clear();
+    this.#zoom = zoom;
+    if (curve.columns.xs.length) this.#fine.set(run, curve);
+    this.#version += 1;
+  }
+
+  /** Return whether any curve has several points in a place. */
+  get isCoarse() {
+    return [...this.#whole.values()].some(({ columns }) => columns.weights.some((weight) => weight > 1));
+  }
+
+  paint(now) {
+    return this.chart.paint(now);
+  }
+
+  /** Return what the legend says of the run at `place`: its value at the cursor, or the newest. */
+  textOf(place) {
+    const { lines, parts } = this.chart;
+    return (lines.length > 1 ? lines[place].value : parts.reading).textContent;
+  }
+
+  /** Return the value at the good end of a run, null if there is none. */
+  extremeOf(id) {
+    const columns = this.#whole.get(id)?.columns;
+    if (!columns) return null;
+    const { lowest } = this;
+    const ends = (lowest ? columns.mins : columns.maxs).filter((value) => value !== null);
+    return ends.length ? ends.reduce((one, other) => (one < other === lowest ? one : other)) : null;
+  }
+
+  #line(run, place) {
+    const whole = () => this.#whole.get(run.id)?.columns;
+    const own = () => (this.#zoom && this.#zoom === this.chart.group.zoom && this.#fine.get(run.id)?.columns) || whole();
+    return {
+      name: this.name,
+      label: run.label,
+      ...this.#looks.lookOf(place),
+      isFaint: () => this.#looks.isFaint(run.id),
+      isHidden: () => !this.#looks.isShown(run.id),
+      version: () => `${this.#version} ${this.#looks.version} ${run.start}`,
+      latest: () => {
+        const { last = null, odd = "" } = this.#whole.get(run.id) ?? {};
+        return { value: last, nonfinite: odd };
+      },
+      extent: () => {
+        const columns = whole();
+        if (!columns?.xs.length || !this.#looks.isShown(run.id)) return null;
+        const { by, forward } = this.#mapping(run);
+        const column = columnOf(columns, by);
+        return [forward(column[0]), forward(column.at(-1))];
+      },
+      read: (from, to, buckets) => {
+        const columns = own();
+        if (!columns || !this.#looks.isShown(run.id)) return NOTHING;
+        const { by, forward, back } = this.#mapping(run);
+        const drawn = drawable(columns, back(from), back(to), buckets, by);
+        drawn.xs = ascending(drawn.xs.map(forward));
+        const times = columnOf(columns, by);
+        const placeOf = (x) => (by === "time" ? times[Math.min(lowerBound(columns.xs, x), times.length - 1)] : x);
+        return { ...drawn, odd: columns.odd.map((entry) => ({ ...entry, x: forward(placeOf(entry.x)) })) };
+      },
+    };
+  }
+
+  #mapping(run) {
+    return mapping(this.x, { start: run.start, stepsPerEpoch: run.steps_per_epoch, epochs: [] });
+  }
+}

@@ -1,0 +1,269 @@
+// The charts of a comparison, in groups: each is made and loaded when it comes near the window.
+
+import { ChartGroup } from "../chart/group.js";
+import { element, setText } from "../shared/dom.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { decodeCurves } from "./curves.js";
+import { MetricChart } from "./metric_chart.js";
+import { chartSearch } from "./search.js";
+
+const BUCKETS = 400;
+const FINE_BUCKETS = 1200;
+// Curves that one request asks for, and names in it.
+const CURVES_AT_ONCE = 200;
+const NAMES_AT_ONCE = 32;
+// Charts that come near at the same time are asked for together.
+const GATHER_MS = 40;
+const SETTLE_MS = 150;
+const PAINTED_AT_ONCE = 6;
+
+/** Return whether a run may still get points without a person starting it again. */
+export function mayChange(run) {
+  return run.group !== "ended";
+}
+
+export class Workspace {
+  /** The chart that was pointed at last: the list of runs shows its values. */
+  pointed = null;
+  #page;
+  #view;
+  #looks;
+  #onChange;
+  #onFailure;
+  #shells = new Map();
+  #sections = [];
+  #charts = new Map();
+  #groups = new Map();
+  #zooms;
+  #waiting = new Set();
+  #gather = 0;
+  #settle = 0;
+  #next = 0;
+  #sight;
+
+  /**
+   * `zooms` has {from, to} by x to begin with. `onChange()` asks for another paint, `onFailure(error)` is told of
+   * requests that failed.
+   */
+  constructor({ page, view, looks, place, zooms, onChange, onFailure }) {
+    this.#page = page;
+    this.#view = view;
+    this.#looks = looks;
+    this.#zooms = zooms;
+    this.#onChange = onChange;
+    this.#onFailure = onFailure;
+    this.#sight = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "400px" });
+    for (const group of page.groups) this.#addSection(group, place);
+  }
+
+  /** Return {from, to} by x for what is zoomed. */
+  get zooms() {
+    const zoomed = [...this.#groups].filter(([, group]) => group.zoom);
+    return new Map([...this.#zooms, ...zoomed.map(([x, group]) => [x, group.zoom])]);
+  }
+
+  paint(now) {
+    const charts = [...this.#charts.values()];
+    let painted = 0;
+    for (let turn = 0; turn < charts.length; turn += 1) {
+      const place = (this.#next + turn) % charts.length;
+      if (!charts[place].paint(now)) continue;
+      painted += 1;
+      if (painted < PAINTED_AT_ONCE) continue;
+      this.#next = place + 1;
+      this.#onChange();
+      return;
+    }
+  }
+
+  resetZoom() {
+    for (const group of this.#groups.values()) group.reset();
+  }
+
+  /** What is drawn over has changed: charts move to the zoom of that x. */
+  overChanged() {
+    for (const chart of this.#charts.values()) chart.join(this.#groupOf(chart.x));
+    // The curves of groups are made for one x; those of runs have steps and times.
+    if (this.#page.group_by) this.#loadAgain();
+    this.#refineSoon();
+    this.#onChange();
+  }
+
+  /** Show the charts that a search finds; return {found, all, error}. */
+  search(text) {
+    const { matches, error } = chartSearch(text);
+    let found = 0;
+    for (const section of this.#sections) {
+      let own = 0;
+      for (const { offer, shell } of section.members) {
+        const isFound = matches(offer.name);
+        own += Number(isFound);
+        (this.#charts.get(offer.key)?.chart.root ?? shell).hidden = !isFound;
+      }
+      section.root.hidden = !own;
+      section.root.open = text.trim() ? own > 0 : section.wasOpen;
+      setText(section.count, String(own));
+      found += own;
+    }
+    return { found, all: this.#shells.size, error };
+  }
+
+  /** Load again what may still grow, or the runs that `wanted(run)` names, of the charts in sight. */
+  async refresh(wanted = mayChange) {
+    const runs = this.#page.runs.filter(wanted);
+    const charts = [...this.#charts.values()].filter(({ chart }) => chart.isVisible);
+    await this.#load(charts, runs);
+    this.#refineSoon();
+  }
+
+  #loadAgain() {
+    const charts = [...this.#charts.values()];
+    for (const chart of charts) chart.clear();
+    this.#load(charts, this.#page.runs).catch(this.#onFailure);
+  }
+
+  #addSection({ title, open, charts }, place) {
+    const grid = element("div", { class: "chart-grid" });
+    const count = element("span", { class: "group-count", text: String(charts.length) });
+    const summary = element("summary", {}, element("h2", { class: "block-title", text: title }), count);
+    const root = element("details", { class: "chart-group", open, "data-group": title }, summary, grid);
+    const section = { root, count, wasOpen: open, members: [] };
+    // A click changes it; a search does so for its own time only.
+    summary.addEventListener("click", () => (section.wasOpen = !root.open));
+    for (const offer of charts) {
+      const shell = element(
+        "div",
+        { class: "card chart-card chart-shell", "data-key": offer.key },
+        element("h3", { class: "chart-title", text: offer.name }),
+      );
+      section.members.push({ offer, shell });
+      this.#shells.set(offer.key, { offer, shell });
+      grid.append(shell);
+      this.#sight.observe(shell);
+    }
+    this.#sections.push(section);
+    place.append(root);
+  }
+
+  #groupOf(x) {
+    if (this.#groups.has(x)) return this.#groups.get(x);
+    const group = new ChartGroup({ mapping: () => null, onChange: () => this.#zoomChanged(x) });
+    this.#groups.set(x, group);
+    const zoom = this.#zooms.get(x);
+    if (zoom) group.zoomTo(zoom.from, zoom.to);
+    return group;
+  }
+
+  #zoomChanged(x) {
+    if (!this.#groups.get(x)?.zoom) this.#zooms.delete(x);
+    this.#refineSoon();
+    this.#onChange();
+  }
+
+  #seen(entries) {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      this.#sight.unobserve(target);
+      this.#waiting.add(target.dataset.key);
+    }
+    clearTimeout(this.#gather);
+    if (this.#waiting.size) this.#gather = setTimeout(() => this.#build(), GATHER_MS);
+  }
+
+  #build() {
+    const made = [...this.#waiting].map((key) => this.#make(this.#shells.get(key)));
+    this.#waiting.clear();
+    this.#load(made, this.#page.runs).catch(this.#onFailure);
+  }
+
+  #make({ offer, shell }) {
+    const { runs } = this.#page;
+    const chart = new MetricChart({
+      offer,
+      runs,
+      view: this.#view,
+      looks: this.#looks,
+      group: this.#groupOf("step"),
+      onSeen: this.#onChange,
+      onNear: (id) => {
+        this.pointed = chart;
+        this.#looks.point(id);
+        this.#onChange();
+      },
+    });
+    chart.join(this.#groupOf(chart.x));
+    chart.chart.root.hidden = shell.hidden;
+    shell.replaceWith(chart.chart.root);
+    this.#charts.set(offer.key, chart);
+    this.pointed ??= chart;
+    return chart;
+  }
+
+  async #load(charts, runs) {
+    if (!runs.length) return;
+    for (const { x, part } of this.#parts(charts, runs)) {
+      const found = await this.#fetch(part, runs, { x, buckets: BUCKETS });
+      for (const curve of found) {
+        const chart = this.#charts.get(curve.key);
+        if (!this.#page.group_by || chart.x === x) chart.put(curve.run, curve);
+      }
+      this.#onChange();
+    }
+    if (this.#zooms.size) this.#refineSoon();
+  }
+
+  #refineSoon() {
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => this.#refine().catch(this.#onFailure), SETTLE_MS);
+  }
+
+  async #refine() {
+    for (const [x, group] of this.#groups) {
+      const { zoom } = group;
+      if (!zoom) continue;
+      const charts = [...this.#charts.values()].filter(
+        (chart) => chart.x === x && chart.chart.isVisible && chart.isCoarse && !chart.key.startsWith("epoch:"),
+      );
+      for (const { part } of this.#parts(charts, this.#page.runs)) {
+        const found = await this.#fetch(part, this.#page.runs, { x, from: zoom.from, to: zoom.to, buckets: FINE_BUCKETS });
+        if (group.zoom !== zoom) break;
+        for (const curve of found) this.#charts.get(curve.key).putFine(zoom, curve.run, curve);
+        this.#onChange();
+      }
+    }
+  }
+
+  /** Return [{x, part}]: the charts in parts of which one request can ask for so many runs; groups ask for their x. */
+  #parts(charts, runs) {
+    const { group_by: isGrouped, members } = this.#page;
+    const size = Math.max(1, Math.min(NAMES_AT_ONCE, Math.floor(CURVES_AT_ONCE / (isGrouped ? members : runs).length)));
+    const found = [];
+    const xOf = (chart) => (isGrouped ? chart.x : "step");
+    for (const x of new Set(charts.map(xOf))) {
+      const own = charts.filter((chart) => xOf(chart) === x);
+      for (let at = 0; at < own.length; at += size) found.push({ x, part: own.slice(at, at + size) });
+    }
+    return found;
+  }
+
+  async #fetch(charts, runs, more) {
+    const { group_by: group, members } = this.#page;
+    const query = new URLSearchParams(group ? { ...more, group } : more);
+    for (const id of group ? members : runs.map((run) => run.id)) query.append("run", id);
+    for (const { key } of charts) query.append("name", key);
+    const response = await fetch(`${this.#page.addresses.curves}?${query}`, { redirect: "manual" });
+    if (response.type === "opaqueredirect") {
+      window.location.reload();
+      return [];
+    }
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return decodeCurves(await response.arrayBuffer());
+  }
+}
+
+/** Return what is said below the search field. */
+export function hitText({ found, all, error }) {
+  if (error) return gettext("This pattern is not a valid regular expression.");
+  if (found === all) return "";
+  return found ? fill(gettext("{found} of {all} charts"), { found, all }) : gettext("No chart has this in its name.");
+}

@@ -1,0 +1,82 @@
+// The plain logic of a comparison: its search, its address, and the binary answer with the points.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { readAddress, writeAddress } from "../../static/js/compare/address.js";
+import { decodeCurves } from "../../static/js/compare/curves.js";
+import { chartSearch } from "../../static/js/compare/search.js";
+import { nearestKnown } from "../../static/js/chart/gestures.js";
+
+test("a search finds parts of names, or a pattern", () => {
+  const names = ["train/loss", "validation/Loss", "speed/step_ms"];
+  const found = (text) => names.filter(chartSearch(text).matches);
+  assert.deepEqual(found(""), names);
+  assert.deepEqual(found(" LOSS "), ["train/loss", "validation/Loss"]);
+  assert.deepEqual(found("re:^v.*loss$"), ["validation/Loss"]);
+  assert.deepEqual(found("re:("), []);
+  assert.ok(chartSearch("re:(").error && !chartSearch("re:.").error);
+  assert.deepEqual(found("."), [], "without re: a dot is a dot");
+});
+
+test("an address that was written says the same when it is read", () => {
+  const zooms = new Map([["step", { from: 10, to: 1234.56789 }], ["relative", { from: 0, to: 60 }]]);
+  const query = writeAddress("?run=1&run=2", { hidden: new Set([2, 7]), over: "epoch", search: "a b&c", zooms });
+  assert.match(query, /^run=1&run=2&/);
+  assert.deepEqual(readAddress(query), { hidden: [2, 7], over: "epoch", search: "a b&c", zooms });
+  const plain = writeAddress(query, { hidden: [], over: "step", search: "", zooms: new Map() });
+  assert.equal(plain, "run=1&run=2");
+});
+
+test("what an address says wrongly is left out", () => {
+  const { hidden, over, zooms } = readAddress("hidden=1,x,2.5,3&x=day&zoom=step,5,5&zoom=time,1&zoom=epoch,a,b");
+  assert.deepEqual([hidden, over, zooms.size], [[1, 3], "", 0]);
+});
+
+/** Return an answer as the portal encodes it: columns are [kind, values] in their order. */
+function answer(curves, columns) {
+  const parts = [];
+  let head = JSON.stringify({ curves });
+  head = head.padEnd(Math.ceil((head.length + 4) / 8) * 8 - 4);
+  const length = new Uint8Array(4);
+  new DataView(length.buffer).setUint32(0, head.length, true);
+  parts.push(length, new TextEncoder().encode(head));
+  for (const [Kind, values] of columns) {
+    const bytes = new Uint8Array(new Kind(values).buffer);
+    const padded = new Uint8Array(Math.ceil(bytes.length / 8) * 8);
+    padded.set(bytes);
+    parts.push(padded);
+  }
+  return new Blob(parts).arrayBuffer();
+}
+
+test("curves are read as the portal encodes them", async () => {
+  const head = { rows: 3, axis: "step", wide: false, odd: [], last: [1.5, ""] };
+  const buffer = await answer(
+    [
+      { ...head, key: "a", run: 1, raw: true, odd: [[2, "nan", 1]], last: [null, "nan"] },
+      { ...head, key: "a", run: 2, raw: false, axis: "time", rows: 1 },
+      { ...head, key: "b", run: 1, raw: true, wide: true, rows: 1 },
+    ],
+    [
+      [Float64Array, [0, 1, 2]], [Float64Array, [10, 11, 12]], [Float32Array, [0.5, 0.25, NaN]],
+      [Float64Array, [9]], [Float64Array, [99]], [Float32Array, [2]], [Float32Array, [1]], [Float32Array, [3]],
+      [Uint32Array, [64]], [Uint32Array, [63]],
+      [Float64Array, [7]], [Float64Array, [8]], [Float64Array, [1e-300]],
+    ],
+  );
+  const [raw, merged, wide] = decodeCurves(buffer);
+  assert.deepEqual(raw.columns.xs, [0, 1, 2]);
+  assert.deepEqual(raw.columns.means, [0.5, 0.25, null]);
+  assert.deepEqual([raw.columns.weights, raw.columns.finites], [[1, 1, 1], [1, 1, 0]]);
+  assert.deepEqual(raw.columns.odd, [{ x: 2, name: "nan", count: 1 }]);
+  assert.deepEqual([raw.last, raw.odd, merged.run], [null, "nan", 2]);
+  assert.deepEqual([merged.columns.xs, merged.columns.mins, merged.columns.maxs], [[99], [1], [3]]);
+  assert.deepEqual([merged.columns.weights, merged.columns.finites], [[64], [63]]);
+  assert.deepEqual(wide.columns.means, [1e-300]);
+});
+
+test("a line without a value at the cursor is read beside it, but not behind its end", () => {
+  const column = [undefined, 1, undefined, undefined, 2, undefined];
+  assert.deepEqual([0, 1, 2, 3, 4, 5].map((index) => nearestKnown(column, index)), [0, 1, 1, 4, 4, 5]);
+  assert.equal(nearestKnown([1, null, 2], 1), 1, "a gap stays a gap");
+});

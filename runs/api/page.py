@@ -1,4 +1,4 @@
-"""Operations of the page of a run, for members and guests: history, facts that no event contains, place in line, pins."""
+"""Operations of the page of a run, for members and guests: history, facts that no event contains, place, pins."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def picture(chart: Locator) -> str:
 def test_it_draws_every_metric_of_the_runs_that_were_ticked(page: Page, stack: Stack, places: Places) -> None:
     page.goto(f"{stack.address}/?project=pages")
     for name in ("live", "ended"):
-        page.get_by_role("checkbox", name=f"Compare {name} #{places[name]}").check()
+        page.get_by_role("checkbox", name=f"Select {name} #{places[name]}").check()
     page.get_by_role("button", name="Compare 2").click()
     expect(page).to_have_url(f"{stack.address}/runs/compare/?run={places['live']}&run={places['ended']}")
     expect(page.get_by_test_id("compared")).to_have_count(2)

@@ -27,6 +27,7 @@ from runs.models import (
     MailAccount,
     Membership,
     Project,
+    SavedView,
     TokenScope,
 )
 
@@ -89,6 +90,12 @@ WATCHED: dict[type[models.Model], Watched] = {
         AuditKind.MAIL_CHANGED,
         AuditKind.MAIL_DELETED,
         lambda account: Facts(project=account.project, what=account.host),
+    ),
+    SavedView: Watched(
+        AuditKind.VIEW_ADDED,
+        AuditKind.VIEW_CHANGED,
+        AuditKind.VIEW_DELETED,
+        lambda view: Facts(project=view.project, what=view.name),
     ),
 }
 

@@ -68,6 +68,9 @@ class Migration(migrations.Migration):
                             ("run_archived", "run archived"),
                             ("run_unarchived", "run taken out of the archive"),
                             ("run_deleted", "run deleted"),
+                            ("view_added", "saved view made"),
+                            ("view_changed", "saved view changed"),
+                            ("view_deleted", "saved view deleted"),
                             ("command", "command"),
                         ],
                         max_length=30,
@@ -1305,6 +1308,46 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.UniqueConstraint(fields=("attempt", "rank", "segment"), name="one_offset_a_segment")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SavedView",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=60, verbose_name="name")),
+                ("query", models.CharField(blank=True, max_length=4000, verbose_name="query")),
+                ("is_default", models.BooleanField(default=False, verbose_name="default")),
+                ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
+                (
+                    "changed_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="changed by",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="saved_views",
+                        to="runs.project",
+                        verbose_name="project",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "saved view",
+                "verbose_name_plural": "saved views",
+                "ordering": ["name"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("project", "name"), name="one_view_a_name"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("is_default", True)), fields=("project",), name="one_default_view_a_project"
+                    ),
                 ],
             },
         ),

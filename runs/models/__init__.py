@@ -37,6 +37,7 @@ from runs.models.runs import (
     RunQuerySet,
     RunState,
 )
+from runs.models.saved_views import LONGEST_VIEW_NAME, LONGEST_VIEW_QUERY, SavedView
 from runs.models.sockets import SocketCounts
 from runs.models.tags import LONGEST_TAG, RunTag
 
@@ -45,6 +46,8 @@ __all__ = [
     "LARGEST_ID",
     "LONGEST_NAME",
     "LONGEST_TAG",
+    "LONGEST_VIEW_NAME",
+    "LONGEST_VIEW_QUERY",
     "OF_CODE",
     "UNNAMED",
     "OPTIONAL",
@@ -85,6 +88,7 @@ __all__ = [
     "RunQuerySet",
     "RunState",
     "RunTag",
+    "SavedView",
     "Series",
     "Severity",
     "SocketCounts",

@@ -52,6 +52,9 @@ class AuditKind(models.TextChoices):
     RUN_ARCHIVED = "run_archived", _("run archived")
     RUN_UNARCHIVED = "run_unarchived", _("run taken out of the archive")
     RUN_DELETED = "run_deleted", _("run deleted")
+    VIEW_ADDED = "view_added", _("saved view made")
+    VIEW_CHANGED = "view_changed", _("saved view changed")
+    VIEW_DELETED = "view_deleted", _("saved view deleted")
     COMMAND = "command", _("command")
 
 

@@ -81,6 +81,7 @@ NO_PAGES = {
     "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
     "export_runs",
     "compare_curves",
+    "export_runs", "save_view", "delete_view",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

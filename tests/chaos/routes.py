@@ -133,6 +133,13 @@ ROWS = [
     Row("projects/<slug:slug>/audit/", "/projects/lab/audit/", OWNERS_PAGE),
     Row("projects/", "/projects/", "302 200 200 200 200 302 302"),
     Row("projects/", "/projects/", "302 403 403 403 403 302 302", form={"name": "Mine"}),
+    Row("projects/<slug:slug>/views/", "/projects/lab/views/", OPERATORS_POST, form=EMPTY),
+    Row(
+        "projects/<slug:slug>/views/<int:pk>/delete/",
+        "/projects/lab/views/999999/delete/",
+        "302 404 403 404 404 302 302",
+        form={},
+    ),
     Row("projects/<slug:slug>/members/", "/projects/lab/members/", LOGIN_PAGE),
     Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_PAGE),
     Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_FORM, form={"checkpoint_epochs": "0"}),

@@ -82,6 +82,12 @@ class RunFilter(forms.Form):
         return bool(self.cleaned_data.get("archived"))
 
     @property
+    def chosen_project(self) -> Project | None:
+        """The project that is chosen."""
+        self.is_valid()
+        return self.cleaned_data.get("project")
+
+    @property
     def has_projects(self) -> bool:
         """Whether there is a project to choose: one that the user belongs to."""
         projects = self.fields["project"]

@@ -8,19 +8,21 @@ from urllib.parse import urlencode
 
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.paginator import Page, Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from runs.access.roles import COMMANDING_ROLES
+from runs.curation.saved_views import default_view
 from runs.curation.tags import tags_of_projects
-from runs.models import Membership, Role, Run, RunQuerySet
+from runs.models import Membership, Role, Run, RunQuerySet, SavedView
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
 from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
 from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
+from runs.portal.run_table.saved_views import SHOWN, offered_views, query_of
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.queue_places import places_of
 from runs.selection.expressions import last_host
@@ -58,6 +60,8 @@ class RunList(LoginRequiredMixin, View):
     """
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        if list(request.GET) == ["project"] and (view := self._default_view()) is not None:
+            return HttpResponseRedirect(f"?{query_of(request.GET['project'], view.query, view.pk)}")
         fragment = request.GET.get("fragment", "")
         if fragment == "queue":
             return render(request, "runs/partials/queue.html", {"hosts": self._hosts()})
@@ -69,16 +73,23 @@ class RunList(LoginRequiredMixin, View):
         context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
         if fragment:
             return render(request, "runs/partials/table.html", context)
-        return render(
-            request, "runs/list.html", context | {"hosts": self._hosts(), "exports": exports()} | self._rights()
-        )
+        context |= {"hosts": self._hosts(), "exports": exports()} | self._rights(form)
+        return render(request, "runs/list.html", context)
 
-    def _rights(self) -> dict[str, Any]:
-        """Return what the viewer may do with runs in at least one project; each run is judged when it is done."""
-        roles = dict(Membership.objects.filter(user_id=self.request.user.pk or 0).values_list("project", "role"))
-        commanded = [project for project, role in roles.items() if role in COMMANDING_ROLES]
-        return {
-            "may": {"command": bool(commanded), "delete": Role.OWNER in roles.values()},
+    def _default_view(self) -> SavedView | None:
+        return default_view(self.request.GET["project"], self.request.user.pk or 0)
+
+    def _rights(self, form: RunFilter) -> dict[str, Any]:
+        """Return what the viewer may do with runs in at least one project, and the saved views.
+
+        Each run is judged when something is done to it.
+        """
+        memberships = list(Membership.objects.filter(user_id=self.request.user.pk or 0))
+        commanded = [each.project_id for each in memberships if each.role in COMMANDING_ROLES]
+        shown = self.request.GET.get(SHOWN, "")
+        query = self.request.GET.urlencode()
+        return offered_views(memberships, form.chosen_project, shown, query) | {
+            "may": {"command": bool(commanded), "delete": any(each.role == Role.OWNER for each in memberships)},
             "known_tags": tags_of_projects(commanded) if commanded else [],
         }
 
@@ -137,7 +148,7 @@ class RunList(LoginRequiredMixin, View):
     def _query(self, columns: list[Field]) -> list[tuple[str, str]]:
         """Return what the address of the list holds, without the page."""
         asked = self.request.GET
-        kept = [(name, asked[name]) for name in ("q", "state", "project", "archived", "sort") if asked.get(name)]
+        kept = [(name, asked[name]) for name in ("project", SHOWN, "q", "state", "archived", "sort") if asked.get(name)]
         return kept if is_default(columns) else kept + [("column", field.key) for field in columns]
 
 

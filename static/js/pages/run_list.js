@@ -18,6 +18,7 @@ const status = document.getElementById("refreshed");
 const queue = document.getElementById("queue");
 const hosts = document.getElementById("queue-hosts");
 const columns = document.getElementById("columns");
+const views = document.getElementById("views");
 const order = document.getElementById("sort");
 
 const bar = document.getElementById("compare");
@@ -121,6 +122,10 @@ function filterSoon(delay) {
 
 function show(query) {
   window.history.replaceState(null, "", query);
+  // What is shown now is no saved view any more.
+  const name = views.querySelector(".view-name");
+  setText(name, name.dataset.plain);
+  views.querySelector("[aria-current]")?.removeAttribute("aria-current");
   return refresh();
 }
 
@@ -163,8 +168,12 @@ place.addEventListener("click", (event) => {
   event.preventDefault();
   follow(link);
 });
+document.getElementById("view-form")?.addEventListener("submit", (event) => {
+  const { query } = event.target.elements;
+  if (query) query.value = window.location.search.slice(1);
+});
 columnMenu(columns, () => fetchTable("columns"), () => filterSoon(0));
-for (const menu of [columns, filters.querySelector(".search-help"), bar.querySelector(".export-choice")]) closesByItself(menu);
+for (const menu of [views, columns, filters.querySelector(".search-help"), bar.querySelector(".export-choice")]) closesByItself(menu);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });

@@ -1,0 +1,60 @@
+"""Saving what the list of runs shows, under a name that all members of the project see."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from runs.models import LONGEST_VIEW_NAME, LONGEST_VIEW_QUERY, Project, SavedView
+
+MOST_VIEWS = 50
+# What an address of the list may hold that is kept: neither whose runs nor which page.
+KEPT = ("q", "state", "archived", "sort", "column")
+
+
+class BadView(ValueError):
+    """A view cannot be saved so; the text is a sentence that says what to do, `field` names what it is about."""
+
+    def __init__(self, text: str, field: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+def kept_query(query: str) -> str:
+    """Return of the query of a list what a view keeps, in its order."""
+    return urlencode([(name, value) for name, value in parse_qsl(query) if name in KEPT])
+
+
+def save_view(project: Project, name: str, query: str, *, is_default: bool, user: User) -> SavedView:
+    """Save a view under a name; one of the same name is replaced. Raises `BadView`."""
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_VIEW_NAME or not name.isprintable():
+        raise BadView(_("Give the view a name of 1 to %(most)d characters.") % {"most": LONGEST_VIEW_NAME}, "name")
+    kept = kept_query(query)
+    if len(kept) > LONGEST_VIEW_QUERY:
+        raise BadView(_("This view is too long to be saved. Use fewer columns or search terms."), "query")
+    with transaction.atomic():
+        # Two who save at once take turns: a project has one default view.
+        Project.objects.select_for_update().get(pk=project.pk)
+        view = project.saved_views.filter(name=name).first()
+        if view is None:
+            if project.saved_views.count() >= MOST_VIEWS:
+                text = _("A project has at most %(most)d saved views. Delete one first.")
+                raise BadView(text % {"most": MOST_VIEWS}, "name")
+            view = SavedView(project=project, name=name)
+        if is_default:
+            for other in project.saved_views.filter(is_default=True).exclude(pk=view.pk):
+                other.is_default = False
+                other.save()
+        view.query, view.is_default, view.changed_by = kept, is_default, user
+        view.save()
+    return view
+
+
+def default_view(project_slug: str, user_id: int) -> SavedView | None:
+    """Return the default view of a project that the user belongs to, None if there is none."""
+    views = SavedView.objects.filter(project__slug=project_slug, project__memberships__user_id=user_id)
+    return views.filter(is_default=True).first()

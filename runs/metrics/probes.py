@@ -56,6 +56,8 @@ class Probes:
         self._found_at = float("-inf")
         self._looking: asyncio.Task[Readiness] | None = None
         self._database = SharedQuestion(_ask_database, "readyz")
+        # What was said to fail, and is not back yet.
+        self._failing: set[str] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["path"] not in (self._health, self._ready):
@@ -77,17 +79,38 @@ class Probes:
         return await asyncio.shield(self._looking)
 
     async def _look(self) -> Readiness:
-        (database, migrations), layer = await asyncio.gather(self._look_at_database(), _look_at_layer())
+        (database, migrations), layer = await asyncio.gather(self._look_at_database(), self._look_at_layer())
         self._found, self._found_at = Readiness(database, migrations, layer), time.monotonic()
         return self._found
 
     async def _look_at_database(self) -> tuple[bool, bool]:
         """Return whether the database answers, and whether all migrations are applied."""
         try:
-            return await self._database.answer(LOOK_TIMEOUT_S)
+            found = await self._database.answer(LOOK_TIMEOUT_S)
         except Exception as error:  # whatever is wrong with it: it is not ready
-            logger.warning("/readyz: the database does not answer: %s", str(error) or type(error).__name__)
+            self._note("the database", error)
             return False, False
+        self._note("the database")
+        return found
+
+    async def _look_at_layer(self) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await get_channel_layer().group_send(READY_GROUP, {"type": "ready"})
+        except Exception as error:  # whatever a layer raises: it is away
+            self._note("the channel layer", error)
+            return False
+        self._note("the channel layer")
+        return True
+
+    def _note(self, part: str, error: Exception | None = None) -> None:
+        """Log the first of several failures of a part, and that it is back."""
+        if error is not None and part not in self._failing:
+            logger.warning("/readyz: %s does not answer: %s", part, str(error) or type(error).__name__)
+            self._failing.add(part)
+        elif error is None and part in self._failing:
+            logger.warning("/readyz: %s is back", part)
+            self._failing.remove(part)
 
 
 def _ask_database() -> tuple[bool, bool]:
@@ -104,16 +127,6 @@ def _ask_database() -> tuple[bool, bool]:
 def needed_migrations() -> frozenset[tuple[str, str]]:
     """Return the migrations that this version of the code has; asks no database."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
-
-
-async def _look_at_layer() -> bool:
-    try:
-        async with asyncio.timeout(LOOK_TIMEOUT_S):
-            await get_channel_layer().group_send(READY_GROUP, {"type": "ready"})
-    except Exception as error:  # whatever a layer raises: it is away
-        logger.warning("/readyz: the channel layer is unavailable: %s", str(error) or type(error).__name__)
-        return False
-    return True
 
 
 async def _answer(send: Any, status: int, body: bytes, more: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -6,8 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.rules import Rule
 from runs.models import Project, Run
 from runs.recording.lifecycle import Holder, open_attempt
 from steersman.agent.machine.redactor import Redactor
@@ -15,6 +17,7 @@ from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, PointRecord, WatchRecord
 from steersman.records.record import Record
 from tests.alerts.detectors.scenes import judged, names, points
+from trainer.alerts import thread as alert_thread
 from trainer.alerts.judging import Batch, RunJudge
 from trainer.alerts.thread import AlertThread
 
@@ -97,3 +100,33 @@ def test_a_series_that_is_watched_is_judged_whatever_it_is_called(declared_after
     assert found(records) == []
     watched = WatchRecord(step=declared_after, name="zeta", goal="min")
     assert "spike" in found([*records[:declared_after], watched, *records[declared_after:]])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_for_long_is_told_once_and_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_away = True
+
+    def away(*_: object) -> list[Rule]:
+        if is_away:
+            raise OperationalError("connection refused\nIs the server running?")
+        return []
+
+    monkeypatch.setattr(alert_thread, "RULES_INTERVAL_S", 0.0)
+    monkeypatch.setattr(alert_thread, "rules_of", away)
+    monkeypatch.setattr(alert_thread.acting, "catch_up", away)
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    thread = AlertThread(open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[]), REDACTOR)
+    for _ in range(3):
+        thread._settle()
+        thread._read_rules()
+    is_away = False
+    for _ in range(3):
+        thread._settle()
+        thread._read_rules()
+    said = [record.getMessage() for record in caplog.records if record.name == alert_thread.__name__]
+    alerts_wait, rules_wait, *back = said
+    assert "alerts are not written" in alerts_wait and "rules are not read" in rules_wait
+    assert len(back) == 2 and all("the database is back" in each for each in back)
+    assert not any("\n" in each for each in said)

@@ -6,8 +6,16 @@ import signal
 from typing import Any
 from uuid import uuid4
 
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from runs.models import Project, Run, RunState
 from runs.recording.restart_policy import Fault, Restart, plan_restart
+from steersman.agent.supervise.interrupts import Interrupts
 from tests.support.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wait_for
+from trainer.control import restart
+from trainer.control.display import QuietDisplay
 from trainer.control.restart import Start
 
 FAILING = str(ROOT / "tests" / "trainings" / "failing.py")
@@ -173,3 +181,25 @@ def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -
     folder = offline_stack.data / "runs" / str(run_id) / "attempts"
     assert "DATA_SET small, OF_THE_WATCH None" in (folder / "2" / "console.log").read_text()
     assert "secret" not in (folder / "1" / "start.json").read_text()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_while_a_restart_waits_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = Project.objects.create(name="Lab", slug="lab")
+    run = Run.objects.create(
+        project=project, state=RunState.QUEUED, restarts=1, restarts_used=1, queued_at=timezone.now()
+    )
+    read, looks = Run.refresh_from_db, iter([True, True, True, False])
+
+    def look(self: Run) -> None:
+        if next(looks):
+            raise OperationalError("connection refused")
+        read(self)
+
+    monkeypatch.setattr(Run, "refresh_from_db", look)
+    monkeypatch.setattr(restart, "RESTART_POLL_INTERVAL_S", 0.0)
+    assert restart.wait_to_restart(run, Interrupts(), QuietDisplay()) is True
+    away, back = caplog.messages
+    assert "the restart waits for it" in away and "the database is back" in back

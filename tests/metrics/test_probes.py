@@ -69,7 +69,7 @@ def test_it_says_which_part_fails_and_nothing_else(parts: Layer, monkeypatch: py
 
 
 def test_a_database_that_hangs_takes_one_thread_and_no_answer_waits_for_it(
-    parts: Layer, monkeypatch: pytest.MonkeyPatch
+    parts: Layer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     back, looks = threading.Event(), []
 
@@ -97,3 +97,4 @@ def test_a_database_that_hangs_takes_one_thread_and_no_answer_waits_for_it(
             await asyncio.sleep(0.01)
 
     async_to_sync(story)()
+    assert caplog.messages == ["/readyz: the database does not answer: TimeoutError", "/readyz: the database is back"]

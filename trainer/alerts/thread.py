@@ -28,6 +28,7 @@ from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
+from steersman.messages.errors import one_line
 from steersman.messages.reports import Line, Report
 from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch, Explained, RunJudge
@@ -69,6 +70,8 @@ class AlertThread:
         # Alerts whose action is to follow.
         self._to_act: deque[int] = deque()
         self._rules_read = -math.inf
+        # What the database does not do now.
+        self._failing: set[str] = set()
         # Not written yet.
         self._left_out = 0
         self._is_new = True
@@ -175,9 +178,9 @@ class AlertThread:
         self._rules_read = now
         try:
             self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
+            self._note_success("its rules are not read")
         except DatabaseError as error:
-            logger.warning("the rules of run %d could not be read: %s", self._lease.run_id, error)
-            connection.close()
+            self._note_failure("its rules are not read", error)
 
     def _next(self) -> Batch | None:
         """Return the next batch, None if none came for a while or the supervisor ends."""
@@ -218,9 +221,21 @@ class AlertThread:
             if self._left_out:
                 alerts.leave_out(self._lease.run_id, self._lease.number, self._left_out)
                 self._left_out = 0
+            self._note_success("its alerts are not written")
         except DatabaseError as error:
-            logger.warning("an alert of run %d could not be stored yet: %s", self._lease.run_id, error)
-            connection.close()
+            self._note_failure("its alerts are not written", error)
+
+    def _note_failure(self, what: str, error: DatabaseError) -> None:
+        """Log the first of several failures, and let the next try open a new connection."""
+        if what not in self._failing:
+            logger.warning("run %d: %s (%s): trying again", self._lease.run_id, what, one_line(error))
+        self._failing.add(what)
+        connection.close()
+
+    def _note_success(self, what: str) -> None:
+        if what in self._failing:
+            self._failing.remove(what)
+            logger.warning("run %d: the database is back; before, %s", self._lease.run_id, what)
 
     def _clear_earlier(self) -> None:
         """Clear what an earlier supervisor of this attempt found: its detectors are gone, and these see it anew."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import time
@@ -25,9 +24,8 @@ from steersman.agent.folders import attempt_folder, host_name
 from steersman.agent.launch.given_devices import VISIBLE_VARIABLE, given_devices
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.private import write_private
+from trainer.control.database_state import DatabaseState
 from trainer.control.display import Display
-
-logger = logging.getLogger(__name__)
 
 RESTART_POLL_INTERVAL_S = 0.25
 START_FILE = "start.json"
@@ -129,6 +127,7 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
     """
     until: float | None = None
     attempt: int | None = None
+    database = DatabaseState(run.pk)
     while True:
         try:
             run.refresh_from_db()
@@ -141,13 +140,14 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
         except Run.DoesNotExist:
             return False
         except DatabaseError as error:
-            logger.warning("the database is unavailable (%s): the restart waits for it", error)
+            database.note_away(error, "the restart waits for it")
             connection.close()
             if interrupts.stops:
                 # It stays queued, and the scheduler decides later.
                 return False
             time.sleep(RESTART_POLL_INTERVAL_S)
             continue
+        database.note_back()
         now = time.monotonic()
         if until is None:
             assert run.queued_at is not None

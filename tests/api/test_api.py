@@ -350,7 +350,8 @@ def test_it_costs_the_same_for_many_rows(
     assert command is not None
     asked = (
         ("/api/runs/?limit=100", 4),
-        (f"/api/runs/{run.pk}/", 5),
+        (f"/api/runs/{run.pk}/", 6),
+        (f"/api/runs/{run.pk}/branches/", 7),
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
         (f"/api/runs/{run.pk}/commands/{command.pk}/", 5),

@@ -77,6 +77,8 @@ class Done:
     undo: Callable[[], None] | None = None
     # Where the training goes on from, if it was rolled back: steps and whole epochs done.
     goes_on_from: tuple[int, int] | None = None
+    # Whether the knobs were put back by what was done, as by a recipe, whose optimizer has what they moved.
+    restores_knobs: bool = False
 
 
 # How long one waits for the step after a change, where the training does not say its steps.
@@ -328,6 +330,8 @@ class Control:
         before = {knob.spec.name: knob.values for knob in self.knobs}
         result = handler(command.arguments | {"folder": str(folder)})
         undo = result.undo if isinstance(result, Done) else None
+        if isinstance(result, Done) and result.restores_knobs:
+            saved_knobs = {}
 
         def put_back() -> None:
             if undo is not None:

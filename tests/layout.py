@@ -41,7 +41,7 @@ CLIENT = "torch django psutil pynvml msgspec numpy"
 AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
-UI = f"{RECORD} runs.access runs.curation runs.queueing runs.series runs.commands runs.live steersman steersman.files"
+UI = f"{RECORD} runs.access runs.branching runs.curation runs.queueing runs.series runs.commands runs.live steersman steersman.files"
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
@@ -102,6 +102,7 @@ RULES = {
     "runs.recording.record_side": rule(
         f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
+    "runs.branching": rule(f"{RECORD} runs.recording.record_side runs.access steersman steersman.files", "django", WEB),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live.presence": rule("runs.protocol runs.access", "django", WEB),
     "runs.live": rule(
@@ -114,7 +115,8 @@ RULES = {
         "django numpy",
         WEB,
     ),
-    "runs.api": rule(f"{UI} runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
+    "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
+    "runs.api": rule(f"{UI} runs.api.branching runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
         f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording steersman",
         "django cryptography apprise matplotlib requests",
@@ -160,7 +162,7 @@ RULES = {
     ),
     "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
     "trainer.management.commands": rule(
-        f"steersman.* {RECORD} runs.curation trainer trainer.control trainer.scheduler", "django", "torch"
+        f"steersman.* {RECORD} runs.access runs.branching runs.curation trainer trainer.control trainer.scheduler", "django", "torch"
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site.postgresql": rule(libraries="django psycopg psycopg_pool", never="torch"),

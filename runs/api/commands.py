@@ -14,7 +14,7 @@ from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
 from runs.commands.record import record_as
 from runs.models import Command, CommandState, as_wire
-from runs.protocol.commands import COMMANDS, parse_command
+from runs.protocol.commands import BRANCH, COMMANDS, parse_command
 
 router = Router(tags=["commands"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
@@ -33,8 +33,8 @@ def list_commands(
     if state is not None:
         commands = commands.filter(state=state)
     if kind is not None:
-        if kind not in COMMANDS:
-            known = ", ".join(sorted(COMMANDS))
+        if kind not in (*COMMANDS, BRANCH):
+            known = ", ".join(sorted((*COMMANDS, BRANCH)))
             raise ApiError(422, _("Give kind as one of %(known)s.") % {"known": known}, "kind")
         commands = commands.filter(kind=kind)
     return {"count": commands.count(), "items": [as_wire(command) for command in commands[offset : offset + limit]]}

@@ -10,9 +10,11 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router
 
 from runs.access.roles import display_name, operators_only
+from runs.api.branching.answers import as_out
 from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
+from runs.branching.family import branch_of
 from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.live.snapshot import epoch_as_wire, latest_values
@@ -78,6 +80,7 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
         "latest": latest_values(run),
         "role": viewer.role if viewer else "",
         "may": viewer.may if viewer else [],
+        "branch": as_out(branch, caller_of(request)) if (branch := branch_of(run)) else None,
     }
 
 

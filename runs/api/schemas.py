@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
+from runs.api.branching.schemas import BranchOut
 from runs.curation.several import MOST_RUNS, Action
 from runs.curation.tags import MOST_TAGS
 from runs.models import LARGEST_ID, AfterCondition, AlertState, CommandState, Severity
@@ -190,6 +191,7 @@ class RunDetailOut(RunOut):
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
     may: list[str] = Field(description="Commands that this caller may send")
+    branch: BranchOut | None = Field(description="Where it came from, null if it is no branch")
 
 
 class RunsPage(Schema):

@@ -6,13 +6,16 @@ What waits in the queue is ordered by commands.
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from ninja import Query, Router
+from ninja import Field, Query, Router, Status
 
 from runs.access.roles import operators_only
+from runs.api.branching.answers import as_out, family_as_out
+from runs.api.branching.schemas import BranchBody, BranchOut, FamilyOut
 from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
@@ -27,16 +30,28 @@ from runs.api.schemas import (
     QueueIn,
     QueueOut,
 )
+from runs.branching.family import branch_of
+from runs.branching.opening import open_branch
+from runs.branching.requests import Author, BranchRequest, CannotBranch
 from runs.models import LARGEST_ID, Checkpoint
 from runs.queueing.board import HostBoard, board
 from runs.recording.checkpoints import mark_checkpoint
-from runs.recording.queue import After, NotQueueable, enqueue, home_of
+from runs.recording.queue import After, NotQueueable, enqueue, home_of, start_command
 from runs.recording.queue_places import place_of
 from runs.series.downloads import patch_response
 
 router = Router(tags=["steering"])
 queue = Router(tags=["queue"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
+
+
+class OpenedOut(BranchOut):
+    """A branch that was opened, and how it goes on."""
+
+    name: str
+    state: str
+    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
+    command: str = Field(description="What starts it on the host of its checkpoint")
 
 
 @router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")
@@ -120,6 +135,60 @@ def patch(
     if found is None:
         raise ApiError(404, _("No uncommitted changes were recorded: the source was as committed."), "attempt")
     return patch_response(found)
+
+
+@router.get(
+    "/{int:run_id}/branches/",
+    response={200: FamilyOut, **ERRORS},
+    summary="Which run came from which",
+    tags=["branches"],
+)
+def list_branches(request: HttpRequest, run_id: int) -> dict[str, Any]:
+    """The run, those that it descends from and those that descend from it, each before its branches; at most 200."""
+    return family_as_out(visible_run(request, run_id), caller_of(request))
+
+
+@router.post(
+    "/{int:run_id}/branches/",
+    response={200: OpenedOut, 201: OpenedOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    summary="Branch: open a run at a checkpoint of this one",
+    tags=["branches"],
+)
+def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status[dict[str, Any]]:
+    """For operators and owners. The run itself trains on.
+
+    201 with the new run, or 200 with the one that was opened under this `id` before. 409 where the checkpoint cannot be
+    used, or the branch cannot be queued.
+    """
+    source, viewer = visible_run_and_viewer(request, run_id)
+    caller = caller_of(request)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    if caller.token is not None and caller.token.run_id is not None:
+        raise ApiError(403, _("A token for one run cannot open another: create a token for the project."))
+    asked = BranchRequest(
+        checkpoint=str(body.checkpoint),
+        name=body.name,
+        parameters=body.parameters,
+        knobs=body.knobs,
+        start=body.start,
+        reason=body.reason,
+        id=body.id or uuid4(),
+    )
+    try:
+        run, is_new = open_branch(source, asked, Author(viewer.name, viewer.user_id))
+    except CannotBranch as error:
+        raise ApiError(409 if error.field in ("checkpoint", "start", "id") else 422, str(error), error.field) from error
+    branch = branch_of(run)
+    assert branch is not None
+    place = place_of(run, caller.runs())
+    opened = as_out(branch, caller) | {
+        "name": run.name,
+        "state": run.state,
+        "place": place.as_wire() if place else None,
+        "command": start_command(run),
+    }
+    return Status(201 if is_new else 200, opened)
 
 
 @queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, with the runs that train there and those that wait")

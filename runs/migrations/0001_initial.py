@@ -1460,4 +1460,91 @@ class Migration(migrations.Migration):
             model_name="storedevent",
             constraint=models.UniqueConstraint(fields=("run", "seq"), name="one_event_a_seq"),
         ),
+        migrations.CreateModel(
+            name="Branch",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source_number", models.PositiveBigIntegerField(verbose_name="number of the source")),
+                ("source_name", models.CharField(max_length=120, verbose_name="name of the source")),
+                ("checkpoint_name", models.CharField(max_length=200, verbose_name="name of the checkpoint")),
+                ("step", models.BigIntegerField(verbose_name="step")),
+                ("epoch", models.BigIntegerField(verbose_name="epoch")),
+                ("host", models.CharField(max_length=255, verbose_name="host")),
+                ("best_metric", models.FloatField(blank=True, null=True, verbose_name="best metric")),
+                (
+                    "best_metric_name",
+                    models.CharField(blank=True, max_length=200, verbose_name="name of the best metric"),
+                ),
+                ("best_epoch", models.BigIntegerField(blank=True, null=True, verbose_name="best epoch")),
+                (
+                    "checkpoint",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="branches",
+                        to="runs.checkpoint",
+                        verbose_name="checkpoint",
+                    ),
+                ),
+                (
+                    "run",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="branch",
+                        to="runs.run",
+                        verbose_name="run",
+                    ),
+                ),
+                (
+                    "source",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="branches",
+                        to="runs.run",
+                        verbose_name="branched from",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "branch",
+                "verbose_name_plural": "branches",
+                "ordering": ["run_id"],
+            },
+        ),
+        migrations.CreateModel(
+            name="BranchChange",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("parameter", "parameter"), ("knob", "knob")], max_length=10, verbose_name="kind"
+                    ),
+                ),
+                ("name", models.CharField(max_length=200, verbose_name="name")),
+                ("group", models.CharField(blank=True, max_length=200, verbose_name="group")),
+                ("old", models.JSONField(blank=True, null=True, verbose_name="old value")),
+                ("new", models.JSONField(verbose_name="new value")),
+                (
+                    "branch",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="changes",
+                        to="runs.branch",
+                        verbose_name="branch",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "change of a branch",
+                "verbose_name_plural": "changes of a branch",
+                "ordering": ["branch_id", "kind", "name", "group"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("branch", "kind", "name", "group"), name="one_change_a_value")
+                ],
+            },
+        ),
     ]

@@ -18,6 +18,7 @@ from runs.models.alert_deliveries import (
 from runs.models.alert_rules import AlertRule, RuleAction, Severity
 from runs.models.alerts import OF_CODE, ActionState, Alert, AlertState, HeldBack, alert_as_wire
 from runs.models.audit import AuditEntry, AuditKind
+from runs.models.branches import ORIGIN_ATTEMPT, Branch, BranchChange
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
@@ -51,6 +52,7 @@ __all__ = [
     "OF_CODE",
     "UNNAMED",
     "OPTIONAL",
+    "ORIGIN_ATTEMPT",
     "AccessToken",
     "ActionState",
     "AfterCondition",
@@ -63,6 +65,8 @@ __all__ = [
     "AuditEntry",
     "AuditKind",
     "Axis",
+    "Branch",
+    "BranchChange",
     "Checkpoint",
     "Chunk",
     "ChunkPlaces",

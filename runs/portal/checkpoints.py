@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET
 from runs.access.roles import commanded_run
 from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.portal.checkpoint_files import NotThere, open_archive
+from runs.recording.checkpoints import host_of
 
 
 @never_cache
@@ -41,8 +42,7 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
 
 def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResponse:
     """Say why the files are not here. The name of the other host is nobody's business here."""
-    host = run.attempts.filter(number=checkpoint.attempt).values_list("host", flat=True).first()
-    if host not in (None, socket.gethostname()):
+    if host_of(checkpoint) not in ("", socket.gethostname()):
         text = _("The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there.")
         return _refuse(request, run, 409, text)
     return _refuse(request, run, 404, _("The files of the checkpoint are gone from the disk."))

@@ -242,6 +242,9 @@ COMMANDS: dict[str, type[RunCommand]] = {
     )
 }  # fmt: skip
 
+# What the ledgers of both runs hold where one was branched from the other. Nobody sends it as a command.
+BRANCH = "branch"
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.

@@ -16,13 +16,13 @@ from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Length
 
-from runs.models import Attempt, Axis, Chunk, ChunkPlaces, Run, Series
+from runs.models import Axis, Chunk, ChunkPlaces, Run, Series
 from runs.protocol.events import LogLine, LogWritten
 from runs.protocol.states import ENDED
 from runs.pruning.rules import unneeded
 from runs.pruning.thinning import thinned
 from runs.recording import feed
-from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.checkpoints import forget_checkpoints, host_of
 from runs.series import storage
 from runs.series.chunk_rows import points_of
 from runs.series.packing.chunks import Points, join_points, pack_values
@@ -169,9 +169,8 @@ def _remove_checkpoints(run: Run, data: Path, dry: bool) -> tuple[int, int, int]
         return 0, 0, 0
     # Of what a script saved in a form of its own only the script knows what belongs to it.
     checkpoints = [each for each in run.checkpoints.order_by("pk") if each.has_manifest]
-    here = set(Attempt.objects.filter(run=run, host=socket.gethostname()).values_list("number", flat=True))
     going = unneeded(checkpoints, every)
-    own = [each for each in going if each.attempt in here]
+    own = [each for each in going if host_of(each) == socket.gethostname()]
     if not dry:
         for each in own:
             if not Run.objects.filter(pk=run.pk, state__in=ENDED, attempt=run.attempt).exists():

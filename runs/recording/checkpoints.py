@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from runs.models import Attempt, Checkpoint, EpochMetric
+from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, EpochMetric
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
 
@@ -22,6 +22,15 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
     with transaction.atomic():
         Checkpoint.objects.filter(pk__in=ids).delete()
         feed.append(run_id, CheckpointsRemoved(attempt=attempt, ids=ids))
+
+
+def host_of(checkpoint: Checkpoint) -> str:
+    """Return the host on which a checkpoint was written, "" if that is not known."""
+    if checkpoint.attempt == ORIGIN_ATTEMPT:
+        branch = Branch.objects.filter(run=checkpoint.run_id).first()
+        return branch.host if branch else ""
+    attempt = Attempt.objects.filter(run=checkpoint.run_id, number=checkpoint.attempt).first()
+    return attempt.host if attempt else ""
 
 
 def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
@@ -42,7 +51,7 @@ def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) ->
     Checkpoint.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True)
     EpochMetric.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True, best=False)
     row = _best_epoch(run_id)
-    best = None
+    best = _best_before(run_id)
     if row is not None:
         EpochMetric.objects.filter(run_id=run_id, best=True).exclude(pk=row.pk).update(best=False)
         EpochMetric.objects.filter(pk=row.pk).update(best=True)
@@ -70,6 +79,20 @@ def _best_epoch(run_id: int) -> EpochMetric | None:
         if not any(number > row.attempt and row.step > step for number, step in resumed):
             return row
     return None
+
+
+def _best_before(run_id: int) -> BestEpoch | None:
+    """Return the best epoch that a branch had when it began, None if it had none or is no branch."""
+    branch = Branch.objects.filter(run=run_id).exclude(best_epoch=None).first()
+    if branch is None or branch.best_epoch is None:
+        return None
+    return BestEpoch(
+        attempt=ORIGIN_ATTEMPT,
+        epoch=branch.best_epoch,
+        order=0,
+        metric=branch.best_metric,
+        metric_name=branch.best_metric_name,
+    )
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import AfterCondition, Attempt, Host, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, Attempt, Branch, Host, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
@@ -191,8 +191,12 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
 
 
 def home_of(run: Run) -> str:
-    """Return the host to resume a run: where its checkpoints lie; "" if it never started."""
-    return run.attempts.order_by("-number").values_list("host", flat=True).first() or run.queued_host
+    """Return the host to resume a run: where its checkpoints lie; "" if it never started and is no branch."""
+    return (
+        run.attempts.order_by("-number").values_list("host", flat=True).first()
+        or Branch.objects.filter(run=run).values_list("host", flat=True).first()
+        or run.queued_host
+    )
 
 
 def living_hosts(now: datetime) -> list[Host]:
@@ -213,5 +217,13 @@ def _state_after(last: Attempt | None) -> RunState:
 
 
 def _script_of(run: Run) -> list[str]:
-    previous = Attempt.objects.filter(run=run).exclude(command_line=[]).order_by("-number").first()
-    return previous.command_line if previous else ["your_script.py"]
+    """Return the command line of the last attempt; of a branch that never started, of the run that it came from."""
+    seen: set[int] = set()
+    number: int | None = run.pk
+    while number is not None and number not in seen:
+        seen.add(number)
+        previous = Attempt.objects.filter(run=number).exclude(command_line=[]).order_by("-number").first()
+        if previous is not None:
+            return list(previous.command_line)
+        number = Branch.objects.filter(run=number).values_list("source", flat=True).first()
+    return ["your_script.py"]

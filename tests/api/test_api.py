@@ -351,6 +351,7 @@ def test_it_costs_the_same_for_many_rows(
     asked = (
         ("/api/runs/?limit=100", 5),
         (f"/api/runs/{run.pk}/", 6),
+        (f"/api/runs/{run.pk}/branches/", 7),
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
         (f"/api/runs/{run.pk}/commands/{command.pk}/", 5),

@@ -79,7 +79,6 @@ NO_PAGES = {
     "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
     "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
-    "export_runs",
     "compare_curves",
     "export_runs", "save_view", "delete_view",
 }  # fmt: skip

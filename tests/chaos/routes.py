@@ -241,6 +241,9 @@ ROWS = [
         "401 404 403 200 200 403 401",
         body='{"chart": "train/loss", "pinned": true}',
     ),
+    Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", API_OF_RUN),
+    # Whose run has no checkpoint is told so.
+    Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/queue/", "/api/queue/", "401 200 200 200 200 403 401"),
     Row("api/runs/<int:run_id>/queue/", "/api/runs/{run}/queue/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),

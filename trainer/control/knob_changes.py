@@ -1,21 +1,35 @@
-"""Where the knobs of a script stood when its run was trained last: what the next attempt begins with."""
+"""Where the knobs of a run stood when it was trained last, or where it branched: what the next attempt begins with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from runs.models import Command, CommandState, Run
+from runs.models import ORIGIN_ATTEMPT, BranchChange, Checkpoint, Command, CommandState, Run
 from runs.protocol.commands import RollBack, SetKnob
 from steersman.agent.folders import attempt_folder
 from steersman.files.changed_knobs import EVERY_GROUP, ChangedKnobs, read_changed_knobs
+from steersman.files.checkpoint import Damaged, read_manifest
+from trainer.control.resume_choice import checkpoint_folder, is_origin
+
+
+def knobs_to_begin_with(run: Run, data: Path, chosen: Checkpoint | None) -> ChangedKnobs:
+    """Return what the next attempt of a recipe's run changes of the knobs in its checkpoint.
+
+    The newest checkpoint may be older than the last change. Who has `chosen` a checkpoint wants its knobs; of the one
+    that a branch began at, with what the branch changes.
+    """
+    if chosen is None:
+        return changed_knobs(run, data)
+    return of_branch(run) if is_origin(chosen) else {}
 
 
 def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
     """Return the last values that commands gave to knobs before the next attempt of `run`.
 
-    An attempt that started over began without any: what was changed before it is left out.
+    An attempt that started over began without any: what was changed before it is left out. The first attempt of a
+    branch begins with what `of_branch` returns.
     """
-    began_at, changed = 0, ChangedKnobs()
+    began_at, changed = 0, of_branch(run)
     for number in range(run.attempt, 0, -1):
         told = read_changed_knobs(attempt_folder(data, run.pk, number))
         if told is not None:
@@ -37,3 +51,31 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
         known = {} if EVERY_GROUP in values else changed.get(command.arguments["knob"], {})
         changed[command.arguments["knob"]] = known | values
     return changed
+
+
+def of_branch(run: Run) -> ChangedKnobs:
+    """Return what a branch begins with: what was changed of it, and of a script all else as it was at the checkpoint.
+
+    A recipe has the rest from its checkpoint. Nothing where `run` is no branch.
+    """
+    changed = {} if run.recipe_id else _at_origin(run)
+    changes = BranchChange.objects.filter(branch__run=run)
+    knobs = {row["name"] for row in run.recipe.knobs} if run.recipe else set()
+    # A parameter that is a knob is built with its new value, and then gets the one of the checkpoint.
+    for change in changes.filter(kind=BranchChange.Kind.PARAMETER, name__in=knobs):
+        changed[change.name] = {EVERY_GROUP: change.new}
+    of_knobs = list(changes.filter(kind=BranchChange.Kind.KNOB))
+    for name in {change.name for change in of_knobs}:
+        given = {change.group: change.new for change in of_knobs if change.name == name}
+        changed[name] = given if EVERY_GROUP in given else changed.get(name, {}) | given
+    return changed
+
+
+def _at_origin(run: Run) -> ChangedKnobs:
+    checkpoint = Checkpoint.objects.filter(run=run, attempt=ORIGIN_ATTEMPT).first()
+    if checkpoint is None:
+        return {}
+    try:
+        return read_manifest(checkpoint_folder(checkpoint), checkpoint.sha256).knobs
+    except Damaged:
+        return {}

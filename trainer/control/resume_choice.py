@@ -6,10 +6,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-from runs.models import Checkpoint, Run
+from runs.models import ORIGIN_ATTEMPT, Branch, Checkpoint, Run
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.record_side.lineage import NoSuchCheckpoint, lineage
-from steersman.agent.folders import run_folder
+from steersman.agent.folders import host_name, run_folder
 from steersman.checkpoints.kept import FOLDER_NAME
 from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from steersman.files.retention import Kept, dropped
@@ -110,6 +110,27 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
     forget_checkpoints(run.pk, run.attempt, [found[folder] for folder in removed])
     for folder in removed:
         _remove(folder, lines)
+
+
+def is_origin(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint is the one of another run that this run, a branch, began at."""
+    return checkpoint.attempt == ORIGIN_ATTEMPT
+
+
+def lost_origin(run: Run) -> str:
+    """Return why a branch without a checkpoint cannot start, "" for a run that is none: it would begin at step 1."""
+    branch = Branch.objects.filter(run=run).first()
+    if branch is None:
+        return ""
+    if branch.host != host_name():
+        return (
+            f"run {run.pk} is a branch, and the checkpoint that it begins at lies on another host: start it there, or "
+            f"copy {run_folder(settings.STEERSMAN_DATA, run.pk)} here."
+        )
+    return (
+        f"run {run.pk} is a branch, and the checkpoint that it begins at (step {branch.step}) is gone or damaged: "
+        f"branch run {branch.source_number} again."
+    )
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:

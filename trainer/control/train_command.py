@@ -46,11 +46,20 @@ from steersman.run import START_PAUSED_VARIABLE
 from steersman.spec import SpecError, typed_values
 from trainer.control.confirmation import confirm_start_over
 from trainer.control.display import Display, display_for
-from trainer.control.knob_changes import changed_knobs
+from trainer.control.knob_changes import changed_knobs, knobs_to_begin_with
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.publish import NO_TORCH, torch_is_installed
 from trainer.control.restart import Start, wait_to_restart, without_ours, work_where_it_began
-from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
+from trainer.control.resume_choice import (
+    NoSuchCheckpoint,
+    checkpoint_folder,
+    chosen,
+    forget_older,
+    is_origin,
+    lost_origin,
+    newest,
+    remove_torn,
+)
 from trainer.control.supervisor import Supervisor
 from trainer.worker.task import Task, recipe_command, write_task
 
@@ -277,9 +286,8 @@ def _prepare(run: Run, options: Options) -> Work:
     except SpecError as error:
         raise CannotTrain(f"parameters: {error}") from error
     work = _choose_checkpoint(run, options, Work(start_paused=start_paused))
-    if not options.start:
-        # The newest checkpoint may be older than the last change; who chose one wants its knobs.
-        work.changed_knobs = changed_knobs(run, settings.STEERSMAN_DATA)
+    chosen_one = work.checkpoint if options.start else None
+    work.changed_knobs = knobs_to_begin_with(run, settings.STEERSMAN_DATA, chosen_one)
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
@@ -290,6 +298,7 @@ def _prepare(run: Run, options: Options) -> Work:
         deterministic=run.deterministic,
         extra_epochs=run.extra_epochs,
         checkpoint=_as_task(work.checkpoint) if work.checkpoint else None,
+        is_branch=work.checkpoint is not None and is_origin(work.checkpoint),
         inline=options.inline,
     )
     return work
@@ -303,6 +312,8 @@ def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
             work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
         except NoSuchCheckpoint as error:
             raise CannotTrain(f"from: {error}") from error
+        if work.checkpoint is None and not options.start_over and (reason := lost_origin(run)):
+            raise CannotTrain(f"from: {reason}")
     forget_older(run, work.checkpoint, work.lines)
     return work
 

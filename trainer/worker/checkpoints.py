@@ -49,9 +49,18 @@ def rank_file(rank: int) -> str:
 class CheckpointManager:
     """Writes the checkpoints of one attempt into its folder, and removes those that `retention` drops."""
 
-    def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob] = ()) -> None:
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        scaler: torch.amp.GradScaler,
+        knobs: Sequence[Knob] = (),
+        built: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`built` is what `trainer.worker.branching.as_built` returned of the recipe, for the branches to come."""
         self._run = run
         self._recipe = recipe
+        self._built = built
         self._scaler = scaler
         self._knobs = knobs
         self._kept = KeptCheckpoints(run, (run.folder or Path()) / CHECKPOINTS)
@@ -90,6 +99,7 @@ class CheckpointManager:
             reason=reason,
             metrics=_finite(metrics or {f"train_{name}": float(mean) for name, mean in progress.means.items()}),
             files=files,
+            knobs=self._run.knobs,
         )
 
         def seal() -> None:
@@ -170,6 +180,7 @@ class CheckpointManager:
             "saved_at": time.time(),
             "parameters": recipe.parameters,
             "seed": recipe.seed,
+            "built": self._built,
             "optimizer": recipe.optimizer.state_dict(),
             "scheduler": recipe.scheduler.state_dict() if recipe.scheduler is not None else None,
             "scaler": self._scaler.state_dict(),

@@ -53,9 +53,13 @@ class Steering:
         run.on("roll_back", self.roll_back)
 
     def plan(self) -> None:
-        """Tell how long the training will be."""
-        epochs, steps = self._recipe.epochs, self._recipe.steps_per_epoch
-        self._run.plan(total_epochs=epochs, total_steps=epochs * steps, steps_per_epoch=steps)
+        """Tell how long the training will be.
+
+        By the steps that are left: those of earlier epochs may have been larger or smaller, before a branch.
+        """
+        epochs, steps, progress = self._recipe.epochs, self._recipe.steps_per_epoch, self._progress
+        left = max(0, (epochs - progress.epoch + 1) * steps - progress.batch)
+        self._run.plan(total_epochs=epochs, total_steps=progress.step + left, steps_per_epoch=steps)
 
     def save_checkpoint(self, arguments: dict[str, Json]) -> Done:
         """Save a checkpoint; one with a name is kept. A signal gives none. Raises `Refusal`."""
@@ -111,7 +115,8 @@ class Steering:
             if isinstance(error, CheckpointError):
                 raise Refusal(str(error)) from error
             raise
-        return Done(undo=undo, goes_on_from=(self._progress.step, self._progress.epoch - 1))
+        goes_on_from = (self._progress.step, self._progress.epoch - 1)
+        return Done(undo=undo, goes_on_from=goes_on_from, restores_knobs=True)
 
 
 def knobs_of(recipe: Recipe) -> list[Knob]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from steersman import Run
 from steersman.optimizers.parameter_groups import group_names
 from steersman.recorder import Outcome
+from trainer.worker.branching import as_built, take_changes
 from trainer.worker.checkpoints import CheckpointManager, restore
 from trainer.worker.command_handlers import Steering, knobs_of
 from trainer.worker.evaluation import Evaluation
@@ -32,11 +33,13 @@ def train(
     *,
     segment: int = 1,
     extra_epochs: int = 0,
+    is_branch: bool = False,
 ) -> Outcome:
     """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` where one is given.
 
     The generators must be seeded (`trainer.worker.randomness.seed_everything`). `segment` is the attempt's number,
-    `extra_epochs` come on top of those that the recipe was built for. A recipe's exceptions pass through.
+    `extra_epochs` come on top of those that the recipe was built for. Where `is_branch`, the checkpoint is one of
+    another run: what `recipe` builds otherwise is taken. A recipe's exceptions pass through.
     """
     recipe.build()
     if recipe.rank:
@@ -46,17 +49,20 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     parameters = [each for each in recipe.model.parameters() if each.requires_grad]
     groups = group_names(recipe.optimizer)
+    built = as_built(recipe)
     knobs = knobs_of(recipe)
     progress = TrainingProgress()
     if checkpoint is not None:
         progress = restore(recipe, scaler, knobs, checkpoint)
+        if is_branch:
+            take_changes(recipe, progress, built, checkpoint.get("built"))
     progress.segment = segment
     progress.extra_epochs = max(progress.extra_epochs, extra_epochs)
     # After building: a schedule that ends with the epochs it was built for is not stretched.
     recipe.epochs += progress.extra_epochs
     run.begin_at(progress.step, progress.epoch - 1)
     run.declare(*knobs)
-    checkpoints = CheckpointManager(run, recipe, scaler, knobs)
+    checkpoints = CheckpointManager(run, recipe, scaler, knobs, built)
     evaluation = Evaluation(recipe, run, dtype)
     steering = Steering(recipe, run, checkpoints, progress, evaluation)
     steering.plan()

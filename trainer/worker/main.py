@@ -66,7 +66,14 @@ def main(arguments: list[str]) -> int:
         if task.checkpoint is not None:
             checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"], run.rank)
         with process_group(run.ranks, device):
-            train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
+            train(
+                recipe,
+                run,
+                checkpoint,
+                segment=task.attempt,
+                extra_epochs=task.extra_epochs,
+                is_branch=task.is_branch,
+            )
     except (SpecError, RecipeError, DeviceError, CheckpointError) as error:
         run.note(str(error), level="error")
         print(error, file=sys.stderr)

@@ -23,6 +23,8 @@ class Task:
     seed: int = 0
     deterministic: bool = False
     checkpoint: dict[str, str] | None = None
+    # Whether the checkpoint is one of another run, which this one is a branch of.
+    is_branch: bool = False
     extra_epochs: int = 0
     inline: bool = False
 

@@ -24,7 +24,10 @@ SQLITE_TIMEOUT_S = 30.0
 SAID_CHARACTERS = 500
 
 CHECKPOINTS = "SELECT run_id, path FROM runs_checkpoint ORDER BY id"
-ATTEMPTS = "SELECT run_id, number, host FROM runs_attempt ORDER BY id"
+# The checkpoint that a branch began at lies where an attempt of number 0 would.
+ATTEMPTS = (
+    "SELECT run_id, number, host FROM runs_attempt UNION ALL SELECT run_id, 0, host FROM runs_branch ORDER BY 1, 2"
+)
 POSITIONS = (
     'SELECT a.run_id, a.number, o.rank, o.segment, o."offset" FROM runs_journaloffset o '
     "JOIN runs_attempt a ON a.id = o.attempt_id WHERE a.ended_at IS NULL ORDER BY o.segment"

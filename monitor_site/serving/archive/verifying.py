@@ -17,7 +17,18 @@ import msgspec
 from django.db import connection
 from django.db.models import Count, F, Q
 
-from runs.models import Attempt, Checkpoint, Chunk, JournalOffset, Run, RunState, StoredEvent
+from runs.branching.origin import STAGED
+from runs.models import (
+    ORIGIN_ATTEMPT,
+    Attempt,
+    Branch,
+    Checkpoint,
+    Chunk,
+    JournalOffset,
+    Run,
+    RunState,
+    StoredEvent,
+)
 from runs.protocol.events import decode_event
 from runs.recording.lifecycle import LIVE
 from runs.series.chunk_rows import points_of
@@ -182,7 +193,8 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
     # Files first: a checkpoint that is saved meanwhile has a row by the time rows are read, or is in the journal.
     whole = [path.parent for path in folder.glob(f"attempts/*/checkpoints/*/{MANIFEST}")]
     listed = {folder / row.path: row for row in Checkpoint.objects.filter(run_id=run_id)}
-    here = {row.number for row in run.attempts.all() if attempt_folder(data, run_id, row.number).is_dir()}
+    numbers = [*run.attempts.values_list("number", flat=True), ORIGIN_ATTEMPT]
+    here = {number for number in numbers if attempt_folder(data, run_id, number).is_dir()}
     for path, row in listed.items():
         # What saved a later one removed those before it: the row goes when that record is read.
         if row.attempt not in here or (untold and not is_whole(path)):
@@ -227,6 +239,8 @@ def _told_later(data: Path, attempt: Attempt) -> set[Path]:
 def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
     there = {path for path in (run_folder(data, run_id) / "attempts").glob("*") if path.is_dir()}
     known = {str(number) for number in Attempt.objects.filter(run_id=run_id).values_list("number", flat=True)}
+    if Branch.objects.filter(run=run_id).exists():
+        known.add(str(ORIGIN_ATTEMPT))
     for path in sorted(there):
         if path.name not in known:
             remedy = "No row refers to it: move it elsewhere, and delete it when you are sure that nobody needs it."
@@ -234,7 +248,8 @@ def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
 
 
 def _folders_without_runs(data: Path) -> Iterator[Finding]:
-    there = sorted(path for path in (data / "runs").glob("*") if path.is_dir())
+    # What a branch copies belongs to no run for a moment, and is removed by a later branch if it was killed.
+    there = sorted(path for path in (data / "runs").glob("*") if path.is_dir() and not path.name.startswith(STAGED))
     known = {str(pk) for pk in Run.objects.values_list("pk", flat=True)}
     for path in there:
         if path.name not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runs.models import Checkpoint, Run
+from runs.models import ORIGIN_ATTEMPT, Checkpoint, Run
 
 
 class NoSuchCheckpoint(Exception):
@@ -15,7 +15,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
     """Yield the checkpoints that led to where the run is, newest first.
 
     An attempt that resumed from an older checkpoint made void what earlier attempts had saved after it, and a roll back
-    what was saved after its step.
+    what was saved after its step. Of a branch the last is the one that it began at.
     """
     limit: int | None = None
     for attempt in run.attempts.order_by("-number"):
@@ -25,6 +25,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
                 yield checkpoint
         if attempt.resumed_step is not None:
             limit = attempt.resumed_step if limit is None else min(limit, attempt.resumed_step)
+    yield from Checkpoint.objects.filter(run=run, attempt=ORIGIN_ATTEMPT)
 
 
 def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:

@@ -16,6 +16,7 @@ export const ICON_PATHS = {
   alert: "M12 3 22.5 20.5h-21z",
   linked_step: "M12 21.5 5.8 12.8a7.6 7.6 0 1 1 12.4 0z",
   roll_back: "M20 5.5 13 12l7 6.5zM11.5 5.5l-7 6.5 7 6.5z",
+  branch: "M7 3h3v6.5l7-4V3l5 4.5-5 4.5V9l-7 4v8H7z",
   extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
 };
 

@@ -23,6 +23,7 @@ const WORDS = {
   evaluate: () => gettext("Evaluate"),
   set_knob: knobWords,
   roll_back: rollBackWords,
+  branch: branchWords,
   note: (given) => fill(gettext("Note: {text}"), { text: given.text ?? "" }),
   extend: extendWords,
   cancel: () => gettext("Cancel a command"),
@@ -46,6 +47,25 @@ function rollBackWords(given, { state, new: now }) {
       : fill(gettext("Roll back to checkpoint {name}"), { name: CHECKPOINTS[given.checkpoint] ?? given.checkpoint ?? "" });
   if (!given.knob) return where;
   return `${where}, ${knobWords(given, {})}`;
+}
+
+/** The same in the ledgers of both runs: which run began where, and what it changed. */
+function branchWords({ run, source, step, changes = [] }) {
+  const where = fill(gettext("Branch #{run} from step {x} of #{source}"), { run, x: step, source });
+  return changes.length ? `${where}: ${changes.map(changeOfBranch).join(", ")}` : where;
+}
+
+/** Return a value in which a branch differs: "Learning rate 0.1 → 0.05". */
+export function changeOfBranch({ name, group, old, new: now }) {
+  const before = old === null || old === undefined ? [] : [valueText(old)];
+  return `${knobName(name, group)} ${[...before, valueText(now)].join(" → ")}`;
+}
+
+function valueText(value) {
+  if (!isByGroup(value)) return exactValue(value);
+  return Object.entries(value)
+    .map(([group, each]) => `${group} ${exactValue(each)}`)
+    .join(", ");
 }
 
 function priorityWords(given, { old, new: now }) {

@@ -1,0 +1,65 @@
+"""What the API takes and gives of branches."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Field, Schema
+
+from runs.branching.requests import Start
+from runs.models import LONGEST_NAME
+from runs.protocol.commands import LARGEST_REASON_CHARACTERS
+
+
+class ChangeOut(Schema):
+    """A value in which a branch differs from its source at the checkpoint."""
+
+    kind: Literal["parameter", "knob"]
+    name: str
+    group: str = Field(description="The parameter group of a knob, empty for all")
+    old: Any = Field(description="null if it is not known")
+    new: Any
+
+
+class BranchOut(Schema):
+    """Where a run began that is a branch of another one."""
+
+    run: int
+    source: int = Field(description="The run that it came from, which may be deleted by now")
+    source_name: str = Field(description="Empty if the caller may not see it")
+    checkpoint: int | None = Field(description="null if the source no longer has it; the branch has a copy")
+    checkpoint_name: str
+    step: int
+    epoch: int
+    changes: list[ChangeOut]
+
+
+class BranchBody(Schema):
+    """A branch as it is asked for. What is left out stays as it was at the checkpoint."""
+
+    model_config = {"extra": "forbid"}
+
+    checkpoint: str | int = Field("newest", description="newest, best, or an id, name or step")
+    name: str = Field("", max_length=LONGEST_NAME, description="Empty: that of the source, with the step")
+    parameters: dict[str, Any] = Field({}, description="Those of the recipe that change")
+    knobs: dict[str, Any] = Field({}, description="Those that change: a value, or values by parameter group")
+    start: Start = Field(Start.NO, description="queue: behind those that wait; now: before those of its project")
+    reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
+    id: UUID | None = Field(None, description="Idempotency key: the same id is the same branch")
+
+
+class MemberOut(Schema):
+    """A run of a family."""
+
+    run: int
+    name: str
+    state: str
+    step: int
+    depth: int = Field(description="0 for the oldest run")
+    branch: BranchOut | None = Field(description="Where it came from, null if it is no branch")
+
+
+class FamilyOut(Schema):
+    count: int
+    items: list[MemberOut]

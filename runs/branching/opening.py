@@ -1,0 +1,252 @@
+"""Opening a branch: a run that begins at a checkpoint of another one, which trains on undisturbed."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid5
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs.access.author_names import distinct_name
+from runs.branching.changes import Changed, changed
+from runs.branching.origin import Staged, found, path_of, staged
+from runs.branching.requests import Author, BranchRequest, CannotBranch, Start
+from runs.models import (
+    LONGEST_NAME,
+    ORIGIN_ATTEMPT,
+    Branch,
+    BranchChange,
+    Checkpoint,
+    Command,
+    CommandState,
+    Run,
+    as_wire,
+)
+from runs.protocol.commands import BRANCH, LARGEST_REASON_CHARACTERS
+from runs.protocol.events import CommandChanged
+from runs.protocol.storable_text import UNSTORABLE
+from runs.recording import feed, queue_order
+from runs.recording.checkpoints import best_metric_name
+from runs.recording.queue import NotQueueable, enqueue
+
+# Another process may branch under the same id, or remove the checkpoint, at the same moment.
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best epoch that a run had up to a step."""
+
+    metric: float | None = None
+    metric_name: str = ""
+    epoch: int | None = None
+
+
+def open_branch(source: Run, request: BranchRequest, author: Author) -> tuple[Run, bool]:
+    """Return the branch that is asked for, and whether it was opened now: the same id is the same branch.
+
+    `author` must be allowed to command `source`. Raises `CannotBranch`.
+    """
+    _check_texts(request)
+    if (known := _known(source, request)) is not None:
+        return known, False
+    checkpoint = found(source, request.checkpoint)
+    with staged(checkpoint) as copy:
+        differing = changed(source, copy.manifest.knobs, request)
+        for left in reversed(range(TRIES)):
+            try:
+                return _opened(source, checkpoint, copy, differing, request, author), True
+            except NotQueueable as error:
+                raise CannotBranch(str(error), "start") from error
+            except OSError as error:
+                text = _("The checkpoint could not be put into the folder of the branch (%(why)s): try again.")
+                raise CannotBranch(text % {"why": error.strerror or str(error)}) from error
+            except IntegrityError:
+                if (known := _known(source, request)) is not None:
+                    return known, False
+                if not left:
+                    raise
+    raise AssertionError("not reached")
+
+
+def _check_texts(request: BranchRequest) -> None:
+    limits = {"name": (request.name, LONGEST_NAME), "reason": (request.reason, LARGEST_REASON_CHARACTERS)}
+    for name, (text, longest) in limits.items():
+        if len(text) > longest:
+            raise CannotBranch(_("Give %(name)s as text of at most %(longest)d characters.")
+                               % {"name": name, "longest": longest}, name)  # fmt: skip
+        if UNSTORABLE.search(text):
+            raise CannotBranch(_("%(name)s contains an invalid character: remove it.") % {"name": name}, name)
+
+
+def _known(source: Run, request: BranchRequest) -> Run | None:
+    """Return the branch that was opened under the id of `request`. Raises `CannotBranch` if the id is another's."""
+    command = Command.objects.filter(pk=request.id).first()
+    if command is None:
+        return None
+    opened = Run.objects.filter(pk=command.arguments.get("run", 0)).first() if command.kind == BRANCH else None
+    if command.run_id != source.pk or opened is None:
+        raise CannotBranch(_("This id belongs to another command: choose another."), "id")
+    return opened
+
+
+def _opened(
+    source: Run, checkpoint: Checkpoint, copy: Staged, differing: Changed, request: BranchRequest, author: Author
+) -> Run:
+    """Store the branch with its copy of the checkpoint, all or nothing."""
+    run: Run | None = None
+    try:
+        with transaction.atomic():
+            if request.start == Start.NOW:
+                # Before the run itself, as everybody who moves runs in the line does.
+                queue_order.lock_line()
+            source = Run.objects.select_for_update().select_related("recipe").get(pk=source.pk)
+            run = _run(source, checkpoint, copy, differing, request, author)
+            branch = _record(run, source, checkpoint, differing)
+            _tell(branch, request, author)
+            copy.move_to(run.pk, path_of(checkpoint.step))
+            if request.start != Start.NO:
+                enqueue(run.pk, branch.host)
+                run.refresh_from_db()
+            if request.start == Start.NOW:
+                queue_order.move_to_front(run)
+    except BaseException:
+        if run is not None and run.pk is not None:
+            _take_back(run.pk, copy, path_of(checkpoint.step))
+        raise
+    return run
+
+
+def _take_back(run_id: int, copy: Staged, path: str) -> None:
+    """Put the copy back where it was staged, and remove the folder of a run that does not exist."""
+    folder = Path(settings.STEERSMAN_DATA) / "runs" / str(run_id)
+    if Run.objects.filter(pk=run_id).exists():
+        return
+    if (folder / path).exists() and not copy.folder.exists():
+        (folder / path).rename(copy.folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    source: Run, checkpoint: Checkpoint, copy: Staged, differing: Changed, request: BranchRequest, author: Author
+) -> Run:
+    """Record the run as its source is configured, at the step of the checkpoint."""
+    name = request.name.strip() or _("%(name)s from step %(step)d") % {"name": source.name, "step": checkpoint.step}
+    steps = source.steps_per_epoch if source.recipe_id else None
+    is_whole = not steps or checkpoint.step % steps == 0
+    # Of a recipe, the checkpoint names the epoch that its last step belongs to.
+    epoch = checkpoint.epoch if source.recipe_id is None or is_whole else checkpoint.epoch - 1
+    best = _best(source, checkpoint)
+    # What was changed may make it longer or shorter: the training tells.
+    planned = {} if differing.changes else {
+        each: getattr(source, each) for each in ("total_steps", "total_epochs", "steps_per_epoch")
+    }  # fmt: skip
+    return Run.objects.create(
+        project_id=source.project_id,
+        recipe_id=source.recipe_id,
+        name=name[:LONGEST_NAME],
+        parameters=differing.parameters,
+        device=source.device,
+        seed=source.seed,
+        deterministic=source.deterministic,
+        ranks=source.ranks,
+        restarts=source.restarts,
+        gpu_memory_mib=source.gpu_memory_mib,
+        extra_epochs=source.extra_epochs,
+        created_by_id=author.user_id,
+        step=copy.manifest.step,
+        epoch=max(0, epoch),
+        best_metric=best.metric,
+        best_metric_name=best.metric_name,
+        best_epoch=best.epoch,
+        **planned,
+    )
+
+
+def _best(source: Run, checkpoint: Checkpoint) -> Best:
+    """Return the best epoch up to a checkpoint: of the run, or of what it branched from itself."""
+    before = source.epochs.filter(was_best=True, step__lte=checkpoint.step).order_by("-step", "-pk")
+    # One that was left by a roll back counts for a checkpoint that was left with it.
+    row = before.first() if checkpoint.abandoned else before.filter(abandoned=False).first()
+    if row is not None:
+        name = best_metric_name(row.reported)
+        return Best(row.reported.get(name), name, row.epoch)
+    branch = Branch.objects.filter(run=source).first()
+    return Best() if branch is None else Best(branch.best_metric, branch.best_metric_name, branch.best_epoch)
+
+
+def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -> Branch:
+    """Record where the run comes from, and the copy of the checkpoint as its own."""
+    still_there = Checkpoint.objects.filter(pk=checkpoint.pk).exists()
+    branch = Branch.objects.create(
+        run=run,
+        source=source,
+        source_number=source.pk,
+        source_name=source.name,
+        checkpoint_id=checkpoint.pk if still_there else None,
+        checkpoint_name=checkpoint.name,
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        host=socket.gethostname(),
+        best_metric=run.best_metric,
+        best_metric_name=run.best_metric_name,
+        best_epoch=run.best_epoch,
+    )
+    BranchChange.objects.bulk_create(
+        BranchChange(branch=branch, kind=each.kind, name=each.name, group=each.group, old=each.old, new=each.new)
+        for each in differing.changes
+    )
+    Checkpoint.objects.create(
+        run=run,
+        attempt=ORIGIN_ATTEMPT,
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        name=checkpoint.name,
+        path=path_of(checkpoint.step),
+        size_bytes=checkpoint.size_bytes,
+        sha256=checkpoint.sha256,
+        # No rule removes it while the run may need it.
+        reason=Checkpoint.Reason.NAMED,
+        metrics=checkpoint.metrics,
+        created_at=timezone.now(),
+    )
+    return branch
+
+
+def _tell(branch: Branch, request: BranchRequest, author: Author) -> None:
+    """Write the branch into the ledgers of both runs, where the audit reads it too, and tell their viewers."""
+    arguments: dict[str, Any] = {
+        "source": branch.source_number,
+        "run": branch.run_id,
+        "checkpoint": branch.checkpoint_name,
+        "step": branch.step,
+        "changes": [change.as_wire() for change in branch.changes.all()],
+        "start": str(request.start),
+    }
+    user = User.objects.filter(pk=author.user_id).first() if author.user_id is not None else None
+    name = distinct_name(user, branch.run.project_id, author.name) if user else author.name
+    now = timezone.now()
+    rows = {branch.source_number: request.id, branch.run_id: uuid5(request.id, f"branch {branch.run_id}")}
+    for run_id, command_id in rows.items():
+        command = Command.objects.create(
+            id=command_id,
+            run_id=run_id,
+            kind=BRANCH,
+            arguments=arguments,
+            author_id=author.user_id,
+            author_name=name,
+            reason=request.reason,
+            state=CommandState.APPLIED,
+            sent_at=now,
+            applied_at=now,
+            step=branch.step,
+        )
+        feed.append(run_id, CommandChanged(**as_wire(command)))

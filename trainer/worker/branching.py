@@ -1,0 +1,108 @@
+"""What a branch changes of the checkpoint that it begins at: what its parameters build otherwise.
+
+A checkpoint brings optimizer and schedule back to what they were, with all that they were built with. It therefore also
+holds what its recipe built. What the branch builds otherwise follows from the parameters that were changed, and is
+taken. Knobs are brought back afterwards, as in every attempt (`steersman.knobbed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steersman.checkpoints.putting_back import copied
+from steersman.optimizers.parameter_groups import (
+    LEARNING_RATES,
+    OF_SCHEDULES,
+    base_learning_rate,
+    change_learning_rate,
+    group_names,
+)
+from trainer.worker.progress import TrainingProgress
+from trainer.worker.recipe import Recipe
+
+LEARNING_RATE = "learning_rate"
+# Of parameter groups and schedules: the learning rate and what a schedule has made of it move together.
+MOVED_TOGETHER = frozenset({*LEARNING_RATES, *OF_SCHEDULES})
+
+
+def as_built(recipe: Recipe) -> dict[str, Any]:
+    """Return a copy of what a recipe has just built, apart from the model: for checkpoints, in plain values."""
+    scheduler = recipe.scheduler
+    return {
+        "groups": [
+            copied({name: value for name, value in group.items() if name != "params"})
+            for group in recipe.optimizer.param_groups
+        ],
+        "scheduler": copied(scheduler.state_dict()) if scheduler is not None else None,
+        "steps_per_epoch": recipe.steps_per_epoch,
+    }
+
+
+def take_changes(
+    recipe: Recipe, progress: TrainingProgress, built: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """Put to work what `recipe` built otherwise than the recipe of its checkpoint, whose state it has.
+
+    `built` and `before` are what `as_built` returned here and there; without `before` all stays as the checkpoint has
+    it. An epoch of another number of steps goes on at the same fraction of its data.
+    """
+    if before is None:
+        return
+    for group, new, old in zip(recipe.optimizer.param_groups, built["groups"], before["groups"], strict=False):
+        group.update(_differing(new, old))
+    scheduler = recipe.scheduler
+    if scheduler is not None and built["scheduler"] is not None and before["scheduler"] is not None:
+        scheduler.load_state_dict(_merged(scheduler.state_dict(), built["scheduler"], before["scheduler"]))
+    if LEARNING_RATE not in recipe.turnable:
+        _take_learning_rates(recipe, built["groups"], before["groups"])
+    if (steps := built["steps_per_epoch"]) != before["steps_per_epoch"]:
+        progress.batch = progress.batch * steps // before["steps_per_epoch"]
+
+
+def _differing(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in new.items()
+        if name not in MOVED_TOGETHER and name in old and not _are_same(value, old[name])
+    }
+
+
+def _merged(saved: Any, new: Any, old: Any) -> Any:
+    """Return a state as it was saved, but with what was built otherwise, at any depth."""
+    if _are_same(new, old):
+        return saved
+    if all(isinstance(each, dict) for each in (saved, new, old)):
+        return {
+            name: _merged(value, new[name], old[name])
+            if name in new and name in old and name not in MOVED_TOGETHER
+            else value
+            for name, value in saved.items()
+        }
+    if all(isinstance(each, list) for each in (saved, new, old)) and len(saved) == len(new) == len(old):
+        return [_merged(*each) for each in zip(saved, new, old, strict=True)]
+    return new
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Return whether two plain values are equal; tensors in them count by their values."""
+    if hasattr(one, "tolist") or hasattr(other, "tolist"):
+        return type(one) is type(other) and bool(one.tolist() == other.tolist())
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_are_same, one, other))
+    return bool(one == other)
+
+
+def _take_learning_rates(recipe: Recipe, built: list[dict[str, Any]], before: list[dict[str, Any]]) -> None:
+    """Move the learning rates of a recipe without a knob for them by the ratio in which they are built."""
+    names = group_names(recipe.optimizer)
+    for index, (new, old) in enumerate(zip(built, before, strict=False)):
+        wanted, had = base_learning_rate(new), base_learning_rate(old)
+        # Groups without names keep their ratio to the first.
+        if wanted == had or (index and not names):
+            continue
+        present = base_learning_rate(recipe.optimizer.param_groups[index])
+        moved = present * (wanted / had) if had else wanted
+        change_learning_rate(recipe.optimizer, recipe.scheduler, present, moved, names[index] if names else "")

@@ -41,7 +41,10 @@ CLIENT = "torch django psutil pynvml msgspec numpy"
 AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
-UI = f"{RECORD} runs.access runs.branching runs.curation runs.queueing runs.series runs.commands runs.live steersman steersman.files"
+UI = (
+    f"{RECORD} runs.access runs.branching runs.curation runs.queueing runs.series runs.commands runs.live"
+    " steersman steersman.files"
+)
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
@@ -162,7 +165,9 @@ RULES = {
     ),
     "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
     "trainer.management.commands": rule(
-        f"steersman.* {RECORD} runs.access runs.branching runs.curation trainer trainer.control trainer.scheduler", "django", "torch"
+        f"steersman.* {RECORD} runs.access runs.branching runs.curation trainer trainer.control trainer.scheduler",
+        "django",
+        "torch",
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site.postgresql": rule(libraries="django psycopg psycopg_pool", never="torch"),

@@ -152,6 +152,7 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "reason": checkpoint.reason,
         "metrics": checkpoint.metrics,
         "keep": checkpoint.keep,
+        "good": checkpoint.good,
         "abandoned": checkpoint.abandoned,
         "created_at": iso(checkpoint.created_at),
     }

@@ -858,6 +858,7 @@ class Migration(migrations.Migration):
                 ),
                 ("metrics", models.JSONField(blank=True, default=dict, verbose_name="metrics")),
                 ("keep", models.BooleanField(default=False, verbose_name="keep")),
+                ("good", models.BooleanField(default=False, verbose_name="good")),
                 ("has_manifest", models.BooleanField(default=True, editable=False)),
                 ("abandoned", models.BooleanField(default=False, editable=False, verbose_name="abandoned")),
                 ("created_at", models.DateTimeField(verbose_name="created at")),

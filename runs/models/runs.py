@@ -356,6 +356,8 @@ class Checkpoint(models.Model):
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
     # Marked by a person: no rule removes it once the run has ended.
     keep = models.BooleanField(_("keep"), default=False)
+    # The detectors were quiet for a while after it: a rule may roll back to it.
+    good = models.BooleanField(_("good"), default=False)
     # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
     # The run was rolled back to a step before it: no attempt goes on from it by itself.

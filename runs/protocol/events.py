@@ -294,12 +294,14 @@ class CheckpointsRemoved(Event, frozen=True, kw_only=True):
 
 
 class CheckpointMarked(Event, frozen=True, kw_only=True):
-    """A person marked the checkpoint `id`, which no rule of pruning removes then, or took the mark away."""
+    """A person marked the checkpoint `id`, which no rule of pruning removes then, or took the mark away; or it is
+    `good` now, since the detectors were quiet for a while after it."""
 
     kind: ClassVar[str] = gettext_noop("checkpoint_marked")
     attempt: int
     id: int
     keep: bool
+    good: bool = False
 
 
 class TextLogged(Event, frozen=True, kw_only=True):

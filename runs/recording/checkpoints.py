@@ -1,4 +1,4 @@
-"""Checkpoints: those that a person marks to be kept, those that are removed, and those that a roll back abandons."""
+"""Checkpoints: marked by a person, rated as good, removed, and abandoned by a roll back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 from django.db import transaction
 
-from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, EpochMetric
+from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Severity
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
 
+# What a rule may roll back for, and so many steps without it make a checkpoint good.
+FAULTS = ("non-finite", "spike", "divergence")
+QUIET_STEPS = 100
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
@@ -37,9 +40,46 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
     """Mark a checkpoint, so that no rule removes it once its run has ended, or take the mark away; tell viewers."""
     with transaction.atomic():
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
-            marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=keep)
-            feed.append(checkpoint.run_id, marked)
+            checkpoint.refresh_from_db(fields=["keep", "good"])
+            _tell_marks(checkpoint)
     checkpoint.keep = keep
+
+
+def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
+    """Rate as good the checkpoints of an attempt after which the detectors were quiet for `QUIET_STEPS` steps.
+
+    `step` is the one up to which the detectors have judged. Returns how many are good since this call; tells viewers.
+    """
+    waiting = Checkpoint.objects.filter(run_id=run_id, attempt=attempt, abandoned=False, good=False)
+    judged = list(waiting.filter(step__lte=step - QUIET_STEPS))
+    if not judged:
+        return 0
+    faults = Alert.objects.filter(run_id=run_id, attempt=attempt, detector__in=FAULTS).exclude(severity=Severity.INFO)
+    good = [each for each in judged if not _had_fault(each, list(faults))]
+    with transaction.atomic():
+        for checkpoint in good:
+            if Checkpoint.objects.filter(pk=checkpoint.pk, good=False, abandoned=False).update(good=True):
+                checkpoint.good = True
+                _tell_marks(checkpoint)
+    return len(good)
+
+
+def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
+    """Return whether a fault lasted as a checkpoint was saved, or began in the steps after it.
+
+    By time first: a run that was rolled back comes to the steps of faults that are over.
+    """
+    for alert in faults:
+        is_over = alert.cleared_at is not None and alert.cleared_at < checkpoint.created_at
+        is_later = alert.began_at > checkpoint.created_at and (alert.step or 0) > checkpoint.step + QUIET_STEPS
+        if not is_over and not is_later:
+            return True
+    return False
+
+
+def _tell_marks(checkpoint: Checkpoint) -> None:
+    marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=checkpoint.keep, good=checkpoint.good)
+    feed.append(checkpoint.run_id, marked)
 
 
 def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) -> tuple[RolledBack, dict[str, Any]]:

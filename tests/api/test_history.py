@@ -148,8 +148,8 @@ def test_it_lists_commands_and_checkpoints_in_order(run: Run) -> None:
     assert [command["state"] for command in past["commands"]] == ["applied", "refused"]
     assert [checkpoint["step"] for checkpoint in past["checkpoints"]] == [10, 20]
     assert set(past["checkpoints"][0]) == {
-        "id", "attempt", "step", "epoch", "name", "size_bytes", "sha256", "reason", "metrics", "keep", "abandoned",
-        "created_at",
+        "id", "attempt", "step", "epoch", "name", "size_bytes", "sha256", "reason", "metrics", "keep", "good",
+        "abandoned", "created_at",
     }  # fmt: skip
     assert details(run, "viewer")["checkpoints"] == past["checkpoints"]
 

@@ -228,3 +228,14 @@ test("it keeps one alert an id, the newest first, and tells the most severe that
     [1, "cleared"],
   ]);
 });
+
+test("a checkpoint is marked and rated, and loses its rating where it is saved again", () => {
+  const saved = { seq: 2, kind: "checkpoint", at: AT, attempt: 1, id: 7, name: "a", step: 5, created_at: AT };
+  const state = applyEvent(emptyState(), history(1, {}));
+  applyEvent(state, saved);
+  applyEvent(state, { seq: 3, kind: "checkpoint_marked", at: AT, attempt: 1, id: 7, keep: true, good: true });
+  const marks = () => state.checkpoints.map(({ keep, good }) => [keep, good]);
+  assert.deepEqual(marks(), [[true, true]]);
+  applyEvent(state, { ...saved, seq: 4 });
+  assert.deepEqual(marks(), [[true, false]]);
+});

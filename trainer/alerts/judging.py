@@ -12,7 +12,7 @@ from itertools import groupby
 from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.curve import Curve, deviation_of
 from runs.alerts.detectors.judge import BEGAN_IN_LAYER, Judge
-from runs.alerts.detectors.kinds import Goal, is_validation
+from runs.alerts.detectors.kinds import MACHINE, Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import MOST_PER_SECOND, Alarm, Point, shown
 from runs.alerts.layers.origin import LayerOrigin
@@ -75,6 +75,8 @@ class RunJudge:
         self._unexplained: dict[Key, int] = {}
         self._rules: tuple[Rule, ...] = ()
         self._now = 0.0
+        # The step of the newest point of the training that was judged.
+        self.step = 0
         self._cooling: Cooling[Finding] = Cooling(
             lambda finding: (finding.detector, finding.series),
             lambda key: self._rule(*key).cool_down_s,
@@ -141,6 +143,8 @@ class RunJudge:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
         # Steps arrive again: only `silent` reports a stall, while it lasts.
         self._now = now
+        if not point.series.startswith(MACHINE):
+            self.step = point.step
         began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
         found = self._begins(began, point, point.time)
         if math.isfinite(point.value):

@@ -25,6 +25,7 @@ from runs.models import OF_CODE, Alert, Attempt, Run
 from runs.recording import alerts
 from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import Finding
+from runs.recording.checkpoints import rate_checkpoints
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
@@ -171,13 +172,17 @@ class AlertThread:
             connection.close()
 
     def _read_rules(self) -> None:
-        """Take the rules as they are now, if they were not read of late. Where the database is away, the last hold."""
+        """Take the rules as they are now, and rate checkpoints, if that was not done of late.
+
+        Where the database is away, the last rules hold.
+        """
         now = time.monotonic()
         if now - self._rules_read < RULES_INTERVAL_S:
             return
         self._rules_read = now
         try:
             self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
+            self._rate()
             self._note_success("its rules are not read")
         except DatabaseError as error:
             self._note_failure("its rules are not read", error)
@@ -270,9 +275,16 @@ class AlertThread:
 
     def _act(self) -> None:
         """Do what the rules of alerts that began ask for."""
+        if self._to_act:
+            # What was good before the fault may be rolled back to.
+            self._rate()
         while self._to_act:
             acting.act(self._to_act[0])
             self._to_act.popleft()
+
+    def _rate(self) -> None:
+        """Rate the checkpoints after which nothing was found for long enough."""
+        rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

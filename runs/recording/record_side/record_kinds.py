@@ -320,6 +320,7 @@ class RecordStore:
                 "has_manifest": record.has_manifest,
                 # A script may save in the same place again what a roll back had left.
                 "abandoned": False,
+                "good": False,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )

@@ -48,6 +48,7 @@ export class Checkpoints {
           { class: "entry-title" },
           element("span", { text: checkpoint.name }),
           element("span", { class: "chip", text: kindText(checkpoint, checkpoints) }),
+          checkpoint.good ? goodChip() : null,
           checkpoint.keep ? element("span", { class: "chip", "data-testid": "kept", text: gettext("kept") }) : null,
         ),
         element("div", { class: "entry-detail", text: where }),
@@ -162,4 +163,9 @@ export function kindText(checkpoint, checkpoints) {
     stop: gettext("at a stop"),
   };
   return texts[reason] ?? reason ?? "";
+}
+
+function goodChip() {
+  const title = gettext("The detectors were quiet for 100 steps after it: a rule may roll back to it.");
+  return element("span", { class: "chip", "data-testid": "good", title, text: gettext("good") });
 }

@@ -223,7 +223,7 @@ const EVENTS = {
     noteActivity(state, event);
     const { metrics_left_out: leftOut, ...told } = fields(event);
     const known = state.checkpoints.find(({ id }) => id === told.id);
-    const checkpoint = { ...told, keep: known?.keep ?? false };
+    const checkpoint = { ...told, keep: known?.keep ?? false, good: false };
     state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => id !== checkpoint.id)]
       .sort(newestCheckpointFirst)
       .slice(0, MOST_CHECKPOINTS);
@@ -237,7 +237,8 @@ const EVENTS = {
   },
 
   checkpoint_marked(state, event) {
-    state.checkpoints = state.checkpoints.map((known) => (known.id === event.id ? { ...known, keep: event.keep } : known));
+    const { id, keep, good } = event;
+    state.checkpoints = state.checkpoints.map((known) => (known.id === id ? { ...known, keep, good } : known));
     state.versions.checkpoints += 1;
   },
 

@@ -198,7 +198,7 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
         connect_timeout=5,
-        # As on SQLite: who waits for another writer hears of it, and does what needs no database meanwhile.
+        # As on SQLite: a process that waits for another writer gets an error, and can do work that needs no database.
         options="-c lock_timeout=5s",
     )
 else:

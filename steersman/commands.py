@@ -75,7 +75,7 @@ class Done:
     remark: str = ""
     # Puts all back as it was, where another rank cannot do the same.
     undo: Callable[[], None] | None = None
-    # Where the training goes on from, if it was rolled back: steps and whole epochs done.
+    # The point from which the training continues, if it was rolled back: completed steps and epochs.
     goes_on_from: tuple[int, int] | None = None
 
 

@@ -40,7 +40,7 @@ from steersman.values.on_device import of_copy, on_cpu
 from steersman.values.remarks import Remarks, subject_of
 from steersman.values.series_names import as_series_name
 
-# A training that gives something new that cannot be stored at each step is told of this many.
+# The largest number of notes on values that cannot be stored.
 MOST_REMARKS = 100
 MOST_WATCHED = 200
 HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}

@@ -49,7 +49,7 @@ from steersman.surroundings.environment import own_environment
 from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
 from steersman.values.remarks import Remarks
 
-# What a supervised process is told by its environment.
+# The environment variables of a supervised process.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "STEERSMAN_RANK"
 RANKS_VARIABLE = "STEERSMAN_RANKS"

@@ -164,7 +164,7 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
     help: ClassVar[str] = gettext_noop(
         "Continue from a checkpoint without a restart, with the knobs as they were then or as they are now."
     )
-    # Which checkpoint is the newest is told at once.
+    # The newest checkpoint is chosen at once.
     can_be_scheduled: ClassVar[bool] = False
     checkpoint: CheckpointName = "newest"
     keep_knobs: bool = False

@@ -41,7 +41,7 @@ def give_back(within_s: float) -> int:
             time.sleep(BETWEEN_PORTIONS_S)
         if given:
             with connection.cursor() as cursor:
-                # The file is cut once the log is copied into it; readers and writers go on meanwhile.
+                # The file is cut once the log is copied into it; readers and writers continue meanwhile.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except DatabaseError as error:
         logger.info("the database keeps its free pages for now: %s", error)

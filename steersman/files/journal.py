@@ -154,7 +154,7 @@ class JournalWriter:
         try:
             following = self._open()
         except OSError:
-            # No file can be made now: go on in this one and try again a MiB later.
+            # No file can be created now: continue in this one and try again a MiB later.
             self._segment -= 1
             self._largest += 1 << 20
             return

@@ -385,5 +385,5 @@ def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts:
         time.sleep(0.05)
     if interrupts.stops:
         raise CannotTrain(came_before(lease.run_id, interrupts), EXIT_INTERRUPTED)
-    # The pid stays the same through exec, so the supervisor goes on watching the right process.
+    # The pid stays the same through exec, so the supervisor still watches the right process.
     os.execve(prepared.command[0], prepared.command, prepared.environment)

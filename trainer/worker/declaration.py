@@ -24,7 +24,7 @@ class Declaration:
     # As given: what they are is checked when the name is known.
     choices: object
     help: str
-    # A knob may be changed while the recipe trains; these tell how it is shown.
+    # A knob may be changed while the recipe trains; these fields determine how it is shown.
     knob: bool
     scale: Scale
     unit: str

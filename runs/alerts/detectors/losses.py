@@ -225,5 +225,5 @@ class Plateau(Latched):
         ]
         improvement = -median(slopes) * len(half)
         allowed = max(asked.deviations * noise_of(half), asked.of_level * level)
-        # What is flat goes on to be until it falls clearly.
+        # A plateau lasts until the curve falls clearly.
         return improvement < (asked.cleared_at * allowed if self.active else allowed)

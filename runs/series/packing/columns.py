@@ -32,7 +32,7 @@ _SUM = struct.Struct("<I")
 _SUM_OF_SUMMED = 0x2144DF1C
 MOST_DECIMALS = 6
 LARGEST_DECIMAL = 2**52
-# Of a column the first few tell whether its values are short decimals.
+# The first few values of a column show whether its values are short decimals.
 LOOKED_AT_FIRST = 16
 # What Huffman's code leaves of a plane, as a part: above that it is stored as it is.
 RANDOM_FROM = 0.93
@@ -208,7 +208,7 @@ def _random_planes(planes: Bytes, column: Column) -> list[int]:
     if count < TINY:
         return list(range(width))
     if count < FEW:
-        # Too few to tell for each plane; and columns of the same form are unpacked at once.
+        # Too few values to decide for each plane; and columns of the same form are unpacked at once.
         varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
         return list(range(width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]

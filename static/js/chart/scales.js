@@ -9,7 +9,7 @@ export const TIME_STEPS = [
   604_800, 2_419_200,
 ];
 
-// What a double can tell apart.
+// The relative precision of a double.
 const MOST_DIGITS = 17;
 
 /** Give a single point a little room to both sides. */
@@ -31,7 +31,7 @@ export function paddedLogRange(_, min, max) {
   return [min / room, max * room];
 }
 
-/** Return the labels of values on an axis: with as many digits as it takes to tell them apart. */
+/** Return the labels of values on an axis, with enough digits to distinguish them. */
 export function valueLabels(values) {
   const different = new Set(values).size;
   const short = values.map((value) => number(value));

@@ -4,7 +4,7 @@ import { alertTexts } from "../shared/alert_texts.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { commandText } from "./text.js";
 
-// Pictures in a square of 24: shapes, not colours, tell the kinds apart.
+// Pictures in a square of 24: shapes, not colours, distinguish the kinds.
 export const ICON_PATHS = {
   set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
   pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",

@@ -31,8 +31,8 @@ export function stageList(command) {
   return list;
 }
 
-/** Return the events without those that tell an earlier stage of a command than another of them does. */
-/** Return the events without those of a state that goes on: they tell a plan, or what the training takes. */
+/** Return the events without earlier stages of a command of which a later one is among them. */
+/** Return the events without those that only change the plan or the accepted commands and not the state. */
 export function withoutRepeatedStates(events) {
   let last = "";
   return events.filter((event) => {

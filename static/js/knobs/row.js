@@ -183,7 +183,7 @@ export class KnobRow {
     const bar = parts.meter ?? parts.slider;
     bar.max = String(placesOf(this.#knob, this.#limits));
     if (!this.#isDragging) bar.value = String(positionOf(this.#knob, this.#limits, shown));
-    // One bar cannot tell several values.
+    // One bar cannot show several values.
     if (parts.meter) parts.meter.hidden = value === null;
     if (!parts.slider) return;
     parts.slider.step = String(this.#byKey && !this.#isDragging ? keyStep(this.#knob, this.#limits) : 1);

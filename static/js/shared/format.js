@@ -143,7 +143,7 @@ export function readableName(name) {
   return metricName(first + text.slice(first.length));
 }
 
-/** Return a value as short text from which it can be told exactly enough: numbers with six significant digits. */
+/** Return a value as short text that is exact enough: numbers with six significant digits. */
 export function exactValue(value) {
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
   if (value === true) return gettext("on");

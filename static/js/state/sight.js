@@ -7,7 +7,7 @@
 import { pointsAfter } from "./blocks.js";
 import { addPoints, bucketsEach, seriesFromCharts } from "./series.js";
 
-/** Note that the page asks for the points of the series in `names`, a Set, from an event on that an answer will tell. */
+/** Note that the page requests the points of the series in `names`, a Set, after the event that the answer names. */
 export function look(state, names) {
   state.sight = names;
   state.looks += 1;

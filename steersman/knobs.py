@@ -51,7 +51,7 @@ class Knob:
     ) -> None:
         """`apply(value)`, or `apply(value, group)` where there are groups, puts a new value to work.
 
-        `effective()`, or `effective(group)`, returns the value in effect where a schedule multiplies it.
+        `effective()`, or `effective(group)`, returns the value in effect if a schedule multiplies it.
         """
         self.spec = spec
         self._apply = apply
@@ -242,7 +242,7 @@ def learning_rate_knob(
     if scheduler is not None:
         parameter_groups.keep_base(optimizer)
     groups = parameter_groups.group_names(optimizer)
-    # Now too: a CUDA graph that is captured later reads them where they lie.
+    # Now too: a CUDA graph that is captured later reads them at their addresses.
     parameter_groups.own_learning_rates(optimizer)
     bases = parameter_groups.base_learning_rates(optimizer)
 

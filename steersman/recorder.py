@@ -233,7 +233,7 @@ class Recorder:
         """Record one complete epoch: its values by name, or as one mapping. Names that the portal knows: train_loss,
         train_accuracy, validation_loss, validation_accuracy, learning_rate, samples_per_second; any other name is kept
         beside them. A number given as `best`, or a `step` that is no whole number, is one of these values. What cannot
-        be stored is left out with a note. Raises `TypeError` where the call has no epoch."""
+        be stored is left out with a note. Raises `TypeError` if the call has no epoch."""
         remarks: Remarks = []
         given = values_of_call("log_epoch", "epoch", epoch, given, more, remarks)
         self._write_arrived(wait=True)
@@ -356,7 +356,7 @@ def values_of_call(
     """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping behind the step or
     epoch, which is `at`, in words `place`.
 
-    Raises `TypeError` with the right call where the call has no such place, or something else behind it.
+    Raises `TypeError` with the right call if the call has no such place, or something else behind it.
     """
     if values.is_mapping(at):
         how = f"for a dictionary call run.{call}({place}, values)"

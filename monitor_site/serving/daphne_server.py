@@ -43,7 +43,7 @@ NEVER_S = 10**9
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
-# Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
+# Viewers only send commands and acknowledgements. The size of events is limited when they are stored.
 INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
 LONGEST_MATCH_BYTES = 258
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A

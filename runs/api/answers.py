@@ -121,7 +121,7 @@ def _answering(run: Answering) -> Answering:
 def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Compress what a GET found.
 
-    The length of a compressed answer betrays a secret in it where a stranger chooses text beside it (BREACH,
+    The length of a compressed answer betrays a secret in it if a stranger chooses text beside it (BREACH,
     CVE-2013-3587). What GET finds holds no secret: tokens are kept as hashes, and a ticket, which opens a socket, comes
     from a POST. Errors repeat what was asked, and are short: both stay as they are.
     """

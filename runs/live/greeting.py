@@ -153,7 +153,7 @@ class Greeter:
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
             found = self._snapshot
-            # Where it was read after the viewer came, it holds all that the viewer may hold.
+            # If it was read after the viewer came, it holds all that the viewer may hold.
             suits = found is not None and (found.began >= arrived or self._is_fresh(found, since))
             if found is not None and suits and (found.guests is not None or not is_guest):
                 return found

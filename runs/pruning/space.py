@@ -30,7 +30,7 @@ def free_pages() -> int:
 def give_back(within_s: float) -> int:
     """Make the SQLite file smaller in portions between which others write; return how many pages were given back.
 
-    Stops after `within_s` seconds, or where few pages are free: new rows take those. Call outside a transaction.
+    Stops after `within_s` seconds, or if few pages are free: new rows take those. Call outside a transaction.
     """
     given = 0
     until = time.monotonic() + within_s

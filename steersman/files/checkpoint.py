@@ -74,7 +74,7 @@ class Manifest:
     reason: str
     files: dict[str, Written]
     metrics: dict[str, float | None] = field(default_factory=dict)
-    # Of a script: where its knobs stood, by name and parameter group.
+    # For a script: the values of its knobs, by name and parameter group.
     knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property

@@ -164,7 +164,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
     keeping.bound_text(ended=True)
     keeping.end()
-    # Only who started a process gets its exit status: where nobody wrote it down, it is not known.
+    # Only who started a process gets its exit status: if nobody wrote it down, it is not known.
     ended = known or Ended(rank=worker.rank, code=worker.code)
     end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))
     if attempt.ranks > 1:

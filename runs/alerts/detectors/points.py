@@ -24,7 +24,7 @@ class Point(NamedTuple):
 class Alarm:
     """Something began: what `detector` found in `series`, first seen at `step`.
 
-    `value` is what was found there where an earlier point than the newest began it.
+    `value` is what was found there if an earlier point than the newest began it.
     """
 
     detector: str

@@ -1,4 +1,4 @@
-// Which commands are marked on the charts, with which picture, and where. Pure.
+// The commands that are marked on the charts, with their pictures and places. Pure.
 
 import { alertTexts } from "../shared/alert_texts.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -51,8 +51,8 @@ export function appliedAt(command) {
 }
 
 /**
- * Return where attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew at step 0. A
- * script of one's own resumes as it likes, so that nothing is known of it.
+ * Return the steps at which attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew
+ * at step 0. A script of one's own resumes as it likes, so that nothing is known of it.
  */
 export function attemptStarts(attempts, isScript) {
   return attempts

@@ -177,7 +177,7 @@ export class CompareChart {
     this.#touch();
   }
 
-  /** Load the curves of a range of steps or times, of all where it is null. */
+  /** Load the curves of a range of steps or times, of all if it is null. */
   async #load(runs, range, by) {
     if (EPOCH.test(this.#choice)) return this.#loadEpochs(runs);
     const { name } = this;

@@ -92,7 +92,7 @@ export class ChartPanel {
     for (const { group } of this.#groups.values()) group.refine();
   }
 
-  /** When the run began and where its epochs end; asked many times in each paint. */
+  /** The start of the run and the ends of its epochs; read many times in each paint. */
   #clock() {
     const { run, epochs, versions } = this.#state;
     if (this.#clockChanged(versions.epochs, this.#view.attempt, run?.started_at, run?.steps_per_epoch)) {
@@ -227,7 +227,7 @@ export class ChartPanel {
     };
   }
 
-  /** Where the values that are no finite numbers stand on the axis that is drawn. */
+  /** The places of the non-finite values on the axis that is drawn. */
   #oddOf(line) {
     if (!line.odd.length) return line.odd;
     const { by, forward } = this.#mapping(line.axis);

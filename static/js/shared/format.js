@@ -121,7 +121,7 @@ export function bytes(size) {
   return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
-/** Return an ISO time, or seconds since 1970, as a clock time here, with the day where it is not today. */
+/** Return an ISO time, or seconds since 1970, as a clock time here, with the day if it is not today. */
 export function clock(moment) {
   const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
   if (Number.isNaN(date.getTime())) return "–";

@@ -105,7 +105,7 @@ export const MESSAGES = {
   },
 };
 
-/** The newest point of a series, where the page knows of no newer one. */
+/** The newest point of a series, if the page knows of no newer one. */
 function noteNewest(state, name, axis, chart) {
   if (!chart) return;
   const end = chart.times.length - 1;

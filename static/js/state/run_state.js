@@ -145,7 +145,7 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
-  /** What was recorded behind the step is not where the run is any more. */
+  /** Leave out what was recorded after the step: the run no longer contains it. */
   rolled_back(state, event, news) {
     const { attempt, step, epoch, best } = event;
     state.epochs = state.epochs.map((row) => ({

@@ -75,7 +75,8 @@ function lapOf({ laps }, name) {
   return laps && Object.hasOwn(laps, name) ? laps[name] : 0;
 }
 
-/** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */
+/** Return the places of a column of a block that are not finite. A series may have the name of what every object has:
+ * constructor. */
 export function nonfiniteOf({ nonfinite }, name) {
   return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
 }

@@ -64,7 +64,7 @@ def judged(curve: Curve) -> Verdict:
         if turned and point.step >= turned[0]:
             turned.pop(0)
             judge.turned()
-        # The step at which it is told: an outlier that came back is told of a few points later.
+        # The step at which it is reported: an outlier that came back is reported a few points later.
         alarms += [replace(alarm, step=point.step) for alarm in judge.judge(point)]
     seconds = time.process_time() - began
     if judge.messages:

@@ -26,7 +26,7 @@ POINTS_PER_SECOND = 50
 SECONDS = 15
 STEP_TIMEOUT_S = 60
 WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"
-# What people open while a run goes on: list, run, its history, and the admin with its charts.
+# The pages that people open during a run: list, run, its history, and the admin with its charts.
 PAGES = (
     "/", "/runs/{run}/", "/api/runs/{run}/history/", "/api/runs/{run}/details/", "/admin/", "/admin/runs/run/",
     "/admin/runs/run/{run}/change/", "/admin/runs/run/{run}/export/series.csv",

@@ -45,5 +45,5 @@ portal = under_prefix(
     ),
     settings.STEERSMAN_PREFIX,
 )
-# Django's pages of errors tell settings and sources; where a server that we did not start listens is not known here.
+# Django's error pages show settings and source code; the address of a server that we did not start is not known here.
 application = only_from_this_machine(portal) if settings.DEBUG else portal

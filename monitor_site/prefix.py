@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
-# The portal's own: after one of them nobody could tell whether the proxy has cut the prefix off.
+# The portal's own addresses: with one of them as prefix, it would not be clear whether the proxy has removed it.
 OWN_PATHS = frozenset(
     {"admin", "alerts", "api", "healthz", "i18n", "invite", "login", "logout", "metrics", "password", "projects"}
     | {"client", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static", "texts.js", "ws"}

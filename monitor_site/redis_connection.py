@@ -26,7 +26,7 @@ class OwnSocketConnection(UnixDomainSocketConnection):
         async with asyncio.timeout(self.socket_connect_timeout):
             reader, writer = await asyncio.open_unix_connection(path=self.path)
         try:
-            # Before a word is said or heard.
+            # Before any byte is sent or received.
             check_peer(writer.get_extra_info("socket"))
         except PermissionError:
             writer.close()

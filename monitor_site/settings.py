@@ -61,11 +61,11 @@ if not 0 <= STEERSMAN_GPU_SHARE <= 1:
 STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
 STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
-# Messages on sockets, where the browser offers it; each is compressed once for all viewers.
+# Messages on sockets, if the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
-# Where people reach the portal, such as https://steersman.example.org; without it messages hold no links.
+# The address that people open, such as https://steersman.example.org; without it messages have no links.
 STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
 # The folder of the packages that /client/simple/ serves to pip: `make client` fills it.
 STEERSMAN_CLIENT_PACKAGES = Path(
@@ -73,7 +73,7 @@ STEERSMAN_CLIENT_PACKAGES = Path(
 ).resolve()
 # Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
 STEERSMAN_ALERT_NETWORKS = networks(env, "STEERSMAN_ALERT_NETWORKS")
-# Where Prometheus asks from, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
+# The networks of Prometheus, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
 STEERSMAN_METRICS_FROM = networks(env, "STEERSMAN_METRICS_FROM")
 # Entries of the audit that are older go; 0 keeps all.
 STEERSMAN_AUDIT_DAYS = env.int("STEERSMAN_AUDIT_DAYS", default=730)
@@ -198,7 +198,7 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
         connect_timeout=5,
-        # As on SQLite: who waits for another writer hears of it, and does what needs no database meanwhile.
+        # As on SQLite: a process that waits for another writer gets an error, and can do work that needs no database.
         options="-c lock_timeout=5s",
     )
 else:
@@ -213,7 +213,7 @@ except ValueError as error:
     raise ImproperlyConfigured(f"STEERSMAN_REDIS_PASSWORD: {error}") from None
 CHANNEL_LAYERS = {
     "default": {
-        # The embedded server is spoken to only where it is ours; one that a person names may belong to anybody.
+        # The embedded server is used only if it belongs to this user; one that a person names may belong to anybody.
         "BACKEND": "monitor_site.redis_connection.OwnSocketLayer"
         if is_embedded(STEERSMAN_REDIS_URL, STEERSMAN_DATA)
         else "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -297,7 +297,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "monitor_site.static.StaticStorage"},
 }
-# Where `collectstatic` has not run (plain `runserver`, tests), files are served from where they lie.
+# If `collectstatic` has not run (plain `runserver`, tests), files are served from their source folders.
 WHITENOISE_USE_FINDERS = True
 
 X_FRAME_OPTIONS = "DENY"

@@ -24,7 +24,7 @@ PROGRAMS = {
 }
 # Debian keeps the programs of a PostgreSQL server off the PATH, and /usr/sbin off the PATH of most users.
 DEBIAN_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/sbin")
-# What asks a program for its version, where that is not --version.
+# What asks a program for its version, if that is not --version.
 VERSION_OPTIONS = {"nginx": "-v", "slapd": "-VV"}
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8

@@ -54,7 +54,7 @@ def programs() -> Path:
 def as_server_user(command: Sequence[str | Path]) -> list[str]:
     """Return the command that runs `command` as a user that PostgreSQL accepts."""
     words = [str(word) for word in command]
-    # It becomes the command: a process in between would stop itself where a test suspends the server.
+    # It becomes the command: a process in between would stop itself if a test suspends the server.
     change = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--"]
     return [*change, *words] if os.geteuid() == 0 else words
 

@@ -29,7 +29,7 @@ from steersman.values import as_text, first_line, shown
 # A function of the training's own: it takes the arguments of a command as the JSON object that they are.
 Handler = Callable[[dict[str, Json]], object]
 
-# What a training does only where it has said how (`Run.on`), and what is answered where it has not.
+# What a training does only if it has said how (`Run.on`), and what is answered if it has not.
 UNHANDLED = {
     "save_checkpoint": gettext_noop(
         'This training cannot save a checkpoint on command: its script registers no run.on("save_checkpoint", …).'
@@ -73,15 +73,15 @@ class Done:
     new: object = None
     effective: object = None
     remark: str = ""
-    # Puts all back as it was, where another rank cannot do the same.
+    # Puts all back as it was, if another rank cannot do the same.
     undo: Callable[[], None] | None = None
-    # Where the training goes on from, if it was rolled back: steps and whole epochs done.
+    # The point from which the training continues, if it was rolled back: completed steps and epochs.
     goes_on_from: tuple[int, int] | None = None
     # Whether the knobs were put back by what was done, as by a recipe, whose optimizer has what they moved.
     restores_knobs: bool = False
 
 
-# How long one waits for the step after a change, where the training does not say its steps.
+# How long one waits for the step after a change, if the training does not say its steps.
 STEP_WITHIN_S = 1.0
 
 
@@ -100,7 +100,7 @@ class ToldEffect:
 class Control:
     """Applies commands in one training process, each once. `ranks` is how many processes apply it together.
 
-    `agree(problem)` is asked after each command that was tried, with why it could not be done here ("" where it
+    `agree(problem)` is asked after each command that was tried, with why it could not be done here ("" if it
     was), and returns why it cannot be done at all: where several ranks are, one that fails undoes it everywhere. What
     only the rank that `leads` has said how to do is not for the others.
     """

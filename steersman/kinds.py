@@ -54,7 +54,7 @@ class Kind(ABC):
     """What the values of a spec are. A subclass with a `name` is registered as soon as it is defined."""
 
     name: ClassVar[str] = ""
-    # A default of this type has this kind where the declaration names none.
+    # A default of this type has this kind if the declaration names none.
     python_type: ClassVar[type | None] = None
     # The control on forms and pages: number, checkbox, select or text. A page that lacks it shows a text field.
     input: ClassVar[str] = "text"

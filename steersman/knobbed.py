@@ -30,7 +30,7 @@ class KnobbedRecorder(Recorder):
     _control: Control
     # The folder of the attempt, also of a process that logs nowhere; None if nobody supervises the training.
     _place: Path | None
-    # What commands made of knobs in earlier attempts; read where the first knob is declared.
+    # The values that commands set in earlier attempts; read when the first knob is declared.
     _changed_knobs: ChangedKnobs | None = None
 
     def knob(
@@ -53,11 +53,11 @@ class KnobbedRecorder(Recorder):
         """Declare a value that may be changed while training, and read `.value` wherever it is needed.
 
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
-        groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
+        groups `apply(value, group)`) puts a change to work; if it raises, the change is refused and the old value
         put back. What a command made of the knob in an earlier attempt of the run is put to work at once, with a note.
         `effective()` returns the value in effect if a schedule multiplies it, `series` is the series that
         shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
-        `steersman.SpecError` where the declaration contradicts itself.
+        `steersman.SpecError` if the declaration contradicts itself.
         """
         initial, given = plain_default(default), plain_choices(name, choices)
         spec = ValueSpec(
@@ -92,7 +92,7 @@ class KnobbedRecorder(Recorder):
         The knob's value is the base: `initial_lr` in the words of torch, `max_lr` of OneCycleLR, and what the optimizer
         began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
         of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
-        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
+        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint if that is so.
         `scheduler` may be a list of several. `series` is the series that shows the value in effect. Raises `TypeError`
         if `optimizer` or `scheduler` is not of torch's kind, `steersman.SpecError` if minimum and maximum fit no scale.
         """

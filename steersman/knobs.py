@@ -23,7 +23,7 @@ from steersman.values import as_text, first_line, is_on_device, plain, shown
 
 LEARNING_RATE_KNOB = "learning_rate_knob(optimizer, scheduler)"
 
-# By which part of itself a value in effect must differ from what was told. A page shows four digits; a schedule that
+# The fraction by which a value in effect must differ from the reported one. A page shows four digits; a schedule that
 # went on by one step contradicts no outcome.
 SHOWN = 0.0005
 CONTRADICTED = 0.01
@@ -51,7 +51,7 @@ class Knob:
     ) -> None:
         """`apply(value)`, or `apply(value, group)` where there are groups, puts a new value to work.
 
-        `effective()`, or `effective(group)`, returns the value in effect where a schedule multiplies it.
+        `effective()`, or `effective(group)`, returns the value in effect if a schedule multiplies it.
         """
         self.spec = spec
         self._apply = apply
@@ -242,7 +242,7 @@ def learning_rate_knob(
     if scheduler is not None:
         parameter_groups.keep_base(optimizer)
     groups = parameter_groups.group_names(optimizer)
-    # Now too: a CUDA graph that is captured later reads them where they lie.
+    # Now too: a CUDA graph that is captured later reads them at their addresses.
     parameter_groups.own_learning_rates(optimizer)
     bases = parameter_groups.base_learning_rates(optimizer)
 
@@ -266,7 +266,7 @@ class Knobs:
 
     def __init__(self) -> None:
         self._knobs: dict[str, Knob] = {}
-        # What was told to be in effect, by the knob's name.
+        # The reported values in effect, by the knob's name.
         self._told: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Knob]:

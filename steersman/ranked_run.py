@@ -54,7 +54,7 @@ CHECK_PEERS_EVERY = 50
 class RankedRun(Run):
     """A supervised run of one of `ranks` processes. Make it with `steersman.attach()`.
 
-    Every rank must pass the same step boundaries, and log the same steps where commands wait for one.
+    Every rank must pass the same step boundaries, and log the same steps if commands wait for one.
     """
 
     __slots__ = ("_boundary", "_row", "_seen_requests", "_words")

@@ -41,7 +41,7 @@ from steersman.values.on_device import Held, HeldPoint, on_cpu
 from steersman.values.remarks import Remarks, subject_of
 from steersman.values.series_names import as_series_name
 
-# A training that gives something new that cannot be stored at each step is told of this many.
+# The largest number of notes on values that cannot be stored.
 MOST_REMARKS = 100
 MOST_WATCHED = 200
 HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}
@@ -253,7 +253,7 @@ class Recorder:
         """Record one complete epoch: its values by name, or as one mapping. Names that the portal knows: train_loss,
         train_accuracy, validation_loss, validation_accuracy, learning_rate, samples_per_second; any other name is kept
         beside them. A number given as `best`, or a `step` that is no whole number, is one of these values. What cannot
-        be stored is left out with a note. Raises `TypeError` where the call has no epoch."""
+        be stored is left out with a note. Raises `TypeError` if the call has no epoch."""
         remarks: Remarks = []
         given = values_of_call("log_epoch", "epoch", epoch, given, more, remarks)
         self._write_arrived(wait=True)
@@ -389,7 +389,7 @@ def values_of_call(
     """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping behind the step or
     epoch, which is `at`, in words `place`.
 
-    Raises `TypeError` with the right call where the call has no such place, or something else behind it.
+    Raises `TypeError` with the right call if the call has no such place, or something else behind it.
     """
     if values.is_mapping(at):
         how = f"for a dictionary call run.{call}({place}, values)"

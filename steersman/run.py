@@ -50,7 +50,7 @@ from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, unc
 from steersman.values.on_device import Held
 from steersman.values.remarks import Remarks
 
-# What a supervised process is told by its environment.
+# The environment variables of a supervised process.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "STEERSMAN_RANK"
 RANKS_VARIABLE = "STEERSMAN_RANKS"
@@ -62,7 +62,7 @@ UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 CLOSED_FILE = "closed"
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
-# At most so many step boundaries pass before one looks at the clock: fewer where they would take longer than this.
+# At most so many step boundaries pass before one looks at the clock: fewer if they would take longer than this.
 CLOCK_EVERY = 128
 CLOCK_EVERY_S = 0.25
 # How often the values in effect of knobs are read again.
@@ -110,10 +110,10 @@ class Run(KnobbedRecorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
-        # What `save_checkpoint` was given last: a roll back puts it back where the script has no handler of its own.
+        # What `save_checkpoint` was given last: a roll back puts it back if the script has no handler of its own.
         self._saved_objects: dict[str, Any] = {}
         self._posted = self._mailbox.posted
-        # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
+        # What the mailbox counted when it was last looked at; ATTENTION if the next step boundary must look.
         self._seen = ATTENTION
         self._counted = 0
         # How many step boundaries may pass before the next look at the clock.
@@ -152,7 +152,7 @@ class Run(KnobbedRecorder):
     def stopping(self) -> bool:
         """The step boundary: look once a step, and end the loop when it is true.
 
-        Commands take effect here, and here a paused training waits. Look once before the first step too, where the
+        Commands take effect here, and a paused training waits here. Read it once before the first step too, if the
         run may be started paused (`while not run.stopping:` does). A loop that does not log at each
         step sets `run.step` before it looks.
         """
@@ -285,7 +285,7 @@ class Run(KnobbedRecorder):
 
         The names "last" and "best" have the next of their kind take its place in time; under any other name it is
         kept. Among several ranks all call this, since a state may be spread over them, and rank 0 writes.
-        Returns None, with a note that says why, where it could not be saved; the training continues.
+        Returns None, with a note that says why, if it could not be saved; the training continues.
         """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)

@@ -177,7 +177,8 @@ def devices_in_use(
 ) -> tuple[str, ...]:
     """Return the devices of a run that has started, as far as is known: given to it, told by it, or declared.
 
-    A script says with its first words where it trains, if at all; a recipe that has not yet does what it was told to.
+    A script reports its device with its first records, if at all; a recipe that has not reported it uses the chosen
+    one.
     """
     if given:
         return tuple(given)

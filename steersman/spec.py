@@ -22,7 +22,7 @@ LARGEST_NAME_CHARACTERS = 60
 class ValueSpec:
     """What a parameter or a knob takes. Raises `SpecError` if it contradicts itself.
 
-    `series` names the series that shows the value in effect where a schedule multiplies it. A parameter without
+    `series` names the series that shows the value in effect if a schedule multiplies it. A parameter without
     `default` must be given.
     """
 

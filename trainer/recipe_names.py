@@ -45,7 +45,7 @@ def source_sha256(spec: str) -> str:
 
 def _source_file(module: str) -> Path | None:
     """Find a module's file part by part: `importlib.util.find_spec` would run the packages around it."""
-    # `python …/manage.py` looks beside manage.py; a person's recipe lies where they stand.
+    # `python …/manage.py` looks in the folder of manage.py; a person's recipe is in their current folder.
     folders = [*sys.path, os.getcwd()]
     found = None
     for depth, _ in enumerate(parts := module.split("."), start=1):

@@ -37,7 +37,7 @@ def fill(runs: int) -> str:
             usual_step_s=0.1, supervisor_report=report,
         )  # fmt: skip
         Series.objects.bulk_create(Series(run=run, name=name, last_value=0.5) for name in SERIES)
-        # What is logged besides, and not told.
+        # Series that are logged but not returned.
         Series.objects.bulk_create(Series(run=run, name=f"other/{place}", last_value=1.0) for place in range(40))
     return create_token(User.objects.get(username="owner"), project, "metrics", name="prometheus")[1]
 

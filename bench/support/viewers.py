@@ -99,7 +99,7 @@ class Crowd:
         """Connect a viewer to each of `targets`, path and query, and return them when all are greeted.
 
         With `receive_buffer` the system keeps about so many bytes for a viewer that does not read. Raises
-        `TimeoutError` or `ConnectionError` where one is not greeted.
+        `TimeoutError` or `ConnectionError` if one is not greeted.
         """
         made: list[Viewer] = []
         count = len(targets)

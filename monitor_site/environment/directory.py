@@ -21,7 +21,7 @@ LIBRARY = "django_auth_ldap"
 class Directory:
     """A directory. `users` and `groups` are the entries below which people and groups are looked for.
 
-    `groups` is empty where no role depends on them. A connection begins with StartTLS where `starts_tls`; that
+    `groups` is empty if no role depends on them. A connection begins with StartTLS if `starts_tls`; that
     of ldaps:// is encrypted from its first byte.
     """
 

@@ -39,11 +39,11 @@ PING_BYTES = 8
 CHECK_INTERVAL_S = 0.5
 # Daphne's and autobahn's own pings are off.
 NEVER_S = 10**9
-# How long an application may go on after its client left before it is cancelled.
+# How long an application may run after its client has left before it is cancelled.
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
-# Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
+# Viewers only send commands and acknowledgements. The size of events is limited when they are stored.
 INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
 LONGEST_MATCH_BYTES = 258
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
@@ -234,7 +234,8 @@ class PortalServer(Server):
     def ws_factory(self, factory: Any) -> None:
         factory.protocol = PortalProtocol
         factory.setProtocolOptions(
-            # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
+            # A socket that violates the protocol gets a close code: by default autobahn would cut the connection
+            # without one.
             failByDrop=False,
         )
         if self.compresses:

@@ -37,7 +37,7 @@ BUNDLED_SHA256 = {
 }
 # Announcements pass through: some megabytes are used, the rest is head room for slow subscribers' buffers.
 MEMORY_LIMIT = "64mb"
-# Publish and subscribe need neither scripts nor administration, where the known holes of these servers lie.
+# Publish and subscribe need neither scripts nor administration, which contain the known holes of these servers.
 ACCESS = ("default", "on", "nopass", "~*", "&*", "+@all", "-@scripting", "-@dangerous", "+info")
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -146,7 +146,7 @@ class EmbeddedServer:
     def start(self) -> bool:
         """Return once a server answers: True where it was started, False if another's is used.
 
-        Raises `EmbeddedServerError` with a sentence where none can be started.
+        Raises `EmbeddedServerError` with a sentence if none can be started.
         """
         try:
             folder = private_folder(self.socket.parent)

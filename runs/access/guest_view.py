@@ -53,8 +53,8 @@ def authors_version(run: Run) -> list[Any]:
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     """Put roles in place of authors in `commands`, which have an `id` and an `author` as on the wire.
 
-    What no person sent (a rule, a signal, the command line) keeps its author. Costs two queries, and one where rules
-    sent some.
+    A command that no person sent (but a rule, a signal, the command line) keeps its author. Costs two queries, and one
+    if rules sent some.
     """
     listed = list(commands)
     if not listed:

@@ -27,7 +27,8 @@ class Cooling(Generic[Found]):
         self._cool_down_of = cool_down_of
         self._active = active
         self.lasting: set[Key] = set()
-        # When the last alert of each began, and what began again too soon and may last until it is told.
+        # When the last alert of each began, and alerts that began again too soon, which are reported later if they
+        # last.
         self._began: dict[Key, float] = {}
         self._held: dict[Key, Found] = {}
         self._left_out = 0
@@ -38,7 +39,7 @@ class Cooling(Generic[Found]):
         for each in began:
             key = self._key_of(each)
             if self._is_cooling(key, time):
-                # Where nobody has noticed yet that the alert was over, it just goes on.
+                # If the end of the alert has not been recorded yet, the alert continues.
                 if key not in self.lasting:
                     self._leave_out(key)
                     self._held[key] = each

@@ -107,7 +107,7 @@ def _answering(run: Answering) -> Answering:
     def answer(request: HttpRequest, **parameters: Any) -> HttpResponse:
         request.query_fields = fields  # type: ignore[attr-defined]
         response = run(request, **parameters)
-        # What is told is for the caller of that moment. A client may keep what it can ask about again.
+        # An answer depends on the caller and the moment. A client may keep an answer that it can revalidate.
         if response.has_header("ETag"):
             patch_cache_control(response, private=True, no_cache=True)
             patch_vary_headers(response, ("Accept-Encoding", "Authorization", "Cookie"))
@@ -121,7 +121,7 @@ def _answering(run: Answering) -> Answering:
 def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Compress what a GET found.
 
-    The length of a compressed answer betrays a secret in it where a stranger chooses text beside it (BREACH,
+    The length of a compressed answer betrays a secret in it if a stranger chooses text beside it (BREACH,
     CVE-2013-3587). What GET finds holds no secret: tokens are kept as hashes, and a ticket, which opens a socket, comes
     from a POST. Errors repeat what was asked, and are short: both stay as they are.
     """

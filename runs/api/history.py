@@ -37,7 +37,7 @@ CHECKPOINTS = 200
 ATTEMPTS = 200
 # Rows of all charts together: of many series, and of many attempts, each has fewer, and a zoom reads finer ones. A row
 # of noise takes up to 25 bytes of the compressed answer, which so stays below 900 kB: 116 rows each of 300 series,
-# 1,000 of 35. Where there are more than 17,500 attempts of series, each still has two.
+# 1,000 of 35. If there are more than 17,500 attempts of series, each still has two.
 CHART_ROWS = 35_000
 # What float32 holds. Of merged points alone: a point is given as it was logged.
 CHART_DIGITS = 7

@@ -250,7 +250,7 @@ class ChartOut(Schema):
     nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
     nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
     counts: list[int] | None = Field(None, description="How many points each bucket has")
-    buckets: int | None = Field(None, description="How many, where not `raw`")
+    buckets: int | None = Field(None, description="How many, if not `raw`")
 
 
 class PointsOut(Schema):

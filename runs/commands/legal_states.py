@@ -8,7 +8,7 @@ from runs.recording.lifecycle import LIVE
 from steersman.commands import UNHANDLED
 from steersman.marked_text import gettext_noop
 
-# What is answered where a training is not asked for a command.
+# What is answered if a training is not asked for a command.
 WITHHELD = UNHANDLED | {
     EndProcess.kind: gettext_noop(
         "No command is waiting for the training to read run.stopping: send stop first. If that has no effect for some "

@@ -26,7 +26,7 @@ from runs.protocol.commands import (
     parse_command,
 )
 
-# What shapes the curve, or is pinned to it. A pause changes nothing, and where a run ends is for the new one to say.
+# Commands that shape the curve or are attached to it. A pause changes nothing, and the new run has its own end.
 REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
 # What makes two runs differ, whatever is asked of them.
 COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks")
@@ -54,7 +54,7 @@ def differences(old: Run, new: Run) -> list[str]:
 def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
     """Ask of `new` what was applied to `old`, each at its step; return the rows.
 
-    What rules asked is among it: where a rule of `new` would do the same once more, it is held back
+    What rules asked is among it: if a rule of `new` would do the same once more, it is held back
     (`runs.alerts.rulebook.acting`). Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
     """
     found = interventions(old)

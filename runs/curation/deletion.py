@@ -64,7 +64,7 @@ def count_deletion(run_ids: list[int]) -> DeletionCounts:
 def delete_run(run_id: int) -> None:
     """Delete a run with all that was recorded of it, and after the commit its folder.
 
-    Raises `NotDeletable` with a sentence where it lives, `Run.DoesNotExist` if there is no such run.
+    Raises `NotDeletable` with a sentence if it lives, `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)

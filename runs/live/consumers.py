@@ -47,7 +47,7 @@ TOO_LARGE, MALFORMED = 1009, 4400
 FAILED = 1011
 TRY_AGAIN = 1013
 
-# What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
+# The errors of a server whose transport is closed: as ASGI specifies, and as plain Daphne raises (`runserver`).
 TRANSPORT_CLOSED = (OSError, Disconnected)
 
 
@@ -80,7 +80,7 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Handle what the viewer sends, one after the other.
 
-        There is no channel to listen to, so that a viewer needs one task where the library's call has two.
+        There is no channel to listen to, so a viewer needs one task, and not two as in the library's method.
         """
         self.scope, self.channel_layer, self.base_send = scope, None, send
         with contextlib.suppress(StopConsumer):

@@ -27,7 +27,7 @@ from runs.protocol.messages import Hello, Watchers
 from runs.recording.feed import replay, time_of
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
-# What changes without an event, such as a run's name, is told this late at most.
+# Changes without an event, such as of a run's name, are sent this late at most.
 LONGEST_SNAPSHOT_AGE_S = 0.5
 # More missing events than this are slower to replay than a fresh history.
 LARGEST_RING_EVENTS = 2_000
@@ -158,7 +158,7 @@ class Greeter:
         if since is not None and snapshot.replay_from <= since < self.ring.floor:
             await self._read_back(since)
             snapshot = await self._snapshot_for(since, is_guest, arrived)
-        # Nothing is awaited between here and the choice of frames: they go on from the snapshot as it is now.
+        # Nothing is awaited between here and the choice of frames: they continue from the snapshot as it is now.
         ring = self.ring
         replays = since is not None and ring.floor <= since <= snapshot.seq
         start = since if replays and since is not None else snapshot.seq
@@ -187,7 +187,7 @@ class Greeter:
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
             found = self._snapshot
-            # Where it was read after the viewer came, it holds all that the viewer may hold.
+            # If it was read after the viewer came, it holds all that the viewer may hold.
             suits = found is not None and (found.began >= arrived or self._is_fresh(found, since))
             if found is not None and suits and (found.guests is not None or not is_guest):
                 return found

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 SHARE_SCOPES = frozenset({TokenScope.SHARE})
 MOST_KNOWN_TOKENS = 1_000
-# Of a database that is busy for longer the page hears at once, and comes again with a new ticket.
+# If the database is busy for longer, the socket is closed at once, and the page reconnects with a new ticket.
 LONGEST_REDEEMING_S = 2.0
 FORGET_EVERY_S = 60.0
 
@@ -163,7 +163,7 @@ class Entrance:
             async with asyncio.timeout(LONGEST_REDEEMING_S):
                 unused = await writing(spend_ticket)(ticket)
         except (TimeoutError, OperationalError, InterfaceError) as error:
-            # Of a crowd one is told of in the log.
+            # If there are many, only one is logged.
             logger.log(logging.DEBUG if self._is_delayed else logging.WARNING, "tickets cannot be redeemed: %r", error)
             self._is_delayed = True
             raise TicketDelayed from error

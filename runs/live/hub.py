@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 # While the layer is away it is looked for more often.
 LAYER_RETRY_S = 0.25
-# A layer whose echo is older than this is away; viewers are told that events come from the database.
+# A layer whose echo is older than this counts as unavailable; pages then show that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
 # A database that does not answer a look for so long is said to be away.
@@ -92,7 +92,8 @@ class Hub:
             room = self._rooms.get(run_id)
             if room is None:
                 try:
-                    # Subscribe first, read after: what is committed in between is then heard or read, never missed.
+                    # Subscribe first, then read: an event that is committed in between is then received or read, never
+                    # missed.
                     if not self._looking:
                         await self._connect()
                     await self._subscribe(run_id)
@@ -306,7 +307,8 @@ class Hub:
             # Time in which the database could not be read is no evidence against the training.
             room.alive_at += seen_s - POLL_INTERVAL_S
         room.heartbeat, room.live = heartbeat, live
-        # Evidence of life is either way: what the database was told, or the channel layer while that could not be told.
+        # Either is evidence of life: a heartbeat in the database, or one on the channel layer if the database is
+        # unavailable.
         life = life_after(now - max(room.alive_at, room.told_alive_at))
         if life != room.life:
             room.life = life

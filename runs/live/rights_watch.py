@@ -80,7 +80,7 @@ class RightsWatch:
                 waiting, self._waiting = self._waiting, {}
                 try:
                     found = await self._ask(set(waiting))
-                except Exception as error:  # each of them is told
+                except Exception as error:  # each of them gets the error
                     for answer in waiting.values():
                         answer.set_exception(error)
                         answer.exception()

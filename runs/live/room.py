@@ -35,7 +35,7 @@ GATHER_S = 0.1
 # Announcements that come so long after their events were stored are late.
 LATE_S = 1.0
 LOST_S = 10.0
-# Viewers who look at some series are told of the newest points of the others this often.
+# Viewers who have selected series get the newest points of the others this often.
 NEWEST_EVERY_S = 1.0
 # Each different choice of series costs its own frames. A further choice is replaced by a larger one that includes it.
 MOST_SIGHTS = 64
@@ -59,7 +59,7 @@ class Room:
     link: str = "live"
     attempt: int = 0
     stored_seq: int = 0
-    # When the owner told by the channel layer that it lives, by `time.monotonic`.
+    # The time of the owner's last heartbeat on the channel layer, by `time.monotonic`.
     told_alive_at: float = -math.inf
     # What was read from the database before it was announced, and when.
     _unannounced_seq: int = 0
@@ -70,7 +70,8 @@ class Room:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Frame | None = None
     flushing: asyncio.TimerHandle | None = None
-    # Of series that somebody does not look at, and when they will be told; whether there is such a viewer.
+    # Newest points of series that a viewer has not selected, the time of their next message, whether there is such a
+    # viewer.
     newest: NewestPoints = field(default_factory=NewestPoints)
     telling: asyncio.TimerHandle | None = None
     has_sights: bool = False
@@ -213,7 +214,7 @@ class Room:
         The viewer is told after which event that is.
         """
         if outbox.sight is not None:
-            # What comes into sight is not told of later: the newest before that is told now.
+            # Series that come into sight are not in later `newest` messages: their newest points are sent now.
             for text in self.newest.messages(outbox.newest_seq, outbox.sight, sight):
                 outbox.put(Frame(0, text))
         known = {other.sight: other.sight for other in self.outboxes if other is not outbox and other.sight is not None}

@@ -12,7 +12,7 @@ from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
 from runs.access.limiter import Bucket, Clock, Limiter
 from runs.protocol.messages import TOO_MANY
 
-# A page fails once or twice, where its ticket expired on the way, and many pages may do so at the same time. Failures
+# A page fails once or twice if its ticket expired on the way, and many pages may do so at the same time. Failures
 # count against the address, and those that present a ticket of ours, or a token that was good before, against its
 # holder: a stranger behind the same router takes nothing from them.
 FAILURES_BURST = 100

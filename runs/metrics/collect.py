@@ -38,7 +38,7 @@ from runs.protocol.reports import LATENCY_BOUNDS_S, PortalCounts, PortalLevels, 
 from runs.protocol.states import LIVE, LOST
 from runs.recording.liveness import heartbeat_age_s
 
-# Of these runs, and this many series of them, something is told: Prometheus keeps a stream for each.
+# The largest number of runs, and of their series, in a response: Prometheus stores a time series for each.
 MOST_RUNS = 200
 MOST_SERIES_OF_A_RUN = 50
 MOST_SERIES = 4_000

@@ -36,8 +36,8 @@ class RuleAction(models.TextChoices):
 class AlertRule(models.Model):
     """One detector, for all series that it judges or for those that match `series` (`*` matches any text).
 
-    Without `run` it holds for all runs of the project. Where several match, the rule of the run has precedence over
-    that of the project, and one with `series` over one without. Where none matches, the default of
+    Without `run` it holds for all runs of the project. If several match, the rule of the run has precedence over
+    that of the project, and one with `series` over one without. If none matches, the default of
     `runs.alerts.rules` holds.
     """
 

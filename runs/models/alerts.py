@@ -91,7 +91,7 @@ class Alert(models.Model):
     acknowledged_name = models.CharField(_("acknowledged by"), max_length=LONGEST_NAME, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
 
-    # The rule that held as it began, and what that rule did: `command` where it asked something of the run.
+    # The rule that held as it began, and what that rule did: `command` if it asked something of the run.
     rule = models.ForeignKey(
         AlertRule, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("rule")
     )

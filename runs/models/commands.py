@@ -48,7 +48,7 @@ class Command(models.Model):
     # Of a command that a replay repeats after a rule of the other run: what that rule was called.
     replayed_rule = models.CharField(_("replayed rule"), max_length=150, blank=True)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
-    # Where no person gave the reason, which then is in English: what `runs.protocol.causes` stores.
+    # If no person gave the reason, which then is in English: what `runs.protocol.causes` stores.
     cause = models.JSONField(default=dict, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=CommandState, default=CommandState.SENT)
     sent_at = models.DateTimeField(_("sent at"))

@@ -8,7 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-# Series of a project that Prometheus is told besides the usual ones.
+# Series of a project that /metrics returns in addition to the default ones.
 MOST_MARKS = 50
 LONGEST_MARK = 200
 # Charts of a project that are pinned for everybody: more would be no choice.

@@ -182,7 +182,7 @@ class Chunk(models.Model):
         # How many points there are is read from the index alone: rows are as large as their points.
         indexes = [
             models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts"),
-            # Where laps begin, and where groups end: a chart looks at no other chunk before it reads those it needs.
+            # The beginnings of laps and the ends of groups: a chart reads no other chunk before those that it needs.
             models.Index(fields=["series", "attempt", "lap"], condition=models.Q(index=0), name="first_chunks"),
             models.Index(
                 fields=["series", "attempt", "lap", "index"],

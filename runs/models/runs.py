@@ -360,7 +360,7 @@ class Checkpoint(models.Model):
     good = models.BooleanField(_("good"), default=False)
     # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
-    # The run was rolled back to a step before it: no attempt goes on from it by itself.
+    # The run was rolled back to a step before it: no attempt resumes from it by itself.
     abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
     created_at = models.DateTimeField(_("created at"))
 

@@ -13,7 +13,7 @@ from django.utils.deprecation import MiddlewareMixin
 from runs.outage.answers import unavailable
 from runs.outage.database_watch import DatabaseWatch, database_watch
 
-# A key of an ASGI scope: true where the request is to be answered without the database.
+# A key of an ASGI scope: true if the request is to be answered without the database.
 AWAY = "steersman.database_away"
 LOOK_AFTER_S = 0.8
 # How long a request waits for a lock, or for a connection, before it is answered that the database is busy. Nobody

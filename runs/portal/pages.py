@@ -190,7 +190,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
         error = _("The CSRF token is missing or has expired. Reload the page.")
         return JsonResponse({"error": error, "field": "X-CSRFToken"}, status=403)
     origin = request.META.get("HTTP_ORIGIN", "")
-    # What Django says where the address of the form is none of ours, as behind a proxy that ends TLS.
+    # Django's reason if the address of the form is not ours, as behind a proxy that terminates TLS.
     is_foreign = reason == REASON_BAD_ORIGIN % origin and parse_origin(origin) is not None
     context = {"origin": origin if is_foreign else ""}
     return render(request, "403_csrf.html", context, status=403)

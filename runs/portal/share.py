@@ -45,7 +45,7 @@ class SharedRunPage(RunView):
             self.kwargs = {"pk": token.run_id}
             response = super().dispatch(request, *args, **kwargs)
         # The address is the key: it goes to no other site, no log and no index. Host and scheme alone may go, since
-        # with "no-referrer" a browser would not say either where the form that chooses the language comes from.
+        # with "no-referrer" a browser would not send the origin of the form that chooses the language either.
         response["Referrer-Policy"] = "strict-origin"
         response["X-Robots-Tag"] = "noindex"
         return response

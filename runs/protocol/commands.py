@@ -164,7 +164,7 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
     help: ClassVar[str] = gettext_noop(
         "Continue from a checkpoint without a restart, with the knobs as they were then or as they are now."
     )
-    # Which checkpoint is the newest is told at once.
+    # The newest checkpoint is chosen at once.
     can_be_scheduled: ClassVar[bool] = False
     checkpoint: CheckpointName = "newest"
     keep_knobs: bool = False
@@ -250,7 +250,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
     `cause` tells if nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
-    `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
+    `at_epoch` put it off until so many steps or epochs are done. It is refused if the run is not in
     `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """
 
@@ -275,7 +275,7 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
         {"command": "set_knob", "arguments": {"knob": "learning_rate", "value": 0.001}, "id": …, "reason": "…",
          "expires_in_s": 60, "expect": {"state": "running", "value": 0.003}, "at": {"step": 2000}}
 
-    All but `command` is optional; an `id` is made where none is given. Raises `InvalidCommand` with a sentence.
+    All but `command` is optional; an `id` is made if none is given. Raises `InvalidCommand` with a sentence.
     """
     unknown = sorted(map(str, set(payload) - set(PAYLOAD_FIELDS)))
     if unknown:

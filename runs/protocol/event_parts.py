@@ -30,7 +30,7 @@ LARGEST_EVENT_BYTES = 60 * 1024
 SMALLER_VALUES_BYTES = (40 * 1024, 16 * 1024, 8 * 1024, 3 * 1024)
 # Of a console's line, as JSON: a line that a person reads is far shorter.
 LARGEST_LINE_BYTES = 32 * 1024
-# A name may have fewer characters where it is stored: this holds a frame together all the same.
+# A stored name may have fewer characters than this: the limit only keeps a frame within its size.
 LARGEST_KEY_BYTES = 2 * 1024
 
 Item = TypeVar("Item")

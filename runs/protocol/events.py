@@ -38,7 +38,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
     With `float32` the numbers of all columns but those named in `float64` are to be rounded to float32: what was
     logged. `runs.series.float32` shortens and restores them. `laps` says by name how often the step of a series had
-    gone back in this attempt before these points; a series that it does not name has counted on. Where several events
+    gone back in this attempt before these points; a series that it does not name has counted on. If several events
     were merged for one viewer `seqs` has the number of its event for each step (`runs.protocol.merged_metrics`).
     """
 
@@ -129,7 +129,7 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
 class StatusChanged(Event, frozen=True, kw_only=True):
     """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
 
-    `reason` says why the run is in its state, in English where `cause` tells the same, `remark` what is to be said of
+    `reason` says why the run is in its state, in English if `cause` tells the same, `remark` what is to be said of
     this change beyond that. `trained_s` is the time in attempts until `training_since`, or in all if that is null, as
     while the run is paused; neither pauses nor the time between attempts count.
     """
@@ -211,7 +211,7 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
     """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
 
     Each of `knobs` has the fields of `steersman.spec.ValueSpec`, `value` and `effective`; the last two are objects by
-    parameter group where `groups` is not empty. `part` 0 takes the place of all knobs. The knobs of a later part take
+    parameter group if `groups` is not empty. `part` 0 takes the place of all knobs. The knobs of a later part take
     the places of those of the same names, or come behind the others.
     """
 
@@ -377,7 +377,7 @@ def encode_event(event: Event, seq: int, at: datetime) -> str:
 def decode_event(frame: str | bytes) -> Event:
     """Return the typed event of a stored frame.
 
-    Raises `ValueError` if the kind is unknown and `msgspec.ValidationError` where a field is wrong.
+    Raises `ValueError` if the kind is unknown and `msgspec.ValidationError` if a field is wrong.
     """
     fields = msgspec.json.decode(frame)
     event_type = EVENTS.get(fields.get("kind"))

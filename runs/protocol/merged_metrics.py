@@ -59,7 +59,7 @@ def _line(numbered: tuple[int, Stored]) -> tuple[int, int]:
 def _merge(events: Sequence[Stored]) -> Stored:
     """Return the last of `events`, in order and of one attempt, with the points of all."""
     lasting: list[list[Block]] = []
-    # Where the newest points of a series are.
+    # The places of the newest points of a series.
     newest: dict[str, int] = {}
     for event in events:
         for block in event.blocks:

@@ -23,7 +23,7 @@ Sight = frozenset[str]
 
 # More than a page shows at once.
 MOST_IN_SIGHT = 256
-# What a point takes in a message beside the name, which stands there twice where the value is not finite, and what a
+# What a point takes in a message beside the name, which stands there twice if the value is not finite, and what a
 # block takes that has one step. More than enough.
 POINT_BYTES, BLOCK_BYTES = 64, 128
 

@@ -11,7 +11,7 @@ LIVE = frozenset({"running", "paused"})
 ENDED = frozenset({"finished", "stopped", "failed"})
 # No attempt holds the run so far, or the next one has not begun.
 WAITING = frozenset({"created", "queued"})
-# The owner of a lost run sends no heartbeats; the run goes on as soon as it is heard again.
+# The owner of a lost run sends no heartbeats; the run is live again when a heartbeat arrives.
 LOST = frozenset({"lost"})
 GROUPS = {"waiting": WAITING, "live": LIVE, "lost": LOST, "ended": ENDED}
 STATES = frozenset().union(*GROUPS.values())

@@ -94,7 +94,7 @@ def _coarsen(run: Run, now: datetime, dry: bool) -> tuple[int, int, int]:
     try:
         totals = _coarsen_series(run, dry)
     except _Resumed:
-        # The next pruning begins anew where this one was: what is coarse stays so.
+        # The next pruning begins at the same place: thinned points stay thinned.
         return 0, 0, 0
     if totals[2] and not dry:
         _tell(run)

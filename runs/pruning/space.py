@@ -30,7 +30,7 @@ def free_pages() -> int:
 def give_back(within_s: float) -> int:
     """Make the SQLite file smaller in portions between which others write; return how many pages were given back.
 
-    Stops after `within_s` seconds, or where few pages are free: new rows take those. Call outside a transaction.
+    Stops after `within_s` seconds, or if few pages are free: new rows take those. Call outside a transaction.
     """
     given = 0
     until = time.monotonic() + within_s
@@ -41,7 +41,7 @@ def give_back(within_s: float) -> int:
             time.sleep(BETWEEN_PORTIONS_S)
         if given:
             with connection.cursor() as cursor:
-                # The file is cut once the log is copied into it; readers and writers go on meanwhile.
+                # The file is cut once the log is copied into it; readers and writers continue meanwhile.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except DatabaseError as error:
         logger.info("the database keeps its free pages for now: %s", error)

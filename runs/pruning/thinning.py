@@ -45,7 +45,7 @@ def thinned(parts: Iterable[Points], *, by_time: bool) -> Iterator[Points]:
     for part in parts:
         found = thin(part if held is None else join_points([held, part]), by_time=by_time, is_begin=is_begin)
         places = found.times_ms // STRIDE_MS if by_time else found.steps // STRIDE_STEPS
-        # The last hundred may go on in the next part.
+        # The last hundred may continue in the next part.
         ends = np.flatnonzero(places != places[-1])
         split = int(ends[-1]) + 1 if len(ends) else 0
         if split:

@@ -22,7 +22,7 @@ from runs.recording import deliveries, feed
 
 # A point or a record that comes so much later than it was logged makes an alert that says so.
 LATE_S = 60.0
-# Of one attempt. More tell nobody more, and each is a row, two or three events and a line of the page.
+# Per attempt. More alerts are of no use, and each is a row, two or three events and a line of the page.
 MOST_OF_CODE = 200
 MOST_OF_DETECTORS = 200
 # Of a rule that is snoozed until its alert is cleared.
@@ -46,7 +46,7 @@ class Finding:
     nonfinite: str = ""
     usual: str = ""
     late: bool = False
-    # The rule that holds, whether destinations are told, and the action that is to follow (`runs.models.RuleAction`).
+    # The rule that applies, whether destinations are notified, and the action to follow (`runs.models.RuleAction`).
     rule_id: int | None = None
     is_told: bool = True
     action: str = ""

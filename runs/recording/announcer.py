@@ -86,7 +86,7 @@ class Announcer:
         self._came, self._freed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._away = False
-        # Messages that were not sent: viewers read from the database what they told of.
+        # Messages that were not sent: viewers read their events from the database.
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._thread.start()

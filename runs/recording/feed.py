@@ -43,7 +43,7 @@ def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
     moment = at or timezone.now()
     fitting = [part for event in events for part in parts(event)]
     with transaction.atomic():
-        # The update takes the run's row lock, so numbers follow commits even where ids would not.
+        # The update takes the run's row lock, so numbers follow commits even if ids would not.
         if not Run.objects.filter(pk=run_id).update(last_seq=F("last_seq") + len(fitting)):
             raise Run.DoesNotExist(f"there is no run {run_id}")
         last = Run.objects.values_list("last_seq", flat=True).get(pk=run_id)

@@ -97,7 +97,7 @@ def open_attempt(
     It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" if none did;
     `given_devices` are those of the queue, none if a person starts it.
     A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
-    Raises `Fenced` if another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
+    Raises `Fenced` if another attempt was opened meanwhile, or the restart given up, and `NotStartable` if the
     run has finished.
     """
     with transaction.atomic():
@@ -181,7 +181,8 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
     """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` if it does not.
 
-    A run that was taken for lost, or queued to resume elsewhere, is running again once its owner speaks; not where
+    A run that was taken for lost, or queued to resume elsewhere, is running again when its owner sends a heartbeat; not
+    if
     `recover` is false: what is written then is what the dead have left.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
@@ -280,7 +281,7 @@ def open_commands(run_id: int) -> list[Command]:
 def deliver_command(lease: Lease, command: Command) -> bool:
     """Mark a command as handed to the worker and tell viewers; return whether it is the worker's now.
 
-    It is not where it was withdrawn or expired meanwhile: then it must not be posted.
+    It is not if it was withdrawn or expired meanwhile: then it must not be posted.
     """
     now = timezone.now()
     with transaction.atomic():

@@ -96,7 +96,7 @@ def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
 def start_anyway(run: Run) -> bool:
     """Let a queued run wait for no other run any longer; return whether it did.
 
-    Call where the run's row is locked and its state was looked at.
+    Call with the run's row locked, after its state was checked.
     """
     waiting = Run.objects.filter(pk=run.pk, state=RunState.QUEUED).exclude(after_run=None)
     if not waiting.update(after_run=None):
@@ -108,7 +108,7 @@ def start_anyway(run: Run) -> bool:
 def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
     """Queue a run that has just failed to start again on `host` in `pause_s` seconds. Tells viewers why.
 
-    Its supervisor waits for that; where it was killed meanwhile, the host's watch starts it.
+    Its supervisor waits for that; if it was killed meanwhile, the host's watch starts it.
     """
     run = Run.objects.get(pk=run_id)
     reason = reason[-LONGEST_REASON_CHARACTERS:]
@@ -138,7 +138,7 @@ def give_up_restart(run_id: int, why: str) -> bool:
 def leave_queue(run: Run, why: str) -> None:
     """Bring a queued run back to what it was, with the error of its last attempt; tell viewers why.
 
-    Call where the run's row is locked and its state was looked at.
+    Call with the run's row locked, after its state was checked.
     """
     last = run.attempts.order_by("-number").first()
     state = _state_after(last)

@@ -20,7 +20,7 @@ def move_to_front(run: Run, *, over_all: bool = False) -> bool:
     """Put a queued run before the runs of its project that wait, with `over_all` before all of its priority.
 
     Only what asks for all that the run could use hands its place on: a run that waits for another host has no place
-    there to give. Returns whether there was one. Call where the line is locked (`lock_line`).
+    there to give. Returns whether there was one. Call with the line locked (`lock_line`).
     """
     waiting = Run.objects.filter(state=RunState.QUEUED, priority=run.priority, restarts_used=0)
     ready = set(waiting.condition_met().values_list("pk", flat=True))

@@ -76,7 +76,7 @@ def announce_status(run_id: int, remark: str = "") -> None:
 def _training_time(run: Run, attempts: Iterable[Attempt]) -> tuple[float, datetime | None]:
     """Return for how many seconds a run trained before, and since when it trains now: None while it is paused.
 
-    What an attempt waited in pauses does not count: where it trains, it trains since so much later than it began. One
+    Pauses of an attempt do not count: while it trains, `training_since` is later than its start by their length. One
     that is silent counts up to its last heartbeat: nobody knows what came after it.
     """
     total, since = timedelta(), None

@@ -43,7 +43,7 @@ BUCKETS = 1000
 # What one request may ask for.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# Of an attempt that is one among several, and where they are so many that these would be more than all may have.
+# Of an attempt that is one among several, and if they are so many that these would be more than all may have.
 FEWEST_BUCKETS = 20
 FEWEST_OF_MANY = 2
 # Unpacked at once.
@@ -114,7 +114,7 @@ def charts(
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return (seq, charts by name) of a run: all series, or `names` of them, each with at most `buckets` rows.
 
-    A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` where all its points fit, else
+    A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` if all its points fit, else
     `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite",
     "nonfinite_steps", "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket,
     and the number of its points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is
@@ -338,7 +338,7 @@ class Reading:
                 chunks = range(index, index + max(1, row_points // CHUNK_POINTS))
                 self._straddling += [(*key, chunk) for chunk in chunks]
             rows, indexes = rows.part(whole), indexes[whole]
-        # Apart where other chunks, read by themselves, come in between.
+        # Apart if other chunks, read by themselves, come in between.
         ends = [*(np.flatnonzero(np.diff(indexes) > max(1, row_points // CHUNK_POINTS)) + 1).tolist(), len(indexes)]
         for start, end in pairwise([0, *ends]):
             if end > start:

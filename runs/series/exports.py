@@ -83,7 +83,7 @@ def series_csv(runs: Iterable[Run]) -> Iterator[str]:
     """
     yield line(SERIES_HEAD)
     for run in runs:
-        # What is folded meanwhile moves to the end of the chunks: the numbers of points say where to stop.
+        # Points that are compacted meanwhile move to the end of the chunks: the numbers of points say when to stop.
         _seq, (counts, rest) = read_settled(run.pk, lambda seq, run=run: (_counts(run), tail(run.pk, seq)))  # type: ignore[misc]
         for series_id, name, attempt, lap, count in counts:
             head = (run.pk, run.name, name, attempt, lap)

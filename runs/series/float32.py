@@ -17,7 +17,7 @@ from runs.protocol.events import Block, Column
 
 # Of `,"float32":true`, and of `,"float64":` before a list.
 MARK_BYTES, LIST_MARK_BYTES = 15, 11
-# Of doubles the first few tell what they are.
+# The first few values show whether a column is of doubles.
 LOOKED_AT_FIRST = 8
 
 
@@ -52,7 +52,7 @@ def exact_columns(block: Block) -> dict[str, Column]:
 
 def shortest(values: Iterable[float]) -> list[float]:
     """Return for each of the float32s `values` the double with the fewest digits that rounds to it."""
-    # numpy writes a float32 with the fewest digits that tell it from the others.
+    # numpy writes a float32 with the fewest digits that distinguish it from its neighbours.
     exact = array("f", values)
     texts = map(str, np.frombuffer(exact, np.float32))
     short = msgspec.json.decode(f"[{','.join(texts)}]", type=list[float])

@@ -68,7 +68,7 @@ def raw_points(
     """Return (seq, the page from `start`) of the points in `extent`.
 
     Memory grows with `limit` and with what is not folded yet, not with the run. A page has no more than `limit`
-    points, and may have fewer where others follow. Raises `Run.DoesNotExist`.
+    points, and may have fewer if others follow. Raises `Run.DoesNotExist`.
     """
     wanted = dict(Series.objects.filter(run_id=run_id, name__in=names).order_by("pk").values_list("pk", "name"))
     return read_settled(run_id, lambda seq: _Reading(run_id, wanted, extent, start, limit).page(tail(run_id, seq)))

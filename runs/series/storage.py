@@ -108,7 +108,7 @@ def _end_of(block: Block) -> Block:
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:
     """Keep the latest point of every series that `events` bring points of; new series get their row.
 
-    Within an event, where several blocks may have points of a series, time decides, as where a page reads it.
+    If several blocks of an event have points of a series, they are ordered by time, as on a page.
     One statement whatever the number of points. Call inside the transaction that stores the events.
     """
     latest: dict[str, Series] = {}
@@ -304,7 +304,7 @@ def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -
 def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
     """Append points by (attempt, lap, name) to the chunks of their series and return their number.
 
-    Call inside the transaction that takes them from where they were.
+    Call inside the transaction that removes them from their old place.
     """
     ids = _series_ids(run_id, collected)
     last_chunks = _last_chunks(list(ids.values()), {(attempt, lap) for attempt, lap, _ in collected})

@@ -43,8 +43,8 @@ def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
 def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole], setting: str) -> None:
     """Give `user` in each project that a rule names the highest role of their groups, and none without a group.
 
-    `setting` is where the rules come from. A project keeps its last owner, whatever the groups say. Other projects are
-    left as they are.
+    `setting` is the name of the setting with the rules. A project keeps its last owner, whatever the groups say. Other
+    projects are left as they are.
     """
     slugs = {rule.project for rule in rules}
     projects = {project.slug: project for project in Project.objects.filter(slug__in=slugs)}

@@ -61,7 +61,7 @@ def start_of(run: Run) -> dict[str, Any]:
         "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
-        # What starts again by itself has a supervisor that waits, and only where that was killed needs a watch.
+        # A run that restarts by itself has a supervisor that waits; it needs a watch only if that was killed.
         "nobody": waits
         and not waits_to_restart(run)
         and starter_missing(run.queued_host, living_hosts(timezone.now())),

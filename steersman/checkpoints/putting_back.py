@@ -16,7 +16,7 @@ from steersman.records.posted import RollBackArguments
 def verified(folder: Path, arguments: RollBackArguments) -> Manifest | None:
     """Return the manifest of a checkpoint of which every file is what it was; None where the script alone can read it.
 
-    Raises `Damaged` with a sentence where the checkpoint is gone or damaged.
+    Raises `Damaged` with a sentence if the checkpoint is gone or damaged.
     """
     where = f"The checkpoint {arguments.checkpoint} at step {arguments.step}"
     try:
@@ -41,7 +41,7 @@ def put_back(
 
     Plain values stay with the script.
 
-    All ranks read before one changes anything: `agree` returns the problem of any rank. Where an object takes no such
+    All ranks read before one changes anything: `agree` returns the problem of any rank. If an object takes no such
     state, all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what
     `load_state_dict` raises.
     """

@@ -39,7 +39,7 @@ class SavedCheckpoint:
         """Return what was saved under `name`, tensors on the CPU: a state, or the plain value that was given.
 
         Nothing in the file can run code. Raises `steersman.Damaged` if it is gone, not as it was, or cannot be
-        read, and `KeyError` where the checkpoint has no such object.
+        read, and `KeyError` if the checkpoint has no such object.
         """
         files = read_manifest(self.folder, self.sha256).files
         if name + SUFFIX not in files:
@@ -59,7 +59,7 @@ class SavedCheckpoint:
     def restore(self, objects: Mapping[str, Any]) -> None:
         """Give each object the state that was saved under its name, by its `load_state_dict`.
 
-        Raises as `load` does, and what `load_state_dict` raises, as where the model has another shape.
+        Raises as `load` does, and whatever `load_state_dict` raises, for example if the model has another shape.
         """
         states = {name: self.load(name) for name in objects}
         for name, given in objects.items():

@@ -84,7 +84,7 @@ def write_checkpoint(
 ) -> tuple[SavedCheckpoint, int]:
     """Write `states`, by file name, as a whole checkpoint; return it and its size in bytes.
 
-    Raises `NotSaved` or `OSError` where it cannot be written: then nothing is left over.
+    Raises `NotSaved` or `OSError` if it cannot be written: then nothing is left over.
     """
     handled = sys.exc_info()[1]
     torch = sys.modules.get("torch")
@@ -120,8 +120,8 @@ def _plain_knobs(knobs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
 def innermost(error: BaseException, handled: BaseException | None) -> str:
     """Return the reason of the first cause in an exception's chain, without a path.
 
-    `handled` is what the training was handling before, which is no cause: many save where they were interrupted.
-    torch's archive writer turns an `OSError` of the file beneath it into a `RuntimeError`.
+    `handled` is what the training was handling before, which is not a cause: many scripts save while they handle an
+    interrupt. torch's archive writer turns an `OSError` of the file beneath it into a `RuntimeError`.
     """
     while (cause := error.__cause__ or error.__context__) is not None and cause is not handled:
         error = cause

@@ -74,7 +74,7 @@ class Manifest:
     reason: str
     files: dict[str, Written]
     metrics: dict[str, float | None] = field(default_factory=dict)
-    # Where its knobs stood, by name and parameter group.
+    # The values of its knobs, by name and parameter group.
     knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property

@@ -43,7 +43,7 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
 def refuse_unfit(folder: Path, *, shared: bool) -> None:
     """Raise `UnfitFolder` if others may enter the data folder, and nobody has said that they shall.
 
-    Also where a restore has begun and not ended: half of an installation is there.
+    Also if a restore has begun and not ended: half of an installation is there.
     """
     if os.pathsep in str(folder):
         # Scripts find the client by PYTHONPATH, in which this sign cannot be escaped.

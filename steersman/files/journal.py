@@ -91,7 +91,7 @@ class JournalWriter:
     def encoder(self, names: tuple[str, ...]) -> Encoder:
         """Return a function (step, values) that appends one POINT of these names.
 
-        `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
+        `values` come in the order of `names`. If one is no plain float, or the step no plain int, it writes
         nothing and returns False. Raises `ValueError` if the names fill a record.
         """
         encoder: Encoder = append_maker(len(names))(*self._parts(names))
@@ -154,7 +154,7 @@ class JournalWriter:
         try:
             following = self._open()
         except OSError:
-            # No file can be made now: go on in this one and try again a MiB later.
+            # No file can be created now: continue in this one and try again a MiB later.
             self._segment -= 1
             self._largest += 1 << 20
             return
@@ -200,7 +200,7 @@ Behind = tuple[int, int, int]
 class JournalReader:
     """Reads whole records from `offset` of one segment, and finds its way past damage.
 
-    `next_number` is the number expected next. After `read`, `offset` is where the next read starts;
+    `next_number` is the number expected next. After `read`, `offset` is the start of the next read;
     `unreadable` counts records that were lost to damage since the reader was made, as far as their
     numbers tell, at least one for each damaged stretch.
     """

@@ -74,7 +74,7 @@ class Line:
 class ConsoleText:
     """What was printed: lines, how many bytes were skipped over the bound, and up to where each rank's console is read.
 
-    `unfinished` has the lines that have no end yet, None where nothing is new of them.
+    `unfinished` has the lines that have no end yet, None if nothing is new of them.
     """
 
     lines: Sequence[str] = ()

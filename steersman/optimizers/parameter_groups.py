@@ -81,7 +81,7 @@ def keep_base(optimizer: Optimizer) -> None:
 def learning_rate_in_effect(optimizer: Optimizer, name: str = "") -> Any:
     """Return the learning rate of a parameter group, of the first where it has no name, as the optimizer holds it.
 
-    Not a number where the group is gone.
+    Not a number if the group is gone.
     """
     return next((each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name), math.nan)
 
@@ -118,7 +118,7 @@ def change_learning_rate(
 def _moved(value: Any, old: float, new: float, tensors: dict[int, Any]) -> Any:
     if hasattr(value, "fill_"):
         if id(value) not in tensors:
-            # In place: a captured CUDA graph reads it where it lies.
+            # In place: a captured CUDA graph reads it at its address.
             moved = value.mul_(new / old) if old else value.fill_(new)
             tensors[id(value)], tensors[id(moved)] = value, moved
             return moved

@@ -69,7 +69,7 @@ def problem_path(folder: Path, rank: int, votes: int) -> Path:
 def write_problem(folder: Path, rank: int, votes: int, problem: str) -> None:
     path = problem_path(folder, rank, votes)
     temporary = path.with_suffix(".new")
-    # A surrogate cannot be written; what a reader makes of the rest is cleaned where it is recorded.
+    # A surrogate cannot be written; the text that a reader gets is cleaned when it is recorded.
     write_private(temporary, problem.encode(errors="replace").decode())
     os.replace(temporary, path)
 

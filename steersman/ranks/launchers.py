@@ -97,7 +97,7 @@ def place_in_torch() -> RankPlace | None:
 def place_by_spawn() -> RankPlace | None:
     """Return which process of `torch.multiprocessing.spawn` this is, None if it is none of them.
 
-    spawn passes the number to the function alone, so it is read where multiprocessing keeps the arguments.
+    spawn passes the number only to the function, so it is read from the arguments that multiprocessing keeps.
     """
     process = _process()
     target: Any = getattr(process, "_target", None)

@@ -20,7 +20,7 @@ from steersman.ranks.launchers import RankPlace, place_in_torch
 
 # Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
 STOPPING_FILE = "stopping.json"
-# These may reach rank 0 alone: at a stop the supervisor ends the others, and a paused training must go on.
+# These may reach rank 0 alone: at a stop the supervisor ends the others, and a paused training must be able to resume.
 HARMLESS = frozenset({"stop", "resume", "note", "cancel", "expire"})
 
 

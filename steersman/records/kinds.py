@@ -199,7 +199,7 @@ class OutcomeRecord(Record):
     # How many ranks applied it.
     ranks: int | None = None
     reason: str = ""
-    # Where the training goes on from, if it was rolled back: `step` is then the one where it was left.
+    # The step from which the training continues, if it was rolled back: `step` is then the last one before that.
     to_step: int | None = None
     to_epoch: int | None = None
 

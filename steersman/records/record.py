@@ -20,12 +20,12 @@ AnyRecord = TypeVar("AnyRecord", bound="Record")
 class Record:
     """One whole record. `number` and `time` are given by the writer of the journal.
 
-    `rank` is who wrote it, where several ranks are read together; it does not stand in the journal.
+    `rank` wrote the record, if several ranks are read together; it is not in the journal.
     """
 
     # What a journal holds for the class. Numbers are not given again: 1 to 21 are taken.
     kind: ClassVar[int]
-    # What it is in words, with its own fields in braces: people read this where one cannot be stored.
+    # A description with its own fields in braces: people read it if a record cannot be stored.
     title: ClassVar[str]
     # Rank 0 alone writes it: the other ranks do the same at the same step.
     is_of_the_leader: ClassVar[bool] = False

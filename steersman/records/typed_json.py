@@ -32,7 +32,7 @@ class Malformed(ValueError):
 def encode(value: object) -> bytes:
     """Return JSON in UTF-8. Escaped, a text of emoji would take three times the room, and a traceback fill a record.
 
-    Dataclasses become objects. Raises `ValueError` or `RecursionError` where a value has no JSON.
+    Dataclasses become objects. Raises `ValueError` or `RecursionError` if a value has no JSON.
     """
     try:
         return json.dumps(value, separators=(",", ":"), default=_plain, ensure_ascii=False).encode()

@@ -60,7 +60,7 @@ def on_cpu(given: dict[Any, Any], remarks: Remarks, keeps: bool) -> tuple[Any, d
     """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that is complete when they
     have arrived.
 
-    What is no number is left out with a remark. Where no journal `keeps` them, CUDA values stay where they are.
+    Values that are not numbers are left out with a remark. If no journal `keeps` them, CUDA values are not copied.
 
     `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
     """

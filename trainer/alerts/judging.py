@@ -28,7 +28,7 @@ from steersman.records.record import Record
 from trainer.alerts.rank_times import RankTimes
 
 SET_KNOB = "set_knob"
-# What is usual is told of so many values before the one that was judged, and of no fewer.
+# The usual value is computed from exactly this many values before the one that was judged.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
 # An alarm may come before the layers are observed again: so many observations later none is its cause any longer.

@@ -53,7 +53,7 @@ class RankTimes:
 def own_times(by_rank: Mapping[int, PointRecord]) -> dict[int, float]:
     """Return for each rank how long its step would take if it waited for no other, in milliseconds.
 
-    Each point has `speed/own_ms` or `speed/step_ms`, and all have the same names. Nothing where one is not finite.
+    Each point has `speed/own_ms` or `speed/step_ms`, and all have the same names. Nothing if one is not finite.
     """
     logged = {rank: point.values for rank, point in by_rank.items()}
     steps = {rank: values[STEP_MS] if STEP_MS in values else values[OWN_MS] for rank, values in logged.items()}

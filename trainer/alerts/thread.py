@@ -42,7 +42,7 @@ MOST_UNWRITTEN = 1_000
 LOOK_INTERVAL_S = 1.0
 # A rule that somebody edits holds so much later at most.
 RULES_INTERVAL_S = 3.0
-# Where the database is away, a supervisor ends all the same: the end of an attempt clears alerts by itself.
+# If the database is away, a supervisor ends all the same: the end of an attempt clears alerts by itself.
 FINISH_TIMEOUT_S = 5.0
 
 

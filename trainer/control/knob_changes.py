@@ -40,7 +40,7 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
     )
     for command in applied.order_by("applied_at", "step", "sent_at"):
         if command.kind == RollBack.kind:
-            # It tells where all knobs stood behind it: of those that commands had changed, that is what counts.
+            # It has the values of all knobs after it: for those that commands had changed, these values count.
             stood = command.effective_value or {}
             names = {*changed, command.arguments.get("knob")}
             changed = {name: stood[name] for name in names if name in stood}

@@ -166,7 +166,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     reporter.store(Tick(console=consoles.read(ended=True), lines=[line]))
     ConsoleBound(lease.run_id).look(ended=True)
     ConsoleFiles(folder, attempt.ranks, settings.STEERSMAN_CONSOLE_FILES_MIB << 20).end()
-    # Only who started a process gets its exit status: where nobody wrote it down, it is not known.
+    # Only who started a process gets its exit status: if nobody wrote it down, it is not known.
     ended = known or Ended(rank=worker.rank, code=worker.code)
     end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))
     if attempt.ranks > 1:

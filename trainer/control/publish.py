@@ -88,7 +88,7 @@ def is_published(spec: str) -> bool:
     """Return whether the row of `spec` is that of its present source. Raises `RecipeError` if it can be no recipe."""
     source = source_sha256(spec)
     published = Recipe.objects.filter(spec=spec).values_list("source_sha256", flat=True).first()
-    # Where the source is not on this host (a row made elsewhere), the row is all there is.
+    # If the source is not on this host (a row made elsewhere), the row is all there is.
     return published is not None and source in ("", published)
 
 

@@ -122,7 +122,7 @@ def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
 def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
     """Wait until a run that was queued to start again is due; return whether it is to start.
 
-    It is not where it was not queued, or somebody took it out of the queue or started it elsewhere; a signal takes it
+    It is not if it was not queued, or somebody took it out of the queue or started it elsewhere; a signal takes it
     out.
     """
     until: float | None = None

@@ -101,7 +101,7 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
     """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
     rows = Checkpoint.objects.filter(run=run, has_manifest=True).order_by("attempt", "id")
     found = {checkpoint_folder(each): each for each in rows}
-    # A row may name any place, for a training says itself where it saved: only what lies where it should is removed.
+    # A training chooses the path in a row, so it may be any path: only folders in the attempt's own folder are removed.
     places = set(_places(run))
     here = [
         Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder in places

@@ -342,7 +342,7 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
-        # A recipe of one's own is found from where `train` was started, and may subclass a built-in one.
+        # Your own recipe is looked up in the folder in which `train` was started, and may subclass a built-in one.
         environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(settings.BASE_DIR), environment["PYTHONPATH"]])
     return Prepared(folder, command, environment)
 
@@ -396,5 +396,5 @@ def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts:
         time.sleep(0.05)
     if interrupts.stops:
         raise CannotTrain(came_before(lease.run_id, interrupts), EXIT_INTERRUPTED)
-    # The pid stays the same through exec, so the supervisor goes on watching the right process.
+    # The pid stays the same through exec, so the supervisor still watches the right process.
     os.execve(prepared.command[0], prepared.command, prepared.environment)

@@ -34,7 +34,7 @@ class Mnist(Recipe):
     title = "MNIST digits"
     best_metric = "validation_accuracy"
     best_is = "highest"
-    # A second thread saves a third of the time on an idle host and costs a multiple where cores are shared.
+    # A second thread saves a third of the time on an idle host and costs a multiple if cores are shared.
     threads = 1
 
     epochs: int = parameter(20, minimum=1, maximum=100_000, help="passes over the 4,000 training digits")

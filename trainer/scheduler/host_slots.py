@@ -141,7 +141,7 @@ def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collect
             # One that was given up, or was queued anew after that, holds its device as long as it lives.
             holds = run.state in LIVE or _lives(run, attempt, is_held)
         else:
-            # Ranks of other nodes tell of the GPUs of this one.
+            # Ranks of other nodes report GPUs of this node.
             holds = run.state in LIVE and attempt is not None and bool(attempt.environment.get("gpu_uuids"))
         if holds:
             yield Holder(run, _devices_of(run, attempt, devices), attempt)

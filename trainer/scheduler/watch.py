@@ -230,7 +230,7 @@ class Watch:
     def _bring_back_supervisors(self, now: float) -> None:
         """Start a supervisor for every open attempt of this host that has none.
 
-        It adopts a living worker; where that is dead too, it stores what was left and records how the attempt ended.
+        It adopts a living worker; if that is dead too, it stores what was left and records how the attempt ended.
         """
         opened = Attempt.objects.filter(
             host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)

@@ -139,7 +139,7 @@ class CheckpointManager:
     def put_back(self, progress: TrainingProgress, content: Mapping[str, Any]) -> None:
         """Let the training resume from a checkpoint; `progress` then has its position.
 
-        Epochs that were added since are still trained. Raises `CheckpointError` where it does not fit.
+        Epochs that were added since are still trained. Raises `CheckpointError` if it does not fit.
         """
         found = restore(self._recipe, self._scaler, self._knobs, content)
         found.segment, found.extra_epochs = progress.segment, progress.extra_epochs
@@ -192,7 +192,7 @@ class CheckpointManager:
 def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
     """Return the content of a checkpoint on the CPU, once every hash is right; nothing in it can run code.
 
-    `random` is None where it was saved by fewer ranks. Raises `CheckpointError` if the checkpoint is missing,
+    `random` is None if it was saved by fewer ranks. Raises `CheckpointError` if the checkpoint is missing,
     differs from what was recorded, or cannot be read.
     """
     if not folder.is_dir():

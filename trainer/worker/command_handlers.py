@@ -26,7 +26,7 @@ from trainer.worker.evaluation import Evaluation
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
-# Where a recipe says nothing of its own, these act on parameter groups, each of which has a value then.
+# If a recipe says nothing of its own, these act on parameter groups, each of which has a value then.
 OF_GROUPS = ("learning_rate", "weight_decay")
 
 

@@ -24,7 +24,7 @@ class Declaration:
     # As given: what they are is checked when the name is known.
     choices: object
     help: str
-    # A knob may be changed while the recipe trains; these tell how it is shown.
+    # A knob may be changed while the recipe trains; these fields determine how it is shown.
     knob: bool
     scale: Scale
     unit: str
@@ -82,7 +82,7 @@ def parameter(
     """Declare a parameter in the body of a recipe class: `epochs: int = parameter(20, minimum=1, help="…")`.
 
     With `knob` it may be changed while the recipe trains: a method `set_<name>(value)` of the recipe puts the change
-    to work where there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` tell
+    to work if there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` tell
     how it is shown. `kind` names a kind of `steersman.kinds` that is not that of its annotation.
     """
     # The class collects this object and puts the default in its place, so a type checker may see the value.

@@ -68,7 +68,7 @@ class Ranks:
     def shard(self, batch: int, samples: int) -> tuple[int, float]:
         """Return how many samples of batch number `batch` are this rank's, and what its mean counts in the average.
 
-        `samples` is how many it was given: at least one, also where none is left for it.
+        `samples` is how many it was given: at least one, also if none is left for it.
         """
         recipe = self._recipe
         if recipe.ranks == 1:

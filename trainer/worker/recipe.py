@@ -70,7 +70,7 @@ class Recipe(ABC):
     # Of several processes that train together each has its shard of every batch.
     rank: int = 0
     ranks: int = 1
-    # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
+    # Set if the next batches must be made again; the loop then calls `train_batches` again.
     batches_changed: bool = False
 
     def __init_subclass__(cls) -> None:

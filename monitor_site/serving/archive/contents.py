@@ -73,7 +73,7 @@ def hold(data: Path, snapshot: Snapshot, held: Path, host: str) -> Contents:
         name = f"{RUNS}/{run}/{path}"
         place = Path(path).parts[1:2]
         is_here = bool(place) and place[0].isdecimal() and (run, int(place[0])) in there
-        # As everywhere, a folder is a checkpoint by its manifest, which goes first where one is removed.
+        # As everywhere, a folder is a checkpoint by its manifest, which goes first if one is removed.
         if is_here and not {name, f"{name}/{MANIFEST}"} & held_names:
             found.missing.add(name)
     for (run, number, rank), (segment, _) in snapshot.positions.items():

@@ -46,7 +46,7 @@ class Snapshot:
     """What the rows of a snapshot say of files.
 
     `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host), `positions` are (segment,
-    offset) up to where the journals of attempts that have not ended were read, by (run, attempt, rank).
+    offset) up to which the journals of attempts that have not ended were read, by (run, attempt, rank).
     """
 
     checkpoints: list[tuple[int, str]]

@@ -157,7 +157,8 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
     SocketCounts.objects.all().delete()
     waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
     waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)
-    # The files came here, and runs resume where their files are. No process of a boot with an empty id lives.
+    # The files are on this host now, and runs resume on the host of their files. No process of a boot with an empty id
+    # lives.
     for attempt in Attempt.objects.filter(host=manifest.host):
         if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
             Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")

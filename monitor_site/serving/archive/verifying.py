@@ -41,7 +41,7 @@ from steersman.files.journal import segment_path
 from steersman.messages.reports import Position
 from steersman.records.kinds import CheckpointRecord
 
-# What a training removes or saves is told by its journal, and read from there within a tick.
+# Checkpoints that a training removes or saves are in its journal, and are read from there within a tick.
 LOOKS, BETWEEN_LOOKS_S = 4, 0.5
 PAUSED_OR_LIVE = (*LIVE, RunState.LOST)
 

@@ -44,7 +44,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
             found = check.run()
             results[position] = found if isinstance(found, list) else [found]
         except Exception as error:
-            # Whatever is wrong with the thing looked at, the other checks go on.
+            # Whatever error a check raises, the other checks run.
             results[position] = [Finding(check.name, "problem", f"{type(error).__name__}: {first_line(error)}")]
 
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in enumerate(checks)]

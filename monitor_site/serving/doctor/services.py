@@ -272,7 +272,7 @@ def directory_server() -> Finding:
     chosen = settings.STEERSMAN_LDAP
     if chosen is None:
         return Finding("directory", "ok", "none is set up")
-    # What it needs is installed where it is set up alone.
+    # Its packages are installed only if it is configured.
     directory = import_module("runs.sign_in.directory")
     address = shown_address(chosen.url)
     try:

@@ -65,7 +65,7 @@ class DivergenceDefaults:
     from.
 
     Under a schedule that moves the learning rate, the best level is that of the blocks with at least the present rate
-    divided by `like_rate`; where rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
+    divided by `like_rate`; if rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
     """
 
     history: int = 16
@@ -92,7 +92,7 @@ class Divergence(Latched):
     """The level has risen above the best one, and stays there: Page's test (1954) in blocks of the curve.
 
     The rise since the lowest level, which is Page's statistic, is compared with the noise of the levels around their
-    own trend, and with how far the curve has come. Three blocks must agree, two where the rise is twice what is asked.
+    own trend, and with how far the curve has come. Three blocks must agree, two if the rise is twice what is asked.
 
     The level at which a loss rests grows with the learning rate, as the gradient's noise then moves the weights more
     (Mandt, Hoffman and Blei, *Stochastic Gradient Descent as Approximate Bayesian Inference*, 2017): in a warm-up, a
@@ -123,7 +123,7 @@ class Divergence(Latched):
         if not self._has_risen(seen, curve.best):
             return False
         if not math.isnan(seen.rate):
-            # Where rates are logged rarely, nobody knows yet whether a restart was between.
+            # If rates are logged rarely, nobody knows yet whether a restart was between.
             if not seen.rate_is_new and waited < asked.wait_for_rate:
                 self._waited = waited + 1
                 return False
@@ -145,7 +145,7 @@ class Divergence(Latched):
         noise = coarse_noise_of(curve.levels[-asked.noise_blocks - asked.blocks : -asked.blocks])
         needed = max(needed, asked.deviations * seen.width * noise)
         needed = max(needed, asked.beyond_returned * returned_rise_of(curve.levels[: -asked.blocks]))
-        # Where blocks are single points, two outliers may be neighbours.
+        # If blocks are single points, two outliers may be neighbours.
         sudden = curve.block_points > 1 and rise > asked.sudden * needed
         if min(tail) - best <= needed and not sudden:
             return False
@@ -161,7 +161,7 @@ class Divergence(Latched):
 
     def _may_be_cycle(self, seen: Seen, rise: float) -> bool:
         """Return whether a rise may be the first that a learning rate makes which nobody logs: it leads back to no more
-        than a part of where the curve began."""
+        than a part of the start of the curve."""
         if seen.kind == "score" or not math.isnan(seen.logged_rate):
             return False
         return rise < self._defaults.of_fall_at_once * fall_of(seen.curve)
@@ -225,5 +225,5 @@ class Plateau(Latched):
         ]
         improvement = -median(slopes) * len(half)
         allowed = max(asked.deviations * noise_of(half), asked.of_level * level)
-        # What is flat goes on to be until it falls clearly.
+        # A plateau lasts until the curve falls clearly.
         return improvement < (asked.cleared_at * allowed if self.active else allowed)

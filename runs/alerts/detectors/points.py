@@ -26,8 +26,8 @@ class Point(NamedTuple):
 class Alarm:
     """Something began: what `detector` found in `series`, first seen at `step`.
 
-    `value` is what was found there where an earlier point than the newest began it. `origin` is the layer whose norms
-    left their usual range first, where the training watches its layers.
+    `value` is what was found there if an earlier point than the newest began it. `origin` is the layer whose norms
+    left their usual range first, if the training watches its layers.
     """
 
     detector: str

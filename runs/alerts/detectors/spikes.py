@@ -17,13 +17,13 @@ from runs.alerts.detectors.seen import Seen
 class SpikeDefaults:
     """A value of `ratio` times the window's median is a spike.
 
-    So is one of `ratio_at_start` times it that is back where the curve began, after `history_at_start` points and with
-    twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall` is the
-    part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
+    So is one of `ratio_at_start` times it that is back at the start of the curve, after `history_at_start` points and
+    with twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall`
+    is the part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
 
     A warning takes a second value that is `confirmed_by` of what was asked above the median, within `returns` points.
     It takes more, up to `most_signs`, while so many single outliers of this curve would be expected to come together
-    more than `chance` times. Where nobody logs the learning rate, and they are less than `of_fall_at_once` of the fall
+    more than `chance` times. If nobody logs the learning rate, and they are less than `of_fall_at_once` of the fall
     above the median, it waits until they are over, and is none if they were more than `most_together`.
 
     An outlier that came back is told of if the curve has `history_of_tail` points, and the outlier is
@@ -198,7 +198,7 @@ class Spike(Latched):
         tops = curve.tops[:-1]
         outlier, tail = sorted(tops[-max(2, len(tops) // 4) :])[-2], max(tops[len(tops) // 2 :])
         if excess < (asked.ratio - 1) * abs(middle):
-            # Healthy batches now and then have two or three times the usual loss. Where they do, others did before.
+            # Healthy batches sometimes have two or three times the usual loss. Then earlier ones did so too.
             if value < curve.start or excess < asked.deviations_at_start * width * deviation:
                 return None
             if curve.count < asked.history_at_start:

@@ -27,7 +27,7 @@ MOST_POINTS = 100_000
 FEWEST_EACH = 100
 BUDGET_S = 2.0
 LOOK_EVERY = 256
-# However many people try rules at the same time, they share one core: pages go on in the others.
+# However many people try rules at the same time, they share one core: pages are served by the others.
 _TURN = threading.Lock()
 
 
@@ -122,7 +122,7 @@ class _Trial:
     def __init__(
         self, rules: Sequence[Rule], attempt: int, changes: list[tuple[float, str]], goals: Mapping[str, Goal]
     ) -> None:
-        # Whether an alert is told does not matter here: only that it begins.
+        # Whether destinations are notified does not matter here: only that an alert begins.
         self._rules = [replace(rule, snoozed_until=None) for rule in rules]
         self._given = dict(zip(self._rules, rules, strict=True))
         self._attempt = attempt

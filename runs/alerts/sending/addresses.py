@@ -154,7 +154,7 @@ def _schema_of(address: str) -> str:
     if schema not in SERVICES:
         text = _("%(schema)s:// is not a supported network service. See Apprise's list of services.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})
-    # Anywhere, and in any case: where options begin, and how they are divided, Apprise decides by rules of its own.
+    # Anywhere in the address, and in any case: Apprise splits options by rules of its own.
     if named := REFUSED_OPTION.search(_unquoted(address)):
         text = _("Remove %(option)s=: options for files, other addresses or timeouts are not allowed.")
         raise InvalidAddress("address", text % {"option": named[1]})

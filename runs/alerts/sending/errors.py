@@ -16,8 +16,8 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
 class NotSent(Exception):
     """A message was not sent. `is_final`: to try it again would change nothing.
 
-    The text is kept in English. A text that is not a server's answer and has no values is marked for translation where
-    it is written.
+    The text is kept in English. A text that is not a server's answer and has no values is marked for translation in the
+    source.
     """
 
     def __init__(self, text: str, is_final: bool = False) -> None:

@@ -25,7 +25,7 @@ from runs.models import AlertDestination, MailAccount, MailSecurity
 from steersman.marked_text import gettext_noop
 
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-# RFC 5321, 4.1.4: an address literal where the name of the host is not to be told.
+# RFC 5321, 4.1.4: an address literal instead of the name of the host, which must not be revealed.
 HELO_NAME = "[127.0.0.1]"
 TIMEOUT_S = 15
 
@@ -111,7 +111,7 @@ def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEm
             account.sender or account.user,
         )
     elif unread_mail() and settings.EMAIL_BACKEND != FILES:
-        # Nor is it printed: links of a message are keys, and logs are told of none.
+        # It is not printed: links of a message are keys, and logs must not contain keys.
         raise NotSent(unread_mail(), is_final=True)
     elif settings.EMAIL_BACKEND == SMTP_BACKEND:
         with guard.allowing(settings.EMAIL_HOST, settings.EMAIL_PORT):

@@ -101,7 +101,7 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
     language = language_of(destination)
     with translation.override(language):
         over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
-        # What has begun and ended since the last message is told as over, and is one alert.
+        # An alert that has begun and ended since the last message is reported once, as over.
         told_once = [each for each in deliveries if each.moment == DeliveryMoment.CLEARED or each.alert_id not in over]
         ordered = sorted(told_once, key=_by_weight)
         named = ordered[:MOST_NAMED]

@@ -23,7 +23,7 @@ RENEW_INTERVAL_S = 5.0
 MOST_AT_ONCE = 48
 MOST_FAILING_AT_ONCE = 16
 RECORD_AGAIN_S = 0.5
-# What is on its way when the process is told to end may arrive.
+# A message that is being sent when the process is asked to end may arrive.
 END_TIMEOUT_S = 10.0
 
 

@@ -68,7 +68,7 @@ def unread_mail_of(account: MailAccount | None) -> str:
 def try_out(request: HttpRequest, destination: AlertDestination) -> None:
     """Send a test message to a stored destination; the next page says whether it was taken, and the server's answer.
 
-    Sends none, and says so, where the project has sent too many.
+    Sends none, and says so, if the project has sent too many.
     """
     if _trials.take(destination.project_id):
         result = sending.test_message(destination)

@@ -240,7 +240,7 @@ def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
         return row, as_rule(row)
     if detector not in DEFAULT_RULES:
         raise Http404
-    # What holds for it now is where the new rule begins.
+    # The new rule begins with the values that apply now.
     rules = [rule for rule in place.rules() if rule.series in ("", series)]
     holds = rule_for(rules, detector, series, timezone.now().timestamp())
     is_of_run = place.run is not None

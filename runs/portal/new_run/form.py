@@ -54,7 +54,7 @@ class RecipeField(forms.ModelChoiceField):
 class StartForm(forms.Form):
     """A new run. The fields of parameters are those of `recipe`, called `p-<name>`.
 
-    `shown` is the recipe whose parameters the page shows: where the chosen one differs, they are shown first.
+    `shown` is the recipe whose parameters the page shows: if the chosen one differs, they are shown first.
     """
 
     project = forms.ModelChoiceField(
@@ -177,7 +177,7 @@ class StartForm(forms.Form):
         place_field = self.fields["place"]
         assert isinstance(place_field, forms.ChoiceField)
         place_field.choices = flat
-        # Hosts come first: where there is one, it is meant.
+        # Hosts come first: if there is one, it is meant.
         self.initial.setdefault("place", flat[0][0])
         self.specs = recipe.parameter_specs if recipe else {}
         for name, spec in self.specs.items():

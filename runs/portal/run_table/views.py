@@ -31,7 +31,7 @@ from runs.selection.ordering import Order, ordered, parse_order
 from runs.selection.search import Search, Term
 
 RUNS_A_PAGE = 25
-# What a person may sort by on a phone, where columns have no heads.
+# What a person may sort by on a phone, if columns have no heads.
 SORTED_ON_A_PHONE = ("loss", "best", "started", "duration", "name")
 
 

@@ -49,7 +49,7 @@ def time_of(record: Record) -> datetime:
 def metrics_events(attempt: int, records: Sequence[Record], order: StepOrder) -> Iterator[Metrics]:
     """Yield metrics events of the points among `records`, no larger than an event may be.
 
-    `order` has where the series are before them, and behind them afterwards.
+    `order` has the positions of the series before them, and afterwards those after them.
     """
     groups = points(records, order)
     last = last_point(records)

@@ -64,7 +64,7 @@ class RecordSide:
         self._of_the_dead = of_the_dead
         self._is_history = False
         self._records = RecordStore(lease)
-        # Where the series are; read where the first points come.
+        # The positions of the series; read when the first points arrive.
         self._order: StepOrder | None = None
         self._gpus: tuple[GpuDescription, ...] = ()
         self._step = 0

@@ -53,7 +53,7 @@ class Buckets:
     `first_*` and `last_*` are the lowest and highest of the bucket, which is what its place on an axis is, also
     where steps went down. `minimum`, `maximum`, `mean` are over finite values (NaN if there is none), `last` is
     the value logged last. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of what was not finite, and
-    `odd_steps` the step of the first that was not, NO_STEP where all are finite. Summaries that were stored do not tell
+    `odd_steps` the step of the first that was not, NO_STEP if all are finite. Summaries that were stored do not tell
     it: it is their first step then.
     """
 

@@ -32,7 +32,7 @@ _SUM = struct.Struct("<I")
 _SUM_OF_SUMMED = 0x2144DF1C
 MOST_DECIMALS = 6
 LARGEST_DECIMAL = 2**52
-# Of a column the first few tell whether its values are short decimals.
+# The first few values of a column show whether its values are short decimals.
 LOOKED_AT_FIRST = 16
 # What Huffman's code leaves of a plane, as a part: above that it is stored as it is.
 RANDOM_FROM = 0.93
@@ -155,7 +155,7 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
     """Return the code, the first value, and the differences of `column` or, if allowed and as narrow, its distances."""
     if not len(column):
         return 0, 0, np.zeros(0, _TYPES[0])
-    # Wraps where steps lie more than 2**63 apart, and cumsum wraps back.
+    # Wraps if steps lie more than 2**63 apart, and cumsum wraps back.
     differences = np.diff(column, prepend=column[0])
     code = _fitting(differences, _DIFFERENCES) or 0
     if distances:
@@ -208,11 +208,11 @@ def _random_planes(planes: Bytes, column: Column) -> list[int]:
     if count < TINY:
         return list(range(width))
     if count < FEW:
-        # Too few to tell for each plane; and columns of the same form are unpacked at once.
+        # Too few values to decide for each plane; and columns of the same form are unpacked at once.
         varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
         return list(range(width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]
-    # Where values repeat, as in a cycle of learning rates, zlib finds them.
+    # If values repeat, as in a cycle of learning rates, zlib finds them.
     if random and 2 * len(np.unique(column)) <= count:
         return []
     return random

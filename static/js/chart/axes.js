@@ -35,7 +35,7 @@ export function mapping(x, clock) {
   return { by: "step", forward: same, back: same };
 }
 
-/** Say whether steps can be told in epochs. */
+/** Return whether steps can be converted to epochs. */
 export function knowsEpochs(clock) {
   return Boolean(clock.stepsPerEpoch || clock.epochs.length);
 }

@@ -52,7 +52,7 @@ export function buildChart(title, lines, buttons = []) {
   return parts;
 }
 
-/** Return a short piece of the line, with its dash: dashes tell lines apart where colours do not. */
+/** Return a short piece of the line, with its dash: dashes distinguish lines if colours do not. */
 export function swatchOf({ dash }) {
   const dashes = lineDash(dash).join(" ");
   const line = svgElement("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2, "stroke-dasharray": dashes });

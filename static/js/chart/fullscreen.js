@@ -5,7 +5,7 @@ import { element } from "../shared/dom.js";
 /**
  * Show `root` alone until it is closed; `onChange(isFull)` is called at both ends.
  *
- * Where the browser has no full screen (phones), the dialog fills the window.
+ * If the browser has no full screen (phones), the dialog fills the window.
  */
 export async function showFullscreen(root, label, onChange) {
   const place = element("div");

@@ -2,7 +2,7 @@
 
 const WHEEL_FACTOR = 1.2;
 const KEY_FACTOR = 1.5;
-// Fingers closer than this many pixels tell no direction.
+// Fingers closer than this many pixels have no usable direction.
 const CLOSEST_FINGERS = 24;
 // A pointer this near to a line, in pixels, points at it.
 const REACH = 24;

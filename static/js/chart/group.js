@@ -94,7 +94,7 @@ export class ChartGroup {
   }
 
   /**
-   * Return what to draw of the line of `series` as attempt `last` left it: the finer range where it was fetched,
+   * Return what to draw of the line of `series` as attempt `last` left it: the finer range if it was fetched,
    * continued by what came live since.
    */
   read(series, last, from, to, buckets) {

@@ -17,7 +17,7 @@ export class InterventionLayer {
   #groups = [];
   #shown = null;
 
-  /** `root` is the chart, `place` where its curve is. */
+  /** `root` is the chart, `place` the element of its curve. */
   constructor(root, place) {
     this.#root = root;
     place.append(this.#tip);
@@ -57,7 +57,7 @@ export class InterventionLayer {
     ctx.restore();
   }
 
-  /** Show what lies under the cursor, where this chart is the one that is looked at. */
+  /** Show what lies under the cursor, if this chart is the one that is looked at. */
   read(plot) {
     const { left } = plot.cursor;
     const near = left >= 0 ? this.#groups.find(({ x }) => Math.abs(x - left) <= REACH) : undefined;

@@ -9,7 +9,7 @@ export const TIME_STEPS = [
   604_800, 2_419_200,
 ];
 
-// What a double can tell apart.
+// The relative precision of a double.
 const MOST_DIGITS = 17;
 
 /** Give a single point a little room to both sides. */
@@ -31,7 +31,7 @@ export function paddedLogRange(_, min, max) {
   return [min / room, max * room];
 }
 
-/** Return the labels of values on an axis: with as many digits as it takes to tell them apart. */
+/** Return the labels of values on an axis, with enough digits to distinguish them. */
 export function valueLabels(values) {
   const different = new Set(values).size;
   const short = values.map((value) => number(value));
@@ -53,7 +53,7 @@ function compact(x) {
   return x % 1000 === 0 ? `${x / 1000}k` : `${fixed(x / 1000, 1)}k`;
 }
 
-/** Return seconds since the start as 0:07, 12:30 or 1:05:00; with days where there are any. */
+/** Return seconds since the start as 0:07, 12:30 or 1:05:00; with days if there are any. */
 export function elapsed(seconds) {
   const whole = Math.round(Math.abs(seconds));
   const pad = (value) => String(value).padStart(2, "0");
@@ -74,7 +74,7 @@ export function tickLabel(over, x, step) {
   return step >= 60 ? text.slice(0, 5) : text;
 }
 
-/** Return the labelled places of a log axis: 1, 2 and 5 of each decade, powers of ten alone where those are many. */
+/** Return the labelled places of a log axis: 1, 2 and 5 of each decade, powers of ten alone if those are many. */
 export function logSplits(_, __, min, max) {
   if (!(min > 0) || !(max > min)) return [];
   const decades = Math.log10(max / min);

@@ -9,7 +9,7 @@ const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const NONE = { show: false };
 const EARLIER_OPACITY = 0.4;
 
-/** Return how many columns a line has: mean, minimum and maximum, and the smoothed mean where there is one. */
+/** Return how many columns a line has: mean, minimum and maximum, and the smoothed mean if there is one. */
 export function columnsOf(smoothing) {
   return smoothing ? 4 : 3;
 }

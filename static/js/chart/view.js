@@ -22,7 +22,7 @@ export class ChartView {
   #onChange;
 
   /**
-   * `form` holds the controls named smoothing, log, over and, where there are any, marks and attempt; `onChange(what)`
+   * `form` holds the controls named smoothing, log, over and, if there are any, marks and attempt; `onChange(what)`
    * gets the name of what was changed.
    */
   constructor(form, onChange) {

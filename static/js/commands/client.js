@@ -7,7 +7,7 @@ export class CommandClient {
   #state;
   #socket;
   #onChange;
-  // By id: what was sent from here and is not heard of yet, with `state` "sending", or "refused" at the door.
+  // By id: commands sent from here without an event yet, with `state` "sending", or "refused" by the API.
   #sending = new Map();
   #own = new Set();
   #listed = { version: -1, commands: [] };

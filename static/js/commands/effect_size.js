@@ -1,6 +1,6 @@
 // The effect of an intervention: a metric before and after it, with its spread. Pure.
 //
-// The points are those up to and behind the step at which it took effect; the curve goes on falling or rising by
+// The points are those before and after the step at which it took effect; the curve continues to fall or rise by
 // itself, so that this is what was seen, and no proof of a cause.
 
 import { oddCount, pointsOf } from "../state/columns.js";
@@ -8,10 +8,10 @@ import { oddCount, pointsOf } from "../state/columns.js";
 // So many points on each side, and no fewer than these.
 export const WINDOW = 50;
 const FEWEST = 5;
-// Metrics in which the effect is told, by what is there.
+// Metrics in which the effect is measured: the first one that the run has.
 const EFFECT_SERIES = ["train/loss", "loss"];
 
-/** Return the name of the series in which effects are told, "" if there is none. */
+/** Return the name of the series in which effects are measured, "" if there is none. */
 export function effectSeries(series) {
   const named = EFFECT_SERIES.find((name) => series.has(name));
   if (named) return named;

@@ -1,4 +1,5 @@
-// The marks of interventions on all charts, and of alerts on that of their series: which, and where over what is drawn.
+// The marks of interventions on all charts, and of alerts on that of their series: which ones, and their places on the
+// axis that is drawn.
 
 import { changeDetector } from "../shared/painter.js";
 import { alertMark, appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";

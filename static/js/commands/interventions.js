@@ -1,10 +1,10 @@
-// Which commands are marked on the charts, with which picture, and where. Pure.
+// The commands that are marked on the charts, with their pictures and places. Pure.
 
 import { alertTexts } from "../shared/alert_texts.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { commandText } from "./text.js";
 
-// Pictures in a square of 24: shapes, not colours, tell the kinds apart.
+// Pictures in a square of 24: shapes, not colours, distinguish the kinds.
 export const ICON_PATHS = {
   set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
   pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",
@@ -52,8 +52,8 @@ export function appliedAt(command) {
 }
 
 /**
- * Return where attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew at step 0. A
- * script of one's own resumes as it likes, so that nothing is known of it.
+ * Return the steps at which attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew
+ * at step 0. A script of one's own resumes as it likes, so that nothing is known of it.
  */
 export function attemptStarts(attempts, isScript) {
   return attempts

@@ -31,8 +31,8 @@ export function stageList(command) {
   return list;
 }
 
-/** Return the events without those that tell an earlier stage of a command than another of them does. */
-/** Return the events without those of a state that goes on: they tell a plan, or what the training takes. */
+/** Return the events without earlier stages of a command of which a later one is among them. */
+/** Return the events without those that only change the plan or the accepted commands and not the state. */
 export function withoutRepeatedStates(events) {
   let last = "";
   return events.filter((event) => {
@@ -43,7 +43,7 @@ export function withoutRepeatedStates(events) {
   });
 }
 
-/** Return where the command is, in words: who has it and what comes next, or what became of it. */
+/** Return the stage of the command in words: its place and what comes next, or its outcome. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");

@@ -5,7 +5,7 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 
 export const UNSETTLED = new Set(["sending", "sent", "delivered"]);
 
-/** Return what the command asks, or what it did where it was applied: "Learning rate 0.003 → 0.001". */
+/** Return what the command asks, or what it did if it was applied: "Learning rate 0.003 → 0.001". */
 export function commandText(command) {
   const given = command.arguments ?? {};
   const make = WORDS[command.command];
@@ -85,7 +85,7 @@ export function knobName(knob, group = "") {
   return group ? `${readableName(knob ?? "")} (${group})` : readableName(knob ?? "");
 }
 
-/** Return what an applied command changed: "0.003 → 0.001 (in effect 0.0004)"; by parameter group where they differ. */
+/** Return what an applied command changed: "0.003 → 0.001 (in effect 0.0004)"; by parameter group if they differ. */
 export function changeText({ old, new: now, effective }) {
   if (!isByGroup(now)) return `${exactValue(old)} → ${exactValue(now)}${effectiveText(effective)}`;
   const changes = Object.keys(now).map((group) => ({

@@ -1,5 +1,5 @@
-// Runs before the first paint, so that nothing jumps: whether the knobs are open, kept apart for wide screens, where
-// they stand beside the charts, and for others, where they would push the charts away. A classic script in the head.
+// Runs before the first paint, so that nothing jumps: whether the knobs are open, stored separately for wide screens,
+// with knobs beside the charts, and for others, with knobs above them. A classic script in the head.
 (function applyKnobFold() {
   const beside = window.matchMedia("(min-width: 1200px)");
   const root = document.documentElement;

@@ -1,4 +1,4 @@
-// The panel of knobs: what the training declares, one row each, by parameter group where it has them.
+// The panel of knobs: what the training declares, one row each, by parameter group if it has them.
 
 import { isByGroup, knobName } from "../commands/text.js";
 import { element, toast } from "../shared/dom.js";
@@ -98,7 +98,7 @@ export class KnobPanel {
   }
 
   /**
-   * Return the value and the one in effect: of a group, or of all where they agree (null where they do not). The series
+   * Return the value and the one in effect: of a group, or of all if they agree (null if they do not). The series
    * is newer than what the training told at its last change, made at `changedAt`, once it has stepped again.
    */
   #standOf(knob, group, changedAt) {
@@ -114,7 +114,7 @@ export class KnobPanel {
   #send(knob, group, change, seen) {
     const reason = this.#reason?.value.trim() ?? "";
     const more = reason ? { reason } : {};
-    // Where the groups differ there is no one value that was seen.
+    // If the groups differ there is no one value that was seen.
     if (seen !== null && seen !== undefined) more.expect = { value: seen };
     this.#client.send("set_knob", { knob, group, ...change }, more);
     if (this.#reason) this.#reason.value = "";

@@ -17,7 +17,7 @@ export class KnobRow {
   #onSend;
   #parts;
   #limits = null;
-  // What is there: value (null where groups differ), effective, and the last command for this row.
+  // What is there: value (null if groups differ), effective, and the last command for this row.
   #now = { value: undefined, effective: null, last: null, canSteer: false };
   // The value to be, {value, problem, text, seen}; `seen` is what this person saw when it was begun. Null without one.
   #draft = null;
@@ -114,7 +114,7 @@ export class KnobRow {
     this.#show();
   }
 
-  /** What this person sees as the value: the one asked for where a change is under way. */
+  /** What this person sees as the value: the one asked for if a change is under way. */
   #seen() {
     const target = this.#target();
     return target === undefined ? this.#now.value : target;
@@ -177,13 +177,13 @@ export class KnobRow {
     const parts = this.#parts;
     const { value, canSteer } = this.#now;
     const base = value ?? this.#first();
-    // Open ends stay where they were first: a slider whose scale moves under the hand is of no use.
+    // Open ends keep their first places: a slider whose scale moves during use is of no use.
     const isKept = this.#limits && this.#isOpen() && shown >= this.#limits.low && shown <= this.#limits.high;
     if (!isKept) this.#limits = limitsOf(this.#knob, base);
     const bar = parts.meter ?? parts.slider;
     bar.max = String(placesOf(this.#knob, this.#limits));
     if (!this.#isDragging) bar.value = String(positionOf(this.#knob, this.#limits, shown));
-    // One bar cannot tell several values.
+    // One bar cannot show several values.
     if (parts.meter) parts.meter.hidden = value === null;
     if (!parts.slider) return;
     parts.slider.step = String(this.#byKey && !this.#isDragging ? keyStep(this.#knob, this.#limits) : 1);

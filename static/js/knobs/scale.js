@@ -1,4 +1,4 @@
-// Where a value of a knob lies on its slider, and what a person may type. Pure.
+// The place of a knob's value on its slider, and the texts that a person may type. Pure.
 //
 // `knob` has the fields of a declared knob: name, input, step, minimum, maximum, scale.
 
@@ -7,7 +7,7 @@ import { fill, gettext } from "../shared/i18n.js";
 
 // Finer than a hand on a screen.
 const FINEST = 1000;
-// How far a slider reaches where the knob sets no limit: this many times the value, or its reciprocal.
+// How far a slider reaches if the knob sets no limit: this many times the value, or its reciprocal.
 const OPEN_REACH = 10;
 // Whole numbers beyond this are not exact.
 const LARGEST_WHOLE = 2 ** 53;
@@ -19,7 +19,7 @@ export function isNumeric(knob) {
   return knob.input === "number";
 }
 
-/** Return {low, high} that the slider spans: the knob's own limits, or around `value` where it has none. */
+/** Return {low, high} that the slider spans: the knob's own limits, or around `value` if it has none. */
 export function limitsOf(knob, value) {
   const size = Math.abs(value) || 1;
   const isLog = knob.scale === "log";
@@ -28,7 +28,7 @@ export function limitsOf(knob, value) {
   return { low, high: high > low ? high : low + 1 };
 }
 
-/** Return the last place of a slider that begins at 0: one for each whole number where those are few. */
+/** Return the last place of a slider that begins at 0: one for each whole number if those are few. */
 export function placesOf(knob, { low, high }) {
   const isCounted = knob.step === 1 && knob.scale !== "log" && high - low <= FINEST;
   return isCounted ? Math.round(high - low) : FINEST;
@@ -72,7 +72,7 @@ export function typedValue(knob, text) {
   return NUMBER.test(typed) ? checked(knob, Number(typed)) : { problem: problemText(knob, `'${text}'`) };
 }
 
-/** Return {value} of a number, or {problem} where the knob does not take it. */
+/** Return {value} of a number, or {problem} if the knob does not take it. */
 export function checked(knob, value) {
   const isWhole = knob.step !== 1 || Number.isInteger(value);
   const isBelow = has(knob.minimum) && value < knob.minimum;
@@ -117,7 +117,7 @@ export function rangeText({ minimum, maximum }) {
   return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
 }
 
-/** Return `factor` times a value as a whole number where the knob takes those, or null if it takes no such value. */
+/** Return `factor` times a value as a whole number if the knob takes those, or null if it takes no such value. */
 export function scaled(knob, value, factor) {
   const product = knob.step === 1 ? Math.round(value * factor) : value * factor;
   return "value" in checked(knob, product) && product !== value ? product : null;

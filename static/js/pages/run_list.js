@@ -43,7 +43,7 @@ function fetchTable(part = "1") {
   return fetchPart(address);
 }
 
-/** Fetch hosts and queue, which no filter narrows, and show them; focus stays where it is. */
+/** Fetch hosts and queue, which no filter narrows, and show them; the focus does not move. */
 async function refreshQueue() {
   const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
   if (!fresh) return;
@@ -53,7 +53,7 @@ async function refreshQueue() {
   if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
 }
 
-/** Replace what changed, row by row, so that focus, selection and scroll stay where they are. */
+/** Replace changed parts, row by row, so that focus, selection and scroll position are kept. */
 function merge(fresh) {
   formatValues(fresh);
   const old = place.querySelector("tbody");

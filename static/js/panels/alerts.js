@@ -46,7 +46,7 @@ export class Alerts {
     this.#all.hidden = !may || openAlerts(this.#state.alerts).length < 2;
     this.#list.replaceChildren(...inOrder(this.#state.alerts).map((alert) => this.#row(alert, may)));
     if (!row) return;
-    // The row is a new one: a keyboard stays at the same button, or in the list where that has gone.
+    // The row is a new one: the focus stays on the same button, or in the list if the button is gone.
     const fresh = this.#list.querySelector(`[data-alert="${row.dataset.alert}"]`);
     (fresh?.querySelector(wasSnooze ? "summary" : ".alert-buttons > button") ?? fresh?.querySelector("summary") ?? this.#list).focus();
   }

@@ -22,7 +22,7 @@ export class CommandLog {
   #isWhole = false;
   #changed = changeDetector();
 
-  /** `effects.of(command)` gives the effect of an applied change, null while there is none to tell. */
+  /** `effects.of(command)` gives the effect of an applied change, null while there is none to show. */
   constructor(state, client, effects) {
     this.#state = state;
     this.#client = client;

@@ -162,7 +162,7 @@ export class Controls {
     this.#showChoice(form);
   }
 
-  /** What can be rolled back to; with another learning rate, where there is a knob for it. */
+  /** What can be rolled back to; with another learning rate, if there is a knob for it. */
   #offerCheckpoints(sheet) {
     const { checkpoints } = this.#state;
     const kept = checkpoints.filter(({ abandoned }) => !abandoned);
@@ -182,12 +182,12 @@ export class Controls {
     sheet.querySelector("[value=halve]").hidden = !this.#rate();
   }
 
-  /** The name of the knob that is a learning rate, "" where there is none. */
+  /** The name of the knob that is a learning rate, "" if there is none. */
   #rate() {
     return this.#state.run.knobs?.find(({ name }) => isLearningRate(name))?.name ?? "";
   }
 
-  /** A checkpoint is promised only where the training has said how it saves one. */
+  /** A checkpoint is promised only if the training has said how it saves one. */
   #askForCheckpoint(sheet, saves) {
     for (const part of sheet.querySelectorAll("[data-saves]")) part.hidden = !saves;
     for (const part of sheet.querySelectorAll("[data-saves-not]")) part.hidden = saves;

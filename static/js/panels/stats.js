@@ -1,4 +1,4 @@
-// Cards with the newest values, each with a small curve where there is one.
+// Cards with the newest values, each with a small curve if there is one.
 
 import { drawSpark } from "../chart/spark.js";
 import { element, setText } from "../shared/dom.js";

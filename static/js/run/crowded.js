@@ -1,4 +1,4 @@
-// How long a page waits that was told there are too many connections (4429) or requests for tickets (429). Pure.
+// How long a page waits after too many connections (4429) or requests for tickets (429). Pure.
 
 const FIRST_MS = 5000;
 const LONGEST_MS = 60_000;

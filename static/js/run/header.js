@@ -22,7 +22,7 @@ export class Header {
   #connection = { link: "connecting", sentence: "" };
   #clockOffsetS = 0;
   #titledAt = -Infinity;
-  // When this page last heard how long there was no heartbeat.
+  // The time at which this page last got the time without heartbeats.
   #quietAt = 0;
   #lifeChanged = changeDetector();
   #runChanged = changeDetector();

@@ -1,4 +1,4 @@
-// What the dot beside the state of a run says: how the page hears from the portal, not how the run is. Pure.
+// The text of the dot beside the state of a run: the connection of the page to the portal, not the run. Pure.
 
 import { gettext } from "../shared/i18n.js";
 

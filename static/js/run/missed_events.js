@@ -1,4 +1,4 @@
-// Whether a page missed events that it heard of. Pure.
+// Whether a page missed events that `pong` named. Pure.
 
 /**
  * Return {seq, at}: an event that was told of and is not held, and since when; null if all is held.

@@ -20,7 +20,7 @@ export class Notifications {
     this.#show();
   }
 
-  /** Look at all alerts of the run; tell of those that began since the last look. */
+  /** Check all alerts of the run, and notify of those that began since the last check. */
   look(alerts, runName) {
     const newest = alerts.reduce((most, { id }) => Math.max(most, id), 0);
     const seen = this.#seen;

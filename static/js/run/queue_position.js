@@ -1,4 +1,5 @@
-// The position of a queued run, asked for again while it waits: others that start or leave tell its page nothing.
+// The position of a queued run, requested again while it waits, because other runs that start or leave the queue send
+// its page no event.
 
 import { setText } from "../shared/dom.js";
 import { getJson } from "../shared/http.js";

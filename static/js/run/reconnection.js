@@ -1,4 +1,4 @@
-// When a page connects again: how the socket's library is told to pause. Pure but for chance.
+// The time until a page reconnects, for the library of the socket. Pure except for random numbers.
 
 // Pages that lose one server lose it in the same moment: they come back spread over this time.
 export const LONGEST_PAUSE_MS = 2000;

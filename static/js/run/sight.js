@@ -1,4 +1,4 @@
-// Tells the portal which series the page shows, where a run has many, and reads the past of those that come into sight.
+// Sends the portal the series that the page shows, if a run has many, and reads the past of those that come into sight.
 
 import { getJson } from "../shared/http.js";
 import { bucketsEach } from "../state/series.js";

@@ -9,11 +9,11 @@ import { pauseFor, reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
-// A page that lacks an event for this long after it heard of it has missed it.
+// A page that still lacks an event this long after `pong` named it has missed it.
 const MISSED_MS = 5000;
 // A socket that is open and does not greet is of no use.
 const GREETING_MS = 15_000;
-// Why it connected again is told for so long.
+// The reason for a reconnection is shown for this time.
 const WHY_MS = 8000;
 // A socket that stays silent this long after a ping is half open: the browser would notice minutes later.
 const SILENT_MS = 25_000;

@@ -24,7 +24,7 @@ async function copy(element) {
   }
 }
 
-/** Copy the text of an element and say so; where the browser does not let a page copy, select it for the reader. */
+/** Copy the text of an element and say so; if the browser does not let a page copy, select it for the reader. */
 export async function copyText(element) {
   try {
     await copy(element);

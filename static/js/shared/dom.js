@@ -29,7 +29,7 @@ export function icon(name, className = "icon") {
   return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
 }
 
-/** Set text only where it changed: an untouched node costs no layout and keeps a selection. */
+/** Set text only if it changed: an untouched node costs no layout and keeps a selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

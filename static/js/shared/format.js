@@ -121,7 +121,7 @@ export function bytes(size) {
   return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
-/** Return an ISO time, or seconds since 1970, as a clock time here, with the day where it is not today. */
+/** Return an ISO time, or seconds since 1970, as a clock time here, with the day if it is not today. */
 export function clock(moment) {
   const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
   if (Number.isNaN(date.getTime())) return "–";
@@ -143,7 +143,7 @@ export function readableName(name) {
   return metricName(first + text.slice(first.length));
 }
 
-/** Return a value as short text from which it can be told exactly enough: numbers with six significant digits. */
+/** Return a value as short text that is exact enough: numbers with six significant digits. */
 export function exactValue(value) {
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
   if (value === true) return gettext("on");

@@ -4,7 +4,7 @@ export function gettext(text) {
   return globalThis.django?.gettext?.(text) ?? text;
 }
 
-/** Return the language of the page as the reader's region writes it: en-GB where the page is English and they are. */
+/** Return the language of the page as the reader's region writes it: en-GB if the page is English and they are. */
 export function readersLocale() {
   const language = globalThis.document?.documentElement.lang;
   if (!language) return undefined;

@@ -1,4 +1,4 @@
-// Which alerts nobody has seen to, and in which order alerts are told. Pure.
+// The alerts that nobody has acknowledged, and the order in which alerts are listed. Pure.
 
 const RANKS = { critical: 0, warning: 1, info: 2 };
 const STATES = { open: 0, acknowledged: 1, cleared: 2 };

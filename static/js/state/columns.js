@@ -251,7 +251,7 @@ function whole(columns, column, begin, end, points) {
   };
 }
 
-/** Keep times in order where a host's clock was set back: a curve cannot go back in x. */
+/** Keep times in order if a host's clock was set back: a curve cannot go back in x. */
 export function ascending(xs) {
   for (let index = 1; index < xs.length; index += 1) {
     if (!(xs[index] > xs[index - 1])) xs[index] = xs[index - 1] + 1e-6;

@@ -18,7 +18,7 @@ export const MESSAGES = {
     const lacks = new Set(event.incomplete ?? []);
     const known = state.run;
     state.run = { ...event.run };
-    // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
+    // Fields that do not fit into a frame stay as in the history; the events that follow update them.
     if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
     // They stand in `state.commands`, `state.attempts` and `state.alerts`.
     delete state.run.commands;
@@ -112,7 +112,7 @@ export const MESSAGES = {
   },
 };
 
-/** The newest point of a series, where the page knows of no newer one. */
+/** The newest point of a series, if the page knows of no newer one. */
 function noteNewest(state, name, axis, chart) {
   if (!chart) return;
   const end = chart.times.length - 1;
@@ -127,7 +127,7 @@ function noteNewest(state, name, axis, chart) {
   };
 }
 
-/** What is told of an attempt, null of a run without one; a traceback, which the details told, stays. */
+/** Return the fields of an attempt, null for a run without one; a traceback from the details is kept. */
 export function noteAttempt(state, attempt) {
   if (!attempt) return;
   const known = state.attempts.find(({ number }) => number === attempt.number);

@@ -44,7 +44,7 @@ export function emptyState() {
     looks: 0,
     latest: {},
     knobs: [],
-    // What the last snapshot left out, and of which series and commands it told.
+    // The fields that the last snapshot left out, and the series and commands that it contained.
     lacks: new Set(),
     greeted: { series: new Set(), commands: new Set() },
     epochs: [],
@@ -152,7 +152,7 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
-  /** What was recorded behind the step is not where the run is any more. */
+  /** Leave out what was recorded after the step: the run no longer contains it. */
   rolled_back(state, event, news) {
     const { attempt, step, epoch, best } = event;
     state.epochs = state.epochs.map((row) => ({
@@ -197,7 +197,7 @@ const EVENTS = {
   command(state, event, news) {
     noteActivity(state, event);
     const { seq, kind, at, ...command } = event;
-    // What the snapshot told of a command is newer than an event before it; of the others history told, before both.
+    // A command in the snapshot is newer than an event before it; other commands are from the history, before both.
     if (news || !state.greeted.commands.has(command.id)) state.commands.set(command.id, command);
     if (state.commands.size > MOST_COMMANDS) state.commands.delete(state.commands.keys().next().value);
     state.versions.commands += 1;
@@ -308,7 +308,8 @@ function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }
 
-/** Return the newest point, and the number of its event, of each series in blocks: several blocks may tell of one. */
+/** Return the newest point, and the number of its event, of each series in blocks: several blocks may contain one
+ * series. */
 function newestOf(blocks) {
   const newest = new Map();
   for (const block of blocks) {

@@ -1,6 +1,6 @@
 // A series of a run: the points of each attempt, and the line that they make. Knows no DOM, no clock.
 //
-// Points are kept by attempt, and by lap where the step went back within one, and never replaced. What is drawn as the
+// Points are kept by attempt, and by lap if the step went back within one, and never replaced. What is drawn as the
 // line follows from them: an attempt or lap counts up to the first step of a later one, which trained those steps again;
 // the rest of it is an earlier line.
 
@@ -59,7 +59,7 @@ function partOf(series, key) {
     part = emptyColumns(series.axis);
     const keys = [...series.parts.keys()];
     series.parts.set(key, part);
-    // What an earlier attempt left comes last, where its supervisor had died.
+    // What an earlier attempt left comes last, if its supervisor had died.
     if (keys.some((known) => known > key))
       series.parts = new Map([...series.parts].sort(([left], [right]) => left - right));
   }

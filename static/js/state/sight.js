@@ -7,7 +7,7 @@
 import { pointsAfter } from "./blocks.js";
 import { addPoints, bucketsEach, seriesFromCharts } from "./series.js";
 
-/** Note that the page asks for the points of the series in `names`, a Set, from an event on that an answer will tell. */
+/** Note that the page requests the points of the series in `names`, a Set, after the event that the answer names. */
 export function look(state, names) {
   state.sight = names;
   state.looks += 1;
@@ -75,7 +75,8 @@ function lapOf({ laps }, name) {
   return laps && Object.hasOwn(laps, name) ? laps[name] : 0;
 }
 
-/** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */
+/** Return the places of a column of a block that are not finite. A series may have the name of what every object has:
+ * constructor. */
 export function nonfiniteOf({ nonfinite }, name) {
   return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
 }

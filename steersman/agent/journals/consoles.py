@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steersman.agent.journals.console import ConsoleRead, ConsoleTail
 
-# A line without end, such as a progress bar, is told again after so long if it has changed.
+# A line without end, such as a progress bar, is reported again after this time if it has changed.
 UNFINISHED_EVERY_S = 0.5
 MOST_UNFINISHED = 16
 
@@ -44,7 +44,7 @@ class Consoles:
 
     def __init__(self, folder: Path, offsets: Mapping[int, int]) -> None:
         self._tails = {rank: ConsoleTail(console_path(folder, rank), offset) for rank, offset in offsets.items()}
-        # What a supervisor before this one told is not known; it told nothing of a console without output.
+        # The reports of an earlier supervisor are not known; it reported nothing of a console without output.
         has_output = any(offsets.values()) or any(tail.has_output() for tail in self._tails.values())
         self._told: list[str] | None = None if has_output else []
         self._told_at = 0.0

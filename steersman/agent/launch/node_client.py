@@ -270,7 +270,8 @@ class NodeClient:
         changed = []
         for rank in self._ranks:
             row = row_of(rank)
-            # Read against the order in which a rank writes: its end first, then where it waits, then its step.
+            # Read in the reverse order of a rank's writes: its end first, then the boundary at which it waits, then its
+            # step.
             values = [self._words[row + place] for place in reversed(REPORTED_WORDS)]
             values.reverse()
             if values[1:] != self._rows.get(rank, [0])[1:]:

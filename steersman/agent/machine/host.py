@@ -40,7 +40,7 @@ class HostReader:
             values["host/cpu"] = cpu
         self._primed = True
         if self._data is not None:
-            # A data folder that is away for a moment (network disk) is no reason to tell nothing else.
+            # If the data folder is unavailable for a moment (network disk), the other values are still reported.
             with contextlib.suppress(OSError):
                 values["host/disk_free_gib"] = shutil.disk_usage(self._data).free / GIB
         return values | self._read_worker()

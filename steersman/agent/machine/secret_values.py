@@ -51,7 +51,7 @@ LABEL = re.compile(r"-{5}[A-Z0-9 ]+-{5}")
 # A value of more parts or lines is hidden as a whole alone: each is looked for in all texts.
 MOST_PARTS = 100
 PATHS = re.compile(r"[~.]{0,2}/[^\s]*")
-# Of keys that tell by their first letters what they are: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
+# Keys that can be recognised by their first letters: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
 KNOWN_KEYS = re.compile(
     r"(gh[pousr]_|github_pat_|glpat-|hf_|sk-|rk_live_|AKIA|ASIA|xox[abeoprs]-|AIza|ya29\.|npm_|pypi-|eyJ[\w-]+\.eyJ)\S{8,}"
 )

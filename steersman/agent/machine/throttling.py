@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-# An idle GPU lowers its clocks too, and nobody needs to hear of it. Bits as in NVML's header.
+# An idle GPU lowers its clocks too, which is not reported. Bits as in NVML's header.
 IDLE = 0x1
 THROTTLE_REASONS = {
     0x2: "its clocks are set lower",

@@ -31,7 +31,7 @@ def put_into_quarantine(folder: Path, record: Record, reason: str) -> None:
     """Append what could not be stored to the attempt's quarantine. Raises `OSError` where the disk does not take it."""
     note = NoteRecord(step=record.step, number=record.number, time=time.time(), text=clean(reason))
     path = folder / QUARANTINE_FILE
-    # Where the report was not stored, the same record is set aside again.
+    # If the report was not stored, the same record is set aside again.
     if not _holds(path, record):
         append_whole(path, encode(note) + encode(record))
 

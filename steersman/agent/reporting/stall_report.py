@@ -6,7 +6,7 @@ from steersman.agent.reporting.ticks import Tick
 from steersman.agent.supervise.stall import StallWatch
 from steersman.messages.reports import Attached, Stall
 
-# The usual step is told again when it has changed by this fraction.
+# The usual step is reported again when it has changed by this fraction.
 TOLD_CHANGE = 0.1
 
 

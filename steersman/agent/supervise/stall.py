@@ -92,7 +92,7 @@ class StallWatch:
         """Return the seconds of a stall at `now`, 0.0 if the training continues. Call each second or so."""
         self._clock.tick(now)
         if self._paused or self._heard:
-            # When in the time since the last look it was heard is not known: silence counts from here.
+            # The time of the record since the last check is not known: silence counts from now.
             self._clock.silent_s = 0.0
             self._heard = False
             return 0.0

@@ -174,7 +174,7 @@ def _told(run: Run) -> list[str]:
     queued = run.state == RunState.QUEUED
     lines = [f"Run {run.pk} ({run.name}) is {'queued' if queued else 'recorded'} in project {run.project.slug}."]
     if address := portal_here(settings.STEERSMAN_DATA):
-        # Not by `reverse`, which loads every page: where a proxy serves the portal, the address has its path already.
+        # Not by `reverse`, which loads every page: behind a proxy, the address has its path already.
         lines.append(f"Its page: {address}runs/{run.pk}/")
     if not queued:
         lines.append(f"Start it with: {start_command(run)}")

@@ -1,4 +1,4 @@
-// What the names of series tell: which group and chart they belong to, in which order and colour. Pure.
+// Group, chart, order and colour of series, derived from their names. Pure.
 
 import { readableName } from "../../shared/format.js";
 import { gettext } from "../../shared/i18n.js";

@@ -63,6 +63,7 @@ RULES = {
         never=CLIENT,
     ),
     "steersman.messages": rule("steersman steersman.records steersman.values", never=CLIENT),
+    "steersman.wire": rule("steersman.files steersman.messages steersman.records", "msgspec", AGENT),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.machine": rule(
         "steersman steersman.files steersman.messages steersman.values", "psutil pynvml", AGENT

@@ -28,6 +28,8 @@ HEARTBEAT_INTERVAL_S = 1.0
 SILENCE = Silence(seconds=round(SILENT_AFTER_S))
 LONGEST_REASON_CHARACTERS = 500
 
+NOT_DELIVERED = "It was not delivered before it expired."
+
 LIVE = tuple(state for state in RunState if state in states.LIVE)
 ENDED = tuple(state for state in RunState if state in states.ENDED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
@@ -301,8 +303,7 @@ def expire_commands(run_id: int | None = None) -> None:
     """
     late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=Now())
     for command in late if run_id is None else late.filter(run_id=run_id):
-        outcome = "It was not delivered before it expired."
-        complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
+        complete_command(command, CommandState.EXPIRED, outcome=NOT_DELIVERED, only_from=CommandState.SENT)
 
 
 def seconds_left(command: Command) -> float | None:

@@ -13,7 +13,10 @@ FromRecord = Attached | Stored | Post | EndProcess | Fenced | Concluded
 
 
 class LinkCut(Exception):
-    """The way to the record side is broken: whoever finds it again begins with `Attach`."""
+    """The way to the record side was broken and is found again.
+
+    What was on its way may have arrived or not: begin with `Attach`.
+    """
 
 
 class RecordSideGone(Exception):
@@ -23,8 +26,8 @@ class RecordSideGone(Exception):
 class Link(Protocol):
     """The host side's end. Neither method waits.
 
-    `receive` raises `LinkCut` where the way is broken, and in one process what ended the record side: `RecordSideGone`,
-    or the error of which it died.
+    `receive` raises `LinkCut` after the way was broken, and in one process what ended the record side:
+    `RecordSideGone`, or the error of which it died.
     """
 
     def send(self, message: FromHost) -> None: ...

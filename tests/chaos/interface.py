@@ -1,250 +1,182 @@
-"""Join a host side and a record side by a link that loses, repeats, delays and reorders; end both; count what is wrong.
+"""Join a host side and a record side by a socket that fails; kill both ends; count what is lost, doubled or late.
 
 usage: python -m tests.chaos.interface [--faults 200] [--points 50000] [--commands 200] [--seed N]
 
-A training logs points and takes commands. Its host side and the record side are the real ones, in one process; what
-one sends the other crosses as bytes. At random, a message or its answer is lost, a report is sent twice, one of long
-ago arrives (also of a host side that is gone), and either side is thrown away and begins anew from its files or rows.
-Prints progress to stderr and one JSON object as its last line.
+A training logs points and takes commands. Its host side runs in a virtual environment without Django, its record side
+in a process of its own, and the bytes between them are cut, delayed, repeated and reordered; old messages arrive again,
+also of a host side that is gone. Either end is killed with -9 and starts anew from its files or rows. Prints progress
+to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import random
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.support.stack import Stack, create_run, seed_project
+from tests.support.stack import ROOT, Stack, create_run, seed_project, wait_for
 
 WRONG = ("lost", "doubled", "applied_twice", "delivered_after_expiry", "commands_open")
-FAULTS = ("request lost", "answer lost", "repeated", "old report", "record side ends", "host side ends")
-CHANCE_OF_A_FAULT = 0.3
-MOST_POINTS_AT_ONCE = 150
 MOST_OPEN_COMMANDS = 3
-
-
-class LinkCut(Exception):
-    """A message, or the answer to it, did not arrive."""
-
-
-class Link:
-    """The host side's view of the record side. `faults` counts what went wrong, by name."""
-
-    def __init__(self, lease: Any, rng: random.Random) -> None:
-        from runs.recording.record_side.store import RecordSide
-
-        self._new: Callable[[], Any] = lambda: RecordSide(lease)
-        self._side = self._new()
-        self._rng = rng
-        self._sent: list[bytes] = []
-        self.is_faulty = True
-        self.host_ends = False
-        self.faults: Counter[str] = Counter()
-        self.reports = 0
-
-    def attach(self) -> Any:
-        return _crossed(self._side.attach())
-
-    def report(self, report: Any) -> Any:
-        self.reports += 1
-        self._sent.append(pickle.dumps(report))
-        return self.call(lambda: self._side.report(_crossed(report)))
-
-    def call(self, ask: Callable[[], Any]) -> Any:
-        """Return the answer, unless the link has a fault. Raises `LinkCut`."""
-        fault = self._rng.choice(FAULTS) if self.is_faulty and self._rng.random() < CHANCE_OF_A_FAULT else ""
-        if fault:
-            self.faults[fault] += 1
-        if fault == "request lost":
-            raise LinkCut
-        if fault == "old report" and self._sent:
-            self._send_old()
-        answer = ask()
-        if fault == "repeated":
-            ask()
-        if fault == "record side ends":
-            self._side = self._new()
-        self.host_ends = fault == "host side ends"
-        if fault in ("answer lost", "record side ends", "host side ends"):
-            raise LinkCut
-        return _crossed(answer)
-
-    def _send_old(self) -> None:
-        """Let a report of before arrive, and not the last one: that is not late, only sent again."""
-        from runs.recording.record_side.continuing import Superseded
-
-        old = pickle.loads(self._rng.choice(self._sent[:-1] or self._sent))
-        try:
-            self._side.report(old)
-        except Superseded:
-            return
-
-
-def _crossed(message: Any) -> Any:
-    return pickle.loads(pickle.dumps(message))
-
-
-class Training:
-    """What logs points, and takes commands at its step boundaries."""
-
-    def __init__(self, folder: Path) -> None:
-        from steersman.files.journal import JournalWriter
-        from steersman.files.mailbox import Mailbox
-
-        self._mailbox = Mailbox(folder)
-        self._writer = JournalWriter(folder)
-        self._log = self._writer.encoder(("train/loss",))
-        self.step = 0
-        self.taken: Counter[str | None] = Counter()
-
-    def train(self, steps: int) -> None:
-        for _ in range(steps):
-            self.step += 1
-            self._log(self.step, [1.0 / self.step])
-        self.look()
-
-    def look(self) -> bool:
-        """Take the commands that were posted; return whether there were any."""
-        from steersman.records.kinds import OutcomeRecord
-
-        commands = self._mailbox.new_commands()
-        for command in commands:
-            self.taken[command.id] += 1
-            outcome = OutcomeRecord(id=command.id, step=self.step, command=command.command, state="applied")
-            self._writer.append(outcome)
-        return bool(commands)
-
-
-class Host:
-    """A host side that begins from the files of its attempt."""
-
-    def __init__(self, link: Link, lease: Any, folder: Path) -> None:
-        from steersman.agent.machine.redactor import Redactor
-        from steersman.agent.reporting.reporter import Reporter, StoredProgress
-        from steersman.agent.supervise.interrupts import Interrupts
-        from steersman.agent.supervise.posting import Posting
-        from steersman.files.mailbox import Mailbox
-
-        mailbox = Mailbox(folder)
-        mailbox.settle()
-        self._link, self._lease, self._folder = link, lease, folder
-        self._posting = Posting(mailbox, Interrupts(), lambda _: None)
-        self._reporter = Reporter(link, folder, Redactor(folder, folder, {}), StoredProgress())
-        self.late_posts = 0
-        self._attach()
-
-    def _attach(self) -> None:
-        from steersman.agent.journals.merged import Journals
-
-        attached = self._reporter.attach()
-        self._journals = Journals(self._folder, attached.positions, attached.last_steps)
-
-    def look(self) -> bool:
-        """Report what is new and obey orders; return whether there was something. Raises `LinkCut`."""
-        from runs.recording.record_side.orders import take_orders
-        from steersman.agent.reporting.ticks import Tick
-
-        tick = self._reporter.under_way or Tick(read=self._journals.read())
-        if tick.read is not None:
-            self._reporter.store(tick)
-            if self._reporter.under_way:
-                self._attach()
-                return True
-            self._journals.advance(tick.read)
-        orders = self._link.call(lambda: take_orders(self._lease, _crossed(self._posting.posted)))
-        for order in orders:
-            self.late_posts += order.expires_in_s is not None and order.expires_in_s <= 0
-            self._posting.obey(order, time.monotonic())
-        return bool(orders) or tick.read is not None
+ROUND_S = 0.05
+# Both ends have spoken to each other for so long before one of them is killed.
+MESSAGES_BEFORE_A_KILL = 40
+ENDS = ("host", "record")
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
 
 
 class Interface:
-    """One run, its training, and the two sides that follow it."""
+    """One run, its training, and the two ends that follow it."""
 
-    def __init__(self, stack: Stack, rng: random.Random) -> None:
+    def __init__(self, stack: Stack, rng: random.Random, points: int) -> None:
         from runs.recording.lifecycle import Holder, open_attempt
+        from steersman.agent.folders import WorkerProcess
+        from tests.chaos.link.bare_environment import bare_environment
+        from tests.chaos.link.way import Way
 
-        self._rng = rng
-        run_id = create_run(stack, "interface")
-        self._lease = open_attempt(run_id, Holder("host", "boot", 1), 0, command_line=[])
+        self._stack, self._rng = stack, rng
+        self._lease = open_attempt(create_run(stack, "interface"), Holder("host", "boot", 1), 0, command_line=[])
         self._folder = stack.folder / "attempt"
         self._folder.mkdir()
-        self._training = Training(self._folder)
-        self._link = Link(self._lease, rng)
-        self._host = Host(self._link, self._lease, self._folder)
-        self._late_posts = 0
+        self._front, self._behind = stack.folder / "front", stack.folder / "behind"
+        self.way = Way(self._front, self._behind, rng)
+        self._python = bare_environment(stack.folder / "host environment")
+        self._log = (stack.folder / "ends.log").open("ab")
+        self._training = self._start("training", str(self._folder), str(points))
+        WorkerProcess.of(self._training.pid).record(self._folder)
+        self._ends = {end: self._start_end(end) for end in ENDS}
+        self._kills = self._messages_then = 0
         self._commands = 0
 
     def run(self, faults: int, points: int, commands: int) -> dict[str, int]:
-        while sum(self._link.faults.values()) < faults or self._training.step < points or self._commands < commands:
-            self._training.train(self._rng.randrange(MOST_POINTS_AT_ONCE))
-            if self._rng.random() < 0.5:
-                self._ask()
-            self._look()
-            if self._link.reports % 50 == 0:
-                print(f"{self._link.faults.total()} faults, {self._training.step} points", file=sys.stderr)
-        self._link.is_faulty = False
-        while self._look() or self._training.look():
-            continue
+        from runs.models import Attempt
+
+        told = 0
+        while True:
+            step = Attempt.objects.values_list("last_step", flat=True).get(pk=self._lease.attempt_id)
+            if self._faults >= faults and step >= points and self._commands >= commands:
+                break
+            self._disturb()
+            self._ask()
+            # A round of the training, not a wait for something.
+            time.sleep(ROUND_S)
+            if self._faults // 20 > told:
+                told = self._faults // 20
+                print(f"{self._faults} faults, {step} points, {self._commands} commands", file=sys.stderr)
+        self.way.is_faulty = False
+        wait_for(lambda: self._open_commands() == 0 or self._restarted(), "all commands to end", timeout_s=60)
+        (self._folder / "enough").touch()
+        wait_for(lambda: self._training.poll() is not None, "the training to end", timeout_s=60)
+        wait_for(self._host_has_ended, f"the host side to end\n{self.log()}", timeout_s=60)
+        self._ends["record"].kill()
         return self._judge()
 
-    def _look(self) -> bool:
-        try:
-            return self._host.look()
-        except LinkCut:
-            if self._link.host_ends:
-                self._late_posts += self._host.late_posts
-                self._host = Host(self._link, self._lease, self._folder)
-            return True
+    def log(self) -> str:
+        self._log.flush()
+        return Path(self._log.name).read_text()[-5000:]
+
+    @property
+    def _faults(self) -> int:
+        return self.way.faults.total() + self._kills
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a process that knows nothing of Django."""
+        command = [str(self._python), "-m", f"tests.chaos.link.{name}", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, stdout=self._log, stderr=self._log)
+        self._stack.trainings.append(process)
+        return process
+
+    def _start_end(self, end: str) -> subprocess.Popen[bytes]:
+        if end == "host":
+            return self._start("host_end", str(self._folder), str(self._front))
+        self._behind.unlink(missing_ok=True)
+        lease = (str(self._lease.run_id), str(self._lease.attempt_id), str(self._lease.number))
+        command = [sys.executable, "-m", "tests.chaos.link.record_end", str(self._behind), *lease]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=self._stack.environment | SETTINGS, stdout=self._log, stderr=self._log
+        )
+        self._stack.trainings.append(process)
+        return process
+
+    def _disturb(self) -> None:
+        """Kill one of the ends now and then, and start whichever is gone."""
+        if self.way.messages > self._messages_then + MESSAGES_BEFORE_A_KILL:
+            self._messages_then = self.way.messages
+            end = self._ends[self._rng.choice(ENDS)]
+            end.kill()
+            end.wait()
+            self._kills += 1
+        self._restarted()
+
+    def _restarted(self) -> bool:
+        for end, process in self._ends.items():
+            if process.poll() is not None:
+                assert process.returncode == -9, f"the {end} end ended with {process.returncode}\n{self.log()}"
+                self._ends[end] = self._start_end(end)
+        return False
+
+    def _host_has_ended(self) -> bool:
+        code = self._ends["host"].poll()
+        assert code in (None, 0), f"the host side ended with {code}\n{self.log()}"
+        return code == 0
+
+    def _open_commands(self) -> int:
+        from runs.models import Command
+        from runs.recording.lifecycle import UNSETTLED
+
+        return Command.objects.filter(run_id=self._lease.run_id, state__in=UNSETTLED).count()
 
     def _ask(self) -> None:
         """Send a command; some are late before they can arrive."""
-        from datetime import timedelta
-
         from django.db.models.functions import Now
 
         from runs.commands.record import record
-        from runs.models import Command
+        from runs.models import Command, CommandState
         from runs.protocol.commands import parse_command
-        from runs.recording.lifecycle import UNSETTLED
 
-        if Command.objects.filter(run_id=self._lease.run_id, state__in=UNSETTLED).count() >= MOST_OPEN_COMMANDS:
+        if self._open_commands() >= MOST_OPEN_COMMANDS:
             return
         fields: dict[str, Any] = {"expires_in_s": 600} if self._rng.random() < 0.5 else {}
         request = parse_command({"command": "stop", **fields})
         record(self._lease.run_id, request, author_id=None, author_name="Ada")
         self._commands += 1
         if fields and self._rng.random() < 0.5:
-            self._look()
-            late = Command.objects.filter(pk=request.id, state__in=UNSETTLED)
-            late.update(expires_at=Now() - timedelta(seconds=1))
+            sent = Command.objects.filter(pk=request.id, state=CommandState.SENT)
+            sent.update(expires_at=Now() - timedelta(seconds=1))
 
     def _judge(self) -> dict[str, int]:
-        from runs.models import Command, StoredEvent
+        from runs.models import Command, Run, StoredEvent
         from runs.recording.lifecycle import UNSETTLED
 
-        frames = StoredEvent.objects.filter(run_id=self._lease.run_id, kind="metrics").values_list("frame", flat=True)
+        run = Run.objects.get(pk=self._lease.run_id)
+        frames = StoredEvent.objects.filter(run_id=run.pk, kind="metrics").values_list("frame", flat=True)
         stored = Counter(step for frame in frames for block in json.loads(frame)["blocks"] for step in block["steps"])
-        states = Counter(Command.objects.filter(run_id=self._lease.run_id).values_list("state", flat=True))
+        states = Counter(Command.objects.filter(run_id=run.pk).values_list("state", flat=True))
+        taken = [line.split() for line in (self._folder / "taken").read_text().splitlines()]
+        applied = Counter(command for command, state in taken if state == "applied")
+        steps = run.step
         return {
-            "faults": sum(self._link.faults.values()),
-            "reports": self._link.reports,
-            "points": self._training.step,
+            "faults": self._faults,
+            "kills": self._kills,
+            "messages": self.way.messages,
+            "points": steps,
             "commands": self._commands,
-            "lost": sum(step not in stored for step in range(1, self._training.step + 1)),
+            "lost": sum(step not in stored for step in range(1, steps + 1)),
             "doubled": sum(count - 1 for count in stored.values()),
-            "applied_twice": sum(count - 1 for count in self._training.taken.values()),
-            "delivered_after_expiry": self._late_posts + self._host.late_posts,
+            "applied_twice": sum(count - 1 for count in Counter(command for command, _ in taken).values()),
+            "delivered_after_expiry": self.way.late_posts,
             "commands_open": sum(states[state] for state in UNSETTLED),
+            "finished": int(run.state == "finished"),
+            "commands_taken": len(applied),
             **{f"commands_{state}": count for state, count in sorted(states.items()) if state not in UNSETTLED},
-            **{f"fault_{name.replace(' ', '_')}": count for name, count in sorted(self._link.faults.items())},
+            **{f"fault_{name.replace(' ', '_')}": count for name, count in sorted(self.way.faults.items())},
         }
 
 
@@ -254,7 +186,8 @@ def run_interface(faults: int, points: int, commands: int, seed: int) -> dict[st
         stack.use()
         seed_project()
         stack.start_redis()
-        return Interface(stack, random.Random(seed)).run(faults, points, commands)
+        interface = Interface(stack, random.Random(seed), points)
+        return interface.run(faults, points, commands)
 
 
 def main() -> int:
@@ -267,7 +200,7 @@ def main() -> int:
     print(f"seed {arguments.seed}", file=sys.stderr)
     result = run_interface(arguments.faults, arguments.points, arguments.commands, arguments.seed)
     print(json.dumps({"seed": arguments.seed, **result}))
-    return int(any(result[name] for name in WRONG))
+    return int(any(result[name] for name in WRONG) or not result["finished"])
 
 
 if __name__ == "__main__":

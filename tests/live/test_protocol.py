@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields, is_dataclass
+from typing import get_args
 
 import msgspec
 import pytest
@@ -13,6 +15,10 @@ from runs.protocol.commands import COMMANDS, PAYLOAD_FIELDS, STATES, parse_comma
 from runs.protocol.events import EVENTS
 from runs.protocol.messages import CLOSE_CODES, MESSAGES
 from runs.protocol.states import group_of
+from steersman.messages.link import FromHost
+from steersman.messages.orders import Post
+from steersman.messages.reports import Report
+from steersman.wire.codec import KINDS
 from tests.support.stack import ROOT
 
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
@@ -42,6 +48,15 @@ def test_it_describes_every_message_and_no_other():
     assert set(documented) == set(MESSAGES)
     for kind, message in MESSAGES.items():
         assert fields_of(documented[kind]) == set(message.__struct_fields__), kind
+
+
+def test_it_describes_every_message_between_host_side_and_record_side_and_no_other():
+    documented = table("Host side and record side")
+    kinds = {"report": Report, "post": Post, **{kind: each for kind, each in KINDS.items() if is_dataclass(each)}}
+    assert set(documented) == set(kinds) == set(KINDS)
+    for kind, message in kinds.items():
+        assert fields_of(documented[kind]) == {field.name for field in fields(message)}, kind
+        assert documented[kind][2] == ("host" if message in get_args(FromHost) else "record"), kind
 
 
 def test_it_describes_every_command_and_no_other():
@@ -79,7 +94,8 @@ def test_it_describes_every_close_code_and_no_other():
 
 @pytest.mark.parametrize("state", RunState.values)
 def test_it_names_every_run_state(state):
-    (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{group_of(state)}` |")]
+    of_viewers = TEXT.partition("\n## Host side and record side")[0]
+    (line,) = [line for line in of_viewers.splitlines() if line.startswith(f"| `{group_of(state)}` |")]
     assert f"`{state}`" in line
 
 

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from runs.models import Checkpoint, Command, CommandState, Run
 from runs.protocol.commands import parse_command
-from runs.recording.lifecycle import Fenced, Holder, Lease, open_attempt
+from runs.recording.lifecycle import NOT_DELIVERED, Fenced, Holder, Lease, open_attempt
 from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_orders
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.posting import Posting
@@ -58,6 +58,19 @@ def test_a_command_that_no_training_has_expires_by_the_clock_of_the_portal(lease
     assert (lost.state, lost.outcome) == (CommandState.EXPIRED, NOT_POSTED)
     # What the training has, the training judges.
     assert held.state == CommandState.DELIVERED
+
+
+def test_a_command_that_expires_while_the_others_are_handed_on_is_not_handed_on(lease, monkeypatch):
+    soon = ask(lease, "pause", expires_in_s=60)
+
+    def expire_at_once(run_id: int | None = None) -> None:
+        """Let the command expire just after those that had were given up."""
+        Command.objects.filter(pk=soon.pk).update(expires_at=Now() - timedelta(seconds=1))
+
+    monkeypatch.setattr("runs.recording.record_side.orders.expire_commands", expire_at_once)
+    assert take_orders(lease, ()) == []
+    soon.refresh_from_db()
+    assert (soon.state, soon.outcome) == (CommandState.EXPIRED, NOT_DELIVERED)
 
 
 def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):

@@ -146,11 +146,12 @@ def test_whatever_is_sent_again_is_stored_and_seen_once(lease):
     assert Run.objects.get(pk=lease.run_id).ended_at == ended_at
 
 
-def test_a_report_of_a_host_side_that_is_gone_is_not_answered(lease):
+def test_a_report_of_a_session_that_is_over_stores_nothing_and_learns_of_the_present_one(lease):
     session = session_of(lease)
     gone = attach(session)
     attached = attach(session, token="two")
-    assert session.answer(points(gone, 1, [1])) == [] and steps_of(lease) == []
+    (answer,) = session.answer(points(gone, 1, [1]))
+    assert (answer.session, answer.answers, answer.number) == (attached.session, 1, 0) and steps_of(lease) == []
     assert [each.number for each in session.answer(points(attached, 1, [1]))] == [1]
 
 

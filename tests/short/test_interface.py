@@ -9,4 +9,5 @@ from tests.support.stack import run_check
 def test_between_two_sides_whose_link_fails_nothing_is_lost_or_doubled():
     outcome = run_check("interface", "--faults", "60", "--points", "3000", "--commands", "30")
     assert outcome["faults"] >= 60 and outcome["points"] >= 3000 and outcome["commands_applied"] > 0
+    assert outcome["kills"] > 0 and outcome["finished"]
     assert {name: outcome[name] for name in WRONG} == dict.fromkeys(WRONG, 0)

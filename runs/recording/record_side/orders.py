@@ -15,6 +15,7 @@ from runs.commands.record import record
 from runs.models import Command, CommandState
 from runs.protocol import commands
 from runs.recording.lifecycle import (
+    NOT_DELIVERED,
     Lease,
     complete_command,
     deliver_command,
@@ -49,9 +50,6 @@ def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
         return EndProcess(command.author_name) if deliver_command(lease, command) else None
     if command.state == CommandState.DELIVERED and is_posted:
         return None
-    if command.state == CommandState.DELIVERED and _is_late(command):
-        complete_command(command, CommandState.EXPIRED, outcome=NOT_POSTED, only_from=CommandState.DELIVERED)
-        return None
     if is_posted:
         deliver_command(lease, command)
         return None
@@ -60,13 +58,12 @@ def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
     except NoSuchCheckpoint as error:
         complete_command(command, CommandState.REFUSED, outcome=str(error))
         return None
+    if post.expires_in_s is not None and post.expires_in_s <= 0:
+        outcome = NOT_POSTED if command.state == CommandState.DELIVERED else NOT_DELIVERED
+        complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState(command.state))
+        return None
     # Marked first: what was withdrawn at this moment must not reach the worker.
     return post if deliver_command(lease, command) else None
-
-
-def _is_late(command: Command) -> bool:
-    left_s = seconds_left(command)
-    return left_s is not None and left_s <= 0
 
 
 def as_post(command: Command) -> Post:

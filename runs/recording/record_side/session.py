@@ -98,9 +98,11 @@ class RecordSession:
         return [self._attached, *told]
 
     def _report(self, report: Report) -> list[FromRecord]:
-        if self._attached is None or report.session != self._attached.session:
-            # Of a host side that is gone.
+        if self._attached is None:
             return []
+        if report.session != self._attached.session:
+            # Of a host side that is gone; one that lives learns that a message of before began another session.
+            return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
         try:
             stored = self._store(report)

@@ -14,7 +14,7 @@ from uuid import uuid4
 from steersman.agent.reporting.report_sequence import Outcome, ReportSequence
 from steersman.agent.reporting.ticks import Tick
 from steersman.messages.ended import Concluded, Ended, Fenced
-from steersman.messages.link import FromRecord, Link
+from steersman.messages.link import FromRecord, Link, LinkCut
 from steersman.messages.orders import EndProcess, Post
 from steersman.messages.reports import Attach, Attached, Stored
 
@@ -33,14 +33,25 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A tick is not stored: what it had of journals and consoles is read again."""
+
+    tick: Tick
+
+
+@dataclass(frozen=True, slots=True)
 class Behind:
     """The record side holds `number` reports, fewer than it had stored before: attach, and read on from there."""
 
-    tick: Tick
     number: int
 
 
-News = Attached | Settled | Behind | Post | EndProcess | Fenced | Concluded
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The way to the record side was broken: attach again."""
+
+
+News = Attached | Settled | Lost | Behind | Cut | Post | EndProcess | Fenced | Concluded
 
 
 class Exchange:
@@ -85,7 +96,11 @@ class Exchange:
 
     def poll(self, now: float) -> list[News]:
         """Return what came since the last call. Raises what `Link.receive` raises."""
-        came = self._link.receive()
+        try:
+            came = self._link.receive()
+        except LinkCut:
+            self._arrived.clear()
+            return [Cut()]
         if came:
             self.heard_at = now
             self._arrived += came
@@ -115,9 +130,15 @@ class Exchange:
                 if message.token != self._token:
                     return []
                 self._token = ""
-                self._reports.begin_session(message)
-                return [message]
+                return self._begin_session(message)
         return [message]
+
+    def _begin_session(self, attached: Attached) -> list[News]:
+        tick = self._reports.under_way
+        is_stored = self._reports.begin_session(attached)
+        if tick is None:
+            return [attached]
+        return [Settled(tick, self._sent_at) if is_stored else Lost(tick), attached]
 
     def _take_stored(self, stored: Stored) -> list[News]:
         tick = self._reports.under_way
@@ -129,7 +150,7 @@ class Exchange:
         elif outcome is Outcome.STORED:
             return [Settled(tick, self._sent_at)]
         elif outcome is Outcome.BEHIND:
-            return [Behind(tick, stored.number)]
+            return [Behind(stored.number)]
         return []
 
     def _note_refusal(self, error: OSError, now: float) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from steersman.agent.host_side.console_files import ConsoleFiles
 from steersman.agent.host_side.deaf_training import DeafTraining
 from steersman.agent.host_side.endings import AWAY, GivenUp, Patience, describe_end, exit_code_of
-from steersman.agent.host_side.exchange import Behind, Exchange, News, Settled
+from steersman.agent.host_side.exchange import Behind, Cut, Exchange, Lost, News, Settled
 from steersman.agent.host_side.sampling import Sampling
 from steersman.agent.host_side.surroundings import Display, HostSettings
 from steersman.agent.journals.consoles import Consoles
@@ -173,9 +173,12 @@ class HostSide:
                 self._begin(news)
             case Settled():
                 self._settle(news, now)
-            case Behind(tick=tick, number=number):
-                logger.warning("the database holds %d reports of this attempt: reading on from there", number)
-                self._pending_lines = tick.lines + self._pending_lines
+            case Lost():
+                self._pending_lines = news.tick.lines + self._pending_lines
+            case Behind():
+                logger.warning("the database holds %d reports of this attempt: reading on from there", news.number)
+                self._exchange.attach(self._posting.posted)
+            case Cut():
                 self._exchange.attach(self._posting.posted)
             case Post() | EndProcess():
                 self._orders.append((news, now))
@@ -315,12 +318,11 @@ class HostSide:
         """Have stored what the training left, and how it ended; return the exit code."""
         self._note_end()
         self._tell_of_silence()
-        self._await(lambda: self._exchange.is_idle)
-        while self._superseded is None and not self._store_rest():
+        while not self._is_over():
             self._await(lambda: self._exchange.is_idle)
-        if self._superseded is None:
-            self._exchange.tell_end(self._ended())
-            self._await(lambda: self._concluded is not None)
+            if not self._is_over() and self._store_rest():
+                self._exchange.tell_end(self._ended())
+                self._await_conclusion()
         if self._superseded is not None:
             return self._leave(self._superseded)
         self._console_files.end()
@@ -330,6 +332,15 @@ class HostSide:
         if self._posting.ended_by:
             self._display.say(f"ended by {self._posting.ended_by}")
         return exit_code_of(self._concluded, self._interrupts.stops)
+
+    def _is_over(self) -> bool:
+        """Return whether the end is recorded, or somebody else follows the training."""
+        return self._concluded is not None or self._superseded is not None
+
+    def _await_conclusion(self) -> None:
+        """Wait until the end is recorded, or a new session has begun: then whatever it lacks is told again."""
+        sessions = self._sessions
+        self._await(lambda: self._concluded is not None or self._sessions != sessions)
 
     def _tell_of_silence(self) -> None:
         """Say so where a script ended well without one record: it looks as if all were in order."""

@@ -73,13 +73,20 @@ class ReportSequence:
         """Whether a session has begun."""
         return self._session > 0
 
-    def begin_session(self, attached: Attached) -> None:
-        """Go on from what is stored; a report without an answer is forgotten: its tick is read again."""
+    def begin_session(self, attached: Attached) -> bool:
+        """Go on from what is stored; return whether the report that had no answer is.
+
+        If it is not, it is forgotten: its tick is read again.
+        """
+        is_stored = self._sent is not None and attached.next_report == self._number + 1
+        if self._sent is not None and is_stored:
+            self._note_progress(self._sent.originals)
         self._session, self._number = attached.session, attached.next_report
         self.under_way = self._sent = None
         self._checkpoints = KeptCheckpoints(self._folder, attached.checkpoints)
         self.progress.environment = attached.environment
         self.progress.step = attached.last_step
+        return is_stored
 
     def report(self, tick: Tick) -> Report:
         """Return the report of a tick: the same one until it is answered.
@@ -98,8 +105,11 @@ class ReportSequence:
         While the answer is BEHIND, `under_way` stays: attach, and read on from there.
         """
         sent = self._sent
-        if sent is None or (stored.session, stored.answers) != (self._session, self._number):
+        if sent is None or stored.answers != self._number or stored.session < self._session:
             return Outcome.OF_ANOTHER
+        if stored.session > self._session:
+            # An `Attach` of before has come late and began another session.
+            return Outcome.BEHIND
         if stored.refused:
             self._leave_out(sent, stored.refused)
             return Outcome.SEND_AGAIN

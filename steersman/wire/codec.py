@@ -1,0 +1,136 @@
+"""A message as bytes, and back: msgpack, with points in blocks of columns.
+
+What is read was written by another process, perhaps of another version, or by somebody who means ill: all that does not
+fit raises `BadMessage`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import msgspec
+
+from steersman.messages.ended import Concluded, Ended, Fenced
+from steersman.messages.link import FromHost, FromRecord
+from steersman.messages.orders import Asked, EndProcess, Post
+from steersman.messages.reports import (
+    Attach,
+    Attached,
+    ConsoleText,
+    GpuDescription,
+    Line,
+    Position,
+    Report,
+    SetAside,
+    Stall,
+    Stored,
+)
+from steersman.records.posted import PostedCommand
+from steersman.records.typed_json import Malformed
+from steersman.records.typed_json import decode as from_json
+from steersman.records.typed_json import encode as as_json
+from steersman.wire.record_blocks import Block, Single, packed, packed_points, unpacked, unpacked_points
+
+Item = TypeVar("Item")
+
+
+class BadMessage(ValueError):
+    """Bytes are no message. The text says why."""
+
+
+class _Report(msgspec.Struct, array_like=True):
+    """A `Report` as it travels: the fields of the same names, but for those that are bytes here."""
+
+    session: int
+    number: int
+    begin: dict[int, Position]
+    end: dict[int, Position]
+    records: list[Block | Single]
+    unreadable: int
+    console: ConsoleText | None
+    system: dict[str, float | None] | None
+    lines: list[Line]
+    stall: Stall | None
+    not_looking_s: float | None
+    gpus: tuple[GpuDescription, ...]
+    removed_checkpoints: list[str]
+    set_aside: list[SetAside]
+    backlog_bytes: int | None
+    asked: list[bytes]
+    posted: list[str]
+    by_rank: list[dict[int, Block]]
+
+
+class _Post(msgspec.Struct, array_like=True):
+    """A `Post` as it travels: its command is the JSON object that a mailbox has too."""
+
+    command: bytes
+    expires_in_s: float | None
+
+
+# What travels under each name. Names are not changed: the other side may be of another version.
+KINDS: dict[str, type] = {
+    "attach": Attach,
+    "attached": Attached,
+    "report": _Report,
+    "stored": Stored,
+    "post": _Post,
+    "end_process": EndProcess,
+    "fenced": Fenced,
+    "ended": Ended,
+    "concluded": Concluded,
+}
+_NAMES = {kind: name for name, kind in KINDS.items()} | {Report: "report", Post: "post"}
+_encoder = msgspec.msgpack.Encoder()
+_envelopes = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+    name: msgspec.msgpack.Decoder(kind) for name, kind in KINDS.items()
+}
+
+
+def encode(message: FromHost | FromRecord) -> bytes:
+    """Return a message as bytes."""
+    body: Any = message
+    if isinstance(message, Report):
+        body = _report_on_its_way(message)
+    elif isinstance(message, Post):
+        body = _Post(as_json(message.command), message.expires_in_s)
+    return _encoder.encode((_NAMES[type(message)], body))
+
+
+def decode(data: bytes) -> Any:
+    """Return the message that bytes describe. Raises `BadMessage`."""
+    try:
+        name, body = _envelopes.decode(data)
+        decoder = _decoders.get(name)
+        if decoder is None:
+            raise BadMessage(f"there is no message {name[:40]!r}")
+        found = decoder.decode(body)
+        if isinstance(found, _Report):
+            return _arrived(found)
+        if isinstance(found, _Post):
+            return Post(from_json(PostedCommand, found.command), found.expires_in_s)
+    except (msgspec.MsgspecError, Malformed, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(str(error)) from error
+    return found
+
+
+def _report_on_its_way(report: Report) -> _Report:
+    values = {each.name: getattr(report, each.name) for each in fields(Report)}
+    values |= {
+        "records": packed(report.records),
+        "asked": [as_json(asked) for asked in report.asked],
+        "by_rank": packed_points(report.by_rank),
+    }
+    return _Report(**values)
+
+
+def _arrived(found: _Report) -> Report:
+    values = {each.name: getattr(found, each.name) for each in fields(Report)}
+    values |= {
+        "records": unpacked(found.records),
+        "asked": [from_json(Asked, asked) for asked in found.asked],
+        "by_rank": unpacked_points(found.by_rank),
+    }
+    return Report(**values)

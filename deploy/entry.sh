@@ -1,8 +1,8 @@
 #!/bin/sh
-# What a container starts. Also runs without one, on STEERSMAN_DATA:
-#   entry.sh serve      portal, embedded server and watch; the first time it makes an account and prints its login
-#   entry.sh portal     the portal alone, beside PostgreSQL and Redis
-#   entry.sh watch      what starts queued runs on this host
+# The entry point of the container. It also runs outside of one, with STEERSMAN_DATA:
+#   entry.sh serve      portal, embedded server and watch; the first start creates an account and prints its login
+#   entry.sh portal     only the portal, with PostgreSQL and Redis elsewhere
+#   entry.sh watch      the scheduler, which starts queued runs on this host
 #   entry.sh COMMAND…   anything else, such as: python manage.py train --run-id 1
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,8 +18,8 @@ prepare() {
 	python manage.py first_login
 }
 
-# Tell the portals which recipes there are. Without PyTorch that is left to the hosts that train. A recipe of somebody
-# that does not load must not keep everybody from the portal: it is named, and left out.
+# Publish the recipes for the portals. Without PyTorch, the training hosts do this. A recipe that cannot be loaded must
+# not keep the portal from starting: it is named and left out.
 publish() {
 	python -c 'import importlib.util as found, sys; sys.exit(found.find_spec("torch") is None)' || return 0
 	python manage.py recipes --publish >/dev/null || true

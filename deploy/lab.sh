@@ -1,7 +1,7 @@
 #!/bin/bash
-# The workbench: JupyterLab and SSH beside what entry.sh starts. Keys that may log in come from STEERSMAN_SSH_KEYS
-# (lines of authorized_keys) or lie in $STEERSMAN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:
-#   ssh -p 2222 -L 8888:127.0.0.1:8888 steersman@HOST
+# The workbench: JupyterLab and SSH in addition to the processes of entry.sh. Allowed keys come from STEERSMAN_SSH_KEYS
+# (lines of authorized_keys) or from $STEERSMAN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:   ssh -p
+# 2222 -L 8888:127.0.0.1:8888 steersman@HOST
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lab="${STEERSMAN_DATA:-/data}/lab"
@@ -15,7 +15,7 @@ if ! [ -s "$lab/authorized_keys" ]; then
 	echo "Nobody can log in by SSH yet: give public keys in STEERSMAN_SSH_KEYS." >&2
 fi
 sed "s|@LAB@|$lab|g; s|@DATA@|${STEERSMAN_DATA:-/data}|g" deploy/sshd_config >"$lab/sshd_config"
-# A shell that SSH starts gets none of the container's environment: deploy/profile.sh reads it here.
+# A shell started by SSH does not get the container's environment: deploy/profile.sh reads it from here.
 (
 	set -o posix
 	unset HOME LOGNAME OLDPWD PWD SHLVL TERM USER STEERSMAN_SSH_KEYS
@@ -28,9 +28,9 @@ if ! [ -s "$lab/jupyter_token" ]; then
 fi
 
 /usr/sbin/sshd -D -e -f "$lab/sshd_config" &
-# The token is handed over in a file: arguments and environment can be read by other processes.
+# The token is passed in a file, because other processes can read arguments and environment.
 JUPYTER_TOKEN_FILE="$lab/jupyter_token" jupyter lab --no-browser --ip=127.0.0.1 --port=8888 \
 	--ServerApp.root_dir="$lab/notebooks" &
 deploy/entry.sh "$@" &
-# The container ends when one of the three does: what started it may start it again.
+# The container ends when one of the three processes ends, so that it can be restarted.
 wait -n

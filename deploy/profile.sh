@@ -1,4 +1,5 @@
-# Read by every shell of the workbench: it gets the environment of the container, and starts beside manage.py.
+# Read by every shell of the workbench, which gets the environment of the container and starts in the folder of
+# manage.py.
 if [ -r "${STEERSMAN_DATA:=/data}/lab/environment" ]; then
 	. "$STEERSMAN_DATA/lab/environment"
 fi

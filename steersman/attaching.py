@@ -44,8 +44,8 @@ os.register_at_fork(after_in_child=_attach_anew)
 
 
 def attach(**parameters: Any) -> Run:
-    """Return the run that this process trains; the same one at every call. `parameters` are what it was configured with
-    (see `Run.configure`).
+    """Return the run that this process trains; the same one at every call. `parameters` are its configuration (see
+    `Run.configure`).
 
     Outside `manage.py train` it returns a run that logs nowhere, and says so once. Raises `RuntimeError` after
     `run.finish()`: one process trains one run.
@@ -59,7 +59,7 @@ def attach(**parameters: Any) -> Run:
 
 
 def run_of_this_process() -> Run:
-    """Return the run of this process, also once it has ended; join it where nobody has."""
+    """Return the run of this process, even after it has ended; attach if that has not happened yet."""
     global _attached, _attached_in
     with _attaching:
         if _attached is None or _attached_in != os.getpid():

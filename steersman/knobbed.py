@@ -53,8 +53,8 @@ class KnobbedRecorder(Recorder):
         """Declare a value that may be changed while training, and read `.value` wherever it is needed.
 
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
-        groups `apply(value, group)`) puts a change to work; if it raises, the change is refused and the old value
-        put back. What a command made of the knob in an earlier attempt of the run is put to work at once, with a note.
+        groups `apply(value, group)`) applies a change; if it raises an error, the change is refused and the old value
+        restored. A value that a command set in an earlier attempt of the run is applied at once, with a note.
         `effective()` returns the value in effect if a schedule multiplies it, `series` is the series that
         shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
         `steersman.SpecError` if the declaration contradicts itself.
@@ -87,14 +87,15 @@ class KnobbedRecorder(Recorder):
         maximum: float | None = 1.0,
         series: str = "",
     ) -> Knob:
-        """Declare the learning rate of an optimizer of torch as a knob, beneath the schedule that multiplies it.
+        """Declare the learning rate of a torch optimizer as a knob: the base of the schedule that multiplies it.
 
-        The knob's value is the base: `initial_lr` in the words of torch, `max_lr` of OneCycleLR, and what the optimizer
-        began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
-        of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
-        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint if that is so.
+        The knob's value is the base: torch's `initial_lr`, `max_lr` for OneCycleLR, and for ReduceLROnPlateau the
+        initial rate of the optimizer. A change takes effect at once in all values that the schedule derives from it. If
+        each parameter group has a `name` of its own, each has a value; otherwise the value is that of the first group,
+        and the others keep their ratio to it. Call it after both are built, and loaded from a checkpoint if there is
+        one.
         `scheduler` may be a list of several. `series` is the series that shows the value in effect. Raises `TypeError`
-        if `optimizer` or `scheduler` is not of torch's kind, `steersman.SpecError` if minimum and maximum fit no scale.
+        if `optimizer` or `scheduler` is not one of torch, `steersman.SpecError` if minimum and maximum are not valid.
         """
         knob = learning_rate_knob(
             optimizer, scheduler, name=_clean_name(name), minimum=values.plain(minimum), maximum=values.plain(maximum),

@@ -31,7 +31,7 @@ CONTRADICTED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a change of a knob did: values, or values by parameter group where several were concerned."""
+    """The effect of a change of a knob: values, or values by parameter group if several changed."""
 
     old: Any
     new: Any
@@ -75,7 +75,7 @@ class Knob:
 
     @property
     def value(self) -> Any:
-        """Return the present value: of the first parameter group where there are several."""
+        """Return the present value, that of the first parameter group if there are several."""
         return next(iter(self._values.values()))
 
     def __getitem__(self, group: str) -> Any:
@@ -83,21 +83,21 @@ class Knob:
 
     @property
     def values(self) -> dict[str, Value]:
-        """Return the present values by parameter group ("" where the knob has none)."""
+        """Return the present values by parameter group ("" if the knob has none)."""
         return dict(self._values)
 
     @property
     def has_effect(self) -> bool:
-        """Return whether the value in effect may be another than the value."""
+        """Return whether the value in effect may differ from the value."""
         return self._effective is not None
 
     def change(
         self, *, value: object = None, factor: float | None = None, group: str = "", expect: Any = None
     ) -> Change:
-        """Set the knob to `value`, or to `factor` times what it is; for one parameter group, or for all.
+        """Set the knob to `value`, or to `factor` times its present value; for one parameter group, or for all.
 
-        Raises `SpecError` if it takes no such value or `expect` is given and is not the present value, and
-        whatever `apply` raises; then every value is what it was before.
+        Raises `SpecError` if the value is not allowed, or if `expect` is given and differs from the present value, and
+        any error that `apply` raises; every value is then unchanged.
         """
         groups = self.spec.check_group(group)
         before = {name: self._values[name] for name in groups}
@@ -115,9 +115,9 @@ class Knob:
         return Change(_plain(before), _plain(after), effective)
 
     def restore(self, values: Mapping[str, Any]) -> dict[str, SpecError]:
-        """Put the values of a checkpoint to work; return by group what is wrong with those that the knob refuses.
+        """Apply the values of a checkpoint; return by group the reasons why the knob refuses some of them.
 
-        Where it does, the present value stays. Groups that this training does not know are left out.
+        If it refuses one, the present value stays. Groups that this training does not have are left out.
         """
         refused: dict[str, SpecError] = {}
         for group in self._values:
@@ -131,7 +131,7 @@ class Knob:
         return refused
 
     def bring_back(self, changed: Mapping[str, Any]) -> list[tuple[str, Level]]:
-        """Put to work what commands made of the knob in earlier attempts; return a sentence for each such value.
+        """Apply the values that commands set in earlier attempts; return a sentence for each such value.
 
         `changed` is by parameter group, "" means all. A value that is refused, or whose `apply` raises, is left out.
         """
@@ -158,16 +158,16 @@ class Knob:
         return told
 
     def effective(self, groups: Sequence[str] | None = None) -> Any:
-        """Return the value in effect, by group where there are several; None if it is the value itself."""
+        """Return the value in effect, by group if there are several; None if it is the value itself."""
         if self._effective is None:
             return None
         found = {name: float(value) for name, value in self._in_effect(groups).items()}
         return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
 
     def effect_shown(self, told: Any, groups: Sequence[str] | None = None) -> Any:
-        """Return `effective`; None if the training's own function cannot tell it.
+        """Return `effective`; None if the training's own function fails.
 
-        Where it lies on a GPU that is what was `told`: to read it again would wait for the GPU.
+        For a value on a GPU, return the last reported value `told`, because reading it would wait for the GPU.
         """
         try:
             return told if any(map(is_on_device, self._in_effect(groups).values())) else self.effective(groups)
@@ -181,9 +181,9 @@ class Knob:
         return {name: self._effective(name) if self.spec.groups else self._effective() for name in names}
 
     def to_wire(self, told: Any = None) -> dict[str, Any]:
-        """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups).
+        """Return JSON-ready fields: the spec, `value` and `effective` (each by group if there are groups).
 
-        `told` was in effect when it was told last; see `effect_shown`.
+        `told` is the last reported value in effect; see `effect_shown`.
         """
         value = dict(self._values) if self.spec.groups else self.value
         effective = self.effect_shown(told)
@@ -285,13 +285,13 @@ class Knobs:
         return self._knobs[name]
 
     def to_wire(self) -> list[dict[str, Any]]:
-        """Return what is told of all knobs, and remember what was told to be in effect."""
+        """Return the report of all knobs, and remember the reported values in effect."""
         rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self]
         self._told = {row["name"]: row["effective"] for row in rows}
         return rows
 
     def moved_to_wire(self) -> list[dict[str, Any]]:
-        """Return what is told of the knobs whose value in effect has moved since it was told last."""
+        """Return the report of the knobs whose value in effect has moved since the last report."""
         rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self if knob.has_effect]
         moved = [row for row in rows if is_other(row["effective"], self._told.get(row["name"]), SHOWN)]
         self._told |= {row["name"]: row["effective"] for row in moved}
@@ -299,7 +299,7 @@ class Knobs:
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
-    """Return the error that names the knobs which a training has instead."""
+    """Return the error that names the knobs of the training."""
     names = ", ".join(known)
     hint = f"it has {names}" if names else "it declares none"
     return SpecError(f"This training has no knob {shown(name)}: {hint}.")
@@ -321,7 +321,8 @@ def plain_default(default: Any) -> Any:
 
 
 def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
-    """Return the choices of a parameter or knob as plain Python values. Raises `SpecError` if they are no sequence."""
+    """Return the choices of a parameter or knob as plain Python values. Raises `SpecError` if they are not a
+    sequence."""
     try:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # of the sequence's own methods
@@ -335,7 +336,8 @@ def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def is_other(now: Any, told: Any, by: float) -> bool:
-    """Return whether values in effect, single or by group, differ from what was told by more than its part `by`."""
+    """Return whether values in effect, single or by group, differ from the reported ones by more than the fraction
+    `by`."""
     if isinstance(now, dict) and isinstance(told, dict):
         return now.keys() != told.keys() or any(is_other(now[group], told[group], by) for group in now)
     if isinstance(now, float) and isinstance(told, float):

@@ -48,7 +48,7 @@ HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(ep
 
 
 class Recorder:
-    """The part of a run that writes and never reads; `steersman.run.Run` adds the step boundary."""
+    """The part of a run that only writes; `steersman.run.Run` adds the step boundary."""
 
     # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
     # taken a place there, which is at its first call.
@@ -80,7 +80,7 @@ class Recorder:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the last word was recorded: `finish()` was called."""
+        """Whether the end was recorded: `finish()` was called."""
         return self._ended
 
     @property
@@ -98,15 +98,15 @@ class Recorder:
     def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
         """Record step metrics: numbers, or NumPy and torch values with one element, by name or as one mapping.
 
-        What is on the CPU is safe from `kill -9` of any process when this returns; a CUDA value once its
-        copy has arrived, which is looked at in later calls. A value that is no number costs itself, a step that is no
-        whole number the point, each with a note; a full disk is counted and told. Raises `TypeError` if the call
-        has no step. docs/values.md says what is stored for every kind of value.
+        When this returns, values from the CPU are safe from `kill -9` of any process. A CUDA value is safe when its
+        copy has arrived, which later calls check. A value that is not a number is left out with a note; so is the whole
+        point if the step is not a whole number. Points lost to a full disk are counted and reported. Raises `TypeError`
+        if the call has no step. docs/values.md describes how every kind of value is stored.
         """
         self._log_any(step, values, *more)
 
     def _log_any(self, step: int, values: dict[str, Any], *more: Any) -> None:
-        """Append plain numbers of names that are known; everything else with care."""
+        """Append plain numbers of known names; pass everything else to `_log_with_care`."""
         encoder = self._encoders.get(tuple(values))
         if encoder is not None and not more and encoder(step, values.values()):
             self.step = step
@@ -147,7 +147,7 @@ class Recorder:
             self._hold_back(HeldPoint(event, step, names, list(numbers.values())))
 
     def _encoder(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
-        """Return what appends a point of `names`: several records where the names do not fit into one."""
+        """Return a function that appends a point of `names`: as several records if the names do not fit into one."""
         stored = tuple(as_series_name(name, remarks) for name in names)
         parts = list(records_of(stored))
         if len(parts) == 1:
@@ -169,7 +169,7 @@ class Recorder:
         return append
 
     def _remark(self, remarks: Iterable[str]) -> None:
-        """Tell once of each thing that could not be stored as it was given."""
+        """Write one note about each value that could not be stored unchanged."""
         for remark in remarks:
             subject = subject_of(remark)
             if subject not in self._remarked and len(self._remarked) < MOST_REMARKS:
@@ -180,7 +180,7 @@ class Recorder:
                     print(f"steersman: {remark}", file=sys.stderr)
 
     def _write(self, record: Record | None, remarks: Iterable[str] = ()) -> None:
-        """Append one record. One that cannot be written costs itself and a remark, never the training."""
+        """Append one record. If it cannot be written, it is left out with a note, and the training continues."""
         if record is not None and (self.rank == 0 or not record.is_of_the_leader):
             try:
                 self._journal.append(record)
@@ -213,7 +213,7 @@ class Recorder:
                 if found and held.step is not None:
                     self._encoder_of(tuple(found), remarks)(held.step, found.values())
                 self._waiting.popleft()
-        except Exception as error:  # a GPU that failed: the training's next call says so itself
+        except Exception as error:  # a GPU that failed: the training's next call raises the error itself
             lost = len(self._waiting)
             self._waiting.clear()
             remarks.append(f"{lost} points could not be read from the GPU: {values.shown(error)}")
@@ -233,7 +233,8 @@ class Recorder:
         return self._layer_encoder[1]
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
-        """Say after which step and how many whole epochs a training resumes: commands until its next step take it."""
+        """Set the step and the number of complete epochs from which a training resumes; commands before its next step
+        use it."""
         remarks: Remarks = []
         self.step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
@@ -250,10 +251,10 @@ class Recorder:
         best: bool = False,
         **given: Any,
     ) -> None:
-        """Record one complete epoch: its values by name, or as one mapping. Names that the portal knows: train_loss,
-        train_accuracy, validation_loss, validation_accuracy, learning_rate, samples_per_second; any other name is kept
-        beside them. A number given as `best`, or a `step` that is no whole number, is one of these values. What cannot
-        be stored is left out with a note. Raises `TypeError` if the call has no epoch."""
+        """Record one complete epoch: its values by name, or as one mapping. The usual names are train_loss,
+        train_accuracy, validation_loss, validation_accuracy, learning_rate and samples_per_second; any other name is
+        allowed. A number given as `best`, or a `step` that is not a whole number, is stored as a value of that name.
+        Values that cannot be stored are left out with a note. Raises `TypeError` if the call has no epoch."""
         remarks: Remarks = []
         given = values_of_call("log_epoch", "epoch", epoch, given, more, remarks)
         self._write_arrived(wait=True)
@@ -267,8 +268,8 @@ class Recorder:
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
-        """Say how long the training will be, for progress and time left. Infinity and numbers below 1 mean that it is
-        not known; so does what is no number, with a note."""
+        """Set the length of the training, for progress and time left. Infinity and numbers below 1 mean that it is not
+        known; so does a value that is not a number, with a note."""
         remarks: Remarks = []
         record = PlanRecord.of(
             step=self._step,
@@ -280,17 +281,17 @@ class Recorder:
         self._write(record, remarks)
 
     def expect_quiet(self, seconds: float) -> None:
-        """Say that the next sign may take this long, so that nobody takes the training for stalled."""
+        """Announce that the next record may take this many seconds, so that the training does not count as stalled."""
         remarks: Remarks = []
         self._write(QuietRecord.of(seconds, step=self._step, remarks=remarks), remarks)
 
     def note(self, text: str, level: Level = "info") -> None:
-        """Put a line of text before everybody who watches; at most 2,000 characters are kept."""
+        """Write a line of text to the run's log; at most 2,000 characters are kept."""
         remarks: Remarks = []
         self._write(NoteRecord.of(text, level, step=self._step, remarks=remarks), remarks)
 
     def alert(self, title: str, text: str = "", level: AlertLevel = "warning") -> None:
-        """Say that something is wrong at the present step: info, warning or critical. It stays open.
+        """Raise an alert at the present step, with the level info, warning or critical. It stays open.
 
         At most 200 characters of the title and 2,000 of the text are kept.
         """
@@ -298,10 +299,9 @@ class Recorder:
         self._write(AlertRecord.of(title, text, level, step=self._step, remarks=remarks), remarks)
 
     def watch(self, name: str, goal: str) -> None:
-        """Have a series judged: "min" where less of it is better, "max" where more is. Once for each series.
+        """Let the detectors check a series: "min" if less of it is better, "max" if more is. Call it once per series.
 
-        What a series is called decides if nothing is said. At most 200 series are watched; what cannot be taken is
-        left out with a note.
+        For other series, the name decides. At most 200 series are watched; invalid arguments are left out with a note.
         """
         remarks: Remarks = []
         record = WatchRecord.of(name, goal, step=self._step, remarks=remarks)
@@ -332,12 +332,12 @@ class Recorder:
         self._write(record, remarks)
 
     def record_environment(self, environment: dict[str, Any]) -> None:
-        """Record versions, GPU names and the like. What is no mapping is left out with a note."""
+        """Record versions, GPU names and similar values. A value that is not a mapping is left out with a note."""
         remarks: Remarks = []
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
     def configure(self, parameters: Any) -> None:
-        """Record what the training was configured with: a mapping, a dataclass or the arguments of argparse, shown and
+        """Record the configuration of the training: a mapping, a dataclass or the arguments of argparse, shown and
         compared like a recipe's parameters. Later calls add to earlier ones. Anything else is left out with a note."""
         remarks: Remarks = []
         self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
@@ -354,8 +354,8 @@ class Recorder:
         reason: str = "last",
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record a checkpoint that is whole on disk, inside `folder`. One that lies elsewhere, whose SHA-256 is none or
-        whose step is no whole number is left out with a note."""
+        """Record a checkpoint that is complete on disk, inside `folder`. It is left out with a note if it is elsewhere,
+        if its SHA-256 is not valid, or if its step is not a whole number."""
         remarks: Remarks = []
         record = CheckpointRecord.of(
             path, self.folder, step=step, epoch=epoch, name=name, size_bytes=size_bytes, sha256=sha256, reason=reason,
@@ -364,7 +364,7 @@ class Recorder:
         self._write(record, remarks)
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None:
-        """Record the worker's own last word. Later calls are ignored."""
+        """Record the end of the training. Later calls are ignored."""
         remarks: Remarks = []
         end = EndRecord.of(outcome, step=step, present=self._step, remarks=remarks)
         self._remark(remarks)
@@ -386,10 +386,10 @@ class Recorder:
 def values_of_call(
     call: str, place: str, at: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks
 ) -> dict[Any, Any]:
-    """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping behind the step or
+    """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping after the step or
     epoch, which is `at`, in words `place`.
 
-    Raises `TypeError` with the right call if the call has no such place, or something else behind it.
+    Raises `TypeError` with the right call if the step or epoch is missing, or if something else follows it.
     """
     if values.is_mapping(at):
         how = f"for a dictionary call run.{call}({place}, values)"

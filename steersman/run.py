@@ -1,7 +1,7 @@
-"""The run as its training process sees it: what it records, and the step boundary at which commands take effect.
+"""The run in its training process: its records, and the step boundary at which commands take effect.
 
-Everything here ends in one write to the journal or one look at shared memory: no thread, no lock, no socket, no
-device synchronisation. Standard library only; see `steersman.attaching` for how a process comes to its run.
+Everything here is one write to the journal or one read of shared memory: no thread, no lock, no socket, no device
+synchronisation. Standard library only; `steersman.attaching` gives a process its run.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ ATTENTION = -1
 class Run(KnobbedRecorder):
     """A run. Make it with `steersman.attach()`.
 
-    One that nobody supervises has no folder: what it logs goes nowhere and nothing is ever posted to it. All else is
-    the same, so that a wrong call is noticed before the script is supervised.
+    Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same errors.
     """
 
     # What the step boundary reads at every step: in slots, as in `Recorder`.
@@ -136,25 +135,24 @@ class Run(KnobbedRecorder):
         self._orphan_watch = OrphanWatch(self._mailbox, unadopted_s)
 
     def __copy__(self) -> Run:
-        """A process has one run: a copy of what holds it, such as a model that is averaged, holds the same."""
+        """A process has one run: a copy of an object that holds it, such as an averaged model, holds the same run."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:
         return self
 
     def __reduce__(self) -> Any:
-        """What holds the run may be pickled, as the data set of a worker process is: there it is that process's run."""
+        """An object with the run can be pickled, such as a data set for a worker process, which has its own run."""
         from steersman.attaching import run_of_this_process
 
         return run_of_this_process, ()
 
     @property
     def stopping(self) -> bool:
-        """The step boundary: look once a step, and end the loop when it is true.
+        """The step boundary: read it once per step, and end the loop when it is true.
 
-        Commands take effect here, and a paused training waits here. Read it once before the first step too, if the
-        run may be started paused (`while not run.stopping:` does). A loop that does not log at each
-        step sets `run.step` before it looks.
+        Commands take effect here, and a paused training waits here. Read it before the first step too, so that the run
+        may start paused (`while not run.stopping:` does). A loop that logs rarely sets `run.step` before it reads this.
         """
         if self._posted[0] == self._seen:
             self._left -= 1
@@ -173,16 +171,16 @@ class Run(KnobbedRecorder):
         self._seen = ATTENTION
 
     def request(self, kind: str) -> None:
-        """Do a command such as "save_checkpoint" at the next step boundary; fit for a signal handler."""
+        """Execute a command such as "save_checkpoint" at the next step boundary; may be called in a signal handler."""
         self._signalled.append(kind)
         self._seen = ATTENTION
 
     def agree(self, problem: str = "") -> str:
-        """Return what is wrong on any rank, "" if nothing is; alone there is only what is wrong here."""
+        """Return the problem of any rank, "" if there is none; with one rank, return `problem`."""
         return problem
 
     def _at_step_boundary(self) -> bool:
-        """Do all that is to do between two steps; return whether the training is to end."""
+        """Do all work between two steps; return whether the training has to end."""
         control = self._control
         control.correct_effects(self._step)
         ends = self._wait_and_obey(control)
@@ -220,7 +218,7 @@ class Run(KnobbedRecorder):
             self._seen = ATTENTION
 
     def _check_clock(self) -> None:
-        """End a training that nobody has supervised for long; tell each second what is in effect."""
+        """End a training that had no supervisor for long; report the values in effect each second."""
         now = time.monotonic()
         since_last_s, unadopted = self._orphan_watch.poll(now)
         self._left = self._clock_every = boundaries_until(CLOCK_EVERY_S, self._clock_every - self._left, since_last_s)
@@ -245,10 +243,7 @@ class Run(KnobbedRecorder):
 
     @property
     def directory(self) -> Path:
-        """The folder for files of this run, which all its attempts share; it is made if it is missing.
-
-        Where nobody supervises the training it is a new temporary folder.
-        """
+        """The folder for files of this run, which all its attempts share; without a supervisor, a temporary one."""
         if self._directory is None:
             if self._place is None:
                 self._directory = Path(tempfile.mkdtemp(prefix="steersman-"))
@@ -259,13 +254,13 @@ class Run(KnobbedRecorder):
 
     @property
     def resumed(self) -> bool:
-        """Whether this attempt goes on from a checkpoint of an earlier one; see `newest_checkpoint`."""
+        """Whether this attempt resumes from a checkpoint of an earlier one; see `newest_checkpoint`."""
         return self._place is not None and resumed_checkpoint(self._place) is not None
 
     def newest_checkpoint(self) -> SavedCheckpoint | None:
         """Return the newest checkpoint that `save_checkpoint` wrote, None if there is none.
 
-        At the start it is the one that the run was resumed from: the newest that is whole, or the one that was chosen.
+        At the start it is the one from which the run resumes: the newest valid one, or the one given by `--from`.
         """
         if self._newest is None and self._place is not None:
             self._newest = resumed_checkpoint(self._place)
@@ -281,11 +276,11 @@ class Run(KnobbedRecorder):
         epoch: int | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> SavedCheckpoint | None:
-        """Save objects as one checkpoint: of each its `state_dict()`, or a plain value as it is.
+        """Save objects as one checkpoint: the `state_dict()` of each, or a plain value unchanged.
 
-        The names "last" and "best" have the next of their kind take its place in time; under any other name it is
-        kept. Among several ranks all call this, since a state may be spread over them, and rank 0 writes.
-        Returns None, with a note that says why, if it could not be saved; the training continues.
+        Later checkpoints replace those named "last" and "best"; under any other name they are kept. With several ranks,
+        all of them call this, because a state may be spread over them; rank 0 writes. Returns None, with a note that
+        says why, if it could not be saved; the training continues.
         """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
@@ -330,7 +325,7 @@ class Run(KnobbedRecorder):
         return Done(undo=undo)
 
     def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
-        """Return folder and knobs of a checkpoint that all ranks found to be what it was. Raises `Refusal`."""
+        """Return folder and knobs of a checkpoint that all ranks found valid. Raises `Refusal`."""
         folder = run_folder_of(self._place or Path()) / arguments.path
         manifest, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
@@ -345,21 +340,21 @@ class Run(KnobbedRecorder):
         return folder, manifest.knobs if manifest is not None else {}
 
     def go_on_from(self, step: int, epoch: int) -> None:
-        """Count on from a step that the training was rolled back to."""
+        """Continue to count from the step to which the training was rolled back."""
         if self.rank != 0:
             self._write(RankRolledBackRecord(step=self._step, to_step=step))
         self.step = self._last_whole_step = step
         self._epoch = epoch
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Say how this training does "save_checkpoint", "evaluate", "extend" or "roll_back": `handler(arguments)` is
-        called between two steps. What it raises refuses the command, and the training continues. A command without a
-        handler is not offered; a script that saves objects by `save_checkpoint` needs none to be rolled back."""
+        """Register the handler of "save_checkpoint", "evaluate", "extend" or "roll_back": `handler(arguments)` is
+        called between two steps. If it raises an error, the command is refused and the training continues. A command
+        without a handler is not offered; scripts that save with `save_checkpoint` can be rolled back without one."""
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
     def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
-        """Record what became of a command."""
+        """Record the outcome of a command."""
         to_step, to_epoch = done.goes_on_from or (None, None)
         record = OutcomeRecord.of(
             command.id, command.command, state, step=self._step, old=done.old, new=done.new, effective=done.effective,
@@ -369,16 +364,16 @@ class Run(KnobbedRecorder):
         self._mailbox.tell_outcome()
 
     def record_state(self, state: State) -> None:
-        """Record that the training waits ("paused") or goes on ("running")."""
+        """Record that the training waits ("paused") or continues ("running")."""
         self._write(StateRecord(step=self._step, state=state))
 
     def record_effect(self, command_id: str, effective: object) -> None:
-        """Record what is in effect after a command whose outcome told something else; knobs that moved, too."""
+        """Record values in effect that differ from the outcome of their command, and knobs whose value has moved."""
         self._write(EffectRecord.of(command_id, effective, step=self._step))
         self.record_moved_effects()
 
     def _record_surroundings(self, folder: Path) -> None:
-        """Record interpreter, packages and source, with what differs from the commit; never at the training's cost."""
+        """Record interpreter, packages and source with its uncommitted changes; an error never ends the training."""
         try:
             revision = git_revision(folder)
             patch = uncommitted_changes(folder) if revision and revision["changed"] else ""
@@ -393,7 +388,7 @@ class Run(KnobbedRecorder):
             self._write(PatchRecord(step=self._step, patch=values.clean(patch)))
 
     def _record_exit(self) -> None:
-        """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""
+        """A script that ended without `finish()` has finished, or was stopped if that was requested."""
         self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
 

@@ -21,7 +21,7 @@ SUFFIX = ".pt"
 
 @dataclass(frozen=True, slots=True)
 class SavedCheckpoint:
-    """A whole checkpoint on disk: `folder` holds a file for each object, and the manifest with this SHA-256."""
+    """A complete checkpoint on disk: `folder` contains a file for each object, and the manifest with this SHA-256."""
 
     folder: Path
     sha256: str
@@ -31,15 +31,15 @@ class SavedCheckpoint:
 
     @classmethod
     def found(cls, folder: Path, sha256: str) -> SavedCheckpoint:
-        """Return the checkpoint in `folder`. Raises `steersman.Damaged` if it is gone, or another."""
+        """Return the checkpoint in `folder`. Raises `steersman.Damaged` if it is gone or has changed."""
         manifest = read_manifest(folder, sha256)
         return cls(folder, sha256, manifest.step, manifest.epoch, manifest.name)
 
     def load(self, name: str) -> Any:
-        """Return what was saved under `name`, tensors on the CPU: a state, or the plain value that was given.
+        """Return the object saved under `name`, with tensors on the CPU: a state, or a plain value.
 
-        Nothing in the file can run code. Raises `steersman.Damaged` if it is gone, not as it was, or cannot be
-        read, and `KeyError` if the checkpoint has no such object.
+        Nothing in the file can run code. Raises `steersman.Damaged` if it is gone, has changed, or cannot be read, and
+        `KeyError` if the checkpoint has no such object.
         """
         files = read_manifest(self.folder, self.sha256).files
         if name + SUFFIX not in files:
@@ -57,7 +57,7 @@ class SavedCheckpoint:
             ) from None
 
     def restore(self, objects: Mapping[str, Any]) -> None:
-        """Give each object the state that was saved under its name, by its `load_state_dict`.
+        """Load the state that was saved under the name of each object with its `load_state_dict`.
 
         Raises as `load` does, and whatever `load_state_dict` raises, for example if the model has another shape.
         """
@@ -67,13 +67,13 @@ class SavedCheckpoint:
 
 
 def write_resume(attempt: Path, folder: Path, sha256: str) -> None:
-    """Tell the training of the attempt in the folder `attempt` which checkpoint of its run it continues from."""
+    """Write, for the training of the attempt in the folder `attempt`, the checkpoint from which it resumes."""
     place = str(folder.relative_to(run_folder_of(attempt)))
     write_private(attempt / RESUME_FILE, json.dumps({"path": place, "sha256": sha256}))
 
 
 def resumed_checkpoint(attempt: Path) -> SavedCheckpoint | None:
-    """Return the checkpoint that this attempt goes on from, None if it begins at the beginning."""
+    """Return the checkpoint from which this attempt resumes, None if it starts from the beginning."""
     try:
         told = json.loads((attempt / RESUME_FILE).read_text())
         return SavedCheckpoint.found(run_folder_of(attempt) / told["path"], told["sha256"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -60,8 +61,10 @@ def _with_connection(function: Callable[[], Answer]) -> Answer:
         finally:
             close_old_connections()
     if connection.connection is None:
-        connection.connect()
-        connection.close_at = None
+        # The function meets the same error, and may have an answer to it.
+        with suppress(Error):
+            connection.connect()
+            connection.close_at = None
     try:
         return function()
     except Error:

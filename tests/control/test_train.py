@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.outage.taken_away import database_file_taken_away
 from tests.support.stack import (
     ROOT,
     Stack,
@@ -257,19 +258,22 @@ def test_an_owner_that_was_fenced_out_changes_nothing_of_the_run_and_exits_4(off
 
 
 def test_a_database_that_is_away_costs_no_point(offline_stack):
-    """The database is locked for a while: the loop goes on, and everything is stored afterwards."""
+    """The database is locked for a while, then gone: the loop goes on, and everything is stored afterwards."""
     run_id, supervisor, _ = start_endless(offline_stack)
-    with write_locked(offline_stack, run_id):
+    journal = offline_stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
+    for away in (write_locked(offline_stack, run_id), database_file_taken_away(offline_stack)):
         seen = run_row(offline_stack, run_id)["step"]
-        journal = offline_stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
-        size = journal.stat().st_size
-        wait_for(lambda: journal.stat().st_size > size + 5000, "the loop to go on")
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] > seen + 50, "the points logged meanwhile")
+        with away:
+            size = journal.stat().st_size
+            wait_for(lambda size=size: journal.stat().st_size > size + 5000, "the loop to go on")
+        wait_for(lambda seen=seen: run_row(offline_stack, run_id)["step"] > seen + 50, "the points logged meanwhile")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(60) == 0
     blocks = [block for event in events(offline_stack, run_id, "metrics") for block in event["blocks"]]
     steps = [step for block in blocks for step in block["steps"]]
     assert steps == list(range(1, steps[-1] + 1))
+    told = (offline_stack.folder / "train.log").read_text()
+    assert told.count("nothing can be stored now") == told.count("the database is back") > 0
 
 
 def test_it_stops_on_a_signal_while_the_database_is_away_and_records_it_afterwards(offline_stack):

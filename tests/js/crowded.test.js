@@ -1,5 +1,5 @@
 // A page that is told of too many connections (4429) or of too many requests for tickets (429): it waits, longer each
-// time, and does not ask for tickets meanwhile.
+// time, and does not ask for tickets meanwhile. One that gets none because the database is away says so.
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -91,4 +91,19 @@ test("it waits where it gets no ticket, and as long as the portal says", async (
   const { asked, told } = await followed(() => new Response('{"error": "Too many"}', { status: 429, headers }));
   assert.deepEqual(waits(asked).slice(0, 6), [15, 15, 20, 40, 60, 60]);
   assert.match(told.at(-1)[1], /too many connections/);
+});
+
+test("while the database is away it says what the portal says", async () => {
+  const headers = { "Content-Type": "application/json", "Retry-After": "2" };
+  let isAway = true;
+  const answer = () =>
+    isAway
+      ? new Response('{"error": "The database does not answer now."}', { status: 503, headers })
+      : new Response('{"ticket": "t"}', { headers });
+  const { told } = await followed(answer);
+  assert.equal(told.at(-1)[1], "The database does not answer now.");
+  assert.ok(told.every(([link]) => link !== "open"));
+  isAway = false;
+  const after = await followed(answer);
+  assert.ok(after.told.every(([, why]) => !why.includes("database")));
 });

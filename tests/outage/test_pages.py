@@ -16,6 +16,7 @@ from http.cookiejar import CookieJar
 import pytest
 
 from tests.outage.frozen_postgres import Server, end_connections, frozen, read_only, stack_on, started_server
+from tests.outage.taken_away import database_file_taken_away
 from tests.support import postgres
 from tests.support.stack import Stack, seed_stack, wait_for
 
@@ -160,6 +161,12 @@ def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_
             lock.execute("ROLLBACK")
         assert writer.log_in().status == 200
         assert not said_of_the_database(stack)
+        with database_file_taken_away(stack):
+            assert_unavailable(reader)
+            assert not path.exists(), "an empty file would hide the loss"
+        wait_for(lambda: reader.ask("/").status == 200, "a page after the outage")
+        away, back = said_of_the_database(stack)
+        assert "was deleted or moved" in away and "is back" in back
         assert "Traceback" not in stack.log()
 
 

@@ -142,7 +142,8 @@ async function load() {
         connection("offline", error.message);
         return;
       }
-      connection("reconnecting", wait > 2 * FIRST_RETRY_MS ? gettext("The portal does not answer; trying again.") : "");
+      const silence = wait > 2 * FIRST_RETRY_MS ? gettext("The portal does not answer; trying again.") : "";
+      connection("reconnecting", error.said || silence);
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }

@@ -21,6 +21,7 @@ const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
 const TOO_MANY = 4429;
 const TOO_MANY_TICKETS = 429;
+const UNAVAILABLE = 503;
 
 const FINAL = {
   1009: gettext("The server refused a message of this page. Reload the page."),
@@ -43,6 +44,8 @@ export class RunSocket {
   #isGreeted = false;
   #missing = null;
   #why = "";
+  // What the portal said in place of a ticket.
+  #outage = "";
   #lostAt = 0;
   #ticketFailures = 0;
   #refusals = 0;
@@ -134,8 +137,10 @@ export class RunSocket {
         { run: this.#page.run },
         this.#page.addresses.login,
       );
+      this.#outage = "";
       return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
+      this.#outage = error.status === UNAVAILABLE ? error.said : "";
       if (error instanceof HttpError && [401, 403, 404].includes(error.status)) this.#end(error.message);
       if (error instanceof HttpError && error.status === TOO_MANY_TICKETS) {
         this.pause();
@@ -228,7 +233,7 @@ export class RunSocket {
     if (this.#over) return;
     this.#lostAt ||= performance.now();
     const offline = navigator.onLine === false || performance.now() - this.#lostAt > OFFLINE_MS;
-    this.#onLink(offline ? "offline" : "reconnecting", this.#why);
+    this.#onLink(offline ? "offline" : "reconnecting", this.#why || this.#outage);
   }
 
   #end(sentence) {

@@ -11,10 +11,11 @@ export function presentShareKey() {
 }
 
 export class HttpError extends Error {
-  /** `retryAfterMs` is how long the portal asks to wait, 0 if it does not say. */
-  constructor(status, text, retryAfterMs = 0) {
-    super(text);
+  /** `said` is the portal's sentence, "" if there is none; `retryAfterMs` how long it asks to wait, or 0. */
+  constructor(status, said = "", retryAfterMs = 0) {
+    super(said || `status ${status}`);
     this.status = status;
+    this.said = said;
     this.retryAfterMs = retryAfterMs;
   }
 }
@@ -45,7 +46,7 @@ async function answer(response, login) {
   }
   const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
   const body = isJson ? await response.json() : null;
-  if (!response.ok) throw new HttpError(response.status, body?.error ?? `status ${response.status}`, waitOf(response));
+  if (!response.ok) throw new HttpError(response.status, body?.error, waitOf(response));
   return body;
 }
 

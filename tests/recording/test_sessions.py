@@ -161,6 +161,17 @@ def test_the_host_side_that_another_follows_is_told_to_leave_the_training_to_it(
     attach(second, token="two")
     (fenced,) = first.answer(points(attached, 1, [1]))
     assert isinstance(fenced, Fenced) and not fenced.overtaken and steps_of(lease) == []
+    assert first.look(for_commands=True) == []
+
+
+def test_no_command_is_handed_to_a_host_side_that_another_has_followed(lease):
+    first, second = session_of(lease), session_of(lease)
+    attach(first)
+    attach(second, token="two")
+    command = ask(lease, "pause")
+    (fenced,) = first.look(for_commands=True)
+    assert isinstance(fenced, Fenced) and not fenced.overtaken
+    assert [order.command.id for order in second.look(for_commands=True)] == [str(command.pk)]
 
 
 def test_a_command_is_handed_to_a_session_once_and_to_the_next_one_if_it_was_not_posted(lease):

@@ -14,6 +14,7 @@ from django.db import transaction
 from runs.protocol.events import LogLine, LogWritten
 from runs.recording import feed
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
+from runs.recording.record_side import continuing
 from runs.recording.record_side.console_bound import ConsoleBound
 from runs.recording.record_side.continuing import Superseded
 from runs.recording.record_side.folding import Folding
@@ -76,6 +77,11 @@ class RecordSession:
         try:
             self._say()
             orders = take_orders(self._lease, self._posted | self._handed) if for_commands else []
+            if orders:
+                # Those of a session that is over are handed on by the next one.
+                continuing.held(self._lease, self._attached.session, 0)
+        except Superseded as error:
+            return self._leave(error)
         except Fenced as error:
             return self._overtaken(error)
         self._handed |= {str(each.command.id) for each in orders if isinstance(each, Post)}
@@ -107,7 +113,7 @@ class RecordSession:
         try:
             stored = self._store(report)
         except Superseded as error:
-            return [ended.Fenced(str(error), overtaken=False)]
+            return self._leave(error)
         except Fenced as error:
             told = self._overtaken(error)
             stored = self._side.report(report)
@@ -121,6 +127,11 @@ class RecordSession:
             for asked in report.asked:
                 record_asked(self._lease, asked)
         return self._side.report(report)
+
+    def _leave(self, error: Superseded) -> list[FromRecord]:
+        """Answer nothing more to a host side until it attaches again: another one follows its training."""
+        self._attached = None
+        return [ended.Fenced(str(error), overtaken=False)]
 
     def _overtaken(self, error: Fenced) -> list[FromRecord]:
         """Take what comes from here on for the history of the attempt; return what the host side is told, once."""

@@ -11,8 +11,8 @@ from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord
 from steersman.records.record import Record
 
-# More than the largest record, and little enough for one transaction.
-LARGEST_READ_BYTES = 2 << 20
+# Little enough for one report and its transaction; a part without a whole record is left behind in steps of the rest.
+LARGEST_READ_BYTES = LARGEST_RECORD_BYTES + (256 << 10)
 # What other threads of a worker may still log after its END record.
 AFTER_END_BYTES = 64 << 10
 

@@ -22,9 +22,10 @@ from runs.access.tokens import create_token
 from runs.api import answers, page
 from runs.api.answers import SharedAnswers
 from runs.commands.record import record_as
-from runs.models import Attempt, Membership, Role, Run, TokenScope
+from runs.models import Attempt, Membership, Role, Run, StoredEvent, TokenScope
 from runs.protocol.commands import parse_command
-from runs.recording import alerts
+from runs.protocol.events import LogLine, LogWritten
+from runs.recording import alerts, feed
 from tests.live.recorded_run import RecordedRun
 from tests.support.stack import wait_for
 
@@ -117,6 +118,13 @@ def test_who_holds_an_answer_is_told_so_only_while_it_is_the_same(readers: Reade
     def alter(rows: Any, **fields: Any) -> None:
         assert rows.update(**fields)
 
+    def another_past() -> None:
+        # An older copy of the database goes on with another event of the last number.
+        newest = run.row.last_seq
+        assert StoredEvent.objects.filter(run=run.pk, seq=newest).delete()[0]
+        alter(Run.objects.filter(pk=run.pk), last_seq=newest - 1)
+        assert feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text="elsewhere")])) == newest
+
     author, account = Membership.objects.filter(user__username="author"), User.objects.filter(username="author")
     witness = Membership.objects.filter(user__username="witness")
     row, attempts = Run.objects.filter(pk=run.pk), Attempt.objects.filter(run=run.pk)
@@ -152,6 +160,7 @@ def test_who_holds_an_answer_is_told_so_only_while_it_is_the_same(readers: Reade
         ("the attempt ends", run.fail, of_details),
         ("the next attempt goes over a part", lambda: (run.start(), run.log_points(9)), everything),
         ("checkpoints are removed", lambda: (run.save_checkpoint(), run.fail(), run.lose_checkpoint()), of_details),
+        ("the database is replaced", another_past, histories),
         ("all is folded", run.fold, set()),
     ]  # fmt: skip
     for what, happens, concerned in story:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import timedelta
 from typing import Any
+from unittest import TestCase
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -355,13 +356,17 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]},
     }
-    with override_settings(CHANNEL_LAYERS={"default": nowhere}):
+    with override_settings(CHANNEL_LAYERS={"default": nowhere}), TestCase().assertLogs("runs.live", "WARNING") as said:
         channel_layers.backends.clear()
         socket, hello = await greet(one, people["viewer"])
         assert hello["link"] == "database"
-        await sync_to_async(append)(one, 1)
-        assert (await numbered(socket))["seq"] == 1
+        for step in (1, 2, 3):
+            # Read by the look of each second, between which the layer is looked for four times.
+            await sync_to_async(append)(one, step)
+            assert (await numbered(socket))["seq"] == step
         await socket.disconnect()
+    (away,) = said.output
+    assert "the channel layer is away" in away and "Traceback" not in away
 
 
 @live

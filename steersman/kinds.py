@@ -1,4 +1,4 @@
-"""Kinds of values: what each takes, how people type it, and how pages show it. Standard library only.
+"""Kinds of values: the values of each, how people type them, and how pages show them. Standard library only.
 
 A new kind is one subclass of `Kind` with a `name`, defined in this file or in any other that is imported. Recipes,
 knobs, forms, API, command line and pages take everything from the class; no other place lists the kinds.

@@ -1,4 +1,5 @@
-"""Names of those who steer, as the ledger keeps them. Full names are free: login names tell apart what looks alike."""
+"""Names of authors in the command log. Full names can be chosen freely: login names distinguish names that look
+alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a share link shows of people: their role in place of their name."""
+"""The view of a share link: roles of people in place of their names."""
 
 from __future__ import annotations
 

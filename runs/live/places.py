@@ -1,4 +1,4 @@
-"""How many sockets a user, a share link and all together may hold, over all web processes.
+"""Limits on the open sockets of a user, of a share link and in total, over all web processes.
 
 Each process writes what it holds into a row and reads what the others hold, at most twice a second and only while it
 has sockets. A handshake is judged in memory, by what this process holds now and what the others wrote last: processes

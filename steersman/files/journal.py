@@ -15,7 +15,7 @@ Each record contains its names, so that damage to one record affects only that r
     …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
     4     CRC-32 (ISO 3309) of everything before it
 
-All little-endian. What the kinds hold: `steersman.records.kinds`. Knows nothing of runs, supervisors or torch.
+All little-endian. The fields of each kind: `steersman.records.kinds`. Independent of runs, supervisors and torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run writes to: the interface of a journal, and a journal that keeps nothing. Standard library only."""
+"""The interface of a journal, and a journal that writes nothing. Standard library only."""
 
 from __future__ import annotations
 

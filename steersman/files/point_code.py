@@ -2,7 +2,7 @@
 
 This call is made at every step of a training, and half of its cost in plain Python is to carry values that
 vary in number from call to call. As `collections.namedtuple` does, the source is written for the number of
-values, or for their names, and compiled once. Knows nothing of runs.
+values, or for their names, and compiled once. Independent of runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the processes of an attempt have ended, as their host side saw it."""
+"""The end of the processes of an attempt, as reported by the host side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a run, on its way from the command log and from signals to the worker. Never imports torch."""
+"""Dispatches commands from the command log and from signals to the worker. Never imports torch."""
 
 from __future__ import annotations
 

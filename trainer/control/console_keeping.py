@@ -1,4 +1,4 @@
-"""Keeps the console of a run within its bounds while a supervisor follows it: its files here, its text in the database.
+"""Limits the size of a run's console while a supervisor follows it: its files here, its text in the database.
 
 A training that prints without end would fill both.
 """

@@ -1,4 +1,4 @@
-"""Where the knobs of a script stood when its run was trained last: what the next attempt begins with."""
+"""The last values of a script's knobs, with which its next attempt begins."""
 
 from __future__ import annotations
 

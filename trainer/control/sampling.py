@@ -1,4 +1,4 @@
-"""Samples of the machine that a training runs on, and what is found out about its GPUs. Never imports torch."""
+"""Samples of the machine that a training runs on, and facts about its GPUs. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points as lines of JSON: {"series", "step", "time", "value"}, and what is wrong with a line that is none."""
+"""Points as lines of JSON: {"series", "step", "time", "value"}, and the errors of invalid lines."""
 
 from __future__ import annotations
 

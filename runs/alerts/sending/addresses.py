@@ -1,4 +1,5 @@
-"""Addresses of destinations: what a person enters, checked, in the form that is sealed and sent to.
+"""Addresses of destinations: the text that a person enters, checked, in the form that is encrypted and used for
+sending.
 
 Of mail that form is the recipients, one a line; of robots their webhook; of other services their Apprise address. Only
 services that are reached over HTTP are taken, and no address that names a file of this host.

@@ -1,4 +1,4 @@
-"""`manage.py create_run`: record a run to be trained and say where it is. Reads published rows, never torch."""
+"""`manage.py create_run`: create a run and print its address. Reads published rows, never imports torch."""
 
 from __future__ import annotations
 

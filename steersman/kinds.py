@@ -409,7 +409,7 @@ def _is_finite_number(value: Any) -> bool:
 
 
 def _is_same(choice: Value, value: object) -> bool:
-    """Return whether a value is a choice: True is not 1, and text is no number."""
+    """Return whether a value is a choice: True is not 1, and text is not a number."""
     if isinstance(choice, bool) or isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return choice is value
     return choice == value

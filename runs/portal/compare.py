@@ -44,7 +44,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value of a table. `text` is what is shown where it is no number; `is_best` marks the best of its line."""
+    """One value of a table. `text` is what is shown where it is not a number; `is_best` marks the best of its line."""
 
     number: float | None = None
     text: str = ""

@@ -142,7 +142,7 @@ def has_manifest(folder: Any, sha256: Any) -> bool:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint. Raises `OSError`."""
+    """Remove a checkpoint, its manifest first: what is half removed is not a checkpoint. Raises `OSError`."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)

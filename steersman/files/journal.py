@@ -91,7 +91,7 @@ class JournalWriter:
     def encoder(self, names: tuple[str, ...]) -> Encoder:
         """Return a function (step, values) that appends one POINT of these names.
 
-        `values` come in the order of `names`. If one is no plain float, or the step no plain int, it writes
+        `values` come in the order of `names`. If one is not a plain float, or the step no plain int, it writes
         nothing and returns False. Raises `ValueError` if the names fill a record.
         """
         encoder: Encoder = append_maker(len(names))(*self._parts(names))

@@ -59,7 +59,7 @@ MISSING = object()
 def append_maker(width: int, writes: bool = True) -> Callable[..., Any]:
     """Return a maker of `append(step, values) -> bool` for `width` values.
 
-    `append` writes nothing and returns False if a value is no plain float, or the step no plain int of 64 bits. One
+    `append` writes nothing and returns False if a value is not a plain float, or the step no plain int of 64 bits. One
     that never `writes` checks them all the same.
     """
     return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)], writes)

@@ -172,7 +172,7 @@ def _told(run: Run) -> list[str]:
 
 
 def _priority(text: str) -> int:
-    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is no priority."""
+    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is not a priority."""
     spec = argument_spec(SetPriority, "priority")
     assert spec is not None
     try:

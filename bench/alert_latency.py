@@ -1,4 +1,4 @@
-"""From a point that goes wrong, logged, to the message in a mail server and at a webhook, through the real processes.
+"""Time from logging a bad point to the message in a mail server and at a webhook, through the real processes.
 
 usage: python bench/alert_latency.py [ALERTS]
 

@@ -1,4 +1,4 @@
-"""How long a chart of 1,000 pixels takes to read: of 10⁴, 10⁶ and 10⁸ points, without HTTP.
+"""Time to read a chart of 1,000 pixels with 10⁴, 10⁶ and 10⁸ points, without HTTP.
 
 usage: python bench/chart_read.py [--without-tensorboard]
 

@@ -1,4 +1,4 @@
-"""From a command sent over a viewer's WebSocket to its outcome, through the real stack, with Redis and without.
+"""Time from sending a command over a viewer's WebSocket to its outcome, through the real stack, with Redis and without.
 
 usage: python bench/control_latency.py
 

@@ -1,4 +1,4 @@
-"""What a step boundary costs a training that nobody asks anything of, against an empty Python function call.
+"""The cost of a step boundary without commands, compared with an empty Python function call.
 
 usage: python bench/control_point.py
 

@@ -1,4 +1,4 @@
-"""What the detectors of alerts find in 200 labelled curves, how late, and how often they cry for nothing.
+"""The results of the detectors on 200 labelled curves: faults found, delays and false alarms.
 
 usage: python bench/detectors.py [--misses]
 

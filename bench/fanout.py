@@ -1,4 +1,4 @@
-"""What it costs to show one event to many viewers: our server as it is, and what others and the floor need.
+"""The cost of sending one event to many viewers: with our server, with others, and with a plain loop of sends.
 
 usage: python bench/fanout.py [--seconds 5] [--rounds 3] [--only ours,floor]
 

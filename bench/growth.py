@@ -1,4 +1,4 @@
-"""What a run of 30 days takes: 10 steps a second, a chatty console, and an epoch an hour, played fast.
+"""The space of a run of 30 days, played fast: 10 steps per second, much console output, and an epoch per hour.
 
 usage: python bench/growth.py [--days 30]
 

@@ -1,4 +1,4 @@
-"""What the history of a run costs the web process: 20 series of 5,000 points, asked for with the key of a share link.
+"""The cost of a run's history for the web process: 20 series of 5,000 points, requested with the key of a share link.
 
 usage: python bench/history.py
 

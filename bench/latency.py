@@ -1,4 +1,4 @@
-"""From `log()` in a worker to receipt by WebSocket viewers, through the real stack at the default tick.
+"""Time from `log()` in a worker to receipt by WebSocket viewers, through the real stack at the default tick.
 
 usage: python bench/latency.py
 

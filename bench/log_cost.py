@@ -1,4 +1,4 @@
-"""What `log()` costs a training, against a list append, TensorBoard, and the classifier's own step.
+"""The cost of `log()`, compared with a list append, TensorBoard, and the classifier's own step.
 
 usage: python bench/log_cost.py
 

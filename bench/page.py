@@ -1,4 +1,4 @@
-"""What the page of a live run asks of the browser's main thread: 16 charts, ten updates a second.
+"""The load of a live run's page on the browser's main thread: 16 charts, ten updates per second.
 
 usage: python bench/page.py
 

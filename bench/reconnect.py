@@ -1,4 +1,4 @@
-"""What it costs to greet a crowd, and how long 1,000 viewers take to come back to a portal that was killed.
+"""The cost of many new viewers, and the time until 1,000 viewers have reconnected to a portal that was killed.
 
 usage: python bench/reconnect.py
 

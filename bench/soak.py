@@ -1,4 +1,4 @@
-"""A crowd watches a run for minutes and a part of it stalls: how late events are, what the server keeps, whom it cuts.
+"""Many viewers for minutes, some of which stop reading: delays of events, memory of the server, disconnected viewers.
 
 usage: python bench/soak.py [--seconds 240] [--viewers 1000] [--deflate]
 

@@ -1,4 +1,4 @@
-"""How fast points are stored, and what they take: through journal and supervisor, on a real stack.
+"""The speed of storing points and the space that they take, through journal and supervisor, on a real stack.
 
 usage: python bench/store.py [--points 2000000]
 

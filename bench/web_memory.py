@@ -1,4 +1,4 @@
-"""What a web process holds in memory while 20 clients watch a live run and people read its pages.
+"""The memory of a web process while 20 clients watch a live run and people read its pages.
 
 usage: python bench/web_memory.py
 

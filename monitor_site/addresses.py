@@ -1,4 +1,4 @@
-"""Under which addresses the portal is reached. Asks the machine, never the network."""
+"""The addresses of the portal, from this machine's settings, without using the network."""
 
 from __future__ import annotations
 

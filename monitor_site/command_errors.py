@@ -1,4 +1,4 @@
-"""What `manage.py` says in place of a traceback where settings, data folder or database are not as needed."""
+"""Messages of `manage.py` in place of a traceback if settings, data folder or database are not usable."""
 
 from __future__ import annotations
 

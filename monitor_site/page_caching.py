@@ -1,4 +1,4 @@
-"""Pages are kept nowhere: they show what one person may see, as it is now."""
+"""Forbids caching of pages, because they show what one person may see at that moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to the embedded server that speak to nobody else; apart, since redis takes its time to load."""
+"""Connections to the embedded server and to no other; in a module of its own, because redis is slow to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short way through Django for requests that come in crowds, such as those for a ticket.
+"""A short path through Django for requests that come in large numbers, such as those for a ticket.
 
 Under ASGI, Django goes to a thread and back for each middleware, and gives each request a thread and a connection of
 its own. Here one visit to a thread that keeps its connection answers the whole request, by the same view. Left out are

@@ -1,4 +1,4 @@
-"""Static files with hashed names, relative imports of ES modules included, and what serves them."""
+"""Static files with hashed names, also in relative imports of ES modules, and how they are served."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ HEAD = """\
 # Everything that requirements.txt and requirements-dev.txt need, at the versions that are tested together.
 # Made by `make lock`, installed by `make setup`; also a constraint (-c requirements.lock) for requirements.txt.
 """
-# The installer itself is no dependency.
+# The installer itself is not a dependency.
 LEFT_OUT = {"pip"}
 
 

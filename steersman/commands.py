@@ -151,7 +151,7 @@ class Control:
         return "paused" if self.paused else "running"
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` if it is no function."""
+        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` if it is not a function."""
         if not isinstance(kind, str):
             raise TypeError(f"on() takes the name of a command, not {shown(kind)}")
         if not callable(handler):

@@ -1,4 +1,4 @@
-"""What is left of the project's former name, Coxswain: its variables and its data folder no longer have an effect."""
+"""The project's former name, Coxswain: its variables and its data folder no longer have an effect."""
 
 from __future__ import annotations
 

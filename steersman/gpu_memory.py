@@ -28,7 +28,7 @@ class Obstacle(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class GpuRoom:
-    """What a GPU has: `total`, `others` of it used by programs that are none of ours, `allowed` to them, `free` for one
+    """What a GPU has: `total`, `others` of it used by programs that are not ours, `allowed` to them, `free` for one
     more training, and `usual`, what one is taken to need that does not say.
     """
 

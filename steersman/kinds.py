@@ -1,4 +1,4 @@
-"""Kinds of values: what each takes, how people type it, and how pages show it. Standard library only.
+"""Kinds of values: the values of each, how people type them, and how pages show them. Standard library only.
 
 A new kind is one subclass of `Kind` with a `name`, defined in this file or in any other that is imported. Recipes,
 knobs, forms, API, command line and pages take everything from the class; no other place lists the kinds.
@@ -409,7 +409,7 @@ def _is_finite_number(value: Any) -> bool:
 
 
 def _is_same(choice: Value, value: object) -> bool:
-    """Return whether a value is a choice: True is not 1, and text is no number."""
+    """Return whether a value is a choice: True is not 1, and text is not a number."""
     if isinstance(choice, bool) or isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return choice is value
     return choice == value

@@ -1,4 +1,4 @@
-"""The knobs of a training: declaring them, bringing back what commands made of them, and telling where they stand.
+"""The knobs of a training: declaring them, restoring values set by commands, and reporting their values.
 
 Standard library only. What changes a knob while training is `steersman.commands.Control`.
 """

@@ -258,10 +258,7 @@ class Run(KnobbedRecorder):
         return self._place is not None and resumed_checkpoint(self._place) is not None
 
     def newest_checkpoint(self) -> SavedCheckpoint | None:
-        """Return the newest checkpoint that `save_checkpoint` wrote, None if there is none.
-
-        At the start it is the one from which the run resumes: the newest valid one, or the one given by `--from`.
-        """
+        """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from; None without any."""
         if self._newest is None and self._place is not None:
             self._newest = resumed_checkpoint(self._place)
         return self._newest

@@ -1,4 +1,4 @@
-"""Which queued runs a host may start now, and who waits before whom. Imports neither Django nor torch.
+"""The queued runs that a host may start now, and the order of the waiting ones. Imports neither Django nor torch.
 
 A host has devices, each with a number of slots. A run takes a slot of each device that it trains on, from the moment
 it is claimed to its end. docs/running.md states the rule.

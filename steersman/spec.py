@@ -1,4 +1,4 @@
-"""What a parameter or a knob takes: one spec, which every place that gets a value checks it against.
+"""The declaration of a parameter or a knob, against which every value is checked.
 
 A recipe's parameters, knobs of any training, forms, API and command line hold the same `ValueSpec`, so they take the
 same values and refuse others in the same sentence. Its kinds: `steersman.kinds`. Standard library only.

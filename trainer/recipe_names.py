@@ -1,4 +1,4 @@
-"""How a recipe is called: built-in names and dotted paths, and the source behind them. Never loads one, so no torch."""
+"""Names of recipes: built-in names and dotted paths, and the source behind them. Never loads one, so no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a viewer costs on the network: 16 and 300 series at 10 updates per second, on a real stack.
+"""The network traffic per viewer: 16 and 300 series at 10 updates per second, on a real stack.
 
 usage: python bench/costs/bytes.py [--seconds 20]
 

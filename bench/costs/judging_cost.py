@@ -1,4 +1,5 @@
-"""What judging costs a training on the same host: the process beside it judges, as `manage.py train` does, or rests.
+"""The cost of the detectors for a training on the same host: with them in a process beside it, as in `manage.py train`,
+and without.
 
 usage: python bench/costs/judging_cost.py [--series 16] [--steps-per-second 50] [--rounds 20]
 

@@ -1,4 +1,4 @@
-"""How long an answer of /metrics takes with live runs: `python -m bench.costs.metrics [--runs 100]`."""
+"""Time of an answer of /metrics with live runs: `python -m bench.costs.metrics [--runs 100]`."""
 
 from __future__ import annotations
 

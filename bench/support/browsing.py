@@ -1,4 +1,4 @@
-"""A person in a browser, as far as the portal sees it: logged in, and asking for pages."""
+"""A person in a browser, as the portal sees it: logged in, and requesting pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which trainings are recorded: recipe, schedule, fault and seed of each. Knows neither torch nor the recipes."""
+"""The trainings to record: recipe, schedule, fault and seed of each. Imports neither torch nor the recipes."""
 
 from __future__ import annotations
 

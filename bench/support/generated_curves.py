@@ -1,4 +1,4 @@
-"""Curves from a generator with seeds: what is healthy and looks alarming, and faults that no recipe shows quickly."""
+"""Curves from a generator with seeds: healthy ones that look alarming, and faults that no recipe shows quickly."""
 
 from __future__ import annotations
 

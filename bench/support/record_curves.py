@@ -1,4 +1,4 @@
-"""Trains the built-in recipes, healthy ones and some with a fault that is really caused, and keeps their curves.
+"""Trains the built-in recipes, healthy ones and some with a real fault, and records their curves.
 
 usage: python bench/support/record_curves.py [--only NAME]
 

@@ -1,1 +1,1 @@
-"""What the settings take from environment variables, and hold to. Imports nothing of this project but `steersman`."""
+"""Reads and checks settings from environment variables. Imports nothing of this project but `steersman`."""

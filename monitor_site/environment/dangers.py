@@ -1,4 +1,4 @@
-"""Settings that would open the portal to everybody are refused at the start, with the name of the setting."""
+"""Refuses settings that would open the portal to everybody, at the start and with their names."""
 
 from __future__ import annotations
 

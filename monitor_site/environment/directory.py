@@ -1,4 +1,4 @@
-"""Settings of the directory (LDAP) whose people log in with the password that it keeps."""
+"""Settings of a directory (LDAP) whose passwords people log in with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only this machine reaches, and an application that answers it alone while debugging, under any server."""
+"""Requests from this machine only: an application that answers no others while debugging, under any server."""
 
 from __future__ import annotations
 

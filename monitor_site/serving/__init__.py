@@ -1,4 +1,4 @@
-"""Running it: portal, embedded Redis-protocol server, Daphne and their processes. An app, at the top.
+"""Running the portal: embedded Redis-protocol server, Daphne and their processes. The topmost app.
 
 May import everything. The ASGI application: `monitor_site.asgi`. Trainings: `trainer`.
 """

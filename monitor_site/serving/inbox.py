@@ -1,4 +1,4 @@
-"""What a socket's peer sent and the application has not yet taken."""
+"""Messages that a socket's peer has sent and the application has not yet read."""
 
 from __future__ import annotations
 

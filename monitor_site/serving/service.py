@@ -1,4 +1,4 @@
-"""Portal, embedded server and watch as children of one process: started in order, brought back, ended.
+"""Portal, embedded server and watch as children of one process: started in order, restarted, ended.
 
 `monitor_site.serving.serve` is this and nothing more, the demo adds accounts and a training.
 """

@@ -92,7 +92,7 @@ def wire_of(protocol: Any) -> SocketWire | None:
     is_known = plain and hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
     if protocol.state != _OPEN or not is_known:
         return None
-    # Whatever served HTTP on this connection before is no producer of it any longer.
+    # Whatever served HTTP on this connection before is not a producer of it any longer.
     transport.unregisterProducer()
     transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
     protocol.wire = SocketWire(protocol)

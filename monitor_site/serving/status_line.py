@@ -1,4 +1,4 @@
-"""What `serve` and the demo show while they run: sentences, and one line that is kept up to date on a terminal."""
+"""The output of `serve` and the demo while they run: sentences, and one line that is updated on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Names of those who steer, as the ledger keeps them. Full names are free: login names tell apart what looks alike."""
+"""Names of authors in the command log. Full names can be chosen freely: login names distinguish names that look
+alike."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SCRIPTS = frozenset({"LATIN", "CYRILLIC", "GREEK", "CJK", "HANGUL", "HIRAGANA", 
 MIXED = frozenset({"LATIN", "CJK", "HANGUL", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 # Beyond Latin Extended-A, and not composed of a letter and its accents, are signs of phonetics.
 LAST_LATIN = "\u017f"
-# Authors that are no persons; those of rules begin with "rule ".
+# Authors that are not persons; those of rules begin with "rule ".
 NO_PERSONS = (COMMAND_LINE, "make demo", "former member", *signal.Signals.__members__)
 
 

@@ -1,4 +1,4 @@
-"""By what right a socket is open, asked again as long as it is: of many sockets in a few queries."""
+"""The permission of an open socket, checked again while it is open: for many sockets in a few queries."""
 
 from __future__ import annotations
 

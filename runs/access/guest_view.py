@@ -1,4 +1,4 @@
-"""What a share link shows of people: their role in place of their name."""
+"""The view of a share link: roles of people in place of their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runs.protocol.events import AlertChanged, CommandChanged
 
 # The author of a command who is no longer a member, with or without an account.
 FORMER_MEMBER = "former member"
-# Authors that are no persons. Of a person whose account was deleted a command keeps the name alone.
+# Authors that are not persons. Of a person whose account was deleted a command keeps the name alone.
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})
 # An event's frame begins with its number and kind.
 _HEAD_CHARACTERS = 64

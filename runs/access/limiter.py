@@ -1,4 +1,4 @@
-"""How often something may happen: token buckets, kept in memory. Knows nothing of what they limit."""
+"""How often something may happen: token buckets, kept in memory. Independent of what they limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows by which web processes tell each other how many sockets they hold, and who watches which run."""
+"""The rows with which web processes share the numbers of their sockets, and the viewers of each run."""
 
 from __future__ import annotations
 

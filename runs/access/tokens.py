@@ -93,7 +93,7 @@ def valid() -> Q:
 def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessToken | None:
     """Return the valid token of `value`, with project and creator, and note its use.
 
-    None if it is unknown, expired, revoked, of another scope, or its creator is no active member any longer.
+    None if it is unknown, expired, revoked, of another scope, or its creator is not an active member any longer.
     """
     if not value.startswith(MARK):
         return None
@@ -111,7 +111,7 @@ def is_share_link(value: str) -> bool:
 
 
 def is_known(value: str) -> bool:
-    """Return whether `value` is, or was, a token: one that has expired is no guess."""
+    """Return whether `value` is, or was, a token: one that has expired is not a guess."""
     return AccessToken.objects.filter(digest=digest(value)).exists()
 
 

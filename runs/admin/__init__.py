@@ -1,4 +1,4 @@
-"""The admin: what was recorded, to look at, export and delete; projects, access and new runs, to make.
+"""The admin: view, export and delete recorded runs; create projects, access and new runs.
 
 Imports all of `runs` except `api` and `portal`.
 """

@@ -1,4 +1,4 @@
-"""What the admin shows of commands, knobs and their values, in rows fit for a table."""
+"""Commands, knobs and their values in the admin, as rows of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletion of runs: says what goes, in numbers; for superusers alone; never a run that lives."""
+"""Deletion of runs: shows what will be deleted, in numbers; only for superusers; never a live run."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class ReviewForm(forms.ModelForm[Run]):
 
 
 class RowField(forms.ModelChoiceField[Model]):
-    """Shows nothing in place of a value that is no number.
+    """Shows nothing in place of a value that is not a number.
 
     Django's widget looks each value up by its number as it draws the form with its errors, and raises `ValueError`.
     """

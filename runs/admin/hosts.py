@@ -1,4 +1,4 @@
-"""The machines that start queued runs, as they told of themselves."""
+"""The machines that start queued runs, as they reported themselves."""
 
 from __future__ import annotations
 

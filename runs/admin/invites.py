@@ -1,4 +1,4 @@
-"""Invites: who was invited, by whom, and whether it was taken up. They are made on the page of members."""
+"""Invites: who was invited, by whom, and whether it was used. They are created on the page of members."""
 
 from __future__ import annotations
 

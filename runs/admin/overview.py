@@ -1,4 +1,4 @@
-"""What the admin shows of a run's past: bounded tables, two static charts, a dozen queries."""
+"""The past of a run in the admin: tables of limited size, two static charts, a dozen queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs: the list, the page of one, the making of new ones, review, archive, export and deletion.
+"""Runs: the list, the page of one, creating new ones, review, archive, export and deletion.
 
 What was recorded is not to be changed.
 """

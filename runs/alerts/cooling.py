@@ -1,4 +1,4 @@
-"""What begins again too soon after it began is held back until its cool-down is over."""
+"""Cool-downs: an alert that begins again too soon is held back until its cool-down is over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 
 class Cooling(Generic[Found]):
-    """Which alarms last, which of those that begin are told, and which wait. Knows no clock: callers tell the time.
+    """The open alarms, those of them that are reported when they begin, and those that wait. Callers pass the time.
 
     `key_of` returns detector and series of what is found, `cool_down_of` the seconds of such a key's cool-down,
     `active` the keys of the alarms that last now.

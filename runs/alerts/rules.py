@@ -1,4 +1,4 @@
-"""Rules of alerts as values: what holds by default, and which of several rules holds. No Django and no clock."""
+"""Rules of alerts as values: the defaults, and which of several rules applies. No Django and no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an alert of each detector is called, and what it means."""
+"""The title of the alerts of each detector, and their meaning."""
 
 from __future__ import annotations
 

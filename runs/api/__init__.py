@@ -1,4 +1,4 @@
-"""The JSON API under /api/ (Django Ninja): what scripts and the pages read, and commands.
+"""The JSON API under /api/ (Django Ninja): data for scripts and for the pages, and commands.
 
 Imports all of `runs` except `portal` and `admin`.
 """

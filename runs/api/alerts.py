@@ -1,4 +1,4 @@
-"""Alerts of a run: what went wrong, saying that one has seen it, and silencing it."""
+"""Alerts of a run: listing, acknowledging and snoozing them."""
 
 from __future__ import annotations
 

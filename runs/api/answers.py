@@ -1,4 +1,4 @@
-"""How every operation answers: to known query fields alone, compressed where that is safe, kept by no shared cache.
+"""Rules for every answer: only known query fields are accepted, compression if it is safe, no shared caches.
 
 Large answers carry an `ETag`: a client that holds the same one is told so (304) in place of the answer, and those who
 ask at the same moment share one.

@@ -1,4 +1,4 @@
-"""What may be asked of the points of series: one parser and one set of limits for all who draw or read them."""
+"""Queries of points of series: one parser and one set of limits for charts and scripts."""
 
 from __future__ import annotations
 

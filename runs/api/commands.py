@@ -1,4 +1,4 @@
-"""Commands of a run: what was asked of it, and asking."""
+"""Commands of a run: listing and sending them."""
 
 from __future__ import annotations
 

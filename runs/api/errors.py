@@ -1,4 +1,4 @@
-"""Errors of the JSON API: a status, a sentence and the field that it is about. No traceback leaves."""
+"""Errors of the JSON API: a status, a sentence and the field with the error. No traceback is sent."""
 
 from __future__ import annotations
 

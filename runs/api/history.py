@@ -1,4 +1,4 @@
-"""What a page needs of a run's past, bounded in size whatever the length of the run.
+"""The history of a run for its page, limited in size whatever the length of the run.
 
 All is read as of one event number: a page that applies the events after it holds the whole story.
 """

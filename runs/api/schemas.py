@@ -1,4 +1,5 @@
-"""What the API takes and gives. Times are UTC in ISO 8601; a value that is not finite is null and named beside it."""
+"""Schemas of requests and responses. Times are UTC in ISO 8601; a value that is not finite is null and named beside
+it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series of a run: which there are, and their points in any range, merged to a number of buckets or as logged."""
+"""Series of a run: their list, and their points in any range, merged to a number of buckets or as logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run can be steered by and resumed from: its knobs, checkpoints and attempts; and the queue.
+"""Knobs, checkpoints and attempts of a run, and the queue.
 
 What waits in the queue is ordered by commands.
 """

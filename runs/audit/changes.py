@@ -135,7 +135,7 @@ def _saved(sender: type[models.Model], instance: models.Model, created: bool, ra
         changed = [name for name, value in held.items() if not _is_same(sender, instance, name, value)]
         if isinstance(instance, User) and "password" in changed:
             changed.remove("password")
-            # A hash that is renewed at a login is no new password: Django keeps the password until the save is over.
+            # A hash that is renewed at a login is not a new password: Django keeps the password until the save is over.
             if getattr(instance, "_password", None) is not None:
                 record(AuditKind.PASSWORD_CHANGED, person=instance)
         if changed:

@@ -1,4 +1,4 @@
-"""Writing entries of the audit, and forgetting old ones."""
+"""Writing entries of the audit, and deleting old ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the index answers as JSON: version 1.1 of the simple repository API (PEP 691, PEP 700)."""
+"""The index as JSON: version 1.1 of the simple repository API (PEP 691, PEP 700)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheels and sdists of a folder, each with what an index says of it."""
+"""The wheels and sdists of a folder, each with its fields in an index."""
 
 from __future__ import annotations
 

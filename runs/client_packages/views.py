@@ -1,4 +1,4 @@
-"""The pages of the index and the files. Nobody logs in: the packages hold no secret, and pip could not ask."""
+"""The pages of the index and the files. No login is needed: the packages contain no secret."""
 
 from __future__ import annotations
 

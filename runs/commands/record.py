@@ -1,4 +1,4 @@
-"""Asking something of a run: from a request to a durable command row. Used by socket, pages, API and command line."""
+"""Recording a command: from a request to a durable row. Used by socket, pages, API and command line."""
 
 from __future__ import annotations
 

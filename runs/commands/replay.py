@@ -1,4 +1,4 @@
-"""Replaying a run: what people did to it, asked of another run at the same steps.
+"""Replaying a run: its commands are sent to another run at the same steps.
 
 Configuration, seed and the command log of applied commands give the same curve again, bit for bit where the hardware is
 deterministic.

@@ -1,4 +1,4 @@
-"""Deleting a run: what goes, in numbers, and then all of it, rows and files."""
+"""Deleting a run: counts what will be deleted, then deletes its rows and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket of one run: authorise, subscribe, forward; parse what the viewer asks and hand it on.
+"""The WebSocket of one run: authorise, subscribe, forward; parse messages of the viewer and pass them on.
 
 The protocol is described in `docs/protocol.md`.
 """

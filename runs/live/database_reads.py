@@ -1,4 +1,4 @@
-"""What sockets, and who wants one, ask of the database: on a few threads of their own, so that pages wait for none.
+"""Database queries of sockets and handshakes, on a few threads of their own, so that pages do not wait for them.
 
 On SQLite these threads keep their connections: opening one costs more than most questions. On PostgreSQL a pool keeps
 them, and each question gives its connection back.

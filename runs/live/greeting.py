@@ -1,4 +1,4 @@
-"""What the viewers of a run are greeted with: one snapshot for all who arrive together, and the events after it.
+"""The first frames for viewers of a run: one snapshot for all who connect together, and the events after it.
 
 A `Greeter` belongs to a room of the hub. It holds the encoded snapshot of the run as of an event, and in its `Ring` the
 frames of the events after that, so that a viewer who arrives costs no query. Only what differs between viewers is

@@ -1,4 +1,4 @@
-"""The handshake of a run's socket: who connects, by a ticket, a share token or the Authorization header.
+"""The handshake of a run's socket: authentication by a ticket, a share token or the Authorization header.
 
 Many come in the same moment, so nothing is asked for each alone: a token is looked up once in half a second for all who
 present it, and whether a right holds now is asked by the guard for all together.

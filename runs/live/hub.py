@@ -1,4 +1,4 @@
-"""The hub: one a process. Hears each event of a watched run once and hands the same text to all its viewers.
+"""The hub, one per process: receives each event of a watched run once and sends the same bytes to all its viewers.
 
 It joins a run's group when the first viewer comes and leaves with the last. The channel layer may lose,
 double or delay: events are put in order by `seq`, gaps are read from the database, and the database is

@@ -1,4 +1,4 @@
-"""What is sent to one viewer: straight to the socket while nothing waits, otherwise in order from a bounded queue.
+"""Sending to one viewer: directly to the socket if nothing is queued, otherwise in order from a bounded queue.
 
 A slow viewer costs only itself: the queue is bounded, and its end is the viewer's, who comes back by `seq`.
 """

@@ -1,4 +1,4 @@
-"""By what right sockets are open: who comes and who is there is asked about together, in a few queries for all.
+"""Permissions of open and new sockets, checked together in a few queries for all.
 
 Open sockets are looked at twice a second and on a word; those whose right is gone are ended.
 """

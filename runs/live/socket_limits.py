@@ -1,4 +1,4 @@
-"""What is refused to sockets in memory, before the database is asked: handshakes, and what one viewer asks."""
+"""Limits of sockets, checked in memory before the database is queried: handshakes, and messages of one viewer."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Recipe(models.Model):
 # The name of a run of a script until its first attempt has reported the script.
 UNNAMED = "script"
 LONGEST_NAME = 120
-# The largest primary key that a database stores: a larger number is no id.
+# The largest primary key that a database stores: a larger number is not an id.
 LARGEST_ID = 2**63 - 1
 
 

@@ -38,7 +38,7 @@ PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s"
 
 
 class InvalidCommand(ValueError):
-    """What was sent is no command. `field` names what is wrong; the text says what to do."""
+    """What was sent is not a command. `field` names what is wrong; the text says what to do."""
 
     def __init__(self, message: str, field: str = "command") -> None:
         super().__init__(message)

@@ -72,7 +72,7 @@ def _block_in_sight(block: Block, sight: Sight) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a series. `nonfinite` names a value that is no finite number, and which is None then."""
+    """A point of a series. `nonfinite` names a value that is not a finite number, and which is None then."""
 
     step: int
     time: float

@@ -1,4 +1,4 @@
-"""Which points stay of a series that is kept coarsely. Knows NumPy, neither Django nor files."""
+"""The points that are kept of a thinned series. Imports NumPy, not Django."""
 
 from __future__ import annotations
 

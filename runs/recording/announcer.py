@@ -1,4 +1,4 @@
-"""Carries messages to the channel layer from synchronous code, on one thread with one event loop.
+"""Sends messages to the channel layer from synchronous code, on one thread with one event loop.
 
 A loop and connection for each message (`async_to_sync`) would cost more than the message; a frozen
 Redis must not hold the caller. What cannot be sent is dropped: the database has it.

@@ -1,4 +1,4 @@
-"""What an error of the database says: that it is away or busy, or that it refuses what was to be stored."""
+"""Kinds of database errors: unavailable, busy, or refused data."""
 
 from __future__ import annotations
 

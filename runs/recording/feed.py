@@ -1,4 +1,4 @@
-"""The only place that stores events of a run and tells its viewers.
+"""The only place that stores events of a run and sends them to its viewers.
 
 Store first, announce after commit: a lost announcement costs latency, never data.
 """

@@ -1,4 +1,4 @@
-"""Evidence of life, judged from what the record holds, and from what owners say who cannot write into it."""
+"""Evidence of life: from heartbeats in the database, and from those of owners that cannot write to it."""
 
 from __future__ import annotations
 

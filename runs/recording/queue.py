@@ -1,4 +1,4 @@
-"""Queueing: which runs wait to be started, on which host, and what may be done with one that waits.
+"""Queueing: the runs that wait to be started, their hosts, and the commands to them.
 
 `manage.py watch` starts what is queued here; the processes themselves are the training side's business.
 """

@@ -67,7 +67,7 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
 
 
 def number_of_restarts(text: str) -> int:
-    """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` if it is no such number."""
+    """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` if it is not such a number."""
     if not text.isdecimal() or int(text) > MOST_RESTARTS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0 to {MOST_RESTARTS}")
     return int(text)

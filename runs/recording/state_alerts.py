@@ -1,4 +1,4 @@
-"""Alerts of what becomes of a run as a whole: it crashed, starts again, is lost, or its disk is nearly full.
+"""Alerts of the state of a run as a whole: it crashed, restarted, is lost, or its disk is nearly full.
 
 They do not depend on points: they are written in the transaction that changes the run's state, or by `manage.py watch`.
 """

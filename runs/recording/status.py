@@ -1,4 +1,4 @@
-"""What the server says of a run's state: one value for events, greetings, rows and the admin.
+"""The state of a run as the server reports it: one value for events, `hello`, lists and the admin.
 
 Viewers never derive a state, its group or a time: they show the fields of this event.
 """

@@ -1,1 +1,1 @@
-"""Which runs, in which order, with which columns: what the list and the API take from an address."""
+"""Search, order and columns of the list of runs and of the API, from an address."""

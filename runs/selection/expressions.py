@@ -1,4 +1,4 @@
-"""What runs are compared and sorted by, as expressions of the database."""
+"""Database expressions by which runs are compared and sorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a run can be searched for and sorted by: its own facts, its parameters, and the last values of its series."""
+"""Fields by which runs can be searched and sorted: their own facts, its parameters, and the last values of its
+series."""
 
 from __future__ import annotations
 

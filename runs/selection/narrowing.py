@@ -1,4 +1,4 @@
-"""From a search to the runs that it finds, and to sentences on what of it cannot be understood."""
+"""From a search to the runs that it finds, and to sentences about its errors."""
 
 from __future__ import annotations
 

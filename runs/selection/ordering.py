@@ -1,4 +1,4 @@
-"""The order of a list of runs: what lives comes first, then the order that was asked for."""
+"""The order of a list of runs: live runs first, then the requested order."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Search:
 
 
 def parse(text: str) -> Search:
-    """Return what `text` asks for. Every text has a meaning: what is no comparison is a word."""
+    """Return what `text` asks for. Every text has a meaning: what is not a comparison is a word."""
     words: list[str] = []
     terms: list[Term] = []
     for found in _PART.finditer(text[:LONGEST_SEARCH]):

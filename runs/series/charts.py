@@ -1,4 +1,4 @@
-"""Charts of series: read from the level that suits, never more than some hundred packed rows a series.
+"""Charts of series: read from the level that fits, never more than some hundred packed rows per series.
 
 Levels: every point, one row for 64 points, for 512 and for 32,768. Points that a later attempt, or a later
 lap of the same one, went over again are left out where the axis is steps.

@@ -1,4 +1,5 @@
-"""What charts read of chunks, in SQL: a chart is a few statements, and building them by the ORM takes as long as these.
+"""What charts read of chunks, in SQL: a chart needs a few statements, and building them with the ORM takes as long as
+running them.
 
 Each function is one statement, two if an extent is given. Blobs are read only of the level that is asked for.
 """

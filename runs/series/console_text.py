@@ -1,4 +1,4 @@
-"""The console of a run in the database: kept within a bound, and read as a text.
+"""The console of a run in the database: limited in size, and read as a text.
 
 The first part and the last part stay; between them, one event counts the text that was left out.
 """

@@ -1,4 +1,4 @@
-"""From rows of points or summaries to the chart that a page draws. Does not use the database."""
+"""From rows of points or summaries to the chart of a page. Does not use the database."""
 
 from __future__ import annotations
 

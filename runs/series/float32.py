@@ -1,4 +1,4 @@
-"""Columns of float32s, as tensors give them: written with few digits, and exact all the same.
+"""Columns of float32s, as tensors give them: written with few digits, but exact.
 
 A float32 that is written as a double has up to 17 digits; at most 9 of them tell it from every other float32. So a
 block may say that its numbers are float32s, and have the shortest decimals that round to them. Pure functions.

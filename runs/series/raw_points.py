@@ -1,4 +1,4 @@
-"""Points as they were logged: of every attempt, repeats and superseded ones included, a page at a time.
+"""Points as they were logged: of every attempt, with repeated and superseded ones, one page at a time.
 
 They come in the order in which series were first logged, in that by attempt, in that as logged: the laps of an attempt
 (`runs.series.laps`) one after the other. A point keeps its number in its lap when it is folded, so that a place between

@@ -65,7 +65,7 @@ def points_of(
 ) -> Iterator[tuple[str, int, Sequence[int], Sequence[float], Sequence[float]]]:
     """Yield (name, lap, steps, times, values) of an event, with NaN and infinities restored.
 
-    A sample of the machine that could not be taken is left out; it is no point.
+    A sample of the machine that could not be taken is left out; it is not a point.
     """
     if isinstance(event, SystemSampled):
         for name, value in event.values.items():

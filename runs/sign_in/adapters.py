@@ -1,4 +1,4 @@
-"""How django-allauth behaves here: it adds steps to the login, and neither accounts nor mail of its own."""
+"""Settings of django-allauth: it adds steps to the login, but no sign-up and no mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which logins of the provider of single sign-on lead to an account, and when one may be taken away."""
+"""The single sign-on logins of an account, and when one may be removed."""
 
 from __future__ import annotations
 

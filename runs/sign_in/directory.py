@@ -1,4 +1,4 @@
-"""Logins with the password that a directory (LDAP) keeps. Needs django-auth-ldap, imported where the setting is on.
+"""Logins with the password of a directory (LDAP). Needs django-auth-ldap, which is imported if the setting is on.
 
 An entry of the directory only opens the account that was created for it: a person who can choose a name in the
 directory must not get access to a local account of that name.

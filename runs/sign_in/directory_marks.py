@@ -1,4 +1,4 @@
-"""What is noted of the directory where it may not be installed: in accounts, and in requests that it failed."""
+"""Marks of the directory in accounts and requests, without importing it: its packages may not be installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys and security keys (WebAuthn): for which address they hold, and what browsers send of them.
+"""Passkeys and security keys (WebAuthn): the address for which they are valid, and the data that browsers send.
 
 What a browser sends is anybody's: it is looked at before django-allauth and fido2 are, and little of it is kept.
 """

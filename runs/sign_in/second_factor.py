@@ -1,4 +1,4 @@
-"""The second factor: a login that asks for it, codes that are counted as passwords are, and taking it from a person."""
+"""The second factor: logins that need it, codes that are counted like passwords, and removing it from an account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of a person: which device each belongs to, from where and when it was last used.
+"""The sessions of a person: the device of each, its address and its last use.
 
 The rows are those of `allauth.usersessions`. They are written here, since its own middleware writes for each request.
 """

@@ -1,4 +1,4 @@
-"""Moments in templates: the reader's zone and language are the browser's matter."""
+"""Moments in templates: the browser applies the reader's zone and language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the navigation and the page of a run offer to those who may start runs."""
+"""Links in the navigation and on the page of a run for people who may start runs."""
 
 from __future__ import annotations
 

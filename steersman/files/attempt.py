@@ -1,4 +1,4 @@
-"""Facts in the path of an attempt's folder: `runs/7/attempts/2` is the second attempt of run 7."""
+"""Run and number of an attempt, from the path of its folder: `runs/7/attempts/2` is the second attempt of run 7."""
 
 from __future__ import annotations
 

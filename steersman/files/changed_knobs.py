@@ -1,4 +1,4 @@
-"""What commands have made of a run's knobs before an attempt: values by knob and parameter group, in its folder.
+"""The values that commands set in earlier attempts, by knob and parameter group, in the folder of an attempt.
 
 Standard library only.
 """

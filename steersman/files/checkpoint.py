@@ -1,4 +1,4 @@
-"""Checkpoints as they lie on disk: files that are either whole or not there, and folders with a manifest.
+"""Checkpoints on disk: files that are either complete or do not exist, and folders with a manifest.
 
 A checkpoint is a folder of files. `manifest.json` names them with size and SHA-256 and is written last, so a folder
 without one is left from an interrupted save. The SHA-256 of the manifest identifies the checkpoint. Standard
@@ -142,7 +142,7 @@ def has_manifest(folder: Any, sha256: Any) -> bool:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint. Raises `OSError`."""
+    """Remove a checkpoint, its manifest first: what is half removed is not a checkpoint. Raises `OSError`."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)

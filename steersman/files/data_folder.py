@@ -1,4 +1,4 @@
-"""The folder of all state: made for its owner alone, and refused where others may enter it. Does not import Django."""
+"""The folder of all state: created for its owner only, and refused if others may enter it. Does not import Django."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Each record contains its names, so that damage to one record affects only that r
     …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
     4     CRC-32 (ISO 3309) of everything before it
 
-All little-endian. What the kinds hold: `steersman.records.kinds`. Knows nothing of runs, supervisors or torch.
+All little-endian. The fields of each kind: `steersman.records.kinds`. Independent of runs, supervisors and torch.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class JournalWriter:
     def encoder(self, names: tuple[str, ...]) -> Encoder:
         """Return a function (step, values) that appends one POINT of these names.
 
-        `values` come in the order of `names`. If one is no plain float, or the step no plain int, it writes
+        `values` come in the order of `names`. If one is not a plain float, or the step no plain int, it writes
         nothing and returns False. Raises `ValueError` if the names fill a record.
         """
         encoder: Encoder = append_maker(len(names))(*self._parts(names))

@@ -1,4 +1,4 @@
-"""POSIX record locks that tell at once, on one host, which process lives.
+"""POSIX record locks, which show at once, on one host, which process is alive.
 
 `lockf` rather than `flock`: a lock of the latter kind is inherited by forked DataLoader workers and
 would outlive the process that it belongs to.

@@ -1,10 +1,10 @@
-"""The mailbox: how a supervisor hands commands to a training process, at no cost to its loop.
+"""The mailbox: passes commands from a supervisor to a training process, at no cost to its loop.
 
 `mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
 is raised each second while a supervisor lives, the third by the worker for each outcome in its journal; the fourth
 is how many commands the worker has taken.
 `commands.jsonl` holds the commands (`steersman.records.posted`), a JSON object a line. A counter is raised after what
-it counts is written, so that a process which sees the count can read it. Knows nothing of runs or torch.
+it counts is written, so that a process which sees the count can read it. Imports neither runs nor torch.
 """
 
 from __future__ import annotations

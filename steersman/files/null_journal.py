@@ -1,4 +1,4 @@
-"""What a run writes to: the interface of a journal, and a journal that keeps nothing. Standard library only."""
+"""The interface of a journal, and a journal that writes nothing. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from steersman.files.point_code import append_maker, log_maker
 from steersman.records.record import Record
 
-# Appends one point of given names: (step, values). False if a value is no plain float, or the step no plain int of
+# Appends one point of given names: (step, values). False if a value is not a plain float, or the step no plain int of
 # 64 bits.
 Encoder = Callable[[int, Iterable[Any]], bool]
 # Takes the calls of `log` that a function of given names cannot.

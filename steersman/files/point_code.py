@@ -2,7 +2,7 @@
 
 This call is made at every step of a training, and half of its cost in plain Python is to carry values that
 vary in number from call to call. As `collections.namedtuple` does, the source is written for the number of
-values, or for their names, and compiled once. Knows nothing of runs.
+values, or for their names, and compiled once. Independent of runs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MISSING = object()
 def append_maker(width: int, writes: bool = True) -> Callable[..., Any]:
     """Return a maker of `append(step, values) -> bool` for `width` values.
 
-    `append` writes nothing and returns False if a value is no plain float, or the step no plain int of 64 bits. One
+    `append` writes nothing and returns False if a value is not a plain float, or the step no plain int of 64 bits. One
     that never `writes` checks them all the same.
     """
     return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)], writes)

@@ -1,4 +1,4 @@
-"""What POINT records of the same names have in common, so that they need not be decoded one by one from their heads.
+"""The common part of POINT records with the same names, which therefore need not be decoded one by one.
 
 The format: `steersman.files.journal`. Standard library only.
 """

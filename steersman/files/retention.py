@@ -1,4 +1,4 @@
-"""Which checkpoints of an attempt are kept. Knows no torch."""
+"""Which checkpoints of an attempt are kept. Does not import torch."""
 
 from __future__ import annotations
 

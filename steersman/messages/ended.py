@@ -1,4 +1,4 @@
-"""How the processes of an attempt have ended, as their host side saw it, and what the record side makes of it."""
+"""The end of the processes of an attempt, as the host side reports it, and what the record side concludes."""
 
 from __future__ import annotations
 

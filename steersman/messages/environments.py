@@ -1,4 +1,4 @@
-"""What is known of where an attempt runs, as both sides hold it."""
+"""The environment of an attempt, as both sides have it."""
 
 from __future__ import annotations
 

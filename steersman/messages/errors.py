@@ -1,4 +1,4 @@
-"""An error as one line, as both sides tell it."""
+"""An error as one line, in the same form on both sides."""
 
 from __future__ import annotations
 

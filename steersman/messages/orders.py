@@ -1,4 +1,4 @@
-"""The messages by which what people, rules and signals ask of a run reaches its training, and is recorded."""
+"""Messages about commands of people, rules and signals, on their way to the training and to the command log."""
 
 from __future__ import annotations
 

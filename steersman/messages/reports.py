@@ -1,4 +1,4 @@
-"""The messages by which what a training host has read becomes rows: exactly once, whatever is sent again.
+"""Messages with the records of a training host, which are stored exactly once even if they are sent again.
 
 Every text in them has passed the host's redactor.
 """

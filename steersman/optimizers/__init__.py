@@ -1,1 +1,1 @@
-"""What knobs read and move in optimizers and schedules of torch, which is not imported for it."""
+"""Reading and changing optimizers and schedules of torch for knobs, without importing torch."""

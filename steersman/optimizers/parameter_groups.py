@@ -1,6 +1,6 @@
-"""Parameter groups of an optimizer: their names, and what a change of a base value moves.
+"""Parameter groups of an optimizer: their names, and the values that a change of a base value moves.
 
-Knows optimizers and schedules of torch by their attributes alone. Standard library only.
+Uses only attributes of torch's optimizers and schedules. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of several processes this is, by the environment variables of launchers, and by PyTorch if it is loaded.
+"""The rank of this process, from the environment variables of launchers, and by PyTorch if it is loaded.
 
 torchrun, accelerate, deepspeed and Lightning set RANK, LOCAL_RANK and WORLD_SIZE; MPI and Slurm have variables of their
 own. Standard library only; torch is used only if it is loaded already.

@@ -1,4 +1,4 @@
-"""What crosses a border between processes, as dataclasses: records of a journal, posted commands, decisions of ranks.
+"""Data that processes exchange, as dataclasses: records of a journal, posted commands, decisions of ranks.
 
 Imports `steersman.values`. The files that carry them: `steersman.files`. What viewers receive: `runs.protocol`.
 """

@@ -1,4 +1,4 @@
-"""The records of a journal that are about what may go wrong; `steersman.records.kinds` has the others."""
+"""The records of a journal that concern alerts; `steersman.records.kinds` has the others."""
 
 from __future__ import annotations
 

@@ -392,7 +392,7 @@ class QuietRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAsideRecord(Record):
-    """What a supervisor could not store and is no record of a journal: lines of text, samples, events. Stands in a
+    """What a supervisor could not store and is not a record of a journal: lines of text, samples, events. Stands in a
     quarantine only."""
 
     kind: ClassVar[int] = 14

@@ -1,4 +1,4 @@
-"""The records of a journal that are about knobs; `steersman.records.kinds` has the others."""
+"""The records of a journal that concern knobs; `steersman.records.kinds` has the others."""
 
 from __future__ import annotations
 

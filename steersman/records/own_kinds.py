@@ -1,4 +1,4 @@
-"""The records of a journal by which a script says what it is and does; `steersman.records.kinds` has the others."""
+"""The records of a journal with which a script describes itself; `steersman.records.kinds` has the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is posted to a training: commands in its mailbox, and what all ranks apply at one step boundary.
+"""What is posted to a training: commands in its mailbox, and the decisions that all ranks apply at one step boundary.
 
 What a command takes is in `arguments`. Those of the commands that every training knows have a class here; a handler of
 a script (`run.on`) gets the object as it came.

@@ -1,4 +1,4 @@
-"""Where records say that a training is: at the step that it logged last, or that it was rolled back to."""
+"""The progress of a training from its records: the last logged step, or the step of a roll back."""
 
 from __future__ import annotations
 

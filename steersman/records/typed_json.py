@@ -26,7 +26,7 @@ _KNOWN: dict[type, dict[str, tuple[Reader, bool]]] = {}
 
 
 class Malformed(ValueError):
-    """What was read is no item of the class that was asked for. The text names the field."""
+    """What was read is not an item of the class that was asked for. The text names the field."""
 
 
 def encode(value: object) -> bytes:

@@ -1,1 +1,1 @@
-"""What a training runs on: interpreter, packages, devices, and the state of its source. Standard library only."""
+"""The environment of a training: interpreter, packages, devices, and the state of its source. Standard library only."""

@@ -1,4 +1,5 @@
-"""Interpreter, packages and devices of this process, without importing what the script has not imported itself."""
+"""Interpreter, packages and devices of this process, without importing modules that the script has not imported
+itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The git working tree of a script: which commit it is at, and what differs from it."""
+"""The git working tree of a script: its commit, and the differences from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training gives, made fit to be stored: the table of docs/values.md as functions.
+"""Converts values of a training to values that can be stored: the table of docs/values.md as functions.
 
 A value that cannot be stored as it is becomes the nearest that can, or is left out, with a remark for the training's
 log that names the argument: what a training logs never ends it. Standard library only: NumPy and

@@ -1,4 +1,4 @@
-"""Configurations that are no mappings and have names all the same: dataclasses, namespaces and named tuples."""
+"""Configurations that are not mappings but have names: dataclasses, namespaces and named tuples."""
 
 from __future__ import annotations
 

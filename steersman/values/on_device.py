@@ -1,4 +1,4 @@
-"""Values of a call of `log` that lie on a GPU: they are copied without waiting, and read once the copy has arrived.
+"""Values of a call of `log` that are on a GPU: they are copied without waiting, and read once the copy has arrived.
 
 Uses torch only where it is loaded already.
 """

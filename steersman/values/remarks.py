@@ -1,4 +1,4 @@
-"""What is told of values that could not be stored as they were given."""
+"""Notes about values that could not be stored unchanged."""
 
 from __future__ import annotations
 

@@ -220,10 +220,10 @@ def test_it_says_that_the_data_folder_is_open_or_cannot_be_written(tmp_path: Pat
 @pytest.mark.parametrize(
     ("kept", "skew_s", "level", "said"),
     [
-        (True, None, "ok", "kept by NTP"),
+        (True, None, "ok", "synchronised by NTP"),
         (True, 0.01, "ok", "10 ms"),
         (None, None, "ok", "does not report"),
-        (False, None, "warning", "not kept"),
+        (False, None, "warning", "not synchronised"),
         (True, 5.0, "problem", "5.0 s ahead of"),
         (False, -5.0, "problem", "5.0 s behind"),
     ],
@@ -303,7 +303,7 @@ def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
         ("", "warning", "not set"),
         ("https://train.example.org", "ok", "https://train.example.org"),
         ("http://localhost:8765", "warning", "on this host"),
-        ("https:///runs", "problem", "no address"),
+        ("https:///runs", "problem", "not the address"),
     ],
 )
 def test_it_tells_whether_links_in_messages_reach_people(settings: LazySettings, address: str, level: str, said: str):

@@ -1,4 +1,4 @@
-"""From stored ticks to what begins and what is over. No database, no thread and no clock: callers tell the time."""
+"""From stored ticks to alerts that begin and end. No database, no thread and no clock: callers pass the time."""
 
 from __future__ import annotations
 

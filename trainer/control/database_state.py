@@ -1,4 +1,4 @@
-"""Whether the database takes what a supervisor stores, and whether it is still the one that the supervisor opened."""
+"""Whether the database accepts a supervisor's rows, and whether it is still the one that the supervisor opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the knobs of a run stood when it was trained last, or where it branched: what the next attempt begins with."""
+"""The last values of a run's knobs, or those at the place where it branched: the next attempt begins with them."""
 
 from __future__ import annotations
 

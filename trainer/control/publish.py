@@ -1,4 +1,4 @@
-"""Recipes as rows: what a class declares, recorded where web and command line read it without torch.
+"""Recipes as rows: the declarations of a class, stored so that web and command line can read them without torch.
 
 Importing this module does not load torch; describing a recipe does.
 """

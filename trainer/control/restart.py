@@ -1,4 +1,4 @@
-"""How an attempt is closed, and what follows: nothing, or another attempt after a pause. Never imports torch."""
+"""Closing an attempt, and what follows: nothing, or another attempt after a pause. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoint an attempt resumes from. Knows Django and the folders of a run, no torch."""
+"""The checkpoint from which an attempt resumes. Imports Django, never torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From `train --run-id N` to a supervised attempt: who holds the run, adopt or start, then follow."""
+"""From `train --run-id N` to a supervised attempt: find the holder of the run, adopt or start, then follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rates over a training, as fractions of the highest. Knows nothing at all."""
+"""Learning rates over a training, as fractions of the highest. Imports only the standard library."""
 
 from __future__ import annotations
 

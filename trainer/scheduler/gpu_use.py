@@ -1,4 +1,4 @@
-"""Whose memory is in use on the GPUs of this host: that of our trainings, and that of other programs.
+"""The memory in use on the GPUs of this host: by our trainings, and by other programs.
 
 Other people's programs are respected: docs/running.md states when a GPU counts as free.
 """

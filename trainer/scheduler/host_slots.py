@@ -1,4 +1,4 @@
-"""The slots of this host as the database and the locks tell of them: who holds devices, and who starts next.
+"""The slots of this host, from the database and the locks: the runs that hold devices, and the next one to start.
 
 Nothing is kept between two looks: a watch that was killed and started again counts the same.
 """

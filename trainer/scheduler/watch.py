@@ -1,4 +1,4 @@
-"""`manage.py watch`, one a host: starts queued runs, brings back supervisors, marks lost runs, tidies up.
+"""`manage.py watch`, one per host: starts queued runs, restarts supervisors, marks lost runs, cleans up.
 
 What it starts is detached and outlives it: a watch may be ended and started again at any time. All that it
 knows it reads from the database and from the locks in the data folder, so one that was killed is missed by nobody.

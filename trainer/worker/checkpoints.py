@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what goes in, and how one is loaded again."""
+"""Checkpoints of a training: their content, and loading them."""
 
 from __future__ import annotations
 

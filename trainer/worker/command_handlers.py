@@ -1,6 +1,7 @@
-"""What commands do to a recipe's training: its knobs, and saving, evaluating and training longer when asked.
+"""Handlers of commands in a recipe's training: knobs, saving, evaluating, more epochs.
 
-Everything here runs at a step boundary, between two steps. Knows torch and the recipe; of the run only what it logs to.
+Everything here runs at a step boundary, between two steps. Imports torch and the recipe; uses only the logging part of
+the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a recipe declares its parameters in the body of its class. Knows neither torch nor the recipe."""
+"""How a recipe declares its parameters in the body of its class. Imports neither torch nor the recipe."""
 
 from __future__ import annotations
 

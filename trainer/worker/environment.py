@@ -1,4 +1,4 @@
-"""What torch says of where a training runs: version, devices, threads. `attach()` records the rest."""
+"""The environment of a training as torch reports it: version, devices, threads. `attach()` records the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluating a recipe between two steps. Knows torch and the recipe; of the run only that it waits meanwhile."""
+"""Evaluating a recipe between two steps. Imports torch and the recipe; the run only waits meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading batches in processes of their own, so that a training can be taken up anywhere. Knows torch alone.
+"""Loading batches in processes of their own, so that a training can resume at any batch. Imports only torch.
 
 Making an iterator of a DataLoader draws a seed, by default from the generator that the model draws from; and leaving
 out batches does not repeat what worker processes drew for them. So each epoch has a generator of its own, batches are

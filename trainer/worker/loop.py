@@ -1,4 +1,5 @@
-"""The training loop, to be read from top to bottom. Knows torch and the recipe; of the run only what it logs to.
+"""The training loop, to be read from top to bottom. Imports torch and the recipe; uses only the logging part of the
+run.
 
 Numbers on a GPU stay there until their copies have arrived: nothing in the step path asks for a value.
 """

@@ -1,4 +1,4 @@
-"""The process that trains: `python -m trainer.worker.main <task.json>`. Knows torch and the client, no Django.
+"""The process that trains: `python -m trainer.worker.main <task.json>`. Imports torch and the client, never Django.
 
 Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 a task that cannot be done.
 """

@@ -1,4 +1,4 @@
-"""The precision in which a model computes. Knows torch and the recipe."""
+"""The precision in which a model computes. Imports torch and the recipe."""
 
 from __future__ import annotations
 

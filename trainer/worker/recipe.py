@@ -1,4 +1,4 @@
-"""What is trained: the class that a person writes. Knows torch, neither Django nor the run it is trained for.
+"""The base class of recipes, which people write. Imports torch, but neither Django nor the run.
 
 A recipe declares its parameters once, builds model and optimizer, yields batches, and says what a batch
 and an evaluation are worth. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.

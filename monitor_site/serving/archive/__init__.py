@@ -1,4 +1,4 @@
-"""`manage.py backup`, `restore` and `verify`: an installation in one file, and whether all of it is whole.
+"""`manage.py backup`, `restore` and `verify`: an installation in one file, and checks that it is complete.
 
-May import every package. Knows nothing of torch. Which checkpoint a run resumes from: `trainer.control.resume_choice`.
+May import every package, but not torch. Which checkpoint a run resumes from: `trainer.control.resume_choice`.
 """

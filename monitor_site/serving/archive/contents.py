@@ -1,4 +1,4 @@
-"""Which files of the data folder a backup holds, and holding them while they are copied. Does not use the database.
+"""The files of the data folder in a backup, and keeping them while they are copied. Does not use the database.
 
 The files are hard links in a folder beside the runs: what a training removes meanwhile is still there for the copy.
 """

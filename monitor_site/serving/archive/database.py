@@ -1,4 +1,4 @@
-"""Snapshots of the database and their way back, on SQLite and on PostgreSQL. Knows no files of runs."""
+"""Snapshots of the database and restoring them, on SQLite and on PostgreSQL. Without the files of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the first member of a backup says, and the names of the others. Imports the standard library only.
+"""The first member of a backup, its manifest, and the names of the others. Imports the standard library only.
 
 backup.json           what is in the archive, see `Manifest`
 database.sqlite3      the snapshot of the database; database.pgdump on PostgreSQL

@@ -1,4 +1,4 @@
-"""Putting a backup in place: into an empty installation, and what its runs are there."""
+"""Restoring a backup into an empty installation, and the states of its runs there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what is stored is whole: events without gaps, journals, chunks, checkpoints, and no files without rows.
+"""Checks of everything that is stored: events without gaps, journals, chunks, checkpoints, and no files without rows.
 
 Trainings continue meanwhile, so what is found of a live run counts only if it is found again after a while.
 """

@@ -1,4 +1,4 @@
-"""Making a backup: snapshot, files, one archive that is whole or not there."""
+"""Making a backup: snapshot, files, one archive that is complete or does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor looks at on this host: Python, torch, GPUs, disk and clock. Does not import Django."""
+"""The doctor's checks of this host: Python, torch, GPUs, disk and clock. Does not import Django."""
 
 from __future__ import annotations
 

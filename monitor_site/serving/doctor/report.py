@@ -1,4 +1,4 @@
-"""What must be there for portal and trainings, looked at one by one: what is wrong and what to do.
+"""The doctor's report: each check with its problem and remedy.
 
 Every check ends within its time, whatever hangs beneath it, and none shows a secret. Never imports torch here.
 """

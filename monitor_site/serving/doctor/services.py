@@ -1,4 +1,4 @@
-"""What the doctor looks at beyond this process: database, Redis, channel layer, mail, clock, and what was built."""
+"""The doctor's checks of services: database, Redis, channel layer, mail, clock, and built files."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
 
 
 def clock() -> Finding:
-    """Return whether this host's clock is kept by others, and how far it is from the database's."""
+    """Return whether this host's clock is synchronised by others, and how far it is from the database's."""
     kept = clock_is_kept()
     skew_s = _database_skew()
     if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:
@@ -215,7 +215,7 @@ def clock() -> Finding:
     if not kept:
         remedy = "Start chrony or systemd-timesyncd: pages show times of several hosts together."
         return Finding("clock", "warning", f"not synchronised by NTP{beside}", remedy)
-    return Finding("clock", "ok", f"kept by NTP{beside}")
+    return Finding("clock", "ok", f"synchronised by NTP{beside}")
 
 
 def _database_skew() -> float | None:

@@ -1,4 +1,4 @@
-"""Detectors of alerts: what is wrong with a training, seen from its points alone. No Django, no torch, no clock.
+"""Detectors of alerts: faults of a training, found from its points only. No Django, no torch, no clock.
 
 Imports `runs.protocol.series_names` and the standard library. `judge.Judge` holds all detectors of a run; each has its
 defaults in a dataclass beside it. `python -m runs.alerts.detectors FILE` judges a file. docs/alerts.md describes them.

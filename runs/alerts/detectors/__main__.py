@@ -1,4 +1,4 @@
-"""The command line: judge the points of a file, one alarm a line.
+"""The command line: check the points of a file, and print one line per alarm.
 
 usage: python -m runs.alerts.detectors FILE.jsonl      (- reads standard input)
 """

@@ -1,4 +1,4 @@
-"""A whole curve in a bounded space: levels of blocks that grow with it, and robust measures of its noise."""
+"""A whole curve in limited space: levels of blocks that grow with it, and robust measures of its noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors that hold a value against a limit: thresholds that a person sets, the machine's, and waiting for data."""
+"""Detectors that compare a value with a limit: thresholds of a person, of the machine, and waiting for data."""
 
 from __future__ import annotations
 

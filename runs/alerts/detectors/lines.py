@@ -1,4 +1,4 @@
-"""Points as lines of JSON: {"series", "step", "time", "value"}, and what is wrong with a line that is none."""
+"""Points as lines of JSON: {"series", "step", "time", "value"}, and the errors of invalid lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_SHOWN = 60
 
 
 class LineError(ValueError):
-    """A line that is no point. The text names the line, the field and what to write there."""
+    """A line that is not a point. The text names the line, the field and what to write there."""
 
 
 def points_of(lines: Iterable[str]) -> Iterator[Point]:

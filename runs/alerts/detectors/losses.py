@@ -1,4 +1,4 @@
-"""Detectors of what a loss does, or a score turned into one: not finite, diverges, or never falls.
+"""Detectors of a loss, or of a score turned into one, that is not finite, diverges, or does not fall.
 
 Each source is named in its class. All thresholds need both: a deviation beyond the noise of this very curve, and one
 that matters beside how far the curve has come.

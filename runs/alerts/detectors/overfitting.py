@@ -1,4 +1,4 @@
-"""A validation loss that rises while the training loss falls on. Compares two series."""
+"""A validation loss that rises while the training loss still falls. Compares two series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors of a training that slows down, or from which nothing comes, against its own pace."""
+"""Detectors of a training that slows down or stalls, compared with its own pace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What detectors read and what they say, and how many points of a second they are shown."""
+"""The input and output of detectors, and the number of points per second that they get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector is shown of a series beside its newest point, and what every detector offers."""
+"""The state of a series that a detector gets with the newest point, and the interface of every detector."""
 
 from __future__ import annotations
 

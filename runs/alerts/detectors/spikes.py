@@ -1,4 +1,4 @@
-"""Spikes: values far above the last ones. What comes back at once is told apart from what stays."""
+"""Spikes: values far above the last ones. A value that comes back at once is distinguished from one that stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of projects and runs as the database holds them: which holds for what, trying one on the past, and acting.
+"""Rules of projects and runs in the database: which rule applies, trying one on recorded points, and actions.
 
 Imports `runs.models`, `runs.recording`, `runs.series`, `runs.commands` and `runs.alerts`.
 """

@@ -1,4 +1,4 @@
-"""What a rule asks of a run as its alert begins: an ordinary command, within the rule's limits.
+"""The action of a rule when its alert begins: an ordinary command, within the rule's limits.
 
 The action is stored with the alert from the beginning. Its outcome is stored in one transaction with the command, whose
 id is derived from the alert. If a process dies in between, the command is neither lost nor sent twice: the next process

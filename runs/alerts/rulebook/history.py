@@ -1,4 +1,4 @@
-"""What a run told before somebody began to judge it: its declared goals, and its curves in few levels."""
+"""The past of a run when detectors start: its declared goals, and its curves in few levels."""
 
 from __future__ import annotations
 

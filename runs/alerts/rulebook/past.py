@@ -1,4 +1,4 @@
-"""Trying rules on what a run has logged: where alerts would have begun."""
+"""Trying rules on the recorded points of a run: the steps at which alerts would have begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Silencing an alert for a while: a rule of its run, which otherwise says what held before."""
+"""Silencing an alert for a while: a rule of its run, which otherwise equals the rule that applied before."""
 
 from __future__ import annotations
 

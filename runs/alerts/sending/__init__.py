@@ -1,4 +1,4 @@
-"""Telling people of alerts: secrets of destinations, messages, and the process that sends them.
+"""Notifying people of alerts: secrets of destinations, messages, and the process that sends them.
 
 Imports `runs.models`, `runs.recording`, `runs.access`, `runs.series`, `runs.alerts` and `runs.alerts.wording`. Rows
 that wait are written by `runs.recording.deliveries`; `manage.py watch` starts the process that sends them.

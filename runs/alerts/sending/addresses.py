@@ -1,4 +1,5 @@
-"""Addresses of destinations: what a person enters, checked, in the form that is sealed and sent to.
+"""Addresses of destinations: the text that a person enters, checked, in the form that is encrypted and used for
+sending.
 
 Of mail that form is the recipients, one a line; of robots their webhook; of other services their Apprise address. Only
 services that are reached over HTTP are taken, and no address that names a file of this host.
@@ -63,7 +64,7 @@ REFUSED_OPTION = re.compile(rf"\b({'|'.join(sorted(REFUSED_OPTIONS, key=len, rev
 
 
 class InvalidAddress(ValueError):
-    """What was entered is no address. `field` is what is wrong; the text says what to do."""
+    """What was entered is not an address. `field` is what is wrong; the text says what to do."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

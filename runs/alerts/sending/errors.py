@@ -1,4 +1,4 @@
-"""Why a message was not sent, in words that hold no secret."""
+"""Why a message was not sent, in words without secrets."""
 
 from __future__ import annotations
 

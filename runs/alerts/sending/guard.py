@@ -1,4 +1,4 @@
-"""Keeps a process that sends messages out of the host's own network, by an audit hook that is never taken off.
+"""Keeps a process that sends messages out of the host's own network, with an audit hook that cannot be removed.
 
 The addresses of destinations come from people: what they resolve to, and where servers redirect, is judged where a
 connection is made. `install` once, before anything is sent.

@@ -1,4 +1,4 @@
-"""Links in messages that act by one tap: what they hold, and how they are signed.
+"""One-tap links in messages: their content and their signature.
 
 A link is bound to an alert, an action, a destination and the person for whom it acts. It is not secret: every reader of
 a message has its links. Therefore a link expires, acts once, and only while its person has the permission.

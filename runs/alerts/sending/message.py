@@ -1,4 +1,4 @@
-"""What a message says, built from rows of alerts: no path, host or user name, and no secret of a destination."""
+"""The content of a message, built from rows of alerts: no path, host or user name, and no secret of a destination."""
 
 from __future__ import annotations
 

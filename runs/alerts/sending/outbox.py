@@ -1,4 +1,4 @@
-"""The queue of messages in the database: who sends which, and what became of it.
+"""The queue of messages in the database: the sender of each, and its outcome.
 
 Any number of senders may run. One message of a destination is sent at a time; a sender holds it by a lease that it
 renews, so that what a killed sender held is sent by another, with the same Message-ID.

@@ -1,4 +1,4 @@
-"""Robots of DingTalk and WeCom groups: one POST of JSON, signed where the robot asks for it."""
+"""Robots of DingTalk and WeCom groups: one POST of JSON, signed if the robot requires it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that sends messages: a thread for each destination that something is due for."""
+"""The process that sends messages: a thread for each destination with a message that is due."""
 
 from __future__ import annotations
 

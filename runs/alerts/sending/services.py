@@ -1,4 +1,4 @@
-"""Other services, by Apprise addresses: only those that post over HTTP, and nothing of this host.
+"""Other services, by Apprise addresses: only those that post over HTTP and do nothing on this host.
 
 Addresses come from people. What reads files, starts programs or speaks to this host has no schema here, and a parameter
 that names a file, another address or a time limit is refused.

@@ -1,4 +1,4 @@
-"""When a message is sent: those that begin together are one, quiet hours, digests, and a guard against floods."""
+"""When a message is sent: grouping, quiet hours, digests, and a limit against floods."""
 
 from __future__ import annotations
 

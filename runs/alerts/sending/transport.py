@@ -1,4 +1,4 @@
-"""One message on its way: by the kind of its destination."""
+"""Sending one message, by the kind of its destination."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What alerts are called where people read them, in the language of the reader: pages, the admin and messages."""
+"""Titles and texts of alerts for people, in the language of the reader: on pages, in the admin and in messages."""

@@ -1,4 +1,4 @@
-"""Titles and texts of alerts, in the language of who reads them. Rows keep what they tell of, and English."""
+"""Titles and texts of alerts, in the language of the reader. Rows keep their content as data, and English texts."""
 
 from __future__ import annotations
 

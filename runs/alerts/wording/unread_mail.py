@@ -1,4 +1,4 @@
-"""Django's ways to handle mail without a server: what becomes of it, so that nobody takes it for sent."""
+"""Django's ways to handle mail without a server: they are named, so that such mail does not count as sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py command RUN WORDS`: ask something of a run from a terminal, as the page does."""
+"""`manage.py command RUN WORDS`: send a command to a run from a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print what the source of an attempt differed in from its commit."""
+"""Print the uncommitted changes of the source of an attempt."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def try_out(request: HttpRequest, destination: AlertDestination) -> None:
     """
     if _trials.take(destination.project_id):
         result = sending.test_message(destination)
-        # What is no server's answer but ours may be in the catalogue.
+        # What is not a server's answer but ours may be in the catalogue.
         is_sent, answer = result.ok, _(result.answer) if result.answer else ""
     else:
         is_sent, answer = (

@@ -1,4 +1,4 @@
-"""Whether a report continues what is stored: by session, number and positions, in the transaction that stores it.
+"""Whether a report continues the stored ones: by session, number and positions, in the transaction that stores it.
 
 So a report that is sent again, late or out of order changes nothing, even if the answer to the first one was lost.
 """

@@ -1,4 +1,4 @@
-"""Keeps the number of a run's events bounded: work and storage of a run of days must not grow with its reports."""
+"""Keeps the number of a run's events bounded: work and storage must not grow with the reports of a run of days."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoints led to where a run is, and which of them a roll back asks for. Looks at no file."""
+"""The checkpoints of the present line of a run, and the one that a roll back asks for. Reads no files."""
 
 from __future__ import annotations
 

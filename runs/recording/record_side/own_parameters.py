@@ -1,4 +1,4 @@
-"""What a script says that it was configured with, as the run's parameters."""
+"""The configuration of a script, as the run's parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report that cannot be stored as a whole is stored in parts, so that what is wrong costs itself alone."""
+"""A report that cannot be stored as a whole is stored in parts, so that only the wrong part is left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From points of the journal to the events that carry them."""
+"""From points of the journal to events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a record other than a point, by its kind: rows, fields of the run, and events.
+"""How records other than points are stored, by kind: rows, fields of the run, and events.
 
 Every text has passed the redactor of its host.
 """

@@ -1,4 +1,4 @@
-"""The record side of one attempt: from reports to rows and events, one transaction a report.
+"""The record side of one attempt: from reports to rows and events, one transaction per report.
 
 What a report brought and how far the journal was read are committed together, so that whatever is killed,
 no point is lost and none comes twice.

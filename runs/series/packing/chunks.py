@@ -1,4 +1,4 @@
-"""Points and their summaries, and how they are packed. Knows NumPy, neither Django nor events.
+"""Points and their summaries, and how they are packed. Imports NumPy, not Django.
 
 Values come back bit for bit, NaN and infinities included; times are kept to the millisecond.
 """

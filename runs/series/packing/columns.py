@@ -1,4 +1,4 @@
-"""Packed columns of numbers. Knows NumPy and zlib, nothing of points.
+"""Packed columns of numbers. Imports NumPy and zlib.
 
 Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them; floats
 as whole numbers where all are short decimals, as float32 where that is exact to the bit, as float64 otherwise. Bytes of

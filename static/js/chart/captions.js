@@ -36,7 +36,7 @@ export function captionOf(drawn, points, log, earlier = 0) {
   return sentences.join(" · ");
 }
 
-/** Return what is said of values that are no finite numbers: the first of them, and how many more there are. */
+/** Return what is said of values that are not finite numbers: the first of them, and how many more there are. */
 export function oddText(odd, where) {
   const { x, name } = odd.reduce((first, entry) => (entry.x < first.x ? entry : first));
   const text = fill(gettext("{value} at {place}"), { value: number(null, name), place: where(x) });

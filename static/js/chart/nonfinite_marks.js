@@ -1,4 +1,4 @@
-// Marks in a chart for values that are no finite numbers.
+// Marks in a chart for values that are not finite numbers.
 
 import { number } from "../shared/format.js";
 import { palette } from "../shared/palette.js";

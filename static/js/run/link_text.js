@@ -7,7 +7,7 @@ const TEXTS = {
   live: gettext("live"),
   late: gettext("late: updates arrive some seconds late"),
   database: gettext("from the database: up to 2 s late"),
-  unavailable: gettext("database away"),
+  unavailable: gettext("database unavailable"),
   reconnecting: gettext("reconnecting"),
   offline: gettext("offline"),
 };

@@ -56,7 +56,7 @@ export function columnsFromChart(chart) {
   return columns;
 }
 
-/** Add a point; `label` names a value that is no finite number, which is null then. */
+/** Add a point; `label` names a value that is not a finite number, which is null then. */
 export function addPoint(columns, x, time, value, label = "") {
   if (label) noteOdd(columns, x, label);
   const end = columns.xs.length - 1;

@@ -1,4 +1,4 @@
-"""Keeps the files of a run's consoles within their bound: a training that prints without end would fill the disk.
+"""Limits the size of the files of a run's consoles: a training that prints without end would fill the disk.
 
 No Django, no torch.
 """

@@ -1,4 +1,4 @@
-"""A training that does not look at `run.stopping`: when that is told, and how its process is ended.
+"""A training that does not read `run.stopping`: when this is reported, and how its process is ended.
 
 No Django, no torch.
 """

@@ -1,4 +1,4 @@
-"""Samples of the machine that a training runs on, and what is found out about its GPUs. No Django, no torch."""
+"""Samples of the machine that a training runs on, and facts about its GPUs. No Django, no torch."""
 
 from __future__ import annotations
 

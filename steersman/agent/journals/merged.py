@@ -238,7 +238,7 @@ class _Merge:
         return held.record
 
     def _take_word(self, rank: int, record: Record) -> None:
-        """Pass on what is no point: all of rank 0, of others what they tell of themselves, with their number."""
+        """Pass on what is not a point: all of rank 0, of others what they tell of themselves, with their number."""
         if rank == 0:
             self.batch.records.append(record)
         elif record.from_every_rank:

@@ -63,7 +63,7 @@ NODE_CLIENT_FILE = "node-client.json"
 
 
 class NodeRefused(OSError):
-    """The process that answered is none of this launch, or refuses this node."""
+    """The process that answered is not part of this launch, or refuses this node."""
 
 
 def node_folder(folder: Path, node: int) -> Path:

@@ -106,7 +106,7 @@ class UndeclaredRanks:
         own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                # A process of another user, or one that is gone, is none of the attempt.
+                # A process of another user, or one that is gone, is not part of the attempt.
                 marked = process.environ().get(FOLDER_VARIABLE) == str(self._folder)
                 if marked and process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)

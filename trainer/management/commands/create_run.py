@@ -1,4 +1,4 @@
-"""`manage.py create_run`: record a run to be trained and say where it is. Reads published rows, never torch."""
+"""`manage.py create_run`: create a run and print its address. Reads published rows, never imports torch."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _told(run: Run) -> list[str]:
 
 
 def _priority(text: str) -> int:
-    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is no priority."""
+    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is not a priority."""
     spec = argument_spec(SetPriority, "priority")
     assert spec is not None
     try:

@@ -1,4 +1,4 @@
-"""`manage.py watch`: one a host, beside the trainings."""
+"""`manage.py watch`: one per host, beside the trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py first_login`: what makes an empty installation usable; does nothing on any other."""
+"""`manage.py first_login`: create the first account of an empty installation; does nothing on any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py invite`: print a link by which one person joins a project."""
+"""`manage.py invite`: print a link with which one person can join a project."""
 
 from __future__ import annotations
 

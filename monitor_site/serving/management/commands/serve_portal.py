@@ -1,4 +1,4 @@
-"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until it is told to end."""
+"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until it gets a signal to end."""
 
 from __future__ import annotations
 

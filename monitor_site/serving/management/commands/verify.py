@@ -1,4 +1,4 @@
-"""`manage.py verify`: whether all that is stored is whole."""
+"""`manage.py verify`: check that everything that is stored is complete."""
 
 from __future__ import annotations
 

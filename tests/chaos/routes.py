@@ -114,6 +114,7 @@ ROWS = [
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/compare/curves/", "/runs/compare/curves/?run={run}&name=loss", "302 200 200 200 200 302 302"),
+    Row("runs/compare/importance/", "/runs/compare/importance/?run={run}&target=x", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     # Who may download is told that there is no such checkpoint.
     Row(

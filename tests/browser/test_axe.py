@@ -43,6 +43,13 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
         ),
         "viewer", "canvas",
     ),
+    "compare, grouped": (
+        lambda places: (
+            f"/runs/compare/?run={places['live']}&run={places['ended']}&run={places['full']}"
+            "&group=parameter%3Arate&baseline=0"
+        ),
+        "viewer", "canvas",
+    ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
     "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),

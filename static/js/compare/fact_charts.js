@@ -13,6 +13,8 @@ const NARROWEST = 300;
 const ROOM = { left: 64, right: 20, top: 16, bottom: 44 };
 const MOST_AXES = 8;
 const LONGEST_TEXT = 16;
+// Of the font below, in pixels and on the wide side.
+const LETTER_WIDTH = 6.5;
 
 export class FactCharts {
   #facts = [];
@@ -146,8 +148,8 @@ export class FactCharts {
     const axes = y && !parameters.includes(y) ? [...parameters, y] : parameters;
     const shown = this.#shown();
     const scales = axes.map((fact) => factAxis(shown.map((place) => fact.values[place]), spansDecades(fact.values)));
-    const left = (index) => 60 + (index * (this.#width - 150)) / Math.max(1, axes.length - 1);
-    const top = (at) => HEIGHT - 24 - at * (HEIGHT - 64);
+    const left = (index) => 20 + (index * (this.#width - 90)) / Math.max(1, axes.length - 1);
+    const top = (at) => HEIGHT - 20 - at * (HEIGHT - 64);
     const lines = shown.map((place) => {
       const id = this.#lines[place];
       const places = axes.map((fact, index) => [left(index), scales[index].place(fact.values[place])]);
@@ -159,7 +161,8 @@ export class FactCharts {
     });
     const frame = axes.flatMap((fact, index) => [
       line(left(index), top(0), left(index), top(1)),
-      label(left(index), 22, short(fact.title), index ? (index === axes.length - 1 ? "end" : "middle") : "start", fact.title),
+      // In two rows, so that the names of neighbours have room.
+      heading(left(index), index % 2 ? 28 : 13, fact.title, 2 * (left(1) - left(0)), this.#width),
       ...scales[index].ticks.map(({ at, text }) => label(left(index) + 6, top(at) + 4, short(text), "start")),
     ]);
     const names = axes.map(({ title }) => title).join(", ");
@@ -195,8 +198,8 @@ function lineOf(node) {
   return found ? Number(found.dataset.line) : null;
 }
 
-function short(text) {
-  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT - 1)}…` : text;
+function short(text, most = LONGEST_TEXT) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 function line(x1, y1, x2, y2) {
@@ -211,6 +214,15 @@ function label(x, y, text, anchor, full = "") {
   node.append(text);
   if (full && full !== text) node.append(titled(full));
   return node;
+}
+
+/** Return the name of an axis at `x`, as much of it as has room, within a chart of `width`. */
+function heading(x, y, text, room, width) {
+  const most = Math.max(3, Math.floor(Math.min(room, width / 2) / LETTER_WIDTH));
+  const name = short(text, most);
+  const half = (name.length * LETTER_WIDTH) / 2;
+  const anchor = x < half ? "start" : x + half > width ? "end" : "middle";
+  return label(anchor === "end" ? width - 4 : anchor === "start" ? 4 : x, y, name, anchor, text);
 }
 
 function titled(text) {

@@ -26,6 +26,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/compare/", compare.compare, name="compare"),
     path("runs/export/<str:what>.csv", export_runs, name="export_runs"),
     path("runs/compare/curves/", compare.compare_curves, name="compare_curves"),
+    path("runs/compare/importance/", compare.compare_importance, name="compare_importance"),
     path("runs/new/", new_run.new_run, name="new_run"),
     path("runs/new/client/", installing.install_client, name="install_client"),
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),

@@ -44,6 +44,13 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
         ),
         "viewer", "canvas",
     ),
+    "compare, grouped": (
+        lambda places: (
+            f"/runs/compare/?run={places['live']}&run={places['ended']}&run={places['full']}"
+            "&group=parameter%3Arate&baseline=0"
+        ),
+        "viewer", "canvas",
+    ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
     "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),
@@ -79,8 +86,7 @@ NO_PAGES = {
     "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
     "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
-    "compare_curves",
-    "export_runs", "save_view", "delete_view",
+    "compare_curves", "compare_importance", "export_runs", "save_view", "delete_view",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

@@ -116,6 +116,7 @@ ROWS = [
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/export/<str:what>.csv", "/runs/export/epochs.csv?run={run}", LOGIN_PAGE),
     Row("runs/compare/curves/", "/runs/compare/curves/?run={run}&name=loss", "302 200 200 200 200 302 302"),
+    Row("runs/compare/importance/", "/runs/compare/importance/?run={run}&target=x", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     # Who may download is told that there is no such checkpoint.
     Row(

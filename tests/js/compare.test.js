@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readAddress, writeAddress } from "../../static/js/compare/address.js";
 import { decodeCurves } from "../../static/js/compare/curves.js";
+import { factAxis, rankCorrelation } from "../../static/js/compare/fact_axis.js";
 import { chartSearch } from "../../static/js/compare/search.js";
 import { nearestKnown } from "../../static/js/chart/gestures.js";
 
@@ -20,9 +21,10 @@ test("a search finds parts of names, or a pattern", () => {
 
 test("an address that was written says the same when it is read", () => {
   const zooms = new Map([["step", { from: 10, to: 1234.56789 }], ["relative", { from: 0, to: 60 }]]);
-  const query = writeAddress("?run=1&run=2", { hidden: new Set([2, 7]), over: "epoch", search: "a b&c", zooms });
+  const facts = { x: "parameter:rate", y: "last:train/loss" };
+  const query = writeAddress("?run=1&run=2", { hidden: new Set([2, 7]), over: "epoch", search: "a b&c", zooms, facts });
   assert.match(query, /^run=1&run=2&/);
-  assert.deepEqual(readAddress(query), { hidden: [2, 7], over: "epoch", search: "a b&c", zooms });
+  assert.deepEqual(readAddress(query), { hidden: [2, 7], over: "epoch", search: "a b&c", zooms, facts });
   const plain = writeAddress(query, { hidden: [], over: "step", search: "", zooms: new Map() });
   assert.equal(plain, "run=1&run=2");
 });
@@ -79,4 +81,25 @@ test("a line without a value at the cursor is read beside it, but not behind its
   const column = [undefined, 1, undefined, undefined, 2, undefined];
   assert.deepEqual([0, 1, 2, 3, 4, 5].map((index) => nearestKnown(column, index)), [0, 1, 1, 4, 4, 5]);
   assert.equal(nearestKnown([1, null, 2], 1), 1, "a gap stays a gap");
+});
+
+test("an axis places numbers by size, by decades, and texts side by side", () => {
+  const plain = factAxis([0, 10, null]);
+  assert.deepEqual([0, 2.5, null].map(plain.place), [0, 0.25, null]);
+  assert.deepEqual(plain.ticks.map(({ text }) => text), ["0", "2", "4", "6", "8", "10"]);
+  const log = factAxis([1e-4, 1e-2], true);
+  assert.ok(log.isLog && Math.abs(log.place(1e-3) - 0.5) < 1e-9);
+  assert.deepEqual(log.ticks.map(({ at }) => Math.round(at * 100)), [0, 50, 100]);
+  assert.ok(!factAxis([0, 1], true).isLog, "zero has no place on a log axis");
+  const texts = factAxis(["sgd", "adam", 3]);
+  assert.deepEqual(texts.ticks, [{ at: 1 / 6, text: "3" }, { at: 0.5, text: "adam" }, { at: 5 / 6, text: "sgd" }]);
+  assert.equal(factAxis([7, 7]).place(7), 0.5);
+  assert.deepEqual(factAxis([null]).ticks, []);
+});
+
+test("a rank correlation is Spearman's", () => {
+  assert.equal(rankCorrelation([[1, 10], [2, 100], [3, 1000]]), 1);
+  assert.equal(rankCorrelation([[1, 3], [2, 2], [3, 1], ["x", 5]]), -1);
+  assert.ok(Math.abs(rankCorrelation([[1, 1], [1, 2], [2, 3]]) - 0.866025) < 1e-6, "equal values share a rank");
+  assert.deepEqual([rankCorrelation([[1, 1], [2, 2]]), rankCorrelation([[1, 1], [1, 2], [1, 3]])], [null, null]);
 });

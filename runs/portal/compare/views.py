@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET
@@ -21,7 +22,9 @@ from runs.portal.compare.asked import MOST_RUNS, baseline_of, find_runs, notes_o
 from runs.portal.compare.bands import read_bands
 from runs.portal.compare.charts import chart_groups
 from runs.portal.compare.curves import BadQuery, CurveQuery, encode, read_curves
+from runs.portal.compare.facts import Fact, facts_of
 from runs.portal.compare.grouping import Choice, Group, choices, groups_of
+from runs.portal.compare.importance import NotComputed, importance_of
 from runs.portal.compare.metrics import measured
 from runs.portal.compare.tables import metric_lines, parameter_lines, wins_of
 from runs.portal.run_table.rows import Row, row_of
@@ -96,6 +99,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "differing": differing,
         "equal": equal,
         "most_runs": MOST_RUNS,
+        "facts": _facts_for_page(comparison, facts_of(runs, found)),
         "several_projects": len({run.project_id for run in runs}) > 1,
     }
     if "fragment" in request.GET:
@@ -110,7 +114,7 @@ def compare(request: HttpRequest) -> HttpResponse:
             "group_by": comparison.choice.key if comparison.choice else "",
             "knows_epochs": any(run.steps_per_epoch for run in runs),
             "groups": [group.for_page() for group in groups],
-            "addresses": {"curves": reverse("compare_curves")},
+            "addresses": {"curves": reverse("compare_curves"), "importance": reverse("compare_importance")},
         },
     }
     return render(request, "runs/compare.html", context)
@@ -160,6 +164,29 @@ def _compared(comparison: Comparison, baseline: int | None, wins: Sequence[int])
             )
         )
     return compared
+
+
+@login_required
+@require_GET
+def compare_importance(request: HttpRequest) -> HttpResponse:
+    """Return the table of what each parameter explains of the metric `&target=KEY`, over the compared runs."""
+    comparison = Comparison.of(request)
+    facts = facts_of(comparison.runs, measured(comparison.runs))
+    target = next((fact for fact in facts if fact.is_metric and fact.key == request.GET.get("target", "")), None)
+    context: dict[str, Any] = {"target": target}
+    if target is None:
+        context["reason"] = _("target: choose one of the metrics of these runs.")
+    else:
+        try:
+            context["rows"] = importance_of(target, facts)
+        except NotComputed as error:
+            context["reason"] = str(error)
+    return render(request, "runs/partials/compare_importance.html", context)
+
+
+def _facts_for_page(comparison: Comparison, facts: Sequence[Fact]) -> dict[str, Any]:
+    line_of = {run.pk: int(key) for key, own in zip(comparison.keys, comparison.columns, strict=True) for run in own}
+    return {"facts": [fact.for_page() for fact in facts], "lines": [line_of[run.pk] for run in comparison.runs]}
 
 
 def _for_page(item: Compared) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 const OVER = ["step", "epoch", "time", "relative"];
 
-/** Return {hidden, over, search, zooms} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x. */
+/**
+ * Return {hidden, over, search, zooms, facts} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x, and
+ * `facts` {x, y} is what the scatter chart shows.
+ */
 export function readAddress(query) {
   const fields = new URLSearchParams(query);
   const hidden = (fields.get("hidden") ?? "").split(",").filter(Boolean).map(Number).filter(Number.isInteger);
@@ -13,16 +16,19 @@ export function readAddress(query) {
     if (bounds.length === 2 && to > from && Number.isFinite(to - from)) zooms.set(x, { from, to });
   }
   const over = fields.get("x");
-  return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms };
+  const facts = { x: fields.get("fact_x") ?? "", y: fields.get("fact_y") ?? "" };
+  return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms, facts };
 }
 
 /** Return the query with what is shown now; everything else in it stays. */
-export function writeAddress(query, { hidden, over, search, zooms }) {
+export function writeAddress(query, { hidden, over, search, zooms, facts = {} }) {
   const fields = new URLSearchParams(query);
   const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));
   put("hidden", [...hidden].join(","));
   put("x", over === "step" ? "" : over);
   put("search", search);
+  put("fact_x", facts.x);
+  put("fact_y", facts.y);
   fields.delete("zoom");
   for (const [x, { from, to }] of zooms) fields.append("zoom", [x, short(from), short(to)].join(","));
   return fields.toString().replaceAll("%2C", ",");

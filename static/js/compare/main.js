@@ -9,6 +9,7 @@ import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { readAddress, writeAddress } from "./address.js";
+import { FactCharts } from "./fact_charts.js";
 import { RunLooks } from "./looks.js";
 import { CompareRunList } from "./run_list.js";
 import { hitText, mayChange, Workspace } from "./workspace.js";
@@ -29,6 +30,7 @@ const looks = new RunLooks(begun.hidden, changed);
 const list = new CompareRunList(document.getElementById("tables-top"), page.runs, looks);
 let workspace = null;
 let view = null;
+let factCharts = null;
 
 function changed() {
   if (workspace) {
@@ -38,6 +40,7 @@ function changed() {
       over: view.over,
       search: field.value.trim(),
       zooms,
+      facts: factCharts?.chosen,
     });
     if (`?${query}` !== window.location.search) window.history.replaceState(null, "", `?${query}`);
   }
@@ -106,12 +109,42 @@ async function refreshTables() {
       else if (wanted) table.replaceWith(wanted);
     }
   }
+  factCharts?.take(factsOf(fresh));
   for (const run of page.runs) {
     const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
     if (page.group_by) continue;
     run.group = row?.dataset.group ?? "ended";
     run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
   }
+}
+
+function factsOf(root) {
+  return JSON.parse(root.getElementById("compare-facts").textContent);
+}
+
+/** Show what each parameter explains of the metric that the scatter chart has as y. */
+async function showImportance(root) {
+  const place = root.querySelector("[data-slot=importance]");
+  place.hidden = false;
+  setText(place, gettext("Computing …"));
+  const query = new URLSearchParams({ target: root.querySelector("select[name=y]").value });
+  for (const id of page.members) query.append("run", id);
+  if (page.group_by) query.set("group", page.group_by);
+  try {
+    const response = await fetch(`${page.addresses.importance}?${query}`);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const answer = new DOMParser().parseFromString(await response.text(), "text/html");
+    place.replaceChildren(...answer.body.childNodes);
+  } catch {
+    setText(place, gettext("The portal does not answer: try again."));
+  }
+}
+
+function startFactCharts(root) {
+  factCharts = new FactCharts(root, page, looks, begun.facts, changed);
+  factCharts.take(factsOf(document));
+  root.addEventListener("toggle", () => painter.request());
+  root.querySelector("[data-importance]").addEventListener("click", () => showImportance(root));
 }
 
 /** Compare the others with a run, or with none if it is the baseline already. */
@@ -155,8 +188,10 @@ for (const place of tables) formatValues(place);
 // On a phone the first screen is for a curve.
 if (window.matchMedia(PHONE).matches) document.getElementById("differences")?.removeAttribute("open");
 if (field) start();
+startFactCharts(document.getElementById("fact-charts"));
 painter.add((now) => {
   workspace?.paint(now);
+  factCharts.paint();
   list.dress(document, workspace?.pointed);
 });
 painter.request();

@@ -128,6 +128,19 @@ def test_runs_are_grouped_by_a_parameter(page: Page, stack: Stack, places: Place
     page.get_by_role("button", name="Show rate = 0.002 1 run").click()
     expect(chart).not_to_have_attribute("aria-label", re.compile("0.002"))
     page.select_option("#chart-over", "step")
+    # Parameters and metrics against each other: a run has the colour of its group.
+    facts = page.locator("#fact-charts")
+    facts.scroll_into_view_if_needed()
+    expect(facts.get_by_test_id("scatter").locator("circle")).to_have_count(1)
+    page.select_option("#fact-x", label="rate")
+    page.select_option("#fact-y", label="train/accuracy (last)")
+    page.get_by_role("button", name="Show all runs").click()
+    label = re.compile(r"Scatter chart of train/accuracy \(last\) against rate: 2 runs")
+    expect(facts.get_by_test_id("scatter")).to_have_attribute("aria-label", label)
+    expect(facts.get_by_test_id("parallel").locator("polyline")).to_have_count(3)
+    expect(page).to_have_url(re.compile("fact_x=parameter%3Arate&fact_y=last%3Atrain%2Faccuracy"))
+    facts.get_by_role("button", name="Importance of parameters for y").click()
+    expect(facts.locator("[data-slot=importance]")).to_contain_text("Only 3 of these runs")
 
 
 def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(

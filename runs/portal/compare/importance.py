@@ -1,0 +1,67 @@
+"""How much each parameter explains of a metric, computed by scikit-learn in a process of its own.
+
+The library takes 100 MB and a second to load, which a process that serves pages has no use for otherwise.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import msgspec
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from runs.portal.compare.facts import Fact
+from runs.portal.compare.forest import FEWEST_RUNS, Importance, Problem
+
+TIMEOUT_S = 60
+# One at a time in each process: a forest takes a core.
+_busy = threading.Lock()
+
+
+class NotComputed(Exception):
+    """There is no table; the message says why, and what to do."""
+
+
+def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
+    """Return the parameters with their importance for `target`, the most important first; raise `NotComputed`."""
+    parameters = [fact for fact in facts if not fact.is_metric]
+    places = [place for place, value in enumerate(target.values) if isinstance(value, float)]
+    if not parameters:
+        raise NotComputed(_("The parameters of these runs are the same: compare runs with other parameters."))
+    if len(places) < FEWEST_RUNS:
+        text = _("Only %(count)d of these runs have a value of this metric: at least %(least)d are needed.")
+        raise NotComputed(text % {"count": len(places), "least": FEWEST_RUNS})
+    if find_spec("sklearn") is None:
+        raise NotComputed(
+            _("The portal needs scikit-learn for this: ask its administrator for pip install scikit-learn.")
+        )
+    problem = Problem(
+        names=[fact.title for fact in parameters],
+        columns=[[fact.values[place] for place in places] for fact in parameters],
+        target=[float(target.values[place] or 0.0) for place in places],
+    )
+    return _computed(problem)
+
+
+def _computed(problem: Problem) -> list[Importance]:
+    if not _busy.acquire(timeout=TIMEOUT_S):
+        raise NotComputed(_("The portal is computing other tables: try again in a minute."))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "runs.portal.compare.forest"],
+            input=msgspec.json.encode(problem),
+            capture_output=True,
+            cwd=settings.BASE_DIR,
+            timeout=TIMEOUT_S,
+            check=True,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        raise NotComputed(_("scikit-learn could not compute it: look at the log of the portal.")) from error
+    finally:
+        _busy.release()
+    return msgspec.json.decode(done.stdout, type=list[Importance])

@@ -1401,6 +1401,10 @@ class Migration(migrations.Migration):
             model_name="attempt",
             constraint=models.UniqueConstraint(fields=("run", "number"), name="one_attempt_a_number"),
         ),
+        migrations.AddIndex(
+            model_name="attempt",
+            index=models.Index(condition=models.Q(("ended_at", None)), fields=["run"], name="open_attempts"),
+        ),
         migrations.AddConstraint(
             model_name="alertrule",
             constraint=models.UniqueConstraint(
@@ -1424,6 +1428,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="series",
             constraint=models.UniqueConstraint(fields=("run", "name"), name="one_series_a_name"),
+        ),
+        migrations.AddIndex(
+            model_name="series",
+            index=models.Index(fields=["name", "run"], name="series_by_name"),
         ),
         migrations.AddConstraint(
             model_name="chunkplaces",

@@ -126,6 +126,8 @@ class Series(models.Model):
     class Meta:
         ordering = ["name"]
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_series_a_name")]
+        # Whether any run has a series of a name, which a search asks.
+        indexes = [models.Index(fields=["name", "run"], name="series_by_name")]
         verbose_name_plural = "series"
 
     def __str__(self) -> str:

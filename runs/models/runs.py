@@ -323,6 +323,8 @@ class Attempt(models.Model):
     class Meta:
         ordering = ["run", "number"]
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_attempt_a_number")]
+        # Who holds runs now: few of all attempts.
+        indexes = [models.Index(fields=["run"], condition=models.Q(ended_at=None), name="open_attempts")]
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
 

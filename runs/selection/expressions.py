@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Exists, F, FloatField, Func, OuterRef, Subquery, Value
+from django.db.models import CharField, Exists, F, FloatField, Func, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
 from runs.models import Attempt, RunTag, Series
@@ -66,8 +66,14 @@ def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, 
 
 def last_value(*names: str) -> Subquery:
     """Return the last value of a series of one of these names, of the newest if there are several."""
-    newest = Series.objects.filter(run=OuterRef("pk"), name__in=names).order_by("-last_time")
+    named = Series.objects.filter(run=OuterRef("pk"))
+    # A run has one series of a name: nothing is to be sorted.
+    newest = named.filter(name=names[0]).order_by() if len(names) == 1 else _newest(named, names)
     return Subquery(newest.values("last_value")[:1], output_field=FloatField())
+
+
+def _newest(series: QuerySet[Series], names: tuple[str, ...]) -> QuerySet[Series]:
+    return series.filter(name__in=names).order_by("-last_time")
 
 
 def last_loss() -> Subquery:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.core.paginator import Page, Paginator
+from django.core.paginator import Page
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,6 +21,7 @@ from runs.models import Membership, Role, Run, RunQuerySet, SavedView
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
 from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
+from runs.portal.run_table.paging import counted_page
 from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.portal.run_table.saved_views import SHOWN, offered_views, query_of
 from runs.queueing.board import HostBoard, board, commanded_projects
@@ -99,9 +100,7 @@ class RunList(LoginRequiredMixin, View):
 
     def _table(self, form: RunFilter, runs: RunQuerySet, columns: list[Field]) -> dict[str, Any]:
         order = parse_order(self.request.GET.get("sort", ""))
-        page = Paginator(ordered(runs, order).values_list("pk", flat=True), RUNS_A_PAGE).get_page(
-            self.request.GET.get("page")
-        )
+        page = counted_page(ordered(runs, order), self.request.GET.get("page", ""), RUNS_A_PAGE)
         query = self._query(columns)
         rows = self._rows(page, columns, form.search, query)
         unsorted = [pair for pair in query if pair[0] != "sort"]

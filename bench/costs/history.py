@@ -1,6 +1,6 @@
 """The cost of a run's history for the web process: 20 series of 5,000 points, requested with the key of a share link.
 
-usage: python bench/history.py
+usage: python bench/costs/history.py
 
 Prints one JSON object as its last line, in milliseconds of CPU time a request:
 crowd_ms      200 guests ask at the same moment, each on a connection of its own
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.support.processes import cpu_s  # noqa: E402
 from tests.support.stack import Stack, started_stack  # noqa: E402  needs the path

@@ -1,6 +1,6 @@
 """The memory of a web process while 20 clients watch a live run and people read its pages.
 
-usage: python bench/web_memory.py
+usage: python bench/costs/web_memory.py
 
 Prints one JSON object as its last line: rss_mb (resident memory of the web process at the end, MiB of 2**20 bytes),
 pss_mb (the same with shared pages divided among their users), peak_mb, torch_mapped (whether any file of torch is
@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.support.browsing import logged_in  # noqa: E402
 from tests.support.stack import Stack, operator_ticket, seed_project  # noqa: E402
@@ -25,7 +25,7 @@ CLIENTS = 20
 POINTS_PER_SECOND = 50
 SECONDS = 15
 STEP_TIMEOUT_S = 60
-WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"
+WORKER = Path(__file__).resolve().parents[2] / "tests" / "trainings" / "paced.py"
 # The pages that people open during a run: list, run, its history, and the admin with its charts.
 PAGES = (
     "/", "/runs/{run}/", "/api/runs/{run}/history/", "/api/runs/{run}/details/", "/admin/", "/admin/runs/run/",

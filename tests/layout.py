@@ -115,14 +115,16 @@ RULES = {
         "torch psutil pynvml",
     ),
     "runs.alerts.rulebook": rule(
-        f"{RECORD} runs.access runs.series.* runs.commands runs.alerts runs.alerts.detectors steersman",
+        f"{RECORD} runs.access runs.series.* runs.commands runs.alerts runs.alerts.detectors "
+        "runs.recording.record_side steersman",
         "django numpy",
         WEB,
     ),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api": rule(f"{UI} runs.api.branching runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
-        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording steersman",
+        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.wording "
+        "steersman",
         "django cryptography apprise matplotlib requests",
         WEB,
     ),

@@ -109,6 +109,18 @@ DEFAULT_RULES: dict[str, Rule] = {
 }
 
 
+# The detectors for which recovery is offered: what they find does not pass by itself.
+RECOVERED = ("non-finite", "divergence")
+
+
+def recovery_rule(detector: str) -> Rule:
+    """Return the rule that is offered for a recovery: a dry run, until somebody has tried it."""
+    return replace(
+        default_of(detector), action="roll_back", knob="learning_rate", factor=0.5, smallest=1e-7, most_per_hour=3,
+        once_per_attempt=False, dry_run=True,
+    )  # fmt: skip
+
+
 def series_of(detector: str, series: str) -> str:
     """Return the series that an alert is of; a stall is of none."""
     return "" if detector == STALL else series

@@ -31,6 +31,7 @@ class RuleAction(models.TextChoices):
     STOP = "stop", _("stop")
     SAVE_CHECKPOINT = "save_checkpoint", _("save a checkpoint")
     SCALE_KNOB = "scale_knob", _("scale a knob")
+    ROLL_BACK = "roll_back", _("roll back")
 
 
 class AlertRule(models.Model):

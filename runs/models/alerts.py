@@ -50,6 +50,8 @@ class HeldBack(models.TextChoices):
     ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has already acted in this attempt.")
     ACTED_OFTEN = "acted_often", _("The rule has reached its limit of actions per hour.")
     NOT_DONE = "not_done", _("The training does not support saving checkpoints.")
+    NO_ROLL_BACK = "no_roll_back", _("The training cannot be rolled back.")
+    NO_CHECKPOINT = "no_checkpoint", _("The run has no good checkpoint before the fault.")
     NO_KNOB = "no_knob", _("The training has no such knob.")
     TOO_SMALL = "too_small", _("The value would be smaller than the rule allows.")
 

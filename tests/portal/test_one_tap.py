@@ -139,6 +139,24 @@ def test_it_shows_where_the_knob_stands_and_what_the_rule_did(link: Link, alert:
     assert nothing_happened()
 
 
+def test_it_rolls_back_to_the_last_good_checkpoint_and_halves_the_rate(link: Link, alert: Alert) -> None:
+    Run.objects.update(handled_commands=["roll_back"])
+    address = link("roll_back")
+    assert "no good checkpoint before the alert" in Client().get(address).content.decode()
+    saved = {"attempt": 1, "epoch": 1, "size_bytes": 1, "sha256": "0" * 64, "created_at": timezone.now()}
+    for step, good in ((10, True), (20, True), (30, False), (50, True)):
+        alert.run.checkpoints.create(step=step, name=f"at {step}", path=f"attempts/1/{step}", good=good, **saved)
+    page = Client().get(address).content.decode()
+    assert "Roll back to step 20 and set learning_rate to 0.5 times its value there" in page
+    assert nothing_happened()
+    assert press(Client(), address).status_code == 200
+    command = Command.objects.get()
+    checkpoint = alert.run.checkpoints.get(step=20)
+    assert (command.kind, command.author_name) == ("roll_back", "Operator")
+    given = {"checkpoint": str(checkpoint.pk), "knob": "learning_rate", "factor": 0.5}
+    assert {name: command.arguments[name] for name in given} == given
+
+
 @pytest.mark.parametrize(
     ("action", "kind", "arguments"),
     [

@@ -7,6 +7,7 @@ that judges the run calls `catch_up`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
@@ -14,6 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone, translation
 
+from runs.alerts.rulebook.recovering import knob_numbers, knob_numbers_at, recovery_from
 from runs.alerts.rules import Rule
 from runs.commands.record import record
 from runs.models import ActionState, Alert, Command, CommandState, HeldBack, RuleAction, Run
@@ -22,6 +24,7 @@ from runs.protocol.causes import OfAlert
 from runs.protocol.commands import (
     Pause,
     Request,
+    RollBack,
     RunCommand,
     SaveCheckpoint,
     SetKnob,
@@ -31,6 +34,7 @@ from runs.recording import alerts
 from runs.recording.alert_rules import as_rule
 
 NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")
+LONGEST_ACTION = 200
 HOUR = timedelta(hours=1)
 # Alerts of one attempt that begin so soon after one another have one cause, and one cure: a loss, its copy under
 # another name, the norm of its gradients and the next evaluation.
@@ -77,11 +81,14 @@ def _settle(run: Run, alert: Alert) -> None:
         with translation.override(None):
             alert.action_text = str(HeldBack(alert.held_back).label)
         return
+    command = _command_of(rule)
     if rule.action == RuleAction.SCALE_KNOB:
         alert.action_text = f"{rule.knob} × {rule.factor:g}"
+    elif rule.action == RuleAction.ROLL_BACK and (recovery := recovery_from(run, alert, rule.knob, rule.factor)):
+        alert.action_text, command = recovery.text[:LONGEST_ACTION], recovery.command
     alert.action_state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     if not rule.dry_run:
-        alert.command = _ask(run, alert, rule)
+        alert.command = _ask(run, alert, rule, command)
 
 
 def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
@@ -105,12 +112,29 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
         return HeldBack.ACTED_IN_ATTEMPT
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
         return HeldBack.ACTED_OFTEN
+    if rule.action == RuleAction.ROLL_BACK:
+        return _no_recovery(run, alert, rule)
     if rule.action != RuleAction.SCALE_KNOB:
         return HeldBack.NOT_DONE if run.withholds(_command_of(rule).kind) else None
     values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
         return HeldBack.NO_KNOB
     return HeldBack.TOO_SMALL if rule.makes_too_small(values) else None
+
+
+def _no_recovery(run: Run, alert: Alert, rule: Rule) -> HeldBack | None:
+    """Return why a rule may not roll the run back, None if it may."""
+    if run.withholds(RollBack.kind):
+        return HeldBack.NO_ROLL_BACK
+    recovery = recovery_from(run, alert, rule.knob, rule.factor)
+    if recovery is None:
+        return HeldBack.NO_CHECKPOINT
+    if not rule.knob:
+        return None
+    values = knob_numbers_at(run, rule.knob, recovery.checkpoint)
+    if not values or recovery.factor is None:
+        return HeldBack.NO_KNOB
+    return HeldBack.TOO_SMALL if replace(rule, factor=recovery.factor).makes_too_small(values) else None
 
 
 def _is_soon(moment: datetime, alert: Alert) -> bool:
@@ -143,13 +167,6 @@ def _follows(command: Command, alert: Alert) -> bool:
     return took_effect or (command.at_step or 0) >= (alert.step or 0)
 
 
-def knob_numbers(run: Run, knob: str) -> list[float | int]:
-    """Return the value of a knob, or one per group if it has groups; nothing if it is not a number or not known."""
-    found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
-    values = found.values() if isinstance(found, dict) else (found,)
-    return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
-
-
 def expected_value(run: Run, rule: Rule) -> float | int | None:
     """Return the value that the smallest one of a rule was held against, None if there is none or groups differ.
 
@@ -167,17 +184,20 @@ def _command_of(rule: Rule) -> RunCommand:
             return Stop()
         case RuleAction.SAVE_CHECKPOINT:
             return SaveCheckpoint(name=f"alert {rule.detector}")
+        case RuleAction.ROLL_BACK:
+            return RollBack(knob=rule.knob, factor=rule.factor if rule.knob else None)
         case _:
             return SetKnob(knob=rule.knob, factor=rule.factor)
 
 
-def _ask(run: Run, alert: Alert, rule: Rule) -> Command:
+def _ask(run: Run, alert: Alert, rule: Rule, command: RunCommand) -> Command:
     cause = OfAlert(detector=alert.detector, title=alert.title, series=alert.series)
     request = Request(
         id=command_id(alert),
-        command=_command_of(rule),
+        command=command,
         expires_at=timezone.now() + EXPIRY,
-        expected_value=expected_value(run, rule),
+        # A roll back brings the knob of its checkpoint back.
+        expected_value=expected_value(run, rule) if rule.action == RuleAction.SCALE_KNOB else None,
     ).caused_by(cause)
     name = f"rule {rule.name}"[:LONGEST_NAME]
     return record(run.pk, request, author_id=None, author_name=name, rule_id=rule.id)

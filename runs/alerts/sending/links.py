@@ -20,13 +20,15 @@ LONGEST_TOKEN = 500
 
 
 class LinkAction(StrEnum):
-    """What a link does. `SCALE_KNOB` is what the alert's rule says; `HALVE` is the learning rate × 0.5."""
+    """What a link does. `SCALE_KNOB` is what the alert's rule says; `HALVE` is the learning rate × 0.5; `ROLL_BACK`
+    leads to the last good checkpoint before the alert, with half the learning rate."""
 
     ACKNOWLEDGE = "acknowledge"
     PAUSE = "pause"
     STOP = "stop"
     SAVE_CHECKPOINT = "save_checkpoint"
     HALVE = "halve"
+    ROLL_BACK = "roll_back"
     SCALE_KNOB = "scale_knob"
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from runs.alerts.rulebook.recovering import offers_recovery
 from runs.alerts.sending import links, timing
 from runs.alerts.sending.picture import Picture, picture_of
 from runs.alerts.wording.texts import action_text, texts_of, value_of
@@ -220,6 +221,8 @@ def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:
         offered[links.LinkAction.SCALE_KNOB] = name
     elif alert.series:
         offered[links.LinkAction.HALVE] = _("Learning rate × 0.5")
+    if offers_recovery(alert):
+        offered[links.LinkAction.ROLL_BACK] = _("Roll back and halve the rate")
     saves = alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT
     if saves and not alert.run.withholds("save_checkpoint"):
         offered[links.LinkAction.SAVE_CHECKPOINT] = _("Save a checkpoint")

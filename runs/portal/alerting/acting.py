@@ -14,7 +14,8 @@ from runs.access.author_names import name_of
 from runs.access.roles import Viewer, display_name, viewer_of
 from runs.access.tokens import digest
 from runs.alerts.detectors.kinds import is_learning_rate
-from runs.alerts.rulebook.acting import expected_value, knob_numbers
+from runs.alerts.rulebook.acting import expected_value
+from runs.alerts.rulebook.recovering import Recovery, knob_numbers, recovery_from
 from runs.alerts.sending import links
 from runs.alerts.sending.links import BadLink, ExpiredLink, Link, LinkAction
 from runs.commands.record import record_as
@@ -114,6 +115,12 @@ def words_of(found: Found) -> str:
             return _("Stop the run after saving a checkpoint")
         case LinkAction.SAVE_CHECKPOINT:
             return _("Save a checkpoint")
+        case LinkAction.ROLL_BACK:
+            recovery = _recovery(found)
+            words = _("Roll back to step %(step)s and set %(knob)s to %(factor)s times its value there")
+            return words % {
+                "step": f"{recovery.checkpoint.step:,}", "knob": recovery.knob, "factor": f"{recovery.factor:g}",
+            }  # fmt: skip
         case _:
             knob, factor = _scaling(found)
             return _("Set %(knob)s to %(factor)s times its value") % {"knob": knob, "factor": f"{factor:g}"}
@@ -176,6 +183,12 @@ def _request(found: Found) -> Request:
     match found.link.action:
         case LinkAction.SAVE_CHECKPOINT:
             payload |= {"command": "save_checkpoint", "arguments": {"name": f"alert {found.alert.pk}"}}
+        case LinkAction.ROLL_BACK:
+            recovery = _recovery(found)
+            arguments = {
+                "checkpoint": str(recovery.checkpoint.pk), "knob": recovery.knob, "factor": recovery.factor,
+            }  # fmt: skip
+            payload |= {"command": "roll_back", "arguments": arguments}
         case LinkAction.HALVE | LinkAction.SCALE_KNOB:
             knob, factor = _scaling(found)
             payload |= {"command": "set_knob", "arguments": {"knob": knob, "factor": factor}}
@@ -191,9 +204,19 @@ def _request(found: Found) -> Request:
         raise CannotAct(_("The run does not accept this command"), str(error), 409, found.run.pk) from error
 
 
+def _recovery(found: Found) -> Recovery:
+    """Return to which checkpoint the link leads, and what it makes of the learning rate. Raises `CannotAct`."""
+    knob, factor = _scaling(found)
+    recovery = recovery_from(found.run, found.alert, knob, factor)
+    if recovery is None:
+        title = _("This run has no good checkpoint before the alert")
+        raise CannotAct(title, _("Open the run to choose a checkpoint by hand."), 409, found.run.pk)
+    return recovery
+
+
 def _scaling(found: Found) -> tuple[str, float]:
     """Return which knob is scaled by which factor. Raises `CannotAct`."""
-    if found.link.action == LinkAction.HALVE:
+    if found.link.action in (LinkAction.HALVE, LinkAction.ROLL_BACK):
         knob = next((name for name in found.run.knob_specs if is_learning_rate(name)), "")
         if not knob:
             title = _("The learning rate of this run cannot be changed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from runs.alerts.detectors.pace import RankLag
-from runs.alerts.rulebook.acting import knob_numbers
+from runs.alerts.rulebook.recovering import knob_numbers
 from runs.alerts.rules import Rule
 from runs.models import Project, Run, RunQuerySet, Series
 from runs.protocol.series_names import natural_key

@@ -20,6 +20,7 @@ from runs.recording.alert_rules import fields_of
 LONGEST_COOL_DOWN_S = 7 * 86_400
 MOST_POINTS = 1_000
 MOST_PER_HOUR = 60
+OF_KNOBS = (RuleAction.SCALE_KNOB, RuleAction.ROLL_BACK)
 CONTROL, SELECT, CHECK = {"class": "form-control"}, {"class": "form-select"}, {"class": "form-check-input"}
 
 
@@ -89,7 +90,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Knob"),
         max_length=60,
         required=False,
-        help_text=gettext_lazy("Such as learning_rate."),
+        help_text=gettext_lazy("Such as learning_rate. A roll back needs none."),
         widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-knobs"}),
     )
     factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
@@ -150,7 +151,7 @@ class RuleForm(forms.Form):
         )
         found = {
             "series": self._offered.note_on_series(Rule(self.rule.detector, series.strip())),
-            "knob": self._offered.note_on_knob(knob.strip()) if action == RuleAction.SCALE_KNOB else "",
+            "knob": self._offered.note_on_knob(knob.strip()) if knob.strip() and action in OF_KNOBS else "",
         }
         return {name: note for name, note in found.items() if note}
 
@@ -181,7 +182,8 @@ class RuleForm(forms.Form):
             self.add_error("clear_at", _("Give a value on the other side of the limit."))
         if self.rule.has_limit and limit is None and "limit" not in self.errors:
             self.add_error("limit", _("Give the limit."))
-        if given.get("action") == RuleAction.SCALE_KNOB:
+        changes = given.get("action") == RuleAction.ROLL_BACK and (given.get("knob") or given.get("factor") is not None)
+        if given.get("action") == RuleAction.SCALE_KNOB or changes:
             if not given.get("knob"):
                 self.add_error("knob", _("Name the knob to scale."))
             if not given.get("factor") or given["factor"] <= 0:

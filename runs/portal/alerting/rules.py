@@ -22,7 +22,7 @@ from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only, role_in
 from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
-from runs.alerts.rules import DEFAULT_RULES, Rule, default_of, rule_for
+from runs.alerts.rules import DEFAULT_RULES, RECOVERED, Rule, default_of, recovery_rule, rule_for
 from runs.alerts.titles import title_of
 from runs.models import AlertRule, Project, RuleAction, Run, Severity
 from runs.portal.alerting.offered import Offered, newest_runs, offered_by
@@ -150,6 +150,7 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
         "tried": tried,
         "past": past,
         "runs": runs,
+        "offers_recovery": place.own.filter(detector__in=RECOVERED, series="").count() < len(RECOVERED),
         "detectors": [(detector, _title(detector)) for detector in DEFAULT_RULES],
     }
     return render(request, "alerting/rules.html", context)
@@ -172,7 +173,11 @@ def shown(rules: tuple[Rule, ...]) -> list[Rule]:
 def _change(request: HttpRequest, place: Place) -> None:
     """Switch a rule, end its snooze, or delete it. What is not of this place is copied here to be switched."""
     detector, series, do = (request.POST.get(name, "") for name in ("detector", "series", "do"))
-    if do == "delete":
+    if do == "recover":
+        for name in RECOVERED:
+            fields = {**fields_of(recovery_rule(name)), "project": place.project, "changed_by_id": request.user.pk}
+            place.own.get_or_create(project=place.project, run=place.run, detector=name, series="", defaults=fields)
+    elif do == "delete":
         place.own.filter(detector=detector, series=series).delete()
     elif do == "wake":
         place.own.filter(detector=detector, series=series).update(snoozed_until=None)
@@ -288,7 +293,7 @@ def _action(rule: Rule) -> str:
     if not rule.action:
         return ""
     what = str(RuleAction(rule.action).label)
-    if rule.action == RuleAction.SCALE_KNOB:
+    if rule.action in (RuleAction.SCALE_KNOB, RuleAction.ROLL_BACK):
         what = f"{what}: {rule.knob} × {rule.factor:g}" if rule.factor is not None else what
     return _("%(action)s (dry run)") % {"action": what} if rule.dry_run else what
 

@@ -126,6 +126,7 @@ export function actionText({ action, action_state: state, action_text: text, hel
     stop: gettext("stop"),
     save_checkpoint: gettext("save a checkpoint"),
     scale_knob: gettext("scale a knob"),
+    roll_back: gettext("roll back"),
   };
   const reasons = {
     rule_changed: gettext("The rule was changed or deleted."),
@@ -135,6 +136,8 @@ export function actionText({ action, action_state: state, action_text: text, hel
     acted_in_attempt: gettext("The rule has already acted in this attempt."),
     acted_often: gettext("The rule has reached its limit of actions per hour."),
     not_done: gettext("The training does not support saving checkpoints."),
+    no_roll_back: gettext("The training cannot be rolled back."),
+    no_checkpoint: gettext("The run has no good checkpoint before the fault."),
     no_knob: gettext("The training has no such knob."),
     too_small: gettext("The value would be smaller than the rule allows."),
   };

@@ -1,4 +1,4 @@
-"""Checkpoints that are rated as good, and rules that roll back to them."""
+"""Checkpoints that are rated as good: the detectors were quiet for a while after them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""To which checkpoint a run is taken back after a fault, and what its knob becomes there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+
+from runs.alerts.detectors.kinds import is_learning_rate
+from runs.models import Alert, Checkpoint, Command, CommandState, RuleAction, Run
+from runs.protocol.causes import BeganInLayer, alert_cause
+from runs.protocol.commands import RollBack, SetKnob
+from runs.recording.checkpoints import FAULTS
+from runs.recording.record_side.lineage import lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A roll back to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob."""
+
+    checkpoint: Checkpoint
+    knob: str = ""
+    factor: float | None = None
+
+    @property
+    def command(self) -> RollBack:
+        return RollBack(checkpoint=str(self.checkpoint.pk), knob=self.knob, factor=self.factor)
+
+    @property
+    def text(self) -> str:
+        """Say in signs, which are of no language, where it leads and what is changed."""
+        changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
+        return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}"
+
+
+def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None) -> Recovery | None:
+    """Return how a run recovers from what an alert found: from its newest good checkpoint before the fault.
+
+    One that a rule has gone back to in this attempt did not help, so it goes farther back each time. As that brings an
+    earlier value of the knob back, each such roll back counts once more in the factor. None if there is no checkpoint.
+    """
+    tried = list(_by_rules(run))
+    used = {command.arguments.get("checkpoint") for command in tried}
+    fault = fault_step(run, alert)
+    for checkpoint in lineage(run):
+        if checkpoint.good and checkpoint.step < fault and str(checkpoint.pk) not in used:
+            since = sum(command.sent_at > checkpoint.created_at for command in tried)
+            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since))
+    return None
+
+
+def offers_recovery(alert: Alert) -> bool:
+    """Return whether the run of an alert can go back to a good checkpoint, at another learning rate."""
+    run = alert.run
+    if alert.detector not in FAULTS or run.withholds(RollBack.kind):
+        return False
+    return any(map(is_learning_rate, run.knob_specs)) and recovery_from(run, alert, "", None) is not None
+
+
+def fault_step(run: Run, alert: Alert) -> int:
+    """Return the step at which the fault was there already, as far as is known."""
+    cause = alert_cause(alert.cause)
+    steps = [run.step if alert.step is None else alert.step]
+    return min([*steps, cause.step] if isinstance(cause, BeganInLayer) else steps)
+
+
+def knob_numbers(run: Run, knob: str) -> list[float | int]:
+    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
+    values = found.values() if isinstance(found, dict) else (found,)
+    return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+
+
+def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float | int]:
+    """Return where a knob stood as a checkpoint was saved: before the first change since then."""
+    changes = run.commands.filter(kind=SetKnob.kind, state=CommandState.APPLIED, applied_at__gt=checkpoint.created_at)
+    first = changes.filter(arguments__knob=knob).order_by("applied_at", "sent_at").first()
+    old = None if first is None else first.old_value
+    values = list(old.values()) if isinstance(old, dict) else [old]
+    numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    return numbers or knob_numbers(run, knob)
+
+
+def _by_rules(run: Run) -> QuerySet[Command]:
+    """Return the roll backs of this attempt that rules asked for and the training did not refuse."""
+    # A command has an attempt only once it is delivered.
+    asked = Command.objects.filter(alerts__run=run, alerts__attempt=run.attempt, alerts__action=RuleAction.ROLL_BACK)
+    return asked.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED))

@@ -1,4 +1,4 @@
-"""The past of a run in the admin: tables of limited size, two static charts, a dozen queries."""
+"""The past of a run in the admin: tables of limited size, two static charts, some queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
 from runs.alerts.wording.texts import reason_of_run
-from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
+from runs.branching.family import Member, branch_of, family
+from runs.models import Attempt, Branch, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.liveness import duration_of
 from runs.series.charts import charts
@@ -63,6 +64,8 @@ class RunOverview:
     environment: list[tuple[str, str]]
     knobs: list[KnobRow]
     events: list[tuple[str, int]]
+    branch: Branch | None
+    family: list[Member]
 
 
 def overview_of(run: Run, now: datetime) -> RunOverview:
@@ -86,6 +89,8 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
         environment=_as_text(attempts[0].environment if attempts else {}),
         knobs=knob_rows(run),
         events=list(kinds),
+        branch=branch_of(run),
+        family=family(run, Run.objects.all()),
     )
 
 

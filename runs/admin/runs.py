@@ -31,10 +31,10 @@ from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.models import Recipe, Run
 from runs.recording.liveness import duration_of, silent
 from runs.series.downloads import csv_response
-from runs.series.exports import commands_csv, epochs_csv, series_csv
+from runs.series.exports import branches_csv, commands_csv, epochs_csv, series_csv
 
 SILENT = "silent"
-EXPORTS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv}
+EXPORTS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv, "branches": branches_csv}
 
 
 @admin.register(Run)
@@ -63,6 +63,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
         "export_epochs",
         "export_series",
         "export_commands",
+        "export_branches",
     )
     search_fields = ("name", "pk__exact", "project__name", "recipe__spec")
     search_help_text = _("Name, number, project or recipe")
@@ -149,6 +150,10 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
     def export_commands(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
         return csv_response(request, "runs-commands.csv", commands_csv(list(queryset.order_by("pk"))))
 
+    @admin.action(description=_("Export branches (CSV)"), permissions=["view"])
+    def export_branches(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+        return csv_response(request, "runs-branches.csv", branches_csv(list(queryset.order_by("pk"))))
+
     def get_urls(self) -> list[URLPattern]:
         export = self.admin_site.admin_view(self.export_view)
         command = self.admin_site.admin_view(self.command_view)
@@ -159,7 +164,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
         ]
 
     def export_view(self, request: HttpRequest, run_id: int, what: str) -> StreamingHttpResponse:
-        """Download what one run recorded: `what` is epochs, series or commands."""
+        """Download what one run recorded: `what` is epochs, series, commands or branches."""
         run = Run.objects.filter(pk=run_id).first()
         if not self.has_view_permission(request, run):
             raise PermissionDenied

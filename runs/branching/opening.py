@@ -108,7 +108,7 @@ def _opened(
             if request.start == Start.NOW:
                 # Before the run itself, as everybody who moves runs in the line does.
                 queue_order.lock_line()
-            source = Run.objects.select_for_update().select_related("recipe").get(pk=source.pk)
+            source = Run.objects.select_for_update().get(pk=source.pk)
             run = _run(source, checkpoint, copy, differing, request, author)
             branch = _record(run, source, checkpoint, differing)
             _tell(branch, request, author)

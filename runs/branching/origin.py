@@ -19,7 +19,7 @@ from runs.branching.requests import CannotBranch
 from runs.models import LARGEST_ID, ORIGIN_ATTEMPT, Checkpoint, Run
 from runs.recording.checkpoints import host_of
 from runs.recording.record_side.lineage import lineage
-from steersman.files.checkpoint import Damaged, Manifest
+from steersman.files.checkpoint import Damaged, Manifest, read_manifest
 from steersman.files.checkpoint_copy import copy_checkpoint
 from steersman.files.private import make_private
 
@@ -73,14 +73,18 @@ def found(source: Run, wanted: str) -> Checkpoint:
     if checkpoint is None:
         raise CannotBranch(_none_such(source, wanted))
     if not checkpoint.has_manifest:
-        raise CannotBranch(
-            _(
-                "The script wrote the checkpoint %(name)s (step %(step)d) itself, and only the script can read it: "
-                "choose one that run.save_checkpoint() wrote."
-            )
-            % {"name": checkpoint.name, "step": checkpoint.step}
-        )
+        raise CannotBranch(_of_script_alone(checkpoint))
     return checkpoint
+
+
+def manifest_of(checkpoint: Checkpoint) -> Manifest:
+    """Return what a checkpoint tells of itself, without looking at its other files. Raises `CannotBranch`."""
+    if not checkpoint.has_manifest:
+        raise CannotBranch(_of_script_alone(checkpoint))
+    try:
+        return read_manifest(_runs() / str(checkpoint.run_id) / checkpoint.path, checkpoint.sha256)
+    except Damaged as error:
+        raise CannotBranch(_unusable(checkpoint, str(error))) from error
 
 
 @contextmanager
@@ -113,6 +117,14 @@ def _none_such(source: Run, wanted: str) -> str:
         return _("Run #%(run)d has no checkpoint to branch from: save one first.") % {"run": source.pk}
     text = _("Run #%(run)d has no checkpoint %(wanted)s: choose one of %(known)s.")
     return text % {"run": source.pk, "wanted": wanted, "known": known}
+
+
+def _of_script_alone(checkpoint: Checkpoint) -> str:
+    text = _(
+        "The script wrote the checkpoint %(name)s (step %(step)d) itself, and only the script can read it: choose one "
+        "that run.save_checkpoint() wrote."
+    )
+    return text % {"name": checkpoint.name, "step": checkpoint.step}
 
 
 def _unusable(checkpoint: Checkpoint, why: str) -> str:

@@ -22,6 +22,7 @@ from django.views.generic import DetailView
 
 from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
+from runs.branching.family import branch_of, family
 from runs.commands.legal_states import legal_states
 from runs.curation.tags import tags_of_projects
 from runs.live.origin import parse_origin
@@ -140,6 +141,9 @@ class RunView(DetailView[Run], ABC):
             "patched": run.attempts.exclude(patch="").values_list("number", flat=True).last()
             if viewer.may_command
             else None,
+            # Who follows a share link sees this run alone.
+            "family": [] if viewer.is_guest else family(run, self.visible_runs()),
+            "branch": None if viewer.is_guest else branch_of(run),
             "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {
                 "run": run.pk,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Q, Sum
 
-from runs.models import Chunk, Command, EpochMetric, Run
+from runs.models import Branch, Chunk, Command, EpochMetric, Run
 from runs.protocol.series_names import natural_key
 from runs.series.chunk_rows import points_of
 from runs.series.packing.chunks import Points, make_points
@@ -32,6 +32,9 @@ COMMAND_HEAD = (
     "run", "run_name", "id", "command", "arguments", "state", "author", "author_id", "reason", "outcome", "attempt",
     "step", "ranks", "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at",
     "delivered_at", "applied_at", "expires_at",
+)  # fmt: skip
+BRANCH_HEAD = (
+    "run", "run_name", "source", "source_name", "checkpoint", "step", "epoch", "kind", "name", "group", "old", "new",
 )  # fmt: skip
 EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "order", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
 
@@ -74,6 +77,26 @@ def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
         while found := list(commands[place : place + COMMANDS_A_BLOCK]):
             yield "".join(line(_command_cells(run, command)) for command in found)
             place += len(found)
+
+
+def branches_csv(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield where those of `runs` came from that are branches: a line for each value that differs, one if none does.
+
+    Values that are no number or text are JSON.
+    """
+    yield line(BRANCH_HEAD)
+    for run in runs:
+        branch = Branch.objects.filter(run=run).prefetch_related("changes").first()
+        if branch is None:
+            continue
+        head = [
+            run.pk, run.name, branch.source_number, branch.source_name, branch.checkpoint_name, branch.step,
+            branch.epoch,
+        ]  # fmt: skip
+        changes = [
+            [each.kind, each.name, each.group, _value(each.old), _value(each.new)] for each in branch.changes.all()
+        ]
+        yield "".join(line([*head, *cells]) for cells in changes or [[""] * 5])
 
 
 def series_csv(runs: Iterable[Run]) -> Iterator[str]:

@@ -17,11 +17,25 @@ from django.utils import timezone
 
 from runs.branching import opening
 from runs.branching.family import family
-from runs.models import Attempt, AuditKind, Branch, Checkpoint, Command, Membership, Project, Recipe, Run, StoredEvent
+from runs.models import (
+    Attempt,
+    AuditKind,
+    Branch,
+    Checkpoint,
+    Command,
+    EpochMetric,
+    Membership,
+    Project,
+    Recipe,
+    Run,
+    StoredEvent,
+)
+from runs.recording.checkpoints import roll_back
 from steersman.files.checkpoint import Manifest, write_hashed, write_manifest
 
 pytestmark = pytest.mark.django_db
 
+NOW = timezone.now()
 PARAMETERS = [
     {"name": "epochs", "kind": "int", "default": 3, "minimum": 1, "maximum": 100},
     {"name": "learning_rate", "kind": "float", "default": 0.1, "minimum": 1e-6, "maximum": 1.0},
@@ -140,6 +154,23 @@ def test_a_family_is_told_from_any_of_its_members_and_outlives_the_source(source
     left = client("viewer").get(f"/api/runs/{second}/branches/").json()["items"]
     assert [each["run"] for each in left] == [second, third["run"]]
     assert left[0]["branch"]["source"] == number and left[0]["branch"]["source_name"] == "first"
+
+
+def test_the_best_value_goes_on_from_the_source_through_roll_backs_and_further_branches(source: Run) -> None:
+    for epoch, accuracy in ((1, 0.75), (2, 0.875)):
+        EpochMetric.objects.create(
+            run=source, attempt=1, epoch=epoch, step=10 * epoch, validation_accuracy=accuracy, was_best=True, at=NOW
+        )
+    branch = Run.objects.get(pk=ask(source).json()["run"])
+    assert (branch.best_epoch, branch.best_metric, branch.best_metric_name) == (1, 0.75, "validation_accuracy")
+    further = Run.objects.get(pk=ask(branch).json()["run"])
+    assert (further.best_epoch, further.best_metric) == (1, 0.75)
+    EpochMetric.objects.create(
+        run=branch, attempt=1, epoch=2, step=20, validation_accuracy=0.9, best=True, was_best=True, at=NOW
+    )
+    told, changed = roll_back(branch.pk, 1, step=12, left=22, epoch=1)
+    assert told.best is not None and (told.best.epoch, told.best.metric) == (1, 0.75)
+    assert (changed["best_epoch"], changed["best_metric"]) == (1, 0.75)
 
 
 def test_what_cannot_be_is_refused_in_words_and_leaves_nothing(source: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,15 @@ def test_a_branch_of_a_script_begins_with_its_objects_and_knobs_at_the_checkpoin
     third = branch(stack, run_id, "--from", "40", "--start", "--", SCRIPT, "41")
     assert points(stack, third, "weight") == {41: 72.0}
     fourth = branch(stack, source, "--from", "40")
+    # A backup holds what a branch that never started begins at, and nothing of it is taken for a leftover.
+    archive = stack.folder / "branched.tar"
+    stack.manage("backup", str(archive))
+    with tarfile.open(archive) as held:
+        assert any(
+            name.endswith(f"runs/{fourth}/attempts/0/checkpoints/step-00000040/model.pt") for name in held.getnames()
+        )
+    findings = json.loads(stack.manage("verify", "--json", check=False).stdout)["findings"]
+    assert [each for each in findings if each["run"] in (run_id, third, fourth) or "branch" in each["text"]] == []
     shutil.rmtree(origin_of(stack, fourth))
     lost = stack.manage("train", "--run-id", str(fourth), "--quiet", "--", SCRIPT, "45", check=False)
     assert lost.returncode == 2 and f"branch run {source} again" in lost.stderr

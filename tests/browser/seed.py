@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterable
 from datetime import time, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -16,6 +19,8 @@ from runs.access.membership import invite
 from runs.access.tokens import create_token
 from runs.alerts.sending import links
 from runs.alerts.sending.secrets import seal
+from runs.branching.opening import open_branch
+from runs.branching.requests import Author, BranchRequest
 from runs.curation.tags import change_tags
 from runs.models import (
     Alert,
@@ -52,6 +57,7 @@ from runs.recording import feed
 from runs.recording.queue import After, enqueue
 from runs.recording.status import status_of
 from runs.series import storage
+from steersman.files.checkpoint import Manifest, write_hashed, write_manifest
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
 from tests.support.stored_points import metrics_event, status_event
@@ -81,6 +87,7 @@ def seed() -> None:
         "bare": Run.objects.create(project=project, name="bare").pk,
         "share": shared,
         "invite": invite(project, Role.VIEWER, owner),
+        **_branch(ended),
         **_tell_of_alerts(live, owner),
     }
     _queue(project, ended)
@@ -97,6 +104,23 @@ def _queue(project: Project, failed: Run) -> None:
     fields: dict[str, Any] = {"project": project, "recipe": Recipe.objects.first(), "name": "bare"}
     enqueue(Run.objects.create(**fields, device="cuda").pk, "gpu-host", priority=-1)
     enqueue(Run.objects.create(**fields).pk, after=After(failed.pk))
+
+
+def _branch(run: Run) -> dict[str, Any]:
+    """Give a checkpoint of a run its files, and branch from it; return both by name."""
+    origin = run.checkpoints.get(reason=Checkpoint.Reason.NAMED)
+    folder = Path(settings.STEERSMAN_DATA) / "runs" / str(run.pk) / origin.path
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    files = {"model.pt": write_hashed(folder / "model.pt", lambda file: file.write(b"weights"))}
+    knobs = {"learning_rate": {"": 0.003}}
+    origin.sha256 = write_manifest(folder, Manifest(origin.step, 8, origin.name, "named", files, knobs=knobs)).sha256
+    origin.save(update_fields=["sha256"])
+    asked = BranchRequest(checkpoint=str(origin.pk), name="again", knobs={"learning_rate": 0.001})
+    branch, _ = open_branch(run, asked, Author("Ολγα"))
+    # It stands in no list.
+    Run.objects.filter(pk=branch.pk).update(archived_at=timezone.now())
+    return {"origin": origin.pk, "branch": branch.pk}
 
 
 def _tell_of_alerts(run: Run, owner: User) -> dict[str, Any]:

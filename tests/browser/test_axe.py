@@ -36,6 +36,10 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "run, full": (lambda places: f"/runs/{places['full']}/", "owner", f"{STEERED}:has(#parameters td)"),
     "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", STEERED),
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
+    "branch": (
+        lambda places: f"/runs/{places['ended']}/checkpoints/{places['origin']}/branch/", "operator", "main form",
+    ),
+    "run, branch": (lambda places: f"/runs/{places['branch']}/", "viewer", "[data-link=live] [data-testid=family]"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (
         lambda places: (

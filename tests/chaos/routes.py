@@ -124,6 +124,17 @@ ROWS = [
         "/runs/{run}/checkpoints/999999/",
         "302 404 403 404 404 302 302",
     ),
+    Row(
+        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/",
+        "/runs/{run}/checkpoints/999999/branch/",
+        "302 404 403 404 404 302 302",
+    ),
+    Row(
+        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/",
+        "/runs/{run}/checkpoints/999999/branch/",
+        "302 404 403 404 404 302 302",
+        form={"start": "no"},
+    ),
     Row("runs/<int:pk>/console.txt", "/runs/{run}/console.txt", LOGIN_PAGE),
     Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", "302 404 403 404 404 302 302"),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),

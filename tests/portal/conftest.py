@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 
 @pytest.fixture
-def places(db: None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def places(db: None, capsys: pytest.CaptureFixture[str], settings: LazySettings, tmp_path: Path) -> dict[str, Any]:
     """A project with something on every page, and where that lies."""
+    # Runs of several processes have the same numbers.
+    settings.STEERSMAN_DATA = tmp_path
     # pytest reads this file before Django is set up.
     from django.contrib.auth.models import User
 

@@ -230,6 +230,7 @@ NAMES = """
     jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL
     STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack
     tgram lark topic client steersman
+    weight_decay matrices biases batches mode mean sum
 """
 # Names of series, prefixes of tokens, addresses of this test.
 MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
@@ -253,7 +254,7 @@ PORTAL = {
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/", "/projects/",
         "/projects/pages/members/",
         "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",
-        "/runs/{live}/checkpoints/999999/",
+        "/runs/{live}/checkpoints/999999/", "/runs/{branch}/", "/runs/{ended}/checkpoints/{origin}/branch/",
         "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",
         *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
         "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",

@@ -101,7 +101,20 @@ export class Checkpoints {
       line.hidden = false;
       copyText(line);
     });
-    return element("div", { class: "checkpoint-tools" }, load, resume, this.#mark(checkpoint), line);
+    const branch = element(
+      "a",
+      {
+        class: "btn btn-sm",
+        href: `${address}branch/`,
+        // A sheet where scripts run; see `run/branch_sheet.js`.
+        "data-branch": "",
+        "data-testid": "branch",
+        "aria-label": fill(gettext("Branch from {name}"), { name }),
+      },
+      icon("branch"),
+      gettext("Branch…"),
+    );
+    return element("div", { class: "checkpoint-tools" }, load, resume, branch, this.#mark(checkpoint), line);
   }
 
   /** The button that lets no rule remove the checkpoint. The event that follows paints it. */

@@ -25,6 +25,7 @@ import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { tabIcon } from "./tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
+import { BranchSheet } from "./branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";
@@ -73,6 +74,7 @@ const pendingCommands = new PendingCommands(client);
 const queuePosition = new QueuePosition(state, page);
 const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
+if (page.addresses.checkpoints) new BranchSheet();
 const alerts = new Alerts(state, page);
 const sight = new Sight(state, page, socket, {
   shown: () => [...stats.namesShown(), ...(state.run?.knobs ?? []).map((knob) => knob.series), ...near.names()],

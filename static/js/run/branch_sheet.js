@@ -1,0 +1,69 @@
+// The sheet that asks what a branch changes: the form of its page, which also works by itself.
+
+import { element, toast } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+import { openSheet } from "../shared/shortcuts.js";
+
+const FORM = "form.branch-form";
+
+export class BranchSheet {
+  #dialog = element("dialog", {
+    class: "sheet branch-sheet",
+    id: "branch-sheet",
+    "data-testid": "branch-sheet",
+    "aria-labelledby": "branch-sheet-title",
+  });
+  #body = element("div", {});
+  #isAsked = false;
+
+  constructor() {
+    const close = element("button", { class: "btn btn-sm", type: "button", text: gettext("Cancel") });
+    close.addEventListener("click", () => this.#dialog.close());
+    const title = element("h2", { id: "branch-sheet-title", text: gettext("Branch") });
+    this.#dialog.append(element("div", { class: "sheet-head" }, title, close), this.#body);
+    document.body.append(this.#dialog);
+    document.addEventListener("click", (event) => this.#open(event));
+    this.#dialog.addEventListener("submit", (event) => this.#send(event));
+  }
+
+  async #open(event) {
+    const link = event.target.closest?.("a[data-branch]");
+    // A link that is to be opened elsewhere leads to the page.
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    await this.#ask(link.href, {});
+  }
+
+  async #send(event) {
+    event.preventDefault();
+    const form = event.target;
+    const given = new FormData(form, event.submitter);
+    for (const button of form.querySelectorAll("button")) button.ariaDisabled = "true";
+    await this.#ask(form.action, { method: "POST", body: given });
+    for (const button of form.querySelectorAll("button")) button.ariaDisabled = null;
+  }
+
+  /** Ask the server: it answers with the form, or leads to the branch that was opened. */
+  async #ask(address, options) {
+    if (this.#isAsked) return;
+    this.#isAsked = true;
+    try {
+      const answer = await fetch(address, { credentials: "same-origin", ...options });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const form = page.querySelector(FORM);
+      if (form) this.#show(form);
+      else if (answer.ok) window.location.assign(answer.url);
+      else toast(page.querySelector("main p.text-secondary")?.textContent ?? gettext("The server did not answer."), "danger");
+    } catch {
+      toast(gettext("The server did not answer."), "danger");
+    } finally {
+      this.#isAsked = false;
+    }
+  }
+
+  #show(form) {
+    this.#body.replaceChildren(document.adoptNode(form));
+    if (!this.#dialog.open) openSheet(this.#dialog);
+    (form.querySelector(".has-error input, .has-error select") ?? form.querySelector("[name=name]"))?.focus();
+  }
+}

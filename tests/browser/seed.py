@@ -335,6 +335,7 @@ def _events(start: float, rate: float) -> Iterable[Event]:
         losses[100] = None
         values = {"train/loss": losses, "train/accuracy": [1 - math.exp(-step * rate) for step in steps]}
         values["train/margin"] = [1 - 2 * math.exp(-step * rate) for step in steps]
+        values["train/margin"][250] = 40.0
         times = [start + step * INTERVAL_S for step in steps]
         yield metrics_event([Block(steps=steps, times=times, values=values, nonfinite={"train/loss": [(100, "nan")]})])
     for epoch in range(1, STEPS // STEPS_PER_EPOCH + 1):

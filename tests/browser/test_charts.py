@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -49,6 +50,26 @@ def test_it_smooths_and_shows_the_raw_value_too(page: Page) -> None:
     chart.focus()
     page.keyboard.press("End")
     expect(chart.locator(".chart-reading")).to_contain_text("raw")
+
+
+def test_it_smooths_by_other_means_and_leaves_outliers_off_the_scale(page: Page) -> None:
+    chart = page.locator(LOSS)
+    smooth(page, "0.9")
+    before = picture(chart)
+    page.get_by_test_id("chart-more").click()
+    for kind in ("mean", "gaussian"):
+        page.locator("#chart-kind").select_option(kind)
+        before = wait_for_another(chart, before)
+    expect(page.locator("#chart-tools output")).to_have_text("19 points")
+    page.locator("#chart-outliers").check()
+    page.keyboard.press("Escape")
+    expect(page.locator("#chart-outliers")).to_be_hidden()
+    spiked = page.locator('[data-series="train/margin"] .chart-caption')
+    expect(spiked).to_contain_text("off the scale, marked by arrows: 6")
+    expect(chart.locator(".chart-caption")).not_to_contain_text("off the scale")
+    page.reload()
+    expect(spiked).to_contain_text("off the scale", timeout=20_000)
+    expect(page.locator("#chart-kind")).to_have_value("gaussian")
 
 
 def test_it_says_what_a_log_axis_cannot_show(page: Page) -> None:
@@ -125,14 +146,87 @@ def test_two_fingers_and_the_keyboard_zoom(page: Page) -> None:
     expect(reset).to_be_visible()
 
 
-def test_it_saves_a_picture_named_after_run_and_series(page: Page, tmp_path: Path) -> None:
+def saved(page: Page, chart: Locator, kind: str, folder: Path) -> bytes:
+    chart.get_by_test_id("chart-menu").click()
+    with page.expect_download() as saving:
+        chart.get_by_role("button", name=f"Save as {kind.upper()}").click()
+    assert re.fullmatch(rf"ended-\d+-train-loss\.{kind}", saving.value.suggested_filename)
+    saving.value.save_as(folder / kind)
+    return (folder / kind).read_bytes()
+
+
+def test_it_saves_pictures_and_a_table_named_after_run_and_series(page: Page, screenshots: Path) -> None:
     chart = page.locator(LOSS)
     chart.hover()
-    with page.expect_download() as saving:
-        chart.get_by_role("button", name="Save as PNG").click()
-    assert re.fullmatch(r"ended-\d+-train-loss\.png", saving.value.suggested_filename)
-    saving.value.save_as(tmp_path / "chart.png")
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    picture = saved(page, chart, "png", screenshots)
+    assert picture.startswith(b"\x89PNG")
+    width = chart.locator(".u-wrap").evaluate("one => one.offsetWidth")
+    assert int.from_bytes(picture[16:20], "big") == 2 * width
+    drawing = ElementTree.fromstring(saved(page, chart, "svg", screenshots))
+    texts = [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"train/loss", "step", "1000", "NaN"} <= set(texts)
+    points = drawing.find(".//{http://www.w3.org/2000/svg}polyline")
+    assert points is not None and len(points.attrib["points"].split()) > 20
+    head, *lines = saved(page, chart, "csv", screenshots).decode().splitlines()
+    assert head.startswith("step,train/loss,") and len(lines) == 375
+
+
+def test_a_chart_has_a_scale_of_its_own_and_shows_its_value_with_all_digits(page: Page) -> None:
+    chart, other = page.locator(LOSS), page.locator('[data-series="train/accuracy"]')
+    untouched, before = picture(other), picture(chart)
+    chart.hover()
+    chart.get_by_test_id("chart-menu").click()
+    expect(chart.locator(".chart-values")).to_have_text(re.compile(r"0\.00495\d{5,}"))
+    chart.get_by_label("Log axis of this chart").check()
+    before = wait_for_another(chart, before)
+    chart.get_by_label("lowest").fill("0.5")
+    chart.get_by_label("highest").fill("0.1")
+    chart.get_by_label("highest").press("Enter")
+    expect(chart.get_by_text("Give a lowest value below the highest.")).to_be_visible()
+    chart.get_by_label("highest").fill("1.5")
+    chart.get_by_label("highest").press("Enter")
+    before = wait_for_another(chart, before)
+    chart.get_by_role("button", name="Automatic").click()
+    wait_for_another(chart, before)
+    assert picture(other) == untouched
+
+
+def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, stack: Stack) -> None:
+    chart = page.locator(LOSS)
+    chart.hover()
+    chart.get_by_test_id("chart-menu").click()
+    added = chart.get_by_label("Add a series to this chart")
+    added.fill("train/nothing")
+    added.press("Enter")
+    expect(chart.get_by_text("The run has no other series train/nothing.")).to_be_visible()
+    added.fill("train/accuracy")
+    added.press("Enter")
+    both = page.locator('[data-series="train/loss train/accuracy"]')
+    expect(both.locator(".legend-line")).to_have_text([re.compile("^train/loss0"), re.compile("^train/accuracy9")])
+    smooth(page, "0.5")
+    page.select_option("#chart-over", "epoch")
+    expect(both).to_have_attribute("aria-label", re.compile("over epoch$"))
+    both.focus()
+    page.keyboard.press("+")
+    expect(page.locator("[data-group=train] .zoom-reset")).to_be_visible()
+    page.locator("#chart-filter").fill("train/")
+    page.get_by_test_id("chart-more").click()
+    page.get_by_role("button", name="Copy link to this view").click()
+    link = page.locator("#view-link").input_value()
+    with operators_page(chromium, stack.address) as other:
+        other.goto(link)
+        same = other.locator('[data-series="train/loss train/accuracy"]')
+        expect(same).to_have_attribute("aria-label", re.compile("over epoch$"), timeout=20_000)
+        expect(other.locator("#chart-smoothing")).to_have_value("0.5")
+        expect(other.get_by_test_id("chart-hits")).to_contain_text("3 of")
+        reset = other.locator("[data-group=train] .zoom-reset")
+        expect(reset).to_be_visible()
+        other.goto(f"{stack.address}/runs/{link.split('/runs/')[1].split('/')[0]}/")
+        expect(other.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        expect(other.locator("#chart-smoothing")).to_have_value("0")
+    both.get_by_test_id("chart-menu").click()
+    both.get_by_role("button", name="Remove the added series").click()
+    expect(page.locator('[data-series="train/loss"]')).to_be_visible()
 
 
 def test_it_shows_texts_as_text(page: Page) -> None:

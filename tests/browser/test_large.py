@@ -121,6 +121,8 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     page.get_by_role("button", name="Pin mlp/27").click()
     expect(page.get_by_role("button", name="Unpin mlp/27")).to_be_focused()
     page.locator("#chart-filter").fill("accuracy")
+    expect(shown_charts(page)).to_have_attribute("data-key", "train/accuracy")
+    shown_charts(page).get_by_test_id("chart-menu").click()
     page.get_by_role("button", name="Hide train/accuracy").click()
     page.locator("#chart-filter").fill("")
     page.locator("[data-group=norm] summary").click()
@@ -133,7 +135,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     assert groups_open(page) == ["Pinned", "Train", "norm"]
     assert shown_charts(page).evaluate_all(keys) == arranged
     page.get_by_role("button", name="Hidden: 1").click()
-    expect(page.locator("[data-key='train/accuracy']")).to_be_visible()
+    page.locator("[data-key='train/accuracy']").get_by_test_id("chart-menu").click()
     page.get_by_role("button", name="Show train/accuracy again").click()
     expect(page.get_by_role("button", name="Hidden: 1")).to_be_hidden()
     # Others see what an operator pinned; a viewer's pins are their own.
@@ -205,19 +207,20 @@ def look_at_charts_near_and_far(page: Page, stack: Stack, run: int, sockets: Soc
     def last_in_sight(series: str) -> None:
         retry(lambda: sockets.looked and series in sockets.looked[-1], page)
 
-    page.locator("[data-more]:visible").click(timeout=30_000)
-    first, far = (page.locator(f"[data-testid=chart][data-key='layer/{number:04d}']") for number in (0, 20))
+    for _ in range(2):
+        page.locator("[data-more]:visible").click(timeout=30_000)
+    first, far = (page.locator(f"[data-testid=chart][data-key='layer/{number:04d}']") for number in (0, 35))
     expect(first).to_have_attribute("data-points", "8", timeout=30_000)
     first.scroll_into_view_if_needed()
     last_in_sight("layer/0000")
-    assert "layer/0020" not in sockets.looked[-1]
+    assert "layer/0035" not in sockets.looked[-1]
     tell(stack, run, list(range(9, 13)), 100)
     expect(first).to_have_attribute("data-points", "12", timeout=30_000)
     came = sockets.came[-1]
-    assert "layer/0000" in came and "layer/0020" not in came and len(came) < 64
+    assert "layer/0000" in came and "layer/0035" not in came and len(came) < 64
     far.scroll_into_view_if_needed()
     expect(far).to_have_attribute("data-points", "12", timeout=30_000)
-    last_in_sight("layer/0020")
+    last_in_sight("layer/0035")
     tell(stack, run, list(range(13, 17)), 100)
     expect(far).to_have_attribute("data-points", "16", timeout=30_000)
     first.scroll_into_view_if_needed()

@@ -3,13 +3,16 @@ import { test } from "node:test";
 
 import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
 import { oddText } from "../../static/js/chart/captions.js";
-import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, valueLabels } from "../../static/js/chart/scales.js";
+import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, paddedRange, valueLabels } from "../../static/js/chart/scales.js";
 import { sparkHeights } from "../../static/js/chart/spark.js";
 import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/charts/series_names.js";
 import { naturalOrder } from "../../static/js/shared/natural_order.js";
 import { columnsFromChart, drawable } from "../../static/js/state/columns.js";
 import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
-import { smoothed } from "../../static/js/chart/smoothing.js";
+import { offScale, rangeWithoutOutliers } from "../../static/js/chart/marks/outliers.js";
+import { csvOf } from "../../static/js/chart/saving/csv.js";
+import { fileName } from "../../static/js/chart/saving/files.js";
+import { smoothed, spanOf } from "../../static/js/chart/smoothing.js";
 
 const UNKNOWN = { start: null, stepsPerEpoch: null, epochs: [] };
 
@@ -23,6 +26,58 @@ test("it smooths without drawing the first values towards zero", () => {
 
 test("it leaves gaps where a curve has them", () => {
   assert.deepEqual(smoothed([2, null, 2, undefined], 0.5), [2, null, 2, undefined]);
+});
+
+test("it smooths by the mean of the points around, and by a Gaussian, and no spike spoils what lies further away", () => {
+  assert.equal(spanOf(0.5), 3);
+  assert.deepEqual(smoothed([0, 3, 6, 30, 6], 0.5, "mean"), [1.5, 3, 13, 14, 18]);
+  assert.deepEqual(smoothed([1, null, 3], 0.5, "mean"), [1, null, 3]);
+  const spiked = [...new Array(50).fill(0.1), 1e30, ...new Array(50).fill(0.1)];
+  for (const kind of ["mean", "gaussian"]) {
+    const curve = smoothed(spiked, 0.8, kind);
+    assert.ok(Math.abs(curve[0] - 0.1) < 1e-12 && Math.abs(curve.at(-1) - 0.1) < 1e-12, kind);
+    assert.ok(curve[50] > 1e28, kind);
+  }
+  const bell = smoothed([0, 0, 0, 0, 1, 0, 0, 0, 0], 0.5, "gaussian");
+  assert.ok(bell[4] > bell[3] && bell[3] > bell[2] && bell[2] > 0);
+  assert.ok(Math.abs(bell[3] - bell[5]) < 1e-12);
+});
+
+test("it leaves outliers off the scale, and tells which they are", () => {
+  const values = Array.from({ length: 100 }, (_, place) => 1 + place / 100);
+  assert.equal(rangeWithoutOutliers([values]), null);
+  const spiked = values.with(30, 900).with(60, -50).with(70, null);
+  assert.deepEqual(rangeWithoutOutliers([spiked]), [1, 1.99]);
+  const xs = values.map((_, place) => place);
+  assert.deepEqual(offScale(xs, spiked, 1, 1.99), [
+    { x: 30, value: 900, isAbove: true },
+    { x: 60, value: -50, isAbove: false },
+  ]);
+  // Nothing is off the scale of a flat line with a step in it: there is no spread to tell outliers by.
+  assert.equal(rangeWithoutOutliers([new Array(99).fill(2).concat(5)]), null);
+});
+
+test("it writes what a chart draws as a table, without columns that have nothing, and no formula", () => {
+  const lines = [{ name: "train/loss" }, { name: '=a "b"' }];
+  const none = [null, null];
+  const data = [[1, 2], [0.5, 0.25], [0.4, 0.2], [0.6, 0.3], [7, undefined], none, none];
+  assert.equal(
+    csvOf("step", lines, data, 3),
+    'step,train/loss,train/loss min,train/loss max,"\'=a ""b"""\r\n1,0.5,0.4,0.6,7\r\n2,0.25,0.2,0.3,\r\n',
+  );
+});
+
+test("a file is named after what it shows, without what names cannot hold", () => {
+  assert.equal(fileName("run #7 train/loss", "svg"), "run-7-train-loss.svg");
+});
+
+test("it draws flat what differs by rounding alone", () => {
+  const [low, high] = paddedRange(null, 0.3, 0.3 + 1e-9);
+  assert.ok(low < 0.28 && high > 0.32);
+  const [narrow, wide] = paddedRange(null, 0.3, 0.3003);
+  assert.ok(narrow > 0.2999 && wide < 0.3004);
+  const [below, above] = paddedLogRange(null, 5, 5 + 1e-8);
+  assert.ok(below < 3 && above > 9);
 });
 
 test("it draws machines over time and epochs over epochs, whatever is chosen", () => {

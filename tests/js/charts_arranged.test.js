@@ -34,6 +34,13 @@ test("charts stand in natural order, and what a machine measures in one chart", 
   assert.equal(charts.at(-1).names.length, 2);
 });
 
+test("a chart has the series that were added to it, while the run has them", () => {
+  const series = new Map(["train/loss", "validation/loss"].map((name) => [name, emptySeries(name)]));
+  const added = { "train/loss": ["validation/loss", "gone/loss"] };
+  const charts = chartsOf(series, (key) => added[key] ?? []);
+  assert.deepEqual(charts.map(({ names }) => names), [["train/loss", "validation/loss"], ["validation/loss"]]);
+});
+
 test("pinned charts of any axis are the first group, and leave their own", () => {
   const charts = runOf("train/loss", "layer/1", "layer/2", "host/cpu", "host/ram");
   const pinned = new Set(["layer/2", "host/cpu"]);

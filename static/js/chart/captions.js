@@ -23,7 +23,7 @@ export function latestOf(line) {
 }
 
 /** Return the text below the curve: how much of it is shown, and the meaning of paler lines. Empty if all is plain. */
-export function captionOf(drawn, points, log, earlier = 0) {
+export function captionOf(drawn, points, log, earlier = 0, offScale = 0) {
   const sentences = [];
   if (drawn.some((one) => one.banded)) {
     const shown = drawn.reduce((sum, one) => sum + one.xs.length, 0);
@@ -32,6 +32,7 @@ export function captionOf(drawn, points, log, earlier = 0) {
   }
   const below = log ? drawn.reduce((sum, one) => sum + notAboveZero(one.means), 0) : 0;
   if (below) sentences.push(fill(gettext("not shown on the log axis, because not above zero: {count}"), { count: count(below) }));
+  if (offScale) sentences.push(fill(gettext("off the scale, marked by arrows: {count}"), { count: count(offScale) }));
   if (earlier) sentences.push(gettext("paler: other attempts, or earlier passes over the same steps"));
   return sentences.join(" · ");
 }

@@ -12,9 +12,14 @@ import { buildChart } from "./frame.js";
 import { showFullscreen } from "./fullscreen.js";
 import { handleChartKey, nearestKnown, nearestLine, zoomByPointer } from "./gestures.js";
 import { InterventionLayer } from "./intervention_layer.js";
+import { drawOffScale } from "./marks/off_scale.js";
+import { offScale, rangeWithoutOutliers } from "./marks/outliers.js";
 import { drawNonfiniteMarks } from "./nonfinite_marks.js";
-import { savePng } from "./png.js";
-import { elapsed, widenedRange } from "./scales.js";
+import { chartMenu } from "./menu.js";
+import { csvOf } from "./saving/csv.js";
+import { fileName, savePng, saveText } from "./saving/files.js";
+import { svgOf } from "./saving/svg.js";
+import { aboveZero, elapsed, paddedLogRange, paddedRange, widenedRange } from "./scales.js";
 import { columnsOf, dataOf, plotOptions } from "./uplot_options.js";
 
 const HEIGHT = 190;
@@ -30,6 +35,11 @@ export class Chart {
   #dressed = changeDetector();
   #chosen = changeDetector();
   #drawn = [];
+  // [low, high] of the scale if something else than the data decides on it.
+  #limits = null;
+  #offScale = [];
+  own = { log: null, range: null };
+  #ownVersion = 0;
   #width = 0;
   #room = 0;
   #normal;
@@ -59,6 +69,7 @@ export class Chart {
     onSeen,
     onNear,
     buttons = [],
+    menuItems = [],
   }) {
     this.title = title;
     this.axis = axis;
@@ -68,7 +79,7 @@ export class Chart {
     this.source = place;
     this.marks = marks;
     this.#normal = this.#height = height;
-    this.parts = buildChart(title, lines, buttons);
+    this.parts = buildChart(title, lines, buttons, chartMenu(this, menuItems));
     this.root = this.parts.root;
     this.#interventions = new InterventionLayer(this.root, this.parts.place);
     this.onSeen = onSeen;
@@ -86,10 +97,8 @@ export class Chart {
   }
 
   #listen() {
-    const { root, size, full, save } = this.parts;
-    size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : this.#normal));
+    const { root, full } = this.parts;
     full.addEventListener("click", () => this.#showFullscreen());
-    save.addEventListener("click", () => this.#save());
     root.addEventListener("keydown", (event) => {
       if (event.target !== root || !this.#plot) return;
       if (!this.#interventions.key(event, this.#plot)) handleChartKey(event, this.#plot, this.#zooming);
@@ -107,17 +116,18 @@ export class Chart {
     if (!this.isVisible) return false;
     const { group, view, marks } = this;
     const versions = [marks.version(), ...this.lines.map((line) => line.version())];
-    if (!this.#changed(group.version, view.version, palette.version, this.#width, ...versions)) return false;
+    if (!this.#changed(group.version, view.version, this.#ownVersion, palette.version, this.#width, ...versions)) return false;
     const from = group.zoom ? group.zoom.from : -Infinity;
     const to = group.zoom ? group.zoom.to : Infinity;
     if (this.#dressed(palette.version))
       for (const line of this.lines) line.swatch.setAttribute("stroke", lineColour(line.colour));
     this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
-    const data = dataOf(this.#drawn, view.smoothing, view.log);
+    const data = dataOf(this.#drawn, view.smoother(), this.#isLog);
     if (!data[0].length) {
       if (this.#plot?.series.length === data.length) this.#plot.setData(data);
       return true;
     }
+    this.#limit();
     this.#prepare(data);
     const [min, max] = group.zoom ? [from, to] : widenedRange(data[0][0], data[0].at(-1));
     this.root.dataset.earlier = this.#earlierCount();
@@ -131,9 +141,29 @@ export class Chart {
     return true;
   }
 
+  get #isLog() {
+    return this.own.log ?? this.view.log;
+  }
+
+  /** Without outliers the scale is that of the other values, and the outliers are marked at its edges. */
+  #limit() {
+    const log = this.#isLog;
+    const { range } = this.own;
+    const columns = this.#drawn.flatMap(({ means, mins, maxs, banded }) => (banded ? [mins, maxs] : [means]));
+    const inside = range || this.view.outliers ? null : rangeWithoutOutliers(log ? columns.map(aboveZero) : columns);
+    this.#limits = range ?? (inside && (log ? paddedLogRange : paddedRange)(null, ...inside));
+    if (log && this.#limits?.[0] <= 0) this.#limits = null;
+    this.#offScale = [];
+    if (!this.#limits) return;
+    const edges = ({ xs, means, mins, maxs, banded }) =>
+      (banded ? [mins, maxs] : [means]).flatMap((values) => offScale(xs, values, ...this.#limits));
+    this.#offScale = this.#drawn.flatMap(edges).sort((left, right) => left.x - right.x);
+  }
+
   /** A log axis, another x or a smoothed line need a new plot. */
   #prepare(data) {
-    const { log, smoothing, over } = this.view;
+    const { smoothing, over } = this.view;
+    const log = this.#isLog;
     this.#over = xAxisFor(this.axis, over);
     const earlier = this.#drawn.map((one) => one.earlier?.length ?? 0);
     const shape = [log, smoothing > 0, this.#over, ...earlier].join();
@@ -148,6 +178,7 @@ export class Chart {
       log,
       smoothing,
       isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
+      limits: () => this.#limits,
       group: this.group,
       isVisible: () => this.isVisible,
       hooks: {
@@ -159,6 +190,7 @@ export class Chart {
         setSelect: [(plot) => this.#select(plot)],
         draw: [
           (plot) => drawNonfiniteMarks(plot, this.#odd()),
+          (plot) => drawOffScale(plot, this.#offScale),
           (plot) => this.#interventions.draw(plot, this.marks.read()),
         ],
       },
@@ -253,7 +285,7 @@ export class Chart {
     this.#spokenAt = now;
     const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
     const { caption } = this.parts;
-    const text = captionOf(this.#drawn, points, this.view.log, this.#earlierCount());
+    const text = captionOf(this.#drawn, points, this.#isLog, this.#earlierCount(), this.#offScale.length);
     caption.hidden = !text;
     setText(caption, text);
     this.root.dataset.points = points;
@@ -273,16 +305,55 @@ export class Chart {
     });
   }
 
-  #save() {
-    if (!this.#plot) return;
-    savePng({
-      title: this.title,
-      below: this.source,
-      axis: AXES[this.#over],
-      lines: this.lines,
-      plot: this.#plot,
-      file: [this.source, this.title].filter(Boolean).join(" "),
+  /** Draw by another log axis or range than the page does: {log, range}, each null to follow. */
+  setOwn(own) {
+    this.own = own;
+    this.#ownVersion += 1;
+    this.onSeen();
+  }
+
+  followsLog() {
+    return this.view.log;
+  }
+
+  resize() {
+    this.#setHeight(this.root.classList.toggle("chart-tall") ? TALL : this.#normal);
+  }
+
+  /** Return the newest value of each line, with all its digits. */
+  values() {
+    const texts = this.lines.map((line) => {
+      const { value, nonfinite } = line.latest();
+      const text = value === null ? number(value, nonfinite) : String(value);
+      return this.lines.length > 1 ? `${line.label} ${text}` : text;
     });
+    return texts.join("\n");
+  }
+
+  savePng() {
+    if (this.#plot) savePng(this.#picture(), this.#file("png"));
+  }
+
+  saveSvg() {
+    if (this.#plot) saveText(this.#picture().svg, "image/svg+xml", this.#file("svg"));
+  }
+
+  saveCsv() {
+    if (!this.#plot) return;
+    const table = csvOf(AXES[this.#over], this.lines, this.#plot.data, columnsOf(this.view.smoothing));
+    saveText(table, "text/csv", this.#file("csv"));
+  }
+
+  #file(ending) {
+    return fileName([this.source, this.title].filter(Boolean).join(" "), ending);
+  }
+
+  #picture() {
+    const odd = this.#odd().map(({ x, name }) => ({ x, text: number(null, name), colour: palette.odd }));
+    const done = this.marks.read().map(({ x }) => ({ x, text: "", colour: palette.mark }));
+    const off = this.#offScale.map(({ x, value, isAbove }) => ({ x, text: `${isAbove ? "↑" : "↓"} ${number(value)}`, colour: palette.mark }));
+    const { title, source: below, lines } = this;
+    return svgOf({ title, below, axis: AXES[this.#over], lines, plot: this.#plot, marks: [...odd, ...done, ...off] });
   }
 
   #setHeight(height) {

@@ -4,19 +4,16 @@ import { element, icon, svgElement } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { lineDash } from "../shared/palette.js";
 
-/** Return the parts {root, place, reading, note, caption, size, full, save}; lines get `value` and `swatch`. `buttons` come first. */
-export function buildChart(title, lines, buttons = []) {
+/** Return the parts {root, place, reading, note, caption, full}; lines get `value` and `swatch`. */
+export function buildChart(title, lines, buttons, menu) {
   const parts = {
     place: element("div", { class: "chart-place" }),
     reading: element("span", { class: "chart-reading" }),
     note: element("p", { class: "chart-note", hidden: true }),
     caption: element("figcaption", { class: "chart-caption", hidden: true }),
-    size: button("resize", gettext("Larger or smaller")),
-    save: button("download", gettext("Save as PNG")),
     full: button("full", gettext("Full screen")),
   };
   parts.full.dataset.full = "";
-  parts.size.dataset.size = "";
   const legend = element("div", { class: "chart-legend", hidden: lines.length < 2 });
   for (const line of lines) {
     line.value = element("span", { class: "legend-value" });
@@ -25,7 +22,7 @@ export function buildChart(title, lines, buttons = []) {
     const label = element("span", { text: line.label, title: line.label });
     legend.append(element("span", { class: "legend-line" }, picture, label, line.value));
   }
-  const tools = element("span", { class: "chart-buttons" }, ...buttons, parts.size, parts.save, parts.full);
+  const tools = element("span", { class: "chart-buttons" }, ...buttons, parts.full, menu);
   const head = element(
     "div",
     { class: "chart-head" },

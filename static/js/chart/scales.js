@@ -17,17 +17,25 @@ export function widenedRange(min, max) {
   return min === max ? [min - 0.5, max + 0.5] : [min, max];
 }
 
+// Values that differ by less are equal but for their rounding: some are stored with 24 bits.
+const ROUNDING = 1e-6;
+
+/** Say whether values from `min` to `max` differ by their rounding alone. */
+export function isFlat(min, max) {
+  return !(max - min > ROUNDING * Math.max(Math.abs(min), Math.abs(max)));
+}
+
 /** Leave a tenth of room above and below; a flat line lies in the middle. */
 export function paddedRange(_, min, max) {
   if (min === null || max === null) return [0, 1];
-  const room = max > min ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
+  const room = !isFlat(min, max) ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
   return [min >= 0 && min - room < 0 ? 0 : min - room, max + room];
 }
 
 /** The same on a log axis: a factor, and never down to zero. */
 export function paddedLogRange(_, min, max) {
   if (min === null || max === null || min <= 0) return [0.1, 1];
-  const room = max > min ? (max / min) ** 0.08 : 2;
+  const room = !isFlat(min, max) ? (max / min) ** 0.08 : 2;
   return [min / room, max * room];
 }
 

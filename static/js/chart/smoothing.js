@@ -1,18 +1,64 @@
 // Smoothing of a curve. Pure.
 
+// As far as a Gaussian reaches: what lies beyond counts less than 0.3 % of the middle.
+const REACH = 3.4;
+export const KINDS = ["ema", "mean", "gaussian"];
+
+/** Return over how many points `weight` (0 to 0.99) smooths: an exponential average with it has the variance of their mean. */
+export function spanOf(weight) {
+  return Math.round((1 + weight) / (1 - weight));
+}
+
 /**
- * Return the exponential moving average of `values`; `weight` (0 to 0.99) is what the past counts.
+ * Return `values` smoothed as far as `weight` (0 to 0.99) says. `kind`: "ema", the exponential moving average, where
+ * the past counts `weight`; "mean", the mean of the points around; "gaussian", weighted by a normal distribution.
  *
- * Debiased: divided by the sum of the weights so far, so that the first values are not drawn towards zero.
  * Nulls stay gaps and count nothing.
  */
-export function smoothed(values, weight) {
+export function smoothed(values, weight, kind = "ema") {
+  if (!weight) return values;
+  if (kind === "mean") return weighted(values, boxOf(spanOf(weight)));
+  if (kind === "gaussian") return weighted(values, bellOf(spanOf(weight)));
+  return exponential(values, weight);
+}
+
+function boxOf(span) {
+  return new Array(Math.floor(span / 2) + 1).fill(1);
+}
+
+/** As wide as the box of the same span: its standard deviation is about span / sqrt(12). */
+function bellOf(span) {
+  const sigma = span / Math.sqrt(12);
+  return Array.from({ length: Math.ceil(REACH * sigma) + 1 }, (_, away) => Math.exp(-0.5 * (away / sigma) ** 2));
+}
+
+const isGap = (value) => value === null || value === undefined;
+
+/** Debiased: divided by the sum of the weights so far, so that the first values are not drawn towards zero. */
+function exponential(values, weight) {
   let sum = 0;
   let share = 0;
   return values.map((value) => {
-    if (value === null || value === undefined) return value;
+    if (isGap(value)) return value;
     sum = weight * sum + (1 - weight) * value;
     share = weight * share + (1 - weight);
+    return sum / share;
+  });
+}
+
+/** Weighted by how far a point lies away: `kernel` has a weight for each distance. At the ends one side has fewer points. */
+function weighted(values, kernel) {
+  return values.map((value, place) => {
+    if (isGap(value)) return value;
+    let sum = 0;
+    let share = 0;
+    const end = Math.min(values.length, place + kernel.length);
+    for (let other = Math.max(0, place - kernel.length + 1); other < end; other += 1) {
+      if (isGap(values[other])) continue;
+      const weight = kernel[Math.abs(other - place)];
+      sum += weight * values[other];
+      share += weight;
+    }
     return sum / share;
   });
 }

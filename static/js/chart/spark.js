@@ -1,7 +1,6 @@
 // The small curve of a card.
 
-// Values that differ by less are equal but for their rounding: some are stored with 24 bits.
-const ROUNDING = 1e-6;
+import { isFlat } from "./scales.js";
 
 /** Return the height of each value from 0 to 1, null if it has none; equal ones lie in the middle. Null: no curve. */
 export function sparkHeights(values) {
@@ -9,9 +8,8 @@ export function sparkHeights(values) {
   if (finite.length < 2) return null;
   const low = Math.min(...finite);
   const high = Math.max(...finite);
-  const span = high - low;
-  const isFlat = !(span > ROUNDING * Math.max(Math.abs(low), Math.abs(high)));
-  return values.map((value) => (value === null ? null : isFlat ? 0.5 : (value - low) / span));
+  const flat = isFlat(low, high);
+  return values.map((value) => (value === null ? null : flat ? 0.5 : (value - low) / (high - low)));
 }
 
 /** Draw the curve of `values` on a canvas that is shown in `size`. */

@@ -3,7 +3,6 @@
 import uPlot from "uplot";
 import { faint, lineColour, lineDash, palette } from "../shared/palette.js";
 import { aboveZero, logSplits, paddedLogRange, paddedRange, percentRange, tickLabel, TIME_STEPS, valueLabels } from "./scales.js";
-import { smoothed } from "./smoothing.js";
 
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const NONE = { show: false };
@@ -14,14 +13,17 @@ export function columnsOf(smoothing) {
   return smoothing ? 4 : 3;
 }
 
-/** Return the columns for uPlot, x first, of what each line drew, then those of its earlier attempts. */
-export function dataOf(drawn, smoothing, log) {
+/**
+ * Return the columns for uPlot, x first, of what each line drew, then those of its earlier attempts. `smooth(values)`
+ * smooths a column, null if nothing is smoothed.
+ */
+export function dataOf(drawn, smooth, log) {
   const shown = log ? aboveZero : (values) => values;
   const tables = drawn.map(({ xs, means, mins, maxs, banded }) => {
     const none = banded ? null : new Array(xs.length).fill(null);
     const columns = [xs, shown(means), none ?? shown(mins), none ?? shown(maxs)];
     // Smoothed before anything is left out: a log axis changes what is seen, not the curve.
-    if (smoothing) columns.push(shown(smoothed(means, smoothing)));
+    if (smooth) columns.push(shown(smooth(means)));
     return columns;
   });
   for (const { earlier = [] } of drawn) for (const { xs, means } of earlier) tables.push([xs, shown(means)]);
@@ -40,9 +42,10 @@ function sameXs(left, right) {
 
 /**
  * `over`: what x is; `earlier`: how many earlier attempts each line has; `group` shares the cursor with those of its charts for
- * which `isVisible()` holds; `isPercent`: values fill the scale from 0 to 100.
+ * which `isVisible()` holds; `isPercent`: values fill the scale from 0 to 100;
+ * `limits()` returns [low, high] if something else than the data decides on the scale, else null.
  */
-export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, group, isVisible, hooks }) {
+export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, limits, group, isVisible, hooks }) {
   const { series, bands } = linesOf(lines, earlier, smoothing);
   const grid = { stroke: () => palette.grid, width: 1 };
   const axis = { stroke: () => palette.axis, font: FONT, grid, ticks: NONE };
@@ -56,7 +59,9 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
   if (overTime) across.incrs = TIME_STEPS;
   const up = { ...axis, size: 54, space: 34, values: (_, splits) => valueLabels(splits) };
   if (log) Object.assign(up, { splits: logSplits, filter: (_, splits) => splits });
-  const y = log ? { distr: 3, log: 10, range: paddedLogRange } : { range: isPercent ? percentRange : paddedRange };
+  const range = log ? paddedLogRange : isPercent ? percentRange : paddedRange;
+  const y = { range: (plot, min, max) => limits() ?? range(plot, min, max) };
+  if (log) Object.assign(y, { distr: 3, log: 10 });
   return {
     ...size,
     padding: [14, overTime ? 26 : 18, 0, 0],

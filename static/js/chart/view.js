@@ -3,6 +3,7 @@
 import { element } from "../shared/dom.js";
 import { fixed } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { KINDS, smoothed, spanOf } from "./smoothing.js";
 
 const STORAGE_KEY = "steersman-charts";
 const OVER = ["step", "epoch", "time", "relative"];
@@ -10,6 +11,10 @@ const MOST_SMOOTHING = 0.99;
 
 export class ChartView {
   smoothing = 0;
+  // How it is smoothed: one of KINDS.
+  kind = KINDS[0];
+  // Whether few values far off the others decide on the scale.
+  outliers = true;
   log = false;
   over = "step";
   // Whether interventions are marked.
@@ -22,23 +27,43 @@ export class ChartView {
   #onChange;
 
   /**
-   * `form` holds the controls named smoothing, log, over and, if there are any, marks and attempt; `onChange(what)`
+   * `form` holds the controls named smoothing, kind, log, outliers, over and, if there are any, marks and attempt; `onChange(what)`
    * gets the name of what was changed.
    */
   constructor(form, onChange) {
     this.#form = form;
     this.#onChange = onChange;
     this.#recall();
-    const { smoothing, log, over, marks, attempt } = form.elements;
-    smoothing.value = String(this.smoothing);
-    log.checked = this.log;
-    over.value = this.over;
-    if (marks) marks.checked = this.marks;
-    this.#show();
+    this.#fill();
+    const { attempt } = form.elements;
     form.addEventListener("input", ({ target }) => target.name && this.#read(target.name));
     // It is in the head of the page, outside the form.
     attempt?.addEventListener("input", () => this.#read("attempt"));
     form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Return how charts are drawn now. */
+  describe() {
+    const { smoothing, kind, log, outliers, over, attempt } = this;
+    return { smoothing, kind, log, outliers, over, attempt };
+  }
+
+  /** Draw as `view` says, as `describe` returns it; what this browser remembers stays as it is. */
+  apply({ smoothing, kind, log, outliers, over, attempt }) {
+    Object.assign(this, { smoothing: bounded(smoothing), kind, log, outliers, over, attempt });
+    this.#fill();
+    this.version += 1;
+  }
+
+  #fill() {
+    const { smoothing, kind, log, outliers, over, marks } = this.#form.elements;
+    smoothing.value = String(this.smoothing);
+    kind.value = this.kind;
+    outliers.checked = !this.outliers;
+    log.checked = this.log;
+    over.value = this.over;
+    if (marks) marks.checked = this.marks;
+    this.#show();
   }
 
   /** Epochs can be chosen once it is known how many steps one has. */
@@ -56,19 +81,20 @@ export class ChartView {
     const text = (number, place) =>
       fill(place ? gettext("Attempt {number}") : gettext("Attempt {number}, the latest"), { number });
     const value = (number, place) => (place ? String(number) : "");
-    const { value: chosen } = choice;
     choice.replaceChildren(
       ...numbers.map((number, place) =>
         element("option", { value: value(number, place), text: text(number, place) }),
       ),
     );
-    choice.value = chosen;
+    choice.value = Number.isFinite(this.attempt) ? String(this.attempt) : "";
     choice.closest("label").hidden = numbers.length < 2;
   }
 
   #read(what) {
-    const { smoothing, log, over, marks, attempt } = this.#form.elements;
+    const { smoothing, kind, log, outliers, over, marks, attempt } = this.#form.elements;
     this.smoothing = bounded(Number(smoothing.value));
+    this.kind = KINDS.includes(kind.value) ? kind.value : KINDS[0];
+    this.outliers = !outliers.checked;
     this.log = log.checked;
     if (marks) this.marks = marks.checked;
     this.attempt = Number(attempt?.value) || Infinity;
@@ -76,8 +102,8 @@ export class ChartView {
     this.version += 1;
     this.#show();
     try {
-      const { smoothing, log, over, marks } = this;
-      localStorage.setItem(STORAGE_KEY, JSON.stringify({ smoothing, log, over, marks }));
+      const { smoothing, kind, log, outliers, over, marks } = this;
+      localStorage.setItem(STORAGE_KEY, JSON.stringify({ smoothing, kind, log, outliers, over, marks }));
     } catch {
       // storage is switched off: the choice lasts for the page
     }
@@ -89,6 +115,8 @@ export class ChartView {
       const kept = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
       this.smoothing = bounded(Number(kept.smoothing));
       this.log = kept.log === true;
+      this.outliers = kept.outliers !== false;
+      if (KINDS.includes(kept.kind)) this.kind = kept.kind;
       this.marks = kept.marks !== false;
       if (OVER.includes(kept.over)) this.over = kept.over;
     } catch {
@@ -97,7 +125,15 @@ export class ChartView {
   }
 
   #show() {
-    this.#form.querySelector("output").textContent = fixed(this.smoothing, 2);
+    const points = fill(gettext("{points} points"), { points: spanOf(this.smoothing) });
+    const text = this.kind === "ema" || !this.smoothing ? fixed(this.smoothing, 2) : points;
+    this.#form.querySelector("output").textContent = text;
+  }
+
+  /** Return the function that smooths a column of values, null if nothing is smoothed. */
+  smoother() {
+    const { smoothing, kind } = this;
+    return smoothing ? (values) => smoothed(values, smoothing, kind) : null;
   }
 }
 

@@ -10,6 +10,8 @@ import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
 import { ChartPanel } from "../panels/charts/panel.js";
+import { queryOf, viewOf } from "../panels/charts/view_link.js";
+import { copyText } from "../shared/clipboard.js";
 import { Checkpoints } from "../panels/checkpoints.js";
 import { CommandLog } from "../panels/command_log.js";
 import { ConsolePanel } from "../panels/console.js";
@@ -63,6 +65,11 @@ const linked = linkedMark(window.location.search);
 const marks = new InterventionMarks(state, view, linked);
 const near = new Nearness();
 const charts = new ChartPanel(state, page, view, marks, request, near);
+const linkedView = viewOf(window.location.search);
+if (linkedView) {
+  view.apply(linkedView);
+  charts.apply(linkedView);
+}
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
 const output = new ConsolePanel(state);
@@ -238,6 +245,14 @@ function resetZoom() {
   charts.resetZoom();
   epochs.resetZoom();
 }
+
+const linkField = document.getElementById("view-link");
+document.querySelector("[data-copy-view]").addEventListener("click", () => {
+  const query = queryOf({ ...view.describe(), ...charts.describe() });
+  linkField.value = new URL(`?${query}`, window.location.href);
+  linkField.hidden = false;
+  copyText(linkField);
+});
 
 shortcut("z", resetZoom);
 document.querySelector("[data-reset-zoom]").addEventListener("click", resetZoom);

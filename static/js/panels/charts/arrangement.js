@@ -8,14 +8,18 @@ const CROWDED = 40;
 export const PINNED = "/pinned";
 const LOSS = /(^|[/_])loss$/;
 
-/** Return the charts of series as [{key, axis, prefix, names}]: one for each over steps, one for each measure of the machine. */
-export function chartsOf(series) {
+/**
+ * Return the charts of series as [{key, axis, prefix, names}]: one for each over steps, with the series that
+ * `addedTo(key)` names beside its own, and one for each measure of the machine.
+ */
+export function chartsOf(series, addedTo = () => []) {
   const names = [...series.keys()];
   const over = (axis) => names.filter((name) => series.get(name).axis === axis);
   const training = over("step").sort(byImportance);
+  const namesOf = (name) => [name, ...addedTo(name).filter((other) => series.has(other))];
   const machine = [...groupBy(over("time").sort(totalsLast), measureOf)];
   return [
-    ...training.map((name) => ({ key: name, axis: "step", prefix: prefixOf(name), names: [name] })),
+    ...training.map((name) => ({ key: name, axis: "step", prefix: prefixOf(name), names: namesOf(name) })),
     ...machine.map(([key, own]) => ({ key, axis: "time", prefix: prefixOf(key), names: own })),
   ];
 }

@@ -6,11 +6,7 @@ import { fill, gettext } from "../../shared/i18n.js";
 /** Return {star, hide, show()} for the chart `key`; `onChange()` lays the charts out again. */
 export function cardButtons(key, preferences, onChange) {
   const star = element("button", { class: "chart-button chart-star", type: "button", "data-testid": "pin" }, icon("unpinned"));
-  const hide = element("button", { class: "chart-button", type: "button", "data-testid": "hide" }, icon("eye"));
-  const label = (button, text) => {
-    button.setAttribute("aria-label", fill(text, { name: key }));
-    button.title = fill(text, { name: key });
-  };
+  const hide = element("button", { class: "menu-item", type: "button", "data-testid": "hide" });
   star.addEventListener("click", async () => {
     try {
       await preferences.setPinned(key, !preferences.isPinned(key));
@@ -31,9 +27,10 @@ export function cardButtons(key, preferences, onChange) {
     const [isPinned, isHidden] = [preferences.isPinned(key), preferences.isHidden(key)];
     star.setAttribute("aria-pressed", String(isPinned));
     star.replaceChildren(icon(isPinned ? "star" : "unpinned"));
-    label(star, isPinned ? gettext("Unpin {name}") : gettext("Pin {name}"));
-    hide.setAttribute("aria-pressed", String(isHidden));
-    label(hide, isHidden ? gettext("Show {name} again") : gettext("Hide {name}"));
+    star.title = fill(isPinned ? gettext("Unpin {name}") : gettext("Pin {name}"), { name: key });
+    star.setAttribute("aria-label", star.title);
+    const text = fill(isHidden ? gettext("Show {name} again") : gettext("Hide {name}"), { name: key });
+    hide.replaceChildren(icon("eye"), text);
   };
   show();
   return { star, hide, show };

@@ -35,6 +35,16 @@ export class ChartFinder {
     });
   }
 
+  get text() {
+    return this.#field.value.trim();
+  }
+
+  /** Look for `text` as if somebody had typed it. */
+  find(text) {
+    this.#field.value = text;
+    this.#read();
+  }
+
   /** Show all charts again. */
   clear() {
     this.#field.value = "";

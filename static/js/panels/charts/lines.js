@@ -21,8 +21,8 @@ export class ChartLines {
   }
 
   /** Return the line of the series `name`, the one at `index` of `lines` in its chart. */
-  make(name, index, lines, firstColour) {
-    const [colour, dash] = look(name, index, lines, firstColour);
+  make(name, index, lines, firstColour, axis) {
+    const [colour, dash] = axis === "step" ? [firstColour + index, index] : look(name, index, lines, firstColour);
     const series = () => this.#state.series.get(name);
     const line = () => (series() ? lineOf(series(), this.#view.attempt) : null);
     const group = () => this.#groups[series().axis];
@@ -30,7 +30,8 @@ export class ChartLines {
       name,
       colour,
       dash,
-      label: lineLabel(name),
+      // Series that were put together have the whole name: the parts after the slash may be the same.
+      label: axis === "step" && lines > 1 ? name : lineLabel(name),
       // A fresh page learns the newest values, and when the run began, after the curve.
       version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clock.version}`,
       latest: () => (this.#view.attempt === Infinity ? (this.#state.latest[name] ?? NOTHING) : endOf(line())),

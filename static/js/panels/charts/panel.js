@@ -7,6 +7,7 @@ import { element, icon, setText } from "../../shared/dom.js";
 import { getJson } from "../../shared/http.js";
 import { gettext } from "../../shared/i18n.js";
 import { changeDetector } from "../../shared/painter.js";
+import { addedSeries } from "./added_series.js";
 import { chartsOf, groupsOf, isCrowded, openAtFirst } from "./arrangement.js";
 import { cardButtons } from "./card_buttons.js";
 import { RunClock } from "./clock.js";
@@ -42,6 +43,8 @@ export class ChartPanel {
   #colours = new Map();
   #places = new Map();
   #charts = new Map();
+  // By key, how charts that are not made yet are drawn by themselves.
+  #own = new Map();
   #next = 0;
   #layoutChanged = changeDetector();
 
@@ -95,6 +98,27 @@ export class ChartPanel {
     }
   }
 
+  /** Return the view that is shown, beside what `ChartView.describe` tells. */
+  describe() {
+    const keys = chartsOf(this.#state.series).map(({ key }) => key);
+    const own = [...this.#charts].map(([key, { chart }]) => [key, chart.own]).filter(([, { log, range }]) => log !== null || range);
+    return {
+      zooms: { step: this.#zooms.step.zoom, time: this.#zooms.time.zoom },
+      pins: keys.filter((key) => this.#preferences.isPinned(key)),
+      find: this.#finder.text,
+      own: Object.fromEntries([...this.#own, ...own]),
+      added: this.#preferences.added,
+    };
+  }
+
+  /** Show a view as `describe` returns it. */
+  apply({ zooms, pins, find, own, added }) {
+    for (const [axis, zoom] of Object.entries(zooms)) if (zoom) this.#zooms[axis].zoomTo(zoom.from, zoom.to);
+    this.#preferences.follow({ pins, added });
+    this.#own = new Map(Object.entries(own));
+    if (find) this.#finder.find(find);
+  }
+
   resetZoom() {
     for (const zoom of Object.values(this.#zooms)) zoom.reset();
   }
@@ -121,9 +145,9 @@ export class ChartPanel {
   };
 
   #layOut = () => {
-    const charts = chartsOf(this.#state.series);
-    const { filter, showsHidden } = this.#finder;
     const preferences = this.#preferences;
+    const charts = chartsOf(this.#state.series, (key) => preferences.addedTo(key));
+    const { filter, showsHidden } = this.#finder;
     const isWanted = ({ key }) => filter.matches(key) && (showsHidden || !preferences.isHidden(key));
     const groups = groupsOf(charts, (key) => preferences.isPinned(key));
     const crowded = isCrowded(charts);
@@ -170,12 +194,15 @@ export class ChartPanel {
   /** Return the element of a chart. A chart that is not made yet, or that has another line now, is made. */
   #rootOf({ key, axis, prefix, names }) {
     const known = this.#charts.get(key);
-    if (known?.chart.lines.length === names.length) {
+    if (known && String(known.names) === String(names)) {
       known.buttons.show();
+      known.more.show();
       known.chart.root.classList.toggle("chart-hidden", this.#preferences.isHidden(key));
       return known.chart.root;
     }
     const buttons = cardButtons(key, this.#preferences, this.#layOut);
+    const overSteps = () => [...this.#state.series.values()].filter((series) => series.axis === "step").map(({ name }) => name);
+    const more = addedSeries(key, this.#preferences, overSteps, this.#layOut);
     const zoom = this.#zooms[axis];
     const chart = new Chart({
       title: key,
@@ -188,17 +215,21 @@ export class ChartPanel {
         zoom.refine();
         this.#onSeen();
       },
-      lines: names.map((name, index) => this.#lines.make(name, index, names.length, this.#colourOf(prefix))),
-      buttons: [buttons.star, buttons.hide],
+      lines: names.map((name, index) => this.#lines.make(name, index, names.length, this.#colourOf(prefix), axis)),
+      buttons: [buttons.star],
+      menuItems: axis === "step" ? [more.root, buttons.hide] : [buttons.hide],
     });
     chart.root.dataset.key = key;
+    if (this.#own.has(key)) chart.setOwn(this.#own.get(key));
     this.#near.add(chart);
     if (known) {
+      if (!this.#own.has(key)) chart.setOwn(known.chart.own);
       this.#near.remove(known.chart);
       zoom.leave(known.chart);
       known.chart.root.replaceWith(chart.root);
     }
-    this.#charts.set(key, { chart, buttons });
+    this.#own.delete(key);
+    this.#charts.set(key, { chart, buttons, more, names });
     return chart.root;
   }
 

@@ -10,8 +10,10 @@ export class ChartPreferences {
   #page;
   #mayShare;
   #shared;
-  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}}.
+  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]}}.
   #own;
+  // The pins of the view that a link leads to, null without one.
+  #linked = null;
 
   /** `mayShare()` says whether a pin is one of the project, `page.pins` are those that it has. */
   constructor(page, mayShare) {
@@ -22,8 +24,33 @@ export class ChartPreferences {
   }
 
   isPinned(key) {
+    if (this.#linked) return this.#linked.has(key);
     if (this.#mayShare()) return this.#shared.has(key);
     return this.#own.pins.get(key) ?? this.#shared.has(key);
+  }
+
+  /** Show the pins and added series of the view of a link, until somebody changes them. */
+  follow({ pins, added }) {
+    this.#linked = new Set(pins);
+    this.#own.added = new Map(Object.entries(added));
+    this.version += 1;
+  }
+
+  /** Return the names of the series that were added to the chart `key`. */
+  addedTo(key) {
+    return this.#own.added.get(key) ?? [];
+  }
+
+  setAdded(key, names) {
+    if (names.length) this.#own.added.set(key, [...new Set(names)]);
+    else this.#own.added.delete(key);
+    this.version += 1;
+    this.#keep();
+  }
+
+  /** Return what was added to charts: {key: [name]}. */
+  get added() {
+    return Object.fromEntries(this.#own.added);
   }
 
   isHidden(key) {
@@ -57,6 +84,8 @@ export class ChartPreferences {
       this.#own.pins.set(key, isPinned);
       this.#keep();
     }
+    if (isPinned) this.#linked?.add(key);
+    else this.#linked?.delete(key);
     this.version += 1;
   }
 
@@ -66,7 +95,7 @@ export class ChartPreferences {
 
   #keep() {
     const { folds, hidden, pins } = this.#own;
-    const kept = { folds: Object.fromEntries(folds), hidden: [...hidden], pins: Object.fromEntries(pins) };
+    const kept = { folds: Object.fromEntries(folds), hidden: [...hidden], pins: Object.fromEntries(pins), added: this.added };
     try {
       localStorage.setItem(this.#place, JSON.stringify(kept));
     } catch {
@@ -78,11 +107,17 @@ export class ChartPreferences {
 function recalled(place) {
   try {
     const kept = JSON.parse(localStorage.getItem(place) ?? "{}");
-    return { folds: flags(kept.folds), hidden: new Set(Array.isArray(kept.hidden) ? kept.hidden : []), pins: flags(kept.pins) };
+    const hidden = new Set(listed(kept.hidden));
+    const added = new Map(Object.entries(kept.added ?? {}).map(([key, names]) => [key, listed(names)]));
+    return { folds: flags(kept.folds), hidden, pins: flags(kept.pins), added };
   } catch {
     // storage is switched off, or holds what is not ours
-    return { folds: new Map(), hidden: new Set(), pins: new Map() };
+    return { folds: new Map(), hidden: new Set(), pins: new Map(), added: new Map() };
   }
+}
+
+function listed(kept) {
+  return Array.isArray(kept) ? kept.filter((name) => typeof name === "string") : [];
 }
 
 function flags(kept) {

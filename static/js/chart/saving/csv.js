@@ -1,0 +1,27 @@
+// What a chart draws, as a table of comma-separated values. Pure.
+
+// A cell that begins like this is a formula to a spreadsheet.
+const FORMULA = /^[=+\-@\t\r]/;
+
+/**
+ * Return the table of what is drawn: `axis` names x; `data` has the columns of the plot, x first and `stride` of each line:
+ * mean, minimum, maximum and, where it is smoothed, the smoothed mean. A column without any value is left out.
+ */
+export function csvOf(axis, lines, data, stride) {
+  const endings = ["", " min", " max", " smoothed"];
+  const columns = [{ title: axis, values: data[0] }];
+  for (const [place, line] of lines.entries()) {
+    for (let offset = 0; offset < stride; offset += 1) {
+      const values = data[place * stride + offset + 1];
+      if (offset && values.every((value) => value === null || value === undefined)) continue;
+      columns.push({ title: line.name + endings[offset], values });
+    }
+  }
+  const rows = data[0].map((_, index) => columns.map(({ values }) => values[index] ?? "").join());
+  return [columns.map(({ title }) => quoted(title)).join(), ...rows, ""].join("\r\n");
+}
+
+function quoted(text) {
+  const safe = FORMULA.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

@@ -1,0 +1,81 @@
+// A view of the charts as a part of an address, and back: how they are drawn, zoomed, pinned and found. Pure.
+
+import { KINDS } from "../../chart/smoothing.js";
+
+const OVER = ["step", "epoch", "time", "relative"];
+// In the address: the zoom of charts over steps, and of the machine's.
+const ZOOMS = { step: "zoom", time: "machine" };
+
+/**
+ * Return the query of `view`: {smoothing, kind, log, outliers, over, attempt, zooms: {axis: {from, to}}, pins: [key],
+ * find, own: {key: {log, range}}, added: {key: [name]}}. What is as usual is left out.
+ */
+export function queryOf(view) {
+  const query = new URLSearchParams();
+  if (view.smoothing) query.set("smooth", `${view.kind}:${view.smoothing}`);
+  if (view.log) query.set("log", "1");
+  if (!view.outliers) query.set("outliers", "0");
+  if (view.over !== "step") query.set("over", view.over);
+  if (Number.isFinite(view.attempt)) query.set("attempt", view.attempt);
+  for (const [axis, name] of Object.entries(ZOOMS)) {
+    const zoom = view.zooms[axis];
+    if (zoom) query.set(name, `${zoom.from}:${zoom.to}`);
+  }
+  if (view.find) query.set("find", view.find);
+  for (const key of view.pins) query.append("pin", key);
+  for (const [key, { log, range }] of Object.entries(view.own)) {
+    if (log !== null) query.append(log ? "log_of" : "linear_of", key);
+    if (range) query.append("range", `${range.join(":")}:${key}`);
+  }
+  for (const [key, names] of Object.entries(view.added)) for (const name of names) query.append("with", JSON.stringify([key, name]));
+  // Says that somebody chose a view, also where all of it is as usual.
+  query.set("view", "1");
+  return query;
+}
+
+/** Return the view that the query of an address tells, null if it tells none. What cannot be read is as usual. */
+export function viewOf(search) {
+  const query = new URLSearchParams(search);
+  if (!query.has("view")) return null;
+  const [kind, smoothing] = (query.get("smooth") ?? "").split(":");
+  const own = {};
+  const ownOf = (key) => (own[key] ??= { log: null, range: null });
+  for (const key of query.getAll("log_of")) ownOf(key).log = true;
+  for (const key of query.getAll("linear_of")) ownOf(key).log = false;
+  for (const text of query.getAll("range")) {
+    const [low, high, ...key] = text.split(":");
+    if (Number(low) < Number(high)) ownOf(key.join(":")).range = [Number(low), Number(high)];
+  }
+  const zooms = Object.entries(ZOOMS).map(([axis, name]) => [axis, zoomOf(query.get(name))]);
+  return {
+    kind: KINDS.includes(kind) ? kind : KINDS[0],
+    smoothing: Number(smoothing) || 0,
+    log: query.get("log") === "1",
+    outliers: query.get("outliers") !== "0",
+    over: OVER.includes(query.get("over")) ? query.get("over") : "step",
+    attempt: Number(query.get("attempt")) || Infinity,
+    zooms: Object.fromEntries(zooms),
+    find: query.get("find") ?? "",
+    pins: query.getAll("pin"),
+    own,
+    added: addedOf(query.getAll("with")),
+  };
+}
+
+function zoomOf(text) {
+  const [from, to] = (text ?? "").split(":").map(Number);
+  return from < to ? { from, to } : null;
+}
+
+function addedOf(texts) {
+  const added = {};
+  for (const text of texts) {
+    try {
+      const [key, name] = JSON.parse(text);
+      if (typeof key === "string" && typeof name === "string") (added[key] ??= []).push(name);
+    } catch {
+      // somebody cut the address short
+    }
+  }
+  return added;
+}

@@ -112,7 +112,8 @@ class RecordThread:
     def _answer(self, message: FromHost) -> None:
         self._put(self._session.answer(message))
         self._stored_at = time.monotonic()
-        if isinstance(message, Report) and (message.asked or message.posted):
+        if isinstance(message, Report) and message.asked:
+            # The training has it already: in the command log that is delivered.
             self._command_waits = True
 
     def _take_orders(self) -> None:

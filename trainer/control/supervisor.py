@@ -30,7 +30,7 @@ from trainer.control.restart import can_start_again
 logger = logging.getLogger(__name__)
 
 # How long the record side may take to end once the host side has: it has nothing left to do.
-STOP_TIMEOUT_S = 2.0
+STOP_TIMEOUT_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Max, Min
+from django.db.models import Min
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -25,12 +25,11 @@ from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.run_table.rows import Row, row_of, with_loss
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import LOSS_NAMES, NaturalKey, natural_key
+from runs.selection.expressions import BEST_OF
 
 MOST_RUNS = 10
 # More names than a person scrolls through in one list.
 MOST_SERIES = 300
-# Which end of an epoch's measure is the good one; of the others there is no best.
-BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Exists, F, FloatField, Func, OuterRef, QuerySet, Subquery, Value
+from django.db.models import CharField, Exists, F, FloatField, Func, Max, Min, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from runs.models import Attempt, RunTag, Series
+from runs.models import Attempt, EpochMetric, RunTag, Series
 from runs.protocol.series_names import LOSS_NAMES
+
+# Which end of an epoch's measure is the good one; of the others there is no best.
+BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
 
 
 class ParameterNumber(Func):
-    """A parameter of a run where it is a number, otherwise null."""
+    """A parameter of a run, or what another column of JSON holds under a name, where it is a number; otherwise null."""
 
     output_field = FloatField()
 
-    def __init__(self, name: str) -> None:
-        super().__init__(F("parameters"))
+    def __init__(self, name: str, column: str = "parameters") -> None:
+        super().__init__(F(column))
         self.name = name
 
     def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
@@ -78,6 +81,19 @@ def _newest(series: QuerySet[Series], names: tuple[str, ...]) -> QuerySet[Series
 
 def last_loss() -> Subquery:
     return last_value(*LOSS_NAMES)
+
+
+def epoch_value(name: str) -> Subquery:
+    """Return a measure of the last epoch of a run that counts."""
+    epochs = EpochMetric.objects.filter(run=OuterRef("pk")).counted().order_by("-attempt", "-epoch", "-order")
+    value = F(name) if name in EpochMetric.COLUMNS else ParameterNumber(name, "extra")
+    return Subquery(epochs.annotate(measure=value).values("measure")[:1], output_field=FloatField())
+
+
+def best_epoch_value(name: str) -> Subquery:
+    """Return the best of a measure in all epochs of a run that count, for a name in `BEST_OF`."""
+    epochs = EpochMetric.objects.filter(run=OuterRef("pk")).counted().order_by().values("run")
+    return Subquery(epochs.annotate(measure=BEST_OF[name](name)).values("measure"), output_field=FloatField())
 
 
 def last_host() -> Coalesce:

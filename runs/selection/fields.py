@@ -11,10 +11,13 @@ from django.db.models import Expression, F, Subquery
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from runs.models import RunQuerySet, Series
+from runs.models import EpochMetric, RunQuerySet, Series
 from runs.selection.expressions import (
+    BEST_OF,
     ParameterNumber,
     ParameterText,
+    best_epoch_value,
+    epoch_value,
     first_tag,
     last_host,
     last_loss,
@@ -24,6 +27,10 @@ from runs.selection.expressions import (
 
 PARAMETER = "parameter:"
 LAST = "last:"
+EPOCH = "epoch:"
+BEST = "best:"
+# The usual measures of epochs. What is called learning_rate is a parameter, as most trainings have one.
+MEASURES = frozenset(EpochMetric.COLUMNS) - {"learning_rate"}
 # As long as a series may be called.
 LONGEST_KEY = 210
 
@@ -88,13 +95,17 @@ def field_of(key: str) -> Field | None:
         return Field(key, name, Kind.PARAMETER, lambda: ParameterNumber(name))
     if key.startswith(LAST) and (name := key.removeprefix(LAST)):
         return Field(key, name, Kind.NUMBER, lambda: last_value(name))
+    if key.startswith(EPOCH) and (name := key.removeprefix(EPOCH)):
+        return Field(key, name, Kind.NUMBER, lambda: epoch_value(name))
+    if key.startswith(BEST) and (name := key.removeprefix(BEST)) in BEST_OF:
+        return Field(key, name, Kind.NUMBER, lambda: best_epoch_value(name))
     return OWN_FIELDS.get(key)
 
 
 def find_field(name: str, runs: RunQuerySet) -> Field | None:
-    """Return the field that a person calls `name`: a fact, a series that one of `runs` has, or else a parameter.
+    """Return the field that a person calls `name`: a fact, or a series, a parameter or a measure of epochs of `runs`.
 
-    Takes up to two queries for a name that is none of a fact's.
+    Takes up to three queries for a name that is none of a fact's.
     """
     if (field := field_of(name)) is not None:
         return field
@@ -102,6 +113,16 @@ def find_field(name: str, runs: RunQuerySet) -> Field | None:
         return None
     if Series.objects.filter(run__in=runs, name=name).exists():
         return field_of(f"{LAST}{name}")
+    if name in MEASURES:
+        return field_of(f"{EPOCH}{name}")
     if runs.alias(sought=ParameterText(name)).filter(sought__isnull=False).exists():
         return field_of(f"{PARAMETER}{name}")
+    if _is_of_epochs(name, runs):
+        return field_of(f"{EPOCH}{name}")
     return None
+
+
+def _is_of_epochs(name: str, runs: RunQuerySet) -> bool:
+    """Return whether an epoch of one of the runs has a measure of this name, beside the usual ones."""
+    measures = EpochMetric.objects.filter(run__in=runs).exclude(extra={})
+    return measures.alias(sought=ParameterNumber(name, "extra")).filter(sought__isnull=False).exists()

@@ -81,7 +81,7 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ),
         "beta": make(
             "beta",
-            {"lr": 1, "optimizer": "SGD", "amp": False},
+            {"lr": 1, "learning_rate": 1, "optimizer": "SGD", "amp": False},
             created_by=other,
             state=RunState.FAILED,
             reason="CUDA out of memory",
@@ -98,6 +98,14 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         Series.objects.create(run=made[name], name="train/loss", last_value=10 - value)
         RunTag.objects.create(run=made[name], name="baseline")
     RunTag.objects.create(run=made["beta"], name="try 3")
+    # Accuracy and loss by run, attempt and epoch. A later attempt went over the last epoch of alpha.
+    for name, attempt, epoch, accuracy, loss in (
+        ("alpha", 1, 1, 0.9, 0.15), ("alpha", 1, 2, 0.99, 0.01), ("alpha", 2, 2, 0.7, 0.3), ("beta", 1, 1, 0.85, 0.4),
+    ):  # fmt: skip
+        made[name].epochs.create(
+            attempt=attempt, epoch=epoch, step=epoch, validation_accuracy=accuracy, train_loss=loss, at=now,
+            extra={"f1/macro": 0.5} if name == "alpha" else {}, learning_rate=5.0,
+        )  # fmt: skip
     return made
 
 
@@ -125,6 +133,16 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ("last:val/accuracy < 1", {"alpha"}),
         ("loss < 8", {"beta"}),
         ("best > 0.5", {"alpha"}),
+        ("validation_accuracy > 0.8", {"beta"}),
+        ("best:validation_accuracy > 0.8", {"alpha", "beta"}),
+        ("best:train_loss < 0.2", {"alpha"}),
+        # What a later attempt went over is no best.
+        ("best:validation_accuracy > 0.95", set()),
+        # A parameter of this name is meant rather than what epochs tell.
+        ("learning_rate = 1", {"beta"}),
+        ("epoch:learning_rate = 5", {"alpha", "beta"}),
+        ("f1/macro = 0.5", {"alpha"}),
+        ("epoch:f1/macro > 1", set()),
         ("tag = Baseline", {"alpha", "beta"}),
         ("tag != baseline", {"gamma"}),
         ("tag = base", set()),
@@ -194,6 +212,10 @@ def test_what_it_does_not_understand_is_told_and_left_out(
         ("parameter:optimizer", ["gamma", "beta", "alpha"]),
         ("last:val/accuracy", ["gamma", "alpha", "beta"]),
         ("-best", ["gamma", "alpha", "beta"]),
+        ("-epoch:validation_accuracy", ["gamma", "beta", "alpha"]),
+        ("-best:validation_accuracy", ["gamma", "alpha", "beta"]),
+        ("epoch:f1/macro", ["gamma", "alpha", "beta"]),
+        ("best:f1/macro", ["gamma", "beta", "alpha"]),
         ("host", ["gamma", "beta", "alpha"]),
         ("-tag", ["gamma", "beta", "alpha"]),
         ("progress", ["gamma", "beta", "alpha"]),

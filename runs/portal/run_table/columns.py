@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 
-from runs.models import Run, RunQuerySet, Series
+from runs.models import EpochMetric, Run, RunQuerySet, Series
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import natural_key
-from runs.selection.fields import LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
+from runs.selection.expressions import BEST_OF
+from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
 from runs.selection.ordering import Order
 
 # Shown if nobody chose: as many as fit beside each other on a laptop.
@@ -96,7 +98,21 @@ def note_of(field: Field) -> str:
     """Return what is told of a column beside its name: that it is a parameter, or the last value of a series."""
     if field.key.startswith(PARAMETER):
         return _("parameter")
+    if field.key.startswith(EPOCH):
+        return _("value of the last epoch")
+    if field.key.startswith(BEST):
+        return _("best of all epochs")
     return _("last value") if field.key.startswith(LAST) else ""
+
+
+def with_epochs(runs: RunQuerySet, columns: Sequence[Field]) -> RunQuerySet:
+    """Annotate each run with the measures of epochs that columns show, as `column_0` and so on by their place."""
+    shown = {
+        f"column_{place}": field.expression()
+        for place, field in enumerate(columns)
+        if field.key.startswith((EPOCH, BEST))
+    }
+    return runs.annotate(**shown)
 
 
 class Values:
@@ -107,9 +123,14 @@ class Values:
         found = Series.objects.filter(run__in=runs, name__in=names) if names else Series.objects.none()
         self._values = {(series.run_id, series.name): series for series in found}
 
-    def cell(self, run: Run, field: Field) -> Cell:
-        """Return what `run` has in a column."""
+    def cells(self, run: Run, columns: Sequence[Field]) -> list[Cell]:
+        """Return what a run that `with_epochs` annotated has in each column."""
+        return [self._cell(run, field, place) for place, field in enumerate(columns)]
+
+    def _cell(self, run: Run, field: Field, place: int) -> Cell:
         title = str(field.title)
+        if field.key.startswith((EPOCH, BEST)):
+            return Cell("", title, getattr(run, f"column_{place}"), name=title)
         if field.key.startswith(LAST):
             name = field.key.removeprefix(LAST)
             series = self._values.get((run.pk, name))
@@ -152,10 +173,13 @@ def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[
     parameters = sorted({name for _pk, named in newest for name in named}, key=natural_key)[:MOST_NAMES]
     series = Series.objects.filter(run__in=[pk for pk, _named in newest]).order_by()
     names = sorted(series.values_list("name", flat=True).distinct(), key=natural_key)[:MOST_NAMES]
+    measures = _measures_of([pk for pk, _named in newest])
     groups = (
         (_("Run"), [(key, str(field.title)) for key, field in OWN_FIELDS.items() if key not in ALWAYS]),
         (_("Parameters"), [(f"{PARAMETER}{name}", name) for name in parameters]),
         (_("Last values"), [(f"{LAST}{name}", name) for name in names]),
+        (_("Last epoch"), [(f"{EPOCH}{name}", name) for name in measures]),
+        (_("Best epoch"), [(f"{BEST}{name}", name) for name in measures if name in BEST_OF]),
     )
     kept = {key for _title, group in groups for key, _name in group}
     missing = [(field.key, str(field.title)) for field in columns if field.key not in kept and field.key not in ALWAYS]
@@ -164,3 +188,12 @@ def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[
         for title, group in (*groups, (_("Others"), missing))
         if group
     ]
+
+
+def _measures_of(run_ids: Sequence[int]) -> list[str]:
+    """Return the names that the last epochs of runs have: the usual ones first."""
+    last = EpochMetric.objects.filter(run=OuterRef("pk"), abandoned=False).order_by("-attempt", "-epoch", "-order")
+    found = Run.objects.filter(pk__in=run_ids).values(number=Subquery(last.values("pk")[:1]))
+    names = {name for epoch in EpochMetric.objects.filter(pk__in=found) for name in epoch.reported}
+    usual = [name for name in EpochMetric.COLUMNS if name in names]
+    return (usual + sorted(names - set(usual), key=natural_key))[:MOST_NAMES]

@@ -18,7 +18,7 @@ from runs.access.roles import COMMANDING_ROLES
 from runs.curation.saved_views import default_view
 from runs.curation.tags import tags_of_projects
 from runs.models import Membership, Role, Run, RunQuerySet, SavedView
-from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
+from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers, with_epochs
 from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
 from runs.portal.run_table.paging import counted_page
@@ -126,6 +126,7 @@ class RunList(LoginRequiredMixin, View):
         found = with_loss(Run.objects.filter(pk__in=list(page.object_list))).prefetch_related("tags")
         if any(field.key == "host" for field in columns):
             found = found.annotate(last_host=last_host())
+        found = with_epochs(found, columns)
         by_number = {run.pk: run for run in found}
         runs = [by_number[number] for number in page.object_list if number in by_number]
         now = timezone.now()
@@ -138,7 +139,7 @@ class RunList(LoginRequiredMixin, View):
                 now,
                 waiting.get(run.pk),
                 badges[run.pk],
-                [values.cell(run, field) for field in columns],
+                values.cells(run, columns),
                 [_tag_link(tag.name, search, query) for tag in run.tags.all()],
             )
             for run in runs

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from runs.models import Membership, Project, Role, Run, RunState, Series
 
@@ -72,6 +73,28 @@ def test_columns_show_parameters_and_last_values(project: Project, client: Clien
     assert heads == ["State", "Run", "lr", "val/accuracy", "Host", "none"]
     assert ">0.25<" in text and 'data-number="0.75"' in text and ">NaN<" in text
     assert "Progress" not in text[text.index("<table") :]
+
+
+def test_columns_show_the_last_and_the_best_epoch(project: Project, client: Client) -> None:
+    run = make(project, "a", 0.25)
+    make(project, "b", 0.5)
+    for epoch, accuracy in ((1, 0.875), (2, 0.75)):
+        run.epochs.create(
+            attempt=1, epoch=epoch, step=epoch, validation_accuracy=accuracy, extra={"f1": 0.5}, at=timezone.now()
+        )
+    columns = ["epoch:validation_accuracy", "best:validation_accuracy", "epoch:f1", "best:f1"]
+    answer = client.get(reverse("runs"), {"column": columns, "sort": "name"})
+    first, second = answer.context["rows"]
+    # Of a measure that is not known to rise or fall there is no best.
+    assert [(cell.title, cell.number) for cell in first.cells[2:]] == [
+        ("validation_accuracy", 0.75),
+        ("validation_accuracy", 0.875),
+        ("f1", 0.5),
+    ]
+    assert [cell.number for cell in second.cells[2:]] == [None, None, None]
+    assert "best of all epochs" in answer.content.decode()
+    offered = re.findall(r'name="column" value="([^"]+)"', page(client, fragment="columns"))
+    assert set(columns[:3]) <= set(offered) and "best:f1" not in offered
 
 
 def test_the_menu_offers_what_the_runs_that_are_found_have(project: Project, client: Client) -> None:
@@ -137,7 +160,7 @@ def test_the_number_of_queries_grows_with_nothing(project: Project, client: Clie
     query: dict[str, Any] = {
         "q": "val/accuracy < 2 lr < 100 author != me",
         "sort": "-last:val/accuracy",
-        "column": ["host", "parameter:lr", "last:val/accuracy", "progress"],
+        "column": ["host", "parameter:lr", "last:val/accuracy", "progress", "epoch:f1", "best:train_loss"],
     }
 
     def count() -> int:

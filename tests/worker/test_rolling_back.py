@@ -75,6 +75,19 @@ def test_what_was_changed_since_is_undone_or_kept_as_asked_and_a_knob_may_be_cha
     assert outcome["new"] == {"step": 7, "learning_rate": 0.05}
 
 
+def test_batches_are_skipped_up_to_the_last_of_the_epoch(tmp_path: Path, plain: dict[int, float]) -> None:
+    whole = RolledBack(tmp_path / "0", SAVED, 11).train()
+    per_epoch = whole.recipe.steps_per_epoch
+    left = per_epoch - 7 % per_epoch
+    for skipped, fewer in ((1, 1), (10_000, left - 1)):
+        steered = RolledBack(tmp_path / str(skipped), SAVED, 11, skip_batches=skipped).train()
+        assert steered.outcome == "finished"
+        assert len(steered.losses()) == len(whole.losses()) - fewer
+        assert [each.epoch for each in steered.records(EpochRecord)] == [
+            each.epoch for each in whole.records(EpochRecord)
+        ]
+
+
 def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) -> None:
     whole = Steered(tmp_path / "0", steerable(save_every=1), SAVED).train()
     steered = RolledBack(tmp_path / "1", SAVED, 17, steerable(save_every=1)).train()

@@ -135,3 +135,13 @@ def test_a_checkpoint_with_another_file_than_was_saved_is_refused(tmp_path: Path
     steered.train()
     assert "the SHA-256 of model.pt differs" in list(steered.outcomes().values())[-1]["reason"]
     assert steered.losses() == list(plain.items())
+
+
+def test_norms_of_layers_are_recorded_where_the_recipe_says_so_and_change_nothing(
+    tmp_path: Path, plain: dict[int, float]
+) -> None:
+    steered = Steered(tmp_path, steerable(watch_layers=4), {}).train()
+    points = [each for each in steered.records(PointRecord) if "layers/weight/0" in each.values]
+    assert [each.step for each in points] == [step for step in plain if step % 4 == 0]
+    losses = [each.values["train/loss"] for each in steered.records(PointRecord) if "train/loss" in each.values]
+    assert losses == list(plain.values())

@@ -319,6 +319,8 @@ class Run(KnobbedRecorder):
             undo = put_back(self._saved_objects, Path(str(arguments["folder"])), wanted, self.agree)
         except Damaged as error:
             raise Refusal(str(error)) from None
+        if wanted.skip_batches:
+            self.note("No batches are skipped: the script declares no position in its data.", level="warning")
         return Done(undo=undo)
 
     def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:

@@ -138,7 +138,7 @@ RULES = {
     ),
     "runs.portal.run_table": rule(f"{UI} runs.selection runs.alerts.wording", "django django_stubs_ext", WEB),
     "runs.portal.compare": rule(
-        f"{UI} runs.series.packing runs.portal.run_table", "django msgspec numpy scipy sklearn", WEB
+        f"{UI} runs.selection runs.series.packing runs.portal.run_table", "django msgspec numpy scipy sklearn", WEB
     ),
     "runs.portal.new_run": rule(f"{UI} runs.client_packages steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),

@@ -39,6 +39,7 @@ class Rule:
     knob: str = ""
     factor: float | None = None
     smallest: float | None = None
+    skip_batches: int = 0
     most_per_hour: int = 1
     once_per_attempt: bool = True
     dry_run: bool = True

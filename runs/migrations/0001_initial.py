@@ -421,6 +421,7 @@ class Migration(migrations.Migration):
                 ("knob", models.CharField(blank=True, max_length=200, verbose_name="knob")),
                 ("factor", models.FloatField(blank=True, null=True, verbose_name="factor")),
                 ("smallest", models.FloatField(blank=True, null=True, verbose_name="smallest value")),
+                ("skip_batches", models.PositiveIntegerField(default=0, verbose_name="skip batches")),
                 ("most_per_hour", models.PositiveSmallIntegerField(default=1, verbose_name="most per hour")),
                 ("once_per_attempt", models.BooleanField(default=True, verbose_name="once per attempt")),
                 ("dry_run", models.BooleanField(default=True, verbose_name="dry run")),

@@ -62,6 +62,7 @@ class AlertRule(models.Model):
     knob = models.CharField(_("knob"), max_length=200, blank=True)
     factor = models.FloatField(_("factor"), null=True, blank=True)
     smallest = models.FloatField(_("smallest value"), null=True, blank=True)
+    skip_batches = models.PositiveIntegerField(_("skip batches"), default=0)
     most_per_hour = models.PositiveSmallIntegerField(_("most per hour"), default=1)
     once_per_attempt = models.BooleanField(_("once per attempt"), default=True)
     dry_run = models.BooleanField(_("dry run"), default=True)

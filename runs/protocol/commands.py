@@ -28,6 +28,7 @@ LARGEST_REASON_CHARACTERS = 500
 
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
+MOST_SKIPPED_BATCHES = 1_000_000
 CheckpointName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Priority = Annotated[int, msgspec.Meta(ge=-10, le=10)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -172,6 +173,8 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
     value: KnobValue | None = None
     factor: float | None = None
     group: Short = ""
+    # Batches after the checkpoint that are not trained on again.
+    skip_batches: Annotated[int, msgspec.Meta(ge=0, le=MOST_SKIPPED_BATCHES)] = 0
 
     def check(self) -> None:
         if not self.knob and (self.value is not None or self.factor is not None or self.group):

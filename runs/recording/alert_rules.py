@@ -12,7 +12,7 @@ from runs.models import AlertRule, Project, Run
 
 COPIED = (
     "is_on", "severity", "tells", "cool_down_s", "limit", "clear_at", "is_above", "points", "action", "knob", "factor",
-    "smallest", "most_per_hour", "once_per_attempt", "dry_run",
+    "smallest", "skip_batches", "most_per_hour", "once_per_attempt", "dry_run",
 )  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def as_rule(row: AlertRule) -> Rule:
         knob=row.knob,
         factor=row.factor,
         smallest=row.smallest,
+        skip_batches=row.skip_batches,
         most_per_hour=row.most_per_hour,
         once_per_attempt=row.once_per_attempt,
         dry_run=row.dry_run,

@@ -71,7 +71,10 @@ class ExtendArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollBackArguments:
-    """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none."""
+    """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none.
+
+    `skip_batches` are batches after it that are not trained on again, where the training has a position in its data.
+    """
 
     checkpoint: str
     path: str
@@ -84,3 +87,4 @@ class RollBackArguments:
     value: Json = None
     factor: float | None = None
     group: str = ""
+    skip_batches: int = 0

@@ -5,7 +5,7 @@ import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
 import { oddText } from "../../static/js/chart/captions.js";
 import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, paddedRange, valueLabels } from "../../static/js/chart/scales.js";
 import { sparkHeights } from "../../static/js/chart/spark.js";
-import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/charts/series_names.js";
+import { byImportance, groupOrder, groupTitle, isFoldedAtFirst } from "../../static/js/panels/charts/series_names.js";
 import { naturalOrder } from "../../static/js/shared/natural_order.js";
 import { columnsFromChart, drawable } from "../../static/js/state/columns.js";
 import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
@@ -192,4 +192,10 @@ test("it shows the name of a group as it was logged, and the usual ones as words
     "GPU",
     "Metrics",
   ]);
+});
+
+test("norms of layers come last and are folded at first", () => {
+  const groups = ["zebra", "layers", "train", "norm", ""];
+  assert.deepEqual(groups.sort(groupOrder), ["train", "", "norm", "zebra", "layers"]);
+  assert.deepEqual(groups.filter(isFoldedAtFirst), ["layers"]);
 });

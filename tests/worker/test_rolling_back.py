@@ -75,6 +75,19 @@ def test_what_was_changed_since_is_undone_or_kept_as_asked_and_a_knob_may_be_cha
     assert outcome["new"] == {"step": 7, "learning_rate": 0.05}
 
 
+def test_batches_are_skipped_up_to_the_last_of_the_epoch(tmp_path: Path, plain: dict[int, float]) -> None:
+    whole = RolledBack(tmp_path / "0", SAVED, 11).train()
+    per_epoch = whole.recipe.steps_per_epoch
+    left = per_epoch - 7 % per_epoch
+    for skipped, fewer in ((1, 1), (10_000, left - 1)):
+        steered = RolledBack(tmp_path / str(skipped), SAVED, 11, skip_batches=skipped).train()
+        assert steered.outcome == "finished"
+        assert len(steered.losses()) == len(whole.losses()) - fewer
+        assert [each.epoch for each in steered.records(EpochRecord)] == [
+            each.epoch for each in whole.records(EpochRecord)
+        ]
+
+
 def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) -> None:
     whole = Steered(tmp_path / "0", steerable(save_every=1), SAVED).train()
     steered = RolledBack(tmp_path / "1", SAVED, 17, steerable(save_every=1)).train()
@@ -122,3 +135,13 @@ def test_a_checkpoint_with_another_file_than_was_saved_is_refused(tmp_path: Path
     steered.train()
     assert "the SHA-256 of model.pt differs" in list(steered.outcomes().values())[-1]["reason"]
     assert steered.losses() == list(plain.items())
+
+
+def test_norms_of_layers_are_recorded_where_the_recipe_says_so_and_change_nothing(
+    tmp_path: Path, plain: dict[int, float]
+) -> None:
+    steered = Steered(tmp_path, steerable(watch_layers=4), {}).train()
+    points = [each for each in steered.records(PointRecord) if "layers/weight/0" in each.values]
+    assert [each.step for each in points] == [step for step in plain if step % 4 == 0]
+    losses = [each.values["train/loss"] for each in steered.records(PointRecord) if "train/loss" in each.values]
+    assert losses == list(plain.values())

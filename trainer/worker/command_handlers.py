@@ -19,7 +19,7 @@ from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.kinds import Value
 from steersman.knobs import Knob
 from steersman.optimizers import parameter_groups
-from steersman.records.posted import ExtendArguments, SaveCheckpointArguments
+from steersman.records.posted import ExtendArguments, RollBackArguments, SaveCheckpointArguments
 from steersman.records.typed_json import Json, from_fields
 from steersman.spec import ValueSpec
 from trainer.worker.checkpoints import CheckpointError, CheckpointManager, read_checkpoint
@@ -116,8 +116,14 @@ class Steering:
             if isinstance(error, CheckpointError):
                 raise Refusal(str(error)) from error
             raise
+        self._skip(from_fields(RollBackArguments, arguments).skip_batches)
         goes_on_from = (self._progress.step, self._progress.epoch - 1)
         return Done(undo=undo, goes_on_from=goes_on_from, restores_knobs=True)
+
+    def _skip(self, batches: int) -> None:
+        """Move the position in the data; the last batch of the epoch is trained, since an epoch has means."""
+        progress, last = self._progress, self._recipe.steps_per_epoch - 1
+        progress.batch = max(progress.batch, min(progress.batch + batches, last))
 
 
 def knobs_of(recipe: Recipe) -> list[Knob]:

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone, translation
 
-from runs.alerts.rulebook.recovering import knob_numbers, knob_numbers_at, recovery_from
+from runs.alerts.rulebook.recovering import Recovery, knob_numbers, knob_numbers_at, recovery_from
 from runs.alerts.rules import Rule
 from runs.commands.record import record
 from runs.models import ActionState, Alert, Command, CommandState, HeldBack, RuleAction, Run
@@ -84,7 +84,7 @@ def _settle(run: Run, alert: Alert) -> None:
     command = _command_of(rule)
     if rule.action == RuleAction.SCALE_KNOB:
         alert.action_text = f"{rule.knob} × {rule.factor:g}"
-    elif rule.action == RuleAction.ROLL_BACK and (recovery := recovery_from(run, alert, rule.knob, rule.factor)):
+    elif recovery := _recovery(run, alert, rule):
         alert.action_text, command = recovery.text[:LONGEST_ACTION], recovery.command
     alert.action_state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     if not rule.dry_run:
@@ -122,11 +122,18 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
     return HeldBack.TOO_SMALL if rule.makes_too_small(values) else None
 
 
+def _recovery(run: Run, alert: Alert, rule: Rule) -> Recovery | None:
+    """Return where a rule takes the run back to, None if it does not."""
+    if rule.action != RuleAction.ROLL_BACK:
+        return None
+    return recovery_from(run, alert, rule.knob, rule.factor if rule.knob else None, rule.skip_batches)
+
+
 def _no_recovery(run: Run, alert: Alert, rule: Rule) -> HeldBack | None:
     """Return why a rule may not roll the run back, None if it may."""
     if run.withholds(RollBack.kind):
         return HeldBack.NO_ROLL_BACK
-    recovery = recovery_from(run, alert, rule.knob, rule.factor)
+    recovery = _recovery(run, alert, rule)
     if recovery is None:
         return HeldBack.NO_CHECKPOINT
     if not rule.knob:

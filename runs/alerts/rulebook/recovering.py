@@ -21,19 +21,23 @@ class Recovery:
     checkpoint: Checkpoint
     knob: str = ""
     factor: float | None = None
+    skip_batches: int = 0
 
     @property
     def command(self) -> RollBack:
-        return RollBack(checkpoint=str(self.checkpoint.pk), knob=self.knob, factor=self.factor)
+        return RollBack(
+            checkpoint=str(self.checkpoint.pk), knob=self.knob, factor=self.factor, skip_batches=self.skip_batches
+        )
 
     @property
     def text(self) -> str:
         """Say in signs, which are of no language, where it leads and what is changed."""
         changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
-        return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}"
+        skipped = f", +{self.skip_batches:,}" if self.skip_batches else ""
+        return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
 
 
-def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None) -> Recovery | None:
+def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_batches: int = 0) -> Recovery | None:
     """Return how a run recovers from what an alert found: from its newest good checkpoint before the fault.
 
     One that a rule has gone back to in this attempt did not help, so it goes farther back each time. As that brings an
@@ -45,7 +49,7 @@ def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None) -> Re
     for checkpoint in lineage(run):
         if checkpoint.good and checkpoint.step < fault and str(checkpoint.pk) not in used:
             since = sum(command.sent_at > checkpoint.created_at for command in tried)
-            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since))
+            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since), skip_batches)
     return None
 
 

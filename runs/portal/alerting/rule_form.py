@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from runs.alerts.rules import STALL, Rule
 from runs.models import AlertRule, RuleAction, Run, Severity
 from runs.portal.alerting.offered import Offered
+from runs.protocol.commands import MOST_SKIPPED_BATCHES
 from runs.recording.alert_rules import fields_of
 
 LONGEST_COOL_DOWN_S = 7 * 86_400
@@ -97,6 +98,14 @@ class RuleForm(forms.Form):
     smallest = _number(
         gettext_lazy("Smallest value"), gettext_lazy("The rule does not act if the result would be smaller.")
     )
+    skip_batches = forms.IntegerField(
+        label=gettext_lazy("Skip batches"),
+        min_value=0,
+        max_value=MOST_SKIPPED_BATCHES,
+        required=False,
+        help_text=gettext_lazy("Of a roll back: batches after the checkpoint that are not trained on again."),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
     most_per_hour = forms.IntegerField(
         label=gettext_lazy("Most per hour"),
         min_value=1,
@@ -108,7 +117,7 @@ class RuleForm(forms.Form):
 
     OF_ALERT = ("series", "severity", "cool_down_s", "is_on", "tells")
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
-    OF_ACTION = ("action", "knob", "factor", "smallest", "most_per_hour", "once_per_attempt", "dry_run")
+    OF_ACTION = ("action", "knob", "factor", "smallest", "skip_batches", "most_per_hour", "once_per_attempt", "dry_run")
 
     def __init__(
         self,
@@ -203,4 +212,5 @@ class RuleForm(forms.Form):
         row.save()
 
     def _values(self) -> dict[str, Any]:
-        return {name: value for name, value in self.cleaned_data.items() if name in self.fields}
+        given = {name: value for name, value in self.cleaned_data.items() if name in self.fields}
+        return given | ({"skip_batches": given["skip_batches"] or 0} if "skip_batches" in given else {})

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Max, Min, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 
 from runs.live.snapshot import epoch_as_wire
 from runs.models import Axis, EpochMetric, Run, Series
 from runs.protocol.series_names import LOSS_NAMES, natural_key
+from runs.selection.expressions import BEST_OF
 
 # More names than a person scrolls through.
 MOST_SERIES = 300
-# Which end of an epoch's measure is the good one; the others have no best value.
-BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
 # What the last part of a name says about which values are good.
 LOW_IS_GOOD = re.compile(r"(^|_)(loss|perplexity|ppl|error|err|nll|mse|rmse|mae|wer|cer|fid)$", re.IGNORECASE)
 HIGH_IS_GOOD = re.compile(

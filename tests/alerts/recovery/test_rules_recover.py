@@ -64,7 +64,7 @@ def test_it_rolls_back_to_the_last_good_checkpoint_before_the_fault(lease: Lease
     checkpoint = Run.objects.get().checkpoints.get(step=200)
     assert asked(alert) | {"value": None} == {
         "checkpoint": str(checkpoint.pk), "knob": "learning_rate", "factor": 0.5, "keep_knobs": False, "group": "",
-        "value": None,
+        "value": None, "skip_batches": 0,
     }  # fmt: skip
     assert alert.command is not None and alert.command.author_name == "rule divergence"
 
@@ -130,6 +130,12 @@ def test_a_dry_run_says_where_it_would_go(lease: Lease) -> None:
     checkpoint_of(lease, 100, good=True)
     alert = alert_of(lease, rule_of(lease, dry_run=True, knob="", factor=None), step=450)
     assert (alert.action_state, alert.action_text) == (ActionState.DRY_RUN, "→ at 100 (100)")
+
+
+def test_it_skips_batches_as_its_rule_says(lease: Lease) -> None:
+    checkpoint_of(lease, 100, good=True)
+    alert = alert_of(lease, rule_of(lease, skip_batches=50), step=450)
+    assert asked(alert)["skip_batches"] == 50 and alert.action_text == "→ at 100 (100), learning_rate × 0.5, +50"
 
 
 def test_a_message_offers_it_where_there_is_a_good_checkpoint(lease: Lease) -> None:

@@ -43,7 +43,7 @@ class Branch(models.Model):
         verbose_name_plural = _("branches")
 
     def as_wire(self) -> dict[str, Any]:
-        """Return the fields of `runs.api.branches.BranchOut`."""
+        """Return the fields of `runs.api.branching.schemas.BranchOut`."""
         return {
             "run": self.run_id,
             "source": self.source_number,
@@ -84,5 +84,5 @@ class BranchChange(models.Model):
         return f"{self.name} ({self.group})" if self.group else self.name
 
     def as_wire(self) -> dict[str, Any]:
-        """Return the fields of `runs.api.branches.ChangeOut`."""
+        """Return the fields of `runs.api.branching.schemas.ChangeOut`."""
         return {"kind": self.kind, "name": self.name, "group": self.group, "old": self.old, "new": self.new}

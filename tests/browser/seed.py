@@ -355,5 +355,8 @@ def _events(start: float, rate: float) -> Iterable[Event]:
         }
         sample = {name: column[0] for name, column in values.items()}
         yield SystemSampled(attempt=1, step=second, time=start + second, values=sample)
-    lines = [LogLine(text="epoch 1"), LogLine(text="no space left", source="steersman", level="warning")]
+    lines = [
+        LogLine(text="epoch \x1b[1;32m1\x1b[0m"),
+        LogLine(text="no space left", source="steersman", level="warning"),
+    ]
     yield LogWritten(attempt=1, lines=lines, skipped_bytes=2048)

@@ -282,6 +282,8 @@ def test_the_first_screen_shows_a_curve_and_nothing_moves(opened: Callable[..., 
         page.evaluate("scrollTo(0, 1500)")
         for part in ("state", "stop"):
             expect(page.get_by_test_id(part)).to_be_in_viewport(ratio=1)
+        # A browser that opens the same address again goes back to where it was.
+        page.evaluate("scrollTo(0, 0)")
 
 
 def test_a_long_name_leaves_room_for_the_value(opened: Callable[..., Page]) -> None:

@@ -236,6 +236,19 @@ def test_it_shows_texts_as_text(page: Page) -> None:
     expect(texts.first).to_contain_text("<i>A word</i>")
 
 
+def test_the_console_is_coloured_and_searched(page: Page) -> None:
+    lines = page.locator("#console .line:visible")
+    expect(lines).to_have_text([re.compile("skipped"), "epoch 1", "no space left"])
+    expect(page.locator("#console .ansi-green.ansi-bold")).to_have_text("1")
+    page.get_by_test_id("console-search").fill("EPOCH")
+    expect(lines).to_have_text(["epoch 1"])
+    expect(page.get_by_test_id("console-hits")).to_have_text("1 of 3 lines")
+    page.get_by_test_id("console-search").fill("")
+    page.get_by_label("Level").select_option("problems")
+    # What was skipped may have been a warning too.
+    expect(lines).to_have_text([re.compile("skipped"), "no space left"])
+
+
 def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None:
     expect(page.get_by_test_id("restarts")).to_have_text("1 of 3 restarts used")
     expect(page.get_by_test_id("attempt-row")).to_contain_text("2 ranks · supervisor replaced: 1")

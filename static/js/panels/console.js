@@ -1,14 +1,13 @@
-// The worker's output: follows the end until a reader scrolls away.
+// The worker's output: follows the end until a reader scrolls away, and shows the lines that somebody looks for.
 
 import { element, setText } from "../shared/dom.js";
 import { bytes, clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
+import { piecesOf } from "./ansi.js";
 
-// Escape sequences that colour or move (CSI), set titles (OSC), and single ones.
-const ANSI = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
 const NEAR_END_PX = 24;
+const PROBLEM = ".level-warning, .level-error, .level-critical";
 
 export class ConsolePanel {
   #state;
@@ -18,6 +17,9 @@ export class ConsolePanel {
   #unfinished = this.#root.querySelector("[data-slot=unfinished]");
   #count = this.#root.querySelector("[data-slot=count]");
   #button = this.#root.querySelector("[data-slot=follow]");
+  #search = this.#root.querySelector("[data-slot=search]");
+  #level = this.#root.querySelector("[data-slot=level]");
+  #hits = this.#root.querySelector("[data-slot=hits]");
   #following = true;
   #shown = 0;
   #first = null;
@@ -27,6 +29,8 @@ export class ConsolePanel {
   constructor(state) {
     this.#state = state;
     this.#button.addEventListener("click", () => this.toggle());
+    this.#search.addEventListener("input", () => this.#sift());
+    this.#level.addEventListener("input", () => this.#sift());
     // Only a reader's own hand pauses: scrolling that follows new lines must not.
     for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
       this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
@@ -54,10 +58,23 @@ export class ConsolePanel {
       this.#printed.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
       while (this.#printed.childElementCount > lines.length) this.#printed.firstElementChild.remove();
     }
+    if (this.#search.value || this.#level.value) this.#sift();
     this.#shown = versions.console;
     this.#first = lines.at(-1);
     const skippedBytes = lines.reduce((sum, { skipped = 0 }) => sum + skipped, 0);
     setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
+  }
+
+  /** Hide the lines that nobody looks for. */
+  #sift() {
+    const part = this.#search.value.trim().toLowerCase();
+    const isWanted = (line) =>
+      (this.#level.value !== "problems" || line.matches(PROBLEM)) && line.textContent.toLowerCase().includes(part);
+    const lines = [...this.#printed.querySelectorAll(".line")];
+    for (const line of lines) line.hidden = !isWanted(line);
+    const found = lines.filter((line) => !line.hidden).length;
+    const isOn = part || this.#level.value;
+    setText(this.#hits, isOn ? fill(gettext("{found} of {total} lines"), { found, total: lines.length }) : "");
   }
 
   #isContinued(lines, fresh) {
@@ -79,13 +96,15 @@ export class ConsolePanel {
 }
 
 function lineOf(line) {
-  const text =
-    line.source === "skipped"
-      ? fill(gettext("… {size} of output were skipped"), { size: bytes(line.skipped) })
-      : line.text.replace(ANSI, "").replace(CONTROL, "");
-  return element("div", {
-    class: `line line-${line.source} level-${line.level}`,
-    title: line.at ? clock(line.at) : null,
-    text: text || " ",
-  });
+  const skipped = line.source === "skipped";
+  const pieces = skipped
+    ? [{ text: fill(gettext("… {size} of output were skipped"), { size: bytes(line.skipped) }) }]
+    : piecesOf(line.text);
+  const attributes = { class: `line line-${line.source} level-${line.level}`, title: line.at ? clock(line.at) : null };
+  return element("div", attributes, ...(pieces.length ? pieces.map(pieceOf) : [" "]));
+}
+
+function pieceOf({ text, colour, isBold }) {
+  if (!colour && !isBold) return text;
+  return element("span", { class: [colour && `ansi-${colour}`, isBold && "ansi-bold"].filter(Boolean).join(" "), text });
 }

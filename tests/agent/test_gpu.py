@@ -343,7 +343,7 @@ print(json.dumps(problem))
 def test_it_reads_a_slow_driver_at_its_own_pace(stub: Path) -> None:
     script = """
 sampler = Sampler(device="auto", interval_s=0.1).start()
-until(has("gpu/1/power_w"))
+until(lambda: has("gpu/1/power_w")() and not sampler.problem)
 print(json.dumps([gpu_values(), sampler.problem]))
 """
     values, problem = ask(stub, script, STUB_SLOW_MS="10")

@@ -40,5 +40,5 @@ def test_a_password_is_put_into_an_address(address: str, password: str, whole: s
 
 
 def test_a_password_needs_a_server() -> None:
-    with pytest.raises(ValueError, match="needs an address with a host"):
+    with pytest.raises(ValueError, match="the address has no host"):
         with_password("unix:///run/redis.sock", "secret")

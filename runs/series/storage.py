@@ -105,8 +105,10 @@ def _end_of(block: Block) -> Block:
     )
 
 
-def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:
+def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
     """Keep the latest point of every series that `events` bring points of; new series get their row.
+
+    With `only_new`, series that are known stay as they are.
 
     If several blocks of an event have points of a series, they are ordered by time, as on a page.
     One statement whatever the number of points. Call inside the transaction that stores the events.
@@ -118,7 +120,9 @@ def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> Non
             if time >= newest.get(name, time):
                 newest[name] = time
                 latest[name] = _with_latest(run_id, name, step, time, value)
-    if latest:
+    if latest and only_new:
+        Series.objects.bulk_create(latest.values(), ignore_conflicts=True)
+    elif latest:
         Series.objects.bulk_create(
             latest.values(),
             update_conflicts=True,

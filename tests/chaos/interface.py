@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support.killing import stored_points
 from tests.support.stack import ROOT, Stack, create_run, seed_project, wait_for
 
 WRONG = ("lost", "doubled", "applied_twice", "delivered_after_expiry", "commands_open")
@@ -152,12 +153,11 @@ class Interface:
             sent.update(expires_at=Now() - timedelta(seconds=1))
 
     def _judge(self) -> dict[str, int]:
-        from runs.models import Command, Run, StoredEvent
+        from runs.models import Command, Run
         from runs.recording.lifecycle import UNSETTLED
 
         run = Run.objects.get(pk=self._lease.run_id)
-        frames = StoredEvent.objects.filter(run_id=run.pk, kind="metrics").values_list("frame", flat=True)
-        stored = Counter(step for frame in frames for block in json.loads(frame)["blocks"] for step in block["steps"])
+        stored = Counter(step for _, step, _ in stored_points(run.pk, "train/loss"))
         states = Counter(Command.objects.filter(run_id=run.pk).values_list("state", flat=True))
         taken = [line.split() for line in (self._folder / "taken").read_text().splitlines()]
         applied = Counter(command for command, state in taken if state == "applied")

@@ -195,7 +195,11 @@ class RecordSide:
     def _put_as_history(self, report: Report) -> None:
         """Store what a report, or a part of one, tells of an attempt that no longer holds the run."""
         order = self._order_before(report.records)
-        events: list[Event] = list(metrics_events(self._lease.number, report.records, order))
+        metrics = list(metrics_events(self._lease.number, report.records, order))
+        for each in metrics:
+            # A series that is known shows the point of whoever holds the run.
+            storage.update_latest(self._lease.run_id, [each], only_new=True)
+        events: list[Event] = [*metrics]
         for record in report.records:
             events += self._records.store_as_history(record)
         events += self._console_events(report)

@@ -110,7 +110,7 @@ const EVENTS = {
     }
     const counts = !isHistory(state, event);
     for (const [name, { point }] of newestOf(blocks))
-      if (counts && isNewer(state, news, name)) state.latest[name] = point;
+      if ((counts || !state.latest[name]) && isNewer(state, news, name)) state.latest[name] = point;
     state.versions.series += 1;
     const attempt = state.attempts.find(({ number }) => number === event.attempt);
     if (attempt) attempt.last_step = event.step;
@@ -280,7 +280,8 @@ const OF_SIGHT = {
   newest(state, event) {
     for (const [name, { point }] of newestOf(pointsAfter(event.blocks, 0))) {
       seriesNamed(state, name);
-      if (!isHistory(state, event) && isNewer(state, event.seq > state.runSeq, name)) state.latest[name] = point;
+      if ((!isHistory(state, event) || !state.latest[name]) && isNewer(state, event.seq > state.runSeq, name))
+        state.latest[name] = point;
     }
     state.versions.series += 1;
   },

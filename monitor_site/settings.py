@@ -23,6 +23,7 @@ from monitor_site.logs import logging_settings
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
+from steersman.files.journal_bound import DEFAULT_MIB, JOURNAL_MIB_VARIABLE, SMALLEST_MIB
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -60,6 +61,8 @@ if not 0 <= STEERSMAN_GPU_SHARE <= 1:
 # What a run keeps of its console, in MiB: as text in the database, and as files of its attempts on the training host.
 STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
 STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
+# How large the journal of a training process grows while the database is away, in MiB.
+STEERSMAN_JOURNAL_MIB = mebibytes(env, JOURNAL_MIB_VARIABLE, default=DEFAULT_MIB, smallest=SMALLEST_MIB)
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, if the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)

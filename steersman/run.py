@@ -25,6 +25,7 @@ from steersman.exit_codes import EXIT_FENCED
 from steersman.files.attempt import files_of, number_of, run_folder_of
 from steersman.files.checkpoint import Damaged
 from steersman.files.journal import JournalWriter
+from steersman.files.journal_bound import journal_bound_bytes
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
 from steersman.files.null_journal import Journal, NullJournal
@@ -100,7 +101,7 @@ class Run(KnobbedRecorder):
             if (folder / CLOSED_FILE).exists():
                 print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
                 raise SystemExit(EXIT_FENCED)
-            journal = JournalWriter(folder, rank)
+            journal = JournalWriter(folder, rank, journal_bound_bytes(os.environ))
             self._mailbox = Mailbox(node or folder)
         super().__init__(folder, rank, journal)
         # Of processes that log nowhere, too: helpers of a training read and write its files.
@@ -225,6 +226,7 @@ class Run(KnobbedRecorder):
         if now >= self._effects_read_at + EFFECTS_EVERY_S:
             self._effects_read_at = now
             self.record_moved_effects()
+            self._journal.look_at_bound_again()
         if unadopted and not self._control.stopping:
             self.note(
                 "This training has had no supervisor for a long time: it saves a checkpoint and ends.", level="warning"

@@ -30,10 +30,11 @@ from time import time
 from typing import Any
 from zlib import crc32
 
+from steersman.files.journal_bound import DEFAULT_MIB, JournalBound
 from steersman.files.null_journal import Encoder, WithCare
 from steersman.files.point_code import append_maker, log_maker
 from steersman.files.point_shape import PointShape
-from steersman.records.kinds import DroppedRecord, PointRecord
+from steersman.records.kinds import DroppedRecord, EndRecord, PointRecord
 from steersman.records.record import KINDS, LARGEST_PAYLOAD_BYTES, Record
 
 SYNC = b"\xc5STM"
@@ -67,12 +68,13 @@ def is_begun(folder: Path, rank: int) -> bool:
 class JournalWriter:
     """Appends records, each by one write, to segments in `folder`.
 
-    A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again.
+    A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again. Above
+    `bound_bytes`, points are left out; see `steersman.files.journal_bound`.
     """
 
     keeps = True
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
+    def __init__(self, folder: Path, rank: int = 0, bound_bytes: int = DEFAULT_MIB << 20) -> None:
         self._folder = folder
         self._rank = rank
         self.dropped = 0
@@ -83,6 +85,10 @@ class JournalWriter:
         self._numbers = count()
         self.fd = self._open()
         self._largest = LARGEST_SEGMENT_BYTES
+        self._bound = JournalBound(folder, rank, bound_bytes)
+        # What says which points are written; None where all are. The functions that append points read it.
+        self.thinning = self._bound.thinning
+        self._take_thinning(self._bound.look())
 
     def _open(self) -> int:
         path = segment_path(self._folder, self._rank, self._segment)
@@ -122,6 +128,8 @@ class JournalWriter:
         payload = record.payload()
         if len(payload) > LARGEST_PAYLOAD_BYTES:
             raise ValueError(f"a record may have {LARGEST_PAYLOAD_BYTES} bytes, this one has {len(payload)}")
+        if self.thinning is not None and isinstance(record, EndRecord):
+            self._take_thinning(self._bound.tell_left_out())
         length = SMALLEST_RECORD_BYTES + len(payload)
         head = _HEAD.pack(SYNC, length, record.kind, 0, 0)
         body = head + _PLACE.pack(next(self._numbers), time(), record.step) + payload
@@ -162,6 +170,17 @@ class JournalWriter:
         os.dup2(following, self.fd, inheritable=False)
         os.close(following)
         self._largest = LARGEST_SEGMENT_BYTES
+        self._take_thinning(self._bound.look())
+
+    def look_at_bound_again(self) -> None:
+        """Write all points again soon after enough segments have been stored; costs nothing while all are written."""
+        if self.thinning is not None:
+            self._take_thinning(self._bound.look_again())
+
+    def _take_thinning(self, told: Sequence[Record]) -> None:
+        self.thinning = self._bound.thinning
+        for record in told:
+            self.append(record)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -340,7 +359,7 @@ class JournalReader:
             # Threads that log at once take their numbers in one order and write in another: it was not lost.
             self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
-        if isinstance(record, DroppedRecord):
+        if isinstance(record, DroppedRecord) and not record.above_bound:
             # Their numbers are missing because the writer dropped them, and says so itself.
             self.unreadable = max(0, self.unreadable - record.records)
 
@@ -359,7 +378,7 @@ def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
         record = records[place]
         is_recent = abs(now - record.time) < WRITTEN_WITHIN_S
         late = record.number - missing - (bisect_left(came, record.number) - bisect_left(came, missing))
-        told = sum(each.records for each in records[place:] if isinstance(each, DroppedRecord))
+        told = sum(each.records for each in records[place:] if isinstance(each, DroppedRecord) and not each.above_bound)
         if is_recent and late > told:
             return place
     return len(records)

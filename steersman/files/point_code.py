@@ -22,14 +22,16 @@ LOOK_EVERY_MASK = 31
 
 # All names start with an underscore, which no parameter does: they cannot hide one another.
 _APPEND = """\
-_place = _number()
-{pad}_body = _pack(_head, _place, _now(), _step, {values})
-{pad}try:
-{pad}    _written = _write(_writer.fd, _body + _checksum(_crc32(_body)))
-{pad}except OSError:
-{pad}    _written = 0
-{pad}if _written != _length or _place & _mask == 0:
-{pad}    _settle(_written, _length)"""
+_thinning = _writer.thinning
+{pad}if _thinning is None or _thinning.keeps(_step):
+{pad}    _place = _number()
+{pad}    _body = _pack(_head, _place, _now(), _step, {values})
+{pad}    try:
+{pad}        _written = _write(_writer.fd, _body + _checksum(_crc32(_body)))
+{pad}    except OSError:
+{pad}        _written = 0
+{pad}    if _written != _length or _place & _mask == 0:
+{pad}        _settle(_written, _length)"""
 
 _BY_NUMBER = """
 def _make(_writer, _settle, _head, _length, _pack, _number):

@@ -285,13 +285,15 @@ class CheckpointRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedRecord(Record):
-    """How many records the disk did not take."""
+    """How many records the disk did not take; or, `above_bound`, were left out because the journal was too large."""
 
     kind: ClassVar[int] = 8
     title: ClassVar[str] = "the number of dropped records"
     from_every_rank: ClassVar[bool] = True
 
     records: int
+    # Those took no number of the journal: none is missing.
+    above_bound: bool = False
 
     def check(self) -> None:
         if self.records < 0:

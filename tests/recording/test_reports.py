@@ -23,7 +23,7 @@ from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalWriter
 from steersman.messages.reports import Position
-from steersman.records.kinds import CheckpointRecord, NoteRecord, OutcomeRecord
+from steersman.records.kinds import CheckpointRecord, DroppedRecord, NoteRecord, OutcomeRecord
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,6 +104,20 @@ def test_a_record_that_is_set_aside_without_an_answer_is_set_aside_once(lease, t
         ingest.set_aside(deadly, "KeyError: 'x'")
     ingest.set_aside(deadly, "KeyError: 'x'")
     assert Attempt.objects.get(pk=lease.attempt_id).set_aside_records == 1
+
+
+def test_records_above_the_bound_of_the_journal_count_as_dropped_with_their_own_cause(lease, tmp_path):
+    writer = JournalWriter(tmp_path)
+    writer.append(DroppedRecord(records=7, above_bound=True))
+    writer.append(DroppedRecord(records=2))
+    ingest = supervisor_of(lease, tmp_path)
+    ingest.store(Tick(read=Journals(tmp_path, ingest.attach().positions, {}).read()))
+    assert Attempt.objects.get(pk=lease.attempt_id).dropped_records == 9
+    frames = StoredEvent.objects.filter(kind="log").values_list("frame", flat=True)
+    shown = [(line["text"], line["level"]) for frame in frames for line in json.loads(frame)["lines"]]
+    assert [level for _, level in shown] == ["warning", "error"]
+    assert shown[0][0].startswith("7 step records were left out") and "STEERSMAN_JOURNAL_MIB" in shown[0][0]
+    assert shown[1][0].startswith("2 records could not be written")
 
 
 def test_the_supervisor_that_attached_before_stores_nothing_more(lease, tmp_path):

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from runs.models import JournalOffset, Project, Run, StoredEvent
@@ -285,7 +286,11 @@ def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_pa
 def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
-    training = Training(offline_stack, tmp_path, STEERSMAN_STOP_SIGNAL="USR2")
+    bound = tmp_path / "bound"
+    bound.write_text("512")
+    training = Training(offline_stack, tmp_path, STEERSMAN_STOP_SIGNAL="USR2", STEERSMAN_JOURNAL_MIB_FILE=str(bound))
+    # A setting of the training process, wherever the supervisor has it from.
+    assert psutil.Process(training.worker).environ()["STEERSMAN_JOURNAL_MIB"] == "512"
     training.supervisor.send_signal(signal.SIGUSR1)
     commands = "SELECT kind, author_name, state FROM runs_command WHERE run_id = ? ORDER BY sent_at"
     wait_for(lambda: [each["state"] for each in rows(offline_stack, commands, training.run_id)] == ["applied"], "it")

@@ -38,7 +38,7 @@ GOOD = [
     kinds.NoteRecord(step=5, text="half \ud83d", level="error"),
     kinds.OutcomeRecord(step=6, id="c", command="stop", state="applied", old=1, new={"a": [1, None]}, ranks=2),
     kinds.CheckpointRecord(step=7, path="c/7", epoch=1, name="n", size_bytes=9, sha256="f" * 64, metrics={"m": 1.0}),
-    kinds.DroppedRecord(records=7),
+    kinds.DroppedRecord(records=7, above_bound=True),
     kinds.EndRecord(step=9, outcome="failed", error="ValueError", traceback="…"),
     kinds.TextRecord(step=10, name="sample", text="文", epoch=None),
     kinds.KnobsRecord(step=11, knobs=[{"name": "rate", "kind": "float", "value": 0.5, "choices": []}]),

@@ -38,6 +38,7 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.checkpoints.saved import write_resume
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.changed_knobs import ChangedKnobs, write_changed_knobs
+from steersman.files.journal_bound import JOURNAL_MIB_VARIABLE
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
@@ -339,6 +340,7 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
         write_resume(folder, checkpoint_folder(work.checkpoint), work.checkpoint.sha256)
     write_changed_knobs(folder, work.changed_knobs)
     environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
+    environment[JOURNAL_MIB_VARIABLE] = str(settings.STEERSMAN_JOURNAL_MIB)
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
@@ -362,7 +364,9 @@ def _start(
         if launch is None:
             group = start_worker_group(command, environment, folder, ranks)
         else:
-            variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
+            variables = {
+                name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE, JOURNAL_MIB_VARIABLE)
+            }
             server = open_node_server(folder, launch)
             announce(settings.STEERSMAN_DATA, lease.run_id, launch, folder, command, variables, server)
             group = start_first(command, environment, folder, launch, server)

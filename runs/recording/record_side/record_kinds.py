@@ -149,8 +149,7 @@ class RecordStore:
                 attempt = Attempt.objects.get(pk=self._lease.attempt_id)
                 attempt.dropped_records += record.records
                 attempt.save(update_fields=["dropped_records"])
-                text = f"{record.records} records could not be written to the journal: the disk was full or failed."
-                return [self.line(_of_rank(record) + text, "error")]
+                return [self.line(_of_rank(record) + _dropped(record), "warning" if record.above_bound else "error")]
         return []
 
     def _merged(self, knobs: list[dict[str, Any]], fields: dict[str, Any]) -> list[dict[str, Any]]:
@@ -356,6 +355,12 @@ def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict
     """Return values fit for JSON, None if not finite, and the names of those that are not."""
     values = {name: value if math.isfinite(value) else None for name, value in reported.items()}
     return values, {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
+
+
+def _dropped(record: DroppedRecord) -> str:
+    if record.above_bound:
+        return f"{record.records} step records were left out, because the journal was above STEERSMAN_JOURNAL_MIB."
+    return f"{record.records} records could not be written to the journal: the disk was full or failed."
 
 
 def _of_rank(record: Record) -> str:

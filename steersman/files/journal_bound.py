@@ -1,0 +1,151 @@
+"""The bound of a journal: what a training process leaves out while its supervisor cannot store its records.
+
+Segments that are stored are removed. Those that remain are the spool of an outage, and a long outage must not fill the
+disk. Above the bound, every 2nd step is kept, above 1.5 times the bound every 4th, above 2 times every 8th, at most
+every 64th. Only points are left out, and nothing that is written is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from steersman.records.kinds import DroppedRecord, NoteRecord
+from steersman.records.record import Record
+
+JOURNAL_MIB_VARIABLE = "STEERSMAN_JOURNAL_MIB"
+DEFAULT_MIB = 8192
+# Two segments of 64 MiB may lie there without an outage.
+SMALLEST_MIB = 256
+LARGEST_EVERY = 64
+# While steps are left out: how often to see whether segments have been removed.
+LOOK_AGAIN_S = 5.0
+# How many of the last steps it is known of whether they are kept.
+MOST_DECIDED = 256
+
+
+def journal_bound_bytes(environment: Mapping[str, str]) -> int:
+    """Return the bound that the environment sets; a wrong one is told on standard error, and ends no training."""
+    text = environment.get(JOURNAL_MIB_VARIABLE, "").strip() or str(DEFAULT_MIB)
+    # More digits than any disk needs, and int() refuses thousands of them.
+    if text.isdecimal() and len(text) <= 12 and int(text) >= SMALLEST_MIB:
+        return int(text) << 20
+    print(
+        f"steersman: {JOURNAL_MIB_VARIABLE} is {text[:40]!r}: give a whole number of MiB, at least {SMALLEST_MIB}; "
+        f"{DEFAULT_MIB} is used",
+        file=sys.stderr,
+    )
+    return DEFAULT_MIB << 20
+
+
+def every_kept(spooled: int, bound: int) -> int:
+    """Return of how many steps one is kept, 1, 2, 4, … LARGEST_EVERY, by the bytes that lie there and the bound."""
+    if spooled <= bound:
+        return 1
+    halves_above = 2 * (spooled - bound) // bound
+    return min(LARGEST_EVERY, 2 << min(halves_above, 8))
+
+
+def spooled_bytes(folder: Path, rank: int) -> int:
+    """Return how many bytes of a rank's journal lie in the folder of its attempt."""
+    total = 0
+    # A supervisor may have just removed one; and no error of a disk ends a training.
+    with contextlib.suppress(OSError):
+        for path in list(folder.glob(f"journal-{rank:04d}-*.bin")):
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+    return total
+
+
+class Thinning:
+    """Keeps one of `every` steps, with all records of that step. `left_out` counts the records of the others."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.left_out = 0
+        # The last steps: values from a GPU are written later than those of the steps that follow.
+        self._is_kept: dict[int, bool] = {}
+        self._steps: deque[int] = deque()
+        # Steps since the last one that was kept.
+        self._since = -1
+        self._is_in_phase = False
+
+    def change(self, every: int) -> None:
+        self.every = every
+        self._is_in_phase = False
+
+    def keeps(self, step: int) -> bool:
+        """Return whether a record of this step is written."""
+        is_kept = self._is_kept.get(step)
+        if is_kept is None:
+            is_kept = self._decide(step)
+        if not is_kept:
+            self.left_out += 1
+        return is_kept
+
+    def _decide(self, step: int) -> bool:
+        if not self._is_in_phase and self._steps and step > self._steps[-1]:
+            # By the step itself: ranks that log the same steps keep the same ones, and their means stay complete.
+            self._is_in_phase = True
+            self._since = step // (step - self._steps[-1]) % self.every
+        else:
+            self._since = (self._since + 1) % self.every
+        is_kept = self._is_kept[step] = self._since == 0
+        self._steps.append(step)
+        if len(self._steps) > MOST_DECIDED:
+            self._is_kept.pop(self._steps.popleft(), None)
+        return is_kept
+
+
+class JournalBound:
+    """Decides what one process leaves out, by what lies on its disk, and words what is told of it."""
+
+    def __init__(self, folder: Path, rank: int, bound_bytes: int) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._bound_bytes = bound_bytes
+        self._look_again_at = 0.0
+        # None while all is written.
+        self.thinning: Thinning | None = None
+
+    def look_again(self) -> list[Record]:
+        """As `look`, but at most every `LOOK_AGAIN_S` seconds, and only while steps are left out."""
+        if self.thinning is None or time.monotonic() < self._look_again_at:
+            return []
+        return self.look()
+
+    def look(self) -> list[Record]:
+        """Set `thinning` by what lies on the disk; return what is to be told of the change."""
+        spooled = spooled_bytes(self._folder, self._rank)
+        self._look_again_at = time.monotonic() + LOOK_AGAIN_S
+        every, thinning = every_kept(spooled, self._bound_bytes), self.thinning
+        if every == (thinning.every if thinning is not None else 1):
+            return []
+        told = self.tell_left_out()
+        if every == 1:
+            self.thinning = None
+            return [*told, NoteRecord(text="The journal is below its bound again: every step is kept from here on.")]
+        if thinning is None:
+            self.thinning = Thinning(every)
+        else:
+            thinning.change(every)
+        return [*told, NoteRecord(text=_notice(spooled, every), level="warning")]
+
+    def tell_left_out(self) -> list[Record]:
+        """Return a record of how many were left out since the last one, none if there were none."""
+        if self.thinning is None or not self.thinning.left_out:
+            return []
+        left_out, self.thinning.left_out = self.thinning.left_out, 0
+        return [DroppedRecord(records=left_out, above_bound=True)]
+
+
+def _notice(spooled: int, every: int) -> str:
+    return (
+        f"The journal has reached {max(1, spooled >> 20)} MiB, because the database has been away or is too slow: "
+        f"every {every}{'nd' if every in (2, 32) else 'th'} step is kept from here on. "
+        "Epochs, outcomes of commands and the end are always kept."
+    )

@@ -78,9 +78,9 @@ def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
         control.take([PostedCommand(id=kind, command=kind)], 1, 0)
     states = {told["id"]: told["state"] for told in outcomes.told}
     assert {kind for kind, state in states.items() if state == "applied"} == {"resume", "note", "stop"}
-    assert all("4 processes" in told["reason"] and "--nproc 4" in told["reason"]
+    assert all("4 undeclared processes" in told["reason"] and "--nproc 4" in told["reason"]
                for told in outcomes.told if told["state"] == "refused")  # fmt: skip
-    assert "4 processes" in control.do("save_checkpoint", 1, 0)
+    assert "4 undeclared processes" in control.do("save_checkpoint", 1, 0)
 
 
 def test_marks_count_as_long_as_their_process_lives(tmp_path: Path):
@@ -142,7 +142,7 @@ def test_of_ranks_that_torchrun_starts_inside_rank_0_is_recorded_and_a_stop_ends
     run_id, training = start(offline_stack, *torchrun())
     reach(offline_stack, run_id, 5)
     refused = ask(offline_stack, run_id, "set_knob", "rate=0.5")
-    assert "refused" in refused and "2 processes" in refused and "--nproc 2" in refused
+    assert "refused" in refused and "2 undeclared processes" in refused and "--nproc 2" in refused
     assert "refused" in ask(offline_stack, run_id, "pause")
     assert "applied" in ask(offline_stack, run_id, "note", "all is well")
     assert len(marked(offline_stack, run_id)) >= 3

@@ -366,7 +366,7 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
             assert (await numbered(socket))["seq"] == step
         await socket.disconnect()
     (away,) = said.output
-    assert "the channel layer is away" in away and "Traceback" not in away
+    assert "the channel layer is unavailable" in away and "Traceback" not in away
 
 
 @live

@@ -32,7 +32,7 @@ def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: 
 def test_undeclared_ranks_are_seen_when_a_command_comes(offline_stack: Stack, mode: str):
     run_id, training = start(offline_stack, WORKER, mode, *([str(free_port())] if mode == "gloo" else []))
     reach(offline_stack, run_id, 5)
-    assert "2 processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
+    assert "2 undeclared processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
     assert "applied" in ask(offline_stack, run_id, "stop")
     assert training.wait(120) == 0, offline_stack.log()
     assert run_row(offline_stack, run_id)["state"] == "stopped"

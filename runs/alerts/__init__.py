@@ -1,4 +1,4 @@
 """Alerts on trainings. `detectors` judges points of series; it imports neither Django nor torch.
 
-Crashed, restarted and lost runs, and full disks, are no matter of points: see `runs.recording`.
+Alerts on crashed, restarted and lost runs and on full disks do not depend on points: see `runs.recording`.
 """

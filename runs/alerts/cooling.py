@@ -11,9 +11,9 @@ Found = TypeVar("Found")
 
 
 class Cooling(Generic[Found]):
-    """The open alarms, those of them that are reported when they begin, and those that wait. Callers pass the time.
+    """The open alarms, the reported ones among them, and those that are held back. Callers pass the time.
 
-    `key_of` returns detector and series of what is found, `cool_down_of` the seconds of such a key's cool-down,
+    `key_of` returns detector and series of a finding, `cool_down_of` the seconds of such a key's cool-down,
     `active` the keys of the alarms that last now.
     """
 

@@ -1,1 +1,1 @@
-"""Branches: opening a run at a checkpoint of another one, and telling which run came from which. Never torch."""
+"""Branches: opens a run at a checkpoint of another one, and returns the family of a run. Does not import torch."""

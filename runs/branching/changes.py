@@ -1,4 +1,4 @@
-"""What a branch changes: checked against what recipe and training declare, and compared with what was before."""
+"""The changes of a branch: checks values against the declared specs and compares them with those of the source."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from steersman.knobs import unknown_knob
 from steersman.spec import ValueSpec, specs_from_wire, typed_values
 
 PARAMETER, KNOB = BranchChange.Kind.PARAMETER, BranchChange.Kind.KNOB
-# Where knobs stood, by name and parameter group.
+# Values of knobs, by name and parameter group.
 Knobs = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A value that differs: `old` is None where it is not known, `group` is "" for all."""
+    """A value that differs. `old` is None if it is not known; `group` is "" for all groups."""
 
     kind: BranchChange.Kind
     name: str
@@ -32,19 +32,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The parameters of a branch, all of them, and what differs from its source."""
+    """All parameters of a branch, and the values that differ from its source."""
 
     parameters: dict[str, Any]
     changes: list[Change]
 
 
 def knob_specs_of(source: Run) -> dict[str, ValueSpec]:
-    """Return what the knobs of a run take: as its training declared them, or else its recipe."""
+    """Return the specs of the knobs of a run: those that its training declared, otherwise those of its recipe."""
     return source.knob_specs or specs_from_wire(source.recipe.knobs if source.recipe else ())
 
 
 def changed(source: Run, saved: Knobs, request: BranchRequest) -> Changed:
-    """Return what `request` makes of the parameters of `source`, and of its knobs as they were `saved`.
+    """Return the parameters of the branch and its differences from `source`, whose knobs had the values `saved`.
 
     Raises `CannotBranch` naming the parameter or knob.
     """
@@ -64,7 +64,7 @@ def changed(source: Run, saved: Knobs, request: BranchRequest) -> Changed:
         if name in source.parameters and source.parameters[name] != value
     ]
     told = {change.name for change in (*of_parameters, *asked)}
-    # A parameter that is a knob may stand elsewhere by now than where it began: who names it wants this value.
+    # A knob may have changed since the start. A request that names it as a parameter asks for this value.
     turned = [name for name in request.parameters if name in saved and name not in told]
     asked += list(_knobs(source, saved, {name: parameters[name] for name in turned}))
     return Changed(parameters, [*of_parameters, *asked])
@@ -98,7 +98,7 @@ def _knobs(source: Run, saved: Knobs, given: Mapping[str, Any]) -> Iterator[Chan
 
 
 def _before(by_group: Mapping[str, Any], group: str) -> Any:
-    """Return where a knob stood: one value where all groups have the same, None where that is not known."""
+    """Return the earlier value of a knob: one value if all groups have the same, None if it is not known."""
     if group:
         return by_group.get(group)
     values = list(by_group.values())

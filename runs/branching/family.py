@@ -1,4 +1,4 @@
-"""Which run came from which: a run with those that it descends from, and those that descend from it."""
+"""The family of a run: its ancestors and its descendants."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from runs.models import Branch, Run, RunQuerySet
 
-# More than people look at; a circle cannot be, but a restored database may be anything.
+# More than a person reads. A cycle cannot be created here, but a restored database may contain one.
 MOST_MEMBERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A run of a family. `depth` is 0 for the oldest; `branch` tells where it came from, None for a run that is none.
+    """A run of a family. `depth` is 0 for the oldest; `branch` holds its source, None if the run is not a branch.
 
-    `is_asked` marks the run that was asked about.
+    `is_asked` marks the run whose family was requested.
     """
 
     run: Run
@@ -25,14 +25,14 @@ class Member:
 
 
 def branch_of(run: Run) -> Branch | None:
-    """Return where a run came from, with what it changed; None if it is no branch."""
+    """Return the source and the changes of a branch, None if the run is not a branch."""
     return Branch.objects.filter(run=run).select_related("source").prefetch_related("changes").first()
 
 
 def family(run: Run, visible: RunQuerySet) -> list[Member]:
     """Return the family of `run` among the `visible` runs, each member before its branches, the oldest first.
 
-    Just the run itself where nothing came from it, and it is no branch of a run that is left.
+    Returns only the run itself if it has no branches and is not a branch of an existing run.
     """
     return list(_below(_oldest(run, visible), visible, run))[:MOST_MEMBERS]
 
@@ -48,7 +48,7 @@ def _oldest(run: Run, visible: RunQuerySet) -> Run:
 
 
 def _below(oldest: Run, visible: RunQuerySet, asked: Run) -> Iterator[Member]:
-    """Yield a run and what descends from it: one query a generation."""
+    """Yield a run and its descendants, with one query per generation."""
     branches: dict[int, list[Branch]] = {}
     generation, seen = [oldest.pk], {oldest.pk}
     while generation and len(seen) < MOST_MEMBERS:

@@ -1,4 +1,4 @@
-"""Opening a branch: a run that begins at a checkpoint of another one, which trains on undisturbed."""
+"""Opens a branch: a run that begins at a checkpoint of another one. The source continues unchanged."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Best:
 
 
 def open_branch(source: Run, request: BranchRequest, author: Author) -> tuple[Run, bool]:
-    """Return the branch that is asked for, and whether it was opened now: the same id is the same branch.
+    """Return the requested branch, and whether this call opened it: the same id is the same branch.
 
     `author` must be allowed to command `source`. Raises `CannotBranch`.
     """
@@ -106,7 +106,7 @@ def _opened(
     try:
         with transaction.atomic():
             if request.start == Start.NOW:
-                # Before the run itself, as everybody who moves runs in the line does.
+                # Locked before the run, in the same order as everywhere else.
                 queue_order.lock_line()
             source = Run.objects.select_for_update().get(pk=source.pk)
             run = _run(source, checkpoint, copy, differing, request, author)
@@ -138,14 +138,14 @@ def _take_back(run_id: int, copy: Staged, path: str) -> None:
 def _run(
     source: Run, checkpoint: Checkpoint, copy: Staged, differing: Changed, request: BranchRequest, author: Author
 ) -> Run:
-    """Record the run as its source is configured, at the step of the checkpoint."""
+    """Create the run with the configuration of its source, at the step of the checkpoint."""
     name = request.name.strip() or _("%(name)s from step %(step)d") % {"name": source.name, "step": checkpoint.step}
     steps = source.steps_per_epoch if source.recipe_id else None
     is_whole = not steps or checkpoint.step % steps == 0
-    # Of a recipe, the checkpoint names the epoch that its last step belongs to.
+    # A checkpoint of a recipe names the epoch of its last step.
     epoch = checkpoint.epoch if source.recipe_id is None or is_whole else checkpoint.epoch - 1
     best = _best(source, checkpoint)
-    # What was changed may make it longer or shorter: the training tells.
+    # The changes may make it longer or shorter: the training reports the total.
     planned = {} if differing.changes else {
         each: getattr(source, each) for each in ("total_steps", "total_epochs", "steps_per_epoch")
     }  # fmt: skip
@@ -172,9 +172,9 @@ def _run(
 
 
 def _best(source: Run, checkpoint: Checkpoint) -> Best:
-    """Return the best epoch up to a checkpoint: of the run, or of what it branched from itself."""
+    """Return the best epoch up to a checkpoint: of the run, or of its own source."""
     before = source.epochs.filter(was_best=True, step__lte=checkpoint.step).order_by("-step", "-pk")
-    # One that was left by a roll back counts for a checkpoint that was left with it.
+    # An abandoned epoch counts for a checkpoint that the same roll back abandoned.
     row = before.first() if checkpoint.abandoned else before.filter(abandoned=False).first()
     if row is not None:
         name = best_metric_name(row.reported)
@@ -184,7 +184,7 @@ def _best(source: Run, checkpoint: Checkpoint) -> Best:
 
 
 def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -> Branch:
-    """Record where the run comes from, and the copy of the checkpoint as its own."""
+    """Record the source of the run, and the copy of the checkpoint as its own."""
     still_there = Checkpoint.objects.filter(pk=checkpoint.pk).exists()
     branch = Branch.objects.create(
         run=run,
@@ -213,7 +213,7 @@ def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -
         path=path_of(checkpoint.step),
         size_bytes=checkpoint.size_bytes,
         sha256=checkpoint.sha256,
-        # No rule removes it while the run may need it.
+        # No rule removes a named checkpoint; the run may need this one at any time.
         reason=Checkpoint.Reason.NAMED,
         metrics=checkpoint.metrics,
         created_at=timezone.now(),
@@ -222,7 +222,7 @@ def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -
 
 
 def _tell(branch: Branch, request: BranchRequest, author: Author) -> None:
-    """Write the branch into the ledgers of both runs, where the audit reads it too, and tell their viewers."""
+    """Write the branch into the command logs of both runs, which the audit reads too, and notify their viewers."""
     arguments: dict[str, Any] = {
         "source": branch.source_number,
         "run": branch.run_id,

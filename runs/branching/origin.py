@@ -1,4 +1,4 @@
-"""The checkpoint that a branch begins at: which it is, and a copy of it that is the branch's own."""
+"""The checkpoint that a branch begins at: finds it, and makes the branch's own copy."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from steersman.files.private import make_private
 
 logger = logging.getLogger(__name__)
 
-# Beside the folders of runs, so that a copy is put into one of them by renaming.
+# On the same file system as the folders of runs, so that a copy is moved into one of them by renaming.
 STAGED = ".branch-"
-# What is older was left by a process that was killed.
+# Older copies were left by processes that were killed.
 LEFT_AFTER_S = 86_400.0
 MOST_TOLD = 10
 
@@ -40,7 +40,7 @@ class Staged:
     manifest: Manifest
 
     def move_to(self, run_id: int, path: str) -> None:
-        """Put the copy into the folder of a run, at `path`. What a killed branch left there goes. Raises `OSError`."""
+        """Move the copy to `path` in the folder of a run, replacing what a killed process left. Raises `OSError`."""
         target = _runs() / str(run_id) / path
         if target.exists():
             shutil.rmtree(target)
@@ -49,17 +49,17 @@ class Staged:
 
 
 def path_of(step: int) -> str:
-    """Return where in a branch's folder its origin lies."""
+    """Return the path of the origin in a branch's folder."""
     return f"attempts/{ORIGIN_ATTEMPT}/checkpoints/step-{step:08d}"
 
 
 def found(source: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of this id, name or step, or the newest or best that led to where the run is.
+    """Return the checkpoint of this id, name or step, or the newest or best one on the present line of the run.
 
-    Those that a roll back left can be branched from, too. Raises `CannotBranch`.
+    Checkpoints that a roll back abandoned can be chosen too. Raises `CannotBranch`.
     """
     if wanted in ("newest", "best"):
-        # What only the script can read comes last.
+        # Checkpoints that only the script can read come last.
         led = sorted(lineage(source), key=lambda each: not each.has_manifest)
         fitting = [each for each in led if wanted == "newest" or each.reason == "best"]
         checkpoint = fitting[0] if fitting else None
@@ -78,7 +78,7 @@ def found(source: Run, wanted: str) -> Checkpoint:
 
 
 def manifest_of(checkpoint: Checkpoint) -> Manifest:
-    """Return what a checkpoint tells of itself, without looking at its other files. Raises `CannotBranch`."""
+    """Return the manifest of a checkpoint, without checking its other files. Raises `CannotBranch`."""
     if not checkpoint.has_manifest:
         raise CannotBranch(_of_script_alone(checkpoint))
     try:
@@ -128,7 +128,7 @@ def _of_script_alone(checkpoint: Checkpoint) -> str:
 
 
 def _unusable(checkpoint: Checkpoint, why: str) -> str:
-    """Return why a checkpoint cannot be used. The name of another host is nobody's business here."""
+    """Return why a checkpoint cannot be used. The text does not reveal the name of another host."""
     places = {"name": checkpoint.name, "step": checkpoint.step, "why": why}
     folder = _runs() / str(checkpoint.run_id) / checkpoint.path
     if not folder.exists() and host_of(checkpoint) not in ("", socket.gethostname()):

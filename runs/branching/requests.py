@@ -1,4 +1,4 @@
-"""What may be asked of a branch, and why one cannot be opened."""
+"""Requests to branch a run, and the error if a branch cannot be opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class CannotBranch(Exception):
-    """There can be no such branch; the text says why and what to do. `field` is what it is about."""
+    """The branch cannot be opened. The text says why and what to do; `field` names the field with the error."""
 
     def __init__(self, message: str, field: str = "checkpoint") -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class CannotBranch(Exception):
 
 
 class Start(models.TextChoices):
-    """What becomes of a branch that was opened. `NOW` queues it before the other runs of its project that wait."""
+    """How an opened branch is started. `NOW` queues it before the other waiting runs of its project."""
 
     NO = "no", _("not yet")
     QUEUE = "queue", _("queue")
@@ -29,7 +29,7 @@ class Start(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who branches: an account, or a name without one."""
+    """The author of a branch: an account, or a name without one."""
 
     name: str
     user_id: int | None = None
@@ -37,11 +37,10 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class BranchRequest:
-    """A branch as it is asked for.
+    """A request for a branch.
 
-    `checkpoint` is an id, a name, a step, "newest" or "best". `parameters` and `knobs` are what is changed; the value
-    of a knob may be one by parameter group. All are given as values or as their texts. The same `id` is the same
-    branch.
+    `checkpoint` is an id, a name, a step, "newest" or "best". `parameters` and `knobs` hold the changed values; a knob
+    may have a value per parameter group. Values are given as such or as text. The same `id` is the same branch.
     """
 
     checkpoint: str = "newest"

@@ -24,7 +24,7 @@ FREE_SPIKE = SpikeDefaults(
 def detectors_of(seen: Seen) -> list[SeriesDetector]:
     """Return new detectors for a series, those that judge it alone and `Overfitting` for a validation loss."""
     if seen.kind == "layer":
-        # Hundreds of series: they say where it began, and raise no alarms of their own.
+        # Norms of layers are hundreds of series. They show where a fault began, and raise no alarms of their own.
         return []
     found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
     if seen.kind == "loss":
@@ -38,7 +38,7 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
         divergence = Divergence()
         found += [divergence, Plateau(divergence)]
     elif seen.kind in ("speed", "duration"):
-        # The ranks' own times are compared with one another; whether the speed fell is judged by that of the run.
+        # The times of ranks are only compared with one another; a slowdown is judged by the speed of the run.
         found += [] if RANK_SERIES.search(seen.series) else [Throughput()]
     elif seen.kind == "data_wait":
         found.append(limits.Limit("data-bound", limits.DATA_BOUND))

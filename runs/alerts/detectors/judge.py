@@ -35,7 +35,7 @@ class ChangeDefaults:
     running_s: float = 30.0
 
 
-# What a layer may have begun.
+# Detectors of faults that may begin in a layer.
 BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
 # Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
 LEAST_VALLEY = 0.05
@@ -170,12 +170,12 @@ class Judge:
         self._layers.turned()
 
     def origin(self) -> LayerOrigin | None:
-        """Return the layer whose norms left their usual range first and are outside; None if none is."""
+        """Return the layer whose norms left their usual range first and are still outside; None if there is none."""
         return self._layers.origin()
 
     @property
     def layers_observed(self) -> int:
-        """How often the layers were observed so far."""
+        """The number of observations of the layers so far."""
         return self._layers.observed
 
     def resumed(self) -> None:

@@ -48,7 +48,7 @@ MACHINE = ("gpu/", "host/", "system/")
 
 @lru_cache(maxsize=4096)
 def words(series: str) -> frozenset[str]:
-    """Return the words of a name; none of a norm of a layer, since a layer may be called `loss` or `reward`."""
+    """Return the words of a name; none for a norm of a layer, because a layer may be called `loss` or `reward`."""
     if is_layer_norm(series):
         return frozenset()
     return frozenset(WORDS.findall(HUMP.sub(" ", series).lower()))

@@ -1,4 +1,4 @@
-"""Detectors that compare a value with a limit: thresholds of a person, of the machine, and waiting for data."""
+"""Detectors that compare a value with a limit: thresholds set by a person, limits of the machine, data waits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Detectors of a loss, or of a score turned into one, that is not finite, diverges, or does not fall.
 
-Each source is named in its class. All thresholds need both: a deviation beyond the noise of this very curve, and one
-that matters beside how far the curve has come.
+Each source is named in its class. Each threshold requires two deviations: one beyond the noise of this curve, and one
+that is large compared with the progress of the curve so far.
 """
 
 from __future__ import annotations
@@ -57,14 +57,13 @@ class NonFinite:
 
 @dataclass(frozen=True, slots=True)
 class DivergenceDefaults:
-    """`of_best` is a part of the best level itself, `of_fall` of the way from the start to the best.
+    """Thresholds: `of_best` is a fraction of the best level, `of_fall` of the fall from the start to the best.
 
-    A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. One whose
-    learning rate nobody logs, and that rose by less than `of_fall_at_once` of the fall, must stay there for the part
-    `cycle` of the curve. The rise must be `beyond_returned` times the greatest that the curve made before and came back
-    from.
+    A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. If no learning
+    rate is logged, and it rose by less than `of_fall_at_once` of the fall, it must stay there for the fraction `cycle`
+    of the curve. The rise must be `beyond_returned` times the largest earlier rise from which the curve returned.
 
-    Under a schedule that moves the learning rate, the best level is that of the blocks with at least the present rate
+    If a schedule changes the learning rate, the best level is that of the blocks with at least the present rate
     divided by `like_rate`; if rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
     """
 
@@ -92,11 +91,11 @@ class Divergence(Latched):
     """The level has risen above the best one, and stays there: Page's test (1954) in blocks of the curve.
 
     The rise since the lowest level, which is Page's statistic, is compared with the noise of the levels around their
-    own trend, and with how far the curve has come. Three blocks must agree, two if the rise is twice what is asked.
+    own trend, and with the progress of the curve. Three blocks must agree, or two if the rise is twice the threshold.
 
     The level at which a loss rests grows with the learning rate, as the gradient's noise then moves the weights more
     (Mandt, Hoffman and Blei, *Stochastic Gradient Descent as Approximate Bayesian Inference*, 2017): in a warm-up, a
-    cycle or after a restart the loss is compared with what it was at such a rate, not with its best at a lower one.
+    cycle or after a restart the loss is compared with its level at a similar rate, not with its best at a lower one.
     """
 
     name = "divergence"
@@ -123,7 +122,7 @@ class Divergence(Latched):
         if not self._has_risen(seen, curve.best):
             return False
         if not math.isnan(seen.rate):
-            # If rates are logged rarely, nobody knows yet whether a restart was between.
+            # If rates are logged rarely, a restart in between may not have been logged yet.
             if not seen.rate_is_new and waited < asked.wait_for_rate:
                 self._waited = waited + 1
                 return False
@@ -160,8 +159,7 @@ class Divergence(Latched):
         return True
 
     def _may_be_cycle(self, seen: Seen, rise: float) -> bool:
-        """Return whether a rise may be the first that a learning rate makes which nobody logs: it leads back to no more
-        than a part of the start of the curve."""
+        """Return whether a learning rate that is not logged may have caused a rise that is a small part of the fall."""
         if seen.kind == "score" or not math.isnan(seen.logged_rate):
             return False
         return rise < self._defaults.of_fall_at_once * fall_of(seen.curve)

@@ -42,7 +42,7 @@ class Overfitting(Latched):
         self._levels: deque[float] = deque(maxlen=self._defaults.kept)
         self._best: tuple[float, float] | None = None
         self._evaluations = 0
-        # The start of the curve is the first evaluation: often most of the fall is over by the second.
+        # The start of the curve is the first evaluation, because most of the fall is often over by the second.
         self._first = 0.0
         self._latch = Latch(self._defaults.rising)
 

@@ -24,9 +24,9 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something began: what `detector` found in `series`, first seen at `step`.
+    """An alarm begins: `detector` found a fault in `series`, first at `step`.
 
-    `value` is what was found there if an earlier point than the newest began it. `origin` is the layer whose norms
+    `value` is the value at that step if it began before the newest point. `origin` is the layer whose norms
     left their usual range first, if the training watches its layers.
     """
 

@@ -17,10 +17,10 @@ class Seen:
     """A series up to its newest point.
 
     `loss` is the newest value turned so that less is better, `curve` all of them so, without those that are not finite.
-    `closed` is true if the newest point completed a block of the curve. `width` is 1, and more for a while after a
-    change that a person or a schedule made: what is allowed is wider by it. `rate` is the learning rate of a schedule
-    that moves it, NaN if none is known or it stands; `logged_rate` also that of one that stands. `rate_is_new` tells
-    whether it was logged since the point before.
+    `closed` is true if the newest point completed a block of the curve. `width` widens the tolerances: it is 1, and
+    more for a while after a change by a person or a schedule. `rate` is the learning rate if a schedule changes it, NaN
+    if it is unknown or constant; `logged_rate` includes constant rates. `rate_is_new` is true if it was logged since
+    the previous point.
     """
 
     __slots__ = (

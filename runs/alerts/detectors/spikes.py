@@ -15,18 +15,19 @@ from runs.alerts.detectors.seen import Seen
 
 @dataclass(frozen=True, slots=True)
 class SpikeDefaults:
-    """A value of `ratio` times the window's median is a spike.
+    """Thresholds: a value of `ratio` times the window's median is a spike.
 
     So is one of `ratio_at_start` times it that is back at the start of the curve, after `history_at_start` points and
     with twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall`
     is the part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
 
-    A warning takes a second value that is `confirmed_by` of what was asked above the median, within `returns` points.
-    It takes more, up to `most_signs`, while so many single outliers of this curve would be expected to come together
-    more than `chance` times. If nobody logs the learning rate, and they are less than `of_fall_at_once` of the fall
-    above the median, it waits until they are over, and is none if they were more than `most_together`.
+    A warning requires a second value within `returns` points that is above the median by `confirmed_by` of the
+    threshold. It requires more, up to `most_signs`, while so many independent outliers of this curve would be expected
+    to coincide more than `chance` times. If no learning rate is logged, and they are less than `of_fall_at_once` of the
+    fall above the median, the warning waits until they are over, and is dropped if there were more than
+    `most_together`.
 
-    An outlier that came back is told of if the curve has `history_of_tail` points, and the outlier is
+    An outlier that came back is reported if the curve has `history_of_tail` points, and the outlier is
     `isolated_of_start` times the curve's start, `beyond_isolated` times the greatest that came back before, and
     `beyond_tail` times the greatest value in the latter half of the curve; the last two are counted from the median.
     """
@@ -198,7 +199,7 @@ class Spike(Latched):
         tops = curve.tops[:-1]
         outlier, tail = sorted(tops[-max(2, len(tops) // 4) :])[-2], max(tops[len(tops) // 2 :])
         if excess < (asked.ratio - 1) * abs(middle):
-            # Healthy batches sometimes have two or three times the usual loss. Then earlier ones did so too.
+            # Healthy batches sometimes have two or three times the usual loss. In that case earlier batches had it too.
             if value < curve.start or excess < asked.deviations_at_start * width * deviation:
                 return None
             if curve.count < asked.history_at_start:

@@ -1,4 +1,4 @@
-"""Which layer of a model began it: norms of layers, and which left its usual range first. Pure; no Django, no torch.
+"""Finds the layer in which a fault began, from the norms of layers. Pure functions; no Django, no torch.
 
-The training records the norms (`steersman.layers`), `runs.alerts.detectors` asks here when an alarm begins.
+The training records the norms (`steersman.layers`), `runs.alerts.detectors` looks up the layer when an alarm begins.
 """

@@ -1,4 +1,4 @@
-"""Norms of layers beside their usual range: which of them left it first, and stayed outside."""
+"""Usual ranges of the norms of layers, and the layer whose norm left its range first and stayed outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGMA_PER_MAD = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class LayerOrigin:
-    """Where it began: at `step` the norm `measure` of `layer` was `times` its usual, infinite if it was not finite."""
+    """The origin of a fault: at `step` the norm `measure` of `layer` was `times` its usual, inf if not finite."""
 
     layer: str
     measure: Measure
@@ -29,9 +29,11 @@ class LayerOrigin:
 
 @dataclass(frozen=True, slots=True)
 class OriginDefaults:
-    """A norm is outside its usual range at `times` the median of its last `window` values, if it is `deviations` of
-    their logarithms above it too; from `history` values on. It is back after `back` values within. One that stays
-    outside for `accepted` values has a new usual range.
+    """Thresholds of a usual range.
+
+    A norm with at least `history` values is outside at `times` the median of its last `window` values, if it is also
+    `deviations` of their logarithms above it. It is back after `back` values within. One that stays outside for
+    `accepted` values has a new usual range.
 
     A layer is named if it is `distinct` times as far outside as most others are at that step.
     """
@@ -53,7 +55,7 @@ class LayerNorms:
         self._defaults = defaults or OriginDefaults()
         # By measure and layer, in the order of the model.
         self._norms: dict[tuple[Measure, str], _Norm] = {}
-        # How often the layers were observed, and the step of the last time.
+        # The number of observations of the layers, and the step of the last one.
         self.observed = 0
         self._step: int | None = None
 
@@ -70,13 +72,15 @@ class LayerNorms:
         norm.see(step, value)
 
     def turned(self) -> None:
-        """A person changed the training: updates have another usual size from now on."""
+        """Forget which norms are outside, and the usual sizes of updates: a person changed the training."""
         for (measure, _), norm in self._norms.items():
             norm.forget(also_usual=measure == "update")
 
     def origin(self) -> LayerOrigin | None:
-        """Return the layer whose norm left its usual range first and is outside; None if none is, or if most left it
-        together, as after a change of the learning rate."""
+        """Return the layer whose norm left its usual range first and is still outside.
+
+        None if there is none, or if most left it together, as after a change of the learning rate.
+        """
         first = min((norm.left for norm in self._norms.values() if norm.left is not None), default=None)
         if first is None:
             return None
@@ -89,7 +93,7 @@ class LayerNorms:
         if not first:
             return None
         most = max(first.values())
-        # A gradient that is not finite makes those of all layers before it so: the last one made them.
+        # A gradient that is not finite makes those of all earlier layers not finite: the last such layer is the origin.
         layer = [layer for layer, times in first.items() if times == most][-1]
         others = [norm.times_at(step) for other, norm in norms.items() if other != layer]
         if others and most < self._defaults.distinct * _middle(others):
@@ -98,7 +102,7 @@ class LayerNorms:
 
 
 class _Norm:
-    """One norm of one layer: its usual range, and since when it is outside."""
+    """One norm of one layer: its usual range, and the step at which it left it."""
 
     __slots__ = ("_asked", "_outside", "_seen", "_times", "_usual", "_within", "left", "times")
 
@@ -108,7 +112,7 @@ class _Norm:
         self._usual: deque[float] = deque(maxlen=asked.window)
         self._outside: list[float] = []
         self._within = 0
-        # The newest value beside its usual one, and its step.
+        # The newest value over its usual one, and its step.
         self._times, self._seen = 1.0, 0
         # The step at which it left its usual range, and how far outside it was then.
         self.left: int | None = None
@@ -140,7 +144,7 @@ class _Norm:
             self._usual.clear()
 
     def _beside_usual(self, value: float) -> float:
-        """Return the value over the usual one where it is outside the range, else 1."""
+        """Return the value over the usual one if it is outside the range, otherwise 1."""
         if not math.isfinite(value):
             return math.inf
         if len(self._usual) < self._asked.history:

@@ -123,7 +123,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
 
 
 def _recovery(run: Run, alert: Alert, rule: Rule) -> Recovery | None:
-    """Return where a rule takes the run back to, None if it does not."""
+    """Return the roll back that a rule would do, None if it does none."""
     if rule.action != RuleAction.ROLL_BACK:
         return None
     return recovery_from(run, alert, rule.knob, rule.factor if rule.knob else None, rule.skip_batches)
@@ -149,7 +149,7 @@ def _is_soon(moment: datetime, alert: Alert) -> bool:
 
 
 def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
-    """Return whether a replay asks of the run what the rule would ask now.
+    """Return whether a replay has already scheduled the command that the rule would send now.
 
     A replayed command of a rule counts as the action of the first alert that begins before its step, and of no other.
     """
@@ -175,7 +175,7 @@ def _follows(command: Command, alert: Alert) -> bool:
 
 
 def expected_value(run: Run, rule: Rule) -> float | int | None:
-    """Return the value that the smallest one of a rule was held against, None if there is none or groups differ.
+    """Return the present value of the rule's knob, None if the rule has no minimum or groups differ.
 
     A change of the knob in the meantime, by a person or by another link, has precedence.
     """
@@ -203,7 +203,7 @@ def _ask(run: Run, alert: Alert, rule: Rule, command: RunCommand) -> Command:
         id=command_id(alert),
         command=command,
         expires_at=timezone.now() + EXPIRY,
-        # A roll back brings the knob of its checkpoint back.
+        # A roll back restores the value of the knob at its checkpoint.
         expected_value=expected_value(run, rule) if rule.action == RuleAction.SCALE_KNOB else None,
     ).caused_by(cause)
     name = f"rule {rule.name}"[:LONGEST_NAME]

@@ -1,4 +1,4 @@
-"""The past of a run when detectors start: its declared goals, and its curves in few levels."""
+"""The past of a run for detectors that start: its declared goals, and its curves in few levels."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ MOST_POINTS = 100_000
 FEWEST_EACH = 100
 BUDGET_S = 2.0
 LOOK_EVERY = 256
-# However many people try rules at the same time, they share one core: pages are served by the others.
+# All trials of rules share one core, so that the other cores serve pages.
 _TURN = threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""To which checkpoint a run is taken back after a fault, and what its knob becomes there."""
+"""Chooses the checkpoint to which a run is rolled back after a fault, and the value of its knob there."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ class Recovery:
 
     @property
     def text(self) -> str:
-        """Say in signs, which are of no language, where it leads and what is changed."""
+        """Return checkpoint and changes in signs, which need no translation."""
         changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
         skipped = f", +{self.skip_batches:,}" if self.skip_batches else ""
         return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
 
 
 def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_batches: int = 0) -> Recovery | None:
-    """Return how a run recovers from what an alert found: from its newest good checkpoint before the fault.
+    """Return the roll back for the fault of an alert: to the run's newest good checkpoint before it.
 
-    One that a rule has gone back to in this attempt did not help, so it goes farther back each time. As that brings an
-    earlier value of the knob back, each such roll back counts once more in the factor. None if there is no checkpoint.
+    A checkpoint that a rule has already rolled back to in this attempt did not help, so each roll back chooses an
+    earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them. None if
+    there is no checkpoint.
     """
     tried = list(_by_rules(run))
     used = {command.arguments.get("checkpoint") for command in tried}
@@ -62,21 +63,21 @@ def offers_recovery(alert: Alert) -> bool:
 
 
 def fault_step(run: Run, alert: Alert) -> int:
-    """Return the step at which the fault was there already, as far as is known."""
+    """Return the earliest known step of the fault."""
     cause = alert_cause(alert.cause)
     steps = [run.step if alert.step is None else alert.step]
     return min([*steps, cause.step] if isinstance(cause, BeganInLayer) else steps)
 
 
 def knob_numbers(run: Run, knob: str) -> list[float | int]:
-    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    """Return the numbers that a knob has now, one per parameter group; empty if there is none or it is unknown."""
     found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
     values = found.values() if isinstance(found, dict) else (found,)
     return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
 
 
 def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float | int]:
-    """Return where a knob stood as a checkpoint was saved: before the first change since then."""
+    """Return the numbers that a knob had when a checkpoint was saved: those before the first change since then."""
     changes = run.commands.filter(kind=SetKnob.kind, state=CommandState.APPLIED, applied_at__gt=checkpoint.created_at)
     first = changes.filter(arguments__knob=knob).order_by("applied_at", "sent_at").first()
     old = None if first is None else first.old_value
@@ -86,7 +87,7 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
 
 
 def _by_rules(run: Run) -> QuerySet[Command]:
-    """Return the roll backs of this attempt that rules asked for and the training did not refuse."""
+    """Return the roll backs of this attempt that rules sent and the training did not refuse."""
     # A command has an attempt only once it is delivered.
     asked = Command.objects.filter(alerts__run=run, alerts__attempt=run.attempt, alerts__action=RuleAction.ROLL_BACK)
     return asked.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED))

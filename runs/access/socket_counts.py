@@ -23,7 +23,7 @@ _beats = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the sockets of a process hold: places by their key, and the watchers of runs by the run's number."""
+    """The sockets of a process: number of places by key, and watchers of runs by the run's number."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     watchers: Mapping[int, RunWatchers] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """The row of a process: `beat` rises with each writing; the last was `age_s` ago by the database's clock."""
+    """The row of a process: `beat` rises with each writing; the last one was `age_s` ago by the database's clock."""
 
     process: uuid.UUID
     beat: int

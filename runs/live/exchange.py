@@ -1,10 +1,10 @@
-"""What web processes tell each other of their sockets: places that are taken, and who watches which run.
+"""Exchanges between web processes the places that their sockets take, and the watchers of each run.
 
-Each process writes what it holds into a row and reads what the others hold, at most twice a second and only while it
-has sockets. A handshake is judged in memory, by what this process holds now and what the others wrote last: processes
-that fill up in the same half second may let in a few too many.
+Each process writes its own places and watchers into a row and reads those of the others, at most twice per second and
+only while it has sockets. Handshakes are checked in memory, against the present places of this process and the last
+rows of the others: processes that fill up in the same half second may admit a few sockets too many.
 
-A row is a lease. That of a process which was killed counts for `DEAD_AFTER_S` after it was written.
+A row is a lease. The row of a killed process counts until `DEAD_AFTER_S` after its last writing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from runs.outage.answers import noted_outage
 logger = logging.getLogger(__name__)
 
 EXCHANGE_INTERVAL_S = 0.5
-# So often a process that lives writes its row, though nothing changed.
+# A live process writes its row this often even if nothing has changed.
 REWRITE_AFTER_S = 4.0
 DEAD_AFTER_S = 15.0
 
 
 class Exchange:
-    """Tells what the sockets of one event loop hold, and keeps what those of other processes do.
+    """Writes the places and watchers of the sockets of one event loop, and reads those of other processes.
 
     `on_news` is called after each exchange.
     """
@@ -43,7 +43,7 @@ class Exchange:
         self.audience = Audience()
         self._on_news = on_news
         self._clock = clock
-        # Of each other process: its last beat, and when that was written, by our clock.
+        # The last beat of each other process, and the time of its writing by our clock.
         self._seen: dict[uuid.UUID, tuple[int, float]] = {}
         self._written = Holding()
         self._written_at = self._exchanged_at = float("-inf")
@@ -57,7 +57,7 @@ class Exchange:
             if self._clock() - self._exchanged_at > 2 * EXCHANGE_INTERVAL_S:
                 self._heard.clear()
             self._exchanging = asyncio.create_task(self._exchange_forever())
-        # The first socket for a while must not be judged by what the others held long ago.
+        # The first socket after a while must not be checked against old rows of the others.
         await self._heard.wait()
         return self.places.take(key)
 
@@ -71,7 +71,7 @@ class Exchange:
                 await self._read()
                 await self._write()
                 self._blind = False
-            except Exception as error:  # a database that is away now may answer the next time
+            except Exception as error:  # a database that is unavailable now may answer the next time
                 if noted_outage(error) is None and not self._blind:
                     logger.exception("what sockets hold could not be exchanged; trying again")
                 self._blind = True
@@ -87,7 +87,7 @@ class Exchange:
         try:
             rows = await reading(socket_counts.read_others)()
         except Exception:
-            # What this process holds decides meanwhile; who watched by the others is told on.
+            # Meanwhile only the places of this process count. The last known watchers of the others are still reported.
             self.places.others = Counter()
             raise
         finally:
@@ -98,12 +98,12 @@ class Exchange:
         for row in rows:
             known = self._seen.get(row.process)
             if self._blind:
-                # While nobody could write, silence was no evidence of death.
+                # While no process could write, an old row is no evidence of death.
                 since = now
             elif known is not None and known[0] == row.beat:
                 since = known[1]
             else:
-                # By the database's clock, which all rows are written by: its process may have died long before.
+                # The age is by the database's clock, as in all rows: the process may have died long before.
                 since = now - max(0.0, row.age_s)
             seen[row.process] = (row.beat, since)
             if now - since > DEAD_AFTER_S:

@@ -1,8 +1,8 @@
 """The first frames for viewers of a run: one snapshot for all who connect together, and the events after it.
 
 A `Greeter` belongs to a room of the hub. It holds the encoded snapshot of the run as of an event, and in its `Ring` the
-frames of the events after that, so that a viewer who arrives costs no query. Only what differs between viewers is
-encoded for each. A snapshot is read anew if somebody asks and it is old, or does not hold what the viewer holds.
+frames of the events after that, so that a new viewer costs no query. Only the differences between viewers are encoded
+for each viewer. A snapshot is read again on a request if it is old, or lacks events that the viewer holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LARGEST_RING_EVENTS = 2_000
 LARGEST_RING_BYTES = 4 << 20
 
 
-# Whoever comes back with a longer list of events costs a query for each.
+# If a viewer reconnects with more events than this, each of them costs a query.
 MOST_KNOWN_TIMES = 256
 
 
@@ -143,7 +143,7 @@ class Greeter:
         self._reading: asyncio.Task[None] | None = None
         self._reading_back = asyncio.Lock()
         self._has_guests = False
-        # The `at` of events that viewers came back with and the ring does not hold.
+        # The `at` of events that reconnecting viewers named and the ring does not hold.
         self._times: dict[int, str] = {}
 
     async def greet(self, held: Held | None, *, is_guest: bool) -> Greeting:
@@ -169,9 +169,9 @@ class Greeter:
         return Greeting(snapshot, replays, found, start, start + len(found))
 
     async def _is_of_this_past(self, held: Held) -> bool:
-        """Return whether the run has the event that a viewer holds, as far as the viewer says.
+        """Return whether the run has the last event of a viewer; true if the viewer names none.
 
-        A database that was put back to an older state, or replaced, may have another one of that number.
+        A database that was restored to an older state, or replaced, may have another event of that number.
         """
         if not held.at or held.seq == 0:
             return True
@@ -187,7 +187,7 @@ class Greeter:
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
             found = self._snapshot
-            # If it was read after the viewer came, it holds all that the viewer may hold.
+            # A snapshot that was read after the viewer connected contains everything that the viewer may hold.
             suits = found is not None and (found.began >= arrived or self._is_fresh(found, since))
             if found is not None and suits and (found.guests is not None or not is_guest):
                 return found

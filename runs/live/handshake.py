@@ -1,7 +1,7 @@
 """The handshake of a run's socket: authentication by a ticket, a share token or the Authorization header.
 
-Many come in the same moment, so nothing is asked for each alone: a token is looked up once in half a second for all who
-present it, and whether a right holds now is asked by the guard for all together.
+Many handshakes arrive at the same moment, so they share queries: a token is looked up once per half second for all
+clients that present it, and the guard checks the permissions of all of them together.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class HelloParts:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The last event that a viewer holds: its number and its `at`, which is "" if the viewer does not say."""
+    """The last event that a viewer holds: its number and its `at`, which is "" if the viewer does not send it."""
 
     seq: int
     at: str = ""
@@ -81,6 +81,6 @@ def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
 
 
 def held_of(query: Mapping[str, Sequence[str]]) -> Held | None:
-    """Return the last event that a viewer holds, None if the address does not say."""
+    """Return the last event that a viewer holds, None if the address does not name it."""
     since, at = (query.get(name, [""])[0] for name in ("since", "at"))
     return Held(int(since), at) if since.isdecimal() and len(since) < 19 else None

@@ -1,9 +1,9 @@
 """The hub, one per process: receives each event of a watched run once and sends the same bytes to all its viewers.
 
-It joins a run's group when the first viewer comes and leaves with the last. The channel layer may lose,
-double or delay: events are put in order by `seq`, gaps are read from the database, and the database is
-looked at each second in any case, so that a dead layer costs latency alone. Layer and database are looked after by
-tasks of their own: neither waits for the other.
+It joins a run's group when the first viewer connects, and leaves it with the last. The channel layer may lose,
+duplicate or delay messages: events are ordered by `seq`, and gaps are read from the database. The database is polled
+every second in any case, so a failed layer only costs latency. Layer and database have separate tasks: neither waits
+for the other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Sending to one viewer: directly to the socket if nothing is queued, otherwise in order from a bounded queue.
 
-A slow viewer costs only itself: the queue is bounded, and its end is the viewer's, who comes back by `seq`.
+A slow viewer affects no other: the queue is bounded, and if it is full, the viewer is disconnected and resumes by
+`seq`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Outbox:
         self._first: deque[Frame] | None = None
         self._frames: deque[Frame] | None = None
         self._bytes = 0
-        # What the viewer was told last of who watches, None until it is greeted.
+        # The last message about watchers that was sent to the viewer, None until its greeting.
         self.watchers: Watchers | None = None
         self.is_guest = False
         self._compressed = False
@@ -59,10 +60,10 @@ class Outbox:
         first: Sequence[Frame] = (),
         watchers: Watchers | None = None,
     ) -> None:
-        """Begin to send what comes after `last_seq`: the frames of `first`, then what came meanwhile and comes.
+        """Begin to send the events after `last_seq`: the frames of `first`, then those since then and all later ones.
 
-        `start_writing()` is called whenever frames begin to wait. Those of `first` count for no bound: other viewers
-        share them. `watchers` is what the greeting told of them.
+        `start_writing()` is called whenever frames begin to wait. Those of `first` do not count towards the bound,
+        because other viewers share them. `watchers` are those that the greeting named.
         """
         if first:
             self._first = deque(first)

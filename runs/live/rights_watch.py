@@ -1,6 +1,6 @@
 """Permissions of open and new sockets, checked together in a few queries for all.
 
-Open sockets are looked at twice a second and on a word; those whose right is gone are ended.
+Open sockets are checked twice per second and on request; those without permission are closed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Guarded(Protocol):
 
 
 class RightsWatch:
-    """The open sockets of one event loop, by what right each is open and as which viewer. Looks while there are any."""
+    """The open sockets of one event loop with their grants and viewers. Checks them while there are any."""
 
     def __init__(self) -> None:
         self._watched: dict[Guarded, tuple[Grant, Viewer]] = {}

@@ -26,7 +26,7 @@ from runs.recording.liveness import life_after, told_heartbeats
 
 logger = logging.getLogger(__name__)
 
-# The database is looked at so often.
+# The interval of polling the database.
 POLL_INTERVAL_S = 1.0
 # A room that needs more sends per second than this, which take some 2 % of a core, gets two events in one message: half
 # the work. The first waits for the second, which is near at such a rate, no longer than `GATHER_S`.
@@ -83,8 +83,8 @@ class Room:
         """Read the run and return its room. Raises `Run.DoesNotExist`."""
         run: Run = await reading(Run.objects.get)(pk=run_id)
         live = run.state in LIVE
-        # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last heartbeat alone
-        # calls no run unreachable, but one that is will be called so at the second look.
+        # The clock of the run's host may be wrong: the stored time of its last heartbeat alone never makes a run
+        # unreachable. A run that really is unreachable becomes so at the second poll.
         silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
         silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
         alive_at = time.monotonic() - silent_s
@@ -194,7 +194,7 @@ class Room:
         self._send(Frame(0, encode_message(message)))
 
     def tell_watchers(self, watchers: Watchers) -> None:
-        """Tell who watches to those viewers who were told otherwise. Guests learn no names."""
+        """Send the watchers to the viewers whose last message differs. Guests get no names."""
         frames: dict[bool, Frame] = {}
         for outbox in self.outboxes:
             if outbox.watchers is None or outbox.watchers == watchers:

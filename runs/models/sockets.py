@@ -1,4 +1,4 @@
-"""What the sockets of each web process hold, so that the others know."""
+"""The open sockets of each web process, for the other processes to read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class SocketCounts(models.Model):
-    """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}, and who watches.
+    """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}, and watchers.
 
     `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process writes the row again from time
     to time, with a higher `beat`. A process whose `beat` no longer changes has died.

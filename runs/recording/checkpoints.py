@@ -11,7 +11,7 @@ from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, Epoc
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
 
-# What a rule may roll back for, and so many steps without it make a checkpoint good.
+# The detectors for which a rule may roll back. A checkpoint is good after `QUIET_STEPS` steps without their alerts.
 FAULTS = ("non-finite", "spike", "divergence")
 QUIET_STEPS = 100
 BEST_METRICS = ("validation_accuracy", "validation_loss")
@@ -28,7 +28,7 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
 
 
 def host_of(checkpoint: Checkpoint) -> str:
-    """Return the host on which a checkpoint was written, "" if that is not known."""
+    """Return the host on which a checkpoint was written, "" if it is not known."""
     if checkpoint.attempt == ORIGIN_ATTEMPT:
         branch = Branch.objects.filter(run=checkpoint.run_id).first()
         return branch.host if branch else ""
@@ -65,9 +65,9 @@ def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
 
 
 def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
-    """Return whether a fault lasted as a checkpoint was saved, or began in the steps after it.
+    """Return whether a fault lasted when a checkpoint was saved, or began in the steps after it.
 
-    By time first: a run that was rolled back comes to the steps of faults that are over.
+    Times are compared first, because a run that was rolled back repeats the steps of earlier faults.
     """
     for alert in faults:
         is_over = alert.cleared_at is not None and alert.cleared_at < checkpoint.created_at
@@ -83,10 +83,10 @@ def _tell_marks(checkpoint: Checkpoint) -> None:
 
 
 def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) -> tuple[RolledBack, dict[str, Any]]:
-    """Abandon what a run recorded after `step`; return the event that tells it, and what it changes of the run.
+    """Abandon what a run recorded after `step`; return its event, and the fields of the run that change.
 
-    `epoch` is how many epochs are done at `step`, `left` the step at which the training was. The steps of run and
-    attempt are the caller's: points may follow in the same report. Call inside a transaction.
+    `epoch` is the number of completed epochs at `step`, `left` the step that the training had reached. The caller
+    updates the steps of run and attempt, because points may follow in the same report. Call inside a transaction.
     """
     Checkpoint.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True)
     EpochMetric.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True, best=False)
@@ -109,7 +109,7 @@ def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) ->
 
 
 def _best_epoch(run_id: int) -> EpochMetric | None:
-    """Return the newest epoch that was the best when it was logged, of those that led to where the run is."""
+    """Return the newest epoch on the present line of the run that was the best when it was logged."""
     resumed = [
         (number, step)
         for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")
@@ -122,7 +122,7 @@ def _best_epoch(run_id: int) -> EpochMetric | None:
 
 
 def _best_before(run_id: int) -> BestEpoch | None:
-    """Return the best epoch that a branch had when it began, None if it had none or is no branch."""
+    """Return the best epoch that a branch had when it began, None if it had none or the run is not a branch."""
     branch = Branch.objects.filter(run=run_id).exclude(best_epoch=None).first()
     if branch is None or branch.best_epoch is None:
         return None
@@ -136,5 +136,5 @@ def _best_before(run_id: int) -> BestEpoch | None:
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:
-    """Return which of an epoch's values its being the best is about: "" where there is none."""
+    """Return the name of the value by which an epoch is the best, "" if it has no values."""
     return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))

@@ -1,6 +1,6 @@
 """Queueing: the runs that wait to be started, their hosts, and the commands to them.
 
-`manage.py watch` starts what is queued here; the processes themselves are the training side's business.
+`manage.py watch` starts what is queued here; `trainer` runs the processes themselves.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
 
 
 def start_anyway(run: Run) -> bool:
-    """Let a queued run wait for no other run any longer; return whether it did.
+    """Remove the condition that a queued run waits for another run; return whether it had one.
 
     Call with the run's row locked, after its state was checked.
     """
@@ -136,7 +136,7 @@ def give_up_restart(run_id: int, why: str) -> bool:
 
 
 def leave_queue(run: Run, why: str) -> None:
-    """Bring a queued run back to what it was, with the error of its last attempt; tell viewers why.
+    """Return a queued run to its earlier state, with the error of its last attempt; notify viewers of the reason.
 
     Call with the run's row locked, after its state was checked.
     """
@@ -191,7 +191,7 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
 
 
 def home_of(run: Run) -> str:
-    """Return the host to resume a run: where its checkpoints lie; "" if it never started and is no branch."""
+    """Return the host that has the checkpoints of a run; "" if it never started and is not a branch."""
     return (
         run.attempts.order_by("-number").values_list("host", flat=True).first()
         or Branch.objects.filter(run=run).values_list("host", flat=True).first()
@@ -217,7 +217,7 @@ def _state_after(last: Attempt | None) -> RunState:
 
 
 def _script_of(run: Run) -> list[str]:
-    """Return the command line of the last attempt; of a branch that never started, of the run that it came from."""
+    """Return the command line of the last attempt; for a branch that never started, that of its source."""
     seen: set[int] = set()
     number: int | None = run.pk
     while number is not None and number not in seen:

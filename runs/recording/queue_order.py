@@ -17,10 +17,10 @@ def lock_line() -> None:
 
 
 def move_to_front(run: Run, *, over_all: bool = False) -> bool:
-    """Put a queued run before the runs of its project that wait, with `over_all` before all of its priority.
+    """Move a queued run before the waiting runs of its project, with `over_all` before all runs of its priority.
 
-    Only what asks for all that the run could use hands its place on: a run that waits for another host has no place
-    there to give. Returns whether there was one. Call with the line locked (`lock_line`).
+    It takes the place of a run only if that run asks for all devices that this one could use: a run that waits for
+    another host has no place to give here. Returns whether there was one. Call with the line locked (`lock_line`).
     """
     waiting = Run.objects.filter(state=RunState.QUEUED, priority=run.priority, restarts_used=0)
     ready = set(waiting.condition_met().values_list("pk", flat=True))

@@ -1,4 +1,4 @@
-"""What viewers take up and who they are, over all web processes: places for sockets, and the watchers of each run.
+"""Places for sockets and the watchers of each run, over all web processes.
 
-Plain bookkeeping, without database and sockets: `runs.live.exchange` carries it between the processes.
+Plain data structures, without database and sockets: `runs.live.exchange` synchronises them between processes.
 """

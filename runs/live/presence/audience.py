@@ -1,4 +1,4 @@
-"""Who watches which run, over all web processes: members by name, viewers of share links by number."""
+"""The watchers of each run, over all web processes: names of members, number of viewers of share links."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from runs.protocol.event_parts import size
 from runs.protocol.messages import Watchers
 from runs.protocol.reports import RunWatchers
 
-# A greeting has room for so many bytes of names. The others are counted. To sort more names than fit takes milliseconds
-# for each viewer of a crowd.
+# The limit of bytes of names in a greeting; the other watchers are only counted. Sorting more names than fit would take
+# milliseconds for each viewer of a crowd.
 MOST_NAMES = 100
 MOST_NAMES_BYTES = 1536
 
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Whose socket it is: a member, or a script with a token of theirs. A guest has neither `key` nor `name`."""
+    """The owner of a socket: a member, or a script with a member's token. A guest has neither `key` nor `name`."""
 
     key: str = ""
     name: str = ""
 
 
 class Audience:
-    """The watchers of runs by the sockets of one event loop, and those that other processes wrote last."""
+    """The watchers of runs through the sockets of one event loop, and the last reported ones of other processes."""
 
     def __init__(self) -> None:
         self._own: dict[int, Counter[Watcher]] = defaultdict(Counter)
@@ -51,7 +51,7 @@ class Audience:
         return {run_id: _told(sockets) for run_id, sockets in self._own.items()}
 
     def of(self, run_id: int) -> Watchers:
-        """Return who watches a run. Somebody with several sockets counts once; each socket of a share link counts."""
+        """Return the watchers of a run. A member counts once for all sockets, a share link once for each socket."""
         told = [each[run_id] for each in self.others if run_id in each]
         if run_id in self._own:
             told.append(_told(self._own[run_id]))
@@ -68,7 +68,7 @@ class Audience:
 
 
 def watcher_of(grant: Grant, viewer: Viewer) -> Watcher:
-    """Return whose socket it is that was opened by `grant`."""
+    """Return the owner of a socket that was opened by `grant`."""
     if viewer.is_guest:
         return Watcher()
     return Watcher(f"{grant.user_id}:{grant.token_id or ''}", viewer.name)

@@ -1,6 +1,6 @@
-"""Answers the messages of one host side: what it reports, which commands it is to hand on, how its attempt ended.
+"""Answers the messages of one host side: stores its reports, hands out commands, records the end of its attempt.
 
-Every call may be repeated after an error of the database: what was committed is not stored a second time.
+Every call may be repeated after a database error: committed reports are not stored a second time.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from steersman.messages.orders import Post
 from steersman.messages.reports import Attach, Attached, Line, Report, Stored
 from steersman.records.kinds import PointRecord
 
-# How the end of an attempt is recorded, once.
+# Records the end of an attempt, once.
 Conclude = Callable[[Lease, Ended], Concluded]
 
 
 class Observer(Protocol):
-    """What looks at each report after it was stored: the detectors of alerts."""
+    """Receives each report after it was stored: the detectors of alerts."""
 
     def see(self, report: Report, step: int, stalled: bool) -> None: ...
     def take_lines(self) -> list[Line]: ...
@@ -40,7 +40,7 @@ class Observer(Protocol):
 
 
 class RecordSession:
-    """The record side of one attempt, as its host side speaks to it."""
+    """The record side of one attempt: answers the messages of its host side."""
 
     def __init__(self, lease: Lease, conclude: Conclude, observer: Observer) -> None:
         self._lease = lease
@@ -58,9 +58,9 @@ class RecordSession:
         self._lines: list[Line] = []
 
     def answer(self, message: FromHost) -> list[FromRecord]:
-        """Do what a message asks for, and return the answers in their order.
+        """Handle a message, and return the answers in their order.
 
-        Raises errors of the database: then the same message is to be answered again.
+        Raises database errors: call it again with the same message.
         """
         match message:
             case Attach():
@@ -71,14 +71,14 @@ class RecordSession:
                 return self._end(message)
 
     def look(self, *, for_commands: bool) -> list[FromRecord]:
-        """Do what is due without a message; with `for_commands` return those that wait. Call often."""
+        """Do the regular work; with `for_commands` also return the commands that wait. Call often."""
         if self._attached is None or self._is_overtaken:
             return []
         try:
             self._say()
             orders = take_orders(self._lease, self._posted | self._handed) if for_commands else []
             if orders:
-                # Those of a session that is over are handed on by the next one.
+                # If this session is over, the next one hands out its commands.
                 continuing.held(self._lease, self._attached.session, 0)
         except Superseded as error:
             return self._leave(error)
@@ -107,7 +107,8 @@ class RecordSession:
         if self._attached is None:
             return []
         if report.session != self._attached.session:
-            # Of a host side that is gone; one that lives learns that a message of before began another session.
+            # The report is of an old session. A host side that is still alive learns from the answer that its session
+            # has changed.
             return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
         try:
@@ -123,18 +124,18 @@ class RecordSession:
 
     def _store(self, report: Report) -> Stored:
         if not self._is_overtaken:
-            # What signals asked stands in the command log before the records that tell of its outcome.
+            # Commands of signals enter the command log before the records of their outcome.
             for asked in report.asked:
                 record_asked(self._lease, asked)
         return self._side.report(report)
 
     def _leave(self, error: Superseded) -> list[FromRecord]:
-        """Answer nothing more to a host side until it attaches again: another one follows its training."""
+        """Stop answering a host side until it attaches again, because another one follows its training."""
         self._attached = None
         return [ended.Fenced(str(error), overtaken=False)]
 
     def _overtaken(self, error: Fenced) -> list[FromRecord]:
-        """Take what comes from here on for the history of the attempt; return what the host side is told, once."""
+        """Store all later reports as history of the attempt; return the message to the host side, once."""
         if self._is_overtaken:
             return []
         self._is_overtaken = True
@@ -142,7 +143,7 @@ class RecordSession:
         return [ended.Fenced(str(error), overtaken=True)]
 
     def _note(self, report: Report) -> None:
-        """Do what follows from a report that was stored, once."""
+        """Update counters and detectors after a report was stored, once per report."""
         if report.number <= self._seen_report:
             return
         self._seen_report = report.number
@@ -167,7 +168,7 @@ class RecordSession:
         return [concluded]
 
     def _say(self) -> None:
-        """Store what is to be said on the console of the run."""
+        """Store the lines that detectors wrote for the console of the run."""
         self._lines += self._observer.take_lines()
         if self._lines:
             lines = [LogLine(text=line.text, source="steersman", level=line.level) for line in self._lines]

@@ -1,7 +1,7 @@
 """The record side of one attempt: from reports to rows and events, one transaction per report.
 
-What a report brought and how far the journal was read are committed together, so that whatever is killed,
-no point is lost and none comes twice.
+The content of a report and the position in the journal are committed together, so that no point is lost or stored
+twice, whichever process is killed.
 """
 
 from __future__ import annotations
@@ -74,18 +74,18 @@ class RecordSide:
 
     @property
     def step(self) -> int:
-        """The step at which the training is, as far as it is stored."""
+        """The newest stored step of the training."""
         return self._step
 
     @property
     def is_stalled(self) -> bool:
-        """Whether viewers were told of a stall that lasts."""
+        """Whether the training is stalled in the last event that viewers received."""
         return self._is_stalled
 
     def keep_as_history(self) -> None:
-        """Store what comes from here on as the history of an attempt that no longer holds the run.
+        """Store all later reports as the history of an attempt that no longer holds the run.
 
-        That changes neither the run, but for the numbers of its events, nor its commands.
+        They change neither the commands nor the row of the run, except for the numbers of its events.
         """
         self._is_history = True
 
@@ -193,11 +193,11 @@ class RecordSide:
         attempt.save(update_fields=["unreadable_records", "console_offset", "console_offsets"])
 
     def _put_as_history(self, report: Report) -> None:
-        """Store what a report, or a part of one, tells of an attempt that no longer holds the run."""
+        """Store a report, or a part of one, of an attempt that no longer holds the run."""
         order = self._order_before(report.records)
         metrics = list(metrics_events(self._lease.number, report.records, order))
         for each in metrics:
-            # A series that is known shows the point of whoever holds the run.
+            # A known series keeps the newest point of the attempt that holds the run.
             storage.update_latest(self._lease.run_id, [each], only_new=True)
         events: list[Event] = [*metrics]
         for record in report.records:
@@ -264,7 +264,7 @@ class RecordSide:
 
     def _sampled(self, system: dict[str, float | None], records: Sequence[Record]) -> SystemSampled:
         moment = round(timezone.now().timestamp(), 3)
-        # Not of a text or an event: it may be of a step that is long past.
+        # Texts and events do not count: they may belong to a step that is long past.
         step = step_after(records)
         step = self._step if step is None else step
         return SystemSampled(attempt=self._lease.number, step=step, time=moment, values=system)

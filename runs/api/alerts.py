@@ -63,7 +63,7 @@ def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[
     summary="Snooze the cause of an alert",
 )
 def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeIn) -> dict[str, Any]:
-    """What the detector finds in this series is recorded, and neither told nor acted upon, by a rule of the run."""
+    """A rule of the run: findings of the detector in this series are recorded, without messages or actions."""
     run, viewer = _commanded(request, run_id)
     alert = _alert_of(run, alert_id)
     until = None if body.hours is None else timezone.now() + timedelta(hours=body.hours)

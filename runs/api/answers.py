@@ -1,7 +1,7 @@
 """Rules for every answer: only known query fields are accepted, compression if it is safe, no shared caches.
 
-Large answers carry an `ETag`: a client that holds the same one is told so (304) in place of the answer, and those who
-ask at the same moment share one.
+Large answers carry an `ETag`: a client that holds the same one gets 304 instead of the answer, and clients that ask at
+the same moment share one.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def _answering(run: Answering) -> Answering:
 
 
 def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Compress what a GET found.
+    """Compress the answer to a GET request.
 
-    The length of a compressed answer betrays a secret in it if a stranger chooses text beside it (BREACH,
-    CVE-2013-3587). What GET finds holds no secret: tokens are kept as hashes, and a ticket, which opens a socket, comes
-    from a POST. Errors repeat what was asked, and are short: both stay as they are.
+    The length of a compressed answer reveals a secret in it if an attacker chooses text beside it (BREACH,
+    CVE-2013-3587). Answers to GET contain no secrets: tokens are stored as hashes, and a ticket, which opens a socket,
+    comes from a POST. Errors repeat the request and are short: they are not compressed.
     """
     if request.method != "GET" or response.status_code != 200:
         return response

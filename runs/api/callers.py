@@ -1,7 +1,7 @@
 """The caller of the API: a token in the Authorization header, or the session of a browser with its CSRF token.
 
-The token of a share link travels in that header too, and never in an address, which is logged. It reads what the page
-of its one run reads (`READERS`), and opens nothing else.
+The token of a share link is sent in that header too, and never in an address, because addresses are logged. It may read
+the data of the page of its run (`READERS`), and nothing else.
 """
 
 from __future__ import annotations

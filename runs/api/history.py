@@ -1,6 +1,6 @@
 """The history of a run for its page, limited in size whatever the length of the run.
 
-All is read as of one event number: a page that applies the events after it holds the whole story.
+Everything is read as of one event number: a page that applies the events after it has the complete history.
 """
 
 from __future__ import annotations

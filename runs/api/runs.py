@@ -97,7 +97,7 @@ def list_epochs(
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Epochs that were trained or logged again stand here once, as told last."""
+    """Epochs that were trained or logged again appear once, with the values that were logged last."""
     epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt", "order")
     items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
     if name:
@@ -129,9 +129,9 @@ def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
     "/several/", url_name="several", response={200: SeveralOut, **ERRORS}, summary="Tag, stop, archive or delete runs"
 )
 def change_several(request: HttpRequest, body: SeveralIn) -> Outcome:
-    """For operators and owners; only owners delete, and no token does. Each run is changed by itself.
+    """For operators and owners; only owners can delete, and not with a token. Each run is changed separately.
 
-    What a run's state does not allow leaves that run out, and the answer says why.
+    A run whose state does not allow the action is left out, with the reason in the answer.
     """
     add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
     if body.action is Action.TAG and not add and not remove:

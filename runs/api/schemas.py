@@ -32,7 +32,7 @@ class TagsIn(Schema):
 
 
 class SeveralIn(Schema):
-    """What is done to each of several runs."""
+    """An action on several runs."""
 
     model_config = {"extra": "forbid"}
 
@@ -51,7 +51,7 @@ class LeftOutOut(Schema):
 
 class SeveralOut(Schema):
     done: list[int]
-    left_out: list[LeftOutOut] = Field(description="The runs to which it was not done, each with the reason")
+    left_out: list[LeftOutOut] = Field(description="The runs that were left unchanged, each with the reason")
 
 
 class TagsOut(Schema):
@@ -68,7 +68,7 @@ class AwaitedOut(Schema):
 
     run: int | None = Field(description="null if the caller may not see it")
     state: str = Field(description="Empty if it was deleted")
-    condition: AfterCondition = Field(description="How it must have ended")
+    condition: AfterCondition = Field(description="How that run must have ended")
 
 
 class PlaceOut(Schema):
@@ -84,7 +84,7 @@ class PlaceOut(Schema):
     why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
     awaits: AwaitedOut | None
     stuck: bool = Field(description="It cannot start automatically: its condition can no longer be met")
-    text: str = Field(description="The place in a sentence")
+    text: str = Field(description="The position as a sentence")
 
 
 class QueueIn(Schema):
@@ -192,7 +192,7 @@ class RunDetailOut(RunOut):
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
     may: list[str] = Field(description="Commands that this caller may send")
-    branch: BranchOut | None = Field(description="Where it came from, null if it is no branch")
+    branch: BranchOut | None = Field(description="Its source, null if the run is not a branch")
 
 
 class RunsPage(Schema):
@@ -299,7 +299,7 @@ class RawPointsOut(Schema):
 class CommandIn(Schema):
     """The same `id` again is one command: it is safe to repeat a request whose answer got lost."""
 
-    # What it does not know, such as a misspelled expiry, must not be passed over.
+    # An unknown field, such as a misspelled expiry, must not be ignored.
     model_config = {"extra": "forbid"}
 
     command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")

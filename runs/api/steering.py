@@ -1,6 +1,6 @@
 """Knobs, checkpoints and attempts of a run, and the queue.
 
-What waits in the queue is ordered by commands.
+Commands change the order of the queue.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
 
 class OpenedOut(BranchOut):
-    """A branch that was opened, and how it goes on."""
+    """A branch that was opened, its position in the queue, and the command that starts it."""
 
     name: str
     state: str
     place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
-    command: str = Field(description="What starts it on the host of its checkpoint")
+    command: str = Field(description="The command that starts it on the host of its checkpoint")
 
 
 @router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")
@@ -140,11 +140,11 @@ def patch(
 @router.get(
     "/{int:run_id}/branches/",
     response={200: FamilyOut, **ERRORS},
-    summary="Which run came from which",
+    summary="Family of a run",
     tags=["branches"],
 )
 def list_branches(request: HttpRequest, run_id: int) -> dict[str, Any]:
-    """The run, those that it descends from and those that descend from it, each before its branches; at most 200."""
+    """The run, its ancestors and its descendants, each before its branches; at most 200."""
     return family_as_out(visible_run(request, run_id), caller_of(request))
 
 
@@ -155,9 +155,9 @@ def list_branches(request: HttpRequest, run_id: int) -> dict[str, Any]:
     tags=["branches"],
 )
 def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status[dict[str, Any]]:
-    """For operators and owners. The run itself trains on.
+    """For operators and owners. The run itself continues.
 
-    201 with the new run, or 200 with the one that was opened under this `id` before. 409 where the checkpoint cannot be
+    201 with the new run, or 200 with the branch that was opened under this `id` before. 409 if the checkpoint cannot be
     used, or the branch cannot be queued.
     """
     source, viewer = visible_run_and_viewer(request, run_id)

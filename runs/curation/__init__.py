@@ -1,1 +1,1 @@
-"""What people do to runs that are recorded, beside commanding them: tags and the like."""
+"""Changes to recorded runs by people: tags, the archive, deletion and saved views."""

@@ -1,4 +1,4 @@
-"""The archive: runs that leave the lists of the portal and come back, with nothing lost."""
+"""The archive: hides runs from the lists of the portal and restores them, without deleting anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runs.audit.entries import record
 from runs.models import AuditKind, Run, RunState
 from runs.protocol.states import LIVE, LOST
 
-# A run that trains, or is about to, must stay in sight.
+# A run that trains, or will start, must stay in the list.
 IN_USE = LIVE | LOST | {RunState.QUEUED}
 
 
@@ -19,7 +19,7 @@ class NotArchivable(Exception):
 
 
 def archive(run_id: int) -> bool:
-    """Put a run into the archive; return whether it was outside. Links to it still work.
+    """Put a run into the archive; return whether it was not there before. Links to it still work.
 
     Raises `NotArchivable` if it is in use, `Run.DoesNotExist` if there is no such run.
     """
@@ -36,7 +36,7 @@ def archive(run_id: int) -> bool:
 
 
 def unarchive(run_id: int) -> bool:
-    """Take a run out of the archive; return whether it was inside. Raises `Run.DoesNotExist`."""
+    """Take a run out of the archive; return whether it was there before. Raises `Run.DoesNotExist`."""
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
         if run.archived_at is None:

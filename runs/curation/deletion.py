@@ -30,7 +30,7 @@ GIVE_BACK_WITHIN_S = 1.0
 
 
 class NotDeletable(Exception):
-    """The run lives; the text is a sentence that says what to do."""
+    """The run is live; the text is a sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ def count_deletion(run_ids: list[int]) -> DeletionCounts:
 
 
 def delete_run(run_id: int) -> None:
-    """Delete a run with all that was recorded of it, and after the commit its folder.
+    """Delete a run with all its rows, and after the commit its folder.
 
-    Raises `NotDeletable` with a sentence if it lives, `Run.DoesNotExist` if there is no such run.
+    Raises `NotDeletable` with a sentence if it is live, `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)

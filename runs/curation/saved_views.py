@@ -1,4 +1,4 @@
-"""Saving what the list of runs shows, under a name that all members of the project see."""
+"""Saved views: search, order and columns of the list of runs, under a name that all members of the project see."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 from runs.models import LONGEST_VIEW_NAME, LONGEST_VIEW_QUERY, Project, SavedView
 
 MOST_VIEWS = 50
-# What an address of the list may hold that is kept: neither whose runs nor which page.
+# The parts of the list's query that a view keeps: neither the project nor the page.
 KEPT = ("q", "state", "archived", "sort", "column")
 
 
 class BadView(ValueError):
-    """A view cannot be saved so; the text is a sentence that says what to do, `field` names what it is about."""
+    """The view cannot be saved; the text is a sentence that says what to do, `field` names the field with the error."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class BadView(ValueError):
 
 
 def kept_query(query: str) -> str:
-    """Return of the query of a list what a view keeps, in its order."""
+    """Return the parts of a list's query that a view keeps, in their order."""
     return urlencode([(name, value) for name, value in parse_qsl(query) if name in KEPT])
 
 
@@ -37,7 +37,7 @@ def save_view(project: Project, name: str, query: str, *, is_default: bool, user
     if len(kept) > LONGEST_VIEW_QUERY:
         raise BadView(_("This view is too long to be saved. Use fewer columns or search terms."), "query")
     with transaction.atomic():
-        # Two who save at once take turns: a project has one default view.
+        # Concurrent saves are serialised, because a project has at most one default view.
         Project.objects.select_for_update().get(pk=project.pk)
         view = project.saved_views.filter(name=name).first()
         if view is None:

@@ -1,4 +1,4 @@
-"""One thing done to several runs: each by itself, so that one that refuses keeps no other back."""
+"""One action on several runs: each run is changed separately, so that a refusal does not affect the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is done to each run. `add` and `remove` are names of tags, for `TAG`; `reason` is kept with a stop."""
+    """The action on each run. `add` and `remove` are names of tags, for `TAG`; `reason` is stored with a stop."""
 
     action: Action
     add: Sequence[str] = ()
@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A run to which it was not done. `name` is empty if the caller may not see the run."""
+    """A run that was left unchanged. `name` is empty if the caller may not see the run."""
 
     run: int
     name: str
@@ -55,11 +55,11 @@ class Outcome:
 
 
 class Refused(Exception):
-    """It is not done to this run; the text is a sentence for the caller."""
+    """The run is left unchanged; the text is a sentence for the caller."""
 
 
 def do_to_each(run_ids: Iterable[int], asked: Asked, caller: Caller) -> Outcome:
-    """Do what is asked to each of the runs that the caller may change, in their order."""
+    """Do the action on each of the runs that the caller may change, in their order."""
     wanted = list(dict.fromkeys(run_ids))
     visible = {run.pk: run for run in caller.runs().select_related("project").filter(pk__in=wanted)}
     outcome = Outcome()

@@ -1,4 +1,4 @@
-"""Tags of runs: how they are written, and giving and taking them, which the audit keeps."""
+"""Tags of runs: their spelling, and changes of them, which the audit records."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from runs.audit.entries import record
 from runs.models import LONGEST_TAG, AuditKind, Run, RunTag
 
 MOST_TAGS = 20
-# What separates several tags in one field, and what the search quotes by.
+# The comma separates several tags in one field; the search quotes with the quotation mark.
 NOT_IN_TAGS = ',"'
 
 
 class BadTag(ValueError):
-    """Something is no tag, or there would be too many; the text is a sentence that says what to do."""
+    """A tag is invalid, or a run would have too many; the text is a sentence that says what to do."""
 
 
 def tag_name(text: str) -> str:
@@ -32,17 +32,17 @@ def tag_name(text: str) -> str:
 
 
 def split_tags(text: str) -> list[str]:
-    """Return the tags that a field holds, separated by commas. Raises `BadTag`."""
+    """Return the tags in a field, where commas separate them. Raises `BadTag`."""
     return list(dict.fromkeys(tag_name(part) for part in text.split(",") if part.strip()))
 
 
 def change_tags(run_id: int, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str]:
-    """Give a run tags and take others from it; return those that it has then. Tags are names as `tag_name` returns.
+    """Add and remove tags of a run; return its tags afterwards. Tags must be as `tag_name` returns them.
 
     Raises `BadTag` if it would have more than `MOST_TAGS`, `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
-        # Of two who tag a run at once the second counts what the first has given.
+        # Locked, so that the second of two concurrent changes counts the tags of the first.
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
         had = set(run.tags.values_list("name", flat=True))
         wanted = (had - set(remove)) | set(add)
@@ -58,6 +58,6 @@ def change_tags(run_id: int, add: Iterable[str] = (), remove: Iterable[str] = ()
 
 
 def tags_of_projects(project_ids: Iterable[int]) -> list[str]:
-    """Return the tags that runs of projects have, those that are not archived."""
+    """Return the tags of those runs of these projects that are not archived."""
     tags = RunTag.objects.filter(run__project__in=project_ids, run__archived_at=None).order_by("name")
     return list(tags.values_list("name", flat=True).distinct())

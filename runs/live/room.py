@@ -169,7 +169,7 @@ class Room:
             self._send(frame)
 
     def skip(self, seq: int) -> None:
-        """Go on after `seq`, and tell viewers that events up to there are only in the history."""
+        """Go on after `seq`, and notify viewers that events up to there are only in the history."""
         tally.counts.skipped_events += seq - self.last_seq
         self.last_seq = seq
         self.greeter.ring.skip(seq)

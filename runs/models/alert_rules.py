@@ -1,4 +1,4 @@
-"""What a project or a run wants of the detectors: which are on, whom they tell, and what they may do."""
+"""Rules of alerts of a project or a run: which detectors are on, whether they notify people, and their actions."""
 
 from __future__ import annotations
 

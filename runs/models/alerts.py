@@ -1,4 +1,4 @@
-"""What went wrong with trainings, as detectors or the training's own code told."""
+"""Alerts on trainings, from detectors or from the training's own code."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Alert(models.Model):
     acknowledged_name = models.CharField(_("acknowledged by"), max_length=LONGEST_NAME, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
 
-    # The rule that held as it began, and what that rule did: `command` if it asked something of the run.
+    # The rule that applied when it began, and its action: `command` if it sent one to the run.
     rule = models.ForeignKey(
         AlertRule, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("rule")
     )

@@ -1,4 +1,4 @@
-"""What people did to accounts, access and alerts: rows that outlive what they tell of."""
+"""The audit of changes to accounts, access and alerts. Its rows remain when their subjects are deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches: runs that began at a checkpoint of another run, and what they changed of it."""
+"""Branches: runs that began at a checkpoint of another run, and their changes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.models.runs import LONGEST_NAME, Checkpoint, Run
 
-# In the place of an attempt's number: where the checkpoint lies that a branch began at.
+# Used as the number of the attempt for the checkpoint that a branch began at.
 ORIGIN_ATTEMPT = 0
 
 
 class Branch(models.Model):
-    """Where a run began that is a branch of another one.
+    """The source of a branch, and the checkpoint that it began at.
 
-    The checkpoint was copied into the branch's own folder on `host`. Numbers, names and steps outlive the source. The
-    best value is that of the source up to `step`.
+    The checkpoint was copied into the branch's own folder on `host`. Numbers, names and steps remain when the source is
+    deleted. The best value is that of the source up to `step`.
     """
 
     run = models.OneToOneField(Run, models.CASCADE, related_name="branch", verbose_name=_("run"))
@@ -60,7 +60,7 @@ class Branch(models.Model):
 
 
 class BranchChange(models.Model):
-    """One value in which a branch differs from its source at the checkpoint; `old` is null where it is not known."""
+    """One value in which a branch differs from its source at the checkpoint; `old` is null if it is not known."""
 
     class Kind(models.TextChoices):
         PARAMETER = "parameter", _("parameter")

@@ -1,4 +1,4 @@
-"""What trainings told: epochs, series, events, and how far their journals were read."""
+"""The records of trainings: epochs, series, events, and the positions in their journals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EpochQuerySet(models.QuerySet["EpochMetric"]):
     def counted(self) -> EpochQuerySet:
         """Return the epochs that still count.
 
-        Left out are those that a later attempt went over, that were logged again, and that a roll back left.
+        Epochs that a later attempt repeated, that were logged again, or that a roll back abandoned are left out.
         """
         later = EpochMetric.objects.filter(
             run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")
@@ -101,7 +101,7 @@ class EpochMetric(models.Model):
 
     @property
     def reported(self) -> dict[str, float | None]:
-        """Return all values of the epoch by name: None where one is not finite."""
+        """Return all values of the epoch by name; a value that is not finite is None."""
         columns: dict[str, float | None] = {name: getattr(self, name) for name in self.COLUMNS}
         others: dict[str, float | None] = self.extra
         return {name: value for name, value in columns.items() if value is not None or name in self.nonfinite} | others
@@ -126,7 +126,7 @@ class Series(models.Model):
     class Meta:
         ordering = ["name"]
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_series_a_name")]
-        # Whether any run has a series of a name, which a search asks.
+        # For searches, which ask whether any run has a series of a name.
         indexes = [models.Index(fields=["name", "run"], name="series_by_name")]
         verbose_name_plural = "series"
 

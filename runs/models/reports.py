@@ -1,4 +1,4 @@
-"""What each web process measures of itself, so that all of them can tell Prometheus the sum."""
+"""Measurements of each web process, so that any of them can report the sums to Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people look for in the list of runs again and again, under a name."""
+"""Saved views of the list of runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LONGEST_VIEW_QUERY = 4000
 class SavedView(models.Model):
     """Search, order and columns of the list of a project's runs, for all its members.
 
-    `query` is what the address of the list holds after `?`, without the project and the page. The default view is what
-    the address of the project alone leads to.
+    `query` is the part of the list's address after `?`, without the project and the page. The address of a project
+    without a query shows its default view.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="saved_views", verbose_name=_("project"))

@@ -1,4 +1,4 @@
-"""Words by which people mark and find runs."""
+"""Tags, by which people mark and find runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_TAG = 40
 
 
 class RunTag(models.Model):
-    """One tag of one run, as `runs.curation.tags.tag_name` writes it. A project knows the tags that its runs have."""
+    """One tag of one run, as `runs.curation.tags.tag_name` writes it. The tags of a project are those of its runs."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="tags", verbose_name=_("run"))
     name = models.CharField(_("tag"), max_length=LONGEST_TAG)

@@ -1,4 +1,4 @@
-"""Branching from the page: the form of a new run that begins at a checkpoint, with what may be changed of it."""
+"""The page that opens a branch: a form for a new run that begins at a checkpoint, with its changes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ KNOB_PREFIX = "k-"
 
 
 class KnobField(SpecField):
-    """A knob, or its part for one parameter group. Empty, it stays as it is at the checkpoint."""
+    """A knob, or its value for one parameter group. If it is empty, the value at the checkpoint is kept."""
 
     def __init__(self, spec: ValueSpec, group: str, saved: Value | None) -> None:
         super().__init__(replace(spec, default=saved))
         self.group = group
-        # What it is at the checkpoint stands in the control.
+        # The control shows the value at the checkpoint.
         self.help_text = explanation(replace(spec, default=None))
         if saved is None and isinstance(self.widget, forms.Select):
             self.widget.choices = [("", gettext("as at the checkpoint")), *self.widget.choices]
@@ -45,7 +45,7 @@ class KnobField(SpecField):
             self.label = f"{spec.name} ({group})"
 
     def clean(self, value: Any) -> Any:
-        """Return the value, None if it is to stay. Raises `ValidationError`."""
+        """Return the value, None to keep that of the checkpoint. Raises `ValidationError`."""
         is_left = value in ("", None) and not isinstance(self.spec.default, str)
         return None if is_left else super().clean(value)
 
@@ -53,7 +53,7 @@ class KnobField(SpecField):
 class BranchForm(forms.Form):
     """A branch of `source`: fields of its parameters, called `p-<name>`, and of its knobs, `k-<number>`.
 
-    A parameter that is a knob stands among the knobs, with its value at the checkpoint.
+    A parameter that is also a knob is shown as a knob, with its value at the checkpoint.
     """
 
     name = forms.CharField(
@@ -70,7 +70,7 @@ class BranchForm(forms.Form):
         help_text=_("For the command logs of both runs."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
-    # Who presses twice gets the same branch.
+    # A form that is submitted twice opens one branch.
     id = forms.UUIDField(widget=forms.HiddenInput)
 
     def __init__(self, data: Any = None, *, source: Run, saved: dict[str, dict[str, Any]]) -> None:
@@ -94,11 +94,11 @@ class BranchForm(forms.Form):
         return [self[name] for name in self._knobs]
 
     def request(self, checkpoint: Checkpoint, start: Start) -> BranchRequest:
-        """Return what is asked for, where the form is valid."""
+        """Return the request of a valid form."""
         given = self.cleaned_data
         knobs: dict[str, Any] = {}
         for name, field in self._knobs.items():
-            # As shown: what a form says that nobody touched is no change.
+            # A value that still equals the one shown is not a change.
             if given[name] is not None and given[name] != field.spec.default:
                 knobs.setdefault(field.spec.name, {})[field.group] = given[name]
         return BranchRequest(
@@ -112,7 +112,7 @@ class BranchForm(forms.Form):
         )
 
     def refuse(self, error: CannotBranch) -> None:
-        """Show why there can be no such branch, at its field where it has one."""
+        """Show why the branch cannot be opened, at the field with the error if there is one."""
         part, _dot, name = error.field.partition(".")
         fields = {"parameters": PREFIX + name, "knobs": self._field_of_knob(name)}
         field = fields.get(part, part)
@@ -123,13 +123,13 @@ class BranchForm(forms.Form):
 
 
 def _knob_fields(specs: dict[str, ValueSpec], saved: dict[str, dict[str, Any]]) -> Iterator[tuple[str, KnobField]]:
-    """Yield the fields by name: names of knobs and groups are the training's, and may be anything."""
+    """Yield the fields by name: names of knobs and groups come from the training, and may be any text."""
     number = 0
     for spec in specs.values():
         for group in spec.groups or ("",):
             value = saved.get(spec.name, {}).get(group)
             number += 1
-            # A checkbox cannot say that nothing is known.
+            # A checkbox cannot show an unknown value.
             if value is not None or spec.of_kind.input != "checkbox":
                 yield f"{KNOB_PREFIX}{number}", KnobField(spec, group, value)
 
@@ -138,7 +138,7 @@ def _knob_fields(specs: dict[str, ValueSpec], saved: dict[str, dict[str, Any]]) 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def branch(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponse:
-    """Show the form, and open the branch by POST; 409 where the checkpoint cannot be used."""
+    """Show the form, and open the branch by POST; 409 if the checkpoint cannot be used."""
     run = commanded_run(request.user, pk)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:

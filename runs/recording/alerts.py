@@ -58,7 +58,7 @@ def is_late(logged: float, now: float) -> bool:
 
 
 def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False) -> Alert | None:
-    """Record an alert that begins and tell viewers; None if the attempt has ended or another holds the run.
+    """Record an alert that begins and notify viewers; None if the attempt has ended or another holds the run.
 
     With `of_ended` it may have ended: how it did is what the alert tells.
     """
@@ -113,7 +113,7 @@ def tell_left_out(run_id: int, attempt: int) -> None:
 
 
 def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCause) -> bool:
-    """Record what is known later of a lasting alert: its cause, and a text of that; return whether this call did."""
+    """Record the cause of a lasting alert, found later, and its text; return whether this call did."""
     with transaction.atomic():
         if not _holds(run_id, attempt):
             return False
@@ -127,7 +127,7 @@ def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCau
 
 
 def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:
-    """Record that an alert is over, at `step` where it is known; return whether this call did. Tells viewers."""
+    """Record that an alert is over, at `step` where it is known; return whether this call did. Notifies viewers."""
     with transaction.atomic():
         if not _holds(run_id, attempt):
             return False
@@ -135,7 +135,8 @@ def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> 
 
 
 def clear_all(run_id: int) -> int:
-    """Clear what detectors found and is not over, as nobody judges any longer; return how many. Tells viewers.
+    """Clear the lasting alerts of detectors when no process judges the run any longer; return how many. Notifies
+    viewers.
 
     What the training's own code raised stays: it says something that was so, and no point will take it back. Call
     inside the transaction that ends an attempt, after the run's row is locked.
@@ -144,13 +145,13 @@ def clear_all(run_id: int) -> int:
 
 
 def clear_detector(run_id: int, detector: str) -> int:
-    """Clear what lasts of one detector; return how many. Call inside a transaction. Tells viewers."""
+    """Clear the lasting alerts of one detector; return how many. Call inside a transaction. Notifies viewers."""
     _lock(run_id)
     return _clear(Alert.objects.filter(run_id=run_id, detector=detector, state__in=LASTING), None)
 
 
 def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> bool:
-    """Record that somebody has seen an open alert; return whether this call did. Tells viewers."""
+    """Record that somebody has seen an open alert; return whether this call did. Notifies viewers."""
     with transaction.atomic():
         _lock(run_id)
         opened = Alert.objects.filter(pk=alert_id, run_id=run_id, state=AlertState.OPEN)
@@ -178,7 +179,7 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
 
 
 def note_action(alert: Alert) -> None:
-    """Record what became of an alert's action, which its fields say. Tells viewers. Call inside a transaction."""
+    """Record the outcome of an alert's action from its fields. Notifies viewers. Call inside a transaction."""
     alert.save(update_fields=["action_state", "action_text", "held_back", "command"])
     _tell(alert)
 

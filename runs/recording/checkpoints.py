@@ -18,7 +18,7 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
-    """Delete the rows of checkpoints whose files are gone, and tell viewers. `attempt` is the run's present one."""
+    """Delete the rows of checkpoints whose files are gone, and notify viewers. `attempt` is the run's present one."""
     ids = [checkpoint.pk for checkpoint in removed]
     if not ids:
         return
@@ -37,7 +37,7 @@ def host_of(checkpoint: Checkpoint) -> str:
 
 
 def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
-    """Mark a checkpoint, so that no rule removes it once its run has ended, or take the mark away; tell viewers."""
+    """Mark a checkpoint, so that no rule removes it once its run has ended, or take the mark away; notify viewers."""
     with transaction.atomic():
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
             checkpoint.refresh_from_db(fields=["keep", "good"])
@@ -48,7 +48,8 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
 def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
     """Rate as good the checkpoints of an attempt after which the detectors were quiet for `QUIET_STEPS` steps.
 
-    `step` is the one up to which the detectors have judged. Returns how many are good since this call; tells viewers.
+    `step` is the one up to which the detectors have judged. Returns the number that this call rated as good. Notifies
+    viewers.
     """
     waiting = Checkpoint.objects.filter(run_id=run_id, attempt=attempt, abandoned=False, good=False)
     judged = list(waiting.filter(step__lte=step - QUIET_STEPS))

@@ -73,13 +73,13 @@ def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
 
 
 def announce_heartbeat(run_id: int, attempt: int) -> None:
-    """Tell viewers and all portals that the owner of a run lives: for one who cannot write it into the database now."""
+    """Send a heartbeat of a run to viewers and all portals, for an owner that cannot write it to the database now."""
     for group in (f"run.{run_id}", HEARTBEATS_GROUP):
         announcer.send(group, {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
 
 
 def announce_host_heartbeat(host: str) -> None:
-    """Tell all portals that the `watch` of a host lives: for one that cannot write it into the database now."""
+    """Send a heartbeat of a host's `watch` to all portals, for one that cannot write it to the database now."""
     announcer.send(HEARTBEATS_GROUP, {"type": HOST_HEARTBEAT_MESSAGE, "host": host})
 
 

@@ -183,9 +183,8 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
     """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` if it does not.
 
-    A run that was taken for lost, or queued to resume elsewhere, is running again when its owner sends a heartbeat; not
-    if
-    `recover` is false: what is written then is what the dead have left.
+    A run that was set lost, or queued to resume elsewhere, is running again when its owner sends a heartbeat. It stays
+    so if `recover` is false, which is for records of an owner that has died.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     written = {"heartbeat": F("heartbeat") + 1, "heartbeat_at": timezone.now(), **fields}
@@ -208,7 +207,7 @@ def _recover(lease: Lease) -> None:
 
 
 def note_pause(lease: Lease, paused: bool) -> None:
-    """Record that the worker waits, or goes on; tell viewers. Call where the lease was just proved (`renew_lease`)."""
+    """Record that the worker waits or continues; notify viewers. Call after the lease was renewed (`renew_lease`)."""
     state = RunState.PAUSED if paused else RunState.RUNNING
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     held.update(is_paused=paused)
@@ -231,7 +230,7 @@ def _count_pause(lease: Lease, paused: bool) -> None:
 
 
 def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | Death = SILENCE) -> bool:
-    """Set a live run lost whose owner has sent nothing since `heartbeat`; tell viewers; return whether it was so.
+    """Set a live run lost if its owner has sent nothing since `heartbeat`; notify viewers; return whether it was.
 
     The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
     """
@@ -281,7 +280,7 @@ def open_commands(run_id: int) -> list[Command]:
 
 
 def deliver_command(lease: Lease, command: Command) -> bool:
-    """Mark a command as handed to the worker and tell viewers; return whether it is the worker's now.
+    """Mark a command as handed to the worker and notify viewers; return whether the worker may get it.
 
     It is not if it was withdrawn or expired meanwhile: then it must not be posted.
     """
@@ -327,7 +326,7 @@ def complete_command(
     ranks: int | None = None,
     only_from: CommandState | None = None,
 ) -> bool:
-    """Give a command its outcome, once; return whether this call did. Tells viewers.
+    """Give a command its outcome, once; return whether this call did. Notifies viewers.
 
     With `only_from` it is settled only from that state.
     """
@@ -352,7 +351,7 @@ def complete_command(
 
 
 def correct_effect(command_id: str, run_id: int, effective: Any) -> None:
-    """Store what is in effect after an applied command, where its outcome told something else, and tell viewers."""
+    """Correct the value in effect that an applied command reported, and notify viewers."""
     applied = Command.objects.filter(pk=command_id, run_id=run_id, state=CommandState.APPLIED)
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(pk=run_id).values_list("pk"))

@@ -43,7 +43,7 @@ class After:
 def enqueue(
     run_id: int, host: str = "", *, after: After | None = None, priority: int = 0, among: RunQuerySet | None = None
 ) -> None:
-    """Queue a run for `host`, or for the first host that takes it where that is "". Tells viewers.
+    """Queue a run for `host`, or for the first host that takes it where that is "". Notifies viewers.
 
     `after` names a run of `among`, those that its author may see, or of all if that is left out. Raises
     `NotQueueable`, and `Run.DoesNotExist` if there is no such run.
@@ -106,7 +106,7 @@ def start_anyway(run: Run) -> bool:
 
 
 def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
-    """Queue a run that has just failed to start again on `host` in `pause_s` seconds. Tells viewers why.
+    """Queue a run that has just failed to start again on `host` in `pause_s` seconds. Notifies viewers of the reason.
 
     Its supervisor waits for that; if it was killed meanwhile, the host's watch starts it.
     """

@@ -62,7 +62,7 @@ def attempt_state(attempt: Attempt) -> AttemptState:
 
 
 def announce_status(run_id: int, remark: str = "") -> None:
-    """Set the run's training time by its attempts, and tell viewers of its state.
+    """Set the run's training time by its attempts, and notify viewers of its state.
 
     Call inside the transaction that changed the state.
     """

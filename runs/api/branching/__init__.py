@@ -1,1 +1,1 @@
-"""What the API takes and gives of branches."""
+"""Branches in the API: schemas and answers."""

@@ -1,4 +1,4 @@
-"""Branches as a caller may know them."""
+"""Answers about branches, limited to the runs that the caller may see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runs.models import Branch, Run
 
 
 def as_out(branch: Branch, caller: Caller) -> dict[str, Any]:
-    """Return the fields of `BranchOut` that a caller may know."""
+    """Return the fields of `BranchOut`, without the name of a source that the caller may not see."""
     wire = branch.as_wire()
     if branch.source_id is not None and not caller.runs().filter(pk=branch.source_id).exists():
         wire["source_name"] = ""

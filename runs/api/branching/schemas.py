@@ -1,4 +1,4 @@
-"""What the API takes and gives of branches."""
+"""Schemas of requests and responses about branches."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ChangeOut(Schema):
 
 
 class BranchOut(Schema):
-    """Where a run began that is a branch of another one."""
+    """The source of a branch, the checkpoint that it began at, and its changes."""
 
     run: int
-    source: int = Field(description="The run that it came from, which may be deleted by now")
+    source: int = Field(description="The run that it was branched from, which may be deleted by now")
     source_name: str = Field(description="Empty if the caller may not see it")
     checkpoint: int | None = Field(description="null if the source no longer has it; the branch has a copy")
     checkpoint_name: str
@@ -36,15 +36,15 @@ class BranchOut(Schema):
 
 
 class BranchBody(Schema):
-    """A branch as it is asked for. What is left out stays as it was at the checkpoint."""
+    """A request for a branch. Fields that are left out keep their values at the checkpoint."""
 
     model_config = {"extra": "forbid"}
 
     checkpoint: str | int = Field("newest", description="newest, best, or an id, name or step")
-    name: str = Field("", max_length=LONGEST_NAME, description="Empty: that of the source, with the step")
-    parameters: dict[str, Any] = Field({}, description="Those of the recipe that change")
-    knobs: dict[str, Any] = Field({}, description="Those that change: a value, or values by parameter group")
-    start: Start = Field(Start.NO, description="queue: behind those that wait; now: before those of its project")
+    name: str = Field("", max_length=LONGEST_NAME, description="Empty: the name of the source, with the step")
+    parameters: dict[str, Any] = Field({}, description="Changed parameters of the recipe")
+    knobs: dict[str, Any] = Field({}, description="Changed knobs: a value, or values by parameter group")
+    start: Start = Field(Start.NO, description="queue: after the waiting runs; now: before those of its project")
     reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
     id: UUID | None = Field(None, description="Idempotency key: the same id is the same branch")
 
@@ -57,7 +57,7 @@ class MemberOut(Schema):
     state: str
     step: int
     depth: int = Field(description="0 for the oldest run")
-    branch: BranchOut | None = Field(description="Where it came from, null if it is no branch")
+    branch: BranchOut | None = Field(description="Its source, null if the run is not a branch")
 
 
 class FamilyOut(Schema):

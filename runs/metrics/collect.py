@@ -63,7 +63,7 @@ NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Of what a caller is told: all projects, one project, or one run of it."""
+    """The scope of an answer: all projects, one project, or one run of it."""
 
     project_id: int | None = None
     run_id: int | None = None
@@ -162,7 +162,7 @@ def _add_run(samples: _Samples, run: Run, now: datetime) -> None:
 
 
 def is_chosen(name: str, marks: Iterable[str]) -> bool:
-    """Return whether Prometheus is told of a series: a usual one, or one that its project marks."""
+    """Return whether a series is exported to Prometheus: a usual one, or one that its project marks."""
     return USUAL.search(name) is not None or any(
         name.startswith(mark[:-1]) if mark.endswith("*") else name == mark for mark in marks
     )

@@ -84,7 +84,7 @@ tally = PortalTally()
 
 
 class Reporter:
-    """Writes the row of `tally` while there is something to tell. Belongs to one event loop.
+    """Writes the row of `tally` while there is something to report. Belongs to one event loop.
 
     `look` returns what the process holds now; `write` writes the row on a thread.
     """

@@ -29,7 +29,7 @@ FORWARDING = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_
 
 
 class Refused(Exception):
-    """This caller is told nothing; the text says why and what to do."""
+    """The caller gets no metrics; the text says why and what to do."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -62,7 +62,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def shown_to(request: HttpRequest) -> Shown:
-    """Return of what the caller is told. Raises `Refused`."""
+    """Return the scope of the caller. Raises `Refused`."""
     header = request.headers.get("Authorization", "")
     if not header:
         return _shown_to_address(request)
@@ -85,7 +85,7 @@ def shown_to(request: HttpRequest) -> Shown:
 
 
 def _shown_to_address(request: HttpRequest) -> Shown:
-    """Tell an address that is allowed of all projects.
+    """Return the scope of an allowed address, which is all projects. Raises `Refused`.
 
     The client's address is known if there is no proxy, or if the proxy is trusted (STEERSMAN_TLS). Behind any
     other proxy all requests come from its address, so that allowing it would let everybody in.

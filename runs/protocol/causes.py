@@ -1,6 +1,7 @@
-"""Why an alert began or a command was asked, where no person and no training said so: a kind and its values.
+"""Why an alert began or a command was sent, if neither a person nor a training gave the reason: kinds with values.
 
-Rows, events and the API keep them beside an English text. Code that shows one to people calls `words` with a `gettext`.
+Rows, events and the API contain them in addition to an English text. Code that shows one to people calls `words` with a
+`gettext`.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class OfReplay(Cause, frozen=True, kw_only=True, tag="replay"):
 
 
 class Ending(Cause, frozen=True, kw_only=True):
-    """A training ended by itself. `of_rank` is told where one of several ranks did, which `rank` names."""
+    """A training ended by itself. `of_rank` is the text if it was one of several ranks, `rank`."""
 
     of_rank: ClassVar[str] = ""
     rank: int | None = None
@@ -204,7 +205,7 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
 def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
     """Return the cause in a run's row, if its `reason` says the same and no more; None otherwise.
 
-    What is added to a reason, such as that it starts again, has no kind, nor what a training said itself.
+    Additions to a reason, such as that the run starts again, have no kind, and neither do reasons that a training gave.
     """
     try:
         cause = msgspec.convert(kept, RunCause) if kept else None

@@ -39,7 +39,7 @@ PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s"
 
 
 class InvalidCommand(ValueError):
-    """What was sent is not a command. `field` names what is wrong; the text says what to do."""
+    """The request is not a valid command. `field` names the field with the error; the text says what to do."""
 
     def __init__(self, message: str, field: str = "command") -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     can_be_scheduled: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise `InvalidCommand` for what the types of the fields do not tell."""
+        """Raise `InvalidCommand` for errors that the types of the fields do not exclude."""
 
 
 class Stop(RunCommand, frozen=True, kw_only=True):
@@ -245,16 +245,16 @@ COMMANDS: dict[str, type[RunCommand]] = {
     )
 }  # fmt: skip
 
-# What the ledgers of both runs hold where one was branched from the other. Nobody sends it as a command.
+# The entry in the command logs of source and branch. It cannot be sent as a command.
 BRANCH = "branch"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
-    `cause` tells if nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
-    `at_epoch` put it off until so many steps or epochs are done. It is refused if the run is not in
-    `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
+    If no person gave the reason, `cause` holds as data what `reason` says in English; payloads cannot contain it.
+    `at_step` and `at_epoch` delay the command until so many steps or epochs are done. It is refused if the run is not
+    in `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """
 
     id: UUID

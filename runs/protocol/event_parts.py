@@ -1,4 +1,4 @@
-"""Events of a bounded size: what is larger than a frame may be becomes several events, or is cut where it says so.
+"""Bounds the size of events: an event that is larger than a frame is divided, or cut with a note that says so.
 
 Pure functions. No frame over LARGEST_FRAME_BYTES reaches a viewer; docs/protocol.md has the rules.
 """
@@ -24,7 +24,7 @@ from runs.protocol.events import (
 
 # Bytes of UTF-8 in a text frame, whatever it carries.
 LARGEST_FRAME_BYTES = 64 * 1024
-# What remains holds the number, the kind, the time, and a role in place of a name.
+# The rest holds the number, the kind, the time, and a role instead of a name.
 LARGEST_EVENT_BYTES = 60 * 1024
 # Texts and objects in an event that is too large are cut to the first of these, as JSON, with which it fits.
 SMALLER_VALUES_BYTES = (40 * 1024, 16 * 1024, 8 * 1024, 3 * 1024)
@@ -38,7 +38,7 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def parts(event: Event) -> list[Event]:
-    """Return `event` alone where it fits into a frame, else several events that say the same, each of which fits."""
+    """Return `event` alone if it fits into a frame, otherwise several events with the same content that fit."""
     if size(event) <= LARGEST_EVENT_BYTES:
         return [event]
     match event:
@@ -173,7 +173,7 @@ def _bounded_line(line: LogLine) -> LogLine:
 
 
 def _parts_of_epoch(event: EpochDone) -> Iterator[EpochDone]:
-    """Yield parts by values. The first takes the place of what was told of the epoch, the others add to it."""
+    """Yield parts by values. The first replaces earlier events of the epoch, the others add to it."""
     room = LARGEST_EVENT_BYTES - size(msgspec.structs.replace(event, values={}, nonfinite={}, part=1_000_000))
     values = [(_cut_key(name), value, event.nonfinite.get(name)) for name, value in event.values.items()]
 
@@ -233,7 +233,7 @@ def bounded_value(value: Any, most: int) -> Any:
     if not isinstance(value, (dict, list, tuple)) or size(value) <= most:
         return value
     if isinstance(value, dict):
-        # The text of a note is in an object: the part of it that fits is more useful than a sentence about it.
+        # The text of a note is in an object: the part that fits is more useful than a sentence about its length.
         shortened = {key: cut_text(entry, most // 2) if isinstance(entry, str) else entry
                      for key, entry in value.items()}  # fmt: skip
         return shortened if size(shortened) <= most else {"left_out": _left_out(value)}

@@ -32,7 +32,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """Points of several series that share their steps: one column a series.
+    """Points of several series that share their steps: one column per series.
 
     `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
     A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
@@ -97,9 +97,9 @@ class BestEpoch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RolledBack(Event, frozen=True, kw_only=True):
-    """The training went on from `step`, with `epoch` epochs done; it had been at `left`.
+    """The training was rolled back from step `left` to `step`, with `epoch` epochs done.
 
-    Epochs and checkpoints behind `step` are abandoned. `best` is the best epoch of those before.
+    Epochs and checkpoints after `step` are abandoned. `best` is the best epoch up to `step`.
     """
 
     kind: ClassVar[str] = gettext_noop("rolled_back")
@@ -129,9 +129,9 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
 class StatusChanged(Event, frozen=True, kw_only=True):
     """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
 
-    `reason` says why the run is in its state, in English if `cause` tells the same, `remark` what is to be said of
-    this change beyond that. `trained_s` is the time in attempts until `training_since`, or in all if that is null, as
-    while the run is paused; neither pauses nor the time between attempts count.
+    `reason` says why the run is in its state, in English if `cause` holds the same as data; `remark` is a further
+    sentence about this change. `trained_s` is the time in attempts until `training_since`, or in all if that is null,
+    as while the run is paused; neither pauses nor the time between attempts count.
     """
 
     kind: ClassVar[str] = gettext_noop("status")
@@ -152,7 +152,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     restarts: int
     restarts_used: int
     last_attempt: AttemptState | None
-    # Of save_checkpoint, evaluate, extend, roll_back and end_process those that the training is asked for.
+    # Those of save_checkpoint, evaluate, extend, roll_back and end_process that the training accepts.
     offers: list[str]
     # Since when a command waits for a training that does not look at `run.stopping`.
     not_looking_since: str | None
@@ -208,11 +208,11 @@ class CommandChanged(Event, frozen=True, kw_only=True):
 
 
 class KnobsChanged(Event, frozen=True, kw_only=True):
-    """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
+    """The knobs of the training: specs, values, and values in effect if a schedule multiplies them.
 
     Each of `knobs` has the fields of `steersman.spec.ValueSpec`, `value` and `effective`; the last two are objects by
-    parameter group if `groups` is not empty. `part` 0 takes the place of all knobs. The knobs of a later part take
-    the places of those of the same names, or come behind the others.
+    parameter group if `groups` is not empty. `part` 0 replaces all knobs. The knobs of a later part replace those of
+    the same names, or are appended.
     """
 
     kind: ClassVar[str] = gettext_noop("knobs")
@@ -324,7 +324,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogWritten(Event, frozen=True, kw_only=True):
-    """Console output, and what Steersman itself has to say about a run (level info, warning or error)."""
+    """Console output, and Steersman's own messages about a run (level info, warning or error)."""
 
     kind: ClassVar[str] = gettext_noop("log")
     attempt: int
@@ -333,7 +333,7 @@ class LogWritten(Event, frozen=True, kw_only=True):
 
 
 class LineUnfinished(Event, frozen=True, kw_only=True):
-    """The lines of the console that have no end yet, such as a progress bar: in place of those told before."""
+    """The unfinished lines of the console, such as a progress bar. They replace those of the last such event."""
 
     kind: ClassVar[str] = gettext_noop("unfinished")
     attempt: int

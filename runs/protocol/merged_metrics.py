@@ -1,4 +1,4 @@
-"""Several `metrics` events as one, which holds all their points: names and times are told once. Pure functions."""
+"""Merges several `metrics` events into one with all their points: names and times occur once. Pure functions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _line(numbered: tuple[int, Stored]) -> tuple[int, int]:
 def _merge(events: Sequence[Stored]) -> Stored:
     """Return the last of `events`, in order and of one attempt, with the points of all."""
     lasting: list[list[Block]] = []
-    # The places of the newest points of a series.
+    # The positions of the newest points of a series.
     newest: dict[str, int] = {}
     for event in events:
         for block in event.blocks:

@@ -102,9 +102,9 @@ class Link(Message, frozen=True, kw_only=True):
 
 
 class Watchers(Message, frozen=True, kw_only=True):
-    """Who watches the run now, over all web processes: members and guests by number, and the names of members.
+    """The present watchers of the run, over all web processes: numbers of members and guests, names of members.
 
-    `names` are those that fit, and none for a guest.
+    `names` holds those that fit, and is empty for a guest.
     """
 
     kind: ClassVar[str] = "watchers"
@@ -113,12 +113,12 @@ class Watchers(Message, frozen=True, kw_only=True):
     names: list[str]
 
     def shown_to(self, *, is_guest: bool) -> Watchers:
-        """Return what one viewer is told."""
+        """Return the message for one viewer."""
         return Watchers(count=self.count, guests=self.guests, names=[]) if is_guest else self
 
 
 class Pong(Message, frozen=True, kw_only=True):
-    """Answer to ping, with what the ping carried, and the newest event of the run that this server knows of."""
+    """Answer to ping, with what the ping carried, and the newest event of the run that this server has received."""
 
     kind: ClassVar[str] = "pong"
     echo: Any = None

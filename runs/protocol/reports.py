@@ -1,4 +1,4 @@
-"""What processes measure of themselves and leave in the database, so that any web process can tell Prometheus of it."""
+"""Measurements that processes store in the database, so that any web process can export them to Prometheus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SupervisorReport(msgspec.Struct, frozen=True):
 
 
 class RunWatchers(msgspec.Struct, frozen=True):
-    """Who watches a run through one web process: the name of each member by a key of theirs, and sockets of guests."""
+    """The watchers of a run through one web process: names of members by key, and the number of guests' sockets."""
 
     members: dict[str, str] = msgspec.field(default_factory=dict)
     guests: int = 0

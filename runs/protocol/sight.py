@@ -18,13 +18,13 @@ from runs.protocol.events import Block
 from runs.protocol.merged_metrics import Stored, is_metrics
 from runs.protocol.messages import Newest, encode_message
 
-# The names of series. None in place of one means all.
+# The names of series. None instead of a set means all.
 Sight = frozenset[str]
 
 # More than a page shows at once.
 MOST_IN_SIGHT = 256
-# What a point takes in a message beside the name, which stands there twice if the value is not finite, and what a
-# block takes that has one step. More than enough.
+# Upper limits of the bytes of a point in a message, without its name (which is written twice if the value is not
+# finite), and of a block with one step.
 POINT_BYTES, BLOCK_BYTES = 64, 128
 
 
@@ -115,7 +115,7 @@ class NewestPoints:
         self._points.clear()
 
     def messages(self, seq: int, sight: Sight, among: Sight | None = None) -> list[str]:
-        """Return the messages that tell, as of event `seq`, of the series that are not in `sight`; `among` some."""
+        """Return messages with the newest points, as of event `seq`, of series (of `among`) outside `sight`."""
         told = self._points.keys() - sight if among is None else (self._points.keys() & among) - sight
         others = [(name, point) for name, point in self._points.items() if name in told]
         others.sort(key=lambda item: item[1].row)
@@ -139,7 +139,7 @@ def _that_fit(points: Iterable[tuple[str, Point]]) -> Iterator[list[tuple[str, P
 
 
 def _blocks(points: Iterable[tuple[str, Point]]) -> list[Block]:
-    """Return blocks of one step each. Points of one row stand together."""
+    """Return blocks of one step each. Points of one row are in one block."""
     blocks: list[Block] = []
     row = None
     for name, point in points:

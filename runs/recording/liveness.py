@@ -16,7 +16,7 @@ SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 class ToldHeartbeats:
-    """The last heartbeat of each run and host that was told by the channel layer, since the database took none.
+    """The last heartbeat of each run and host from the channel layer, sent because the database took none.
 
     Safe to use from any thread. Those that are `SILENT_AFTER_S` old are forgotten.
     """
@@ -26,7 +26,7 @@ class ToldHeartbeats:
         self._told_at: dict[tuple[int, int] | str, float] = {}
 
     def listen(self) -> None:
-        """Take what is told from now on, for the life of this process."""
+        """Receive heartbeats from now on, for the life of this process."""
         announcer.current().listen(HEARTBEATS_GROUP, self.take)
 
     def take(self, message: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class ToldHeartbeats:
         self._told_at = {**current, key: now}
 
     def told_at(self, run_id: int, attempt: int) -> float:
-        """Return when the owner of an attempt told last that it lives, by `time.monotonic`; -inf if it never did."""
+        """Return the time of the last heartbeat of an attempt's owner, by `time.monotonic`; -inf if there was none."""
         return self._told_at.get((run_id, attempt), -math.inf)
 
     def silent_s(self, run_id: int, attempt: int) -> float:
@@ -44,7 +44,7 @@ class ToldHeartbeats:
         return time.monotonic() - self.told_at(run_id, attempt)
 
     def host_silent_s(self, host: str) -> float:
-        """Return the seconds since the `watch` of a host told last that it lives; infinity if it never did."""
+        """Return the seconds since the last heartbeat of a host's `watch`; infinity if there was none."""
         return time.monotonic() - self._told_at.get(host, -math.inf)
 
 
@@ -52,7 +52,7 @@ told_heartbeats = ToldHeartbeats()
 
 
 def life_after(silent_s: float) -> str:
-    """Return what `silent_s` seconds without a heartbeat say: alive, unreachable or silent."""
+    """Return the state after `silent_s` seconds without a heartbeat: alive, unreachable or silent."""
     if silent_s >= SILENT_AFTER_S:
         return "silent"
     return "unreachable" if silent_s >= UNREACHABLE_AFTER_S else "alive"

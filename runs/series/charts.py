@@ -1,7 +1,7 @@
 """Charts of series: read from the level that fits, never more than some hundred packed rows per series.
 
-Levels: every point, one row for 64 points, for 512 and for 32,768. Points that a later attempt, or a later
-lap of the same one, went over again are left out where the axis is steps.
+Levels: every point, one row per 64 points, per 512 and per 32,768. If the axis is steps, points that a later attempt or
+a later lap repeated are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BUCKETS = 1000
 # What one request may ask for.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# Of an attempt that is one among several, and if they are so many that these would be more than all may have.
+# The fewest rows of one of several attempts, and of one of so many that these would exceed the limit of the sum.
 FEWEST_BUCKETS = 20
 FEWEST_OF_MANY = 2
 # Unpacked at once.

@@ -1,4 +1,4 @@
-"""What charts read of chunks, in SQL: a chart needs a few statements, and building them with the ORM takes as long as
+"""Queries of chunks for charts, in SQL: a chart needs a few statements, and building them with the ORM takes as long as
 running them.
 
 Each function is one statement, two if an extent is given. Blobs are read only of the level that is asked for.
@@ -21,7 +21,7 @@ MOST_GAPS = 100
 ROWS_A_READ = 256
 
 _PLACED = 'FROM "runs_chunk" c JOIN "runs_chunkplaces" p ON p."id" = c."places_id"'
-# The condition of the index of closing chunks, and of that of first ones, stand in the text: SQLite takes no parameter.
+# The conditions of the partial indexes are part of the text: SQLite uses such an index only without a parameter.
 _LAPS = """
 SELECT f."series_id", f."attempt", f."lap", f."first_step", l."index", l."count"
 FROM "runs_chunk" f JOIN "runs_chunk" l ON l."series_id" = f."series_id" AND l."attempt" = f."attempt"
@@ -69,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SeriesHead:
-    """What a chart says of a series itself."""
+    """The fields of a chart that describe the series as a whole."""
 
     pk: int
     name: str

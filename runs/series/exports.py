@@ -80,9 +80,9 @@ def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def branches_csv(runs: Iterable[Run]) -> Iterator[str]:
-    """Yield where those of `runs` came from that are branches: a line for each value that differs, one if none does.
+    """Yield the sources of the branches among `runs`: a line for each value that differs, one line if none does.
 
-    Values that are no number or text are JSON.
+    Values other than numbers and texts are written as JSON.
     """
     yield line(BRANCH_HEAD)
     for run in runs:

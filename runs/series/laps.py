@@ -1,9 +1,9 @@
 """Laps: how often the step of a series went back within an attempt.
 
-A loop that counts its steps anew in each epoch, or trains one fold after another, gives the same steps again. What
-follows a step that went back is a lap of its own, from 1 on, and is stored and drawn apart: no mean of two epochs
-passes for a point. Threads that count together log a little out of order: a new step between the last few begins no
-lap. So no step of a lap is below its first, except in the last lap that there may be.
+A loop that counts its steps anew in each epoch, or trains one fold after another, gives the same steps again. The
+points after a step that went back are a new lap, counted from 1, and are stored and drawn separately, so that no point
+is the mean of two epochs. Threads that count together log a little out of order: a new step between the last few begins
+no lap. So no step of a lap is below its first, except in the last lap that there may be.
 
 A roll back begins a lap in every series at once, whatever their steps are.
 """
@@ -28,10 +28,10 @@ Place = tuple[int, int, tuple[int, ...]]  # lap, its highest step, its newest st
 
 
 class StepOrder:
-    """Where each series of an attempt is; what is unusual in it is told once for all series, in `remarks`."""
+    """The position of each series of an attempt. Unusual orders of steps are reported once in all, in `remarks`."""
 
     def __init__(self, places: Mapping[str, Place] | None = None, first_lap: int = 0) -> None:
-        """`first_lap` is the least lap of what follows: above 0 once the training was rolled back."""
+        """`first_lap` is the lowest lap of later points: above 0 after a roll back."""
         self._places = dict(places or {})
         self.first_lap = first_lap
         self.remarks: list[str] = []
@@ -41,13 +41,13 @@ class StepOrder:
         self._told_twice = False
 
     def copy(self) -> StepOrder:
-        """Return the same places, and nothing to tell."""
+        """Return a copy of the positions, without remarks."""
         other = StepOrder(self._places, self.first_lap)
         other._told_back, other._told_full, other._told_twice = self._told_back, self._told_full, self._told_twice
         return other
 
     def begin_lap(self) -> None:
-        """Let what follows be a lap of its own in every series: the training was rolled back."""
+        """Begin a new lap in every series, because the training was rolled back."""
         self.first_lap = min(max([self.first_lap, *(lap for lap, *_ in self._places.values())]) + 1, LAST_LAP)
 
     def laps(self, names: Sequence[str], step: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Points as they were logged: of every attempt, with repeated and superseded ones, one page at a time.
 
-They come in the order in which series were first logged, in that by attempt, in that as logged: the laps of an attempt
-(`runs.series.laps`) one after the other. A point keeps its number in its lap when it is folded, so that a place between
-two pages holds while the run goes on.
+They are ordered by the first logging of their series, then by attempt, then as logged: the laps of an attempt
+(`runs.series.laps`) follow one another. A point keeps its number in its lap when it is compacted, so that a position
+between two pages stays valid while the run continues.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def raw_points(
 ) -> tuple[int, Page]:
     """Return (seq, the page from `start`) of the points in `extent`.
 
-    Memory grows with `limit` and with what is not folded yet, not with the run. A page has no more than `limit`
-    points, and may have fewer if others follow. Raises `Run.DoesNotExist`.
+    Memory grows with `limit` and with the points that are not compacted yet, not with the run. A page has no more than
+    `limit` points, and may have fewer if others follow. Raises `Run.DoesNotExist`.
     """
     wanted = dict(Series.objects.filter(run_id=run_id, name__in=names).order_by("pk").values_list("pk", "name"))
     return read_settled(run_id, lambda seq: _Reading(run_id, wanted, extent, start, limit).page(tail(run_id, seq)))

@@ -177,7 +177,7 @@ def _some_frames(events: QuerySet[StoredEvent]) -> list[tuple[int, str]]:
 
 
 def _forget_overwritten_lines(run_id: int, bound: int) -> None:
-    """Delete all but the newest that was told of lines without end up to `bound`: a progress bar moves for days."""
+    """Delete all events of unfinished lines up to `bound` except the newest: a progress bar may move for days."""
     told = StoredEvent.objects.filter(run_id=run_id, kind=LineUnfinished.kind, seq__lte=bound)
     newest = told.aggregate(seq=Max("seq"))["seq"]
     if newest is not None:

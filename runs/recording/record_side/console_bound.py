@@ -8,7 +8,7 @@ from django.conf import settings
 
 from runs.series.console_text import bound_console
 
-# What an event and a line take beside their text.
+# The size of an event and a line without their text.
 FRAME_CHARACTERS = 64
 
 
@@ -18,7 +18,7 @@ class ConsoleBound:
     def __init__(self, run_id: int) -> None:
         self._run_id = run_id
         self._largest_characters = settings.STEERSMAN_CONSOLE_MIB << 20
-        # What a supervisor before this one left is looked at first.
+        # The first call also bounds the output of earlier supervisors.
         self._new_characters = self._largest_characters
 
     def note(self, lines: Iterable[str]) -> None:
@@ -26,7 +26,7 @@ class ConsoleBound:
         self._new_characters += sum(len(text) + FRAME_CHARACTERS for text in lines)
 
     def look(self, *, ended: bool = False) -> None:
-        """Leave out the middle where an eighth of the bound is new, or at the end."""
+        """Remove the middle of the console if an eighth of the bound is new, or at the end."""
         if ended or self._new_characters >= self._largest_characters // 8:
             bound_console(self._run_id, self._largest_characters)
             self._new_characters = 0

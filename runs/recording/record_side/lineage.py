@@ -1,4 +1,4 @@
-"""The checkpoints of the present line of a run, and the one that a roll back asks for. Reads no files."""
+"""The checkpoints of the present line of a run, and the choice of one for a roll back. Reads no files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from runs.models import ORIGIN_ATTEMPT, Checkpoint, Run
 
 
 class NoSuchCheckpoint(Exception):
-    """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
+    """The requested checkpoint does not exist or cannot be used. The text says what to choose instead."""
 
 
 def lineage(run: Run) -> Iterator[Checkpoint]:
-    """Yield the checkpoints that led to where the run is, newest first.
+    """Yield the checkpoints on the present line of the run, newest first.
 
-    An attempt that resumed from an older checkpoint made void what earlier attempts had saved after it, and a roll back
-    what was saved after its step. Of a branch the last is the one that it began at.
+    Left out are checkpoints that earlier attempts saved after the step from which a later one resumed, and those after
+    the step of a roll back. The last one of a branch is the checkpoint that it began at.
     """
     limit: int | None = None
     for attempt in run.attempts.order_by("-number"):
@@ -29,13 +29,13 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
 
 
 def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of this id, name or step, "newest" or "best", among those that led to where a run is.
+    """Return the checkpoint of this id, name or step, "newest" or "best", on the present line of a run.
 
     The training verifies it. Raises `NoSuchCheckpoint`.
     """
     found = list(lineage(run))
     if wanted == "newest":
-        # What only the script can read comes last.
+        # Checkpoints that only the script can read come last.
         fitting = [each for each in found if each.has_manifest] or found
     elif wanted == "best":
         fitting = [each for each in found if each.reason == "best"]

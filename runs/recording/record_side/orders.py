@@ -85,7 +85,7 @@ def as_post(command: Command) -> Post:
 
 
 def _arguments(command: Command) -> dict[str, Any]:
-    """Return what the training is told of a command: of a roll back also which checkpoint that is."""
+    """Return the arguments of a command for the training; those of a roll back also name the checkpoint."""
     given: dict[str, Any] = command.arguments
     if command.kind != commands.RollBack.kind:
         return given

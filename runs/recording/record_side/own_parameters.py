@@ -9,7 +9,7 @@ OF_RECIPE = "The run has a recipe, so its parameters are those of its creation: 
 
 
 def store_parameters(run_id: int, record: ParametersRecord) -> str:
-    """Add parameters to those of a run, later ones in place of earlier ones; return what to tell, "" if nothing."""
+    """Add parameters to those of a run, replacing earlier values; return a remark, "" if there is none."""
     run = Run.objects.get(pk=run_id)
     if run.recipe_id is not None:
         return OF_RECIPE

@@ -67,7 +67,7 @@ LOGGED_AGAIN = (
 SET_ASIDE = "1 record could not be stored: {what}: {reason} It is kept in quarantine.bin."
 
 
-# What tells of an attempt alone: it changes neither the row of the run nor its commands.
+# Records that only concern their attempt: they change neither the row of the run nor its commands.
 OF_AN_ATTEMPT = (
     CheckpointRecord,
     DroppedRecord,
@@ -87,11 +87,11 @@ class RecordStore:
         self._lease = lease
 
     def store_as_history(self, record: Record) -> list[Event]:
-        """Store what a record tells of an attempt that no longer holds the run; return its events."""
+        """Store a record of an attempt that no longer holds the run; return its events."""
         if not isinstance(record, OF_AN_ATTEMPT):
             return []
         if isinstance(record, EpochRecord):
-            # Which epoch is the best one decides who holds the run.
+            # Only the attempt that holds the run decides which epoch is the best.
             record = replace(record, best=False)
         return self.store(record, {})
 
@@ -203,11 +203,11 @@ class RecordStore:
         Run.objects.filter(pk=self._lease.run_id).update(
             total_epochs=record.total_epochs, total_steps=record.total_steps, steps_per_epoch=record.steps_per_epoch
         )
-        # At once: an event that came behind later ones of this tick would bring their state back.
+        # Announced at once: after later events of this tick it would restore an older state.
         announce_status(self._lease.run_id)
 
     def _store_alert(self, record: AlertRecord) -> list[Event]:
-        """Open an alert if there is room; what the dead have left, when their attempt has ended, is told as a line."""
+        """Open an alert if there is room. An alert that arrives after the end of its attempt becomes a console line."""
         if not alerts.has_room(self._lease.run_id, self._lease.number, OF_CODE):
             alerts.leave_out(self._lease.run_id, self._lease.number)
             return []
@@ -317,7 +317,7 @@ class RecordStore:
                 "reason": record.reason,
                 "metrics": metrics,
                 "has_manifest": record.has_manifest,
-                # A script may save in the same place again what a roll back had left.
+                # A script may save again to the path of an abandoned checkpoint.
                 "abandoned": False,
                 "good": False,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
@@ -344,7 +344,7 @@ class RecordStore:
             forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))
 
     def count_set_aside(self, aside: Sequence[SetAside]) -> list[Event]:
-        """Count what the host keeps because it cannot be stored; return the lines that say so."""
+        """Count the records that stay on the host because they cannot be stored; return the lines that say so."""
         if aside:
             more = F("set_aside_records") + len(aside)
             Attempt.objects.filter(pk=self._lease.attempt_id).update(set_aside_records=more)
@@ -364,5 +364,5 @@ def _dropped(record: DroppedRecord) -> str:
 
 
 def _of_rank(record: Record) -> str:
-    """Return who says it, where it is not rank 0."""
+    """Return a prefix that names the rank of the record, "" for rank 0."""
     return f"Rank {record.rank}: " if record.rank else ""

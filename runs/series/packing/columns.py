@@ -3,8 +3,8 @@
 Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them; floats
 as whole numbers where all are short decimals, as float32 where that is exact to the bit, as float64 otherwise. Bytes of
 equal weight lie together, a plane. Planes that look random are stored as they are: zlib would only cost time, and
-spoil the code of the others. Values come back bit for bit, NaN and infinities included. A CRC-32 at the end tells what
-is damaged.
+spoil the code of the others. Values come back bit for bit, NaN and infinities included. A CRC-32 at the end detects
+damage.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
 
 def _decimals(column: NDArray[np.float64]) -> int | None:
     """Return how many decimals the values have at most, None if they are not short, or one of them is -0.0."""
-    # What has fewer decimals has the most too: most columns of floats are told by that alone.
+    # Values with fewer decimals also fit the largest number of decimals: this test alone excludes most float columns.
     if not len(column) or not _have_decimals(column[:LOOKED_AT_FIRST], MOST_DECIMALS):
         return None
     for decimals in range(MOST_DECIMALS + 1):

@@ -98,7 +98,7 @@ def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
 
 
 def _sent_by_rules(ids: list[str]) -> set[str]:
-    """Return which commands rules sent: an alert says so for good, also where the rule was deleted."""
+    """Return the commands that rules sent, from alerts, which remain if the rule is deleted."""
     if not ids:
         return set()
     return {str(pk) for pk in Alert.objects.filter(command_id__in=ids).values_list("command_id", flat=True)}

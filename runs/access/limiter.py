@@ -39,7 +39,7 @@ class Bucket:
 class Limiter:
     """A bucket for each key. Threads may share it.
 
-    It keeps at most `most_keys` buckets, and forgets those first that were taken from longest ago.
+    It keeps at most `most_keys` buckets, and drops the least recently used ones first.
     """
 
     def __init__(self, burst: float, per_s: float, most_keys: int = 10_000, clock: Clock = time.monotonic) -> None:

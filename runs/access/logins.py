@@ -85,7 +85,7 @@ class CountedPasswordChangeForm(PasswordChangeForm):
         """Return the present password. Raises `ValidationError` if it is another, or the account is locked."""
         old: str = self.cleaned_data["old_password"]
         found = authenticate(self._request, username=self.user.get_username(), password=old)
-        # A directory may know somebody else by that name.
+        # In a directory the name may belong to another person.
         if found is None or found.pk != self.user.pk:
             raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
         return old

@@ -92,7 +92,7 @@ def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None
 
 
 def operators_only() -> str:
-    """Return what somebody is told who asks for what operators and owners do: one sentence everywhere."""
+    """Return the refusal of an action that only operators and owners may do: the same sentence everywhere."""
     return _("Only operators and owners of the project may do this: ask an owner for the operator role.")
 
 

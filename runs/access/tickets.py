@@ -27,7 +27,7 @@ KEPT_AFTER_EXPIRY = timedelta(hours=1)
 
 
 def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken | None = None) -> str:
-    """Return a new single-use ticket for `run`'s socket. It asks the database nothing.
+    """Return a new single-use ticket for `run`'s socket. Does not query the database.
 
     It belongs to the session or to the token, or only to the user if neither is given.
     """
@@ -35,7 +35,7 @@ def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken
         grant = Grant(run.pk, user.pk, token_id=token.pk)
     else:
         grant = Grant(run.pk, user.pk, session_key=session_key, auth_hash=user.get_session_auth_hash())
-    # Padding may not stand in the name of a subprotocol, as which a page offers its ticket.
+    # The name of a subprotocol, in which a page sends its ticket, may not contain padding.
     return fernet(PURPOSE).encrypt(msgspec.msgpack.encode(grant)).decode().rstrip("=")
 
 

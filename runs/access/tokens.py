@@ -25,7 +25,7 @@ BEARER_SCOPES = frozenset({TokenScope.VIEW, TokenScope.COMMAND})
 
 
 class TokenRefused(ValueError):
-    """No such token can be made. `field` names what is wrong; the text says what to do."""
+    """The token cannot be created. `field` names the field with the error; the text says what to do."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -106,7 +106,7 @@ def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessTok
 
 
 def is_share_link(value: str) -> bool:
-    """Return whether `value` is, or was, the key of a share link: its guest is told other words than a script."""
+    """Return whether `value` is, or was, the key of a share link: guests get other messages than scripts."""
     return AccessToken.objects.filter(digest=digest(value), scope=TokenScope.SHARE).exists()
 
 

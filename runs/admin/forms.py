@@ -58,7 +58,7 @@ class NewRunForm(forms.ModelForm[Run]):
 
 
 class ReviewForm(forms.ModelForm[Run]):
-    """What may be changed of a run that is recorded: its name, and what a reviewer says of it."""
+    """The editable fields of a recorded run: its name and the review."""
 
     class Meta:
         model = Run

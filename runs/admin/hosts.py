@@ -20,7 +20,7 @@ from runs.recording.liveness import host_is_living
 
 @admin.register(Host)
 class HostAdmin(OnlyShows):
-    """What a host told of itself is to look at; how many runs it takes at once is to set."""
+    """Shows the reported fields of hosts as read-only; only the number of concurrent runs can be changed."""
 
     list_display = ("name", "life", "number_of_devices", "heartbeat_at")
     search_fields = ("name",)

@@ -68,12 +68,12 @@ class Cooling(Generic[Found]):
         return ended
 
     def end(self) -> None:
-        """Nothing more comes: what is held back will not be told."""
+        """Drop the alerts that are held back, because no more points follow."""
         for key in list(self._held):
             self._leave_out(key)
 
     def take_left_out(self) -> int:
-        """Return how many began too soon after one and were over before they could be told, since last asked."""
+        """Return the number of held back alerts that ended before they could be reported, since the last call."""
         left_out, self._left_out = self._left_out, 0
         return left_out
 

@@ -110,7 +110,7 @@ DEFAULT_RULES: dict[str, Rule] = {
 }
 
 
-# The detectors for which recovery is offered: what they find does not pass by itself.
+# The detectors for which recovery is offered: their faults do not pass by themselves.
 RECOVERED = ("non-finite", "divergence")
 
 
@@ -128,7 +128,7 @@ def series_of(detector: str, series: str) -> str:
 
 
 def default_of(detector: str) -> Rule:
-    """Return the default of a detector; one without an entry is on, and is told."""
+    """Return the default of a detector; one without an entry is on, and notifies people."""
     return DEFAULT_RULES.get(detector) or Rule(detector)
 
 

@@ -49,7 +49,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A model whose rows are watched: the kinds of its entries, and what they tell."""
+    """A model whose rows are watched: the kinds of its entries, and their content."""
 
     added: AuditKind
     changed: AuditKind

@@ -26,7 +26,7 @@ def served_packages() -> list[Package]:
 
 
 def no_packages() -> str:
-    """Return what an index without packages says."""
+    """Return the answer of an index without packages."""
     return _("This portal has no packages yet. On its host, in the folder of the clone, run: make client")
 
 

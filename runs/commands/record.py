@@ -50,7 +50,7 @@ class NotAllowed(Exception):
 
 
 def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
-    """Record the command of `viewer` and tell the run's owner; return its row.
+    """Record the command of `viewer` and notify the run's owner; return its row.
 
     The same id again returns the row of the first time and changes nothing. A command that is illegal in
     the run's present state is recorded as refused, with the reason. Raises `NotAllowed`.
@@ -168,12 +168,12 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
 
 
 def _may_become(run: Run, expected_state: str) -> bool:
-    """Return whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
+    """Return whether a run can be in a state at the moment of effect; only the training can check for a pause."""
     return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 
 def _in_types_of_knob(run: Run, request: Request) -> Request:
-    """Return a request with the values that its texts stand for, such as true for yes, where the knob is known."""
+    """Return a request whose texts are replaced by values, such as true for yes, if the knob is known."""
     command = request.command
     spec = run.knob_specs.get(command.knob) if isinstance(command, (SetKnob, RollBack)) else None
     if spec is None or not isinstance(command, (SetKnob, RollBack)):

@@ -33,7 +33,7 @@ COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks
 
 
 class CannotReplay(Exception):
-    """The new run cannot repeat the old one from where it is; the text says what to do."""
+    """The new run cannot repeat the old one from its present step; the text says what to do."""
 
 
 def interventions(run: Run) -> list[Command]:
@@ -52,10 +52,10 @@ def differences(old: Run, new: Run) -> list[str]:
 
 
 def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
-    """Ask of `new` what was applied to `old`, each at its step; return the rows.
+    """Send the applied commands of `old` to `new`, each at its step; return the rows.
 
-    What rules asked is among it: if a rule of `new` would do the same once more, it is held back
-    (`runs.alerts.rulebook.acting`). Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
+    Commands of rules are included: if a rule of `new` would send the same once more, it is held back
+    (`runs.alerts.rulebook.acting`). Safe to repeat: each command is sent to a run once. Raises `CannotReplay`.
     """
     found = interventions(old)
     if not new.is_live:

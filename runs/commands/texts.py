@@ -31,7 +31,7 @@ def commands_as_wire(run: Run) -> list[dict[str, Any]]:
 
 
 def list_in_words(run: Run) -> Iterator[str]:
-    """Yield the lines that tell what may be asked of a run now, what may not and why, then its knobs."""
+    """Yield lines about the commands that a run takes now, those that it refuses and why, then its knobs."""
     yield f"Run {run.pk} ({run.name}) is {run.state} at step {run.step}."
     yield ""
     yield "Commands:"

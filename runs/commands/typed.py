@@ -47,7 +47,7 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = No
 def value_from_text(text: str, spec: ValueSpec | None) -> Any:
     """Return typed text as the value that a spec takes, or the text itself if there is no spec or it does not fit.
 
-    Whatever part has the spec then parses the text: the command log, which records the refusal, or the training.
+    The text is then parsed where the spec is known: by the command log, which records a refusal, or the training.
     """
     try:
         return text if spec is None else spec.parse(text)

@@ -16,7 +16,7 @@ from runs.protocol import merged_metrics
 from runs.protocol.sight import Sight, in_sight, read_metrics
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated, text_frame
 
-# Messages that were put together for viewers who are behind: of one place each, at most 64 KiB.
+# Merged messages for viewers that lag, each from one position, of at most 64 KiB.
 KEPT_TOGETHER = 16
 
 

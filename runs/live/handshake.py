@@ -36,7 +36,7 @@ FORGET_EVERY_S = 60.0
 
 
 class TicketDelayed(Exception):
-    """The database is away or busy: nobody knows whether the ticket is used up. Come again with a new one."""
+    """The database is unavailable or busy, so the ticket may be used up. The client retries with a new one."""
 
 
 @dataclass(frozen=True, slots=True)

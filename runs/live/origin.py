@@ -14,7 +14,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# Nothing else may stand in it: `http://own.example@evil.example` and `http://evil.example?own.example` name no origin.
+# It may contain nothing else: `http://own.example@evil.example` and `http://evil.example?own.example` are no origins.
 ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]

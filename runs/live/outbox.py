@@ -17,10 +17,10 @@ from runs.protocol.messages import Watchers
 from runs.protocol.sight import Sight
 from runs.protocol.wire_format import Wire
 
-# A viewer that is further behind than this comes back by `seq` and reads the database instead.
+# A viewer that lags more than this reconnects with its `seq` and is served from the database.
 LARGEST_BACKLOG_BYTES = 4 << 20
 LARGEST_BACKLOG_FRAMES = 5_000
-# A viewer that acknowledges and is this far behind is cut: its page cannot keep up.
+# A viewer that acknowledges events and lags this much is disconnected: its page cannot keep up.
 LARGEST_UNACKED_FRAMES = 4_000
 
 
@@ -163,7 +163,7 @@ class Outbox:
         self.put(frame)
 
     def fail(self) -> None:
-        """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""
+        """Stop sending, because a frame could not be sent; the viewer is disconnected and reconnects."""
         self.has_failed = True
         self.close()
         self._wake()

@@ -169,7 +169,7 @@ class Room:
             self._send(frame)
 
     def skip(self, seq: int) -> None:
-        """Go on after `seq`, and notify viewers that events up to there are only in the history."""
+        """Continue after `seq`, and notify viewers that events up to there are only in the history."""
         tally.counts.skipped_events += seq - self.last_seq
         self.last_seq = seq
         self.greeter.ring.skip(seq)
@@ -256,7 +256,7 @@ class Room:
         self.announced.clear()
 
     def _views(self, frame: Frame) -> Views:
-        """Return what viewers see of a frame who look at some series, and note what they are to be told later."""
+        """Return the part of a frame for viewers who selected some series, and note the points to send later."""
         views = Views(frame)
         for metrics in views.metrics:
             self.newest.note(metrics)

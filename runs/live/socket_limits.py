@@ -57,7 +57,7 @@ class Handshakes:
         return not self._failures.has(source)
 
     def note_failure(self, source: str, code: int) -> int:
-        """Count a handshake of `source` that failed with `code`; return the code that it is told."""
+        """Count a handshake of `source` that failed with `code`; return the code to send."""
         if self.are_refused(source):
             return TOO_MANY
         if code in FAILURES:

@@ -65,7 +65,7 @@ def due(project_slug: str = "", run_id: int | None = None) -> QuerySet[Run]:
 
 
 def prune(run: Run, data: Path, now: datetime, *, dry: bool = False) -> Pruned:
-    """Apply the rules of its project to a run, or only tell what they would take where it is `dry`."""
+    """Apply the rules of its project to a run, or only return what they would remove if `dry`."""
     if not _is_at_rest(run, data):
         return Pruned(run)
     before, after, freed = _coarsen(run, now, dry)
@@ -167,7 +167,7 @@ def _remove_checkpoints(run: Run, data: Path, dry: bool) -> tuple[int, int, int]
     every = run.project.checkpoint_epochs
     if every is None:
         return 0, 0, 0
-    # Of what a script saved in a form of its own only the script knows what belongs to it.
+    # For checkpoints in a script's own format, only the script can determine which files belong to them.
     checkpoints = [each for each in run.checkpoints.order_by("pk") if each.has_manifest]
     going = unneeded(checkpoints, every)
     own = [each for each in going if host_of(each) == socket.gethostname()]

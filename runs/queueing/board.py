@@ -40,7 +40,7 @@ class RunningRow:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
-    """A waiting run, and what it waits for. `may_order` is true if the viewer may move and withdraw it."""
+    """A waiting run, and the reason for its waiting. `may_order` is true if the viewer may move and withdraw it."""
 
     run: Run
     place: QueuePlace

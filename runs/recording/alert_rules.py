@@ -33,7 +33,7 @@ def typed(rows: Iterable[AlertRule]) -> tuple[Rule, ...]:
 
 
 def fields_of(rule: Rule) -> dict[str, Any]:
-    """Return the fields of a row that says the same of other series: all but detector, series and snooze."""
+    """Return the fields to copy into a row for other series: all except detector, series and snooze."""
     return {name: getattr(rule, name) for name in COPIED}
 
 

@@ -1,7 +1,7 @@
 """Sends messages to the channel layer from synchronous code, on one thread with one event loop.
 
 A loop and connection for each message (`async_to_sync`) would cost more than the message; a frozen
-Redis must not hold the caller. What cannot be sent is dropped: the database has it.
+Redis must not hold the caller. Messages that cannot be sent are dropped: the database has their content.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from django.conf import settings
 logger = logging.getLogger(__name__)
 
 # Of a run that has more waiting than that, or for longer, only the newest is announced: viewers' servers read from the
-# database what was left out, faster than they would hear of it.
+# database what was left out, faster than a message would arrive.
 LARGEST_BACKLOG = 1000
 STALE_S = 1.0
 # Over a layer that is far away, a message does not wait until the one before it has arrived.

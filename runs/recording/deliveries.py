@@ -11,7 +11,7 @@ from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, 
 
 
 def queue(alert: Alert, moment: str) -> int:
-    """Write a row for each destination that is to be told; return how many. Call inside the alert's transaction.
+    """Write a row for each destination to be notified; return their number. Call inside the alert's transaction.
 
     That are the destinations of the run's project that are on and whose `least_severity` the alert has. Of its end only
     those are told that want to know and that were told of its beginning.

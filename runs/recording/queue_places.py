@@ -1,6 +1,6 @@
 """The place of a queued run in the line for its devices, as far as a viewer may see it.
 
-Ids of runs are told to those alone who may see these runs; the others learn how many there are.
+Only viewers who may see a run get its id; the others get the number of such runs.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class WaitingRuns:
     def __init__(self, hosts: Sequence[Host] | None = None, now: datetime | None = None) -> None:
         """`hosts` are all hosts where they have been read already, as they were at `now`."""
         waiting = Run.objects.filter(state=RunState.QUEUED).in_line()
-        # What was given its devices is being started, and what starts again keeps them: neither stands in line.
+        # A run that was given devices is being started, and one that restarts keeps its devices: neither is in the
+        # line.
         waiting = waiting.filter(restarts_used=0).only(*WISH_FIELDS)
         standing = [run for run in waiting if not run.given_devices]
         self.states = _states({run.after_run for run in standing if run.after_run})
@@ -216,7 +217,7 @@ class WaitingRuns:
         return _("; ").join(texts)
 
     def _device(self, wish: Wish) -> str:
-        """Return what it waits for, as exactly as its host tells."""
+        """Return the reason for its waiting, as exactly as its host reports it."""
         devices = self._hosts.get(wish.host)
         if devices is None:
             return wish.device
@@ -275,7 +276,7 @@ def wish_of(run: Run, ranks: int | None = None) -> Wish:
 
 
 def devices_of(host: Host) -> HostDevices:
-    """Return the devices that a host published; one that tells no UUID goes by its name."""
+    """Return the devices that a host published; a device without a UUID is identified by its name."""
     gpus = {str(each.get("uuid") or each["device"]): each for each in host.devices if each.get("device") != CPU}
     rooms = {uuid: room for uuid, each in gpus.items() if (room := GpuRoom.of(each)) is not None}
     return HostDevices(tuple(gpus), rooms=rooms)

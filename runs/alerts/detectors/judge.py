@@ -227,7 +227,7 @@ class Judge:
         return "free_loss" if is_free else kind
 
     def _reward(self) -> None:
-        """A reward is told: losses without a goal are those of agents, and begin anew as such."""
+        """Start the losses without a goal again as those of an agent, because a reward was logged."""
         self._rewarded = True
         for series, watched in list(self._series.items()):
             if watched.seen.kind == "loss" and series not in self._goals:

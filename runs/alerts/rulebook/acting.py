@@ -101,7 +101,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
         return HeldBack.REPLAYED
     state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     alike = Alert.objects.filter(run=run, action=alert.action).exclude(pk=alert.pk)
-    # What a replay did in place of a rule was done.
+    # A replayed command counts as the action of the rule.
     acted = list(alike.filter(Q(action_state=state) | Q(held_back=HeldBack.REPLAYED)))
     if any(each.attempt == alert.attempt and _is_soon(each.began_at, alert) for each in acted):
         return HeldBack.SAME_CAUSE

@@ -136,7 +136,7 @@ class _Trial:
         )
 
     def passing(self, points: Iterable[Point]) -> Iterator[Point]:
-        """Yield what a live judge sees of `points`; tell the detectors of what people did between them."""
+        """Yield the points of `points` that a live judge gets; notify detectors of changes by people between them."""
         yield from thinned(self._told(points))
 
     def see(self, point: Point) -> list[Fired]:

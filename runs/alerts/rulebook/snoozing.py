@@ -18,7 +18,7 @@ class CannotSnooze(Exception):
 
 
 def snooze(alert_id: int, until: datetime | None, user_id: int | None) -> AlertRule:
-    """Let what the alert's detector finds in its series be recorded, and neither told nor acted upon, until `until`.
+    """Record the findings of the alert's detector in its series without messages or actions until `until`.
 
     None: until the alert is cleared. Makes or changes the rule of the run for this detector and series; a new one is a
     copy of the rule that holds. Raises `CannotSnooze`, and `Alert.DoesNotExist`.

@@ -64,7 +64,7 @@ REFUSED_OPTION = re.compile(rf"\b({'|'.join(sorted(REFUSED_OPTIONS, key=len, rev
 
 
 class InvalidAddress(ValueError):
-    """What was entered is not an address. `field` is what is wrong; the text says what to do."""
+    """The text is not an address. `field` names the field with the error; the message says what to do."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

@@ -37,7 +37,7 @@ class _InlineMail(EmailMultiAlternatives):
 
 
 class NamelessBackend(EmailBackend):
-    """Django's SMTP backend that does not tell the server the name of this host, and keeps what the server answers."""
+    """Django's SMTP backend that does not send the name of this host, and keeps the answers of the server."""
 
     # Of the last mail that was taken, such as "250 2.0.0 Ok: queued as 4F1".
     answer = ""

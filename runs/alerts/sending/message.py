@@ -135,7 +135,7 @@ def test_of(message_id: UUID, destination: AlertDestination) -> Message:
 
 
 def language_of(destination: AlertDestination) -> str:
-    """Return the language that a destination is told in: its own, or that of the installation."""
+    """Return the language of messages to a destination: its own, or that of the installation."""
     known = {code for code, _name in settings.LANGUAGES}
     return destination.language if destination.language in known else settings.LANGUAGE_CODE
 

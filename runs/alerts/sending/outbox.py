@@ -111,7 +111,7 @@ def _begun(rows: QuerySet[AlertDelivery], now: datetime) -> list[AlertDelivery]:
 
 
 def _fresh(destination: AlertDestination, rows: QuerySet[AlertDelivery], now: datetime) -> list[AlertDelivery]:
-    """Return the alerts that are told together now; what has to wait is put off until it may be sent."""
+    """Return the alerts to send together now; those that have to wait are postponed until they may be sent."""
     quiet_end = timing.quiet_end(now, destination.quiet_from, destination.quiet_until, destination.quiet_zone)
     waiting = list(rows.filter(message=None).select_related("alert").order_by("pk"))
     told = [row for row in waiting if quiet_end is None or row.alert.severity == Severity.CRITICAL]

@@ -52,7 +52,7 @@ def picture_of(alert: Alert) -> Picture | None:
 
 
 def _of_epochs(alert: Alert) -> dict[str, Any]:
-    """Return the chart of a value that is told once an epoch, over the steps at which epochs end."""
+    """Return the chart of a value that is logged once per epoch, over the steps at which epochs end."""
     kept = EpochMetric.objects.filter(run_id=alert.run_id).counted().newest(MOST_EPOCHS)
     is_column = alert.series in EpochMetric.COLUMNS
     values = [(row.step, getattr(row, alert.series) if is_column else row.extra.get(alert.series)) for row in kept]

@@ -37,7 +37,7 @@ class _Sending:
 
 
 class Sender:
-    """Sends what is due until it is told to end."""
+    """Sends due messages until it is asked to end."""
 
     def __init__(self) -> None:
         self._ending = threading.Event()

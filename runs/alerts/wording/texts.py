@@ -15,14 +15,14 @@ from runs.protocol.causes import alert_cause, command_cause, run_cause
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What an alert is called, and what happened; `text` is empty if there is no more to say."""
+    """The title of an alert, and its text, which is empty if the title says everything."""
 
     title: str
     text: str
 
 
 def texts_of(alert: Alert) -> Texts:
-    """Return title and text of an alert in the active language; what the training's own code says stays as it is."""
+    """Return title and text of an alert in the active language; texts of the training's own code stay as they are."""
     if alert.detector == OF_CODE or alert.detector not in TITLES:
         return Texts(alert.title, alert.text)
     title, meaning = TITLES[alert.detector]

@@ -30,7 +30,7 @@ OPEN = (CommandState.SENT, CommandState.DELIVERED)
 NOT_LOOKING = (
     "The training does not read run.stopping, so commands wait. `manage.py command {run} end_process` ends its process."
 )
-# The options that stand for fields of a command.
+# The options for fields of a command.
 OPTIONS = {
     "id": "--id",
     "reason": "--reason",
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, epilog=EXAMPLES, formatter_class=KeepsLines, **options)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        # Options may stand between the run and the words, as people type them.
+        # People may type options between the run and the words.
         parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
         parser.add_argument("run", type=int, help="the number of the run")
         parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")

@@ -1,4 +1,4 @@
-"""`manage.py prune`: applies the rules of projects to runs that have ended, or says what they would take."""
+"""`manage.py prune`: apply the rules of projects to ended runs, or print what they would remove."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
 
 @dataclass(frozen=True, slots=True)
 class AlertBadge:
-    """Alerts of one severity that last: how many, and what a reader is told of them."""
+    """The lasting alerts of one severity: their number, and a text about them."""
 
     severity: str
     count: int

@@ -1,4 +1,4 @@
-"""How many unknown tokens an address may present over HTTP. Kept in the memory of each web process."""
+"""Limits the unknown tokens that an address may present over HTTP. Kept in the memory of each web process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_REMEMBERED = 10_000
 
 
 class TooManyGuesses(Exception):
-    """So many unknown tokens came from this address that none is looked up now."""
+    """This address presented too many unknown tokens, so none is looked up now."""
 
 
 class Lookups:

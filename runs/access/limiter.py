@@ -1,4 +1,4 @@
-"""How often something may happen: token buckets, kept in memory. Independent of what they limit."""
+"""Rate limits: token buckets, kept in memory, for actions of any kind."""
 
 from __future__ import annotations
 

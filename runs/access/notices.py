@@ -1,4 +1,4 @@
-"""Signals of what is stored by an update, of which the models send none."""
+"""Signals of changes by `QuerySet.update`, for which models send none."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def connect() -> None:
 def _saved(
     sender: type[models.Model], created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """What is new gives rights; a login changes no more than its date."""
+    """Announce changed rows. New rows only add permissions, and a login only changes its date."""
     if not created and not raw and update_fields != frozenset({"last_login"}):
         announce()
 

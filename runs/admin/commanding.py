@@ -37,7 +37,7 @@ def may_send(user: Any, run: Run) -> bool:
 
 
 class CommandForm(forms.Form):
-    """What is asked, as words. `request` is the parsed command once the form is valid."""
+    """A command as typed text. `request` is the parsed command once the form is valid."""
 
     words = forms.CharField(
         label=_("command"),
@@ -83,7 +83,7 @@ class CommandForm(forms.Form):
 
 
 class CommandsRuns(ModelAdmin):
-    """What the admin of runs does about commands."""
+    """The part of the admin of runs for commands."""
 
     def command_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Ask what to send; show it as it will be sent; send what was confirmed."""

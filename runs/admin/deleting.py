@@ -21,7 +21,7 @@ from runs.models import Run
 
 
 class DeletesRuns(ModelAdmin):
-    """What the admin of runs does about deletion."""
+    """The part of the admin of runs for deletion."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
@@ -41,7 +41,7 @@ class DeletesRuns(ModelAdmin):
 
     @admin.action(description=_("Delete selected %(verbose_name_plural)s"), permissions=["delete"])
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """Ask, saying what goes, then delete; nothing at all where one of the runs lives."""
+        """Show what will be deleted and ask, then delete; delete nothing if one of the runs is live."""
         try:
             for run in queryset:
                 check_deletable(run)

@@ -35,7 +35,7 @@ class OnlyShows(ModelAdmin):
 
 
 class DeliveriesOfAlert(TabularInline):
-    """What was sent of an alert, and to whom."""
+    """The messages about an alert, and their destinations."""
 
     model = AlertDelivery
     fields = readonly_fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "told_error")

@@ -54,7 +54,7 @@ class Archived(_Since):
 
 
 class ReviewsRuns(ModelAdmin):
-    """What the admin of runs does about review and archive."""
+    """The part of the admin of runs for review and archive."""
 
     @display(description=_("review"), ordering="reviewed_at")
     def review(self, run: Run) -> str:

@@ -48,7 +48,7 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """What people call it: the detector, and the series if it is of some alone."""
+        """The name for people: the detector, and the series if it is limited to some."""
         return f"{self.detector} {self.series}".strip()
 
     def makes_too_small(self, values: Iterable[float]) -> bool:

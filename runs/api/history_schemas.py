@@ -20,7 +20,7 @@ from runs.api.schemas import (
 
 
 class DetailsOut(Schema):
-    """What no event carries, environment and tracebacks, and the lists that they belong to, oldest first."""
+    """Facts that no event contains, environment and tracebacks, and the lists that they belong to, oldest first."""
 
     attempts: list[AttemptOut]
     checkpoints: list[CheckpointOut]

@@ -395,7 +395,7 @@ class AlertsPage(Schema):
 
 
 class KnobOut(Schema):
-    """A value that may be changed with `set_knob`. `value` and `effective` are by group where there are groups."""
+    """A value that may be changed with `set_knob`. `value` and `effective` are by group if there are groups."""
 
     name: str
     kind: str = Field(description=f"The kind of its values: {', '.join(KINDS)}, or one that the training defines")

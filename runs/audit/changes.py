@@ -38,7 +38,7 @@ BEFORE = "_audited_before"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an entry stores of a row."""
+    """The fields of a row that an entry stores."""
 
     person: User | None = None
     project: Project | None = None

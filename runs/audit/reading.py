@@ -20,7 +20,7 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries are asked for; what is None or empty narrows nothing. `person` is a login name, of either side."""
+    """A filter of entries; fields that are None or empty do not limit it. `person` is a login name, of either side."""
 
     kind: str = ""
     person: str = ""
@@ -31,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page ends: the next begins below this entry, or this command."""
+    """The end of a page: the next one begins below this entry or command."""
 
     at: datetime
     entry: int | None = None

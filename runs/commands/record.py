@@ -147,7 +147,7 @@ def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
 
 
 def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: bool) -> None:
-    """Do what is asked of a run that waits: its row is locked, and it is queued."""
+    """Apply a command to a run that waits in the queue. Its row must be locked."""
     done, refusal, old, new = True, "", None, None
     match request:
         case Withdraw():

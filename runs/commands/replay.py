@@ -28,7 +28,7 @@ from runs.protocol.commands import (
 
 # Commands that shape the curve or are attached to it. A pause changes nothing, and the new run has its own end.
 REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
-# What makes two runs differ, whatever is asked of them.
+# The fields that make two runs differ even with the same commands.
 COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks")
 
 
@@ -47,7 +47,7 @@ def interventions(run: Run) -> list[Command]:
 
 
 def differences(old: Run, new: Run) -> list[str]:
-    """Return the names of what differs between two runs and makes their curves differ."""
+    """Return the names of the differences between two runs that make their curves differ."""
     return [name.removesuffix("_id") for name in COMPARED if getattr(old, name) != getattr(new, name)]
 
 

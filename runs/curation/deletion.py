@@ -35,7 +35,7 @@ class NotDeletable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeletionCounts:
-    """What goes with runs. `files_bytes` is what their folders take on this machine, checkpoints included."""
+    """Numbers of what is deleted with runs. `files_bytes` is the size of their folders here, with checkpoints."""
 
     epochs: int
     points: int

@@ -100,7 +100,7 @@ class Views:
         self._made: dict[Sight, Frame] = {}
 
     def of(self, sight: Sight) -> Frame:
-        """Return the frame without the points of series out of sight: the frame itself where it has none."""
+        """Return the frame without the points of series out of sight: the frame itself if it has none."""
         if not self.metrics:
             return self._frame
         if sight not in self._made:

@@ -119,7 +119,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What one viewer is sent first: a snapshot, then `frames`, up to event `last_seq`.
+    """The first messages to a viewer: a snapshot, then `frames`, up to event `last_seq`.
 
     `replays`: the frames are all that the viewer missed. Otherwise they follow the snapshot. They are those of the
     ring, which all viewers share: a crowd that is greeted and does not read costs no copies of them. `begin_seq` is the

@@ -50,7 +50,8 @@ class KnownToken:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a handshake presents: a ticket with its grant, or a token and the scopes that it may have here, or nothing.
+    """The credentials of a handshake: a ticket with its grant, or a token and the scopes that it may have here, or
+    nothing.
 
     `holder` is whose ticket of ours it is, or which token that was good before; empty if that is not known.
     """
@@ -64,7 +65,7 @@ class Credential:
 
     @property
     def source(self) -> str:
-        """What a failure counts against."""
+        """The key under which a failure is counted."""
         return self.holder or self.address
 
 

@@ -1,4 +1,4 @@
-"""What a viewer needs to know about a run at once: the `run` and `latest` parts of `hello`."""
+"""The state of a run for a new viewer: the `run` and `latest` parts of `hello`."""
 
 from __future__ import annotations
 

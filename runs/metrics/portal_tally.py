@@ -1,4 +1,4 @@
-"""What this web process has counted, written to a row that all web processes read.
+"""The counts of this web process, written to a row that all web processes read.
 
 The row is written some seconds after a change, and before this process answers Prometheus, so that the sum over all
 rows never falls. A process that dies leaves its row: its counts stay, what it held counts no more. Rows that are old

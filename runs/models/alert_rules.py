@@ -12,7 +12,7 @@ from runs.models.runs import Run
 
 
 class Severity(models.TextChoices):
-    """How bad it is. Order matters: from the least to the greatest."""
+    """The severity of an alert. Order matters: from the lowest to the highest."""
 
     INFO = "info", _("info")
     WARNING = "warning", _("warning")
@@ -20,12 +20,12 @@ class Severity(models.TextChoices):
 
     @property
     def rank(self) -> int:
-        """How bad it is as a number, from 0: the greater, the worse."""
+        """The severity as a number from 0: the greater, the more severe."""
         return list(Severity).index(self)
 
 
 class RuleAction(models.TextChoices):
-    """What a rule asks of a run when an alert begins."""
+    """The command of a rule when an alert begins."""
 
     PAUSE = "pause", _("pause")
     STOP = "stop", _("stop")

@@ -30,7 +30,7 @@ class AlertState(models.TextChoices):
 
 
 class ActionState(models.TextChoices):
-    """What became of the action of an alert's rule."""
+    """The outcome of the action of an alert's rule."""
 
     ASKED = "asked", _("asked of the run")
     DRY_RUN = "dry_run", _("dry run")

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AuditKind(models.TextChoices):
-    """What happened. `COMMAND` is not a row: commands are read from their own table."""
+    """The kind of an entry. `COMMAND` is not a row: commands are read from their own table."""
 
     LOGIN = "login", _("login")
     LOGIN_FAILED = "login_failed", _("login failed")

@@ -1,4 +1,4 @@
-"""What was asked of runs, and what became of it."""
+"""The command log: commands of runs, and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CommandState(models.TextChoices):
 
 
 class Command(models.Model):
-    """What a person or a rule asked of a run: a durable row first."""
+    """A command from a person or a rule. The row is stored before the command is delivered."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     run = models.ForeignKey(Run, models.CASCADE, related_name="commands", verbose_name=_("run"))

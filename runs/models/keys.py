@@ -12,7 +12,7 @@ from runs.models.runs import Run
 
 
 class TokenScope(models.TextChoices):
-    """What the bearer of a token may do.
+    """The permissions of a token's bearer.
 
     A share token is a link without login: it only views one run. One for metrics only reads `/metrics`.
     """

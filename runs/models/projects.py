@@ -37,7 +37,7 @@ def _lines(text: str) -> list[str]:
 
 
 class Role(models.TextChoices):
-    """What a member may do. Order matters: each role includes the ones before it."""
+    """The permissions of a member. Order matters: each role includes the ones before it."""
 
     VIEWER = "viewer", _("viewer")
     OPERATOR = "operator", _("operator")

@@ -12,14 +12,14 @@ from runs.protocol.events import LONGEST_KIND
 
 
 class Axis(models.TextChoices):
-    """What a series is drawn over: training metrics by step, samples of the machine by time."""
+    """The axis of a series: step for training metrics, time for samples of the machine."""
 
     STEP = "step", _("step")
     TIME = "time", _("time")
 
 
 class JournalOffset(models.Model):
-    """How far a journal segment was consumed, committed with what it brought."""
+    """The position in a journal segment, committed with the records that were read up to there."""
 
     attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="offsets")
     rank = models.PositiveIntegerField(default=0)

@@ -34,14 +34,14 @@ class RunState(models.TextChoices):
 
 
 class AfterCondition(models.TextChoices):
-    """What must have become of the run that another waits for, as Slurm's afterok and afterany."""
+    """How the run that another waits for must have ended, as Slurm's afterok and afterany."""
 
     FINISHED = "finished", _("finished")
     ENDED = "ended", _("ended in any way")
 
 
 class Recipe(models.Model):
-    """What a recipe class declared when it was last published, so that the web need not import torch."""
+    """The declarations of a recipe class when it was last published, so that the web need not import torch."""
 
     spec = models.CharField(_("spec"), max_length=200, unique=True, help_text=_("built-in name or dotted path"))
     title = models.CharField(_("title"), max_length=100)

@@ -1,1 +1,1 @@
-"""What the portal answers while the database is away or busy."""
+"""The answers of the portal while the database is unavailable or busy."""

@@ -1,4 +1,4 @@
-"""What an error of the database means for somebody who asked for a page."""
+"""Sentences about database errors for a person who requested a page."""
 
 from __future__ import annotations
 

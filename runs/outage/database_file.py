@@ -1,4 +1,4 @@
-"""Which file the database is: another may be put into its place while this process runs."""
+"""The identity of the database file, which may be replaced while this process runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project keeps of runs that have ended: its owners set it, and `manage.py prune` does it."""
+"""The page on which owners set what a project keeps of ended runs. `manage.py prune` applies it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ProjectForm(forms.Form):
 
 
 class InviteForm(forms.Form):
-    """Which role an invite gives."""
+    """The role that an invite gives."""
 
     role = forms.ChoiceField(
         label=gettext_lazy("Role"), choices=Role.choices, widget=forms.Select(attrs={"class": "form-select"})

@@ -32,7 +32,7 @@ LIFETIMES = [
 
 
 class LifetimeForm(forms.Form):
-    """How long something holds; empty is for ever."""
+    """A period of validity; empty is without end."""
 
     days = forms.ChoiceField(
         label=gettext_lazy("Valid for"),

@@ -1,4 +1,4 @@
-"""What the arguments of a command take, read from their types: a spec, and words. Imports neither Django nor torch."""
+"""Descriptions of the arguments of a command, from their types: a spec, and text. Imports neither Django nor torch."""
 
 from __future__ import annotations
 

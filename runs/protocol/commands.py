@@ -1,4 +1,4 @@
-"""Typed commands: what may be asked of a run, and how what was sent is parsed.
+"""Typed commands of runs, and the parsing of requests.
 
 Imports neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
 inside, only these classes travel.
@@ -47,7 +47,7 @@ class InvalidCommand(ValueError):
 
 
 class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something asked of a run. `legal_in` are the run states in which it may be sent."""
+    """A command of a run. `legal_in` are the run states in which it may be sent."""
 
     kind: ClassVar[str]
     help: ClassVar[str]
@@ -198,7 +198,7 @@ class Cancel(RunCommand, frozen=True, kw_only=True):
 
 
 class OfQueue(RunCommand, frozen=True, kw_only=True):
-    """What may be asked of a run that waits in the queue; no training has a part in it."""
+    """A command of a run that waits in the queue; it does not reach a training."""
 
     legal_in: ClassVar[frozenset[str]] = frozenset({"queued"})
     can_be_scheduled: ClassVar[bool] = False

@@ -69,7 +69,7 @@ def frame_bytes(frame: str) -> int:
 
 
 def cut_text(text: str, most: int) -> str:
-    """Return `text` where it has at most `most` bytes as JSON, else its beginning and how many characters are cut."""
+    """Return `text` if it has at most `most` bytes as JSON, else its beginning and the number of characters cut."""
     if 6 * len(text) + 2 <= most or size(text) <= most:
         return text
     low, high = 0, len(text)
@@ -227,7 +227,7 @@ def _bounded(event: AnyEvent) -> AnyEvent:
 
 
 def bounded_value(value: Any, most: int) -> Any:
-    """Return `value` where it has at most `most` bytes; else a text, or the texts of an object, cut, or a sentence."""
+    """Return `value` if it has at most `most` bytes; else a text, or the texts of an object, cut, or a sentence."""
     if isinstance(value, str):
         return cut_text(value, most)
     if not isinstance(value, (dict, list, tuple)) or size(value) <= most:

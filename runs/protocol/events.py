@@ -159,7 +159,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
 
 
 class EnvironmentRecorded(Event, frozen=True, kw_only=True):
-    """What an attempt runs on became known: the details of the run have it."""
+    """The environment of an attempt was reported: the details of the run contain it."""
 
     kind: ClassVar[str] = gettext_noop("environment")
     attempt: int

@@ -91,7 +91,7 @@ class Life(Message, frozen=True, kw_only=True):
 
 
 class Link(Message, frozen=True, kw_only=True):
-    """How events reach this server.
+    """The way in which events reach this server.
 
     "live" by the channel layer; "late" by it too, more than a second after they were stored; "database" from the
     database within 2 s, because the layer is away; "unavailable" not at all, because the database does not answer.
@@ -127,7 +127,7 @@ class Pong(Message, frozen=True, kw_only=True):
 
 
 class Error(Message, frozen=True, kw_only=True):
-    """What the viewer sent could not be used: why, and what to do. The socket lives on."""
+    """The viewer's message was invalid: why, and what to do. The socket stays open."""
 
     kind: ClassVar[str] = "error"
     error: str

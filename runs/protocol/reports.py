@@ -17,7 +17,7 @@ OTHER_CODE = "other"
 
 
 class SupervisorReport(msgspec.Struct, frozen=True):
-    """What a supervisor measured since it began to follow its training; `journal_backlog_bytes` is present."""
+    """Measurements of a supervisor since its start. `journal_backlog_bytes` is the present size."""
 
     journal_backlog_bytes: int = 0
     transactions: int = 0
@@ -33,7 +33,7 @@ class RunWatchers(msgspec.Struct, frozen=True):
 
 
 class PortalLevels(msgspec.Struct, frozen=True):
-    """What a web process holds at this moment."""
+    """The present numbers of a web process."""
 
     viewers: int = 0
     sockets: int = 0
@@ -44,7 +44,7 @@ class PortalLevels(msgspec.Struct, frozen=True):
 
 
 class PortalCounts(msgspec.Struct):
-    """What a web process has counted since it began. `latencies` holds a number for each bucket, and one above them."""
+    """The counts of a web process since its start. `latencies` has a number for each bucket, and one above them."""
 
     events: int = 0
     replays: int = 0

@@ -1,4 +1,4 @@
-"""Which series a viewer looks at, and what is sent of the others: their newest points, about once a second.
+"""The series that a viewer has selected; of the others only the newest points are sent, about once per second.
 
 A viewer of a run with hundreds of series sees a few charts at a time. Events keep their numbers and all that is no
 point; points of series out of sight are left out of them. Pure functions and a collection.
@@ -52,7 +52,7 @@ def read_metrics(frame: str) -> Stored | None:
 
 
 def in_sight(event: Stored, sight: Sight) -> Stored:
-    """Return an event without the points of series out of sight: the same object where none is."""
+    """Return an event without the points of series out of sight; the same object if there are none."""
     if all(block.values.keys() <= sight for block in event.blocks):
         return event
     seen = (_block_in_sight(block, sight) for block in event.blocks)
@@ -83,7 +83,7 @@ class Point:
 
     @property
     def row(self) -> tuple[int, float, bool]:
-        """What points of one block have in common."""
+        """The properties that the points of one block share."""
         return self.step, self.time, self.is_float32
 
 

@@ -1,4 +1,4 @@
-"""What a project keeps of its runs that ended: coarser points after some days, fewer checkpoints, and a smaller file.
+"""Pruning of ended runs by the rules of their project: coarser points, fewer checkpoints, a smaller database file.
 
 Imports `runs.models`, `runs.recording`, `runs.series` and `steersman`.
 """

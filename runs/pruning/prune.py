@@ -1,4 +1,4 @@
-"""Prunes runs that have ended, by the rules of their projects. Killed at any moment, the next pruning goes on.
+"""Prunes runs that have ended, by the rules of their projects. If it is killed, the next pruning continues.
 
 What a run told stays: its epochs, events of other kinds, commands, alerts, and the last value of each series.
 """
@@ -39,7 +39,10 @@ class _Resumed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a pruning takes from one run, or would take. Bytes are those of packed points, and of checkpoints' files."""
+    """The points and checkpoints that a pruning removes from one run, or would remove.
+
+    Bytes are those of packed points, and of checkpoints' files.
+    """
 
     run: Run
     points_before: int = 0

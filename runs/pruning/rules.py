@@ -1,4 +1,4 @@
-"""Which checkpoints a project keeps of a run that has ended. Pure: no files, no queries."""
+"""Chooses the checkpoints of an ended run that a project keeps. Pure functions: no files, no queries."""
 
 from __future__ import annotations
 

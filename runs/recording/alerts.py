@@ -32,7 +32,7 @@ LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What begins: the fields of `runs.models.Alert` of these names."""
+    """An alert that begins: the fields of `runs.models.Alert` of these names."""
 
     detector: str
     severity: str
@@ -127,7 +127,7 @@ def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCau
 
 
 def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:
-    """Record that an alert is over, at `step` where it is known; return whether this call did. Notifies viewers."""
+    """Record that an alert is over, at `step` if it is known; return whether this call did. Notifies viewers."""
     with transaction.atomic():
         if not _holds(run_id, attempt):
             return False

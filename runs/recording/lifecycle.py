@@ -65,7 +65,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended. `error` is one line for everybody, `traceback` is for operators.
+    """The end of an attempt. `error` is one line for everybody, `traceback` is for operators.
 
     `cause` tells what `error` tells in English, None if the training said it.
     """

@@ -18,7 +18,7 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How an attempt failed: the last step that it logged, its error, its exit code where it is known."""
+    """The failure of an attempt: its last logged step, its error, and its exit code if it is known."""
 
     step: int
     error: str

@@ -121,7 +121,7 @@ def named_nonfinite(kinds: Ints) -> list[list[Any]]:
 
 
 def _name(kinds: int) -> str:
-    """Return the name of what was not finite; NaN first where a bucket held several."""
+    """Return the name of a value that is not finite; NaN if a bucket has several kinds."""
     if kinds & HAS_NAN:
         return "nan"
     return "inf" if kinds & HAS_INF else "-inf"

@@ -40,7 +40,7 @@ EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "order", "step", "at", "dur
 
 
 class _Line:
-    """What `csv.writer` writes to: hands the line on."""
+    """The file of a `csv.writer`: returns each line."""
 
     def write(self, text: str) -> str:
         return text

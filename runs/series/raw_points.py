@@ -31,7 +31,7 @@ PLACE = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,9})\.(\d{1,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a page begins: at the point with `number` (from 0) of a series in a lap of an attempt."""
+    """The beginning of a page: the point with `number` (from 0) of a series in a lap of an attempt."""
 
     series: int = 0
     attempt: int = 0

@@ -73,7 +73,7 @@ def columns_of(steps: Sequence[int], columns: Mapping[str, Sequence[float | None
 
 
 class _Frame:
-    """Where values lie in the picture."""
+    """The positions of values in the picture."""
 
     def __init__(self, width: int, height: int, across: tuple[float, float], up: tuple[float, float]) -> None:
         self.left, self.right = LEFT, width - RIGHT

@@ -1,4 +1,4 @@
-"""Which detectors judge a series, by what it measures."""
+"""Chooses the detectors of a series, by what it measures."""
 
 from __future__ import annotations
 

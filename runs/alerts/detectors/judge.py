@@ -184,7 +184,7 @@ class Judge:
         self.turned()
 
     def limit_by(self, limit_of: Callable[[str], LimitDefaults | None]) -> None:
-        """Take `limit_of(series)` for the limits that a person set. One that stays as it was goes on counting."""
+        """Take `limit_of(series)` for the limits that a person set. An unchanged limit continues to count."""
         self._limit_of = limit_of
         for series, watched in self._series.items():
             asked = limit_of(series)

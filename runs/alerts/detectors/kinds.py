@@ -1,4 +1,4 @@
-"""What a series measures, by its name or by declaration: whether less is better, or more, or neither."""
+"""The kind of a series, by its name or by declaration: whether less is better, or more, or neither."""
 
 from __future__ import annotations
 

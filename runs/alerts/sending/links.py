@@ -20,7 +20,7 @@ LONGEST_TOKEN = 500
 
 
 class LinkAction(StrEnum):
-    """What a link does. `SCALE_KNOB` is what the alert's rule says; `HALVE` is the learning rate × 0.5; `ROLL_BACK`
+    """The action of a link. `SCALE_KNOB` is that of the alert's rule; `HALVE` is the learning rate × 0.5; `ROLL_BACK`
     leads to the last good checkpoint before the alert, with half the learning rate."""
 
     ACKNOWLEDGE = "acknowledge"

@@ -1,4 +1,4 @@
-"""What a link of a message may do, and doing it: once, and only what its person may ask of the run now."""
+"""Does the action of a link in a message: once, and only if its person has the permission now."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What pressing the button did; `is_done` is false where the run refused it."""
+    """The result of the action; `is_done` is false if the run refused it."""
 
     is_done: bool
     text: str

@@ -1,4 +1,4 @@
-"""Pages of the destinations of a project: who is told of alerts, and what was sent."""
+"""Pages of the destinations of a project: who is notified of alerts, and the sent messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRETS = ("recipients", "webhook", "signing_secret", "address")
 @login_required
 @require_http_methods(["GET", "HEAD"])
 def destinations(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show members who is told of alerts and what was sent; errors and addresses of links to owners alone."""
+    """Show members the destinations and the sent messages; errors and addresses of links to owners alone."""
     own = membership_in(request.user, slug)
     deliveries = AlertDelivery.objects.filter(destination__project=own.project)
     account = MailAccount.objects.filter(project=own.project).first()

@@ -1,4 +1,4 @@
-"""What a link in a message opens: a page that says what would be done, and a button that does it once."""
+"""The page of a link in a message: it shows the action, and a button does it once."""
 
 from __future__ import annotations
 

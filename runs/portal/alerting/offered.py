@@ -1,4 +1,4 @@
-"""What the form of a rule offers to choose from: the series and the knobs that runs really have."""
+"""The choices in the form of a rule: the series and knobs that the runs have."""
 
 from __future__ import annotations
 

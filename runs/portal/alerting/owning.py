@@ -1,4 +1,4 @@
-"""What the owners' pages of destinations and mail accounts share."""
+"""The shared parts of the owners' pages of destinations and mail accounts."""
 
 from __future__ import annotations
 

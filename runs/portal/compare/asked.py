@@ -1,4 +1,4 @@
-"""Which runs an address asks to compare, and what a reader is told about those that are missing."""
+"""The runs that an address asks to compare, and messages about those that are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each run is and has reached, as columns that can be drawn against each other: parameters and metrics."""
+"""Parameters and metrics of runs, as columns that can be drawn against each other."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ class Problem(msgspec.Struct):
 
 
 class Importance(msgspec.Struct):
-    """What a parameter explains of a metric: `share` of all importance (0 to 1), and the rank correlation (-1 to 1).
+    """The importance of a parameter for a metric: `share` of all importance (0 to 1), and the rank correlation (-1 to
+    1).
 
     `correlation` is None for parameters that are no numbers.
     """

@@ -1,4 +1,4 @@
-"""How much each parameter explains of a metric, computed by scikit-learn in a process of its own.
+"""The importance of each parameter for a metric, computed by scikit-learn in a separate process.
 
 The library takes 100 MB and a second to load, which a process that serves pages has no use for otherwise.
 """
@@ -24,7 +24,7 @@ _busy = threading.Lock()
 
 
 class NotComputed(Exception):
-    """There is no table; the message says why, and what to do."""
+    """The table cannot be computed; the message says why, and what to do."""
 
 
 def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:

@@ -1,4 +1,4 @@
-"""What the compared runs have measured: their series and epochs, read with the same number of queries for any number
+"""The metrics of the compared runs: their series and epochs, read with the same number of queries for any number
 of runs."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HIGH_IS_GOOD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run has: its series by the name they are compared under, and the last and best values of its epochs."""
+    """The metrics of one run: series by the name they are compared under, last and best values of epochs."""
 
     series: dict[str, Series] = field(default_factory=dict)
     last_epoch: dict[str, Any] = field(default_factory=dict)

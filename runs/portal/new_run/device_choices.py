@@ -1,4 +1,4 @@
-"""Where a run may be started: the devices of the hosts whose `watch` is alive, with their present use."""
+"""The choices of devices for a new run: those of the hosts whose `watch` is alive, with their present use."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _head(field: Field, order: Order, query: Sequence[tuple[str, str]]) -> Head:
 
 
 def note_of(field: Field) -> str:
-    """Return what is told of a column beside its name: that it is a parameter, or the last value of a series."""
+    """Return a note about a column: that it is a parameter, or the last value of a series."""
     if field.key.startswith(PARAMETER):
         return _("parameter")
     if field.key.startswith(EPOCH):

@@ -1,4 +1,4 @@
-"""What several runs recorded, as one download."""
+"""Downloads of the records of several runs as one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person may choose in the run list."""
+"""The filters of the run list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run list shows of each run, computed once a page and not once a row."""
+"""The rows of the run list, with queries per page and not per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How records other than points are stored, by kind: rows, fields of the run, and events.
+"""Stores records other than points, by kind: rows, fields of the run, and events.
 
 Every text has passed the redactor of its host.
 """

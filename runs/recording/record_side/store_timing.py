@@ -1,4 +1,4 @@
-"""How long the transactions of reports take, which is stored with each heartbeat."""
+"""Measures the transactions of reports. The result is stored with each heartbeat."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Column = NDArray[np.int64] | NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
-# The first byte of what is packed; another one is of a version that this one does not read.
+# The first byte of packed data. Other values are versions that this code does not read.
 FORMAT = 0xC2
 _TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|u1", "<u2", "<u4")
 _DIFFERENCES, _DISTANCES = range(4), range(6, 9)
@@ -168,7 +168,7 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
 
 
 def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
-    """Return the code of the narrowest type that holds the column, None where it is too wide for all."""
+    """Return the code of the narrowest type that holds the column, None if it is too wide for all."""
     lowest, highest = int(column.min()), int(column.max())
     for code in codes:
         limits = np.iinfo(_TYPES[code])

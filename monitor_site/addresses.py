@@ -30,7 +30,7 @@ def lan_addresses(bind: str) -> list[str]:
 
 
 def hosts_for(bind: str) -> list[str]:
-    """Return the names and addresses that may stand in a request's Host where the portal listens on `bind`."""
+    """Return the names and addresses that a request's Host may contain if the portal listens on `bind`."""
     local = ["localhost", "127.0.0.1", "[::1]"]
     if is_loopback(bind):
         return local
@@ -40,7 +40,7 @@ def hosts_for(bind: str) -> list[str]:
 
 
 def portal_address(bind: str = "", port: int = 0) -> str:
-    """Return the address that people are told: the first of STEERSMAN_ORIGINS, else by where the portal listens."""
+    """Return the address for people: the first of STEERSMAN_ORIGINS, otherwise that on which the portal listens."""
     from django.conf import settings
 
     if settings.STEERSMAN_ORIGINS:

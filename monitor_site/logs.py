@@ -39,9 +39,9 @@ class WithoutLostConnections(logging.Filter):
 
 
 class OncePerOutage(logging.Filter):
-    """Lets pass why no connection to the database can be had, and nothing more until that has not happened for a while.
+    """Logs the first failure to connect to the database, and no further one until there was none for a while.
 
-    A pool logs each attempt, several times per second, and each connection that it gives up.
+    A pool logs each failed attempt, several times per second, and each connection that it discards.
     """
 
     TOLD = "error connecting"

@@ -1,8 +1,8 @@
-"""Where the embedded Redis-protocol server listens: a short private folder, one for each data folder.
+"""The socket of the embedded Redis-protocol server, in a short private folder, one for each data folder.
 
 Does not import Django. A Unix socket path may have 107 bytes, so it cannot lie under the data folder. Its name can be
-guessed, and another user could create it first and answer in the server's place: the folder, the socket and the process
-behind it are therefore checked at every connection.
+guessed, and another user could create it first and answer instead of the server. Therefore the folder, the socket and
+the process that listens are checked at every connection.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def check_folder(folder: Path) -> None:
 def check_socket(path: Path) -> None:
     """Raise `PermissionError` if the socket is not our own in a folder of our own, `OSError` if it is not there.
 
-    Call it before connecting; after connecting, `check_peer` checks the process behind the socket.
+    Call it before connecting; after connecting, `check_peer` checks the process that listens.
     """
     check_folder(path.parent)
     found = path.lstat()

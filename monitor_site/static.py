@@ -17,7 +17,7 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
 
 
 class StaticStorage(CompressedManifestStaticFilesStorage):
-    """Hashed names for what `collectstatic` has taken; plain names for the rest, served from where it lies."""
+    """Hashed names for files that `collectstatic` has copied; plain names for the rest, served from their folders."""
 
     support_js_module_import_aggregation = True
     # A pass names what imports only what has its name already: as many are needed as modules import one another deep.

@@ -19,7 +19,7 @@ LIBRARY = "django_auth_ldap"
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory. `users` and `groups` are the entries below which people and groups are looked for.
+    """A directory. `users` and `groups` are the entries below which people and groups are searched.
 
     `groups` is empty if no role depends on them. A connection begins with StartTLS if `starts_tls`; that
     of ldaps:// is encrypted from its first byte.

@@ -1,4 +1,4 @@
-"""Single values of the settings: the secret key, counts and networks, and where a package lies."""
+"""Single values of the settings: the secret key, counts and networks, and the path of a package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def secret_key(folder: Path) -> str:
 
 
 def package_folder(name: str) -> Path:
-    """Return where a package lies, without importing it: only the web process needs the API's library."""
+    """Return the path of a package without importing it: only the web process needs the API's library."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")

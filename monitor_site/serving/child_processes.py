@@ -129,9 +129,9 @@ def reap_orphans(own: Iterable[int | None]) -> None:
 
 
 def descendants_of_run(run_id: int, folder: Path) -> list[psutil.Process]:
-    """Return the processes below this one that train or supervise a run: its `train`, and what works in its `folder`.
+    """Return the processes below this one that train or supervise a run: its `train`, and all in its `folder`.
 
-    Whatever a training process started has its environment, also if it is in a session of its own.
+    Processes that a training started are found by their environment, even if they are in another session.
     """
     return [process for process in psutil.Process().children(recursive=True) if _is_of_run(process, run_id, folder)]
 

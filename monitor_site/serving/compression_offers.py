@@ -1,4 +1,4 @@
-"""What a client offers in `Sec-WebSocket-Extensions`, and the offer of permessage-deflate that the portal takes.
+"""Parses the offers of a client in `Sec-WebSocket-Extensions`, and chooses one of permessage-deflate.
 
 The grammar is that of RFC 6455 §9.1, the parameters are those of RFC 7692 §7.1. An offer with a parameter that is
 unknown, doubled or has a wrong value is declined as §7.1 asks, and the next one is looked at: autobahn would refuse the

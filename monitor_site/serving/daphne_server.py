@@ -48,7 +48,7 @@ INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
 LONGEST_MATCH_BYTES = 258
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
 # frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
-# missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.
+# missed; the rate is for one that acknowledges each event of a run with 100 events per second.
 MESSAGES_BURST = 3_000
 MESSAGES_PER_S = 200.0
 # When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
@@ -134,7 +134,7 @@ class PortalProtocol(WebSocketProtocol):
             self.maxMessagePayloadSize = 0
 
     def _may_send(self, length: int) -> bool:
-        """Return whether a frame of `length` bytes is taken; close where it is one too many."""
+        """Return whether a frame of `length` bytes is accepted; close the socket if it is one too many."""
         # One that is larger than a message may be gets a code of its own.
         if self.failedByMe or length > INCOMING_LIMIT_BYTES or self._allowance.take(1 + length / 1024):
             return True
@@ -227,7 +227,7 @@ class PortalServer(Server):
 
     @property
     def ws_factory(self) -> Any:
-        """What makes the protocol of each socket."""
+        """Creates the protocol of each socket."""
         return self._ws_factory
 
     @ws_factory.setter
@@ -266,7 +266,7 @@ class PortalServer(Server):
         reactor.callLater(CHECK_INTERVAL_S, self.check_reading_forever)  # type: ignore[arg-type]
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Pass an answer on; where it comes in parts, no faster than its client takes them.
+        """Pass an answer on; if it comes in parts, no faster than its client takes them.
 
         Daphne itself would keep all of a large file in memory for a slow client.
         """

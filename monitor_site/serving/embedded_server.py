@@ -52,7 +52,7 @@ class EmbeddedServerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """A server that may be started, and where it comes from."""
+    """A server that may be started, and its origin."""
 
     path: Path
     origin: str
@@ -144,7 +144,7 @@ class EmbeddedServer:
                 return False
 
     def start(self) -> bool:
-        """Return once a server answers: True where it was started, False if another's is used.
+        """Return when a server answers: True if it was started, False if a running one is used.
 
         Raises `EmbeddedServerError` with a sentence if none can be started.
         """

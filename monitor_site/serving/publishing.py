@@ -46,7 +46,7 @@ def call(*arguments: str) -> str:
 
 
 def publish_recipes(root: Path, data: Path) -> bool:
-    """Publish the recipes unless their sources are those published last; tell whether it was needed.
+    """Publish the recipes unless their sources are those published last; return whether it was needed.
 
     It is a process of its own because it imports torch.
     """

@@ -47,7 +47,7 @@ class Interrupted(BaseException):
 
 
 class Service:
-    """Runs in the main thread until it is told to end; `run` returns the exit status."""
+    """Runs in the main thread until it is asked to end; `run` returns the exit status."""
 
     # What a person types to start it.
     command = "make serve"
@@ -102,7 +102,7 @@ class Service:
     # Starting
 
     def start(self) -> None:
-        """Bring up server, database, recipes, portal and watch, in this order, and tell the addresses."""
+        """Start server, database, recipes, portal and watch, in this order, and print the addresses."""
         self.start_embedded()
         call_command("migrate", verbosity=0, interactive=False)
         self.prepare()
@@ -202,7 +202,7 @@ class Service:
         self.keep_watch()
 
     def keep_watch(self) -> None:
-        """Bring back the watch where it ended by itself."""
+        """Restart the watch if it ended by itself."""
         other = self.watch.exit_code == EXIT_HELD
         sentence = self.watch.keep_alive()
         if other and sentence:

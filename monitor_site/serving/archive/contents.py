@@ -32,7 +32,7 @@ CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file to copy: its path in the data folder, where it is read, and its size when it was held."""
+    """A file to copy: its path in the data folder, the path to read it from, and its size when it was linked."""
 
     name: str
     path: Path
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Contents:
-    """What a backup holds. `missing` are the paths of checkpoints and journals that the rows name and nobody has."""
+    """The files of a backup. `missing` are the paths of checkpoints and journals that rows name and do not exist."""
 
     entries: list[Entry] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
@@ -51,7 +51,7 @@ class Contents:
 
 
 def hold(data: Path, snapshot: Snapshot, held: Path, host: str) -> Contents:
-    """Hold the files that the rows of `snapshot` tell of, by links in `held`. Raises `OSError`.
+    """Keep the files that the rows of `snapshot` name, by links in `held`. Raises `OSError`.
 
     What was appended after the snapshot is read from the journals when a run goes on.
     """

@@ -24,7 +24,7 @@ SQLITE_TIMEOUT_S = 30.0
 SAID_CHARACTERS = 500
 
 CHECKPOINTS = "SELECT run_id, path FROM runs_checkpoint ORDER BY id"
-# The checkpoint that a branch began at lies where an attempt of number 0 would.
+# The checkpoint that a branch began at has the path of an attempt with number 0.
 ATTEMPTS = (
     "SELECT run_id, number, host FROM runs_attempt UNION ALL SELECT run_id, 0, host FROM runs_branch ORDER BY 1, 2"
 )
@@ -43,7 +43,7 @@ class _Cursor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the rows of a snapshot say of files.
+    """The files that the rows of a snapshot name.
 
     `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host), `positions` are (segment,
     offset) up to which the journals of attempts that have not ended were read, by (run, attempt, rank).

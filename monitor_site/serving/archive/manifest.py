@@ -29,7 +29,7 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds. `migrations` are those applied, as app.name; `made_at` is ISO 8601, UTC.
+    """The description of a backup. `migrations` are those applied, as app.name; `made_at` is ISO 8601, UTC.
 
     `missing` names checkpoints that were listed and had no files before the backup, `elsewhere` the runs of which files
     lie in the data folder of another host.

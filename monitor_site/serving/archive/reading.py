@@ -74,7 +74,7 @@ def read_manifest(source: Path) -> Manifest:
 
 
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
-    """Return where a member lies below the folder. Raises `ArchiveError` if `write_backup` makes no such member."""
+    """Return the path of a member below the folder. Raises `ArchiveError` if `write_backup` makes no such member."""
     shown = f"{member.name[:200]!r}"
     if not member.isreg() or member.issparse():
         raise ArchiveError(f"{shown} in the backup is not a regular file: {OTHER}")

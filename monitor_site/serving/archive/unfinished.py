@@ -88,7 +88,7 @@ def token_in_database() -> str:
 
 
 def mark(begun: Begun, snapshot: Path) -> None:
-    """Put the table with the token where the rows will be. Tables of an earlier attempt, and empty ones, go."""
+    """Put the table with the token where the rows will be. Drop tables that are empty or of an earlier attempt."""
     if engine() == "sqlite":
         with closing(sqlite3.connect(snapshot)) as taken, taken:
             taken.execute(f"CREATE TABLE {TABLE} (token VARCHAR({LARGEST_TOKEN}) PRIMARY KEY)")

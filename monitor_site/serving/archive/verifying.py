@@ -48,7 +48,7 @@ PAUSED_OR_LIVE = (*LIVE, RunState.LOST)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, and what to do. `kind` is one of database, gap, event, position, chunk, hash, missing, orphan."""
+    """A problem and its remedy. `kind` is one of database, gap, event, position, chunk, hash, missing, orphan."""
 
     run: int | None
     kind: str
@@ -248,7 +248,7 @@ def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
 
 
 def _folders_without_runs(data: Path) -> Iterator[Finding]:
-    # What a branch copies belongs to no run for a moment, and is removed by a later branch if it was killed.
+    # The copy of a branch belongs to no run for a moment. If its process was killed, a later branch removes it.
     there = sorted(path for path in (data / "runs").glob("*") if path.is_dir() and not path.name.startswith(STAGED))
     known = {str(pk) for pk in Run.objects.values_list("pk", flat=True)}
     for path in there:

@@ -24,7 +24,7 @@ PASSWORD_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account to try. `password` is None where it is not ours to know: changed, or an account made by someone."""
+    """An account to try. `password` is None if the demo does not have it: changed, or an account made by a person."""
 
     role: str
     user: str
@@ -41,7 +41,7 @@ def prepare_accounts(data: Path) -> list[Login]:
     missing = [name for name in ROLES if name not in existing and name not in passwords]
     if missing:
         passwords |= {name: "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH)) for name in missing}
-        # Before the accounts: an account whose password nobody knows would be of no use.
+        # Before the accounts: an account whose password was not stored would be of no use.
         _write(data / LOGINS_FILE, passwords)
     with transaction.atomic():
         project, _ = Project.objects.get_or_create(slug=PROJECT, defaults={"name": "Demo"})

@@ -102,7 +102,7 @@ class Demo(Service):
     # Ending
 
     def end(self) -> None:
-        """End the training first, while the portal can still tell its viewers; then everything else."""
+        """End the training first, while the portal can still notify viewers; then everything else."""
         self.status.end()
         if self.watch.pid is not None:
             self._stop_training()
@@ -122,7 +122,7 @@ class Demo(Service):
             kill_run(self.run_id, run_folder(self.data, self.run_id))
 
     def _stop_training(self) -> None:
-        """Ask the demo's training to stop and wait for it; the watch goes on meanwhile, and brings back supervisors."""
+        """Ask the demo's training to stop and wait for it; the watch continues meanwhile, and restarts supervisors."""
         if not self.run_id:
             return
         asked = False

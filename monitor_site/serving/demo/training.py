@@ -53,7 +53,7 @@ def describe(run: Run) -> str:
 
 
 def describe_end(run_id: int) -> str:
-    """Return a sentence on how the training ended, and where it can resume."""
+    """Return a sentence about the end of the training, and the step from which it can resume."""
     run = Run.objects.get(pk=run_id)
     checkpoint = Checkpoint.objects.filter(run=run).order_by("-id").first()
     text = f"Training: {run.get_state_display()} at step {run.step:,}"

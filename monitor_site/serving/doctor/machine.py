@@ -168,7 +168,7 @@ def disk(data: Path, *, shared: bool = False) -> list[Finding]:
 
 
 def clock_is_kept() -> bool | None:
-    """Return whether the kernel says that its clock follows others (NTP, PTP); None if it does not tell."""
+    """Return whether the kernel reports a synchronised clock (NTP, PTP); None if it reports nothing."""
     if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_long) != 8:
         return None
     # struct timex: modes (0 only reads) and four longs come before the status.

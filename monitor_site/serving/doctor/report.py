@@ -1,6 +1,6 @@
 """The doctor's report: each check with its problem and remedy.
 
-Every check ends within its time, whatever hangs beneath it, and none shows a secret. Never imports torch here.
+Every check ends within its time limit, even if a service hangs, and none shows a secret. Does not import torch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
             found = check.run()
             results[position] = found if isinstance(found, list) else [found]
         except Exception as error:
-            # Whatever error a check raises, the other checks run.
+            # If a check raises any error, the other checks still run.
             results[position] = [Finding(check.name, "problem", f"{type(error).__name__}: {first_line(error)}")]
 
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in enumerate(checks)]

@@ -201,7 +201,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
 
 
 def clock() -> Finding:
-    """Return whether this host's clock is synchronised by others, and how far it is from the database's."""
+    """Return whether this host's clock is synchronised, and its difference from the clock of the database."""
     kept = clock_is_kept()
     skew_s = _database_skew()
     if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:

@@ -11,7 +11,7 @@ const MOST_SMOOTHING = 0.99;
 
 export class ChartView {
   smoothing = 0;
-  // How it is smoothed: one of KINDS.
+  // The kind of smoothing: one of KINDS.
   kind = KINDS[0];
   // Whether few values far off the others decide on the scale.
   outliers = true;

@@ -1,6 +1,6 @@
-// What a chart draws, as a table of comma-separated values. Pure.
+// The drawn values of a chart as CSV. Pure.
 
-// A cell that begins like this is a formula to a spreadsheet.
+// Spreadsheets read a cell that begins like this as a formula.
 const FORMULA = /^[=+\-@\t\r]/;
 
 /**

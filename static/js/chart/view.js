@@ -48,7 +48,7 @@ export class ChartView {
     return { smoothing, kind, log, outliers, over, attempt };
   }
 
-  /** Draw as `view` says, as `describe` returns it; what this browser remembers stays as it is. */
+  /** Draw by `view`, which `describe` has returned; the preferences in this browser do not change. */
   apply({ smoothing, kind, log, outliers, over, attempt }) {
     Object.assign(this, { smoothing: bounded(smoothing), kind, log, outliers, over, attempt });
     this.#fill();

@@ -233,7 +233,7 @@ export class Workspace {
     }
   }
 
-  /** Return [{x, part}]: the charts in parts of which one request can ask for so many runs; groups ask for their x. */
+  /** Return [{x, part}]: the charts in parts that fit into one request for all runs; groups are requested by x. */
   #parts(charts, runs) {
     const { group_by: isGrouped, members } = this.#page;
     const size = Math.max(1, Math.min(NAMES_AT_ONCE, Math.floor(CURVES_AT_ONCE / (isGrouped ? members : runs).length)));

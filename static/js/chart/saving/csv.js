@@ -4,8 +4,8 @@
 const FORMULA = /^[=+\-@\t\r]/;
 
 /**
- * Return the table of what is drawn: `axis` names x; `data` has the columns of the plot, x first and `stride` of each line:
- * mean, minimum, maximum and, where it is smoothed, the smoothed mean. A column without any value is left out.
+ * Return the drawn values as a table. `axis` names x. `data` has the columns of the plot: x, then `stride` columns of
+ * each line (mean, minimum, maximum and, if it is smoothed, the smoothed mean). A column without any value is left out.
  */
 export function csvOf(axis, lines, data, stride) {
   const endings = ["", " min", " max", " smoothed"];

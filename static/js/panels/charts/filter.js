@@ -3,7 +3,7 @@
 const EXPRESSION = /^re:/i;
 
 /**
- * Return {isOn, matches(name), error} of what was typed. Case is ignored in both forms. An invalid regular
+ * Return {isOn, matches(name), error} of the typed text. Case is ignored in both forms. An invalid regular
  * expression matches every name, and `error` says what is wrong with it; otherwise `error` is "".
  */
 export function filterOf(typed) {

@@ -49,8 +49,8 @@ export class ChartPanel {
   #layoutChanged = changeDetector();
 
   /**
-   * `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint, and
-   * `near` is told of each chart, which may come into sight.
+   * `view` says how all charts are drawn, `marks` has the interventions; `onSeen()` requests a paint, and
+   * `near` observes which charts come into sight.
    */
   constructor(state, page, view, marks, onSeen, near) {
     this.#state = state;

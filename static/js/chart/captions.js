@@ -5,7 +5,7 @@ import { fill, gettext } from "../shared/i18n.js";
 import { oddCount } from "../state/columns.js";
 import { notAboveZero } from "./scales.js";
 
-// A text alternative names the values of so many lines; of the others it gives the number.
+// A text alternative gives the values of this many lines, and the number of the others.
 const MOST_NAMED = 12;
 
 export const AXES = {
@@ -37,7 +37,7 @@ export function captionOf(drawn, points, log, earlier = 0, offScale = 0) {
   return sentences.join(" · ");
 }
 
-/** Return what is said of values that are not finite numbers: the first of them, and how many more there are. */
+/** Return the text about values that are not finite numbers: the first of them, and how many more there are. */
 export function oddText(odd, where) {
   const { x, name } = odd.reduce((first, entry) => (entry.x < first.x ? entry : first));
   const text = fill(gettext("{value} at {place}"), { value: number(null, name), place: where(x) });

@@ -35,7 +35,7 @@ export class Chart {
   #dressed = changeDetector();
   #chosen = changeDetector();
   #drawn = [];
-  // [low, high] of the scale if something else than the data decides on it.
+  // [low, high] of the scale if it does not follow from the data.
   #limits = null;
   #offScale = [];
   own = { log: null, range: null };
@@ -145,7 +145,7 @@ export class Chart {
     return this.own.log ?? this.view.log;
   }
 
-  /** Without outliers the scale is that of the other values, and the outliers are marked at its edges. */
+  /** If outliers are ignored, the scale follows from the other values, and the outliers are marked at its edges. */
   #limit() {
     const log = this.#isLog;
     const { range } = this.own;
@@ -236,7 +236,7 @@ export class Chart {
     if (this.lines.length > 1) setText(reading, read ? this.#where(x) : "");
   }
 
-  /** The cursor is shared by all charts of the group; only the one below the pointer says what it points at. */
+  /** The cursor is shared by all charts of the group; only the chart below the pointer reports the nearest line. */
   #tellNear(plot) {
     if (!this.onNear || !plot.over.matches(":hover")) return;
     this.onNear(nearestLine(plot, this.lines.length, columnsOf(this.view.smoothing)));
@@ -305,7 +305,7 @@ export class Chart {
     });
   }
 
-  /** Draw by another log axis or range than the page does: {log, range}, each null to follow. */
+  /** Draw with a log axis or range of its own: {log, range}; null follows the page. */
   setOwn(own) {
     this.own = own;
     this.#ownVersion += 1;

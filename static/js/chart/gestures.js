@@ -4,7 +4,7 @@ const WHEEL_FACTOR = 1.2;
 const KEY_FACTOR = 1.5;
 // Fingers closer than this many pixels have no usable direction.
 const CLOSEST_FINGERS = 24;
-// A pointer this near to a line, in pixels, points at it.
+// In pixels: a pointer that is this close to a line points at it.
 const REACH = 24;
 
 /** `zoom(factor, centre)` shows `factor` times the range around the x `centre`. */
@@ -67,8 +67,8 @@ function middleOf(plot) {
 }
 
 /**
- * Return the index nearest to `index` at which `column` has a value, `index` itself if it has none on one of both sides:
- * lines with other places on the x axis have none at the cursor, and a line that has ended has none behind its end.
+ * Return the index nearest to `index` at which `column` has a value, or `index` if one of its sides has no value.
+ * A line with other x values has none at the cursor; a line that has ended has none after its end.
  */
 export function nearestKnown(column, index) {
   if (column[index] !== undefined) return index;
@@ -79,7 +79,7 @@ export function nearestKnown(column, index) {
   return index - left <= right - index ? left : right;
 }
 
-/** Return which of the lines passes nearest to the cursor, null if none is near. `stride` is the columns of a line. */
+/** Return the line that is nearest to the cursor, null if none is near. `stride`: the number of columns per line. */
 export function nearestLine(plot, lines, stride) {
   const { idx, top } = plot.cursor;
   if (idx === null || idx === undefined || top < 0) return null;

@@ -19,7 +19,7 @@ export class ChartGroup {
   #onChange;
   #timer = 0;
   #buttons = [];
-  // The series whose finer data were asked for, of the range that is shown.
+  // The series whose finer data were requested for the range that is shown.
   #asked = new Set();
   #details = new Map();
 
@@ -42,7 +42,7 @@ export class ChartGroup {
     this.charts.push(chart);
   }
 
-  /** A chart that another one replaces is asked for nothing any more. */
+  /** Request nothing more for a chart that another one replaces. */
   leave(chart) {
     this.charts = this.charts.filter((other) => other !== chart);
   }
@@ -66,7 +66,7 @@ export class ChartGroup {
     this.refine();
   }
 
-  /** Ask for finer data of the range that is shown, for the charts in sight that lack them, in a moment. */
+  /** After a short delay, request finer data of the shown range for the charts in sight that lack them. */
   refine() {
     clearTimeout(this.#timer);
     if (this.#fetchRange && this.zoom) this.#timer = setTimeout(() => this.#refine(this.zoom), SETTLE_MS);
@@ -137,7 +137,7 @@ export class ChartGroup {
   async #refine(zoom) {
     if (!zoom) return;
     const { from, to } = zoom;
-    // The portal answers for so many at once.
+    // The portal accepts this many in one request.
     const names = this.charts
       .filter((chart) => chart.isVisible)
       .flatMap((chart) => chart.lines.filter(({ name, isCoarse }) => !this.#asked.has(name) && isCoarse?.(from, to)))
@@ -151,7 +151,7 @@ export class ChartGroup {
       const { by, back } = this.mapping();
       finer = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
     } catch {
-      // the coarse curve stays: it is right, only less fine
+      // the coarse curve stays: it is correct, but less fine
       if (this.zoom === zoom) for (const name of names) this.#asked.delete(name);
       return;
     }

@@ -57,7 +57,7 @@ export class InterventionLayer {
     ctx.restore();
   }
 
-  /** Show what lies under the cursor, if this chart is the one that is looked at. */
+  /** Show what is under the cursor, if the pointer is on this chart. */
   read(plot) {
     const { left } = plot.cursor;
     const near = left >= 0 ? this.#groups.find(({ x }) => Math.abs(x - left) <= REACH) : undefined;

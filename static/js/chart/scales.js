@@ -17,10 +17,10 @@ export function widenedRange(min, max) {
   return min === max ? [min - 0.5, max + 0.5] : [min, max];
 }
 
-// Values that differ by less are equal but for their rounding: some are stored with 24 bits.
+// Values that differ by less differ only by rounding: some are stored with 24 bits.
 const ROUNDING = 1e-6;
 
-/** Say whether values from `min` to `max` differ by their rounding alone. */
+/** Return whether values from `min` to `max` differ only by rounding. */
 export function isFlat(min, max) {
   return !(max - min > ROUNDING * Math.max(Math.abs(min), Math.abs(max)));
 }
@@ -82,7 +82,7 @@ export function tickLabel(over, x, step) {
   return step >= 60 ? text.slice(0, 5) : text;
 }
 
-/** Return the labelled places of a log axis: 1, 2 and 5 of each decade, powers of ten alone if those are many. */
+/** Return the labelled values of a log axis: 1, 2 and 5 of each decade; only powers of ten if there are many. */
 export function logSplits(_, __, min, max) {
   if (!(min > 0) || !(max > min)) return [];
   const decades = Math.log10(max / min);

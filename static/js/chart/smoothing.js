@@ -1,10 +1,10 @@
 // Smoothing of a curve. Pure.
 
-// As far as a Gaussian reaches: what lies beyond counts less than 0.3 % of the middle.
+// Where a Gaussian is cut off: points beyond weigh less than 0.3 % of the middle.
 const REACH = 3.4;
 export const KINDS = ["ema", "mean", "gaussian"];
 
-/** Return over how many points `weight` (0 to 0.99) smooths: an exponential average with it has the variance of their mean. */
+/** Return how many points have a mean with the variance of an exponential average with `weight` (0 to 0.99). */
 export function spanOf(weight) {
   return Math.round((1 + weight) / (1 - weight));
 }
@@ -46,7 +46,7 @@ function exponential(values, weight) {
   });
 }
 
-/** Weighted by how far a point lies away: `kernel` has a weight for each distance. At the ends one side has fewer points. */
+/** Weighted by distance: `kernel` has a weight for each distance. At the ends, one side has fewer points. */
 function weighted(values, kernel) {
   return values.map((value, place) => {
     if (isGap(value)) return value;

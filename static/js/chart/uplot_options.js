@@ -14,8 +14,8 @@ export function columnsOf(smoothing) {
 }
 
 /**
- * Return the columns for uPlot, x first, of what each line drew, then those of its earlier attempts. `smooth(values)`
- * smooths a column, null if nothing is smoothed.
+ * Return the columns for uPlot: x, then those of each line, then those of its earlier attempts. `smooth(values)`
+ * smooths a column; null if nothing is smoothed.
  */
 export function dataOf(drawn, smooth, log) {
   const shown = log ? aboveZero : (values) => values;
@@ -41,9 +41,9 @@ function sameXs(left, right) {
 }
 
 /**
- * `over`: what x is; `earlier`: how many earlier attempts each line has; `group` shares the cursor with those of its charts for
- * which `isVisible()` holds; `isPercent`: values fill the scale from 0 to 100;
- * `limits()` returns [low, high] if something else than the data decides on the scale, else null.
+ * `over`: the unit of x; `earlier`: the number of earlier attempts of each line; `group`: the charts that share the
+ * cursor, if `isVisible()` is true for them; `isPercent`: the scale is from 0 to 100; `limits()` returns [low, high] of
+ * the scale, null if it follows from the data.
  */
 export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, limits, group, isVisible, hooks }) {
   const { series, bands } = linesOf(lines, earlier, smoothing);
@@ -85,7 +85,7 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
   };
 }
 
-/** Return the colour of a line, paler while another one is pointed at. */
+/** Return the colour of a line, paler while the pointer is at another one. */
 function strokeOf(line) {
   const colour = lineColour(line.colour);
   return line.isFaint?.() ? faint(colour, 0.25) : colour;

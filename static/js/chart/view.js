@@ -11,7 +11,7 @@ const MOST_SMOOTHING = 0.99;
 
 export class ChartView {
   smoothing = 0;
-  // How it is smoothed: one of KINDS.
+  // The kind of smoothing: one of KINDS.
   kind = KINDS[0];
   // Whether few values far off the others decide on the scale.
   outliers = true;
@@ -48,7 +48,7 @@ export class ChartView {
     return { smoothing, kind, log, outliers, over, attempt };
   }
 
-  /** Draw as `view` says, as `describe` returns it; what this browser remembers stays as it is. */
+  /** Draw by `view`, which `describe` has returned; the preferences in this browser do not change. */
   apply({ smoothing, kind, log, outliers, over, attempt }) {
     Object.assign(this, { smoothing: bounded(smoothing), kind, log, outliers, over, attempt });
     this.#fill();

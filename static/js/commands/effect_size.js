@@ -1,11 +1,11 @@
 // The effect of an intervention: a metric before and after it, with its spread. Pure.
 //
 // The points are those before and after the step at which it took effect; the curve continues to fall or rise by
-// itself, so that this is what was seen, and no proof of a cause.
+// itself, so this is an observation and no proof of a cause.
 
 import { oddCount, pointsOf } from "../state/columns.js";
 
-// So many points on each side, and no fewer than these.
+// The number of points on each side, and the minimum.
 export const WINDOW = 50;
 const FEWEST = 5;
 // Metrics in which the effect is measured: the first one that the run has.

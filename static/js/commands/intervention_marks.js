@@ -1,5 +1,5 @@
-// The marks of interventions on all charts, and of alerts on that of their series: which ones, and their places on the
-// axis that is drawn.
+// The marks of interventions on all charts, and of alerts on the charts of their series, with their positions on the x
+// axis.
 
 import { changeDetector } from "../shared/painter.js";
 import { alertMark, appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";

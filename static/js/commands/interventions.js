@@ -1,10 +1,10 @@
-// The commands that are marked on the charts, with their pictures and places. Pure.
+// The commands that are marked on the charts, with their symbols and positions. Pure.
 
 import { alertTexts } from "../shared/alert_texts.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { commandText } from "./text.js";
 
-// Pictures in a square of 24: shapes, not colours, distinguish the kinds.
+// Symbols in a square of 24: shapes, not colours, distinguish the kinds.
 export const ICON_PATHS = {
   set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
   pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",
@@ -53,7 +53,7 @@ export function appliedAt(command) {
 
 /**
  * Return the steps at which attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew
- * at step 0. A script of one's own resumes as it likes, so that nothing is known of it.
+ * at step 0. People's own scripts resume in their own way, so their steps are unknown.
  */
 export function attemptStarts(attempts, isScript) {
   return attempts

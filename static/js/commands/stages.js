@@ -43,7 +43,7 @@ export function withoutRepeatedStates(events) {
   });
 }
 
-/** Return the stage of the command in words: its place and what comes next, or its outcome. */
+/** Return the stage of the command in words: where it is and what comes next, or its outcome. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");

@@ -5,7 +5,7 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 
 export const UNSETTLED = new Set(["sending", "sent", "delivered"]);
 
-/** Return what the command asks, or what it did if it was applied: "Learning rate 0.003 → 0.001". */
+/** Return the request of the command, or its effect if it was applied: "Learning rate 0.003 → 0.001". */
 export function commandText(command) {
   const given = command.arguments ?? {};
   const make = WORDS[command.command];
@@ -49,7 +49,7 @@ function rollBackWords(given, { state, new: now }) {
   return `${where}, ${knobWords(given, {})}`;
 }
 
-/** The same in the ledgers of both runs: which run began where, and what it changed. */
+/** The same text in the command logs of both runs: which run began at which checkpoint, and its changes. */
 function branchWords({ run, source, step, changes = [] }) {
   const where = fill(gettext("Branch #{run} from step {x} of #{source}"), { run, x: step, source });
   return changes.length ? `${where}: ${changes.map(changeOfBranch).join(", ")}` : where;

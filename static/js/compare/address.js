@@ -1,4 +1,4 @@
-// What the address of a comparison says beside its runs: hidden runs, x, search and zoom. Links to it show the same.
+// The parameters in the address of a comparison, beside its runs: hidden runs, x, search and zoom.
 
 const OVER = ["step", "epoch", "time", "relative"];
 
@@ -20,7 +20,7 @@ export function readAddress(query) {
   return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms, facts };
 }
 
-/** Return the query with what is shown now; everything else in it stays. */
+/** Return the query with the present values; everything else in it stays. */
 export function writeAddress(query, { hidden, over, search, zooms, facts = {} }) {
   const fields = new URLSearchParams(query);
   const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));

@@ -5,8 +5,8 @@ import { number } from "../shared/format.js";
 const TICKS = 5;
 
 /**
- * Return {place(value), ticks, isLog}: `place` leads from a value to 0 … 1, null for a value that has no place, and
- * `ticks` are [{at, text}]. Texts among the values make all of them texts; a log axis needs numbers above zero.
+ * Return {place(value), ticks, isLog}: `place` maps a value to 0 … 1, or to null if it is not on the axis; `ticks` are
+ * [{at, text}]. If one value is a text, all are texts. A log axis needs numbers above zero.
  */
 export function factAxis(values, wantsLog = false) {
   const known = values.filter((value) => value !== null);

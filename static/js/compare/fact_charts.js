@@ -1,4 +1,4 @@
-// Parameters and metrics of the runs against each other: a scatter chart, and parallel coordinates.
+// Parameters and metrics of the runs plotted against each other: a scatter chart, and parallel coordinates.
 
 import { element, setText, svgElement } from "../shared/dom.js";
 import { exactValue, fixed } from "../shared/format.js";
@@ -13,7 +13,7 @@ const NARROWEST = 300;
 const ROOM = { left: 64, right: 20, top: 16, bottom: 44 };
 const MOST_AXES = 8;
 const LONGEST_TEXT = 16;
-// Of the font below, in pixels and on the wide side.
+// The width of a letter of the font below, in pixels, rounded up.
 const LETTER_WIDTH = 6.5;
 
 export class FactCharts {
@@ -51,7 +51,7 @@ export class FactCharts {
     root.addEventListener("pointerleave", () => looks.point(null));
   }
 
-  /** Return the chosen {x, y}, empty where nothing was chosen. */
+  /** Return the chosen {x, y}; "" if nothing was chosen. */
   get chosen() {
     return { x: this.#select("x").dataset.wanted, y: this.#select("y").dataset.wanted };
   }
@@ -84,7 +84,7 @@ export class FactCharts {
     const select = this.#select(name);
     const { wanted } = select.dataset;
     const keys = [...select.options].map((option) => option.value);
-    // An open list of choices stays open while the values of live runs change.
+    // An open select stays open while the values of live runs change.
     if (keys.join("\n") !== this.#facts.map(({ key }) => key).join("\n"))
       select.replaceChildren(...this.#facts.map(({ key, title }) => element("option", { value: key, text: title })));
     const isThere = this.#facts.some(({ key }) => key === wanted);
@@ -208,7 +208,7 @@ function line(x1, y1, x2, y2) {
 
 function label(x, y, text, anchor, full = "") {
   const font = { "text-anchor": anchor, fill: palette.axis, "font-size": 11 };
-  // Readable where lines pass below.
+  // Readable on top of lines.
   const halo = { stroke: palette.surface, "stroke-width": 3, "paint-order": "stroke" };
   const node = svgElement("text", { x, y, ...font, ...halo });
   node.append(text);
@@ -216,7 +216,7 @@ function label(x, y, text, anchor, full = "") {
   return node;
 }
 
-/** Return the name of an axis at `x`, as much of it as has room, within a chart of `width`. */
+/** Return the name of an axis at `x`, shortened to the room in a chart of `width`. */
 function heading(x, y, text, room, width) {
   const most = Math.max(3, Math.floor(Math.min(room, width / 2) / LETTER_WIDTH));
   const name = short(text, most);

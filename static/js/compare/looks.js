@@ -1,4 +1,4 @@
-// How each run looks in every chart and list: its colour and dash, whether it is hidden, and which one is pointed at.
+// The look of each run in all charts and lists: colour, dash, whether it is hidden or the pointer is at it.
 
 import { lineColours } from "../shared/palette.js";
 

@@ -1,4 +1,4 @@
-// Several runs compared: a chart for each metric with all runs in it, the list of runs, and tables.
+// The comparison of runs: a chart for each metric with all runs, the list of runs, and tables.
 
 import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
@@ -15,7 +15,7 @@ import { CompareRunList } from "./run_list.js";
 import { hitText, mayChange, Workspace } from "./workspace.js";
 
 const REFRESH_MS = 3000;
-// A curve of a group is made from those of all its runs.
+// The curve of a group is computed from the curves of all its runs.
 const REFRESH_GROUPS_MS = 15_000;
 const PHONE = "(max-width: 767px)";
 const OFFLINE = gettext("The portal does not answer; trying again.");
@@ -80,7 +80,7 @@ function start() {
   form.querySelector("[data-reset-zoom]").addEventListener("click", () => workspace.resetZoom());
   document.getElementById("group-by")?.addEventListener("change", (event) => {
     const query = new URLSearchParams(window.location.search);
-    // These name lines that are no more there, or ranges of other curves.
+    // These name lines that no longer exist, or ranges of other curves.
     for (const name of ["hidden", "baseline", "group"]) query.delete(name);
     if (event.target.value) query.set("group", event.target.value);
     window.location.search = query;
@@ -122,7 +122,7 @@ function factsOf(root) {
   return JSON.parse(root.getElementById("compare-facts").textContent);
 }
 
-/** Show what each parameter explains of the metric that the scatter chart has as y. */
+/** Show how much each parameter explains of the metric on the y axis of the scatter chart. */
 async function showImportance(root) {
   const place = root.querySelector("[data-slot=importance]");
   place.hidden = false;
@@ -170,7 +170,7 @@ async function refreshForEver() {
     await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
     if (document.hidden || !page.runs.some(mayChange)) continue;
     try {
-      // Curves before tables: a run that ends between the two is drawn to its end, and then left alone.
+      // Curves before tables: the curve of a run that ends between the two is drawn to its end.
       await workspace?.refresh();
       await refreshTables();
       setText(status, "");

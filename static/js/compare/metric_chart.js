@@ -1,4 +1,4 @@
-// The chart of one metric: a line for each run, whole at first, and finer where it is zoomed.
+// The chart of one metric: a line for each run, and finer lines in a zoom.
 
 import { mapping, xAxisFor } from "../chart/axes.js";
 import { Chart } from "../chart/chart.js";
@@ -45,12 +45,12 @@ export class MetricChart {
     return this.#offer.name;
   }
 
-  /** What it is drawn over now. */
+  /** The present unit of x. */
   get x() {
     return xAxisFor(this.chart.axis, this.#view.over);
   }
 
-  /** Return whether the good end of the metric is the low one. */
+  /** Return whether lower values of the metric are better. */
   get lowest() {
     return LOWEST_IS_BEST.test(this.name);
   }
@@ -91,13 +91,13 @@ export class MetricChart {
     return this.chart.paint(now);
   }
 
-  /** Return what the legend says of the run at `place`: its value at the cursor, or the newest. */
+  /** Return the value of the run at `place` for the legend: the one at the cursor, or the newest. */
   textOf(place) {
     const { lines, parts } = this.chart;
     return (lines.length > 1 ? lines[place].value : parts.reading).textContent;
   }
 
-  /** Return the value at the good end of a run, null if there is none. */
+  /** Return the best value of a run, null if there is none. */
   extremeOf(id) {
     const columns = this.#whole.get(id)?.columns;
     if (!columns) return null;

@@ -1,4 +1,4 @@
-// Which charts a search finds: those whose names contain the text, or match the pattern after `re:`. Pure.
+// The search for charts: by names that contain the text, or that match the pattern after `re:`. Pure.
 
 const PATTERN = "re:";
 

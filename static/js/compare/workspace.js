@@ -1,4 +1,4 @@
-// The charts of a comparison, in groups: each is made and loaded when it comes near the window.
+// The charts of a comparison, in groups. Each chart is created and loaded when it comes near the window.
 
 import { ChartGroup } from "../chart/group.js";
 import { element, setText } from "../shared/dom.js";
@@ -12,7 +12,7 @@ const FINE_BUCKETS = 1200;
 // Curves that one request asks for, and names in it.
 const CURVES_AT_ONCE = 200;
 const NAMES_AT_ONCE = 32;
-// Charts that come near at the same time are asked for together.
+// Charts that come near at the same time are requested together.
 const GATHER_MS = 40;
 const SETTLE_MS = 150;
 const PAINTED_AT_ONCE = 6;
@@ -42,8 +42,8 @@ export class Workspace {
   #sight;
 
   /**
-   * `zooms` has {from, to} by x to begin with. `onChange()` asks for another paint, `onFailure(error)` is told of
-   * requests that failed.
+   * `zooms` has {from, to} by x to begin with. `onChange()` requests a paint, `onFailure(error)` is called when a
+   * request has failed.
    */
   constructor({ page, view, looks, place, zooms, onChange, onFailure }) {
     this.#page = page;
@@ -80,10 +80,10 @@ export class Workspace {
     for (const group of this.#groups.values()) group.reset();
   }
 
-  /** What is drawn over has changed: charts move to the zoom of that x. */
+  /** The unit of x has changed: charts take the zoom of the new one. */
   overChanged() {
     for (const chart of this.#charts.values()) chart.join(this.#groupOf(chart.x));
-    // The curves of groups are made for one x; those of runs have steps and times.
+    // The curves of groups are computed for one x; those of runs have steps and times.
     if (this.#page.group_by) this.#loadAgain();
     this.#refineSoon();
     this.#onChange();
@@ -128,7 +128,7 @@ export class Workspace {
     const summary = element("summary", {}, element("h2", { class: "block-title", text: title }), count);
     const root = element("details", { class: "chart-group", open, "data-group": title }, summary, grid);
     const section = { root, count, wasOpen: open, members: [] };
-    // A click changes it; a search does so for its own time only.
+    // A click changes it for good, a search only while it lasts.
     summary.addEventListener("click", () => (section.wasOpen = !root.open));
     for (const offer of charts) {
       const shell = element(
@@ -233,7 +233,7 @@ export class Workspace {
     }
   }
 
-  /** Return [{x, part}]: the charts in parts of which one request can ask for so many runs; groups ask for their x. */
+  /** Return [{x, part}]: the charts in parts that fit into one request for all runs; groups are requested by x. */
   #parts(charts, runs) {
     const { group_by: isGrouped, members } = this.#page;
     const size = Math.max(1, Math.min(NAMES_AT_ONCE, Math.floor(CURVES_AT_ONCE / (isGrouped ? members : runs).length)));
@@ -261,7 +261,7 @@ export class Workspace {
   }
 }
 
-/** Return what is said below the search field. */
+/** Return the text below the search field. */
 export function hitText({ found, all, error }) {
   if (error) return gettext("This pattern is not a valid regular expression.");
   if (found === all) return "";

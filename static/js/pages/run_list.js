@@ -43,7 +43,7 @@ function fetchTable(part = "1") {
   return fetchPart(address);
 }
 
-/** Fetch hosts and queue, which no filter narrows, and show them; the focus does not move. */
+/** Fetch and show hosts and queue, which do not depend on filters; the focus does not move. */
 async function refreshQueue() {
   const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
   if (!fresh) return;
@@ -73,7 +73,7 @@ function merge(fresh) {
   mergeRows(old.rows, next.rows);
 }
 
-/** The number of the column whose head holds `node`, -1 if none does. */
+/** The index of the column with `node` in its head, -1 if there is none. */
 function headOf(node) {
   const head = place.contains(node) ? node.closest("thead th") : null;
   return head ? [...head.parentElement.cells].indexOf(head) : -1;
@@ -96,7 +96,7 @@ async function refresh() {
   const asked = window.location.href;
   try {
     const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
-    // Of another search or order meanwhile the answer is on its way.
+    // If search or order has changed meanwhile, the newer answer is on its way.
     if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");
   } catch {
@@ -122,7 +122,7 @@ function filterSoon(delay) {
 
 function show(query) {
   window.history.replaceState(null, "", query);
-  // What is shown now is no saved view any more.
+  // The list no longer shows a saved view.
   const name = views.querySelector(".view-name");
   setText(name, name.dataset.plain);
   views.querySelector("[aria-current]")?.removeAttribute("aria-current");

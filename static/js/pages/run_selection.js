@@ -1,4 +1,4 @@
-// Which runs of the list are ticked: they stay so while the list refreshes, filters and turns its pages.
+// The ticked runs of the list. They stay ticked while the list is refreshed, filtered and paged.
 
 const STORAGE_KEY = "steersman-selected";
 export const MOST_RUNS = 200;
@@ -7,7 +7,7 @@ export class RunSelection {
   #place;
   #changed;
   #chosen;
-  // The box that was ticked last: Shift extends from there.
+  // The box that was ticked last: Shift extends the selection from it.
   #last = null;
 
   /** `place` holds the list; `changed` is called after each change. */
@@ -15,13 +15,13 @@ export class RunSelection {
     this.#place = place;
     this.#changed = changed;
     this.#chosen = recall();
-    // A click tells of Shift, a change does not.
+    // Only the click event has the state of Shift.
     place.addEventListener("click", (event) => {
       const box = event.target;
       if (box.name === "run") this.#tick(box, event.shiftKey);
       else if (box.name === "all-runs") this.#tickAll(box.checked);
     });
-    // The browser gives a page of its history back as it was left.
+    // The browser restores a page from its history with the boxes as they were.
     window.addEventListener("pageshow", () => this.show());
   }
 
@@ -29,7 +29,7 @@ export class RunSelection {
     return [...this.#chosen];
   }
 
-  /** Tick what is chosen on the page that is shown. */
+  /** Tick the selected runs on the present page of the list. */
   show() {
     const boxes = this.#boxes();
     for (const box of boxes) box.checked = this.#chosen.has(box.value);
@@ -47,7 +47,7 @@ export class RunSelection {
     this.#changed();
   }
 
-  /** Turn the tick of the row that has the focus, by key; with Shift of all rows since the last one. */
+  /** Toggle the tick of the focused row, by key; with Shift, of all rows since the last one. */
   toggleFocused(extend) {
     const box = document.activeElement?.closest?.("tr[data-run]")?.querySelector("input[name=run]");
     if (!box) return;

@@ -1,4 +1,4 @@
-// The bar of the runs that are ticked: what can be done with all of them, and what became of it.
+// The bar for the ticked runs: the actions for all of them, and their results.
 
 import { element, setText, toast } from "../shared/dom.js";
 import { postJson } from "../shared/http.js";
@@ -38,7 +38,7 @@ export function selectionBar(bar, told, selection, refresh) {
     await refresh();
   }
 
-  /** Say how many were done, and of each other run why not. */
+  /** Show the number of changed runs, and the reason for each other run. */
   function tell(action, { done, left_out: leftOut }, count) {
     const text = fill(sentenceOf(action), { done: done.length, count });
     if (!leftOut.length) {

@@ -34,7 +34,7 @@ function lookAfter(look, codes) {
     else if (code >= 30 && code <= 37) next.colour = COLOURS[code - 30];
     else if (code >= 90 && code <= 97) next.colour = COLOURS[code - 90];
     else if (code === 38 || code === 48) {
-      // One of 256 colours, or three parts of one: of those only the first sixteen have a name.
+      // One of 256 colours, or red, green and blue: only the first sixteen of the 256 have a name.
       const isIndexed = codes[place + 1] === 5;
       if (code === 38 && isIndexed && codes[place + 2] < 16) next.colour = COLOURS[codes[place + 2] % 8];
       place += isIndexed ? 2 : 4;

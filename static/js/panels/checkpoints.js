@@ -106,7 +106,7 @@ export class Checkpoints {
       {
         class: "btn btn-sm",
         href: `${address}branch/`,
-        // A sheet where scripts run; see `run/branch_sheet.js`.
+        // `run/branch_sheet.js` opens it as a sheet.
         "data-branch": "",
         "data-testid": "branch",
         "aria-label": fill(gettext("Branch from {name}"), { name }),

@@ -1,4 +1,4 @@
-// The worker's output: follows the end until a reader scrolls away, and shows the lines that somebody looks for.
+// The output of the worker: it follows the end until a reader scrolls away, and has filters for lines.
 
 import { element, setText } from "../shared/dom.js";
 import { bytes, clock } from "../shared/format.js";
@@ -65,7 +65,7 @@ export class ConsolePanel {
     setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
   }
 
-  /** Hide the lines that nobody looks for. */
+  /** Hide the lines that do not match the filters. */
   #sift() {
     const part = this.#search.value.trim().toLowerCase();
     const isWanted = (line) =>

@@ -20,7 +20,7 @@ export class Controls {
   #commands;
   #buttons = new Map();
   #bar = document.getElementById("controls");
-  // On a phone: what opens the buttons that the bar has no room for.
+  // On a phone: the button that opens the buttons for which the bar has no room.
   #more = document.querySelector("#controls [data-slot=more]");
   #sheets = new Map();
   // The button that had the focus when it went away or was switched off.
@@ -89,7 +89,7 @@ export class Controls {
 
   #click(button) {
     const { reason, ask } = button.dataset;
-    // Who cannot point at a button learns so why it is grey.
+    // People who cannot point at a button can thus read why it is grey.
     if (reason) toast(reason, "info", "unavailable");
     else if (button.getAttribute("aria-disabled") !== "true") this.#press(ask, "later" in button.dataset);
     if (!button.classList.contains("btn-main")) this.#openMore(false);
@@ -162,7 +162,7 @@ export class Controls {
     this.#showChoice(form);
   }
 
-  /** What can be rolled back to; with another learning rate, if there is a knob for it. */
+  /** The checkpoints for a roll back; with another learning rate, if there is a knob for it. */
   #offerCheckpoints(sheet) {
     const { checkpoints } = this.#state;
     const kept = checkpoints.filter(({ abandoned }) => !abandoned);

@@ -1,4 +1,4 @@
-// The sheet that asks what a branch changes: the form of its page, which also works by itself.
+// The sheet for the changes of a branch. It shows the form of the branch page, which also works alone.
 
 import { element, toast } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -28,7 +28,7 @@ export class BranchSheet {
 
   async #open(event) {
     const link = event.target.closest?.("a[data-branch]");
-    // A link that is to be opened elsewhere leads to the page.
+    // A link that is opened in another tab or window leads to the page.
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     await this.#ask(link.href, {});

@@ -44,7 +44,7 @@ export class RunSocket {
   #isGreeted = false;
   #missing = null;
   #why = "";
-  // What the portal said in place of a ticket.
+  // The sentence that the portal sent instead of a ticket.
   #outage = "";
   #lostAt = 0;
   #ticketFailures = 0;

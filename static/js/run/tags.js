@@ -40,7 +40,7 @@ export function startTags(place, addresses) {
   });
   list.addEventListener("click", async (event) => {
     const name = event.target.closest("[data-remove]")?.dataset.remove;
-    // The button that had the focus is gone.
+    // The button with the focus was removed.
     if (name !== undefined && (await change({ remove: [name] }))) field.focus();
   });
 }

@@ -1,4 +1,4 @@
-// Who watches the run: a number, and for members the names behind it.
+// The people who watch the run: a number, and for members their names.
 
 import { element, setText } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";

@@ -1,8 +1,8 @@
-// The words for who watches a run.
+// The texts about the people who watch a run.
 
 import { fill, gettext } from "../shared/i18n.js";
 
-/** Return the lines that say who `watchers` are: names, how many more members, and how many by share links. */
+/** Return the lines about `watchers`: names, the number of other members, and the number of guests by share links. */
 export function watcherLines({ count, guests, names }) {
   const more = count - guests - names.length;
   return [

@@ -28,7 +28,7 @@ export function alertTexts({ detector, title, text, cause }) {
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit.")],
   }[detector];
   if (!known) return { title, text };
-  // Of a loss that went wrong: where it began.
+  // For a loss that went wrong: the layer in which it began.
   return { title: known[0], text: cause?.kind === "layer" ? `${known[1]} ${happened}` : known[1] };
 }
 
@@ -70,7 +70,7 @@ function causeText(cause, text) {
   }
 }
 
-/** Return in which layer a loss went wrong first. `times` is null where the norm was not finite. */
+/** Return the text about the layer in which a fault began. `times` is null if the norm was not finite. */
 function layerText({ layer, measure, step, times }) {
   const usual = {
     gradient: gettext("Began in {layer}: gradient norm {times}× its usual at step {step}."),

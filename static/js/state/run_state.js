@@ -27,7 +27,7 @@ const MOST_CHECKPOINTS = 200;
 export function emptyState() {
   return {
     seq: 0,
-    // When event `seq` was stored, "" if that is not known: another database may have another event of that number.
+    // The time at which event `seq` was stored, "" if unknown: another database may have another event of that number.
     seqAt: "",
     runSeq: 0,
     run: null,
@@ -35,7 +35,7 @@ export function emptyState() {
     life: "alive",
     silentS: 0,
     link: "",
-    // Of this and of the other portals: {count, guests, names}, null before the greeting.
+    // {count, guests, names} over all portals, null before `hello`.
     watchers: null,
     gap: false,
     series: new Map(),
@@ -287,7 +287,7 @@ const OF_SIGHT = {
   },
 };
 
-/** Return whether an event is the history of an attempt that was overtaken: the run is elsewhere. */
+/** Return whether an event belongs to the history of an overtaken attempt, and not to the run. */
 function isHistory(state, event) {
   return Boolean(state.run) && event.attempt < state.run.attempt;
 }

@@ -59,7 +59,7 @@ function partOf(series, key) {
     part = emptyColumns(series.axis);
     const keys = [...series.parts.keys()];
     series.parts.set(key, part);
-    // What an earlier attempt left comes last, if its supervisor had died.
+    // The points of an earlier attempt arrive last if its supervisor had died.
     if (keys.some((known) => known > key))
       series.parts = new Map([...series.parts].sort(([left], [right]) => left - right));
   }

@@ -1,4 +1,4 @@
-// Marks for values that lie off the scale of a chart: an arrow at the edge, with the value where there is room.
+// Marks for values that are off the scale of a chart: an arrow at the edge, with the value if there is room.
 
 import { number } from "../../shared/format.js";
 import { palette } from "../../shared/palette.js";

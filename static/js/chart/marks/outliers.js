@@ -1,19 +1,19 @@
-// Which values a chart leaves off its scale when outliers are ignored. Pure.
+// The values that a chart leaves off its scale if outliers are ignored. Pure.
 
 const LOW = 0.05;
 const HIGH = 0.95;
-// A value is off the scale if it lies further beyond those shares of all than they lie apart.
+// An outlier is further from the range between the quantiles LOW and HIGH than FENCE times the width of this range.
 const FENCE = 1;
 const FEWEST = 20;
 
-/** Return [low, high] of what is drawn of `columns`, lists of values, without outliers; null if there are none. */
+/** Return [low, high] of the values in `columns`, without outliers; null if there are no outliers. */
 export function rangeWithoutOutliers(columns) {
   const values = columns.flat().filter((value) => value !== null && value !== undefined);
   if (values.length < FEWEST) return null;
   values.sort((left, right) => left - right);
   const [low, high] = [LOW, HIGH].map((share) => values[Math.round(share * (values.length - 1))]);
   const room = FENCE * (high - low);
-  // Of a line that is flat but for a few points everything else would be an outlier.
+  // If a line is flat except for a few points, all of these would be outliers.
   if (!(room > 0)) return null;
   const inside = values.filter((value) => value >= low - room && value <= high + room);
   return inside.length === values.length ? null : [inside[0], inside.at(-1)];

@@ -1,11 +1,11 @@
-// What a chart draws, as a table of comma-separated values. Pure.
+// The drawn values of a chart as CSV. Pure.
 
-// A cell that begins like this is a formula to a spreadsheet.
+// Spreadsheets read a cell that begins like this as a formula.
 const FORMULA = /^[=+\-@\t\r]/;
 
 /**
- * Return the table of what is drawn: `axis` names x; `data` has the columns of the plot, x first and `stride` of each line:
- * mean, minimum, maximum and, where it is smoothed, the smoothed mean. A column without any value is left out.
+ * Return the drawn values as a table. `axis` names x. `data` has the columns of the plot: x, then `stride` columns of
+ * each line (mean, minimum, maximum and, if it is smoothed, the smoothed mean). A column without any value is left out.
  */
 export function csvOf(axis, lines, data, stride) {
   const endings = ["", " min", " max", " smoothed"];

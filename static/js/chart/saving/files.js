@@ -1,8 +1,8 @@
-// Files that a browser makes and saves: a picture as SVG, the same as PNG with twice the pixels, a table.
+// Files that the browser creates and saves: a picture as SVG or as PNG with twice the pixels, and a table.
 
 const SCALE = 2;
 
-/** Return the name of a file about `title`: what is neither letter nor digit becomes a dash. */
+/** Return a file name for `title`: characters other than letters and digits become a dash. */
 export function fileName(title, ending) {
   return `${title.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${ending}`;
 }

@@ -1,4 +1,4 @@
-// A drawn chart as an SVG picture: title, legend and axes around the curves, with its marks, on the ground of the theme.
+// A drawn chart as an SVG picture: title, legend, axes, curves and marks on the background colour of the theme.
 
 import { svgElement } from "../../shared/dom.js";
 import { lineColour, lineDash, palette } from "../../shared/palette.js";
@@ -8,7 +8,7 @@ const HEAD = 34;
 const FOOT = 24;
 const LEGEND = 20;
 const PLACES = 2;
-// Programs that draw know a colour with its opacity only as two attributes.
+// Many drawing programs accept the opacity of a colour only as an attribute of its own.
 const WITH_OPACITY = /^(#[0-9a-f]{6})([0-9a-f]{2})$/i;
 
 /**
@@ -53,7 +53,7 @@ function round(value) {
 function* axesOf(plot) {
   const box = boxOf(plot);
   const [across, up] = plot.axes;
-  // uPlot keeps the places and texts of its last drawing there.
+  // uPlot stores the positions and texts of its last drawing there.
   for (const [place, label] of labelsOf(across)) {
     const x = box.x + plot.valToPos(place, "x");
     yield gridLine({ x1: x, x2: x, y1: box.y, y2: box.y + box.height });

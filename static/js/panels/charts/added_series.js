@@ -1,4 +1,4 @@
-// The part of a chart's menu that puts other series of the run into the same chart.
+// The part of a chart's menu that adds other series of the run to the chart.
 
 import { element } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";

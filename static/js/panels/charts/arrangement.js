@@ -1,8 +1,8 @@
-// Which groups of charts there are, in which order, and which are open at first. Pure.
+// The groups of charts, their order, and the ones that are open at first. Pure.
 
 import { byImportance, groupBy, groupOrder, measureOf, prefixOf, totalsLast } from "./series_names.js";
 
-// With more charts over steps than this a page is crowded: it opens few groups, and shows few charts of each.
+// A page with more charts over steps than this is crowded: it opens few groups, and shows few charts of each.
 const CROWDED = 40;
 // Not a name that a series can begin with.
 export const PINNED = "/pinned";
@@ -42,12 +42,12 @@ function orderOf(left, right) {
   return Number(right === PINNED) - Number(left === PINNED) || groupOrder(left, right);
 }
 
-/** Say whether there are so many charts over steps that only some can be open. */
+/** Return whether there are too many charts over steps to open all of them. */
 export function isCrowded(charts) {
   return charts.filter(({ axis }) => axis === "step").length > CROWDED;
 }
 
-/** Return the ids of the groups that are open until somebody folds them: of a crowd pinned ones, the first, and the first loss. */
+/** Return the ids of the groups that are open at first. On a crowded page: pinned, the first, and the first loss. */
 export function openAtFirst(groups, crowded) {
   if (!crowded) return new Set(groups.map(({ id }) => id));
   const overSteps = groups.filter(({ axis, prefix }) => axis === "step" && prefix !== PINNED);

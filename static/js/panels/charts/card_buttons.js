@@ -15,7 +15,7 @@ export function cardButtons(key, preferences, onChange) {
       return;
     }
     onChange();
-    // The chart stands elsewhere now.
+    // The chart has moved.
     star.focus();
     star.closest(".chart-card").scrollIntoView({ block: "nearest" });
   });

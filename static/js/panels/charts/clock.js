@@ -1,4 +1,4 @@
-// When the run began and where its epochs end: what leads from stored steps and times to the x that is drawn.
+// The start of the run and the ends of its epochs: they map stored steps and times to the x that is drawn.
 
 import { mapping, xAxisFor } from "../../chart/axes.js";
 import { changeDetector } from "../../shared/painter.js";
@@ -16,7 +16,7 @@ export class RunClock {
     this.#view = view;
   }
 
-  /** Return {start, stepsPerEpoch, epochs}; asked many times in each paint. */
+  /** Return {start, stepsPerEpoch, epochs}; called many times in each paint. */
   read() {
     const { run, epochs, versions } = this.#state;
     if (this.#changed(versions.epochs, this.#view.attempt, run?.started_at, run?.steps_per_epoch)) {
@@ -30,7 +30,7 @@ export class RunClock {
     return this.#known;
   }
 
-  /** Return the way from what is stored of an axis to what is drawn, and back. */
+  /** Return the mapping of the stored x of an axis to the drawn x, and back. */
   mapping(axis) {
     return mapping(xAxisFor(axis, this.#view.over), this.read());
   }

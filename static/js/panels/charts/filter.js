@@ -1,10 +1,10 @@
-// Which charts a person looks for: by a part of the name, or by a regular expression after "re:". Pure.
+// The filter for charts: a part of the name, or a regular expression after "re:". Pure.
 
 const EXPRESSION = /^re:/i;
 
 /**
- * Return {isOn, matches(name), error} of what was typed. Case counts in neither form. A regular expression that cannot
- * be read matches every name, and `error` says what is wrong with it; otherwise `error` is "".
+ * Return {isOn, matches(name), error} of the typed text. Case is ignored in both forms. An invalid regular
+ * expression matches every name, and `error` says what is wrong with it; otherwise `error` is "".
  */
 export function filterOf(typed) {
   const text = typed.trim();

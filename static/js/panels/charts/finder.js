@@ -1,4 +1,4 @@
-// The field that finds charts by name: how many it finds, what is wrong with it, and the charts that are hidden.
+// The search field for charts, with the number of matches, the error if there is one, and the hidden charts.
 
 import { element, setText } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
@@ -15,7 +15,7 @@ export class ChartFinder {
   #hidden = this.#root.querySelector("[data-slot=hidden]");
   #onChange;
 
-  /** `onChange()` asks for charts to be laid out again. */
+  /** `onChange()` requests a new layout of the charts. */
   constructor(onChange) {
     this.#onChange = onChange;
     this.#field.addEventListener("input", () => this.#read());
@@ -39,7 +39,7 @@ export class ChartFinder {
     return this.#field.value.trim();
   }
 
-  /** Look for `text` as if somebody had typed it. */
+  /** Search for `text` as if somebody had typed it. */
   find(text) {
     this.#field.value = text;
     this.#read();
@@ -52,7 +52,7 @@ export class ChartFinder {
     this.#field.focus();
   }
 
-  /** Say how many of `total` charts are found, and how many are hidden. */
+  /** Show how many of `total` charts match, and how many are hidden. */
   tell(found, total, hidden) {
     const { isOn, error } = this.filter;
     const hits = fill(gettext("{found} of {total} charts"), { found, total });
@@ -63,7 +63,7 @@ export class ChartFinder {
     setText(this.#hidden, fill(gettext("Hidden: {count}"), { count: hidden }));
   }
 
-  /** Return what is shown in place of charts if none is found. */
+  /** Return the text that replaces the charts if none matches. */
   emptyNote() {
     const clear = element("button", { class: "btn btn-sm", type: "button", text: gettext("Show all charts") });
     clear.addEventListener("click", () => this.clear());

@@ -1,4 +1,4 @@
-// A group of charts on the page: a title that folds it, the charts, and a button for those that are not made yet.
+// A group of charts on the page: a title that folds it, the charts, and a button for those that do not exist yet.
 
 import { element, setText } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
@@ -15,7 +15,7 @@ export class GroupPlace {
   #isForced = false;
 
   /**
-   * `shownAtOnce`: how many charts it shows, and how many more each time it is asked. `onFold(isOpen)` is called when a
+   * `shownAtOnce`: how many charts it shows at first, and how many the button adds. `onFold(isOpen)` is called when a
    * person opens or folds it, `onMore()` when they ask for more charts.
    */
   constructor({ prefix, isOpen, shownAtOnce, resetButton, onFold, onMore }) {
@@ -56,7 +56,7 @@ export class GroupPlace {
     if (this.root.open !== isOpen) this.root.open = isOpen;
     if (!isOpen) return;
     const shown = wanted.slice(0, this.#limit).map(chartOf);
-    // What stands in its place already is not moved: a chart that is moved loses the focus.
+    // A chart that is already in its place is not moved, because it would lose the focus.
     shown.forEach((root, place) => {
       if (this.grid.children[place] !== root) this.grid.insertBefore(root, this.grid.children[place] ?? null);
       root.hidden = false;

@@ -1,4 +1,4 @@
-// The lines of charts: what each reads from the series of the run, and how it looks.
+// The lines of charts: their data from the series of the run, and their look.
 
 import { columnOf, lowerBound } from "../../state/columns.js";
 import { earlierOf, lineOf } from "../../state/series.js";
@@ -12,7 +12,7 @@ export class ChartLines {
   #groups;
   #clock;
 
-  /** `groups`: by axis, the group that reads what is stored; `clock` {version, mapping(axis)} says where x stands. */
+  /** `groups`: by axis, the group that reads what is stored; `clock` {version, mapping(axis)} maps x. */
   constructor(state, view, groups, clock) {
     this.#state = state;
     this.#view = view;
@@ -30,9 +30,9 @@ export class ChartLines {
       name,
       colour,
       dash,
-      // Series that were put together have the whole name: the parts after the slash may be the same.
+      // Added series have their full names: the parts after the slash may be the same.
       label: axis === "step" && lines > 1 ? name : lineLabel(name),
-      // A fresh page learns the newest values, and when the run began, after the curve.
+      // A new page gets the newest values and the start of the run after the curve.
       version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clock.version}`,
       latest: () => (this.#view.attempt === Infinity ? (this.#state.latest[name] ?? NOTHING) : endOf(line())),
       read: (from, to, buckets) => {
@@ -64,7 +64,7 @@ export class ChartLines {
     };
   }
 
-  /** Where the values that are no finite numbers stand on the axis that is drawn. */
+  /** The x of the values that are not finite, on the axis that is drawn. */
   #oddOf(line) {
     if (!line.odd.length) return line.odd;
     const { by, forward } = this.#clock.mapping(line.axis);
@@ -76,7 +76,7 @@ export class ChartLines {
   }
 }
 
-/** Colour and dash of a line: devices differ in both; what is there in all is dotted beside what is used. */
+/** Colour and dash of a line: devices differ in both; a total is dotted, beside the part in use. */
 function look(name, index, lines, colour) {
   if (lines === 1) return [colour, 0];
   const device = deviceOf(name);

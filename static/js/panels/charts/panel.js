@@ -18,11 +18,11 @@ import { ChartLines } from "./lines.js";
 import { ChartPreferences } from "./preferences.js";
 import { colourOf } from "./series_names.js";
 
-// With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
+// If more charts than this are in sight, they are painted in turns, so that the page stays responsive.
 const PAINTED_AT_ONCE = 6;
-// A group shows so many charts, and as many more each time it is asked for them.
+// The number of charts that a group shows at first, and that its button adds.
 const SHOWN_AT_ONCE = 60;
-// Of a crowd: so few that the groups below them are in reach.
+// On a crowded page: few enough to keep the groups below within reach.
 const SHOWN_OF_CROWD = 12;
 const SHOWN_ON_A_PHONE = 4;
 const PHONE = "(max-width: 767px)";
@@ -43,14 +43,14 @@ export class ChartPanel {
   #colours = new Map();
   #places = new Map();
   #charts = new Map();
-  // By key, how charts that are not made yet are drawn by themselves.
+  // By key: the own log axis and range of charts that do not exist yet.
   #own = new Map();
   #next = 0;
   #layoutChanged = changeDetector();
 
   /**
-   * `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint, and
-   * `near` is told of each chart, which may come into sight.
+   * `view` says how all charts are drawn, `marks` has the interventions; `onSeen()` requests a paint, and
+   * `near` observes which charts come into sight.
    */
   constructor(state, page, view, marks, onSeen, near) {
     this.#state = state;
@@ -61,7 +61,7 @@ export class ChartPanel {
     this.#near = near;
     this.#sections = { step: document.getElementById("charts"), time: document.getElementById("machine") };
     this.#clock = new RunClock(state, view);
-    // All charts over steps share one zoom, and those of the machine another.
+    // All charts over steps share one zoom; those of the machine share another.
     this.#zooms = { step: this.#zoomOf("step"), time: this.#zoomOf("time") };
     this.#lines = new ChartLines(state, view, this.#zooms, this.#clock);
     this.#preferences = new ChartPreferences(page, () => Boolean(state.viewer?.may.length));
@@ -79,7 +79,7 @@ export class ChartPanel {
 
   paint(now) {
     this.#marks.refresh();
-    // Before the history is there nobody knows that there are no metrics.
+    // Until the history has arrived, it is unknown whether there are metrics.
     const { run, versions, viewer } = this.#state;
     const arranged = [this.#preferences.version, this.#finder.version, Boolean(viewer?.may.length)];
     if (versions.layout && this.#layoutChanged(versions.layout, run?.state, ...arranged)) this.#layOut();
@@ -98,7 +98,7 @@ export class ChartPanel {
     }
   }
 
-  /** Return the view that is shown, beside what `ChartView.describe` tells. */
+  /** Return the part of the view that `ChartView.describe` does not return. */
   describe() {
     const keys = chartsOf(this.#state.series).map(({ key }) => key);
     const own = [...this.#charts].map(([key, { chart }]) => [key, chart.own]).filter(([, { log, range }]) => log !== null || range);
@@ -123,7 +123,7 @@ export class ChartPanel {
     for (const zoom of Object.values(this.#zooms)) zoom.reset();
   }
 
-  /** Another attempt was chosen: what is zoomed may be finer for it. */
+  /** Another attempt was chosen: its zoomed curves may have finer data. */
   refine() {
     for (const zoom of Object.values(this.#zooms)) zoom.refine();
   }

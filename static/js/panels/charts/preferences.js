@@ -1,5 +1,5 @@
-// Which charts are pinned and hidden, and which groups are folded. Pins of a project are shared: operators and owners
-// change them on the portal. Everything else, and the pins of others, this browser remembers for the project.
+// Pinned charts, hidden charts and folded groups. The portal stores the pins that operators and owners set, for all of
+// the project. This browser stores everything else, and the pins that others set.
 
 import { postJson } from "../../shared/http.js";
 
@@ -15,7 +15,7 @@ export class ChartPreferences {
   // The pins of the view that a link leads to, null without one.
   #linked = null;
 
-  /** `mayShare()` says whether a pin is one of the project, `page.pins` are those that it has. */
+  /** `mayShare()` returns whether pins are set for the project; `page.pins` are the present ones. */
   constructor(page, mayShare) {
     this.#page = page;
     this.#mayShare = () => Boolean(page.addresses.pins) && mayShare();
@@ -111,7 +111,7 @@ function recalled(place) {
     const added = new Map(Object.entries(kept.added ?? {}).map(([key, names]) => [key, listed(names)]));
     return { folds: flags(kept.folds), hidden, pins: flags(kept.pins), added };
   } catch {
-    // storage is switched off, or holds what is not ours
+    // storage is switched off, or contains something else
     return { folds: new Map(), hidden: new Set(), pins: new Map(), added: new Map() };
   }
 }

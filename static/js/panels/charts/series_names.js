@@ -6,7 +6,7 @@ import { metricName } from "../../shared/metric_names.js";
 import { naturalOrder } from "../../shared/natural_order.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
-// Norms of layers: hundreds of series, for whoever asks which layer it was.
+// Norms of layers: hundreds of series, which people need only to find the layer that began a fault.
 const LAYERS = "layers";
 // Those that recipes and the machine have.
 const USUAL_GROUPS = new Set([...FIRST_GROUPS, LAYERS, "gpu", "host"]);

@@ -8,7 +8,7 @@ const ZOOMS = { step: "zoom", time: "machine" };
 
 /**
  * Return the query of `view`: {smoothing, kind, log, outliers, over, attempt, zooms: {axis: {from, to}}, pins: [key],
- * find, own: {key: {log, range}}, added: {key: [name]}}. What is as usual is left out.
+ * find, own: {key: {log, range}}, added: {key: [name]}}. Defaults are left out.
  */
 export function queryOf(view) {
   const query = new URLSearchParams();
@@ -28,12 +28,12 @@ export function queryOf(view) {
     if (range) query.append("range", `${range.join(":")}:${key}`);
   }
   for (const [key, names] of Object.entries(view.added)) for (const name of names) query.append("with", JSON.stringify([key, name]));
-  // Says that somebody chose a view, also where all of it is as usual.
+  // Marks an address as a view, even if all of it is the default.
   query.set("view", "1");
   return query;
 }
 
-/** Return the view that the query of an address tells, null if it tells none. What cannot be read is as usual. */
+/** Return the view in the query of an address, null if there is none. Invalid parts get their defaults. */
 export function viewOf(search) {
   const query = new URLSearchParams(search);
   if (!query.has("view")) return null;

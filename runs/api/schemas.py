@@ -28,7 +28,7 @@ class TagsIn(Schema):
     model_config = {"extra": "forbid"}
 
     add: list[str] = Field([], max_length=MOST_TAGS)
-    remove: list[str] = Field([], max_length=MOST_TAGS, description="Those that the run does not have are ignored")
+    remove: list[str] = Field([], max_length=MOST_TAGS, description="Tags that the run does not have are ignored")
 
 
 class SeveralIn(Schema):
@@ -68,7 +68,7 @@ class AwaitedOut(Schema):
 
     run: int | None = Field(description="null if the caller may not see it")
     state: str = Field(description="Empty if it was deleted")
-    condition: AfterCondition = Field(description="How it must have ended")
+    condition: AfterCondition = Field(description="How the earlier run must have ended")
 
 
 class PlaceOut(Schema):

@@ -51,7 +51,7 @@ class OpenedOut(BranchOut):
     name: str
     state: str
     place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
-    command: str = Field(description="What starts it on the host of its checkpoint")
+    command: str = Field(description="The command that starts the branch on the host of its checkpoint")
 
 
 @router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")

@@ -45,7 +45,9 @@ def unpack(source: Path, folder: Path) -> Manifest:
     except (tarfile.TarError, EOFError) as error:
         raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
-        raise ArchiveError(f"There is no {source}.") from error
+        raise ArchiveError(
+            f"There is no file {source}: give the path of an archive that manage.py backup wrote."
+        ) from error
     if manifest is None or listed is None:
         raise ArchiveError(f"The backup is truncated, its list of hashes is missing: {OTHER}")
     for name in sorted(listed.keys() | hashes.keys()):
@@ -70,7 +72,9 @@ def read_manifest(source: Path) -> Manifest:
     except (tarfile.TarError, EOFError) as error:
         raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
-        raise ArchiveError(f"There is no {source}.") from error
+        raise ArchiveError(
+            f"There is no file {source}: give the path of an archive that manage.py backup wrote."
+        ) from error
 
 
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:

@@ -93,7 +93,7 @@ def _database() -> Iterator[Finding]:
         cursor.execute("PRAGMA integrity_check(1)")
         (said,) = cursor.fetchone()
         if said != "ok":
-            yield Finding(None, "database", f"SQLite says: {said}", "Restore a backup.")
+            yield Finding(None, "database", f"SQLite reports damage: {said}", "Restore a backup.")
 
 
 def _events(run_id: int) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _events(run_id: int) -> Iterator[Finding]:
             )
             gaps = [(one + 1, two - 1) for one, two in pairwise([replay_from, *seqs, last + 1]) if two - one > 1]
             shown = ", ".join(f"{first}" if first == end else f"{first} to {end}" for first, end in gaps[:5])
-            text = f"events {shown} are missing" if gaps else f"there are events behind the last one, {last}"
+            text = f"events {shown} are missing" if gaps else f"there are events after the last recorded one, {last}"
             yield Finding(run_id, "gap", text, "Pages cannot show them; restore a backup if you need them.")
     folded = StoredEvent.objects.filter(run_id=run_id, seq__lte=F("run__replay_from"), kind__in=POINT_KINDS)
     if (twice := folded.order_by("seq").values_list("seq", flat=True).first()) is not None:
@@ -200,7 +200,9 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
         if row.attempt not in here or (untold and not is_whole(path)):
             continue
         if not path.exists():
-            remedy = f"The next manage.py train --run-id {run_id} forgets it, or copy it here from a backup."
+            remedy = (
+                f"Copy it here from a backup; otherwise the next manage.py train --run-id {run_id} removes its row."
+            )
             yield Finding(run_id, "missing", f"the checkpoint {row.name} (step {row.step}) has no files", remedy)
         elif why := _damage(path, row, is_script=not row.has_manifest):
             remedy = "No attempt resumes from it: copy it here from a backup, or delete it."

@@ -41,9 +41,11 @@ class BranchBody(Schema):
     model_config = {"extra": "forbid"}
 
     checkpoint: str | int = Field("newest", description="newest, best, or an id, name or step")
-    name: str = Field("", max_length=LONGEST_NAME, description="Empty: that of the source, with the step")
-    parameters: dict[str, Any] = Field({}, description="Those of the recipe that change")
-    knobs: dict[str, Any] = Field({}, description="Those that change: a value, or values by parameter group")
+    name: str = Field("", max_length=LONGEST_NAME, description="Empty: the name of the source, with the step")
+    parameters: dict[str, Any] = Field({}, description="Parameters of the recipe whose values differ from the source")
+    knobs: dict[str, Any] = Field(
+        {}, description="Knobs whose values differ from the source: a value, or values by parameter group"
+    )
     start: Start = Field(Start.NO, description="queue: behind those that wait; now: before those of its project")
     reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
     id: UUID | None = Field(None, description="Idempotency key: the same id is the same branch")

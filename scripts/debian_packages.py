@@ -62,7 +62,11 @@ def main() -> int:
             return EXIT_BAD_INPUT
     missing = [program for program in PROGRAMS if not starts(program)]
     if missing:
-        print(f"{', '.join(missing)} still does not start after {' '.join(command)}.", file=sys.stderr)
+        print(
+            f"{', '.join(missing)} still does not start after {' '.join(command)}: "
+            "run this command yourself, and read its output.",
+            file=sys.stderr,
+        )
         return EXIT_BAD_INPUT
     return 0
 

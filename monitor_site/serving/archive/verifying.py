@@ -160,7 +160,7 @@ def _problem_of(chunk: Chunk) -> str:
     except (ValueError, IndexError, zlib.error, ArithmeticError, MemoryError) as error:
         return f"it cannot be unpacked ({type(error).__name__})"
     if (int(points.steps.min()), int(points.steps.max())) != (chunk.first_step, chunk.last_step):
-        return "its points are not those of its row"
+        return "its points do not match the summary in its row"
     return ""
 
 
@@ -175,7 +175,7 @@ def _positions(data: Path, run_id: int) -> Iterator[Finding]:
         path = segment_path(folder, row.rank, row.segment)
         size = path.stat().st_size if path.exists() else 0
         if row.offset > size:
-            text = f"{path.relative_to(data)} was read to byte {row.offset}, it has {size}"
+            text = f"{path.relative_to(data)} was read up to byte {row.offset}, but has only {size} bytes"
             yield Finding(
                 run_id,
                 "position",

@@ -69,4 +69,6 @@ def check_peer(connected: Any) -> None:
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     _, user, _ = CREDENTIALS.unpack(found)
     if user != os.getuid():
-        raise PermissionError(f"a process of user {user} listens in place of the embedded server")
+        raise PermissionError(
+            f"a process of user {user} listens on the socket of the embedded server: end that process, then start again"
+        )

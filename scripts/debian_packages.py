@@ -58,11 +58,15 @@ def main() -> int:
         done = subprocess.run(step, env=quiet, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines()[-LOG_LINES_SHOWN:]
-            print("\n".join([f"`{' '.join(step)}` failed. It said:", *said]), file=sys.stderr)
+            print("\n".join([f"`{' '.join(step)}` failed. Its output ends with:", *said]), file=sys.stderr)
             return EXIT_BAD_INPUT
     missing = [program for program in PROGRAMS if not starts(program)]
     if missing:
-        print(f"{', '.join(missing)} still does not start after {' '.join(command)}.", file=sys.stderr)
+        print(
+            f"{', '.join(missing)} still does not start after {' '.join(command)}: "
+            "run this command yourself, and read its output.",
+            file=sys.stderr,
+        )
         return EXIT_BAD_INPUT
     return 0
 

@@ -232,7 +232,7 @@ class Setup:
                 raise
         if process.returncode:
             said = self.log.read_text(errors="replace").strip().splitlines()[-LOG_LINES_SHOWN:]
-            raise SetupError("\n".join([f"{problem}. It said (whole log: {self.log}):", *said]))
+            raise SetupError("\n".join([f"{problem}. Its output ends with (whole log: {self.log}):", *said]))
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -273,7 +273,7 @@ class Control:
         if handler is None and not self._leads:
             return Done()
         if handler is None:
-            raise Refusal(UNHANDLED.get(kind, f"This training does not know the command {kind}."))
+            raise Refusal(UNHANDLED.get(kind, f"This training does not support the command {kind}."))
         result = handler(command.arguments)
         return result if isinstance(result, Done) else Done(remark=str(result) if isinstance(result, str) else "")
 

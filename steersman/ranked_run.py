@@ -226,7 +226,7 @@ class RankedRun(Run):
             if not barrier.wait(partial(barrier.is_seen_by_all_nodes, boundary), self._barrier_timeout_s):
                 if self._orphan_watch.poll(time.monotonic())[1]:
                     # A stop for want of a supervisor cannot reach the other nodes without one either.
-                    raise PeerLost("no supervisor connects the nodes any longer")
+                    raise PeerLost("the supervisor that connects the nodes has ended")
                 self._refuse(f"Not all nodes have answered within {self._barrier_timeout_s:g} s")
                 return
             if barrier.farthest_boundary() < boundary:

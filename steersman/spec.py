@@ -171,7 +171,7 @@ def typed_values(specs: Mapping[str, ValueSpec], given: Mapping[str, object]) ->
     for name in given:
         if name not in specs:
             places = {"name": name, "known": ", ".join(specs)}
-            pattern = gettext_noop("%(name)s: there is no such parameter; known ones: %(known)s.")
+            pattern = gettext_noop("%(name)s: there is no such parameter; choose one of: %(known)s.")
             if not specs:
                 pattern = gettext_noop("%(name)s: there is no such parameter; the recipe has none.")
             raise SpecError(MarkedText(pattern, places), str(name))

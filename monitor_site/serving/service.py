@@ -137,8 +137,9 @@ class Service:
                 raise CannotRun(f"The {child.name} {child.ended()}: {child.last_line()} (whole log: {child.log})")
             if time.monotonic() > deadline:
                 raise CannotRun(
-                    f"The {child.name} is not there after {timeout_s:.0f} s; it said: {child.last_line()} (whole log: "
-                    f"{child.log}). If something is missing, run `make setup`."
+                    f"The {child.name} did not start within {timeout_s:.0f} s; its last output was: "
+                    f"{child.last_line()} (whole log: {child.log}). "
+                    "If something is missing, run `make setup`."
                 )
             time.sleep(POLL_S)
 

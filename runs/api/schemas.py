@@ -28,7 +28,7 @@ class TagsIn(Schema):
     model_config = {"extra": "forbid"}
 
     add: list[str] = Field([], max_length=MOST_TAGS)
-    remove: list[str] = Field([], max_length=MOST_TAGS, description="Those that the run does not have are ignored")
+    remove: list[str] = Field([], max_length=MOST_TAGS, description="Tags that the run does not have are ignored")
 
 
 class SeveralIn(Schema):

@@ -12,7 +12,7 @@ from runs.protocol.argument_text import takes
 from runs.protocol.commands import COMMANDS, RollBack, RunCommand
 from steersman.spec import ValueSpec
 
-NO_KNOBS = "none yet: the training tells what it has when it starts"
+NO_KNOBS = "none yet: the training declares them when it starts"
 
 
 def commands_as_wire(run: Run) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class RunConsumer(AsyncWebsocketConsumer):
                 # Half greeted it would show nothing for ever: let it come again.
                 await self._fail(TRY_AGAIN if outage else FAILED)
                 return
-            text = sentence(outage) if outage else "The server could not handle this; it has been logged."
+            text = sentence(outage) if outage else "The server failed to handle this message. The error was logged."
             try:
                 await self.send_message(Error(error=text))
             except ViewerLeft as left:

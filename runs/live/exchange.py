@@ -73,12 +73,12 @@ class Exchange:
                 self._blind = False
             except Exception as error:  # a database that is unavailable now may answer the next time
                 if noted_outage(error) is None and not self._blind:
-                    logger.exception("what sockets hold could not be exchanged; trying again")
+                    logger.exception("the portal processes could not exchange their lists of viewers; trying again")
                 self._blind = True
             try:
                 self._on_news()
             except Exception:
-                logger.exception("viewers could not be told who watches")
+                logger.exception("the list of people who watch a run could not be sent to its viewers")
             if not self.places.own and (self._blind or not self._written.counts):
                 self._exchanging = None
                 return

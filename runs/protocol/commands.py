@@ -282,7 +282,8 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     """
     unknown = sorted(map(str, set(payload) - set(PAYLOAD_FIELDS)))
     if unknown:
-        raise InvalidCommand(f"A command has no {unknown[0][:60]}: it has {', '.join(PAYLOAD_FIELDS[1:])}.", unknown[0])
+        known = ", ".join(PAYLOAD_FIELDS[1:])
+        raise InvalidCommand(f"A command has no field {unknown[0][:60]}; its fields are {known}.", unknown[0])
     kind = payload.get("command")
     if not isinstance(kind, str) or kind not in COMMANDS:
         raise InvalidCommand(f"There is no such command; use one of: {', '.join(sorted(COMMANDS))}.", "command")

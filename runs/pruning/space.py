@@ -44,7 +44,7 @@ def give_back(within_s: float) -> int:
                 # The file is cut once the log is copied into it; readers and writers continue meanwhile.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except DatabaseError as error:
-        logger.info("the database keeps its free pages for now: %s", error)
+        logger.info("the free space of the database file was not returned to the disk: %s", error)
     return given
 
 

@@ -52,7 +52,7 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
     if not allowed or last.exit_code == BAD_INPUT:
         return ""
     if len(faults) > 1 and last.repeats(faults[-2]):
-        return f"Not started again: the same error occurred at step {last.step} before."
+        return f"Not started again: the same error has already occurred at step {last.step}."
     if used >= allowed:
         return f"Not started again: all {allowed} restarts are used." if allowed > 1 else (
             "Not started again: the one restart is used."

@@ -127,7 +127,7 @@ class JournalWriter:
         """
         payload = record.payload()
         if len(payload) > LARGEST_PAYLOAD_BYTES:
-            raise ValueError(f"a record may have {LARGEST_PAYLOAD_BYTES} bytes, this one has {len(payload)}")
+            raise ValueError(f"a record has at most {LARGEST_PAYLOAD_BYTES} bytes, but this one has {len(payload)}")
         if self.thinning is not None and isinstance(record, EndRecord):
             self._take_thinning(self._bound.tell_left_out())
         length = SMALLEST_RECORD_BYTES + len(payload)

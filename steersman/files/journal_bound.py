@@ -145,7 +145,7 @@ class JournalBound:
 
 def _notice(spooled: int, every: int) -> str:
     return (
-        f"The journal has reached {max(1, spooled >> 20)} MiB, because the database has been away or is too slow: "
+        f"The journal has reached {max(1, spooled >> 20)} MiB, because the database was unavailable or is too slow: "
         f"every {every}{'nd' if every in (2, 32) else 'th'} step is kept from here on. "
         "Epochs, outcomes of commands and the end are always kept."
     )

@@ -37,7 +37,7 @@ def unrecorded_notice(place: RankPlace) -> str:
     """Return what an undeclared rank other than 0 prints."""
     of = f" of {place.size}" if place.size else ""
     return (
-        f"steersman: this is rank {place.rank}{of}, which Steersman was not told of: only rank 0 is recorded. To "
+        f"steersman: this is rank {place.rank}{of}, which was not declared to Steersman: only rank 0 is recorded. To "
         f"record and steer all ranks, start the training with {how_to_declare(place.size)}"
     )
 

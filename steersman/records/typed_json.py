@@ -193,7 +193,7 @@ def _list(read_each: Reader) -> Reader:
     def read(value: object) -> object:
         if isinstance(value, list):
             return [read_each(each) for each in value]
-        raise Malformed(f"{shown(value)} is no list")
+        raise Malformed(f"{shown(value)} is not a list")
 
     return read
 
@@ -202,7 +202,7 @@ def _dict(read_each: Reader) -> Reader:
     def read(value: object) -> object:
         if isinstance(value, dict):
             return {name: read_each(each) for name, each in value.items()}
-        raise Malformed(f"{shown(value)} is no object")
+        raise Malformed(f"{shown(value)} is not an object")
 
     return read
 

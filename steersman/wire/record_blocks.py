@@ -81,7 +81,7 @@ def unpacked_points(ranks: Sequence[Mapping[int, Block]]) -> list[dict[int, Poin
 def _only(block: Block) -> PointRecord:
     points = _points(block)
     if len(points) != 1:
-        raise Malformed("by_rank: a rank has one point of a step")
+        raise Malformed("by_rank: give at most one point per rank and step")
     return points[0]
 
 

@@ -32,7 +32,7 @@ def test_it_creates_a_run_with_every_parameter(client: Client, ada: User, projec
     ("field", "value", "sentence"),
     [
         ("parameters", '{"epochs": 0}', "epochs takes a whole number from 1 to 100, not 0."),
-        ("parameters", '{"epoch": 3}', "epoch: there is no such parameter; known ones: epochs, learning_rate."),
+        ("parameters", '{"epoch": 3}', "epoch: there is no such parameter; choose one of: epochs, learning_rate."),
         ("parameters", '{"learning_rate": NaN}', "learning_rate takes a finite number, not nan."),
         ("parameters", "[1]", "Give an object of names and values"),
         ("parameters", "{", "Enter a valid JSON."),

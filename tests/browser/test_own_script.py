@@ -40,7 +40,7 @@ def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
         expect(page.get_by_test_id(name)).to_be_disabled()
     expect(page.get_by_test_id("end-process")).to_be_hidden()
     page.get_by_test_id("save").click(force=True)
-    expect(page.locator("#toasts")).to_contain_text("The training does not offer it.")
+    expect(page.locator("#toasts")).to_contain_text("The training does not support this command.")
     page.keyboard.press("s")
     expect(page.locator("#stop-text")).to_have_text(re.compile("The script decides whether to save a checkpoint first"))
     expect(page.locator("#stop-checkpoint")).to_be_hidden()

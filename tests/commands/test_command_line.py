@@ -101,13 +101,13 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["999", "stop"], "run: there is no run 999."),
+        (["999", "stop"], "run: there is no run 999; give the number in the address of its page."),
         (
             ["RUN", "stop", "--user", "viewer"],
             "--user: viewer is a viewer of lab: only operators and owners may send commands.",
         ),
         (["RUN", "stop", "--user", "stranger"], "--user: stranger is not a member of lab"),
-        (["RUN", "stop", "--user", "nobody"], "--user: there is no active user nobody."),
+        (["RUN", "stop", "--user", "nobody"], "--user: there is no active user nobody; the admin lists all users."),
         (["RUN"], "Name a command: cancel, end_process, evaluate"),
         (["RUN", "dance"], "There is no such command"),
         (["RUN", "set_knob", "rate"], "rate: write name=value."),
@@ -118,7 +118,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),
         (["RUN", "stop", "--id", "x"], "--id: Give id as a UUID"),
         (["RUN", "resume", "--replay", "999"], "--replay: it cannot be combined with a command."),
-        (["RUN", "--replay", "999"], "--replay: there is no run 999."),
+        (["RUN", "--replay", "999"], "--replay: there is no run 999; give the number in the address of its page."),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence(run: Run, words: list[str], sentence: str, capsys: Any) -> None:

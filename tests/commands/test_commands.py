@@ -86,7 +86,7 @@ STOP = {"command": "stop"}
         ({"command": "dance"}, "command", "no such command"),
         ({"command": 1}, "command", "no such command"),
         ({"command": ["stop"]}, "command", "no such command"),
-        (STOP | {"expire_in_s": 5}, "expire_in_s", "has no expire_in_s: it has command"),
+        (STOP | {"expire_in_s": 5}, "expire_in_s", "has no field expire_in_s; its fields are command"),
         (STOP | {"arguments": []}, "arguments", "an object"),
         (STOP | {"arguments": {"now": 1}}, "now", "stop takes checkpoint, not now"),
         ({"command": "pause", "arguments": {"now": 1}}, "now", "pause takes nothing, not now"),

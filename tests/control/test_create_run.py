@@ -111,7 +111,7 @@ def test_it_records_a_run_with_every_parameter_of_its_recipe(project: Project, d
 def test_it_gives_a_run_tags(project: Project) -> None:
     run = Run.objects.get(pk=create("--project", "vision", "--tag", "Baseline", "--tag", "sweep  3"))
     assert [tag.name for tag in run.tags.all()] == ["baseline", "sweep 3"]
-    assert "tag: “a,b” is no tag" in refusal("create_run", "--project", "vision", "--tag", "a,b")
+    assert "tag: “a,b” is not a valid tag" in refusal("create_run", "--project", "vision", "--tag", "a,b")
 
 
 def test_it_records_a_run_for_a_persons_own_script(project: Project) -> None:

@@ -54,7 +54,7 @@ def test_bad_input_is_as_bad_the_second_time() -> None:
 def test_the_same_fault_at_the_same_step_ends_it() -> None:
     first = Fault(412, "IndexError: index 10 is out of bounds (at 0x7f01)")
     again = Fault(412, "IndexError: index 12 is out of bounds (at 0x7fff)")
-    assert plan(first, again) == "Not started again: the same error occurred at step 412 before."
+    assert plan(first, again) == "Not started again: the same error has already occurred at step 412."
     assert isinstance(plan(first, Fault(413, first.error)), Restart)
     assert isinstance(plan(first, Fault(412, "KeyError: 'x'")), Restart)
     assert isinstance(plan(first, Fault(500, "KeyError: 'x'"), first), Restart)
@@ -110,7 +110,10 @@ def test_a_fault_that_repeats_at_its_step_ends_it_early(offline_stack: Stack) ->
     assert [each["last_step"] for each in attempts(offline_stack, run_id)] == [5, 0, 0]
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["restarts_used"]) == ("failed", 2)
-    assert run["reason"] == "RuntimeError: attempt 3 broke Not started again: the same error occurred at step 0 before."
+    assert (
+        run["reason"]
+        == "RuntimeError: attempt 3 broke Not started again: the same error has already occurred at step 0."
+    )
 
 
 def test_bad_input_is_not_tried_again(offline_stack: Stack) -> None:

@@ -115,7 +115,7 @@ def test_it_tells_how_an_attempt_ended(offline_stack, mode, code, state, recorde
     [
         (("--run-id", "99999"), "there is no run 99999"),
         (("--run-id", "RUN"), "has no recipe: name your script"),
-        (("--run-id", "RUN", "--", "/no/such/script.py"), "is no file here"),
+        (("--run-id", "RUN", "--", "/no/such/script.py"), "there is no file /no/such/script.py"),
     ],
 )
 def test_it_answers_bad_input_with_a_sentence_and_exit_code_2(offline_stack, arguments, sentence):

@@ -128,7 +128,7 @@ def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
     second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
     for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):
         wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")  # type: ignore[misc]
-        assert f"{device} was asked for but this host has" in run_row(lab, run_id)["reason"]
+        assert f"{device} was requested, but this host has" in run_row(lab, run_id)["reason"]
     given = str(run_row(lab, second)["given_devices"])
     assert "GPU-bbbb" in given and "GPU-aaaa" not in given
 

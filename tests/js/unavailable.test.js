@@ -19,6 +19,6 @@ test("it says why a command cannot be sent", () => {
   assert.equal(reason(PAUSE, "pause", { state: "queued" }), "The run has not started yet.");
   assert.equal(reason(PAUSE, "pause", { state: "failed", group: "ended" }), "The run has ended.");
   assert.match(reason(PAUSE, "pause", { state: "lost", group: "lost" }), /in the state lost/);
-  assert.equal(reason(SAVE, "save_checkpoint", { state: "running" }), "The training does not offer it.");
-  assert.equal(reason(PAUSE, "pause", { state: "running" }, true), "It is under way already.");
+  assert.equal(reason(SAVE, "save_checkpoint", { state: "running" }), "The training does not support this command.");
+  assert.equal(reason(PAUSE, "pause", { state: "running" }, true), "This command is already in progress.");
 });

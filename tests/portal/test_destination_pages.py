@@ -118,7 +118,7 @@ def test_what_is_chosen_is_kept(owner: Client) -> None:
     assert (str(made.quiet_from), str(made.quiet_until), made.quiet_zone) == ("22:00:00", "07:30:00", "Asia/Shanghai")
     page = owner.get(PAGE).content.decode()
     for said in (
-        "from critical on",
+        "critical or more severe",
         "quiet 22:00–07:30 Asia/Shanghai",
         "digest of 15 minutes",
         "links act for Operator",

@@ -271,7 +271,12 @@ def test_it_hands_a_test_message_over(settings: LazySettings):
 
 @pytest.mark.parametrize(
     ("backend", "said"),
-    [("console", "to the terminal"), ("filebased", "files in /var/mails"), ("locmem", "in memory"), ("dummy", "away")],
+    [
+        ("console", "to the terminal"),
+        ("filebased", "files in /var/mails"),
+        ("locmem", "in memory"),
+        ("dummy", "discarded"),
+    ],
 )
 def test_it_tells_what_becomes_of_mail_that_nobody_receives(settings: LazySettings, backend: str, said: str):
     settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"

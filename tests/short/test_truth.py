@@ -146,7 +146,9 @@ def test_signals_become_plain_flags(handlers: None) -> None:
 
 
 def test_a_warning_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="STEERSMAN_STOP_SIGNAL: 'KILL' is none of USR1, USR2, XCPU"):
+    with pytest.raises(
+        ValueError, match="STEERSMAN_STOP_SIGNAL: 'KILL' is not supported; give one of USR1, USR2, XCPU"
+    ):
         Interrupts("KILL")
 
 
@@ -161,7 +163,7 @@ def test_a_stop_before_the_training_has_begun_opens_no_attempt(
         return prepare(*arguments)
 
     monkeypatch.setattr(train_command, "_prepare", interrupted)
-    with pytest.raises(CannotTrain, match="SIGTERM came before") as refused:
+    with pytest.raises(CannotTrain, match="SIGTERM was received before") as refused:
         train_command.train(train_command.Options(run_id=run.pk, quiet=True, script=("python", "-c", "1")))
     assert refused.value.exit_code == 130
     run.refresh_from_db()

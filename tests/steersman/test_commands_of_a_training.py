@@ -98,7 +98,7 @@ def test_it_sets_a_knob_and_tells_old_new_effect_and_ranks(control: Control, tol
         (asked("save_checkpoint"), "This training cannot save a checkpoint on command"),
         (asked("evaluate"), "This training cannot evaluate on command"),
         (asked("extend", epochs=1), "This training cannot be extended"),
-        (asked("dance"), "This training does not know the command dance."),
+        (asked("dance"), "This training does not support the command dance."),
         (asked("set_knob"), "SetKnobArguments.knob is missing"),
         (asked("set_knob", knob="rate", factor="twice"), "SetKnobArguments.factor: 'twice' is not a 64-bit number"),
         (asked("stop", checkpoint="no"), "StopArguments.checkpoint: 'no' is neither true nor false"),

@@ -178,7 +178,7 @@ def test_it_goes_on_in_a_new_segment(tmp_path, monkeypatch):
 
 def test_it_refuses_a_record_larger_than_a_reader_takes(tmp_path):
     writer = JournalWriter(tmp_path)
-    with pytest.raises(ValueError, match="a record may have"):
+    with pytest.raises(ValueError, match="a record has at most"):
         writer.append(NoteRecord(step=0, text="x" * (2 << 20)))
 
 

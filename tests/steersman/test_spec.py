@@ -287,7 +287,7 @@ def test_parameters_that_are_left_out_get_their_defaults() -> None:
     [
         ({"epochs": 0}, "epochs", "epochs takes a whole number from 1 to 100, not 0."),
         ({"epochs": None}, "epochs", "epochs takes a whole number from 1 to 100, not None."),
-        ({"epoch": 3}, "epoch", "epoch: there is no such parameter; known ones: epochs, learning_rate, augment,"),
+        ({"epoch": 3}, "epoch", "epoch: there is no such parameter; choose one of: epochs, learning_rate, augment,"),
     ],
 )
 def test_a_wrong_parameter_is_named(values: dict[str, Any], name: str, sentence: str) -> None:

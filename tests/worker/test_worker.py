@@ -142,7 +142,7 @@ def test_a_signal_to_the_whole_group_stops_the_training_and_not_its_loader_proce
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("cuda:1", "cuda:1 was asked for but this host has 0 CUDA devices: use --device cpu"),
+        ("cuda:1", "cuda:1 was requested, but this host has 0 CUDA devices: use --device cpu"),
         ("tpu", "There is no device tpu"),
         ("cuda:x", "There is no device cuda:x"),
     ],

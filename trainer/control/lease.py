@@ -48,7 +48,7 @@ class CannotTrain(Exception):
 
 
 def came_before(run_id: int, interrupts: Interrupts) -> str:
-    return f"run {run_id}: {interrupts.name} came before its training began."
+    return f"run {run_id}: {interrupts.name} was received before the training began."
 
 
 def myself() -> Holder:

@@ -129,7 +129,7 @@ def choose_device(name: str, ranks: int = 1) -> torch.device:
     if int(index or 0) >= count:
         have = f"{count} CUDA device{'' if count == 1 else 's'}"
         remedy = "use --device cpu" if not count else f"use --device cuda:0 to cuda:{count - 1}, or cpu"
-        raise DeviceError(f"{name} was asked for but this host has {have}: {remedy}.")
+        raise DeviceError(f"{name} was requested, but this host has {have}: {remedy}.")
     return torch.device("cuda", int(index or 0))
 
 

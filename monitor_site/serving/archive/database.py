@@ -85,7 +85,10 @@ def load_snapshot(source: Path) -> None:
             with closing(sqlite3.connect(source)) as taken, closing(_sqlite_database()) as database:
                 taken.backup(database)
         except sqlite3.Error as error:
-            raise ArchiveError(f"SQLite could not restore the database of the backup: {error}.") from error
+            raise ArchiveError(
+                f"SQLite could not restore the database of the backup: {error}. "
+                "Check the free disk space, or use another backup."
+            ) from error
         return
     _run("pg_restore", "--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction",
          "--exit-on-error", str(source))  # fmt: skip
@@ -110,7 +113,10 @@ def _sqlite_snapshot(target: Path) -> Snapshot:
             taken.execute("PRAGMA journal_mode=DELETE")
             return _listed(taken.cursor())
     except sqlite3.Error as error:
-        raise ArchiveError(f"SQLite could not make a snapshot of the database: {error}.") from error
+        raise ArchiveError(
+            f"SQLite could not make a snapshot of the database: {error}. "
+            "Check the free disk space, and run manage.py verify."
+        ) from error
 
 
 def _sqlite_database() -> sqlite3.Connection:

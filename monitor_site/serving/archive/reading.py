@@ -28,7 +28,7 @@ def unpack(source: Path, folder: Path) -> Manifest:
         with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 if listed is not None:
-                    raise ArchiveError(f"{member.name!r} follows the list of hashes of the backup: {OTHER}")
+                    raise ArchiveError(f"The backup contains {member.name!r} after its list of hashes: {OTHER}")
                 path = _checked(member, manifest)
                 if member.name in hashes:
                     raise ArchiveError(f"The backup holds {member.name!r} twice: {OTHER}")
@@ -45,7 +45,9 @@ def unpack(source: Path, folder: Path) -> Manifest:
     except (tarfile.TarError, EOFError) as error:
         raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
-        raise ArchiveError(f"There is no {source}.") from error
+        raise ArchiveError(
+            f"There is no file {source}: give the path of an archive that manage.py backup wrote."
+        ) from error
     if manifest is None or listed is None:
         raise ArchiveError(f"The backup is truncated, its list of hashes is missing: {OTHER}")
     for name in sorted(listed.keys() | hashes.keys()):
@@ -70,7 +72,9 @@ def read_manifest(source: Path) -> Manifest:
     except (tarfile.TarError, EOFError) as error:
         raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
-        raise ArchiveError(f"There is no {source}.") from error
+        raise ArchiveError(
+            f"There is no file {source}: give the path of an archive that manage.py backup wrote."
+        ) from error
 
 
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
@@ -83,7 +87,7 @@ def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPat
         raise ArchiveError(f"The backup contains a path outside its folder, {shown}: {OTHER}")
     if manifest is None:
         if member.name != names.MANIFEST or member.size > names.LARGEST_MANIFEST_BYTES:
-            raise ArchiveError(f"It begins with {shown}, so it is not a backup: {OTHER}")
+            raise ArchiveError(f"The archive begins with {shown}, so it is not a backup: {OTHER}")
         return path
     is_data = member.name == names.DATA + names.SECRET_KEY or member.name.startswith(f"{names.DATA}{names.RUNS}/")
     if not is_data and member.name not in (names.DATABASES[manifest.engine], names.HASHES):

@@ -126,7 +126,8 @@ def _refuse_filled(data: Path) -> None:
 def _refuse_unfit(manifest: Manifest) -> None:
     if manifest.engine != engine():
         raise ArchiveError(
-            f"The backup is of {manifest.engine}, this installation uses {engine()}: set STEERSMAN_DATABASE_URL."
+            f"The backup was made on {manifest.engine}, but this installation uses {engine()}: "
+            "set STEERSMAN_DATABASE_URL to a database of the same kind."
         )
     known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
     newer = [name for name in manifest.migrations if name not in known]

@@ -93,7 +93,7 @@ def _database() -> Iterator[Finding]:
         cursor.execute("PRAGMA integrity_check(1)")
         (said,) = cursor.fetchone()
         if said != "ok":
-            yield Finding(None, "database", f"SQLite says: {said}", "Restore a backup.")
+            yield Finding(None, "database", f"SQLite reports damage: {said}", "Restore a backup.")
 
 
 def _events(run_id: int) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _events(run_id: int) -> Iterator[Finding]:
             )
             gaps = [(one + 1, two - 1) for one, two in pairwise([replay_from, *seqs, last + 1]) if two - one > 1]
             shown = ", ".join(f"{first}" if first == end else f"{first} to {end}" for first, end in gaps[:5])
-            text = f"events {shown} are missing" if gaps else f"there are events behind the last one, {last}"
+            text = f"events {shown} are missing" if gaps else f"there are events after the last recorded one, {last}"
             yield Finding(run_id, "gap", text, "Pages cannot show them; restore a backup if you need them.")
     folded = StoredEvent.objects.filter(run_id=run_id, seq__lte=F("run__replay_from"), kind__in=POINT_KINDS)
     if (twice := folded.order_by("seq").values_list("seq", flat=True).first()) is not None:
@@ -160,7 +160,7 @@ def _problem_of(chunk: Chunk) -> str:
     except (ValueError, IndexError, zlib.error, ArithmeticError, MemoryError) as error:
         return f"it cannot be unpacked ({type(error).__name__})"
     if (int(points.steps.min()), int(points.steps.max())) != (chunk.first_step, chunk.last_step):
-        return "its points are not those of its row"
+        return "its points do not match the summary in its row"
     return ""
 
 
@@ -175,7 +175,7 @@ def _positions(data: Path, run_id: int) -> Iterator[Finding]:
         path = segment_path(folder, row.rank, row.segment)
         size = path.stat().st_size if path.exists() else 0
         if row.offset > size:
-            text = f"{path.relative_to(data)} was read to byte {row.offset}, it has {size}"
+            text = f"{path.relative_to(data)} was read up to byte {row.offset}, but has only {size} bytes"
             yield Finding(
                 run_id,
                 "position",
@@ -200,7 +200,9 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
         if row.attempt not in here or (untold and not is_whole(path)):
             continue
         if not path.exists():
-            remedy = f"The next manage.py train --run-id {run_id} forgets it, or copy it here from a backup."
+            remedy = (
+                f"Copy it here from a backup; otherwise the next manage.py train --run-id {run_id} removes its row."
+            )
             yield Finding(run_id, "missing", f"the checkpoint {row.name} (step {row.step}) has no files", remedy)
         elif why := _damage(path, row, is_script=not row.has_manifest):
             remedy = "No attempt resumes from it: copy it here from a backup, or delete it."

@@ -151,7 +151,7 @@ def disk(data: Path, *, shared: bool = False) -> list[Finding]:
         remedy = "Make this user the owner of the folder, or set STEERSMAN_DATA to one that this user can write to."
         return [Finding("disk", "problem", f"{data} cannot be written: {error.strerror}", remedy)]
     free_gib = shutil.disk_usage(data).free / GIB
-    text = f"{free_gib:.1f} GiB free where {data} lies"
+    text = f"{free_gib:.1f} GiB free on the disk of {data}"
     remedy = "Free disk space: on a full disk trainings continue, but their points and checkpoints are lost."
     if free_gib < SCARCE_DISK_GIB:
         found = [Finding("disk", "problem", text, remedy)]

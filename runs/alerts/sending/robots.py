@@ -64,7 +64,10 @@ def markdown(message: Message, keyword: str) -> str:
 
 def _post(url: str, body: Body, secret: str) -> str:
     if urlsplit(url).scheme not in ("https", "http"):
-        raise NotSent(gettext_noop("The address of a robot begins with https://."), is_final=True)
+        raise NotSent(
+            gettext_noop("The address of a robot must begin with https://. Copy it from the robot's page."),
+            is_final=True,
+        )
     guard.begin()
     try:
         answer = requests.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False)
@@ -79,7 +82,9 @@ def _post(url: str, body: Body, secret: str) -> str:
     try:
         code = answer.json()["errcode"]
     except (ValueError, KeyError, TypeError):
-        raise NotSent(f"The answer of the server is not that of a robot: {said}") from None
+        raise NotSent(
+            f"The server did not answer as a robot does; check the webhook address. Its answer: {said}"
+        ) from None
     if code != 0:
         raise NotSent(said, is_final=code not in _BUSY)
     return said

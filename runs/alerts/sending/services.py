@@ -71,7 +71,13 @@ def send(address: str, message: Message) -> str:
     )
     sender = apprise.Apprise(asset=asset)
     if not sender.add(address):
-        raise NotSent(gettext_noop("The service expects another form of address."), is_final=True)
+        raise NotSent(
+            gettext_noop(
+                "The address does not have the form that the service requires. "
+                "Compare it with Apprise's page about the service."
+            ),
+            is_final=True,
+        )
     service: Any = sender[0]
     attached = None
     if service.attachment_support and message.pictures:

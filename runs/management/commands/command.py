@@ -189,7 +189,7 @@ def _payload(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def _find_run(pk: int, field: str) -> Run:
     run = Run.objects.select_related("project").filter(pk=pk).first()
     if run is None:
-        _refuse(f"{field}: there is no run {pk}.")
+        _refuse(f"{field}: there is no run {pk}; give the number in the address of its page.")
     return run
 
 
@@ -199,7 +199,7 @@ def _author(run: Run, name: str) -> tuple[int | None, str]:
         return None, COMMAND_LINE
     user = User.objects.filter(username=name, is_active=True).first()
     if user is None:
-        _refuse(f"--user: there is no active user {name}.")
+        _refuse(f"--user: there is no active user {name}; the admin lists all users.")
     role = role_of(user, run)
     if role not in COMMANDING_ROLES:
         found = f"is a {role}" if role else "is not a member"

@@ -39,18 +39,25 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         project = Project.objects.filter(slug=options["project"]).first()
         if project is None:
-            raise _refused("--project", f"there is no project {options['project']}.")
+            raise _refused(
+                "--project",
+                f"there is no project {options['project']}; give the short name in the address of its page.",
+            )
         user = User.objects.filter(username=options["user"], is_active=True).first()
         if user is None:
-            raise _refused("--user", f"there is no active user {options['user']}.")
+            raise _refused("--user", f"there is no active user {options['user']}; the admin lists all users.")
         run = None
         if options["run"] is not None:
             run = Run.objects.filter(pk=options["run"], project=project).first()
             if run is None:
-                raise _refused("--run", f"project {project.slug} has no run {options['run']}.")
+                raise _refused(
+                    "--run",
+                    f"project {project.slug} has no run {options['run']}; "
+                    "give the number in the address of the run's page.",
+                )
         days = options["days"]
         if days is not None and not 1 <= days <= LONGEST_DAYS:
-            raise _refused("--days", f"give a number from 1 to {LONGEST_DAYS}.")
+            raise _refused("--days", f"give a whole number from 1 to {LONGEST_DAYS}.")
         try:
             _, value = create_token(
                 user,

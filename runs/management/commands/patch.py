@@ -27,7 +27,7 @@ class Command(BaseCommand):
         number, attempt = options["run"], options["attempt"]
         run = Run.objects.filter(pk=number).first() if 0 < number <= LARGEST_ID else None
         if run is None:
-            raise _refused(f"run: there is no run {number}.")
+            raise _refused(f"run: there is no run {number}; give the number in the address of its page.")
         found = run.patched_attempt(attempt)
         if found is None:
             which = f"run {number}" if attempt is None else f"attempt {attempt} of run {number}"

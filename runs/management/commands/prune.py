@@ -52,7 +52,7 @@ class Command(BaseCommand):
         if project and not Project.objects.filter(slug=project).exists():
             raise CommandError(f"--project: there is no project {project!r}; give its short name.")
         if run_id is not None and not Run.objects.filter(pk=run_id).exists():
-            raise CommandError(f"--run-id: there is no run {run_id}.")
+            raise CommandError(f"--run-id: there is no run {run_id}; give the number in the address of its page.")
         taken: list[Pruned] = []
         for run in due(project, run_id).iterator(chunk_size=100):
             pruned = prune(run, Path(settings.STEERSMAN_DATA), timezone.now(), dry=dry)

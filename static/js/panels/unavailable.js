@@ -10,9 +10,9 @@ export function unavailableText(run, command, kind, isUnderWay) {
   if (!command?.legal_in.includes(run.state)) return stateReason(run);
   if (command.is_optional && !run.offers.includes(kind)) {
     if (run.state === "created" || run.state === "queued") return gettext("The run has not started yet.");
-    return gettext("The training does not offer it.");
+    return gettext("The training does not support this command.");
   }
-  return isUnderWay ? gettext("It is under way already.") : "";
+  return isUnderWay ? gettext("This command is already in progress.") : "";
 }
 
 function stateReason({ state, group }) {

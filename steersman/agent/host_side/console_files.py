@@ -59,13 +59,13 @@ class ConsoleFiles:
                 free_middle(path, self._of_file)
                 without_hole(path)
         except OSError as error:
-            logger.warning("the console stays a file with a hole (%s)", error)
+            logger.warning("the console files could not be shortened after the training ended (%s)", error)
 
     def _free_forever(self) -> None:
         try:
             bound_earlier(self._earlier(), self._of_earlier)
         except OSError as error:
-            logger.warning("the consoles of earlier attempts stay as they are (%s)", error)
+            logger.warning("the console files of earlier attempts could not be shortened (%s)", error)
         while not self._stopped.wait(FILE_INTERVAL_S):
             try:
                 for path in self._files:

@@ -156,5 +156,8 @@ class Exchange:
     def _note_refusal(self, error: OSError, now: float) -> None:
         self._retry_at = now + DISK_PAUSE_S
         if not self._disk_refuses:
-            logger.warning("what cannot be stored is not set aside yet (%s): trying again", error.strerror)
+            logger.warning(
+                "records that cannot be stored could not be written to quarantine.bin (%s): trying again",
+                error.strerror,
+            )
         self._disk_refuses = True

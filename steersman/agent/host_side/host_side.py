@@ -55,8 +55,8 @@ WOKEN_PATIENCE_S = 5.0
 # And so long a signal waits for that: whoever was overtaken asks nothing of a training.
 SIGNAL_PATIENCE_S = 1.0
 
-SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not read run.stopping: it is ended without a checkpoint."
-PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
+SIGTERM_IS_IGNORED = "SIGTERM was received, but the training does not read run.stopping: it ends without a checkpoint."
+PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later if it is still running."
 
 
 class HostSide:
@@ -143,7 +143,7 @@ class HostSide:
             self._display.close()
 
     def _leave(self, fenced: Fenced) -> int:
-        logger.error("%s: this one writes nothing more, and leaves the training to it", fenced.reason)
+        logger.error("%s: this supervisor stops recording, and does not end the training", fenced.reason)
         return EXIT_FENCED
 
     def _look(self, now: float) -> None:
@@ -176,7 +176,7 @@ class HostSide:
             case Lost():
                 self._pending_lines = news.tick.lines + self._pending_lines
             case Behind():
-                logger.warning("the database holds %d reports of this attempt: reading on from there", news.number)
+                logger.warning("the database has %d reports of this attempt: continuing after them", news.number)
                 self._exchange.attach(self._posting.posted)
             case Cut():
                 self._exchange.attach(self._posting.posted)
@@ -184,7 +184,7 @@ class HostSide:
                 self._orders.append((news, now))
             case Fenced(overtaken=True):
                 logger.error(
-                    "%s: its worker is ended, and what it left is stored as the history of this attempt", news.reason
+                    "%s: its process is ended, and the rest of its journal is stored for this attempt", news.reason
                 )
                 self._is_overtaken = True
                 # Not a signal that it could answer with a checkpoint.
@@ -382,7 +382,7 @@ class HostSide:
         try:
             record_ended(self._folder, self._ended())
         except OSError as error:
-            logger.warning("how the training ended is not written down (%s)", error.strerror)
+            logger.warning("the record of how the training ended could not be written (%s)", error.strerror)
 
     def _ended(self) -> Ended:
         last_line = self._consoles.last_line if self._sessions else lambda rank: ""

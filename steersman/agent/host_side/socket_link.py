@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_PAUSE_S = 0.25
 READ_BYTES = 1 << 18
-SPEAKS_OTHERWISE = "what the record side says cannot be read (%s): connecting again"
+SPEAKS_OTHERWISE = "a message of the record side cannot be read (%s): connecting again"
 
 
 class SocketLink:

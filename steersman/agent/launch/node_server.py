@@ -193,7 +193,7 @@ class NodeServer:
         if any(each.signal for each in self.elsewhere.values()):
             return "this attempt is ending"
         if not ranks or any(rank not in self.elsewhere or self.elsewhere[rank].has_joined for rank in ranks):
-            return "these ranks are none of this attempt"
+            return "these ranks are not part of this attempt"
         return ""
 
     def _disconnect(self, node: RemoteNode) -> None:
@@ -238,7 +238,7 @@ class NodeServer:
 
     def _checked_rank(self, node: RemoteNode, rank: Any) -> int:
         if rank not in node.ranks:
-            raise ValueError(f"rank {rank} is not of node {node.number}")
+            raise ValueError(f"rank {rank} does not belong to node {node.number}")
         return int(rank)
 
     # Messages to the nodes

@@ -45,11 +45,11 @@ def why_not_there(script: Sequence[str]) -> str:
     """Return what is wrong with a script that is not in this folder or on the path, "" if nothing is known to be."""
     program = Path(script[0])
     if program.suffix == ".py" and not program.is_file():
-        return f"{program} is no file here; give its path after --."
+        return f"there is no file {program}; give the path of your script after --."
     if script[0] == "-m" and len(script) < 2:
         return "-m needs the name of a module, as in -- -m mypackage.train."
     if script[0] == "-m" and PathFinder.find_spec(script[1].split(".")[0], [os.getcwd(), *_python_path()]) is None:
-        return f"there is no module {script[1]} here; start it from the folder that its package lies in."
+        return f"there is no module {script[1]} here; start it from the folder that contains its package."
     return ""
 
 

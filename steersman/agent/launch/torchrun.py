@@ -48,7 +48,8 @@ LAUNCH_POLL_INTERVAL_S = 0.02
 LEADER_INTERVAL_S = 0.25
 RETRY_INTERVAL_S = 0.2
 NOT_SHARED = (
-    "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
+    "this host finds no launch file of rank 0 in STEERSMAN_DATA: "
+    "set it to a folder on a file system that all hosts share"
 )
 MOST_RANKS = 1024
 
@@ -308,7 +309,7 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
             fresh = launch.nodes == 1 or is_new
             seen = seen or "folder" not in announcement
             if "exit_code" in announcement and fresh:
-                raise NoAttempt("rank 0 says why", int(announcement["exit_code"]))
+                raise NoAttempt("the output of rank 0 contains the error", int(announcement["exit_code"]))
             if "folder" in announcement and (found := _found(announcement, launch)):
                 return found
         if not seen and launch.nodes > 1 and waited_s > deadlines.SHARED_AFTER_S:

@@ -41,7 +41,7 @@ def read(gpu: Gpu) -> Values:
     """Return what costs next to nothing to read, named `gpu/<i>/…`. Raises `GpuLost` if the GPU is gone."""
     values = _read(gpu, EACH_SECOND)
     if not values:
-        raise GpuLost("it answers nothing")
+        raise GpuLost("its driver returns no readings")
     return values
 
 

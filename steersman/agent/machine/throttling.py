@@ -12,9 +12,9 @@ THROTTLE_REASONS = {
     0x2: "its clocks are set lower",
     0x4: "it draws all the power that its limit allows",
     0x8: "its hardware asked for it",
-    0x10: "it keeps in step with other GPUs",
-    0x20: "its driver finds it too hot",
-    0x40: "its hardware finds it too hot",
+    0x10: "its clock is synchronised with other GPUs",
+    0x20: "its driver reports that it is too hot",
+    0x40: "its hardware reports that it is too hot",
     0x80: "its power supply is at its limit",
     0x100: "it drives a display",
 }

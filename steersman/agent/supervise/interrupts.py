@@ -21,7 +21,9 @@ class Interrupts:
     def __init__(self, stop_signal: str = "") -> None:
         name = stop_signal.upper().removeprefix("SIG")
         if name and name not in WARNINGS:
-            raise ValueError(f"STEERSMAN_STOP_SIGNAL: {stop_signal!r} is none of {', '.join(WARNINGS)}.")
+            raise ValueError(
+                f"STEERSMAN_STOP_SIGNAL: {stop_signal!r} is not supported; give one of {', '.join(WARNINGS)}."
+            )
         self._warning = name
         # How often a stop was asked for: a second SIGINT ends at once.
         self.stops = 0

@@ -101,7 +101,7 @@ def test_a_new_run_has_the_tags_of_its_form_and_a_project_offers_those_of_its_ru
     data |= {name: page.context["form"][name].value() for name in page.context["form"].fields if name.startswith("p-")}
     data["place"] = page.context["form"].place_value
     refused = client.post("/runs/new/", data | {"tags": 'a"b'})
-    assert refused.status_code == 422 and "is no tag" in refused.content.decode()
+    assert refused.status_code == 422 and "is not a valid tag" in refused.content.decode()
     assert client.post("/runs/new/", data | {"tags": "Sweep, baseline,"}).status_code == 302
     made = Run.objects.latest("pk")
     assert [each.name for each in made.tags.all()] == ["baseline", "sweep"]

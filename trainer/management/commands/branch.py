@@ -74,7 +74,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         source = Run.objects.select_related("project", "recipe").filter(pk=options["run"]).first()
         if source is None:
-            _refuse(f"run: there is no run {options['run']}.")
+            _refuse(f"run: there is no run {options['run']}; give the number in the address of its page.")
         if options["script"] and not options["start"]:
             _refuse("script: only valid with --start; without it, the branch says how it is started.")
         if options["start"] and source.recipe is None and not options["script"]:
@@ -178,7 +178,7 @@ def _author(run: Run, name: str) -> Author:
         return Author(COMMAND_LINE)
     user = User.objects.filter(username=name, is_active=True).first()
     if user is None:
-        _refuse(f"user: there is no active user {name}.")
+        _refuse(f"user: there is no active user {name}; the admin lists all users.")
     role = role_of(user, run)
     if role not in COMMANDING_ROLES:
         found = f"is a {role}" if role else "is not a member"

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         project = Project.objects.filter(slug=options["project"]).first()
         if project is None:
             known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
-            self._refuse(f"project: there is no {options['project']!r}; known ones: {known or 'none'}.")
+            self._refuse(f"project: there is no {options['project']!r}; choose one of: {known or 'none'}.")
         key = invite(project, options["role"], self._inviter(project, options["user"]), options["days"])
         self.stdout.write(urljoin(portal_address(), reverse("invite", args=[key])))
 

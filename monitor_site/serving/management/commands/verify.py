@@ -27,7 +27,10 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         try:
             if options["run"] is not None and not Run.objects.filter(pk=options["run"]).exists():
-                raise CommandError(f"run: there is no run {options['run']}.", returncode=EXIT_BAD_INPUT)
+                raise CommandError(
+                    f"run: there is no run {options['run']}; give the number in the address of its page.",
+                    returncode=EXIT_BAD_INPUT,
+                )
             found = list(verify_installation(settings.STEERSMAN_DATA, options["run"]))
         except DatabaseError as error:
             raise CommandError(f"The database cannot be read: {error}.", returncode=EXIT_BAD_INPUT) from error

@@ -1,6 +1,5 @@
-"""Answers the messages of one host side: what it reports, which commands it is to hand on, how its attempt ended.
-
-Every call may be repeated after an error of the database: what was committed is not stored a second time.
+"""Answers the messages of one host side: its reports, its requests for commands, and the outcome of its attempt.
+Every call may be repeated after an error of the database: no record is stored twice.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Conclude = Callable[[Lease, Ended], Concluded]
 
 
 class Observer(Protocol):
-    """What looks at each report after it was stored: the detectors of alerts."""
+    """Examines each report after it was stored: the detectors of alerts."""
 
     def see(self, report: Report, step: int, stalled: bool) -> None: ...
     def take_lines(self) -> list[Line]: ...
@@ -40,7 +39,7 @@ class Observer(Protocol):
 
 
 class RecordSession:
-    """The record side of one attempt, as its host side speaks to it."""
+    """The record side of one attempt, as its host side uses it."""
 
     def __init__(self, lease: Lease, conclude: Conclude, observer: Observer) -> None:
         self._lease = lease
@@ -58,9 +57,8 @@ class RecordSession:
         self._lines: list[Line] = []
 
     def answer(self, message: FromHost) -> list[FromRecord]:
-        """Do what a message asks for, and return the answers in their order.
-
-        Raises errors of the database: then the same message is to be answered again.
+        """Handle a message, and return the answers in their order.
+        Raises errors of the database: then call it again with the same message.
         """
         match message:
             case Attach():
@@ -71,14 +69,14 @@ class RecordSession:
                 return self._end(message)
 
     def look(self, *, for_commands: bool) -> list[FromRecord]:
-        """Do what is due without a message; with `for_commands` return those that wait. Call often."""
+        """Do the work that needs no message; with `for_commands` return the commands that wait. Call often."""
         if self._attached is None or self._is_overtaken:
             return []
         try:
             self._say()
             orders = take_orders(self._lease, self._posted | self._handed) if for_commands else []
             if orders:
-                # Those of a session that is over are handed on by the next one.
+                # The next session delivers the commands of a session that is over.
                 continuing.held(self._lease, self._attached.session, 0)
         except Superseded as error:
             return self._leave(error)
@@ -107,7 +105,7 @@ class RecordSession:
         if self._attached is None:
             return []
         if report.session != self._attached.session:
-            # Of a host side that is gone; one that lives learns that a message of before began another session.
+            # The host side is gone, or an earlier message has begun another session, and the host side learns that.
             return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
         try:
@@ -123,18 +121,18 @@ class RecordSession:
 
     def _store(self, report: Report) -> Stored:
         if not self._is_overtaken:
-            # What signals asked stands in the command log before the records that tell of its outcome.
+            # The commands of signals enter the command log before the records of their outcomes.
             for asked in report.asked:
                 record_asked(self._lease, asked)
         return self._side.report(report)
 
     def _leave(self, error: Superseded) -> list[FromRecord]:
-        """Answer nothing more to a host side until it attaches again: another one follows its training."""
+        """Ignore a host side until it attaches again: another one follows its training."""
         self._attached = None
         return [ended.Fenced(str(error), overtaken=False)]
 
     def _overtaken(self, error: Fenced) -> list[FromRecord]:
-        """Take what comes from here on for the history of the attempt; return what the host side is told, once."""
+        """Store later records as the history of the attempt; return the message for the host side, only once."""
         if self._is_overtaken:
             return []
         self._is_overtaken = True
@@ -142,7 +140,7 @@ class RecordSession:
         return [ended.Fenced(str(error), overtaken=True)]
 
     def _note(self, report: Report) -> None:
-        """Do what follows from a report that was stored, once."""
+        """Act on a report that was stored, only once."""
         if report.number <= self._seen_report:
             return
         self._seen_report = report.number
@@ -167,7 +165,7 @@ class RecordSession:
         return [concluded]
 
     def _say(self) -> None:
-        """Store what is to be said on the console of the run."""
+        """Store lines for the console of the run."""
         self._lines += self._observer.take_lines()
         if self._lines:
             lines = [LogLine(text=line.text, source="steersman", level=line.level) for line in self._lines]

@@ -47,9 +47,7 @@ LAUNCH_FILE = "launch.json"
 LAUNCH_POLL_INTERVAL_S = 0.02
 LEADER_INTERVAL_S = 0.25
 RETRY_INTERVAL_S = 0.2
-NOT_SHARED = (
-    "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
-)
+NOT_SHARED = "this host sees no file of rank 0 in STEERSMAN_DATA: put that folder on a file system that all hosts share"
 MOST_RANKS = 1024
 
 
@@ -279,7 +277,7 @@ def _train_beside(
             signal_group(process.pid, signal.SIGKILL)
     code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
-        # What it started, such as DataLoader workers, is of no use any longer.
+        # Its child processes, such as DataLoader workers, are no longer needed.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
     while client is not None and not client.has_reported_all and os.getppid() == parent and interrupts.stops < 2:

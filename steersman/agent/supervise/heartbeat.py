@@ -1,4 +1,4 @@
-"""Tells a worker that its supervisor lives, whatever the supervisor waits for. No Django, no torch."""
+"""Sends heartbeats to a worker on a separate thread, so that a blocked supervisor counts as alive. No Django, no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports to a record side in the same thread, and waits for each answer. It stores the records that ended processes left.
+"""Reports to a record side in the same thread, and waits for each answer: stores the records of ended processes.
 No Django, no torch.
 """
 

@@ -173,7 +173,7 @@ def _knobs(source: Run, pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _author(run: Run, name: str) -> Author:
-    """Return who branches: the member that is named, else whoever has a shell here."""
+    """Return the author of the branch: the named member, else the user of this shell."""
     if not name:
         return Author(COMMAND_LINE)
     user = User.objects.filter(username=name, is_active=True).first()

@@ -25,7 +25,7 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
-# Data that nobody keeps need not reach the disk; commits still survive an end of the server. Each process of the tests
+# Temporary data need not reach the disk; commits still survive an end of the server. Each process of the tests
 # holds some connections.
 SETTINGS = {
     "fsync": "off",
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 class PostgresError(Exception):
-    """The server cannot be had; the text is a sentence that says what to do."""
+    """The server cannot be started; the text says what to do."""
 
 
 def programs() -> Path:
@@ -105,7 +105,7 @@ class Server:
         while _run(ready, check=False):
             if self.process.poll() is not None or time.monotonic() > until:
                 said = _last((self._place / "log").read_text(errors="replace"))
-                raise PostgresError(f"PostgreSQL does not answer. It said: {said}")
+                raise PostgresError(f"PostgreSQL does not answer. Its output: {said}")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
@@ -138,7 +138,7 @@ def _run(command: Sequence[str | Path], check: bool = True) -> int:
     # A folder that the server's user may not enter would make every program of it complain.
     done = subprocess.run([str(word) for word in command], cwd="/", capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise PostgresError(f"`{command[0]}` failed. It said: {_last(done.stdout + done.stderr)}")
+        raise PostgresError(f"`{command[0]}` failed. Its output: {_last(done.stdout + done.stderr)}")
     return done.returncode
 
 

@@ -55,8 +55,8 @@ WOKEN_PATIENCE_S = 5.0
 # A signal waits this long for that: a supervisor that was overtaken must not control the training.
 SIGNAL_PATIENCE_S = 1.0
 
-SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not read run.stopping: it is ended without a checkpoint."
-PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
+SIGTERM_IS_IGNORED = "SIGTERM arrived, but the training does not read run.stopping: it is ended without a checkpoint."
+PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later if it is still alive."
 
 
 class HostSide:
@@ -142,7 +142,7 @@ class HostSide:
             self._display.close()
 
     def _leave(self, fenced: Fenced) -> int:
-        logger.error("%s: this one writes nothing more, and leaves the training to it", fenced.reason)
+        logger.error("%s: this supervisor stops writing and does not end the training", fenced.reason)
         return EXIT_FENCED
 
     def _look(self, now: float) -> None:
@@ -183,7 +183,8 @@ class HostSide:
                 self._orders.append((news, now))
             case Fenced(overtaken=True):
                 logger.error(
-                    "%s: its worker is ended, and what it left is stored as the history of this attempt", news.reason
+                    "%s: its worker is ended, and its remaining records are stored as the history of this attempt",
+                    news.reason,
                 )
                 self._is_overtaken = True
                 # SIGKILL: the training could answer another signal with a checkpoint.

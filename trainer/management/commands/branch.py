@@ -76,7 +76,7 @@ class Command(BaseCommand):
         if source is None:
             _refuse(f"run: there is no run {options['run']}.")
         if options["script"] and not options["start"]:
-            _refuse("script: only valid with --start; without it, the branch says how it is started.")
+            _refuse("script: only valid with --start; without it, the output shows how to start the branch.")
         if options["start"] and source.recipe is None and not options["script"]:
             _refuse(
                 f"start: run {source.pk} trains your own script: name it, as in branch {source.pk} --start -- train.py"

@@ -306,8 +306,7 @@ def _prepare(run: Run, options: Options) -> Work:
 
 
 def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
-    """Add the checkpoint from which the attempt resumes, and remove those that are no longer kept. Raises
-    `CannotTrain`."""
+    """Add the checkpoint to resume from, and remove those that are no longer kept. Raises `CannotTrain`."""
     remove_torn(run, work.lines)
     if options.start or not (options.start_over and run.recipe is None):
         try:

@@ -5,12 +5,12 @@ usage: python bench/alert_latency.py [ALERTS]
 Supervisor, watch, sender and mail server are processes of their own. A training logs 100 series; every second one of
 them becomes NaN, which begins an alert. After 40 the mail server is killed with -9, and started again 8 s later. Prints
 one JSON object as its last line:
-alerts       alerts that were to be told, each to the mail server and to the webhook
+alerts       alerts to be sent, each to the mail server and to the webhook
 p50_s, p95_s point logged → message received, of both, without mail that the outage delayed
 delayed      mails of alerts that the outage delayed
 undelivered  alerts that one of both did not get
 doubled      alerts that one of both got in more than one message
-messages     messages that told of them
+messages     messages with these alerts
 """
 
 from __future__ import annotations

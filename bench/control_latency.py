@@ -8,7 +8,7 @@ take effect between steps, so one that comes while an epoch ends waits for evalu
 second every 20 s. About 5 % of the commands do, which would make a 95th percentile of all commands a coin toss: the
 percentiles are of the others. Prints one JSON object as its last line:
 step_ms             median step of the training while it was measured
-p50_ms, p95_ms      sent → told as applied, on the viewer's socket
+p50_ms, p95_ms      sent → reported as applied, on the viewer's socket
 p95_ms_no_redis     sent → applied, by the command log: viewers themselves follow from the database then
 seen_p95_ms_no_redis  the same on the viewer's socket
 waited_for_evaluation, longest_wait_ms  the commands that met the end of an epoch, and the slowest of them
@@ -44,7 +44,7 @@ CATCH_UP_TIMEOUT_S = 30
 
 
 class Sender:
-    """Sends commands through one viewer's socket, and notes when each is told as applied."""
+    """Sends commands through one viewer's socket, and records when each is reported as applied."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher

@@ -62,7 +62,7 @@ def main() -> int:
         import steersman
 
         run = steersman.attach()
-        # As in a training: what `log` does at its first calls must not make the step boundary slower.
+        # As in a training: the first calls of `log` must not make the step boundary slower.
         for step in range(3):
             run.log(step, loss=0.5, accuracy=0.25)
         print(f"{REPEATS} × {CALLS} step boundaries and empty calls, in turns", file=sys.stderr)

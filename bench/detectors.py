@@ -37,14 +37,14 @@ from runs.alerts.detectors.points import Alarm, Point  # noqa: E402
 
 SPLIT_SEED = 20
 TOLERANCE_POINTS = 2
-# What may be found for a fault, beside the detector of its name.
+# Accepted findings for a fault, beside the detector of its name.
 ALSO_FITS = {"divergence": {"non-finite"}}
 SUDDEN = {"non-finite", "spike"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found in a curve. `delay_points` is None if its fault was not found."""
+    """The findings in a curve. `delay_points` is None if its fault was not found."""
 
     curve: Curve
     alarms: list[Alarm]

@@ -58,7 +58,7 @@ CORES = sorted(os.sched_getaffinity(0))
 PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
 # The two that differ by a few percent are measured in turn, and more often than the others, which differ by factors.
 IN_EACH_ROUND = ("ours", "unbounded", "deflate", "unbounded", "ours", "ours", "unbounded", *PEERS)
-# One send per viewer and event, whatever waits and whoever the viewer is.
+# One send per viewer and event, independent of the queue and the viewer.
 UNBOUNDED = """
 from runs.live import outbox
 put = outbox.Outbox.put
@@ -95,7 +95,7 @@ def memory_kib(pid: int) -> int:
 
 @contextmanager
 def on_the_servers_core() -> Iterator[None]:
-    """What is started inside keeps to the first core; this process to the others."""
+    """Processes started inside run on the first core; this process on the others."""
     os.sched_setaffinity(0, CORES[:1])
     try:
         yield

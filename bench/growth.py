@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 
 def store_days(run_id: int, days: int) -> None:
-    """Store what so many days of training logged, and the samples of the machine meanwhile, one a second."""
+    """Store the points of this many days of training, and samples of the machine, one per second."""
     import numpy as np
     from django.utils import timezone
 

@@ -24,7 +24,7 @@ from tests.support.watcher import Watcher  # noqa: E402
 CLIENTS = 20
 POINTS_PER_SECOND = 50
 SECONDS = 40
-# Start-up of the worker is not what is measured.
+# The start-up of the worker is not measured.
 WARM_UP_S = 3
 CATCH_UP_TIMEOUT_S = 15
 WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"

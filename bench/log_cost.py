@@ -63,7 +63,7 @@ def list_append() -> Callable[..., None]:
 
 
 class Switch(Run):
-    """Stands between loop and run: lets blocks of steps log, or not, and times each step."""
+    """A run with a switch: blocks of steps log or do not log, and each step is timed."""
 
     def __init__(self, run: Any, order: list[bool]) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ HISTORY = 2000
 UPDATES_PER_S = 10
 POINTS_AN_UPDATE = 5
 SECONDS = 12
-# The first frames after loading build the charts: that happens once and is not what is measured.
+# The first frames after loading build the charts: this happens once and is not measured.
 SETTLE_S = 4
 ALL_IN_SIGHT = {"width": 1920, "height": 2400}
 WINDOW = {"width": 1280, "height": 900}

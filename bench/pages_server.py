@@ -1,4 +1,5 @@
-"""What the list of runs and the page of one cost the server, with 10,000 runs of 30 parameters and 40 series each.
+"""The cost of the list of runs and of a run's page for the server, with 10,000 runs of 30 parameters and 40 series
+each.
 
 usage: python bench/pages_server.py [--runs 10000]
        python scripts/postgres.py python bench/pages_server.py      (the same on PostgreSQL)
@@ -138,7 +139,7 @@ def main() -> None:
         for first in range(FEW, runs, RUNS_A_BLOCK):
             fill(first, min(RUNS_A_BLOCK, runs - first))
             say(f"{min(runs, first + RUNS_A_BLOCK)} runs")
-        # As a database is that has held them for a day.
+        # Like a database that has held them for a day.
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
         run = Run.objects.order_by("pk")[runs // 2].pk

@@ -45,7 +45,7 @@ BY_TICKET = 500
 SERIES, COMMANDS, KNOBS = 40, 20, 8
 MISSED_EVENTS = 50
 LONGEST_PAUSE_S = 2.0
-# Far longer than anything should take: what takes longer has failed.
+# Far longer than any step should take: a longer one has failed.
 GREETING_TIMEOUT_S = 60
 CATCH_UP_TIMEOUT_S = 60
 CSRF = "c" * 32
@@ -53,7 +53,7 @@ ERRORS = (OSError, websockets.WebSocketException, TimeoutError)
 
 
 class Crowd:
-    """What all viewers share: where the portal is, whether it answers, and what went wrong."""
+    """The state that all viewers share: the address of the portal, whether it answers, and errors."""
 
     def __init__(self, stack: Stack, run_id: int) -> None:
         self.stack = stack

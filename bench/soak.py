@@ -20,7 +20,7 @@ missed        events that a viewer who read did not get
 web_busy, crowd_busy  processor seconds a second of the portal and of the viewers: where the second comes near to 1, the
               delays are in part those of this bench
 crowd_late_s  the longest time in which the viewers did not get to read, because others had their core: above 5 s the
-              server cuts them rightly, and the run is worth nothing
+              server cuts them correctly, and the run is not valid
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.support.stack import Stack, run_row, seed_project  # noqa: E402
 
 LINKS = 2
 STALLED_OF_EACH_KIND = 25
-# The smallest that the system takes: what a stalled viewer does not read is soon the server's to keep.
+# The smallest that the system accepts: the server must soon buffer the messages that a stalled viewer does not read.
 STALLED_BUFFER_BYTES = 2048
 STALLED_SAYS, SAYS_EVERY_S = '{"kind":"ping"}', 2.0
 EVENT_EVERY_S = 0.2

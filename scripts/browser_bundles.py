@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "static" / "js"
 VENDOR = ROOT / "static" / "vendor"
-# Two lines: the digest of what decides what is installed, and that of the scripts.
+# Two lines: the digest of the files that determine the installed packages, and that of the scripts.
 STAMP = VENDOR / "stamp.txt"
 MODULES = ROOT / "node_modules"
 # npm writes it last: without it nothing is installed, or only a part.
@@ -40,7 +40,7 @@ INSTALL_TIMEOUT_S = 240
 
 
 class NotReady(Exception):
-    """The libraries cannot be made; the text says what to do."""
+    """The libraries cannot be built; the text says what to do."""
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def node_folder() -> Path:
 
 
 def node(*arguments: str) -> None:
-    """Run node with `arguments` in the repository; raise `NotReady` with the end of what it said."""
+    """Run node with `arguments` in the repository; raise `NotReady` with the end of its output."""
     folder = node_folder()
     environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     try:

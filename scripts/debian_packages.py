@@ -16,15 +16,15 @@ PROGRAMS = {
     "chromium": ["chromium"],  # the pages in a real browser
     "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
     "nginx": ["nginx"],  # the proxy of compose.yaml
-    "prometheus": ["prometheus"],  # what collects /metrics, and promtool
+    "prometheus": ["prometheus"],  # collects /metrics; and promtool
     "amtool": ["prometheus-alertmanager"],  # checks the file that routes the alerts of Prometheus
     "slapd": ["slapd"],  # a directory (LDAP) that people log in with
-    "docker-compose": ["docker-compose"],  # understands compose.yaml, needs no Docker for that
+    "docker-compose": ["docker-compose"],  # checks compose.yaml without Docker
     "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
 }
 # Debian keeps the programs of a PostgreSQL server off the PATH, and /usr/sbin off the PATH of most users.
 DEBIAN_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/sbin")
-# What asks a program for its version, if that is not --version.
+# The option that prints the version of a program, if it is not --version.
 VERSION_OPTIONS = {"nginx": "-v", "slapd": "-VV"}
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8

@@ -25,7 +25,7 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
-# Data that nobody keeps need not reach the disk; commits still survive an end of the server. Each process of the tests
+# Temporary data need not reach the disk; commits still survive an end of the server. Each process of the tests
 # holds some connections.
 SETTINGS = {
     "fsync": "off",
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 class PostgresError(Exception):
-    """The server cannot be had; the text is a sentence that says what to do."""
+    """The server cannot be started; the text says what to do."""
 
 
 def programs() -> Path:

@@ -1,7 +1,7 @@
 """Make everything that Steersman needs on this machine: `make setup`.
 
-Uses the standard library alone, since it runs before anything is installed. What is up to date is left alone;
-what an interrupted set-up left half-made is made again. Exits 2 with a sentence that says what to do.
+Uses the standard library alone, since it runs before anything is installed. Parts that are up to date are not
+changed; incomplete parts of an interrupted set-up are made again. Exits 2 with a sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Callable, Iterator
 OLDEST_PYTHON = (3, 11)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-# A large package downloads for minutes; meanwhile pip writes nothing if its output is a file.
+# A large package downloads for minutes; in that time pip writes nothing if its output is a file.
 TOLD_EVERY_S = 10.0
 LOG_LINES_SHOWN = 12
 
 
 class SetupError(Exception):
-    """The set-up cannot go on; the text is a sentence that says what to do."""
+    """The set-up cannot continue; the text says what to do."""
 
 
 class Setup:
@@ -134,7 +134,7 @@ class Setup:
         action()
         state = self._state()
         state["path"] = str(self.venv)
-        # Asked again: a step may make the very thing without which its digest is None.
+        # Computed again: a step may create the file without which its digest is None.
         state[name] = digest()
         partial = self.state_file.with_suffix(".new")
         partial.write_text(json.dumps(state, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""How a training process comes to its run: `attach()`."""
+"""`attach()`: connects a training process to its run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_V
 AFTER_FINISH = (
     "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
     "into it. For a run of each, start each trial by itself (create_run, then train --run-id N -- script.py); or call "
-    'finish() once, behind the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
+    'finish() once, after the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
 )
 
 # A script that starts a process for each trial, or a second one to evaluate.
@@ -47,7 +47,7 @@ def attach(**parameters: Any) -> Run:
     """Return the run that this process trains; the same one at every call. `parameters` are its configuration (see
     `Run.configure`).
 
-    Outside `manage.py train` it returns a run that logs nowhere, and says so once. Raises `RuntimeError` after
+    Outside `manage.py train` it returns a run that logs nowhere, and prints this once. Raises `RuntimeError` after
     `run.finish()`: one process trains one run.
     """
     run = run_of_this_process()

@@ -1,4 +1,4 @@
-"""What a training does with commands: the part of the step boundary that runs only when there is something to do.
+"""Applies commands in a training: the part of the step boundary that runs only when commands are pending.
 
 Commands come from the mailbox (`steersman.records.posted`), in the order in which they were posted. Each gets exactly
 one outcome, written to the journal. Does not import Django or torch.
@@ -29,7 +29,7 @@ from steersman.values import as_text, first_line, shown
 # A function of the training's own: it takes the arguments of a command as the JSON object that they are.
 Handler = Callable[[dict[str, Json]], object]
 
-# What a training does only if it has said how (`Run.on`), and what is answered if it has not.
+# Commands that need a handler (`Run.on`), with the refusal if there is none.
 UNHANDLED = {
     "save_checkpoint": gettext_noop(
         'This training cannot save a checkpoint on command: its script registers no run.on("save_checkpoint", …).'
@@ -49,7 +49,7 @@ EXPIRE = "expire"
 
 
 class Refusal(Exception):
-    """Raised by a handler that cannot execute the command; the text says why."""
+    """Raised by a handler that cannot execute the command; the text gives the reason."""
 
 
 class OutcomeRecorder(Protocol):
@@ -81,13 +81,13 @@ class Done:
     restores_knobs: bool = False
 
 
-# How long one waits for the step after a change, if the training does not say its steps.
+# How long to wait for the step after a change, if the training does not report its steps.
 STEP_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ToldEffect:
-    """What the outcome of a command told to be in effect: it is compared again once the training has stepped."""
+    """The value in effect by the outcome of a command: it is compared again after the next step of the training."""
 
     command_id: str
     knob: Knob
@@ -100,9 +100,9 @@ class ToldEffect:
 class Control:
     """Applies commands in one training process, each once. `ranks` is how many processes apply it together.
 
-    `agree(problem)` is asked after each command that was tried, with why it could not be done here ("" if it
-    was), and returns why it cannot be done at all: where several ranks are, one that fails undoes it everywhere. What
-    only the rank that `leads` has said how to do is not for the others.
+    `agree(problem)` is called after each command that was tried, with the problem on this rank ("" if there is
+    none). It returns the problem of any rank: with several ranks, a failure on one undoes the command on all. A
+    command for which only the rank that `leads` has a handler is not sent to the others.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Control:
         self._step, self._epoch = step, epoch
         try:
             self._apply(PostedCommand(id=None, command=kind))
-        except Exception as error:  # as for commands: a training never ends for what it was asked
+        except Exception as error:  # as for commands: a request must not end the training
             return first_line(error)
         return ""
 
@@ -217,9 +217,8 @@ class Control:
         return command.expires_monotonic_s is not None and time.monotonic() > command.expires_monotonic_s
 
     def _settle(self, command: PostedCommand, passed: str = "") -> None:
-        """Apply one command and record its outcome, whatever happens: a training never ends for a command.
-
-        `passed` says that it came after its step or epoch, and refuses it.
+        """Apply one command and record its outcome. An error of a command must not end the training.
+        `passed` is the refusal of a command that came after its step or epoch.
         """
         if self._has_expired(command):
             self.expire(command)
@@ -232,7 +231,7 @@ class Control:
             done = self._apply(command)
         except (SpecError, Refusal, Malformed) as error:
             problem = as_text(error, LONGEST_REMARK) or "It was refused."
-        except Exception as error:  # of the training's own setters and handlers
+        except Exception as error:  # from the training's own setters and handlers
             cause = f"{type(error).__name__}: {first_line(error)}"
             problem = f"The training could not execute the command ({cause}); nothing has changed."
         refusal = self._agree(problem)
@@ -247,7 +246,7 @@ class Control:
         self._record(command, "refused", Done(remark=refusal))
 
     def _passed(self, command: PostedCommand) -> str:
-        """Tell that a command came after its step or epoch, "" if it did not.
+        """Return the refusal of a command that came after its step or epoch, "" if it did not.
 
         One that waited is applied at the first step boundary from its step on: not every step need have one.
         """
@@ -319,7 +318,7 @@ class Control:
         )
 
     def _roll_back(self, command: PostedCommand) -> Done:
-        """Put the objects of a checkpoint back, then the knobs as asked. What fails leaves all as it was."""
+        """Restore the objects of a checkpoint, then set the knobs as requested. A failure leaves all unchanged."""
         arguments = from_fields(RollBackArguments, command.arguments)
         handler = self._handlers.get("roll_back")
         # All ranks vote equally often, whatever is wrong on one of them.
@@ -367,7 +366,7 @@ class Control:
         self._outcomes.go_on_from(step, epoch)
 
     def _remember_effect(self, command: PostedCommand, done: Done) -> None:
-        """Remember what a change of a knob told to be in effect; a later change of the same groups takes its place."""
+        """Remember the value in effect after a change of a knob; a later change of the same groups replaces it."""
         if command.command != "set_knob" or command.id is None or done.effective is None:
             return
         arguments = from_fields(SetKnobArguments, command.arguments)
@@ -378,7 +377,7 @@ class Control:
         self._told_effects = [*others, told]
 
     def correct_effects(self, step: int) -> None:
-        """Record what is in effect where an outcome told something else, at the first step boundary after it."""
+        """Record the value in effect if it differs from the outcome, at the first step boundary after that."""
         now = time.monotonic()
         for told in self._told_effects[:]:
             effective = told.knob.effect_shown(told.effective, told.groups)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MIB_A_GIB = 1024
-# What a driver, a desktop and a monitor take of a card of any size.
+# The memory that a driver, a desktop and a monitor use, on a card of any size.
 LEAST_ALLOWANCE_MIB = 1024
 MOST_MIB = 2**31 - 1
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([GM])(?:iB|B)?", re.IGNORECASE)
@@ -29,7 +29,7 @@ class Obstacle(str, Enum):
 @dataclass(frozen=True, slots=True)
 class GpuRoom:
     """What a GPU has: `total`, `others` of it used by programs that are not ours, `allowed` to them, `free` for one
-    more training, and `usual`, what one is taken to need that does not say.
+    more training, and `usual`, the assumed need of a training that does not declare one.
     """
 
     total: int
@@ -42,7 +42,7 @@ class GpuRoom:
         return self.usual if asked is None else asked
 
     def obstacle(self, asked: int | None) -> Obstacle | None:
-        """Return what keeps a run that asks for `asked` MiB (None: as usual) from this GPU, None if nothing."""
+        """Return why a run that asks for `asked` MiB (None: as usual) cannot use this GPU, None if it can."""
         if self.need(asked) > self.total:
             return Obstacle.TOO_SMALL
         if self.others > self.allowed:
@@ -74,7 +74,7 @@ def room(
     allowed = max(round(share * total), LEAST_ALLOWANCE_MIB)
     usual = max(0, total - allowed) // max(1, slots)
     if own_used is None:
-        # Processes of other containers have other numbers: what a card of ours holds is then taken for ours.
+        # Processes of other containers have other numbers: the memory of a card of ours is then counted as ours.
         own_used = used if needs else 0
     others = max(0, used - own_used)
     # One that has just started does not yet hold what it will.

@@ -30,7 +30,7 @@ CHOICES_TOLD = 20
 CHOICE_CHARACTERS_TOLD = 40
 YES = frozenset({"true", "yes", "on", "1"})
 NO = frozenset({"false", "no", "off", "0"})
-# What is typed as a number: static/js/knobs/scale.js has the same.
+# The form of a typed number: static/js/knobs/scale.js has the same.
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 NO_FINITE_NUMBER = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 
@@ -38,10 +38,8 @@ KINDS: dict[str, Kind] = {}
 
 
 class SpecError(ValueError):
-    """A value that a spec does not take, or a declaration that contradicts itself. `said` is the message, which says
-    what to give instead.
-
-    `name` is what is wrong: a parameter or a knob.
+    """A value that a spec does not take, or a declaration that contradicts itself. `said` is the message
+    with the remedy; `name` is the parameter or knob.
     """
 
     def __init__(self, said: MarkedText | str, name: str = "") -> None:
@@ -69,7 +67,7 @@ class Kind(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "name" not in vars(cls):
-            return  # what several kinds have in common
+            return  # a common base of several kinds
         known = KINDS.get(cls.name)
         if known is not None and type(known).__qualname__ != cls.__qualname__:
             raise TypeError(f"{cls.__qualname__}: {type(known).__qualname__} is the kind {cls.name!r} already")
@@ -80,7 +78,7 @@ class Kind(ABC):
 
     @abstractmethod
     def takes(self, spec: ValueSpec) -> MarkedText:
-        """Return in words what a spec of this kind takes, such as "a whole number from 1 to 100"."""
+        """Return a description of the values of a spec of this kind, such as "a whole number from 1 to 100"."""
 
     @abstractmethod
     def check(self, spec: ValueSpec, value: object) -> Value:
@@ -95,7 +93,7 @@ class Kind(ABC):
         return number_text(value)
 
     def hint(self, spec: ValueSpec) -> MarkedText:
-        """Return what a form says beside a field, in few words; empty if the field shows it."""
+        """Return the short hint of a form beside a field; empty if the field needs none."""
         return MarkedText("")
 
     def scaled(self, value: Value, factor: float) -> float:
@@ -126,7 +124,7 @@ class Kind(ABC):
 
 
 class Number(Kind):
-    """What kinds of numbers have in common. `words` say what it takes without limits, with both, and with one."""
+    """The base of kinds of numbers. `words` describe its values without limits, with both, and with one."""
 
     input = "number"
     is_number = True
@@ -265,7 +263,7 @@ class Str(Kind):
     def check(self, spec: ValueSpec, value: object) -> str:
         if not isinstance(value, str):
             raise self.refusal(spec, value)
-        text = str.__str__(value)  # of an enumeration its text
+        text = str.__str__(value)  # the text of an enumeration
         if clean(text) != text:
             pattern = gettext_noop("%(name)s contains an invalid character: remove it.")
             raise SpecError(MarkedText(pattern, {"name": spec.name}), spec.name)
@@ -335,7 +333,7 @@ class Choice(Kind):
 
 
 class AnyValue(Kind):
-    """Any value: for a kind that this process does not know. The training that declares it checks the value."""
+    """Any value: for a kind that this process does not have. The training that declares it checks the value."""
 
     name = "any"
 
@@ -360,7 +358,7 @@ def number_from(text: str) -> int | float | None:
         return None
     try:
         exact = Decimal(text)
-    except InvalidOperation:  # of its exponent
+    except InvalidOperation:  # its exponent is too large
         return float(text)
     if exact.adjusted() <= 30 and exact == exact.to_integral_value():
         return int(exact)

@@ -28,7 +28,7 @@ class KnobbedRecorder(Recorder):
 
     __slots__ = ()
     _control: Control
-    # The folder of the attempt, also of a process that logs nowhere; None if nobody supervises the training.
+    # The folder of the attempt, also of a process that logs nowhere; None without a supervisor.
     _place: Path | None
     # The values that commands set in earlier attempts; read when the first knob is declared.
     _changed_knobs: ChangedKnobs | None = None
@@ -105,7 +105,7 @@ class KnobbedRecorder(Recorder):
         return knob
 
     def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once. Raises `TypeError` if one is none."""
+        """Declare several knobs at once. Raises `TypeError` if one is not a knob."""
         for knob in knobs:
             if not isinstance(knob, Knob):
                 raise TypeError(
@@ -117,7 +117,7 @@ class KnobbedRecorder(Recorder):
         self.record_knobs()
 
     def _bring_back(self, knob: Knob) -> None:
-        """Give a knob the value that a command gave it in an earlier attempt, and say so."""
+        """Set a knob to the value that a command set in an earlier attempt, and log a note."""
         if self._changed_knobs is None:
             self._changed_knobs = (read_changed_knobs(self._place) if self._place is not None else None) or {}
         changed = self._changed_knobs.get(knob.spec.name)
@@ -150,12 +150,12 @@ class KnobbedRecorder(Recorder):
         self._write(KnobsRecord.of(self._control.knobs.to_wire(), step=self._step))
 
     def record_moved_effects(self) -> None:
-        """Record the knobs whose value in effect is another than it was told to be."""
+        """Record the knobs whose value in effect differs from the recorded one."""
         moved = self._control.knobs.moved_to_wire()
         if moved:
             self._write(KnobsRecord.of(moved, step=self._step, partial=True))
 
 
 def _clean_name(name: Any) -> Any:
-    """Return a name that can be stored; what is not text is refused where the knob is declared."""
+    """Return a name that can be stored; a name that is not text is refused when the knob is declared."""
     return values.clean(name) if isinstance(name, str) else name

@@ -145,7 +145,7 @@ class Knob:
             try:
                 value = self.spec.check(wanted)
                 self._put(group, value)
-            except Exception as error:  # of the training's own setter, too: it must not end the training
+            except Exception as error:  # also from the training's own setter: it must not end the training
                 self._put_back(group, declared)
                 why = first_line(error).rstrip(".")
                 sentence = f"{name} was changed to {shown(wanted)} before, and stays {before} now: {why}."
@@ -171,7 +171,7 @@ class Knob:
         """
         try:
             return told if any(map(is_on_device, self._in_effect(groups).values())) else self.effective(groups)
-        except Exception:  # whatever it raises
+        except Exception:  # any error of the function
             return None
 
     def _in_effect(self, groups: Sequence[str] | None) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def plain_default(default: Any) -> Any:
         return plain(default)
     try:
         return {group: plain(value) for group, value in default.items()}
-    except Exception as error:  # of the mapping's own methods
+    except Exception as error:  # from the mapping's own methods
         raise SpecError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
 
 
@@ -325,7 +325,7 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
     sequence."""
     try:
         return tuple(plain(choice) for choice in choices)
-    except Exception as error:  # of the sequence's own methods
+    except Exception as error:  # from the sequence's own methods
         spec = as_text(name, specs.LARGEST_NAME_CHARACTERS)
         raise SpecError(f"{spec}: choices must be a sequence, not {shown(choices)}", spec) from error
 

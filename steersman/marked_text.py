@@ -16,7 +16,7 @@ def gettext_noop(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """A marked text with places such as %(name)s. What fills a place may be a marked text too."""
+    """A marked text with places such as %(name)s. The value of a place may also be a marked text."""
 
     pattern: str
     places: Mapping[str, object] = field(default_factory=dict)

@@ -43,7 +43,7 @@ from steersman.run import ATTENTION, CLOCK_EVERY, PAUSE_POLL_S, Run
 
 BARRIER_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
 BARRIER_TIMEOUT_S = 60.0
-# Far longer than it takes until every processor sees a word that was written.
+# Far longer than it takes until every processor sees a write.
 VISIBLE_AFTER_S = 0.001
 # Ranks start at different times; one that has not attached by then is left out.
 ATTACH_TIMEOUT_S = 30.0
@@ -106,10 +106,10 @@ class RankedRun(Run):
         self._barrier.request(kind)
 
     def agree(self, problem: str = "") -> str:
-        """Wait here for all other ranks, and return what is wrong on any of them; "" if nothing is.
+        """Wait here for all other ranks, and return the problem of any of them; "" if there is none.
 
-        Every rank must call this at the same place. What is wrong here comes first, what is wrong elsewhere after the
-        number of the rank. Raises `steersman.ranks.barrier.PeerLost` if a rank has died.
+        Every rank must call this at the same place. The problem of this rank comes first; that of another follows
+        the number of the rank. Raises `steersman.ranks.barrier.PeerLost` if a rank has died.
         """
         problems = self._barrier.vote(problem)
         if not problems:
@@ -225,7 +225,7 @@ class RankedRun(Run):
             time.sleep(VISIBLE_AFTER_S)
             if not barrier.wait(partial(barrier.is_seen_by_all_nodes, boundary), self._barrier_timeout_s):
                 if self._orphan_watch.poll(time.monotonic())[1]:
-                    # A stop for want of a supervisor cannot reach the other nodes without one either.
+                    # Without a supervisor, a stop cannot reach the other nodes.
                     raise PeerLost("the supervisor that connects the nodes has ended")
                 self._refuse(f"Not all nodes have answered within {self._barrier_timeout_s:g} s")
                 return
@@ -235,7 +235,7 @@ class RankedRun(Run):
             margin *= 4
 
     def _decide(self) -> None:
-        """Wait for all ranks at this step boundary, and let them apply what is pending; or refuse it."""
+        """Wait for all ranks at this step boundary, and let them apply the pending commands; or refuse those."""
         barrier, boundary = self._barrier, self._boundary
         barrier.arrive(boundary, self._step, self._epoch)
         if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
@@ -295,7 +295,7 @@ class RankedRun(Run):
         return ""
 
     def _refuse(self, why: str) -> None:
-        """Refuse what is pending, and let all ranks go on."""
+        """Refuse the pending commands, and let all ranks continue."""
         pending, self._pending = self._pending, []
         self._words[BARRIER] = 0
         reason = f"{why}: nothing was changed."

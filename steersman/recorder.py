@@ -50,14 +50,14 @@ HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(ep
 class Recorder:
     """The part of a run that only writes; `steersman.run.Run` adds the step boundary."""
 
-    # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
-    # taken a place there, which is at its first call.
+    # Attributes that are read or written at every step. In the instance dictionary they would cost three times as much
+    # # after the first call of `log`, which adds an entry there.
     __slots__ = ("__dict__", "__weakref__", "step")
     # How many processes train together; see `steersman.ranked_run`.
     ranks = 1
 
     def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
-        """`folder` is None if nobody supervises the training; the journal keeps nothing then."""
+        """`folder` is None without a supervisor; the journal then stores nothing."""
         self.folder = folder
         self.rank = rank
         self._journal = journal
@@ -73,7 +73,7 @@ class Recorder:
         self._quick_log: Callable[..., None] | None = None
         self._waiting: deque[Held] = deque()
         self._layers: LayerWatch | None = None
-        # What appends the norms of layers: of the names that came last, since those of which no gradient comes vary.
+        # Appends the norms of layers, for the last names: they vary, because some layers have no gradient.
         self._layer_encoder: tuple[tuple[str, ...], Encoder] | None = None
         self._remarked: set[str] = set()
         self._watched: dict[str, str] = {}
@@ -114,7 +114,7 @@ class Recorder:
             self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING}, *more)
 
     def _log_with_care(self, step: Any, given: dict[Any, Any], *more: Any) -> None:
-        """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
+        """Log names that are new, or values that are not all plain numbers; add notes about their problems."""
         if self._waiting:
             self._write_arrived()
         remarks: Remarks = []
@@ -131,7 +131,7 @@ class Recorder:
         try:
             event, numbers = on_cpu(given, remarks, self._journal.keeps)
         except RuntimeError as error:
-            # A GPU that failed: the training's next call says so itself.
+            # The GPU has failed: the training's next call raises the error itself.
             remarks.append(f"Values could not be read from the GPU: {values.shown(error)}")
             return
         if not numbers:
@@ -185,7 +185,7 @@ class Recorder:
             try:
                 self._journal.append(record)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                remarks = [*remarks, f"Something that the training told could not be recorded: {values.shown(error)}."]
+                remarks = [*remarks, f"A value that the training logged could not be recorded: {values.shown(error)}."]
         self._remark(remarks)
 
     def _hold_back(self, held: Held) -> None:
@@ -387,7 +387,7 @@ def values_of_call(
     call: str, place: str, at: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks
 ) -> dict[Any, Any]:
     """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping after the step or
-    epoch, which is `at`, in words `place`.
+    epoch. `at` is the step or epoch, `place` the word for it.
 
     Raises `TypeError` with the right call if the step or epoch is missing, or if something else follows it.
     """

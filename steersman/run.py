@@ -55,13 +55,13 @@ from steersman.values.remarks import Remarks
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "STEERSMAN_RANK"
 RANKS_VARIABLE = "STEERSMAN_RANKS"
-# The folder of a node other than the first: what is shared memory, or a lock, is of one host.
+# The folder of a node other than the first: shared memory and locks belong to one host.
 NODE_VARIABLE = "STEERSMAN_NODE_FOLDER"
 START_PAUSED_VARIABLE = "STEERSMAN_START_PAUSED"
 UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 # Written into the folder of an attempt when a later one is opened: a worker that starts late must not train.
 CLOSED_FILE = "closed"
-# A training that nobody supervises for this long saves and ends.
+# Without a supervisor for this long, a training saves and ends.
 UNADOPTED_S = 600.0
 # At most so many step boundaries pass before one looks at the clock: fewer if they would take longer than this.
 CLOCK_EVERY = 128
@@ -81,7 +81,7 @@ class Run(KnobbedRecorder):
     Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same errors.
     """
 
-    # What the step boundary reads at every step: in slots, as in `Recorder`.
+    # The step boundary reads these at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
 
     def __init__(
@@ -92,7 +92,7 @@ class Run(KnobbedRecorder):
         node: Path | None = None,
         undeclared_peers: UndeclaredPeers | None = None,
     ) -> None:
-        """`undeclared_peers` are the ranks that nobody declared; None if all are declared."""
+        """`undeclared_peers` are the undeclared ranks; None if all are declared."""
         self._lock = lock
         self.supervised = folder is not None
         journal: Journal = NullJournal()
@@ -110,10 +110,10 @@ class Run(KnobbedRecorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
-        # What `save_checkpoint` was given last: a roll back puts it back if the script has no handler of its own.
+        # The last arguments of `save_checkpoint`: a roll back restores them if the script has no handler of its own.
         self._saved_objects: dict[str, Any] = {}
         self._posted = self._mailbox.posted
-        # What the mailbox counted when it was last looked at; ATTENTION if the next step boundary must look.
+        # The mailbox's counter when it was last read; ATTENTION if the next step boundary must read it.
         self._seen = ATTENTION
         self._counted = 0
         # How many step boundaries may pass before the next look at the clock.
@@ -235,7 +235,7 @@ class Run(KnobbedRecorder):
 
     def _hold_back(self, held: Held) -> None:
         super()._hold_back(held)
-        # What has arrived by the next step boundary is written there.
+        # Values that have arrived by the next step boundary are written there.
         self._seen = ATTENTION
 
     @property
@@ -279,7 +279,7 @@ class Run(KnobbedRecorder):
 
         Later checkpoints replace those named "last" and "best"; under any other name they are kept. With several ranks,
         all of them call this, because a state may be spread over them; rank 0 writes. Returns None, with a note that
-        says why, if it could not be saved; the training continues.
+        gives the reason, if it could not be saved; the training continues.
         """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
@@ -296,7 +296,7 @@ class Run(KnobbedRecorder):
                     self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers, knobs=self.knobs
                 )
             self._can_be_rolled_back_by(dict(objects))
-        except Exception as error:  # of the disk, and of what the objects' own methods do
+        except Exception as error:  # from the disk, or the objects' own methods
             problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error, handled)}."
             self.note(problem, level="error")
             if self.folder is None:
@@ -330,7 +330,7 @@ class Run(KnobbedRecorder):
         folder = run_folder_of(self._place or Path()) / arguments.path
         manifest, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
-        # What was logged before the roll back must stand before it in the journal, though its values are on the GPU.
+        # Earlier points must precede the roll back in the journal, even if their values are still on the GPU.
         self._write_arrived(wait=True)
         try:
             manifest = verified(folder, arguments)
@@ -382,7 +382,7 @@ class Run(KnobbedRecorder):
                 patch = ""
                 self.note("The uncommitted changes are too large to be recorded: commit them to repeat the run.")
             self.record_environment(own_environment() | {"git": revision})
-        except Exception as error:  # of what is installed here, or of git
+        except Exception as error:  # from the installed packages, or git
             self.note(f"The environment could not be recorded: {values.shown(error)}.", level="warning")
             return
         if patch:
@@ -401,5 +401,5 @@ def boundaries_until(seconds: float, passed: int, took_s: float) -> int:
 
 
 def worker_lock_path(folder: Path, rank: int) -> Path:
-    """Return the lock that the training process of `rank` holds while it lives."""
+    """Return the lock that the training process of `rank` holds while it is alive."""
     return folder / f"worker-{rank:04d}.lock"

@@ -15,8 +15,8 @@ class SilenceClock:
     """Adds up the time between ticks as `silent_s`, each time at most `most_counted_s` of it.
 
     The cap is needed because this process may be suspended itself, with a laptop that sleeps or on a host that is busy.
-    It reads nothing meanwhile and must not take its own sleep for the silence of others: after a pause the silence has
-    to last for several ticks before it counts as long. Set `silent_s` to 0 when there is a heartbeat.
+    It reads nothing in that time, and must not count its own sleep as the silence of others: after a pause the silence
+    has to last for several ticks before it counts as long. Set `silent_s` to 0 when there is a heartbeat.
     """
 
     __slots__ = ("_most_counted_s", "ticked_at", "silent_s")

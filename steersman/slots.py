@@ -28,7 +28,7 @@ class HostDevices:
     cpu_slots: int = 1
     # Only for GPUs whose memory the driver reports.
     rooms: Mapping[str, GpuRoom] = field(default_factory=dict)
-    # GPUs that a training has just left: what is in use there is known with the next reading.
+    # GPUs that a training has just left: the next reading has the memory in use there.
     unread: frozenset[str] = frozenset()
 
     def slots(self) -> dict[str, int]:
@@ -43,7 +43,7 @@ class Wish:
     device: str = "auto"
     ranks: int = 1
     host: str = ""
-    # Of each GPU; None: it did not say.
+    # Of each GPU; None: not declared.
     gpu_memory_mib: int | None = None
 
 
@@ -74,10 +74,10 @@ def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> d
     """Return which of `wishes`, in the order of the queue, start now, and on which devices.
 
     `held` names a device once for each slot that is taken. A run that must wait keeps each free slot that it could use
-    from all behind it: it would wait for ever for K devices otherwise. It keeps nothing else from anybody.
-    A run that was queued for this host, which lacks the devices, starts without any: `train` says then what is
-    missing. One that any host may start is left to the others. A GPU whose memory others use is not taken, and one that
-    is too small for ever is kept from nobody.
+    from all after it: otherwise it would wait for K devices without end. It blocks nothing else.
+    If a run was queued for this host, and the host lacks the devices, it starts without any: `train` then reports the
+    missing ones. A run that any host may start is left to the others. A GPU whose memory others use is not taken, and
+    one that is always too small is not kept from other runs.
     """
     free = Counter(devices.slots())
     free.subtract(held)
@@ -175,7 +175,7 @@ def devices_in_use(
     devices: HostDevices,
     is_script: bool,
 ) -> tuple[str, ...]:
-    """Return the devices of a run that has started, as far as is known: given to it, told by it, or declared.
+    """Return the devices of a run that has started, as far as is known: assigned, reported, or declared.
 
     A script reports its device with its first records, if at all; a recipe that has not reported it uses the chosen
     one.

@@ -59,7 +59,7 @@ class ValueSpec:
     def from_wire(cls, fields: Mapping[str, Any]) -> ValueSpec:
         """Return the spec among the fields of a parameter or knob as it travels; other fields are left out.
 
-        A kind that only the training knows becomes that of any value: the training checks it.
+        A kind that only the training has becomes that of any value: the training checks it.
         """
         known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         for name in ("choices", "groups"):
@@ -80,7 +80,7 @@ class ValueSpec:
         return KINDS[self.kind]
 
     def with_room_for(self, values: Iterable[float]) -> ValueSpec:
-        """Return a spec that takes these values too: those with which a training begins, which nobody declared."""
+        """Return a spec that takes these values too: the first values of a training need not be declared."""
         given = list(values)
         minimum = min(given) if self.minimum is None else min(self.minimum, *given)
         maximum = None if self.maximum is None else max(self.maximum, *given)
@@ -102,7 +102,7 @@ class ValueSpec:
         return self.parse(str.__str__(given)) if isinstance(given, str) else self.check(given)
 
     def takes(self) -> MarkedText:
-        """Return in words what the spec takes: "a whole number from 1 to 100"."""
+        """Return a description of the spec's values: "a whole number from 1 to 100"."""
         return self.of_kind.takes(self)
 
     def hint(self) -> MarkedText:
@@ -137,7 +137,7 @@ def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
 
 
 def kind_annotated(annotation: str) -> str:
-    """Return the name of the kind of what is annotated so, such as "int"; "" if none is."""
+    """Return the name of the kind for an annotation, such as "int"; "" if there is none."""
     for kind in KINDS.values():
         if kind.python_type is not None and kind.python_type.__name__ == annotation:
             return kind.name
@@ -164,7 +164,7 @@ def _stored(row: Mapping[str, Any]) -> ValueSpec | None:
 
 
 def typed_values(specs: Mapping[str, ValueSpec], given: Mapping[str, object]) -> dict[str, Value]:
-    """Return the value of every parameter, in the order of `specs`: what is given as a value or text, else its default.
+    """Return the value of every parameter, in the order of `specs`: the given value or text, else its default.
 
     Raises `SpecError` for an unknown name, a value that the spec does not take, or one that is missing.
     """
@@ -189,7 +189,7 @@ def _value(spec: ValueSpec, given: Mapping[str, object]) -> Value:
 
 
 def _is_text(given: object) -> bool:
-    """Return whether a script gave a text that is not empty, whatever the annotation says."""
+    """Return whether a script passed a text that is not empty; annotations are not enforced."""
     return isinstance(given, str) and bool(given)
 
 

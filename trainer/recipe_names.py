@@ -1,4 +1,4 @@
-"""Names of recipes: built-in names and dotted paths, and the source behind them. Never loads one, so no torch."""
+"""Names of recipes: built-in names and dotted paths, and their source files. Never loads one, so no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILT_IN = {
 
 
 class RecipeError(ValueError):
-    """A spec that leads to no recipe. The text says why and what to do."""
+    """A spec without a recipe. The text gives the reason and the remedy."""
 
 
 def split_spec(spec: str) -> tuple[str, str]:

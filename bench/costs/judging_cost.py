@@ -7,7 +7,7 @@ Steps of fixed work are timed in one process. Beside it another one hands ticks 
 and leaves them in the next. Nothing is stored.
 
 Prints one JSON object as its last line:
-points_per_second   points that come, of all series together
+points_per_second   points that arrive, of all series together
 rounds              pairs of rounds
 step_ratio          step time with judging over without: the median of the pairs
 us_per_point        CPU time of judging, microseconds a point; of more than 50 a series and second `train` judges 50

@@ -1,4 +1,4 @@
-"""What `run.watch_layers(model, every=50)` costs a training: blocks of steps with it and without, in one process.
+"""The cost of `run.watch_layers(model, every=50)` for a training: blocks of steps with and without it, in one process.
 
 usage: python bench/costs/watch_layers.py [--device cpu] [--every 50] [--pairs 30]
 

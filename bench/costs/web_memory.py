@@ -4,7 +4,7 @@ usage: python bench/costs/web_memory.py
 
 Prints one JSON object as its last line: rss_mb (resident memory of the web process at the end, MiB of 2**20 bytes),
 pss_mb (the same with shared pages divided among their users), peak_mb, torch_mapped (whether any file of torch is
-mapped), clients, events (received by all of them), pages (read meanwhile).
+mapped), clients, events (received by all of them), pages (read in that time).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def write_curves(curves: Sequence[Curve], path: Path = RECORDED) -> None:
             group["values"] = {name: [_rounded(each) for each in column] for name, column in group["values"].items()}
         lines.append(json.dumps(fields, separators=(",", ":")))
     path.parent.mkdir(exist_ok=True)
-    # Without a time in its head the file depends on the curves alone.
+    # Without a time in its header, the file depends only on the curves.
     path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# What a fault is to be found as.
+# The label of a curve, by its fault.
 KIND_OF_FAULT = {
     "": "healthy",
     "learning_rate": "divergence",
@@ -117,7 +117,7 @@ def _story(name: str, recipe: str, seed: int, total: int, optimizer: str, parame
 
 
 def stories() -> Iterator[Story]:
-    """Yield what is recorded, in a fixed order."""
+    """Yield the trainings to record, in a fixed order."""
     yield from (digits("plain", seed) for seed in range(8))
     for place, schedule in enumerate(SCHEDULES):
         yield from (digits(schedule, 10 + 4 * place + each, schedule=schedule) for each in range(4))

@@ -64,7 +64,7 @@ class Rows:
 
 
 class Recording(Run):
-    """A run that nobody supervises: keeps what is logged, and causes the fault that changes the optimizer."""
+    """A run without a supervisor: keeps the logged values, and causes the fault that changes the optimizer."""
 
     def __init__(self, story: Story, steps: Rows, epochs: Rows, offset: int = 0, stop_at: int | None = None) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def noise(like: Tensor) -> Tensor:
 
 
 def record(story: Story) -> Curve:
-    """Train as the story says, in two attempts where it is resumed, and return its curve."""
+    """Train according to the story, in two attempts if it is resumed, and return its curve."""
     steps, epochs = Rows(), Rows()
     base = Digits if story.recipe == "digits" else Transformer
     resumed = story.healthy_change in ("resume", "cold_resume")

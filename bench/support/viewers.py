@@ -29,9 +29,9 @@ READ_BYTES = 256 * 1024
 CONNECTING_AT_ONCE = 40
 GREETING_TIMEOUT_S = 120.0
 DEFLATE_OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-# As browsers offer it: a message may refer to those before it.
+# As browsers offer it: a message may refer to earlier ones.
 BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
-# What a sender leaves out at the end of a compressed message (RFC 7692).
+# The bytes that a sender omits at the end of a compressed message (RFC 7692).
 DEFLATE_END = b"\x00\x00\xff\xff"
 ABNORMAL = 1006
 
@@ -120,7 +120,7 @@ class Crowd:
         return made
 
     def pump(self, seconds: float = 0.0) -> None:
-        """Read and answer whatever comes, for `seconds`; at 0 only what is there."""
+        """Read and answer messages for `seconds`; at 0 only those that have arrived."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -226,7 +226,7 @@ class Crowd:
         viewer.rest = self._frames(viewer, data, came_at)
 
     def _frames(self, viewer: Viewer, data: bytes, came_at: float) -> bytes:
-        """Handle the whole frames in `data`, and return what is left of it."""
+        """Handle the whole frames in `data`, and return the rest of it."""
         start, size = 0, len(data)
         while size - start >= 2 and not viewer.ended_at:
             first, length, begin = data[start], data[start + 1], start + 2

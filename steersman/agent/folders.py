@@ -80,7 +80,7 @@ def _worker_path(folder: Path, rank: int) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that nobody reads half."""
+    """Replace a file atomically: no reader sees half of it."""
     temporary = path.with_suffix(".new")
     write_private(temporary, text)
     os.replace(temporary, path)
@@ -100,13 +100,13 @@ def recorded_exit(folder: Path, rank: int) -> int | None:
 
 
 def living_worker(folder: Path, ranks: int = 1) -> WorkerProcess | None:
-    """Return a worker of the attempt that lives, by its record."""
+    """Return a live worker of the attempt, by its record."""
     recorded = [WorkerProcess.recorded(folder, rank) for rank in range(ranks)]
     return next((worker for worker in recorded if worker is not None and worker.is_alive()), None)
 
 
 def any_worker_lives(folder: Path) -> bool:
-    """Return whether a training process of the attempt lives, also one that nobody had the time to record."""
+    """Return whether a training process of the attempt is alive, including one that is not recorded yet."""
     if living_worker(folder, _recorded_ranks(folder)) is not None:
         return True
     for path in folder.glob("worker-*.lock"):
@@ -118,7 +118,7 @@ def any_worker_lives(folder: Path) -> bool:
 
 
 def recorded_workers(folder: Path) -> list[WorkerProcess]:
-    """Return the workers that were started for an attempt, whether they live or not."""
+    """Return the workers that were started for an attempt, alive or not."""
     found = [WorkerProcess.recorded(folder, rank) for rank in range(_recorded_ranks(folder))]
     return [worker for worker in found if worker is not None]
 
@@ -141,7 +141,7 @@ def _recorded_ranks(folder: Path) -> int:
 
 
 def close_attempt(folder: Path, ranks: int = 1) -> bool:
-    """Keep workers that come late from training in `folder`; return False if one lives and holds its lock."""
+    """Keep workers that start late from training in `folder`; return False if one is alive and holds its lock."""
     locks = [try_lock(worker_lock_path(folder, rank)) for rank in range(ranks)]
     held = [lock for lock in locks if lock is not None]
     if len(held) == ranks:

@@ -1,4 +1,4 @@
-"""The checkpoints of one attempt: where each lies, and which are removed when others take their place."""
+"""The checkpoints of one attempt: where each lies, and which are removed when others replace them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER_NAME = re.compile(r"step--?\d{7,}(-\d+)?")
 
 
 class Notes(Protocol):
-    """Where problems are told: a run."""
+    """Takes the messages about problems: a run."""
 
     def note(self, text: str, level: Level = "info") -> None: ...
 
@@ -34,9 +34,8 @@ class KeptCheckpoints:
         self._saves: dict[int, int] = {}
 
     def new_folder(self, step: int) -> Path:
-        """Return a folder that is not there: several may be saved at one step, with other knobs.
-
-        All ranks come to the same by counting, since a host may not see yet what another has just made.
+        """Return a folder that does not exist yet: several may be saved at one step, with different knobs.
+        All ranks find the same one by counting, because a host may not see the newest folders of another yet.
         """
         saves = self._saves[step] = self._saves.get(step, 0) + 1
         return self._parent / (f"step-{step:08d}" if saves == 1 else f"step-{step:08d}-{saves}")
@@ -49,7 +48,7 @@ class KeptCheckpoints:
             self.remove(each.folder)
 
     def remove(self, folder: Path) -> None:
-        """Remove a checkpoint; tell where it cannot be."""
+        """Remove a checkpoint; log a note if that fails."""
         try:
             remove_checkpoint(folder)
         except OSError as error:

@@ -30,7 +30,7 @@ def verified(folder: Path, arguments: RollBackArguments) -> Manifest | None:
 
 
 def can_be_put_back(objects: Mapping[str, Any]) -> bool:
-    """Tell whether a script can be rolled back by these objects: one of them at least takes a state."""
+    """Return whether a script can be rolled back by these objects: at least one of them takes a state."""
     return bool(_stateful(objects))
 
 

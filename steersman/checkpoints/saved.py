@@ -50,7 +50,7 @@ class SavedCheckpoint:
             raise Damaged("reading it requires torch: import torch first")
         try:
             return torch.load(self.folder / (name + SUFFIX), weights_only=True, map_location="cpu")
-        except Exception as error:  # whatever the file contains, the error is a sentence
+        except Exception as error:  # any content of the file leads to a readable error
             raise Damaged(
                 f"{name + SUFFIX} of the checkpoint {self.folder.name} is damaged, or contains more than plain values "
                 f"({type(error).__name__}: {first_line(error)})"

@@ -15,18 +15,18 @@ from steersman.files.checkpoint import FILE_NAME, Manifest, write_hashed, write_
 from steersman.files.private import FOLDER_MODE, make_private
 from steersman.records.kinds import Reason
 
-# Of what an error says, in characters.
+# Of the text of an error, in characters.
 LONGEST_REASON = 200
 # In lists and dictionaries within each other.
 DEEPEST = 20
 
 
 class NotSaved(ValueError):
-    """Objects that are no checkpoint. The text says which, and what to give."""
+    """Objects that cannot be saved. The text names them, and what to pass instead."""
 
 
 def states_of(objects: Any) -> dict[str, Any]:
-    """Return what is to be written of each object: its `state_dict()`, or a plain value itself.
+    """Return the value to write for each object: its `state_dict()`, or a plain value itself.
 
     Raises `NotSaved` if something is neither, or a name is none for a file.
     """
@@ -101,7 +101,7 @@ def write_checkpoint(
         finite = {metric: value if math.isfinite(value) else None for metric, value in metrics.items()}
         manifest = Manifest(step, epoch, name, as_reason(name), files, finite, _plain_knobs(knobs))
         written = write_manifest(folder, manifest)
-    except Exception as error:  # of the disk, of torch, of what the states hold
+    except Exception as error:  # from the disk, torch, or the objects in the states
         kept.remove(folder)
         raise NotSaved(innermost(error, handled)) from error
     kept.add(folder, as_reason(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ATTEMPTS = "attempts"
-# In the folder of a run: what its script writes, kept over attempts.
+# In the folder of a run: files of its script, kept over attempts.
 FILES = "files"
 
 

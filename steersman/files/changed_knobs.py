@@ -12,16 +12,16 @@ from pathlib import Path
 from steersman.files.private import write_private
 
 CHANGED_KNOBS_FILE = "changed_knobs.json"
-# In place of a parameter group: the value is that of all.
+# Instead of a parameter group: the value of all groups.
 EVERY_GROUP = ""
 
-# As in JSON: the knob that takes a value checks it.
+# As in JSON: the knob checks its value.
 PlainValue = bool | int | float | str
 ChangedKnobs = dict[str, dict[str, PlainValue]]
 
 
 def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, PlainValue]]) -> None:
-    """Tell the training of the attempt in the folder `attempt` where the knobs of its run stood at last."""
+    """Write the last values of the run's knobs for the training of the attempt in the folder `attempt`."""
     write_private(attempt / CHANGED_KNOBS_FILE, json.dumps(changed))
 
 

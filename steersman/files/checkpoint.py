@@ -2,7 +2,7 @@
 
 A checkpoint is a folder of files. `manifest.json` names them with size and SHA-256 and is written last, so a folder
 without one is left from an interrupted save. The SHA-256 of the manifest identifies the checkpoint. Standard
-library only; knows nothing of what is in the files.
+library only; does not depend on the content of the files.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from steersman.files.private import open_private
 HASH_BLOCK_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 FORMAT = 2
-# Of thousands of ranks; what is larger was not written by us.
+# Enough for thousands of ranks; a larger one is not ours.
 LARGEST_MANIFEST_BYTES = 4 << 20
 # Plain names only: a manifest must not lead out of its folder.
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Damaged(ValueError):
-    """A checkpoint that is not what was recorded. The text says what is wrong with it."""
+    """A checkpoint that differs from its record. The text names the difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,13 @@ def has_manifest(folder: Any, sha256: Any) -> bool:
     """Return whether a path, of whatever type, is a folder with a manifest of ours that has this SHA-256."""
     try:
         read_manifest(Path(folder), sha256)
-    except Exception:  # of the values' own methods, too
+    except Exception:  # also from the values' own methods
         return False
     return True
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint, its manifest first: what is half removed is not a checkpoint. Raises `OSError`."""
+    """Remove a checkpoint, its manifest first: a partly removed folder is then no checkpoint. Raises `OSError`."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)

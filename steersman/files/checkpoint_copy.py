@@ -1,4 +1,4 @@
-"""Copies of checkpoints that outlive what they were made of. Standard library only."""
+"""Copies of checkpoints that outlive the originals. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from steersman.files.checkpoint import MANIFEST, Damaged, Manifest, read_manifest, sync_folder, verify_checkpoint
 from steersman.files.private import FOLDER_MODE, open_private
 
-# Another file system, a file of another owner, one that takes no more links, or a file system without them.
+# The file is on another file system, has another owner or too many links, or the file system has no links.
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 
 

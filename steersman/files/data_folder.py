@@ -17,7 +17,7 @@ UNFINISHED_RESTORE = "restore-unfinished"
 
 
 class UnfitFolder(Exception):
-    """The data folder is not to be used as it is; the text says which folder, and what to do."""
+    """The data folder must not be used as it is; the text names the folder, and the remedy."""
 
 
 def prepare(folder: Path, default: Path, *, shared: bool) -> None:
@@ -41,9 +41,8 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
 
 
 def refuse_unfit(folder: Path, *, shared: bool) -> None:
-    """Raise `UnfitFolder` if others may enter the data folder, and nobody has said that they shall.
-
-    Also if a restore has begun and not ended: half of an installation is there.
+    """Raise `UnfitFolder` if others may enter the data folder, and no setting allows it.
+    Also if a restore has begun and not ended: only a part of an installation is there.
     """
     if os.pathsep in str(folder):
         # Scripts find the client by PYTHONPATH, in which this sign cannot be escaped.
@@ -59,7 +58,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
 
 
 def who_else(folder: Path) -> str:
-    """Return in a sentence who else may enter `folder` and what to do about it, "" if nobody may."""
+    """Return a sentence that names who else may enter `folder` and the remedy, "" if only its owner may."""
     found = folder.stat()
     on_purpose = f"or allow it with {SHARED_VARIABLE}=1"
     if found.st_uid not in (os.getuid(), 0):

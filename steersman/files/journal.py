@@ -68,7 +68,7 @@ def is_begun(folder: Path, rank: int) -> bool:
 class JournalWriter:
     """Appends records, each by one write, to segments in `folder`.
 
-    A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again. Above
+    A full disk raises no error: the record is dropped, counted in `dropped`, and reported when a write succeeds. Above
     `bound_bytes`, points are left out; see `steersman.files.journal_bound`.
     """
 
@@ -86,7 +86,7 @@ class JournalWriter:
         self.fd = self._open()
         self._largest = LARGEST_SEGMENT_BYTES
         self._bound = JournalBound(folder, rank, bound_bytes)
-        # What says which points are written; None where all are. The functions that append points read it.
+        # Decides which points are written; None if all are. The functions that append points read it.
         self.thinning = self._bound.thinning
         self._take_thinning(self._bound.look())
 
@@ -106,7 +106,7 @@ class JournalWriter:
     def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]:
         """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.files.point_code`.
 
-        It sets `run.step`, and leaves to `with_care` what is not one plain float for each name.
+        It sets `run.step`, and calls `with_care` if the values are not one plain float for each name.
         """
         log: Callable[..., None] = log_maker(names)(*self._parts(names), run, with_care)
         return log
@@ -140,7 +140,7 @@ class JournalWriter:
         self._settle(written, length)
 
     def _settle(self, written: int, length: int) -> None:
-        """Count a record that the disk did not take; tell of such once it takes one; change a full segment."""
+        """Count a record that could not be written; report the count when one can; replace a full segment."""
         if written != length:
             self.dropped += 1
             self._untold += 1
@@ -245,7 +245,7 @@ class JournalReader:
     def read(self, limit: int, ended: bool = False) -> list[Record]:
         """Return the whole records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
 
-        A record that is not whole stays for the next read, unless whole ones stand behind it or the
+        An incomplete record stays for the next read, unless whole ones follow it or the
         writer has `ended`: then it is damage, and counted.
         """
         self.behind = []
@@ -308,7 +308,7 @@ class JournalReader:
     def _take_alike(self, shape: PointShape, view: memoryview, position: int, records: list[Record]) -> int:
         """Add the whole records from `position` on that come in order and have the names of the one before them.
 
-        Return the place behind them. A training logs the same names at each step: this spares most of `decode`.
+        Return the offset after them. A training logs the same names at each step: this spares most of `decode`.
         """
         data = view.obj
         assert isinstance(data, bytes)
@@ -360,16 +360,16 @@ class JournalReader:
             self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
         if isinstance(record, DroppedRecord) and not record.above_bound:
-            # Their numbers are missing because the writer dropped them, and says so itself.
+            # Their numbers are missing because the writer dropped them, which it reports itself.
             self.unreadable = max(0, self.unreadable - record.records)
 
 
 def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the records stand before a number that another thread may be about to write.
+    """Return how many of the records precede a number that another thread may be about to write.
 
-    Threads that log at once take their numbers in one order and write in another. A writer tells of records that the
-    disk did not take behind the first one that it took again. `gaps` are places of records, each with the first number
-    that is missing before it.
+    Threads that log at once take their numbers in one order and write in another. The report of dropped
+    records follows the first record that could be written again. `gaps` are places of records, each with the first
+    number that is missing before it.
     """
     behind = records[gaps[0][0] :]
     came = sorted(record.number for record in behind)

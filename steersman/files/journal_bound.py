@@ -1,8 +1,8 @@
-"""The bound of a journal: what a training process leaves out while its supervisor cannot store its records.
+"""Limits a journal: a training process leaves out steps while its supervisor cannot store its records.
 
 Segments that are stored are removed. Those that remain are the spool of an outage, and a long outage must not fill the
 disk. Above the bound, every 2nd step is kept, above 1.5 times the bound every 4th, above 2 times every 8th, at most
-every 64th. Only points are left out, and nothing that is written is changed.
+every 64th. Only points are left out, and written records are not changed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from steersman.records.record import Record
 
 JOURNAL_MIB_VARIABLE = "STEERSMAN_JOURNAL_MIB"
 DEFAULT_MIB = 8192
-# Two segments of 64 MiB may lie there without an outage.
+# Without an outage there may be two segments of 64 MiB.
 SMALLEST_MIB = 256
 LARGEST_EVERY = 64
 # While steps are left out: how often to see whether segments have been removed.
 LOOK_AGAIN_S = 5.0
-# How many of the last steps it is known of whether they are kept.
+# For how many of the last steps the decision is remembered.
 MOST_DECIDED = 256
 
 
 def journal_bound_bytes(environment: Mapping[str, str]) -> int:
-    """Return the bound that the environment sets; a wrong one is told on standard error, and ends no training."""
+    """Return the bound that the environment sets. A wrong one is printed to standard error; the training continues."""
     text = environment.get(JOURNAL_MIB_VARIABLE, "").strip() or str(DEFAULT_MIB)
-    # More digits than any disk needs, and int() refuses thousands of them.
+    # No disk needs more digits, and int() refuses thousands of them.
     if text.isdecimal() and len(text) <= 12 and int(text) >= SMALLEST_MIB:
         return int(text) << 20
     print(
@@ -43,7 +43,7 @@ def journal_bound_bytes(environment: Mapping[str, str]) -> int:
 
 
 def every_kept(spooled: int, bound: int) -> int:
-    """Return of how many steps one is kept, 1, 2, 4, … LARGEST_EVERY, by the bytes that lie there and the bound."""
+    """Return n if every n-th step is kept: 1, 2, 4, … LARGEST_EVERY, by the bytes of the journal and the bound."""
     if spooled <= bound:
         return 1
     halves_above = 2 * (spooled - bound) // bound
@@ -51,9 +51,9 @@ def every_kept(spooled: int, bound: int) -> int:
 
 
 def spooled_bytes(folder: Path, rank: int) -> int:
-    """Return how many bytes of a rank's journal lie in the folder of its attempt."""
+    """Return the size of a rank's journal in the folder of its attempt, in bytes."""
     total = 0
-    # A supervisor may have just removed one; and no error of a disk ends a training.
+    # A supervisor may have just removed one, and an error of the disk must not end a training.
     with contextlib.suppress(OSError):
         for path in list(folder.glob(f"journal-{rank:04d}-*.bin")):
             with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ class Thinning:
     def __init__(self, every: int) -> None:
         self.every = every
         self.left_out = 0
-        # The last steps: values from a GPU are written later than those of the steps that follow.
+        # Values from a GPU are written later than those of the following steps.
         self._is_kept: dict[int, bool] = {}
         self._steps: deque[int] = deque()
         # Steps since the last one that was kept.
@@ -89,7 +89,7 @@ class Thinning:
 
     def _decide(self, step: int) -> bool:
         if not self._is_in_phase and self._steps and step > self._steps[-1]:
-            # By the step itself: ranks that log the same steps keep the same ones, and their means stay complete.
+            # The step number decides, so all ranks keep the same steps, and their means stay complete.
             self._is_in_phase = True
             self._since = step // (step - self._steps[-1]) % self.every
         else:
@@ -102,14 +102,14 @@ class Thinning:
 
 
 class JournalBound:
-    """Decides what one process leaves out, by what lies on its disk, and words what is told of it."""
+    """Decides which steps one process leaves out, by the size of its journal, and writes the messages about it."""
 
     def __init__(self, folder: Path, rank: int, bound_bytes: int) -> None:
         self._folder = folder
         self._rank = rank
         self._bound_bytes = bound_bytes
         self._look_again_at = 0.0
-        # None while all is written.
+        # None while all steps are written.
         self.thinning: Thinning | None = None
 
     def look_again(self) -> list[Record]:
@@ -119,7 +119,7 @@ class JournalBound:
         return self.look()
 
     def look(self) -> list[Record]:
-        """Set `thinning` by what lies on the disk; return what is to be told of the change."""
+        """Set `thinning` by the size of the journal; return the notes about the change."""
         spooled = spooled_bytes(self._folder, self._rank)
         self._look_again_at = time.monotonic() + LOOK_AGAIN_S
         every, thinning = every_kept(spooled, self._bound_bytes), self.thinning
@@ -128,7 +128,7 @@ class JournalBound:
         told = self.tell_left_out()
         if every == 1:
             self.thinning = None
-            return [*told, NoteRecord(text="The journal is below its bound again: every step is kept from here on.")]
+            return [*told, NoteRecord(text="The journal is below its bound again: from now on, every step is kept.")]
         if thinning is None:
             self.thinning = Thinning(every)
         else:

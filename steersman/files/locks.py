@@ -1,4 +1,4 @@
-"""POSIX record locks, which show at once, on one host, which process is alive.
+"""POSIX record locks. On one host, they show at once which process is alive.
 
 `lockf` rather than `flock`: a lock of the latter kind is inherited by forked DataLoader workers and
 would outlive the process that it belongs to.
@@ -18,7 +18,7 @@ class HeldLock:
         self._descriptor = descriptor
 
     def note(self, text: str) -> None:
-        """Write who holds the lock into its file; by this descriptor, since closing another one would free the lock."""
+        """Write the holder of the lock into its file. Use this descriptor: closing another one would free the lock."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 

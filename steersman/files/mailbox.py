@@ -94,7 +94,7 @@ class Mailbox:
 
     @property
     def outcomes(self) -> int:
-        """Count what the worker said of commands: a change means that its journal is worth reading at once."""
+        """Count the worker's records about commands: after a change, its journal is to be read at once."""
         return self.posted[2]
 
     def tell_outcome(self) -> None:
@@ -118,7 +118,7 @@ class Mailbox:
 
 
 class NullMailbox:
-    """The worker's end of a mailbox that nobody posts into, because nobody supervises the training."""
+    """The worker's end of a mailbox without a supervisor: no command is posted into it."""
 
     heartbeats = 0
 

@@ -13,12 +13,12 @@ from steersman.records.record import Record
 Encoder = Callable[[int, Iterable[Any]], bool]
 # Takes the calls of `log` that a function of given names cannot.
 WithCare = Callable[..., None]
-# What the functions of `steersman.files.point_code` write with, if they write nothing.
+# The arguments of the functions of `steersman.files.point_code` if they write nothing.
 NOTHING = (None,) * 6
 
 
 class Journal(Protocol):
-    """Where a run writes: a `JournalWriter`, or a `NullJournal` if nobody supervises it."""
+    """The journal of a run: a `JournalWriter`, or a `NullJournal` without a supervisor."""
 
     # Whether anything is kept; if not, nothing need be brought from a GPU for it.
     keeps: bool

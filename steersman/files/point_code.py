@@ -16,8 +16,8 @@ from time import time
 from typing import Any
 from zlib import crc32
 
-# Every so many records, a power of two less one, a look at the segment's size and at what is untold: that spares
-# every call the look.
+# The segment's size and the unreported drops are checked once per this many records (a power of two less one), and
+# # not in every call.
 LOOK_EVERY_MASK = 31
 
 # All names start with an underscore, which no parameter does: they cannot hide one another.

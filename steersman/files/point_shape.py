@@ -18,7 +18,7 @@ class PointShape(NamedTuple):
     head: bytes
     length: int
     names: tuple[str, ...]
-    # From bytes and the place behind the head: (number, time, step, each value, checksum).
+    # From bytes and the offset after the head: (number, time, step, each value, checksum).
     unpack: Callable[[bytes, int], tuple[Any, ...]]
 
     @classmethod

@@ -16,7 +16,7 @@ FOLDER_MODE = 0o700
 OF_OTHERS = 0o077
 
 
-# Device and inode: what a file is, whatever it is called.
+# Device and inode: the identity of a file, independent of its name.
 FileIdentity = tuple[int, int]
 
 
@@ -40,7 +40,7 @@ def make_private(folder: Path) -> Path:
 
 def open_private(path: Path, mode: str) -> BinaryIO:
     """Open a file to write ("wb", "xb" or "ab"); one that has to be made gets mode 0600."""
-    # It is the caller who closes it.
+    # The caller closes it.
     return cast(BinaryIO, open(path, mode, opener=_private))  # noqa: SIM115
 
 

@@ -1,4 +1,4 @@
-"""Whether a process of this host is alive, by its number. Standard library only."""
+"""Checks whether a process of this host is alive, by its number. Standard library only."""
 
 from __future__ import annotations
 

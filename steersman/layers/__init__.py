@@ -1,5 +1,5 @@
-"""Norms of the layers of a torch model: which parameters are a layer, what is measured of it, and when.
+"""Norms of the layers of a torch model: the grouping of parameters, the measures, and the steps of measurement.
 
-`watching` hangs on the steps of optimizers, `measuring` asks torch for norms, `naming` says which layers a model has.
+`watching` has hooks at the steps of optimizers, `measuring` computes norms with torch, `naming` groups parameters.
 Standard library only; uses torch only where it is loaded already.
 """

@@ -59,7 +59,7 @@ def norms_of(torch: Any, tensors: Sequence[Any]) -> list[Any]:
         by_type.setdefault(tensor.dtype, []).append(place)
     for places in by_type.values():
         alike = [tensors[place] for place in places]
-        # What has 16 bits would be infinite from 65,504 on, or rounded to three digits.
+        # In 16 bits a norm would be infinite from 65,504 on, or rounded to three digits.
         precision = torch.float32 if alike[0].element_size() < OF_FLOAT32 else None
         for place, norm in zip(places, torch._foreach_norm(alike, 2, dtype=precision), strict=True):
             norms[place] = norm
@@ -67,8 +67,8 @@ def norms_of(torch: Any, tensors: Sequence[Any]) -> list[Any]:
 
 
 def to_cpu(torch: Any, norms: Sequence[Any]) -> tuple[Any, Any]:
-    """Return norms of one device as one tensor on its way to the CPU, and the event that tells that it arrived; None
-    where it is there. Values of CUDA come without a wait."""
+    """Return norms of one device as one tensor on its way to the CPU, and the event of its arrival; None
+    if it has arrived. Values of CUDA are copied without a wait."""
     together = torch.stack([norm if norm.dtype == torch.float64 else norm.float() for norm in norms])
     if not together.is_cuda:
         return together.to("cpu"), None
@@ -101,6 +101,6 @@ def shards_by_module(model: Any) -> dict[int, int]:
         if getattr(getattr(module, "sharding_strategy", None), "name", "") == "NO_SHARD":
             continue
         shards = module.process_group.size()
-        # Inner ones come later, and know better.
+        # Inner ones come later, and are more specific.
         found |= {id(parameter): shards for parameter in module.parameters()}
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 # Each layer has three series.
 MOST_LAYERS = 100
-# What wrappers put into the names of parameters: compilation, FSDP, checkpoints of activations.
+# Parts that wrappers add to the names of parameters: compilation, FSDP, checkpoints of activations.
 OF_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 OF_DATA_PARALLEL = "module."
 
@@ -14,8 +14,8 @@ OF_DATA_PARALLEL = "module."
 def layer_names(parameters: Sequence[str], whole: str, most: int = MOST_LAYERS) -> list[str]:
     """Return the name of the layer of each parameter, in their order: its module, such as `layer4.1.conv2`.
 
-    `whole` names the model itself, which holds a parameter of its own. Where there are more than `most` such modules,
-    they are taken together by the module around them, as deep as `most` allow; those of one list by neighbours.
+    `whole` names the model itself, which holds a parameter of its own. If there are more than `most` such modules,
+    they are grouped by the module around them, as deep as `most` allows; those of one list by neighbours.
     """
     paths = [_path(name) for name in _plain(parameters)]
     depth = max(map(len, paths), default=0)
@@ -38,7 +38,7 @@ def _path(parameter: str) -> tuple[str, ...]:
 
 
 def _in_runs(names: Iterable[str], most: int) -> list[str]:
-    """Return names of which each stands for several neighbours where they are more than `most`."""
+    """Return names, of which each represents several neighbours if there are more than `most`."""
     names = list(names)
     distinct = list(dict.fromkeys(names))
     if len(distinct) <= most:

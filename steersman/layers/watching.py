@@ -1,7 +1,7 @@
-"""What a watched model records: hooks at the steps of its optimizers, and observations on their way to the journal.
+"""Records the norms of a watched model: hooks at the steps of its optimizers, and observations for the journal.
 
-The hooks are torch's for all optimizers, so that neither the script nor a wrapper has to hand one over. What is wrong
-here is told once, and ends the watch and never the training.
+The hooks are torch's for all optimizers, so that neither the script nor a wrapper has to hand one over. An error is
+reported once and ends the watch, but not the training.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NOTHING_SEEN = (
     "watch_layers() saw no step of an optimizer of torch with parameters of {name}: nothing of its layers is recorded. "
     "Optimizers that keep copies of the parameters, and steps that are compiled or captured in a graph, are not seen."
 )
-# What is measured of a parameter: its layer, the measure, and what its norm is to be multiplied by.
+# A measurement of a parameter: its layer, the measure, and the factor of its norm.
 Part = tuple[str, str, float]
 
 
 class Observation:
     """Norms of the layers at one step, some of which may be on their way from a GPU. `step` is None until it is known:
-    optimizers step before the loop tells its step."""
+    optimizers step before the loop logs its step."""
 
     def __init__(self) -> None:
         self.step: int | None = None
@@ -120,7 +120,7 @@ class WatchedModel:
     def _layers(self) -> dict[int, tuple[str, int]]:
         """Return layer and number of shards of each parameter that is trained, by its identity.
 
-        Anew for each observation: a model may be wrapped, frozen or thawed meanwhile.
+        Call it for each observation: a model may have been wrapped, frozen or unfrozen since the last one.
         """
         model = self._model()
         if model is None:
@@ -173,8 +173,8 @@ class _OfDevice:
 
 
 class LayerWatch:
-    """All models that a training watches. `begin(observation)` is called for each that begins, `remark` with what goes
-    wrong. One that does not `keep` what is observed only checks what it is given."""
+    """All models that a training watches. `begin(observation)` is called for each new one, `remark` with each
+    problem. Without `keep`, observations are dropped and only arguments are checked."""
 
     def __init__(self, begin: Callable[[Observation], None], remark: Callable[[Remarks], None], keeps: bool) -> None:
         self._begin = begin
@@ -185,11 +185,11 @@ class LayerWatch:
         self._present: Observation | None = None
 
     def add(self, model: Any, every: object, name: object, remarks: Remarks) -> None:
-        """Watch a model from now on, in place of an earlier watch of the same. Never raises."""
+        """Watch a model from now on; replaces an earlier watch of the same model. Never raises."""
         try:
             prefix = "" if name is None else values.as_text(name, values.LONGEST_NAME // 2)
             self._add(model, _as_every(every, remarks), prefix, remarks)
-        except Exception as error:  # of the model's own methods
+        except Exception as error:  # from the model's own methods
             remarks.append(_left_out(f"the layers of {type(model).__name__} cannot be read ({_told(error)})"))
 
     def settle(self, step: int) -> None:
@@ -199,7 +199,7 @@ class LayerWatch:
             self._present = None
 
     def end(self) -> None:
-        """Take the hooks away; say which models were never seen to step."""
+        """Remove the hooks; log which models never made a step."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -246,7 +246,7 @@ class LayerWatch:
             with self._torch.no_grad():
                 for watched in self._models:
                     watched.before(optimizer)
-        except Exception as error:  # of a kind of tensor that nobody thought of, or a device without room
+        except Exception as error:  # from an unexpected kind of tensor, or a device without memory
             self._give_up(error)
 
     def _after(self, optimizer: Any, arguments: Any, named: Any) -> None:
@@ -279,7 +279,7 @@ def is_recorded(torch: Any) -> bool:
 
 
 def _named(torch: Any, model: Any, every: int, name: str, most: int) -> Iterator[WatchedModel]:
-    """Yield a watch of a model under its name, then under others that tell its layers from those of other models."""
+    """Yield a watch of a model under its name, then under others that keep its layers apart from other models."""
     yield WatchedModel(torch, model, every, name, most)
     kind = name or type(model).__name__
     if not name:

@@ -9,7 +9,7 @@ from steersman.records.kinds import AnyOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWords:
-    """What a training process itself said of its end: see `steersman.records.kinds.EndRecord`. Redacted."""
+    """The end that a training process itself reported: see `steersman.records.kinds.EndRecord`. Redacted."""
 
     outcome: AnyOutcome
     error: str = ""
@@ -20,9 +20,9 @@ class LastWords:
 class Ended:
     """The end of the rank that is the root cause: `code` as in `subprocess`, None if it is not known.
 
-    `codes` has the exit status of every rank, in their order. `last_words` are those of the root cause, None if it died
-    without a word. `stopped`: a signal asked for a stop. `interrupted`: a second one ended the training at once.
-    `oom_kill`: the kernel killed for want of memory. `last_line` is the last line that the rank printed, redacted.
+    `codes` has the exit status of every rank, in their order. `last_words` is the end record of the root cause, None if
+    it died without one. `stopped`: a signal asked for a stop. `interrupted`: a second one ended the training at once.
+    `oom_kill`: the kernel killed it, out of memory. `last_line` is the last line that the rank printed, redacted.
     `may_restart`: the host can start the training again if it failed.
     """
 
@@ -56,10 +56,9 @@ class Concluded:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """This host side is not the one that records the attempt any more.
-
-    `overtaken`: another attempt holds the run, so the training is to be ended, and what it left is stored as the
-    history of its attempt. Otherwise another host side follows the same training, which goes on.
+    """This host side no longer records the attempt.
+    `overtaken`: another attempt holds the run, so the training is to be ended, and its remaining records are stored
+    as the history of its attempt. Otherwise another host side follows the same training, which continues.
     """
 
     reason: str

@@ -7,9 +7,8 @@ from typing import Any
 
 
 def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
-    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks.
-
-    A script may tell of anything under any name; only texts are taken for UUIDs of GPUs.
+    """Return the environment of an attempt with the report of one more rank: all GPUs of all ranks.
+    A script may report any value under any name; only texts are taken as UUIDs of GPUs.
     """
     known = _texts(environment.get("gpu_uuids"))
     uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]

@@ -8,6 +8,6 @@ LONGEST_REASON = 300
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
+    """Return the text of an error on one line."""
     said = " ".join(as_text(error, LONGEST_REASON).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

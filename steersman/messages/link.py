@@ -20,14 +20,14 @@ class LinkCut(Exception):
 
 
 class RecordSideGone(Exception):
-    """Nothing can be stored any more. The text says why, and what a person is to do."""
+    """Nothing can be stored any more. The text gives the reason and the remedy."""
 
 
 class Link(Protocol):
-    """The host side's end. Neither method waits.
+    """The host side's end. Neither method blocks.
 
-    `receive` raises `LinkCut` after the way was broken, and in one process what ended the record side:
-    `RecordSideGone`, or the error of which it died.
+    `receive` raises `LinkCut` after the connection broke, and in one process the error that ended the record side,
+    such as `RecordSideGone`.
     """
 
     def send(self, message: FromHost) -> None: ...

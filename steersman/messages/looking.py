@@ -1,4 +1,4 @@
-"""What is told of a training that does not look at commands, at the terminal of its host and to viewers."""
+"""The message about a training that does not read commands, for the terminal of its host and for viewers."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from steersman.records.typed_json import Json
 class Post:
     """A command for the training. It expires `expires_in_s` seconds after the message came, None if it never does.
 
-    What is left is told by the portal's clock, and counted on the host by a clock that nobody sets.
+    The portal's clock gives the remaining time, and a monotonic clock counts it on the host.
     """
 
     command: PostedCommand

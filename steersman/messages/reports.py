@@ -13,7 +13,7 @@ from steersman.messages.orders import Asked
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
 
-# Of what a part of a report consists that can be stored, or refused, by itself.
+# The items of a report that can each be stored or refused.
 PartKind = Literal["records", "stall", "system", "lines", "console"]
 
 
@@ -39,11 +39,10 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What the record side holds of an attempt when a host side begins to report: the answer to `Attach` of `token`.
-
-    `session` counts the host sides that have attached so far: a report of an earlier one is not stored any more.
+    """The stored state of an attempt when a host side begins to report: the answer to `Attach` of `token`.
+    `session` counts the host sides that have attached so far: a report of an earlier one is no longer stored.
     `next_report` is the number that the next report has. `positions` and `console_offsets` are by rank; `last_steps`
-    has the last stored step of each series if the attempt has several ranks. `checkpoints` says of each path, within
+    has the last stored step of each series if the attempt has several ranks. `checkpoints` has, for each path within
     the attempt's folder, whether it is a folder with a manifest.
     """
 
@@ -64,7 +63,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text that a supervisor says on the console of its run (level info, warning or error)."""
+    """One line of text that a supervisor writes to the console of its run (level info, warning or error)."""
 
     text: str
     level: str = "info"
@@ -96,7 +95,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class GpuDescription:
-    """What a GPU is. `memory_mib` is None where the driver does not tell; `driver` is its version, "" if unknown."""
+    """A GPU. `memory_mib` is None if the driver does not report it; `driver` is its version, "" if unknown."""
 
     name: str
     uuid: str
@@ -114,13 +113,12 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is to be stored in one transaction, if `session`, `number` and `begin` are what the record side holds.
-
-    `begin` and `end` are the positions in the journals, by rank, before and behind the report. `backlog_bytes` is how
+    """Records to store in one transaction, if `session`, `number` and `begin` match the state of the record side.
+    `begin` and `end` are the positions in the journals, by rank, before and after the report. `backlog_bytes` is how
     much of the journals is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
-    seconds the training has not looked at commands that wait, 0.0 if it looks again, None if neither has changed.
-    `removed_checkpoints` are paths within the attempt's folder. `asked` is what signals asked of the training, `posted`
-    are the commands that it was handed since the last report. `by_rank` has the points of several ranks that became one
+    seconds the training has not read waiting commands, 0.0 if it reads them again, None if nothing has changed.
+    `removed_checkpoints` are paths within the attempt's folder. `asked` are the requests of signals, `posted`
+    the commands that were delivered since the last report. `by_rank` has the points of several ranks that became one
     point, by rank.
     """
 

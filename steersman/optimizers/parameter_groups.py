@@ -11,15 +11,14 @@ from typing import Any, Protocol
 
 
 class Optimizer(Protocol):
-    """What is used of `torch.optim.Optimizer`."""
+    """The part of `torch.optim.Optimizer` that is used."""
 
     param_groups: list[dict[str, Any]]
 
 
-# What the schedules of torch keep in a group beside the value in effect.
+# Keys of a group: the value in effect, and the values that torch's schedules store beside it.
 LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-# What they keep in themselves, one value a group.
-# `base_values` is what those of timm keep.
+# Attributes of schedules with one value per group. Those of timm have `base_values`.
 OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr", "base_values")
 
 
@@ -36,7 +35,7 @@ def has_learning_rates(optimizer: object) -> bool:
 
 
 def is_schedule(given: object) -> bool:
-    """Tell whether this may be a schedule, several in a list, or None: people write classes of their own."""
+    """Return whether this may be a schedule, a list of them, or None: people write classes of their own."""
     if isinstance(given, (list, tuple)):
         return all(map(is_schedule, given))
     return not isinstance(given, (str, bytes, int, float, Mapping))
@@ -99,7 +98,7 @@ def change_learning_rate(
     `name` is the parameter group concerned; "" for all: then a group with another value keeps its ratio to `old`.
     """
     found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
-    # By identity: schedules made of others share their lists, and each is to be moved once.
+    # By identity: combined schedules share their lists, and each list must be changed once.
     of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
     own_learning_rates(optimizer)
     # Tensors moved so far: a schedule may hold that of a group.

@@ -27,7 +27,7 @@ FIRST_ROW, ROW_WORDS = 8, 16
 # finished (1) or failed (2), its process, its two latest votes, and how many requests of each kind signals made of it.
 END_FINISHED, END_FAILED = 1, 2
 ROW_BOUNDARY, ROW_ARRIVED, ROW_STEP, ROW_EPOCH, ROW_ENDED, ROW_PID, ROW_VOTES, ROW_REQUESTS = 0, 1, 2, 3, 4, 5, 6, 8
-# In place of the process of a rank on another node, which cannot be found on this one.
+# Instead of the process of a rank on another node, which does not exist on this one.
 REMOTE = 1 << 63
 REQUEST_KINDS = ("stop", "save_checkpoint", "save_hourly", "evaluate", "pause", "resume")
 
@@ -153,7 +153,7 @@ class RankBarrier:
         Every rank must call this equally often. Raises `PeerLost`.
         """
         self._votes += 1
-        # Two words in turn: a rank that is ahead must not overwrite what a slow one has still to read.
+        # Alternate two words: a rank that is ahead must not overwrite a vote that a slow one has still to read.
         place = ROW_VOTES + self._votes % 2
         if problem:
             write_problem(self._folder, self.rank, self._votes, problem)
@@ -161,7 +161,7 @@ class RankBarrier:
         self.wait(lambda: all(self.words[self.row(rank) + place] >= self._votes * 2 for rank in self.others))
         found = {}
         for rank in range(self.ranks):
-            # Of all that voted: one may have finished since.
+            # Among all that voted: one may have finished since.
             if self.words[self.row(rank) + place] == self._votes * 2 + 1:
                 found[rank] = problem_path(self._folder, rank, self._votes).read_text(encoding="utf-8")
         return found

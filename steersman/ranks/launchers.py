@@ -95,7 +95,7 @@ def place_in_torch() -> RankPlace | None:
 
 
 def place_by_spawn() -> RankPlace | None:
-    """Return which process of `torch.multiprocessing.spawn` this is, None if it is none of them.
+    """Return which process of `torch.multiprocessing.spawn` this is, None if spawn did not start it.
 
     spawn passes the number only to the function, so it is read from the arguments that multiprocessing keeps.
     """

@@ -43,7 +43,7 @@ def unrecorded_notice(place: RankPlace) -> str:
 
 
 class UndeclaredPeers:
-    """The other processes of this training as far as rank 0 knows: by its launcher, their marks, and PyTorch."""
+    """The other processes of this training that rank 0 can find: by its launcher, their marks, and PyTorch."""
 
     def __init__(self, folder: Path, place: RankPlace | None) -> None:
         self._folder = folder

@@ -35,7 +35,7 @@ class AlertRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRecord(Record):
-    """A series is one to judge: the training wants less of it ("min"), or more ("max")."""
+    """A series to judge: lower values are better ("min"), or higher ones ("max")."""
 
     kind: ClassVar[int] = 16
     title: ClassVar[str] = "the goal of {name}"

@@ -39,7 +39,7 @@ Level = Literal["info", "warning", "error"]
 State = Literal["running", "paused"]
 OutcomeState = Literal["applied", "refused", "expired"]
 Reason = Literal["last", "best", "hourly", "named", "stop"]
-# How a training says that it ended; "failed" is said of an exception, "" of a script that ran to its end.
+# The end that a training reports: "failed" after an exception, "" if the script ran to its end.
 Outcome = Literal["finished", "stopped"]
 AnyOutcome = Literal["finished", "stopped", "failed", ""]
 
@@ -166,7 +166,7 @@ class EnvironmentRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteRecord(Record):
-    """A line of text for everybody who watches."""
+    """A line of text for all viewers."""
 
     kind: ClassVar[int] = 5
     title: ClassVar[str] = "a note"
@@ -209,7 +209,7 @@ class OutcomeRecord(Record):
         old: object = None, new: object = None, effective: object = None, remark: object = "",
         to_step: int | None = None, to_epoch: int | None = None,
     ) -> OutcomeRecord:  # fmt: skip
-        # One bound for all three: what a handler returns may be of any shape and size.
+        # One bound for all three: a handler may return a value of any shape and size.
         kept = _object({"old": old, "new": new, "effective": effective})
         return cls(
             step=step,
@@ -302,7 +302,7 @@ class DroppedRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecord(Record):
-    """The last word of a training process."""
+    """The last record of a training process."""
 
     kind: ClassVar[int] = 9
     title: ClassVar[str] = "the end"
@@ -323,7 +323,7 @@ class EndRecord(Record):
     ) -> EndRecord:
         try:
             text = "".join(traceback.format_exception(kind, error, trace))
-        except Exception:  # of the exception's own methods
+        except Exception:  # from the exception's own methods
             text = ""
         return cls(
             step=step,
@@ -363,7 +363,7 @@ class TextRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRecord(Record):
-    """The training waits, or goes on."""
+    """The training is paused, or continues."""
 
     kind: ClassVar[int] = 12
     title: ClassVar[str] = "a pause"
@@ -394,8 +394,8 @@ class QuietRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAsideRecord(Record):
-    """What a supervisor could not store and is not a record of a journal: lines of text, samples, events. Stands in a
-    quarantine only."""
+    """Data that a supervisor could not store and that is not a record of a journal: text, samples, events. Only in
+    a quarantine."""
 
     kind: ClassVar[int] = 14
     title: ClassVar[str] = "what was set aside"

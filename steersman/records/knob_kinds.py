@@ -38,7 +38,7 @@ class KnobsRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectRecord(Record):
-    """What is in effect one step after a change of a knob, where that is not what its outcome told."""
+    """The value in effect one step after a change of a knob, if it differs from the outcome of the change."""
 
     kind: ClassVar[int] = 17
     title: ClassVar[str] = "what is in effect after a command"

@@ -64,9 +64,8 @@ class PatchRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRolledBackRecord(Record):
-    """Another rank than 0 was rolled back: what it logs from here on follows the roll back that rank 0 tells.
-
-    It is not stored: the outcome that rank 0 writes says the rest.
+    """A rank other than 0 was rolled back: its later records follow the roll back that rank 0 records.
+    It is not stored, because the outcome of rank 0 has the rest.
     """
 
     kind: ClassVar[int] = 21

@@ -1,6 +1,5 @@
-"""What is posted to a training: commands in its mailbox, and the decisions that all ranks apply at one step boundary.
-
-What a command takes is in `arguments`. Those of the commands that every training knows have a class here; a handler of
+"""Messages to a training: commands in its mailbox, and the decisions that all ranks apply at one step boundary.
+A command has its values in `arguments`. Those of the commands that every training knows have a class here; a handler of
 a script (`run.on`) gets the object as it came.
 """
 
@@ -13,7 +12,7 @@ from steersman.records.typed_json import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostedCommand:
-    """A command as a mailbox carries it. `id` is None where a signal asked for it: no row waits for its outcome."""
+    """A command as a mailbox carries it. `id` is None if a signal asked for it: no row waits for its outcome."""
 
     id: str | None
     command: str
@@ -22,7 +21,7 @@ class PostedCommand:
     # How many steps or epochs must be done before it takes effect.
     at_step: int | None = None
     at_epoch: int | None = None
-    # What must hold at that moment, otherwise it is refused.
+    # The condition at that moment; otherwise it is refused.
     expected_state: str = ""
     expected_value: Json = None
     # By `time.monotonic` of the host that the supervisor and the first rank share: its wall clock may be hours wrong.

@@ -9,12 +9,12 @@ from steersman.records.record import Record
 
 
 def rolls_back(record: Record) -> bool:
-    """Return whether a record says that the training was rolled back: the points that follow begin a new lap."""
+    """Return whether a record reports a roll back of the training: the following points begin a new lap."""
     return isinstance(record, OutcomeRecord) and record.to_step is not None
 
 
 def step_after(records: Sequence[Record]) -> int | None:
-    """Return the step at which a training is after `records`, None if they do not say it."""
+    """Return the step of a training after `records`, None if they do not contain it."""
     for record in reversed(records):
         if isinstance(record, PointRecord):
             return record.step

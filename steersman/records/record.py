@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 from steersman.records.typed_json import encode, fields_of, from_fields, parse
 from steersman.values import as_text
 
-# Of what a record holds beside its place: a journal takes no record of more than 1 MiB in all.
+# The content of a record without its place: a journal takes no record of more than 1 MiB in all.
 LARGEST_PAYLOAD_BYTES = (1 << 20) - 128
 LONGEST_WORD = 200
 # The kinds of records by their number in a journal; each class registers itself.
@@ -23,7 +23,7 @@ class Record:
     `rank` wrote the record, if several ranks are read together; it is not in the journal.
     """
 
-    # What a journal holds for the class. Numbers are not given again: 1 to 21 are taken.
+    # The number of the class in a journal. Do not reuse a number: 1 to 21 are taken.
     kind: ClassVar[int]
     # A description with its own fields in braces: people read it if a record cannot be stored.
     title: ClassVar[str]
@@ -60,7 +60,7 @@ class Record:
         return from_fields(cls, parse(payload), number=number, time=time, step=step, rank=0)
 
     def in_words(self) -> str:
-        """Say which record it is."""
+        """Return the title of the record with the values of its fields."""
         return self.title.format(**{name: as_text(value, LONGEST_WORD) for name, value in fields_of(self).items()})
 
 

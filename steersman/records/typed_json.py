@@ -1,8 +1,8 @@
-"""Dataclasses as JSON objects, and back. Standard library only.
+"""Converts dataclasses to JSON objects and back. Standard library only.
 
-What is read was written by another process, perhaps by another version of this program, or by a script of somebody's
-own. A field that is missing takes its default, and one that the class does not know is left out. Anything else that
-does not fit, such as a field of a wrong type, raises `Malformed` and nothing but `Malformed`.
+The JSON was written by another process, perhaps by another version of this program, or by a user's script. A missing
+field takes its default, and a field that the class does not have is left out. Anything else that does not fit, such as
+a field of a wrong type, raises `Malformed` and nothing but `Malformed`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def fields_of(item: object, without: frozenset[str] = frozenset()) -> dict[str, 
 def from_fields(kind: type[Item], given: object, **known: object) -> Item:
     """Return the item of a class that has these fields, and those that are `known` otherwise. Raises `Malformed`.
 
-    A class may have a method `check()`, which raises `ValueError` for what the types of its fields do not tell.
+    A class may have a method `check()`, which raises `ValueError` for errors that the types of its fields do not
+    exclude.
     """
     if not isinstance(given, Mapping):
         raise Malformed(f"{kind.__name__} takes an object, not {shown(given)}")
@@ -208,5 +209,5 @@ def _dict(read_each: Reader) -> Reader:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON holds in place of a value that is none of its own."""
+    """Return the JSON value that represents a value of another type."""
     return fields_of(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

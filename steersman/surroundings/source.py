@@ -26,7 +26,7 @@ def git_revision(folder: Path) -> dict[str, Any] | None:
 
 
 def uncommitted_changes(folder: Path) -> str:
-    """Return what differs from the commit in files that git knows, fit for `git apply` at the top of the tree."""
+    """Return the differences from the commit in tracked files, for `git apply` at the top of the tree."""
     return _git(folder, "-c", "core.quotepath=off", "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv")
 
 

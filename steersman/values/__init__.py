@@ -1,8 +1,8 @@
 """Converts values of a training to values that can be stored: the table of docs/values.md as functions.
 
 A value that cannot be stored as it is becomes the nearest that can, or is left out, with a remark for the training's
-log that names the argument: what a training logs never ends it. Standard library only: NumPy and
-torch values are taken by what they offer (`item`, `detach`, `dtype`), so neither is imported.
+log that names the argument: a logged value must not end the training. Standard library only: NumPy and
+torch values are read through their methods (`item`, `detach`, `dtype`), so neither is imported.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def as_text(value: object, longest: int) -> str:
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:
-    """Return the first line of what an error says, at most `longest` characters of it."""
+    """Return the first line of the text of an error, at most `longest` characters of it."""
     return (as_text(error, LONGEST_TEXT).strip().splitlines() or [""])[0][:longest]
 
 
@@ -209,7 +209,7 @@ def is_flag(value: Any) -> bool:
 
 
 def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[str, float]:
-    """Return named numbers; what is none is left out with a remark."""
+    """Return named numbers; other values are left out with a remark."""
     numbers = {}
     for name, value in as_mapping(values, call, remarks).items():
         number = _number_or_none(value, argument(call, name), remarks)
@@ -219,7 +219,7 @@ def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[s
 
 
 def as_mapping(values: Any, call: str, remarks: Remarks) -> dict[Any, Any]:
-    """Return what a mapping holds; nothing, with a remark, if it is none or cannot be read."""
+    """Return the items of a mapping; none, with a remark, if it is not a mapping or cannot be read."""
     try:
         if is_mapping(values):
             return dict(values)
@@ -239,10 +239,10 @@ def _number_or_none(value: Any, argument: str, remarks: Remarks) -> float | None
 
 
 def as_values(value: Any) -> Any:
-    """Return a value of any shape as JSON holds it, within the bounds above.
+    """Return a value of any shape as a JSON value, within the bounds above.
 
-    Dataclasses, namespaces and named tuples become dictionaries. What JSON cannot hold becomes its text, numbers that
-    are not finite their names, keys text.
+    Dataclasses, namespaces and named tuples become dictionaries. Values that JSON does not have become their text,
+    numbers that are not finite their names, keys text.
     """
     return _Values().of(value, 0)
 
@@ -275,7 +275,7 @@ class _Values:
                 break
             try:
                 value = given[name]
-            except Exception as error:  # a configuration may have entries that nobody has filled
+            except Exception as error:  # a configuration may have entries without a value
                 value = f"could not be read: {type(error).__name__}"
             kept[self._text(name)] = self.of(value, depth + 1)
         return kept
@@ -298,7 +298,7 @@ class _Values:
         return self._text(plain)
 
     def _text(self, value: Any) -> str:
-        # Of an enumeration of texts the text, as `json` has it. A stand-in may call itself text and be none.
+        # For an enumeration of texts the text, as in `json`. A mock may claim to be a text and not be one.
         if issubclass(type(value), str):
             value = str.__str__(value)
         text = as_text(value, max(1, min(LONGEST_TEXT, self._characters)))
@@ -315,15 +315,15 @@ def _readable(given: Any) -> Iterator[Any]:
 
 
 def is_on_device(value: Any) -> bool:
-    """Return whether a value lies on a GPU; whatever cannot say so does not."""
+    """Return whether a value is on a GPU; False if it has no such attribute."""
     try:
         return bool(getattr(value, "is_cuda", False))
-    except Exception:  # of the value's own attributes, such as a proxy's whose object is gone
+    except Exception:  # from the value's own attributes, such as those of a proxy whose object is gone
         return False
 
 
 def is_mapping(value: Any) -> bool:
-    """Return whether a value is a mapping; whatever cannot say so is none."""
+    """Return whether a value is a mapping; False if the check itself fails."""
     try:
         return isinstance(value, Mapping)
     except Exception:  # of the value's own attributes
@@ -347,13 +347,13 @@ def _as_real(value: Any) -> Any:
 
 
 def _is_complex(value: Any) -> bool:
-    """Tell a complex number of NumPy or torch, of which `float` would take the real part alone."""
+    """Recognise a complex number of NumPy or torch, of which `float` would take only the real part."""
     dtype = getattr(value, "dtype", None)
     return getattr(dtype, "kind", "") == "c" or bool(getattr(dtype, "is_complex", False))
 
 
 def _is_masked(value: Any) -> bool:
-    """Tell a masked value of NumPy, such as the mean of what is masked altogether: its `item()` is 0."""
+    """Recognise a masked value of NumPy, such as the mean of an array that is entirely masked: its `item()` is 0."""
     return hasattr(value, "dtype") and bool(getattr(value, "mask", False))
 
 

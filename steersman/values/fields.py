@@ -10,9 +10,8 @@ from typing import Any
 
 
 def fields_of(given: Any) -> Mapping[Any, Any] | None:
-    """Return the values of a configuration by name, a mapping as it is; None where it is neither.
-
-    A field that cannot be read says so.
+    """Return the values of a configuration by name, a mapping unchanged; None if it is neither.
+    A field that cannot be read has the reason as its value.
     """
     if isinstance(given, Mapping):
         return given
@@ -35,5 +34,5 @@ def _names_of(given: Any) -> Iterable[str] | None:
 def _field(given: Any, name: str) -> Any:
     try:
         return getattr(given, name)
-    except Exception as error:  # of a property, or a field that nobody has filled
+    except Exception as error:  # from a property, or a field without a value
         return f"could not be read: {type(error).__name__}"

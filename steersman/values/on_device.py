@@ -14,7 +14,7 @@ from steersman.values.remarks import Remark, Remarks
 
 
 class Held(Protocol):
-    """What is written once its values have arrived and its step is known, in the order in which it was held back."""
+    """An entry that is written when its values have arrived and its step is known, in the order of the calls."""
 
     step: int | None
 
@@ -28,7 +28,8 @@ class Held(Protocol):
 
 
 class HeldPoint:
-    """A point of a call of `log`: `event` says that its values have come from the GPU, None if they were not there."""
+    """A point of a call of `log`: `event` signals that its values have come from the GPU, None if they were not on
+    one."""
 
     def __init__(self, event: Any, step: int, names: Sequence[str], numbers: Sequence[Any]) -> None:
         self.step: int | None = step

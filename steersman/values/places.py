@@ -13,7 +13,7 @@ SHA256_CHARACTERS = 64
 
 
 def as_digest(value: object) -> str:
-    """Return a SHA-256 in hexadecimal digits, "" if it is none."""
+    """Return a SHA-256 in hexadecimal digits, "" if the value is not one."""
     text = value if isinstance(value, str) else ""
     whole = len(text) == SHA256_CHARACTERS and all(character in "0123456789abcdefABCDEF" for character in text)
     return text.lower() if whole else ""
@@ -23,7 +23,7 @@ def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]
     """Return a path relative to `folder`, and why it cannot be recorded, "" if it can."""
     try:
         given = Path(os.fspath(path))
-    except Exception:  # of the path's own methods
+    except Exception:  # from the path's own methods
         return "", f"{call} takes a path, not {shown(path)}"
     if folder is None or not given.is_relative_to(folder):
         return "", f"{shown(str(given))} is not in the run's folder"

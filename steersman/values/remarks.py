@@ -6,7 +6,7 @@ Remarks = list[str]
 
 
 class Remark(str):
-    """A sentence that is told once of its `subject`, whichever value of it came first."""
+    """A sentence that is logged once per `subject`, for the first value that causes it."""
 
     subject: str
 
@@ -18,5 +18,5 @@ class Remark(str):
 
 
 def subject_of(remark: str) -> str:
-    """Return what a remark is told of once: itself where it names no subject."""
+    """Return the key by which a remark is logged once: its subject, or itself if it has none."""
     return remark.subject if isinstance(remark, Remark) else remark

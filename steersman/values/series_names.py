@@ -1,4 +1,4 @@
-"""Names of series: what a training logs, apart from what Steersman measures."""
+"""Names of series: keeps those of a training apart from those that Steersman measures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OWN = "own/"
 def as_series_name(given: object, remarks: Remarks) -> str:
     """Return the name of a series of a training's own; see `steersman.values.as_name`.
 
-    One that begins as those of measured series do gets `own/` before it: no value of the two is ever mixed.
+    A name that begins like those of measured series gets the prefix `own/`, so that the two are not mixed.
     """
     if isinstance(given, str) and str.__str__(given).startswith(MEASURED):
         own = OWN + str.__str__(given)

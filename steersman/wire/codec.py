@@ -1,7 +1,7 @@
-"""A message as bytes, and back: msgpack, with points in blocks of columns.
+"""Encodes messages as bytes and decodes them: msgpack, with points in blocks of columns.
 
-What is read was written by another process, perhaps of another version, or by somebody who means ill: all that does not
-fit raises `BadMessage`, and nothing else.
+The bytes come from another process, perhaps of another version or of an attacker: if they do not fit, `BadMessage` is
+raised, and no other error.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Item = TypeVar("Item")
 
 
 class BadMessage(ValueError):
-    """Bytes are no message. The text says why."""
+    """The bytes are not a valid message. The text gives the reason."""
 
 
 class _Report(msgspec.Struct, array_like=True):
-    """A `Report` as it travels: the fields of the same names, but for those that are bytes here."""
+    """A `Report` in its encoded form: the same fields, some of them encoded as bytes."""
 
     session: int
     number: int
@@ -63,13 +63,13 @@ class _Report(msgspec.Struct, array_like=True):
 
 
 class _Post(msgspec.Struct, array_like=True):
-    """A `Post` as it travels: its command is the JSON object that a mailbox has too."""
+    """A `Post` in its encoded form: its command is the JSON object that is also used in a mailbox."""
 
     command: bytes
     expires_in_s: float | None
 
 
-# What travels under each name. Names are not changed: the other side may be of another version.
+# The type for each name. Do not change a name: the other side may have another version.
 KINDS: dict[str, type] = {
     "attach": Attach,
     "attached": Attached,
@@ -100,7 +100,7 @@ def encode(message: FromHost | FromRecord) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Return the message that bytes describe. Raises `BadMessage`."""
+    """Return the message that the bytes encode. Raises `BadMessage`."""
     try:
         name, body = _envelopes.decode(data)
         decoder = _decoders.get(name)

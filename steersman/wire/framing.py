@@ -1,4 +1,4 @@
-"""Messages on a stream of bytes: each is preceded by its length. Knows nothing of what they say."""
+"""Messages on a stream of bytes: each is preceded by its length. Does not depend on their content."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ LARGEST_MESSAGE_BYTES = 16 << 20
 
 
 class TooLarge(ValueError):
-    """The stream announces a message that is larger than any."""
+    """The stream announces a message that is larger than the limit."""
 
 
 def framed(message: bytes) -> bytes:
-    """Return a message as it stands on the stream."""
+    """Return a message with its length in front."""
     return _LENGTH.pack(len(message)) + message
 
 
 class Frames:
-    """Takes bytes as they arrive, and yields the messages that are whole."""
+    """Takes bytes as they arrive, and yields complete messages."""
 
     def __init__(self) -> None:
         self._arrived = bytearray()
 
     def take(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages that are whole with `data`. Raises `TooLarge`."""
+        """Yield the messages that `data` completes. Raises `TooLarge`."""
         self._arrived += data
         while len(self._arrived) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._arrived)

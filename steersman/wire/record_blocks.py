@@ -1,4 +1,4 @@
-"""Records on their way: points of the same names as columns, all others with their fields as JSON."""
+"""Encodes records: points of the same names as columns, all others with their fields as JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from steersman.records.record import KINDS, Record
 from steersman.records.typed_json import Malformed
 
 Names = tuple[str, ...]
-NO_TIME = "records: this is no time"
+NO_TIME = "records: a time is not valid"
 
 
 class Block(msgspec.Struct, array_like=True, tag="points"):
-    """Points of the same names, of one rank, in their order: columns of 8 bytes a number, little endian.
+    """Points of the same names, of one rank, in their order: columns with 8 bytes per number, little endian.
 
     `places` has the step, then the number of each point, `times` the seconds since the epoch; `columns` the values by
     name.
@@ -33,9 +33,9 @@ class Block(msgspec.Struct, array_like=True, tag="points"):
 
 
 class Single(msgspec.Struct, array_like=True, tag="record"):
-    """A record of another kind, by its number; `payload` has its fields as a journal has them.
+    """A record of another kind, by its number; `payload` has its fields in the format of a journal.
 
-    Text that was redacted may be longer than a journal takes.
+    Redacted text may be longer than the limit of a journal.
     """
 
     kind: int
@@ -47,7 +47,7 @@ class Single(msgspec.Struct, array_like=True, tag="record"):
 
 
 def packed(records: Iterable[Record]) -> list[Block | Single]:
-    """Return records as they travel, in their order."""
+    """Return the encoded records, in their order."""
     found: list[Block | Single] = []
     for (rank, names), alike in groupby(records, _alike):
         if names is None:
@@ -58,7 +58,7 @@ def packed(records: Iterable[Record]) -> list[Block | Single]:
 
 
 def unpacked(parts: Sequence[Block | Single]) -> list[Record]:
-    """Return the records that have arrived. Raises `Malformed`."""
+    """Return the decoded records. Raises `Malformed`."""
     found: list[Record] = []
     for part in parts:
         if isinstance(part, Single):
@@ -69,12 +69,12 @@ def unpacked(parts: Sequence[Block | Single]) -> list[Record]:
 
 
 def packed_points(ranks: Sequence[Mapping[int, PointRecord]]) -> list[dict[int, Block]]:
-    """Return what several ranks logged of each step as it travels."""
+    """Return the encoded points of several ranks for each step."""
     return [{rank: _block(0, tuple(point.values), [point]) for rank, point in points.items()} for points in ranks]
 
 
 def unpacked_points(ranks: Sequence[Mapping[int, Block]]) -> list[dict[int, PointRecord]]:
-    """Return what several ranks logged of each step. Raises `Malformed`."""
+    """Return the decoded points of several ranks for each step. Raises `Malformed`."""
     return [{rank: _only(block) for rank, block in points.items()} for points in ranks]
 
 
@@ -129,7 +129,7 @@ def _single(record: Record) -> Single:
 def _record(single: Single) -> Record:
     kind = KINDS.get(single.kind)
     if kind is None or kind is PointRecord:
-        raise Malformed(f"records: kind {single.kind} is not known here: is the portal older than the training host?")
+        raise Malformed(f"records: kind {single.kind} is unknown: upgrade the portal if the training host is newer")
     if not 0.0 <= single.time <= LATEST_TIME:
         raise Malformed(NO_TIME)
     record = kind.from_payload(single.payload, number=single.number, time=single.time, step=single.step)

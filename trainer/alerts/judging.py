@@ -31,15 +31,15 @@ SET_KNOB = "set_knob"
 # The usual value is computed from exactly this many values before the one that was judged.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
-# An alarm may come before the layers are observed again: so many observations later none is its cause any longer.
+# An alarm may come before the next observation of the layers: after this many, a layer is no longer its cause.
 OBSERVATIONS_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a tick brought: its records, its samples of the machine with their time, and the step that the run is at.
+    """The content of a tick: its records, its samples of the machine with their time, and the step that the run is at.
 
-    `stalled`: the training has not stepped for far longer than usual, and nobody announced that. `by_rank`: points of
+    `stalled`: the training has not stepped for far longer than usual, without an announcement. `by_rank`: points of
     several ranks that became one, by rank.
     """
 
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What is known of a lasting alert only now."""
+    """New information about a lasting alert."""
 
     key: Key
     text: str
@@ -85,13 +85,13 @@ class RunJudge:
         self.obey(rules)
 
     def obey(self, rules: Sequence[Rule]) -> None:
-        """Take `rules` in place of those before. What lasts and is switched off by them is over."""
+        """Replace the rules by `rules`. Alerts that they switch off end."""
         if tuple(rules) != self._rules:
             self._rules = tuple(rules)
             self._judge.limit_by(self._limit_of)
 
     def points(self, batch: Batch) -> Iterator[Point]:
-        """Yield the points of a batch in their order, and tell the detectors of what people did between them."""
+        """Yield the points of a batch in their order, and pass people's changes between them to the detectors."""
         for record in _thinned(batch.records):
             match record:
                 case PointRecord():
@@ -116,7 +116,7 @@ class RunJudge:
                 yield Point(name, batch.step, batch.time, sample)
 
     def _points_of(self, epoch: EpochRecord) -> Iterator[Point]:
-        """Yield what no step told: validation values, and all values where the training logs no steps."""
+        """Yield values without a step: validation values, and all values if the training logs no steps."""
         for name, value in zip(self._names.stored(tuple(epoch.values)), epoch.values.values(), strict=True):
             if name not in self._of_steps and (is_validation(name) or not self._of_steps):
                 yield Point(name, epoch.step, epoch.time, value)
@@ -131,12 +131,12 @@ class RunJudge:
             self._judge.declare(series, goal)
 
     def remember(self, curves: Mapping[str, Curve]) -> None:
-        """Take what is stored of earlier points. Call before the first point, after `continues`."""
+        """Take the stored earlier points. Call before the first point, after `continues`."""
         for series, curve in curves.items():
             self._judge.remember(series, curve)
 
     def skip(self) -> None:
-        """Points were left out: what follows may differ from what came before."""
+        """Points were left out: the following ones may differ from the earlier ones."""
         self._judge.turned()
 
     def see(self, point: Point, now: float) -> list[Finding]:
@@ -160,7 +160,7 @@ class RunJudge:
         return self._begins(self._judge.silent(now), None, now)
 
     def explained(self) -> list[Explained]:
-        """Return what the layers say of alarms that began before they were observed again."""
+        """Return the causes in the layers for alarms that began before the latest observation."""
         found = []
         for key, observed in list(self._unexplained.items()):
             passed = self._judge.layers_observed - observed
@@ -176,17 +176,17 @@ class RunJudge:
         return self._cooling.over()
 
     def take_messages(self) -> list[str]:
-        """Return what the detectors have to say since the last call: which of them were switched off."""
+        """Return the notes of the detectors since the last call: which of them were switched off."""
         new = self._judge.messages[self._told :]
         self._told += len(new)
         return new
 
     def end(self) -> None:
-        """Nothing more comes: what is held back will not be told."""
+        """End of the points: alarms that are held back will not be reported."""
         self._cooling.end()
 
     def take_left_out(self) -> int:
-        """Return how many alarms began too soon after one and were over before they could be told, since last asked."""
+        """Return how many alarms since the last call began too soon after one, and ended before they were reported."""
         return self._cooling.take_left_out()
 
     def _rule(self, detector: str, series: str) -> Rule:
@@ -241,7 +241,7 @@ class RunJudge:
 
 
 def cause_of(origin: LayerOrigin | None) -> BeganInLayer | None:
-    """Return what an alert says of the layer in which it began."""
+    """Return the text of an alert about the layer in which it began."""
     if origin is None:
         return None
     times = round(origin.times, 2) if math.isfinite(origin.times) else None
@@ -249,7 +249,8 @@ def cause_of(origin: LayerOrigin | None) -> BeganInLayer | None:
 
 
 def text_of(detector: str, cause: BeganInLayer | None) -> str:
-    """Return the English text of an alert: what its detector means, and where it began if that is known."""
+    """Return the English text of an alert: the meaning of its detector, and the layer in which it began if that is
+    known."""
     _, meaning = title_of(detector)
     return meaning if cause is None else f"{meaning} {cause}"
 

@@ -1,6 +1,5 @@
-"""The thread that judges what a supervisor has stored, and writes alerts through a database connection of its own.
-
-The supervisor hands over a reference and goes on: neither a slow detector nor a database that waits delays a tick.
+"""Judges stored ticks on a thread, and writes alerts through its own database connection.
+The supervisor passes a reference and continues: neither a slow detector nor a slow database delays a tick.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ class AlertThread:
         self._was_dropped = False
         self._is_closing = False
         self.dropped_values = 0
-        # What is to be written, in order: an alert that begins, what is known of it later, or that it is over.
+        # Entries to write, in order: the beginning of an alert, new information about it, or its end.
         self._unwritten: deque[Finding | Explained | Key] = deque()
         self._open: dict[Key, int] = {}
         # Alerts whose action is to follow.
         self._to_act: deque[int] = deque()
         self._rules_read = -math.inf
-        # What the database does not do now.
+        # The database operations that fail at present.
         self._failing: set[str] = set()
         # Not written yet.
         self._left_out = 0
@@ -80,7 +79,7 @@ class AlertThread:
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
     def start(self, *, resumes: bool = False) -> None:
-        """Begin to judge; `resumes`: what comes continues a training that others judged."""
+        """Begin to judge; `resumes`: the points continue a training that another thread has judged."""
         if resumes:
             self._judge.continues()
         self._resumes = resumes
@@ -135,7 +134,7 @@ class AlertThread:
             self._settle()
         except Overtaken:
             logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
-        except Exception as error:  # whatever goes wrong here must not take the recording with it
+        except Exception as error:  # no error here may end the recording
             logger.exception("alerts of run %d are switched off", self._lease.run_id)
             self._say(f"Alerts are switched off: {type(error).__name__}: {error}", "warning")
         finally:
@@ -158,9 +157,8 @@ class AlertThread:
             self._read_rules()
 
     def _remember(self) -> None:
-        """Let the detectors know what was declared and logged before. Points that come meanwhile wait in the queue.
-
-        What is stored as it is read may be among them: a curve with some points twice is judged alike.
+        """Pass earlier declarations and points to the detectors. New points wait in the queue in that time.
+        Some of them may have been read from the database too: points that occur twice do not change the result.
         """
         try:
             attempt = Attempt.objects.get(pk=self._lease.attempt_id)
@@ -203,7 +201,7 @@ class AlertThread:
             return batch
 
     def _settle(self) -> None:
-        """Write what began and what is over; what the database does not take now is tried again."""
+        """Write the alerts that began or ended; if the database is unavailable, try again later."""
         self._unwritten += self._judge.explained()
         self._unwritten += self._judge.over()
         for message in self._judge.take_messages():
@@ -243,7 +241,8 @@ class AlertThread:
             logger.warning("run %d: the database is back; before, %s", self._lease.run_id, what)
 
     def _clear_earlier(self) -> None:
-        """Clear what an earlier supervisor of this attempt found: its detectors are gone, and these see it anew."""
+        """End the alerts of an earlier supervisor of this attempt: its detectors are gone, and the new ones start
+        again."""
         earlier = Alert.objects.filter(
             run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
         ).exclude(detector__in=(OF_CODE, *OF_STATE))
@@ -276,7 +275,7 @@ class AlertThread:
     def _act(self) -> None:
         """Do what the rules of alerts that began ask for."""
         if self._to_act:
-            # What was good before the fault may be rolled back to.
+            # The training may be rolled back to a checkpoint from before the fault.
             self._rate()
         while self._to_act:
             acting.act(self._to_act[0])

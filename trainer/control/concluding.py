@@ -1,4 +1,4 @@
-"""How an attempt ended, from what its host side saw: recorded once, or as the history of an attempt that was overtaken.
+"""Records the end of an attempt, as its host side reports it: once, or as the history of an attempt that was overtaken.
 
 Never imports torch.
 """
@@ -67,7 +67,7 @@ def _stop_was_applied(lease: Lease) -> bool:
 
 
 def _keep_as_history(lease: Lease, end: AttemptEnd) -> None:
-    """Write the end of an attempt into its row, in place of "lost", which was all that was known."""
+    """Write the end of an attempt into its row, instead of the preliminary "lost"."""
     unknown = Attempt.objects.filter(pk=lease.attempt_id, outcome__in=("", RunState.LOST))
     kept = unknown.update(
         ended_at=timezone.now(),

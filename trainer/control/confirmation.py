@@ -17,7 +17,8 @@ YES = frozenset({"y", "yes"})
 
 
 def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
-    """Ask whether a run that has points may start over at step 1; return if it may, or if nobody is there to ask.
+    """Ask whether a run that has points may start over at step 1; return if it may, or if there is no terminal to ask
+    at.
 
     Raises `CannotTrain` if a person says no, or a signal ends the waiting.
     """

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class DatabaseReplaced(RecordSideGone):
-    """Another file lies in the place of the database: what it holds of the run is not what this process knows."""
+    """The database file was replaced by another: its rows of the run are not those of this process."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__(

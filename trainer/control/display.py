@@ -153,7 +153,7 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
 
 
 def ending(run_id: int, progress: StoredProgress, end: Concluded, again: str) -> str:
-    """Return how the attempt ended, and by which command, `again`, the run goes on."""
+    """Return how the attempt ended, and the command, `again`, that resumes the run."""
     text = f"run {run_id} {end.state}: {summary(progress)}"
     if end.reason:
         text += f"\n{end.reason}"

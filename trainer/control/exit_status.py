@@ -55,8 +55,8 @@ def judge_end(
     """Return how an attempt ended from the exit status, if it is known, and the fields of the worker's END record.
 
     `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
-    is whether the kernel killed in the worker's control group just now, for want of memory; `ended` whether a command
-    had its process ended.
+    is whether an OOM kill has just happened in the worker's control group; `ended` whether a command
+    ended its process.
     """
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
@@ -82,7 +82,7 @@ def judge_end(
 
 
 def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
-    """Say of which of several ranks it is told how the attempt ended."""
+    """Name the rank whose end is reported as the end of the attempt."""
     if end.outcome != RunState.FAILED:
         return end
     if isinstance(end.cause, Ending):
@@ -91,7 +91,7 @@ def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
 
 
 def shortened(end: AttemptEnd) -> AttemptEnd:
-    """Return the end as it may be stored: without its cause where the text of that is too long."""
+    """Return the end in a form that can be stored: without its cause if the text of that is too long."""
     error = end.error[:LONGEST_ERROR]
     return replace(end, error=error, cause=end.cause if error == end.error else None)
 

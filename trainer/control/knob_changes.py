@@ -13,10 +13,9 @@ from trainer.control.resume_choice import checkpoint_folder, is_origin
 
 
 def knobs_to_begin_with(run: Run, data: Path, chosen: Checkpoint | None) -> ChangedKnobs:
-    """Return what the next attempt of a recipe's run changes of the knobs in its checkpoint.
-
-    The newest checkpoint may be older than the last change. Who has `chosen` a checkpoint wants its knobs; of the one
-    that a branch began at, with what the branch changes.
+    """Return the changes of the next attempt of a recipe's run to the knobs in its checkpoint.
+    The newest checkpoint may be older than the last change. A `chosen` checkpoint keeps its knobs; the one at which
+    a branch began gets the changes of the branch.
     """
     if chosen is None:
         return changed_knobs(run, data)
@@ -26,7 +25,7 @@ def knobs_to_begin_with(run: Run, data: Path, chosen: Checkpoint | None) -> Chan
 def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
     """Return the last values that commands gave to knobs before the next attempt of `run`.
 
-    An attempt that started over began without any: what was changed before it is left out. The first attempt of a
+    An attempt that started over began without any: earlier changes are left out. The first attempt of a
     branch begins with what `of_branch` returns.
     """
     began_at, changed = 0, of_branch(run)
@@ -54,9 +53,8 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
 
 
 def of_branch(run: Run) -> ChangedKnobs:
-    """Return what a branch begins with: what was changed of it, and of a script all else as it was at the checkpoint.
-
-    A recipe has the rest from its checkpoint. Nothing where `run` is no branch.
+    """Return the first values of a branch: its changes and, for a script, all other values at the checkpoint.
+    A recipe has the rest from its checkpoint. Empty if `run` is not a branch.
     """
     changed = {} if run.recipe_id else _at_origin(run)
     changes = BranchChange.objects.filter(branch__run=run)

@@ -123,7 +123,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
             raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
         return adopt_attempt(attempt, myself())
     if not close_attempt(make_private(folder), attempt.ranks):
-        # It lives and holds its lock, but its supervisor died before it could record which process it is.
+        # It is alive and holds its lock, but its supervisor died before it could record the process.
         raise CannotTrain(
             f"run {run.pk}: a training process of attempt {attempt.number} is running, but its process id is unknown; "
             "find it by name in the process list, end it and try again.",
@@ -166,7 +166,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     reporter.store(Tick(console=consoles.read(ended=True), lines=[line]))
     ConsoleBound(lease.run_id).look(ended=True)
     ConsoleFiles(folder, attempt.ranks, settings.STEERSMAN_CONSOLE_FILES_MIB << 20).end()
-    # Only who started a process gets its exit status: if nobody wrote it down, it is not known.
+    # Only the parent of a process gets its exit status: if no process recorded it, it is unknown.
     ended = known or Ended(rank=worker.rank, code=worker.code)
     end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))
     if attempt.ranks > 1:

@@ -42,7 +42,7 @@ def torch_is_installed() -> bool:
 
 
 def describe(spec: str) -> Description:
-    """Return what the class declares. Raises `RecipeError` if there is none, it does not load, or nothing can."""
+    """Return the declarations of the class. Raises `RecipeError` if there is no such class, or it cannot be loaded."""
     if not torch_is_installed():
         raise RecipeError(NO_TORCH)
     silence_pynvml_notice()
@@ -67,7 +67,7 @@ def _describe(spec: str) -> Description:
     except RecipeError:
         raise
     except Exception as error:
-        # Whatever a person's module does when it is loaded, they are owed the place and not our traceback.
+        # If a user's module fails while it loads, show its own line and not our traceback.
         raise RecipeError(f"recipe: {spec} does not load: {type(error).__name__}: {error}{_place(error)}.") from error
     return {
         "title": recipe.title or recipe.__name__,

@@ -1,6 +1,5 @@
-"""The record side of one attempt on a thread of its own, for a host side in the same process. Never imports torch.
-
-The thread's connections to the database are its own. However long one takes, the host side goes on.
+"""Runs the record side of one attempt on its own thread, for a host side in the same process. Never imports torch.
+The thread has its own connections to the database. A slow database does not block the host side.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from trainer.control.database_state import DatabaseState
 
 logger = logging.getLogger(__name__)
 
-# A database that is away is asked again after this; the journal keeps everything meanwhile.
+# Delay before the next attempt if the database is unavailable; the journal keeps all records until then.
 DATABASE_PAUSE_S = 0.5
-# A host side looks each 10 ms: one that has not for so long may be suspended, and hold the run no longer.
+# A host side makes a pass every 10 ms. After this time without one it may be suspended, and may have lost the run.
 SUSPENDED_AFTER_S = 3.0
 
 
@@ -61,7 +60,7 @@ class RecordThread:
         self._came.set()
 
     def receive(self) -> list[FromRecord]:
-        """Return what came since the last call. Raises what ended the thread."""
+        """Return the messages since the last call. Raises the error that ended the thread."""
         self._received_at = time.monotonic()
         if self._fault is not None:
             raise self._fault
@@ -87,14 +86,14 @@ class RecordThread:
                 self._came.wait(HEARTBEAT_INTERVAL_S / 4)
                 self._came.clear()
                 self._work()
-        except BaseException as error:  # the host side decides what becomes of the training
+        except BaseException as error:  # the host side decides how the training continues
             self._fault = error
             self._arrived()
         finally:
             connection.close()
 
     def _work(self) -> None:
-        """Answer what has come, and hand on commands. A database that is away costs time, not data."""
+        """Answer messages and deliver commands. If the database is unavailable, messages wait; none is lost."""
         try:
             self._database.look()
             while self._inbox and not self._stopped.is_set():
@@ -104,7 +103,7 @@ class RecordThread:
             self._database.note_back()
         except (DatabaseError, OSError) as error:
             self._database.note_away(error, "the journal keeps what is logged")
-            # A connection that broke is opened anew.
+            # Open a broken connection again.
             connection.close()
             self._stopped.wait(DATABASE_PAUSE_S)
             self._came.set()
@@ -113,7 +112,7 @@ class RecordThread:
         self._put(self._session.answer(message))
         self._stored_at = time.monotonic()
         if isinstance(message, Report) and message.asked:
-            # The training has it already: in the command log that is delivered.
+            # The training already has it, from the command log.
             self._command_waits = True
 
     def _take_orders(self) -> None:
@@ -135,7 +134,7 @@ class RecordThread:
             self._arrived()
 
     def _tell_of_life(self) -> None:
-        """Send heartbeats by the channel layer while none can be written into the database."""
+        """Send heartbeats through the channel layer while the database takes none."""
         waiting_since = time.monotonic()
         while not self._stopped.wait(HEARTBEAT_INTERVAL_S):
             now = time.monotonic()

@@ -34,8 +34,8 @@ OURS = re.compile(r"STEERSMAN_\w+|DJANGO_SETTINGS_MODULE")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How an attempt was started, for one that resumes from it when nobody is there: the words after --, where, and in
-    which environment, without what is the portal's.
+    """How an attempt was started, for an unattended restart: the command after --, the folder, and the environment
+    without the portal's variables.
 
     Kept in the attempt's folder, for this host and its owner alone.
     """
@@ -58,13 +58,13 @@ class Start:
 
 
 def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what of an environment is the training's: neither settings of ours, nor what a watch gave to it."""
+    """Return the training's own part of an environment: without our settings, and the variables that a watch set."""
     given = {VISIBLE_VARIABLE} if given_devices(environment) else set()
     return {name: value for name, value in environment.items() if name not in given and not OURS.fullmatch(name)}
 
 
 def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None:
-    """Record how an attempt ended and, where it failed and restarts are left, queue the run for the next one.
+    """Record how an attempt ended and, if it failed and restarts are left, queue the run for the next one.
 
     Both in one transaction, so that the restart is not lost if a process is killed. `may_restart` says whether its host
     can start it again. Raises `runs.recording.lifecycle.Fenced`.
@@ -85,7 +85,8 @@ def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None
 
 
 def can_start_again(folder: Path) -> bool:
-    """Return whether the attempt of a folder may be followed by another one here: a terminal is nobody's to take."""
+    """Return whether the attempt of a folder may be followed by another one here: a restart must not take over a
+    terminal."""
     start = Start.recorded(folder)
     return start is None or not start.inline
 
@@ -97,7 +98,7 @@ def ending_commands(lease: Lease) -> list[Command]:
 
 
 def _stop_is_wanted(lease: Lease) -> bool:
-    """Return whether somebody wants the run to end now, and not only at a step that it has not reached."""
+    """Return whether a command asks the run to end now, and not only at a later step."""
     stops = Command.objects.filter(run_id=lease.run_id, kind=Stop.kind)
     if stops.filter(attempt=lease.number, state=CommandState.APPLIED).exists():
         return True
@@ -122,8 +123,8 @@ def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
 def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
     """Wait until a run that was queued to start again is due; return whether it is to start.
 
-    It is not if it was not queued, or somebody took it out of the queue or started it elsewhere; a signal takes it
-    out.
+    It is not if it was not queued, or was removed from the queue or started elsewhere. A signal removes it from
+    the queue.
     """
     until: float | None = None
     attempt: int | None = None

@@ -17,7 +17,7 @@ from steersman.messages.reports import Line
 
 
 def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
-    """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
+    """Return the newest valid checkpoint; add a line to `lines` for each that was skipped."""
     for checkpoint in lineage(run):
         if not checkpoint.has_manifest:
             continue  # the script that wrote it finds it by itself
@@ -61,11 +61,10 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
 
 
 def remove_torn(run: Run, lines: list[Line]) -> None:
-    """Remove what saves and removals that were killed left behind; no worker of this run lives now.
+    """Remove the remains of saves and removals that were killed; no worker of this run may be alive.
+    Files that a script has written beside them, or reported as its own, stay.
 
-    What a script has written beside them, under names of its own or told as its own, stays.
-
-    A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
+    A checkpoint that is gone, from an attempt that trained here, is no longer listed; a line in `lines` reports that.
     """
     attempts = run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts"
     own = {checkpoint_folder(each) for each in Checkpoint.objects.filter(run=run, has_manifest=False)}
@@ -118,7 +117,8 @@ def is_origin(checkpoint: Checkpoint) -> bool:
 
 
 def lost_origin(run: Run) -> str:
-    """Return why a branch without a checkpoint cannot start, "" for a run that is none: it would begin at step 1."""
+    """Return why a branch without a checkpoint cannot start (it would begin at step 1), "" if the run is not a
+    branch."""
     branch = Branch.objects.filter(run=run).first()
     if branch is None:
         return ""

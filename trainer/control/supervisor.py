@@ -65,9 +65,8 @@ class Supervisor:
         self._host = HostSide(folder, group, self._record, display, interrupts, of_host, wake, lines)
 
     def follow(self) -> int:
-        """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`.
-
-        Ends the process where a database holds the record side: nobody can interrupt a statement that hangs.
+        """Follow the worker until it has ended and all its records are stored; return the exit code of `train`.
+        Ends the process if the database blocks the record side: a statement that hangs cannot be interrupted.
         """
         self._alerts.start(resumes=self._resumes)
         self._record.start()

@@ -224,7 +224,7 @@ def _train_once(
 
 
 def _as_typed(script: tuple[str, ...]) -> list[str]:
-    """Return the words of a command line without what must not leave this host."""
+    """Return the parts of a command line, redacted."""
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     return [redactor.text(word) for word in script]
 
@@ -263,8 +263,8 @@ class Work:
 
 
 def _prepare(run: Run, options: Options) -> Work:
-    """Check what is asked before anything starts. Raises `CannotTrain` naming the field."""
-    # Later attempts resume by themselves: nobody may be there to resume what crashed at night.
+    """Check the options before anything starts. Raises `CannotTrain` naming the field."""
+    # Later attempts resume automatically: after a crash at night, nobody may be present to resume.
     start_paused = run.start_paused and run.attempt == 0
     if options.script:
         if run.recipe is not None:
@@ -306,7 +306,7 @@ def _prepare(run: Run, options: Options) -> Work:
 
 
 def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
-    """Add what the attempt resumes from, and clear away what is kept no longer. Raises `CannotTrain`."""
+    """Add the checkpoint to resume from, and remove those that are no longer kept. Raises `CannotTrain`."""
     remove_torn(run, work.lines)
     if options.start or not (options.start_over and run.recipe is None):
         try:

@@ -38,8 +38,8 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def load_documentation() -> NDArray[np.uint8]:
     """Return the topics of Python's own documentation as UTF-8: about 370,000 bytes, uint8.
 
-    Topics quote each other at length; a paragraph that was there before is left out, or what is held out to
-    validate with would have been read in training.
+    Topics quote each other at length. A repeated paragraph is left out; otherwise the training would read parts of
+    the validation data.
     """
     from pydoc_data.topics import topics
 
@@ -72,7 +72,7 @@ def _cached(name: str, package: str, file: str) -> NDArray[np.uint8]:
         rows: NDArray[np.uint8] = np.load(kept, allow_pickle=False)
         return rows
     except (OSError, ValueError, EOFError):
-        # Not there yet, or cut short by something other than us: read the source again.
+        # Missing, or truncated by another program: read the source again.
         rows = _read(package, file)
     try:
         make_private(kept.parent)

@@ -165,7 +165,7 @@ class Decoder(nn.Module):
         self.register_buffer("sines", rotation.sin(), persistent=False)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         for block in blocks:
-            # What a block adds begins as nothing: the deeper the model, the more that steadies the start.
+            # A block initially adds zero: this stabilises the start, more so in deeper models.
             nn.init.zeros_(block.attended.weight)
             nn.init.zeros_(block.contracted.weight)
 
@@ -216,7 +216,7 @@ def rotary(context: int, width: int) -> Tensor:
 
 
 def rotated(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair of features by its angle, so that products of two vectors tell how far apart they stand."""
+    """Rotate each pair of features by its angle, so that products of two vectors depend on their distance."""
     cosines, sines = rotation
     first, second = vectors.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1).to(vectors.dtype)
@@ -230,6 +230,6 @@ def stretches(text: Tensor, starts: Tensor, length: int) -> Batch:
 
 
 def readable(written: list[int]) -> str:
-    """Return bytes as text; what is no UTF-8 and what cannot be shown becomes a replacement character."""
+    """Return bytes as text; invalid UTF-8 and unprintable characters become replacement characters."""
     text = bytes(written).decode(errors="replace")
     return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -1,4 +1,4 @@
-"""Whether the disks that this host's live trainings write to are nearly full."""
+"""Warns if the disks that this host's live trainings write to are nearly full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steersman.agent.folders import attempt_folder
 
 
 def note_disks(data: Path, host: str) -> None:
-    """Look at the file systems of the data folder and of the checkpoints of all live runs of `host`."""
+    """Check the file systems of the data folder and of the checkpoints of all live runs of `host`."""
     live = Attempt.objects.filter(host=host, ended_at=None, number=F("run__attempt"), run__state__in=LIVE)
     of_data = usage(data)
     for run_id, number in live.values_list("run_id", "number"):

@@ -22,7 +22,7 @@ from trainer.scheduler.host_slots import Holder
 
 
 class GpuUse:
-    """Tells our own use of each GPU from that of others, by the readings of `reader`."""
+    """Separates our own use of each GPU from that of others, by the readings of `reader`."""
 
     def __init__(self, reader: DeviceReader, data: Path) -> None:
         self._reader = reader
@@ -32,8 +32,8 @@ class GpuUse:
         self._rooms: dict[str, GpuRoom] = {}
 
     def seen(self, devices: HostDevices, holders: Sequence[Holder]) -> HostDevices:
-        """Return `devices` with the room of each GPU that a reading tells, and those without a reading since a training
-        left them.
+        """Return `devices` with the free memory of each GPU that has a reading, and those without a reading since a
+        training left them.
         """
         read_at, processes = self._reader.processes()
         now = time.monotonic()
@@ -42,7 +42,7 @@ class GpuUse:
             gpu for gpu in devices.gpus if gpu not in held and self._held_at.get(gpu, float("-inf")) >= read_at
         )
         self._held_at |= dict.fromkeys(held, now)
-        # Of the processes on the GPUs alone, which are few: a host may run thousands of others.
+        # Only of the processes on the GPUs, which are few: a host may run thousands of others.
         ours = below({pid for each in processes.values() for pid in each}, _workers(self._data, holders))
         needs: dict[str, list[int | None]] = defaultdict(list)
         for holder in holders:
@@ -72,7 +72,7 @@ class GpuUse:
 
 
 def own_use(processes: Processes, pids: set[int]) -> int | None:
-    """Return how many MiB of a GPU the processes `pids` hold, None if the driver does not tell it of any."""
+    """Return how many MiB of a GPU the processes `pids` hold, None if the driver reports it for none of them."""
     own = [used for pid, used in processes.items() if pid in pids]
     known = [used for used in own if used is not None]
     return sum(known) if known and len(known) == len(own) else None
@@ -88,7 +88,7 @@ def _memory(devices: Iterable[Device]) -> list[tuple[str, int, int]]:
 
 
 def _workers(data: Path, holders: Iterable[Holder]) -> set[int]:
-    """Return the workers of trainings that live."""
+    """Return the workers of live trainings."""
     found: set[int] = set()
     for holder in holders:
         if holder.attempt is not None:

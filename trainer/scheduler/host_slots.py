@@ -20,7 +20,7 @@ from runs.recording.queue_places import wish_of
 from steersman.agent.folders import any_worker_lives, attempt_folder
 from steersman.slots import CPU, HostDevices, devices_in_use, plan
 
-# Tells whether a supervisor of this host holds a run, or is just starting or ending.
+# Returns whether a supervisor of this host holds a run, or is just starting or ending.
 IsHeld = Callable[[int], bool]
 
 
@@ -42,16 +42,15 @@ class Holder:
 
 
 class GpuMemory(Protocol):
-    """What is known of the memory of this host's GPUs."""
+    """The known memory use of this host's GPUs."""
 
     def seen(self, devices: HostDevices, holders: Sequence[Holder]) -> HostDevices:
-        """Return `devices` with what is in use of them, where `holders` have taken their slots."""
+        """Return `devices` with their memory in use, after `holders` have taken their slots."""
 
 
 def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
-    """Return this host's devices with the slots of the admin or, where it says nothing, of the settings.
-
-    Nothing is known of their memory.
+    """Return this host's devices with the slots of the admin or, if it sets none, of the settings.
+    Their memory is not filled in.
     """
     host = Host.objects.filter(name=name).first()
     per_gpu = host.slots_per_device if host else None
@@ -77,10 +76,11 @@ def next_to_start(
     is_held: IsHeld,
     memory: GpuMemory | None = None,
 ) -> list[Beginning]:
-    """Return what this host starts now. `started` are the runs whose `train` this watch started and that still runs.
+    """Return the runs that this host starts now. `started` are the runs whose `train` this watch started and that still
+    runs.
 
-    Those that are `put_off`, because another process holds them, wait outside the line. Until it is known which `gpus`
-    there are, none may take the CPU for want of a GPU. `memory` is the memory in use on each.
+    Those that are `put_off`, because another process holds them, wait outside the queue. Until the `gpus` are
+    known, no run may take the CPU because a GPU is missing. `memory` is the memory in use on each.
     """
     waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
     if not waiting:
@@ -101,9 +101,8 @@ def next_to_start(
 
 
 def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
-    """Return which runs go on where they were: after a failure, or where a watch was killed as it started them.
-
-    The `train` of such a watch may be about to begin there: nobody else may be given its device.
+    """Return the runs that continue on their devices: after a failure, or if a watch was killed while it started them.
+    The `train` of such a watch may be about to begin: no other run may get its device.
     """
     left = Counter(devices.slots())
     left.subtract(held)
@@ -135,10 +134,10 @@ def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collect
     for run in runs.filter(Q(is_here=True) | Q(is_spread=True) | queued_here):
         attempt = run.attempts.order_by("-number").first()
         if run.state == RunState.QUEUED and run.queued_host == host:
-            # It is being started, its supervisor waits to start it again, or it was given up and lives.
+            # It is being started, its supervisor waits to start it again, or it counts as lost and is alive.
             holds = queue.waits_to_restart(run) or _lives(run, attempt, is_held)
         elif getattr(run, "is_here", False):
-            # One that was given up, or was queued anew after that, holds its device as long as it lives.
+            # A training that counts as lost, or was queued again after that, holds its device while it is alive.
             holds = run.state in LIVE or _lives(run, attempt, is_held)
         else:
             # Ranks of other nodes report GPUs of this node.

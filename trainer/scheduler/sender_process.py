@@ -19,7 +19,7 @@ END_TIMEOUT_S = 12.0
 
 
 class SenderProcess:
-    """Keeps one `manage.py send_alerts` alive where there is a destination. It ends when its input does."""
+    """Keeps one `manage.py send_alerts` running if there is a destination. It ends when its input does."""
 
     def __init__(self, manage: Path) -> None:
         self._manage = manage
@@ -40,7 +40,7 @@ class SenderProcess:
             self._start(now)
 
     def stop(self) -> None:
-        """End the process; what is on its way may arrive within END_TIMEOUT_S."""
+        """End the process; messages being sent may arrive within END_TIMEOUT_S."""
         if self._process is None:
             return
         if self._process.stdin is not None:

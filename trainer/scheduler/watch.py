@@ -1,7 +1,7 @@
 """`manage.py watch`, one per host: starts queued runs, restarts supervisors, marks lost runs, cleans up.
 
-What it starts is detached and outlives it: a watch may be ended and started again at any time. All that it
-knows it reads from the database and from the locks in the data folder, so one that was killed is missed by nobody.
+The processes that it starts are detached and outlive it: a watch may be ended and started again at any time. It has no
+state of its own: after a restart it reads everything from the database and from the locks in the data folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
-# Between two looks at the database, whether supervisors of this host still live: it costs a lock for each.
+# Between two reads of the database: check whether this host's supervisors are alive, at the cost of a lock for each.
 SUPERVISOR_INTERVAL_S = 0.1
 HOST_INTERVAL_S = 2.0
 DISK_INTERVAL_S = 10.0
@@ -72,11 +72,11 @@ FLUSH_TIMEOUT_S = 2.0
 
 
 class AlreadyWatched(Exception):
-    """Another watch runs for this host and data folder; the text says which."""
+    """Another watch runs for this host and data folder; the text names it."""
 
 
 class Watch:
-    """Looks every half second until it is told to end."""
+    """Works every half second until a signal ends it."""
 
     def __init__(self) -> None:
         self.host = host_name()
@@ -126,7 +126,7 @@ class Watch:
         )
 
     def tick(self) -> None:
-        """Do once what is due. A database that is away costs time, and nobody's run."""
+        """Do one pass. If the database is unavailable, work is delayed and no run is lost."""
         now = time.monotonic()
         try:
             self._reap(now)
@@ -140,7 +140,7 @@ class Watch:
             if self._is_due("disk", now, DISK_INTERVAL_S):
                 disks.note_disks(self._data, self.host)
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
-                # Of runs that nobody supervises now; the others' supervisors are quicker.
+                # Of runs without a supervisor; the supervisors of the others are faster.
                 expire_commands()
             if self._is_due("fold", now, LEFTOVER_FOLD_INTERVAL_S):
                 self._fold_leftovers()
@@ -261,7 +261,8 @@ class Watch:
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 
     def _lose(self, pulse: Pulse) -> bool:
-        """Set a silent run lost, unless its owner may only have waited, as we did, for somebody who writes for long."""
+        """Mark a silent run as lost, unless its supervisor may have waited, as we did, for a long write of another
+        process."""
         began = time.monotonic()
         with transaction.atomic():
             waited_s = time.monotonic() - began

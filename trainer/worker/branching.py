@@ -1,8 +1,7 @@
-"""What a branch changes of the checkpoint that it begins at: what its parameters build otherwise.
-
-A checkpoint brings optimizer and schedule back to what they were, with all that they were built with. It therefore also
-holds what its recipe built. What the branch builds otherwise follows from the parameters that were changed, and is
-taken. Knobs are brought back afterwards, as in every attempt (`steersman.knobbed`).
+"""Applies the changed parameters of a branch to the checkpoint at which it begins.
+A checkpoint restores the state of optimizer and schedule, including the values with which they were built. It therefore
+also holds the values that its recipe built. If the branch builds other values, they follow from the changed parameters
+and are applied. Knobs are restored afterwards, as in every attempt (`steersman.knobbed`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 LEARNING_RATE = "learning_rate"
-# Of parameter groups and schedules: the learning rate and what a schedule has made of it move together.
+# Of parameter groups and schedules: the learning rate and the values that a schedule derives from it change together.
 MOVED_TOGETHER = frozenset({*LEARNING_RATES, *OF_SCHEDULES})
 
 
@@ -42,10 +41,9 @@ def as_built(recipe: Recipe) -> dict[str, Any]:
 def take_changes(
     recipe: Recipe, progress: TrainingProgress, built: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """Put to work what `recipe` built otherwise than the recipe of its checkpoint, whose state it has.
-
-    `built` and `before` are what `as_built` returned here and there; without `before` all stays as the checkpoint has
-    it. An epoch of another number of steps goes on at the same fraction of its data.
+    """Apply the values that `recipe` built differently from the recipe of its checkpoint, whose state it has.
+    `built` and `before` are the results of `as_built` for both; without `before` all values of the checkpoint stay.
+    If the number of steps per epoch differs, an epoch continues at the same fraction of its data.
     """
     if before is None:
         return

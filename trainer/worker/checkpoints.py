@@ -38,7 +38,7 @@ HOURLY_S = 3600.0
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be resumed from. The text says why and what to do."""
+    """A checkpoint that cannot be resumed from. The text gives the reason and the remedy."""
 
 
 def rank_file(rank: int) -> str:
@@ -64,15 +64,15 @@ class CheckpointManager:
         self._scaler = scaler
         self._knobs = knobs
         self._kept = KeptCheckpoints(run, (run.folder or Path()) / CHECKPOINTS)
-        # By time.perf_counter(), which the loop asks anyway.
+        # By time.perf_counter(), which the loop reads anyway.
         self.hourly_due_at = time.perf_counter() + HOURLY_S
 
     def save(
         self, progress: TrainingProgress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
     ) -> str:
-        """Write and record a checkpoint; return why it could not be saved, "" if it is whole.
+        """Write and record a checkpoint; return why it could not be saved, "" if it was.
 
-        `reason` is one of last, best, hourly, named and stop. A disk that is full is told to everybody who watches,
+        `reason` is one of last, best, hourly, named and stop. A full disk is reported to all viewers,
         and the training continues.
         """
         self.hourly_due_at = time.perf_counter() + HOURLY_S
@@ -157,7 +157,7 @@ class CheckpointManager:
         except Exception as error:
             if self._run.ranks == 1:
                 raise
-            # The other ranks wait for this one's word.
+            # The other ranks wait for the result of this one.
             problem = f"{type(error).__name__}: {first_line(error, LONGEST_REASON)}"
         return self._run.agree(problem)
 
@@ -224,7 +224,7 @@ def read_checkpoint(folder: Path, manifest: Manifest, rank: int = 0) -> dict[str
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever the file contains, the error is a sentence
+    except Exception as error:  # any content of the file leads to a readable error
         raise CheckpointError(
             f"The checkpoint {file.parent.name} cannot be used, {file.name} contains more than plain values or is "
             f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
@@ -244,7 +244,7 @@ def restore(
     Raises `CheckpointError` if the checkpoint belongs to a model of another shape, or is not a file of Steersman.
     """
     try:
-        # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
+        # Knobs first: the values that they changed in optimizer and schedule are then restored exactly.
         for knob in knobs:
             refused = knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
             if refused:

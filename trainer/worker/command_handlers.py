@@ -27,7 +27,7 @@ from trainer.worker.evaluation import Evaluation
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
-# If a recipe says nothing of its own, these act on parameter groups, each of which has a value then.
+# Unless a recipe declares its own, these act on parameter groups, with one value per group.
 OF_GROUPS = ("learning_rate", "weight_decay")
 
 
@@ -54,7 +54,7 @@ class Steering:
         run.on("roll_back", self.roll_back)
 
     def plan(self) -> None:
-        """Tell how long the training will be.
+        """Record how long the training will be.
 
         By the steps that are left: those of earlier epochs may have been larger or smaller, before a branch.
         """
@@ -93,7 +93,8 @@ class Steering:
         return Done(old=old, new=self._recipe.epochs)
 
     def roll_back(self, arguments: dict[str, Json]) -> Done:
-        """Go on from a checkpoint that is verified. All ranks read it before one changes anything. Raises `Refusal`."""
+        """Roll back to a verified checkpoint. All ranks read it before any of them changes anything. Raises
+        `Refusal`."""
         folder = Path(str(arguments["folder"]))
         content: dict[str, Any] = {}
         problem = ""

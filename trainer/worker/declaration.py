@@ -21,7 +21,7 @@ class Declaration:
     default: Value
     minimum: int | float | None
     maximum: int | float | None
-    # As given: what they are is checked when the name is known.
+    # As given: their types are checked when the name is known.
     choices: object
     help: str
     # A knob may be changed while the recipe trains; these fields determine how it is shown.
@@ -81,10 +81,10 @@ def parameter(
 ) -> Declared:
     """Declare a parameter in the body of a recipe class: `epochs: int = parameter(20, minimum=1, help="…")`.
 
-    With `knob` it may be changed while the recipe trains: a method `set_<name>(value)` of the recipe puts the change
-    to work if there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` tell
+    With `knob` it may be changed while the recipe trains: a method `set_<name>(value)` of the recipe applies the
+    change if there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` define
     how it is shown. `kind` names a kind of `steersman.kinds` that is not that of its annotation.
     """
-    # The class collects this object and puts the default in its place, so a type checker may see the value.
+    # The class collects this object and replaces it by the default, so a type checker may see the value.
     declaration = Declaration(plain(default), minimum, maximum, choices, help, knob, scale, unit, kind)
     return cast(Declared, declaration)

@@ -8,7 +8,7 @@ import torch
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return the JSON-ready record of this process. `gpu_uuids` name the GPU that trains, as NVML knows it."""
+    """Return the JSON-ready record of this process. `gpu_uuids` name the GPU that trains, as in NVML."""
     devices = [_cuda_device(index) for index in range(torch.cuda.device_count())]
     used = devices[device.index or 0]["uuid"] if device.type == "cuda" else ""
     return {
@@ -28,7 +28,7 @@ def _cuda_device(index: int) -> dict[str, Any]:
     return {
         "index": index,
         "name": properties.name,
-        # Not every build of torch has it.
+        # Some builds of torch do not have it.
         "uuid": str(getattr(properties, "uuid", "")),
         "memory_mib": properties.total_memory // 2**20,
         "capability": f"{properties.major}.{properties.minor}",

@@ -1,4 +1,4 @@
-"""Evaluating a recipe between two steps. Imports torch and the recipe; the run only waits meanwhile."""
+"""Evaluating a recipe between two steps. Imports torch and the recipe; the run only waits in that time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.worker import randomness
 from trainer.worker.precision import mixed_precision
 from trainer.worker.recipe import Recipe
 
-# Nobody knows how long the first evaluation takes; later ones may take some times as long as the longest.
+# The duration of the first evaluation is unknown; later ones may take some times as long as the longest.
 FIRST_MAY_TAKE_S = 600.0
 TIMES_LONGEST = 10
 
 
 class Evaluation:
-    """Evaluates the recipe of one training, and says before how long that may take without a sign."""
+    """Evaluates the recipe of one training, and announces how long that may take without progress."""
 
     def __init__(self, recipe: Recipe, run: Run, dtype: torch.dtype) -> None:
         self._recipe = recipe
@@ -28,7 +28,7 @@ class Evaluation:
         self._longest_s: float | None = None
 
     def values(self) -> dict[str, float]:
-        """Return what the recipe's evaluation is worth; its model is left in eval mode."""
+        """Return the metrics of the recipe's evaluation; its model is left in eval mode."""
         known = self._longest_s
         self._run.expect_quiet(FIRST_MAY_TAKE_S if known is None else TIMES_LONGEST * known)
         began = time.perf_counter()

@@ -36,11 +36,11 @@ def train(
     extra_epochs: int = 0,
     is_branch: bool = False,
 ) -> Outcome:
-    """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` where one is given.
+    """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` if one is given.
 
     The generators must be seeded (`trainer.worker.randomness.seed_everything`). `segment` is the attempt's number,
-    `extra_epochs` come on top of those that the recipe was built for. Where `is_branch`, the checkpoint is one of
-    another run: what `recipe` builds otherwise is taken. A recipe's exceptions pass through.
+    `extra_epochs` come on top of those that the recipe was built for. If `is_branch`, the checkpoint is one of
+    another run: values that `recipe` builds differently are applied. A recipe's exceptions pass through.
     """
     recipe.build()
     if recipe.rank:
@@ -145,7 +145,7 @@ def train(
         progress.seconds += wait_for(device)
         began = time.perf_counter()
         means, samples = ranks.of_epoch(progress)
-        # By rank 0 alone: the others wait for what it finds.
+        # Only by rank 0: the others wait for its result.
         evaluated = evaluation.values() if run.rank == 0 else {}
         written = evaluation.texts() if run.rank == 0 else {}
         samples_per_second = samples / progress.seconds

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DeviceError(ValueError):
-    """A device that this host does not have. The text says what to use."""
+    """A device that this host does not have. The text names those to use."""
 
 
 def main(arguments: list[str]) -> int:

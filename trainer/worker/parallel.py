@@ -1,6 +1,6 @@
 """Several ranks that train one model: DistributedDataParallel in the step, the plain model everywhere else.
 
-Each rank takes its shard of every batch and weighs its loss by it, so that a step is that of the whole batch. Knows
+Each rank takes its shard of every batch and weighs its loss by it, so that a step is that of the whole batch. Imports
 torch and the recipe.
 """
 

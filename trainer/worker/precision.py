@@ -11,7 +11,7 @@ from trainer.worker.recipe import Recipe
 
 
 def precision_of(recipe: Recipe) -> torch.dtype:
-    """Return the precision of the forward pass. A GPU of its own accord takes bfloat16 where it has it."""
+    """Return the precision of the forward pass. By default, a GPU uses bfloat16 if it supports it."""
     if recipe.precision != "auto":
         chosen: torch.dtype = getattr(torch, recipe.precision)
         return chosen

@@ -70,7 +70,7 @@ def capture() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [numpy_name, torch.from_numpy(numpy_keys.astype(np.int64)), position, has_gauss, cached_gauss],
         "torch": torch.get_rng_state(),
-        # Of this process's GPU: to ask the others would take memory on each.
+        # Only of this process's GPU: a query of the others would use memory on each.
         "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 

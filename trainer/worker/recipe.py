@@ -1,7 +1,7 @@
 """The base class of recipes, which people write. Imports torch, but neither Django nor the run.
 
-A recipe declares its parameters once, builds model and optimizer, yields batches, and says what a batch
-and an evaluation are worth. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
+A recipe declares its parameters once, builds model and optimizer, yields batches, and computes the loss of a batch
+and the metrics of an evaluation. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Recipe(ABC):
 
     `build` must set `model`, `optimizer` and `train_size`, and may set `scheduler`, which is stepped after
     every step. Whatever is random in a batch must follow from `seed`, the epoch and the sample (see
-    `trainer.worker.randomness`), so that a training stopped anywhere goes on as if it had not been.
+    `trainer.worker.randomness`), so that a training resumes from any step as if it had not been stopped.
     """
 
     title: ClassVar[str] = ""
     # The value of `evaluate` that determines the best epoch, and whether more or less of it is better.
     best_metric: ClassVar[str] = "validation_loss"
     best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
-    # What is published: the parameters by name, and those of them that may be changed while training.
+    # The published declarations: the parameters by name, and those that may be changed while training.
     declared: ClassVar[dict[str, ValueSpec]] = {}
     turnable: ClassVar[dict[str, ValueSpec]] = {}
     # The max norm to which gradients are clipped; None leaves gradients as they are. May be declared as a parameter.
@@ -67,7 +67,7 @@ class Recipe(ABC):
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
-    # Of several processes that train together each has its shard of every batch.
+    # With several ranks, each has its shard of every batch.
     rank: int = 0
     ranks: int = 1
     # Set if the next batches must be made again; the loop then calls `train_batches` again.
@@ -112,16 +112,16 @@ class Recipe(ABC):
         return {}
 
     def texts(self) -> dict[str, str]:
-        """Return texts to show after each epoch by name, such as what a language model writes.
+        """Return texts to show after each epoch by name, such as samples of a language model.
 
-        Called as `evaluate` is. What is random here must come from a generator of its own: drawing from
-        torch's would make trainings with and without these texts differ.
+        Called as `evaluate` is. Draw random numbers from a separate generator: drawing from torch's
+        would make trainings with and without these texts differ.
         """
         return {}
 
     @property
     def units_per_sample(self) -> Mapping[str, int]:
-        """Return what a sample consists of, such as {"tokens": 64}: each is told as a speed of its own."""
+        """Return the units of a sample, such as {"tokens": 64}: each is reported as a separate speed."""
         return {}
 
     @property
@@ -131,7 +131,7 @@ class Recipe(ABC):
     def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
         """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`.
 
-        Of several ranks each gets its shard of the batch, see `shard`.
+        With several ranks, each gets its shard of the batch, see `shard`.
         """
         order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
         for start in range(first * self.batch_size, self.train_size, self.batch_size):
@@ -157,8 +157,8 @@ class Recipe(ABC):
         """Yield the batches of an epoch from number `first` on, loaded by `workers` processes (0: by this one).
 
         For `train_batches` of recipes whose samples take time to make: `dataset[index]` must depend on nothing but
-        (seed, epoch, index), and be on the CPU. Where it has `__getitems__`, that makes a whole batch, and `collate`
-        gets what it returns.
+        (seed, epoch, index), and be on the CPU. If it has `__getitems__`, that makes a whole batch, and `collate`
+        gets its result.
         """
         batches = [indices.tolist() for indices in self.shuffled(epoch, first)]
         return loaded(
@@ -249,13 +249,13 @@ RESERVED -= {*Recipe.declared, "gradient_clip"}
 def load_recipe(spec: str) -> type[Recipe]:
     """Return the recipe class of a built-in name or a dotted path.
 
-    Raises `RecipeError` if there is none. What goes wrong inside the named module is raised as it is.
+    Raises `RecipeError` if there is none. Errors inside the named module are raised unchanged.
     """
     module_name, class_name = split_spec(spec)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that is missing inside the person's own module is theirs to see as it is.
+        # If the user's own module imports a missing module, raise that error unchanged.
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise
         raise RecipeError(

@@ -1,4 +1,4 @@
 """The host side of a supervisor: follows the processes of one attempt and reports what they do.
 
-Imports `steersman`; never Django or torch. What stores its reports: `runs.recording.record_side`.
+Imports `steersman`; never Django or torch. `runs.recording.record_side` stores its reports.
 """

@@ -1,4 +1,4 @@
-"""Limits the size of the files of a run's consoles: a training that prints without end would fill the disk.
+"""Limits the size of a run's console files, because a training that prints endlessly would fill the disk.
 
 No Django, no torch.
 """
@@ -16,14 +16,13 @@ from steersman.messages.reports import Line
 
 logger = logging.getLogger(__name__)
 
-# A fast printer brings some hundred megabytes meanwhile.
+# A training that prints fast writes some hundred megabytes in this time.
 FILE_INTERVAL_S = 1.0
 
 
 class ConsoleFiles:
-    """Bounds the consoles of one attempt to half of `of_run_bytes`, those of earlier attempts to the other half.
-
-    A thread looks at them.
+    """Limits the consoles of one attempt to half of `of_run_bytes`, and those of earlier attempts to the other half.
+    A thread checks them.
     """
 
     def __init__(self, folder: Path, ranks: int, of_run_bytes: int) -> None:
@@ -39,18 +38,18 @@ class ConsoleFiles:
         self._thread.start()
 
     def take_lines(self) -> list[Line]:
-        """Return what is to be said on the console."""
+        """Return the messages for the console."""
         said, self._problem = self._problem, ""
         return [Line(said, "warning")] if said else []
 
     def stop(self) -> None:
-        """Leave the files as they are from here on."""
+        """Stop limiting the files."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def end(self) -> None:
-        """Make plain files of the consoles, if nobody prints into them any longer."""
+        """Turn the consoles into plain files, if no process prints into them any longer."""
         self.stop()
         try:
             if any_worker_lives(self._folder):
@@ -77,7 +76,7 @@ class ConsoleFiles:
                 return
 
     def _earlier(self) -> list[Path]:
-        """Return the folders of the attempts before this one in which nobody trains, the newest first."""
+        """Return the folders of the attempts before this one in which no process trains, the newest first."""
         numbers = [int(path.name) for path in self._folder.parent.iterdir() if path.name.isdecimal()]
         earlier = sorted((number for number in numbers if number < int(self._folder.name)), reverse=True)
         folders = [self._folder.parent / str(number) for number in earlier]

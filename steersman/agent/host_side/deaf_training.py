@@ -1,4 +1,4 @@
-"""A training that does not read `run.stopping`: when this is reported, and how its process is ended.
+"""Reports a training that does not read `run.stopping`, and ends its process on command.
 
 No Django, no torch.
 """
@@ -15,17 +15,16 @@ from steersman.files.mailbox import Mailbox
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
 from steersman.records.record import Record
 
-# A command that waits for longer, while steps come, waits for a training that does not look.
+# If a command waits for longer while steps are logged, the training does not read commands.
 LOOKS_WITHIN_S = 8.0
 ENOUGH_STEPS = 2
-# A process that is ended is sent SIGTERM, and killed this much later.
+# SIGKILL follows SIGTERM after this time.
 KILL_AFTER_SIGTERM_S = 10.0
 
 
 class DeafTraining:
-    """Reports while a training does not look at what it was asked, and ends its process where that is wanted.
-
-    `is_told`: viewers were told already that it does not look.
+    """Reports that a training does not read its commands, and ends its process on command.
+    `is_told`: this has already been reported to viewers.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class DeafTraining:
         self._ends_since: float | None = None
 
     def note(self, records: Iterable[Record]) -> None:
-        """Take what was read of the journal: what shows that the training continues without a look."""
+        """Take records of the journal: they show whether the training continues without reading commands."""
         if self._waits_since is not None:
             self._signs += sum(record.is_regular for record in records)
 
     def look(self, now: float, allowed_s: float) -> None:
-        """See whether the training looks no more, or again; `allowed_s` is the silence that is no stall."""
+        """Check whether the training reads commands; a silence of up to `allowed_s` seconds is not a stall."""
         posted, taken = self._mailbox.posted[0], self._mailbox.taken
         if taken >= posted:
             self._waits_since = None
@@ -61,7 +60,7 @@ class DeafTraining:
 
     @property
     def has_news(self) -> bool:
-        """Whether viewers are to be told that the training looks no more, or again."""
+        """Whether a change is to be reported to viewers."""
         return self._is_deaf != self._is_told
 
     def put(self, tick: Tick, now: float) -> None:
@@ -71,14 +70,14 @@ class DeafTraining:
             tick.not_looking_s = max(now - since, LOOKS_WITHIN_S) if self._is_deaf else 0.0
 
     def settle(self, tick: Tick) -> None:
-        """`tick` is stored: what it told need not be told again."""
+        """`tick` is stored: its report is not repeated."""
         if tick.not_looking_s is not None:
             self._is_told = tick.not_looking_s > 0
 
     def _is_too_long(self, waited_s: float, allowed_s: float) -> bool:
         if waited_s <= LOOKS_WITHIN_S:
             return False
-        # One that never attached gives no sign, and never looks.
+        # A training that never attached sends no heartbeat and reads no commands.
         return self._signs >= ENOUGH_STEPS or waited_s > allowed_s or not any(self._folder.glob("journal-*.bin"))
 
     def end(self, why: str, now: float) -> None:

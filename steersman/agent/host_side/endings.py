@@ -1,4 +1,4 @@
-"""How a training has ended, as its host side tells it, and for how long it waits for an answer. No Django, no torch."""
+"""Describes how a training ended, and limits how long its host side waits for an answer. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXI
 from steersman.messages.ended import Concluded, Ended, LastWords
 from steersman.records.kinds import EndRecord
 
-# How long the record side may be silent once the training has ended: where SIGTERM wants this process to end too, or
-# another attempt holds the run; and where somebody pressed Ctrl-C twice.
+# How long the record side may be silent after the training has ended: if this process received SIGTERM, or another
+# # attempt holds the run; and if somebody pressed Ctrl-C twice.
 SILENT_S = 10.0
 SILENT_AT_ONCE_S = 2.0
 
@@ -24,11 +24,11 @@ AWAY = (
 
 
 class GivenUp(Exception):
-    """The record side did not answer while somebody waits for this process to end."""
+    """The record side did not answer in the time in which this process has to end."""
 
 
 class Patience:
-    """Counts for how long the record side has been silent."""
+    """Measures how long the record side has been silent."""
 
     def __init__(self, interrupts: Interrupts, *, is_overtaken: bool) -> None:
         self._interrupts = interrupts
@@ -36,7 +36,7 @@ class Patience:
         self._began = time.monotonic()
 
     def check(self, now: float, heard_at: float) -> None:
-        """Raise `GivenUp` if it has been silent for too long: it was heard last at `heard_at`."""
+        """Raise `GivenUp` if it has been silent for too long; its last answer came at `heard_at`."""
         silent_s = now - max(self._began, heard_at)
         if self._interrupts.stops >= 2 and silent_s > SILENT_AT_ONCE_S:
             raise GivenUp
@@ -54,7 +54,7 @@ def describe_end(
     oom_kill: bool,
     may_restart: bool,
 ) -> Ended:
-    """Return how the processes have ended. `end` is the record of rank 0 as its journal had it, `stops` how often
+    """Return how the processes have ended. `end` is the end record in the journal of rank 0, `stops` how often
     signals asked for a stop."""
     worker = group.root_cause()
     last = group.end_record(worker) or (end if worker.rank == 0 else None)
@@ -76,7 +76,7 @@ def describe_end(
 
 
 def exit_code_of(concluded: Concluded, stops: int) -> int:
-    """Return the exit code of `train` after an attempt that ended so; `stops`: how often signals asked for a stop."""
+    """Return the exit code of `train` after an attempt with this outcome; signals asked for a stop `stops` times."""
     if stops >= 2:
         return EXIT_INTERRUPTED
     if concluded.state == "failed":

@@ -1,4 +1,4 @@
-"""The host side's end of the conversation with its record side: one report under way at a time, none is lost.
+"""Exchanges messages with the record side: one report is under way at a time, and none is lost.
 
 No Django, no torch.
 """
@@ -20,13 +20,13 @@ from steersman.messages.reports import Attach, Attached, Stored
 
 logger = logging.getLogger(__name__)
 
-# A disk that refuses what is to be set aside is asked again after this.
+# Delay before the next attempt, if the disk refuses records that are to be set aside.
 DISK_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A tick is stored. `sent_at` is when its report was sent first, in seconds of `time.monotonic`."""
+    """A tick is stored. `sent_at` is when its report was first sent, in seconds of `time.monotonic`."""
 
     tick: Tick
     sent_at: float
@@ -34,7 +34,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A tick is not stored: what it had of journals and consoles is read again."""
+    """A tick is not stored: its parts of journals and consoles are read again."""
 
     tick: Tick
 
@@ -48,36 +48,36 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The way to the record side was broken: attach again."""
+    """The connection to the record side broke: attach again."""
 
 
 News = Attached | Settled | Lost | Behind | Cut | Post | EndProcess | Fenced | Concluded
 
 
 class Exchange:
-    """Sends what a host side reports, and returns what is news in the answers. Nothing here waits."""
+    """Sends the reports of a host side, and returns the news in the answers. No method blocks."""
 
     def __init__(self, link: Link, reports: ReportSequence) -> None:
         self._link = link
         self._reports = reports
-        # Answers in the order in which they came: one stays first until the disk takes what it asks to be set aside.
+        # Answers in their order: one stays first until the disk has stored the records that it asks to set aside.
         self._arrived: deque[FromRecord] = deque()
         self._token = ""
         self._unsent: Tick | None = None
         self._sent_at = 0.0
         self._retry_at = 0.0
         self._disk_refuses = False
-        # When anything came last, in seconds of `time.monotonic`.
+        # When the last message came, in seconds of `time.monotonic`.
         self.heard_at = 0.0
 
     @property
     def is_idle(self) -> bool:
-        """Whether the next report can be sent: a session has begun, and all that was sent is answered."""
+        """Whether the next report can be sent: a session has begun, and every message is answered."""
         has_session = self._reports.is_attached and not self._token
         return has_session and self._reports.under_way is None and not self._arrived
 
     def attach(self, posted: Iterable[str]) -> None:
-        """Begin a session. What is under way is forgotten once that is answered."""
+        """Begin a session. Messages under way are dropped when the answer comes."""
         self._token = uuid4().hex
         self._unsent = None
         self._link.send(Attach(self._token, tuple(posted)))
@@ -91,11 +91,11 @@ class Exchange:
             self._note_refusal(error, now)
 
     def tell_end(self, ended: Ended) -> None:
-        """Tell how the attempt has ended. The answer is `Concluded`."""
+        """Report how the attempt has ended. The answer is `Concluded`."""
         self._link.send(ended)
 
     def poll(self, now: float) -> list[News]:
-        """Return what came since the last call. Raises what `Link.receive` raises."""
+        """Return the news since the last call. Raises the errors of `Link.receive`."""
         try:
             came = self._link.receive()
         except LinkCut:

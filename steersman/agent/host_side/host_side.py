@@ -1,6 +1,6 @@
 """The host side of a supervisor: follows the processes of one attempt to their end. No Django, no torch.
 
-Signals, the terminal and the end depend on this side alone: it never waits for the record side but to end in order.
+Signals, the terminal and the end depend on this side alone: it waits for the record side only at the end.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
 REPORT_HEARTBEAT_INTERVAL_S = 1.0
-# Who was suspended for longer than this between two looks may hold the run no more.
+# A supervisor that was suspended for longer than this between two passes may have lost the run.
 LONGEST_LOOK_GAP_S = 3.0
-# For so long, at most, the training is told nothing then until the record side has taken a report.
+# After that, the training gets no command until the record side has taken a report, but for no longer than this.
 WOKEN_PATIENCE_S = 5.0
-# And so long a signal waits for that: whoever was overtaken asks nothing of a training.
+# A signal waits this long for that: a supervisor that was overtaken must not control the training.
 SIGNAL_PATIENCE_S = 1.0
 
 SIGTERM_IS_IGNORED = "SIGTERM was received, but the training does not read run.stopping: it ends without a checkpoint."
@@ -60,7 +60,7 @@ PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s
 
 
 class HostSide:
-    """Follows one attempt; `wake` is set by whoever has a message for it."""
+    """Follows one attempt; `wake` is set when a message for it has arrived."""
 
     _journals: Journals
     _reader: CarefulReader
@@ -90,12 +90,12 @@ class HostSide:
         self._sampling = Sampling(group, settings.data, settings.device)
         self._console_files = ConsoleFiles(folder, len(group.workers), settings.console_files_bytes)
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
-        # Known once the record side has told what it holds.
+        # Set when the record side has answered with its position.
         self._stall: StallReport | None = None
         self._deaf: DeafTraining | None = None
         self._pending_lines = list(lines)
         self._deadly: Tick | None = None
-        # Orders, each with the moment at which it came.
+        # Orders, each with the time at which it came.
         self._orders: deque[tuple[Post | EndProcess, float]] = deque()
         self._disk_refuses = False
         self._is_urgent = False
@@ -104,17 +104,16 @@ class HostSide:
         self._superseded: Fenced | None = None
         self._concluded: Concluded | None = None
         self._looked_at = time.monotonic()
-        # When it was suspended last, and since when a signal waits to be handed on.
+        # When it was last suspended, and since when a signal waits to be delivered.
         self._woken_at = 0.0
         self._signal_at: float | None = None
-        # When the last report was sent that the record side has taken: another attempt cannot have held the run then.
+        # When the last report that the record side took was sent: no other attempt can have held the run then.
         self._proven_at = 0.0
         self._settled_at = self._heartbeat_at = self._console_at = 0.0
 
     def follow(self) -> int:
-        """Follow the training until it has ended and all that it wrote is stored; return the exit code of `train`.
-
-        Raises `RecordSideGone` where nothing can be stored any more; the training goes on then.
+        """Follow the training until it has ended and all its records are stored; return the exit code of `train`.
+        Raises `RecordSideGone` if nothing can be stored any more; the training then continues.
         """
         collect_rarely()
         self._heart.start()
@@ -147,7 +146,7 @@ class HostSide:
         return EXIT_FENCED
 
     def _look(self, now: float) -> None:
-        """One look: messages, signals, commands, journal, console, heartbeat."""
+        """One pass: messages, signals, commands, journal, console, heartbeat."""
         if now - self._looked_at > LONGEST_LOOK_GAP_S:
             self._woken_at = now
         self._looked_at = now
@@ -160,7 +159,7 @@ class HostSide:
         self._report(now)
 
     def _is_proven(self, since: float, patience_s: float, now: float) -> bool:
-        """Return whether no other attempt held the run after `since`, as far as is known within `patience_s`."""
+        """Return whether no other attempt held the run after `since`; assume so after `patience_s` seconds."""
         return self._proven_at >= since or now - since > patience_s
 
     def _take_news(self, now: float) -> None:
@@ -187,7 +186,7 @@ class HostSide:
                     "%s: its process is ended, and the rest of its journal is stored for this attempt", news.reason
                 )
                 self._is_overtaken = True
-                # Not a signal that it could answer with a checkpoint.
+                # SIGKILL: the training could answer another signal with a checkpoint.
                 self._group.kill(signal.SIGKILL)
             case Fenced():
                 self._superseded = news
@@ -195,7 +194,7 @@ class HostSide:
                 self._concluded = news
 
     def _begin(self, attached: Attached) -> None:
-        """Read journals and consoles from where they are stored."""
+        """Read journals and consoles from the position up to which they are stored."""
         self._sessions += 1
         self._journals = Journals(self._folder, attached.positions, attached.last_steps)
         self._reader = CarefulReader(self._folder, self._journals)
@@ -208,7 +207,7 @@ class HostSide:
             self._deaf = DeafTraining(self._folder, self._mailbox, self._group, self._warn, is_told=is_told)
 
     def _hand_on(self, now: float) -> None:
-        """Hand on what people and signals ask. A full disk takes no command, and costs nothing else."""
+        """Deliver commands and signals to the training. A full disk refuses commands, and everything else continues."""
         try:
             while self._orders:
                 self._posting.obey(*self._orders[0])
@@ -240,14 +239,14 @@ class HostSide:
             self._deaf.end(SIGTERM_IS_IGNORED, now)
 
     def _warn(self, text: str) -> None:
-        """Tell people at the terminal, and viewers with the next report."""
+        """Print messages to the terminal, and send them to viewers with the next report."""
         self._pending_lines.append(Line(text, "warning"))
         self._display.say(text)
 
     def _report(self, now: float) -> None:
-        """Report what is new, where that is due and the report before is answered."""
+        """Send a report, if one is due and the one before is answered."""
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
-        # Whoever asked waits for the outcome, and not for the next report.
+        # The author of a command waits for its outcome: send it at once.
         self._is_urgent = self._is_urgent or self._outcomes != before or bool(self._posting.asked)
         if not self._exchange.is_idle:
             return
@@ -261,7 +260,7 @@ class HostSide:
                 self._exchange.report(tick, now)
 
     def _gather(self, is_heartbeat: bool, now: float) -> Tick | None:
-        """Return what is to be stored next, None where nothing is."""
+        """Return the tick to store next, None if there is nothing to store."""
         self._pending_lines += self._console_files.take_lines()
         tick = self._next_read() or Tick()
         if tick.read is not None and not tick.deadly and self._stall is not None and self._deaf is not None:
@@ -279,7 +278,7 @@ class HostSide:
         return tick
 
     def _next_read(self, ended: bool = False) -> Tick | None:
-        """Return the next records as a tick, those first of which earlier supervisors died; None if there are none."""
+        """Return the next records as a tick, None if there are none. Those that crashed a supervisor come first."""
         if self._deadly is not None:
             tick, self._deadly = self._deadly, None
             return tick
@@ -296,7 +295,7 @@ class HostSide:
         tick.backlog_bytes = self._journals.backlog_bytes(tick.read)
 
     def _settle(self, settled: Settled, now: float) -> None:
-        """Go on behind a tick that is stored."""
+        """Continue after a tick that is stored."""
         tick = settled.tick
         self._proven_at = settled.sent_at
         self._settled_at = now
@@ -315,7 +314,7 @@ class HostSide:
         self._display.show(self.progress)
 
     def _finish(self) -> int:
-        """Have stored what the training left, and how it ended; return the exit code."""
+        """Have the last records and the outcome of the training stored; return the exit code."""
         self._note_end()
         self._tell_of_silence()
         while not self._is_over():
@@ -334,22 +333,22 @@ class HostSide:
         return exit_code_of(self._concluded, self._interrupts.stops)
 
     def _is_over(self) -> bool:
-        """Return whether the end is recorded, or somebody else follows the training."""
+        """Return whether the end is recorded, or another supervisor follows the training."""
         return self._concluded is not None or self._superseded is not None
 
     def _await_conclusion(self) -> None:
-        """Wait until the end is recorded, or a new session has begun: then whatever it lacks is told again."""
+        """Wait until the end is recorded, or a new session has begun; a new session gets again what it lacks."""
         sessions = self._sessions
         self._await(lambda: self._concluded is not None or self._sessions != sessions)
 
     def _tell_of_silence(self) -> None:
-        """Say so where a script ended well without one record: it looks as if all were in order."""
+        """Warn if a script succeeded without a single record: it would look as if all were in order."""
         ended_well = not any(self._group.has_failed(worker) for worker in self._group.workers)
         if not self._settings.is_recipe and ended_well and (text := reproach(self._folder)):
             self._warn(text)
 
     def _store_rest(self) -> bool:
-        """Report what is left; return False where less is stored than was before: then it is read again."""
+        """Report the remaining records; return False if less is stored than before: then they are read again."""
         while (tick := self._next_read(ended=True)) is not None:
             if not self._store(tick):
                 return False
@@ -360,7 +359,7 @@ class HostSide:
 
     def _store(self, tick: Tick) -> bool:
         """Report a tick and wait for the answer; return whether it is stored."""
-        # What signals asked stands in the command log before the records that tell what became of it.
+        # The commands of signals enter the command log before the records of their outcomes.
         tick.asked, tick.posted = tuple(self._posting.asked), tuple(self._posting.untold)
         sessions = self._sessions
         self._exchange.report(tick, time.monotonic())
@@ -368,7 +367,7 @@ class HostSide:
         return sessions == self._sessions and self._superseded is None
 
     def _await(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds, or somebody else follows the training. Raises `GivenUp`."""
+        """Wait until a condition holds, or another supervisor follows the training. Raises `GivenUp`."""
         patience = Patience(self._interrupts, is_overtaken=self._is_overtaken)
         while not holds() and self._superseded is None:
             self._wake.wait(LOOK_INTERVAL_S)
@@ -378,7 +377,7 @@ class HostSide:
             patience.check(now, self._exchange.heard_at)
 
     def _note_end(self) -> None:
-        """Write down how the training has ended: the record side may be away for longer than this process."""
+        """Store the outcome in a file: the record side may be unavailable for longer than this process lives."""
         try:
             record_ended(self._folder, self._ended())
         except OSError as error:

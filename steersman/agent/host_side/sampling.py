@@ -1,4 +1,4 @@
-"""Samples of the machine that a training runs on, and facts about its GPUs. No Django, no torch."""
+"""Samples the machine that a training runs on, and describes its GPUs. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sampling:
             self._sampler.watch(uuids)
 
     def put(self, tick: Tick) -> None:
-        """Put the newest sample into `tick`, with what there is to tell of the GPUs."""
+        """Put the newest sample into `tick`, with the facts about the GPUs."""
         self._sampler.follow(self._group.pids)
         sample = self._sampler.take()
         if sample:
@@ -46,5 +46,5 @@ class Sampling:
             tick.lines.append(Line(problem, "info"))
 
     def put_gpus(self, tick: Tick) -> None:
-        """Put into `tick` which GPUs the training may use."""
+        """Put the GPUs that the training may use into `tick`."""
         tick.gpus = self._sampler.gpus

@@ -1,4 +1,4 @@
-"""A link over a stream socket: bytes leave and arrive while the host side looks, and nothing here waits.
+"""A link over a stream socket: bytes are sent and received during each pass of the host side, and no call blocks.
 
 No Django, no torch.
 """
@@ -32,19 +32,19 @@ class SocketLink:
         self._retry_at = 0.0
 
     def send(self, message: FromHost) -> None:
-        """Send a message, as far as there is a way: what is sent before `receive` has found one is dropped."""
+        """Send a message, if there is a connection: a message sent before `receive` has made one is dropped."""
         if self._socket is not None:
             self._outgoing += framed(encode(message))
             self._write(self._socket)
 
     def receive(self) -> list[FromRecord]:
-        """Return what has arrived. Raises `LinkCut` when a way is found, the first time too."""
+        """Return the messages that have arrived. Raises `LinkCut` at every new connection, also at the first."""
         if self._socket is None:
             return self._find_way()
         return self._read(self._socket) if self._write(self._socket) else []
 
     def close(self) -> None:
-        """Give up the connection; the next `receive` looks for another one."""
+        """Close the connection; the next `receive` opens another one."""
         if self._socket is not None:
             self._socket.close()
         self._socket = None
@@ -64,7 +64,7 @@ class SocketLink:
         raise LinkCut
 
     def _write(self, to: socket.socket) -> bool:
-        """Send what there is room for; return whether the way is still there."""
+        """Send as much as the socket takes; return whether it is still connected."""
         try:
             while self._outgoing:
                 del self._outgoing[: to.send(self._outgoing)]

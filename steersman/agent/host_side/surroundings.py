@@ -1,4 +1,4 @@
-"""What a host side is given by whoever starts it: its settings, and the terminal that it tells. No Django, no torch."""
+"""The settings and the terminal that a host side is started with. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Display(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """How a host side works. `data` and `application` are folders whose names leave no host.
+    """The settings of a host side. `data` and `application` are folders whose names never leave the host.
 
     `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
     """

@@ -64,7 +64,7 @@ class ConsoleTail:
             data = file.read(size - self.offset - skipped)
         begun = data.find(b"\n") + 1
         if skipped and begun < len(data):
-            # The rest of a line whose beginning was skipped says little, and may be half of a secret.
+            # The rest of a line whose beginning was skipped is of little use, and may be half of a secret.
             skipped, data = skipped + begun, data[begun:]
         whole = data.rfind(b"\n") + 1
         begins = whole + _overwritten(data[whole:])
@@ -89,7 +89,7 @@ class ConsoleTail:
         return self.path.is_file() and self.path.stat().st_size > 0
 
     def advance(self, read: ConsoleRead) -> None:
-        """Go on behind what was stored."""
+        """Continue after the stored position."""
         self._allowance -= max(0, read.offset - self.offset - read.skipped_bytes)
         self.offset = read.offset
 
@@ -113,7 +113,7 @@ def _overwritten(line: bytes) -> int:
 def _lines(data: bytes) -> list[str]:
     lines = []
     for line in data.decode("utf-8", "replace").removesuffix("\n").split("\n"):
-        # What a carriage return wrote over was not there to be read.
+        # Text before a carriage return was overwritten on the terminal.
         shown = line.rstrip("\r").rsplit("\r", 1)[-1]
         lines.append(_cut(_CONTROLS.sub("", _ESCAPES.sub("", shown))))
     return lines

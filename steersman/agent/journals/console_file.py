@@ -16,9 +16,9 @@ from typing import IO, BinaryIO
 
 from steersman.files.private import open_private
 
-# What a supervisor may still have to read of a burst lies in the last part, of half of it.
+# A supervisor may still have to read part of a burst: it is in the last part, which is half of the bound.
 SMALLEST_BOUND_BYTES = 4 << 20
-# What stays of an attempt for which the bound of its run leaves no room.
+# The size that an attempt keeps if the bound of its run leaves no room.
 LEAST_KEPT_BYTES = 64 << 10
 BLOCK_BYTES = 4096
 COPIED_AT_ONCE = 1 << 20

@@ -70,7 +70,7 @@ class Consoles:
         return f"[{rank}] {line}" if len(self._tails) > 1 else line
 
     def advance(self, read: ConsolesRead) -> None:
-        """Go on behind what was stored."""
+        """Continue after the stored position."""
         for rank, of_rank in read.reads.items():
             self._tails[rank].advance(of_rank)
         if read.unfinished is not None:

@@ -1,4 +1,4 @@
-"""Whether a training has recorded anything, and what is said where it has not. No Django, no torch."""
+"""Checks whether a training has recorded anything, and writes the warning if it has not. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER_LOGGED = (
 
 
 def reproach(folder: Path) -> str:
-    """Return what to tell of an attempt that has ended without a record, "" if it has one."""
+    """Return the warning about an attempt that has ended without a record, "" if it has one."""
     segments = sorted(folder.glob("journal-*.bin"))
     if not segments:
         return NEVER_ATTACHED

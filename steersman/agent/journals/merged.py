@@ -1,9 +1,9 @@
-"""The journals of all ranks as one stream: what ranks logged of the same step becomes one point. No Django, no torch.
+"""Merges the journals of all ranks into one stream: the ranks' values of a step become one point. No Django, no torch.
 
-Nothing of a journal is consumed before it is stored (`advance`), and only up to the last record whose step is
-complete: the next reader reads the rest again. So no point is lost or stored twice, whichever process is killed. Rank 0
+Records of a journal are consumed when they are stored (`advance`), and only up to the last record whose step is
+complete: the next reader reads the rest again. So no point is lost or stored twice, if any process is killed. Rank 0
 determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of several
-ranks is taken from all journals at once: what stands before it in any of them comes before it.
+ranks is taken from all journals at once, after all records that precede it in any of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_HELD = 20_000
 
 @dataclass(slots=True)
 class JournalsRead:
-    """Records to store together, and up to where each rank's journal is consumed by them, and was before (`begin`)."""
+    """Records to store together, and the positions in each rank's journal after them and before them (`begin`)."""
 
     records: list[Record] = field(default_factory=list)
     positions: dict[int, Position] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class JournalsRead:
     # How many records of each rank these were, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
-    # Whether the training was rolled back, so that the last steps of before count no longer.
+    # Whether the training was rolled back, so that earlier last steps are no longer valid.
     rolled_back: bool = False
     # The points of several ranks that became one, by rank, in the order of `records`.
     by_rank: list[dict[int, PointRecord]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class _Held:
 
 
 class _RankLane:
-    """One rank's journal, read ahead of what is stored."""
+    """One rank's journal, read ahead of the stored position."""
 
     def __init__(self, folder: Path, rank: int, position: Position) -> None:
         self.rank = rank
@@ -61,9 +61,9 @@ class _RankLane:
         self.held: deque[_Held] = deque()
         self.names: set[tuple[str, ...]] = set()
         self.ended = False
-        # It was waited for, and has logged no point yet.
+        # The merge has waited for it, and it has not logged a point since.
         self.silent = False
-        # Damage and changes of segment behind the last record that is held.
+        # Damage and changes of segment after the last record in memory.
         self.unreadable = 0
 
     def read(self, ended: bool) -> None:
@@ -91,7 +91,7 @@ class _RankLane:
             batch.unreadable += self.unreadable
 
     def rewind(self) -> None:
-        """Forget what was read ahead: it is read again."""
+        """Drop the records that were read ahead: they are read again."""
         self.held.clear()
         self.ahead = self.tail.position
         self.unreadable = 0
@@ -100,7 +100,7 @@ class _RankLane:
 def _lost_before(read: Read) -> list[int]:
     """Return for each record how many were lost since the one before it; for the last one, up to the end too."""
     totals = [unreadable for _, _, unreadable in read.behind[:-1]] + [read.unreadable]
-    # One that seems lost may come later, by a thread that wrote late: what stays lost counts.
+    # A record that seems lost may follow, if a thread wrote it late. Only records that stay lost count.
     least = list(accumulate(reversed(totals), min))[::-1]
     return [after - before for before, after in pairwise([0, *least])] if read.records else []
 
@@ -109,35 +109,34 @@ class Journals:
     """Reads the journals of an attempt's ranks forward from committed positions."""
 
     def __init__(self, folder: Path, positions: Mapping[int, Position], last_steps: Mapping[str, int]) -> None:
-        """`last_steps` holds the last step that is stored of each series, so that what was late stays left out."""
+        """`last_steps` holds the last stored step of each series, so that late values stay left out."""
         self._lanes = [_RankLane(folder, rank, position) for rank, position in sorted(positions.items())]
         self._last_steps = dict(last_steps)
 
     def has_more(self) -> bool:
-        """Return whether bytes wait behind what was read, or records for those of other ranks."""
+        """Return whether bytes are unread, or records wait for those of other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
 
     def backlog_bytes(self, batch: JournalsRead | None) -> int:
-        """Return how many bytes of the journals are not stored yet, without those of `batch`, which are about to be."""
+        """Return how many bytes of the journals are not stored yet. Those of `batch` count as stored."""
         positions = self.positions | (batch.positions if batch is not None else {})
         return sum(lane.tail.bytes_behind(positions[lane.rank]) for lane in self._lanes)
 
     @property
     def positions(self) -> dict[int, Position]:
-        """Up to where each rank's journal is consumed."""
+        """The position up to which each rank's journal is consumed."""
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
-        """Return what is complete, `most` records of it, None if nothing is.
-
-        Where the ranks have `ended`, nobody is waited for.
+        """Return at most `most` complete records, None if there are none.
+        If the ranks have `ended`, it waits for no rank.
         """
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}
         return batch if batch.positions or batch.unreadable else None
 
     def advance(self, batch: JournalsRead) -> None:
-        """Go on behind `batch`, which is stored."""
+        """Continue after `batch`, which is stored."""
         for lane in self._lanes:
             for _ in range(batch.taken.get(lane.rank, 0)):
                 lane.held.popleft()
@@ -174,7 +173,7 @@ class Journals:
 
 
 class _Merge:
-    """One pass over what is held: takes from the fronts of the lanes, so that what is taken is a prefix of each."""
+    """One pass over the records in memory: takes them from the fronts of the lanes, always a prefix of each."""
 
     def __init__(self, lanes: list[_RankLane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
         self.batch = JournalsRead()
@@ -207,11 +206,11 @@ class _Merge:
 
     @property
     def _at_roll_back(self) -> set[int]:
-        """The ranks that have logged all that comes before a roll back of several ranks."""
+        """The ranks whose next record is a roll back of several ranks."""
         return {rank for rank, queue in enumerate(self._queues) if queue and _is_roll_back(rank, queue[0].record)}
 
     def _take_roll_back(self) -> bool:
-        """Take a roll back from all ranks that live, where it is next in each of them; return whether it was taken."""
+        """Take a roll back from all live ranks, if it is next in each of them; return whether it was taken."""
         there = self._at_roll_back
         if 0 in there:
             gone = {lane.rank for lane in self._lanes if not self._queues[lane.rank] and (self._ended or lane.ended)}
@@ -220,7 +219,7 @@ class _Merge:
             self.batch.rolled_back = True
             self.batch.last_steps = {}
         elif not (there and self._ended and not self._queues[0]):
-            # Where rank 0 died before it could tell it, nothing follows from it.
+            # If rank 0 died before it recorded the roll back, the roll back has no effect.
             return False
         for rank in sorted(there):
             self._take_word(rank, self._take(rank))
@@ -238,14 +237,14 @@ class _Merge:
         return held.record
 
     def _take_word(self, rank: int, record: Record) -> None:
-        """Pass on what is not a point: all of rank 0, of others what they tell of themselves, with their number."""
+        """Pass on records that are not points: all of rank 0, those of others about themselves with their number."""
         if rank == 0:
             self.batch.records.append(record)
         elif record.from_every_rank:
             self.batch.records.append(replace(record, rank=rank))
 
     def _take_point(self, fronts: Mapping[int, PointRecord]) -> bool:
-        """Take the point of the lowest step from all ranks that have it in front; return whether it was complete."""
+        """Take the point of the lowest step from all ranks in which it is next; return whether it was complete."""
         first = min(fronts, key=lambda rank: (fronts[rank].step, rank))
         step, names = fronts[first].step, tuple(fronts[first].values)
         joined = [
@@ -259,7 +258,7 @@ class _Merge:
             if not self._is_late(first):
                 return False
             for lane in missing:
-                # Waited for once; again when it has logged these names again.
+                # Wait for a rank once, and again only after it has logged these names again.
                 lane.silent = not lane.names
                 lane.names.discard(names)
         for rank in joined:
@@ -276,7 +275,7 @@ class _Merge:
         return self._now - self._queues[rank][0].read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
 
     def _logs(self, lane: _RankLane, names: tuple[str, ...]) -> bool:
-        """Return whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""
+        """Return whether a rank is expected to log these names; for a while, also one that has logged no point."""
         return names in lane.names if lane.names else not lane.silent
 
     def _last_step(self, name: str) -> int:
@@ -285,7 +284,7 @@ class _Merge:
 
 
 def _is_roll_back(rank: int, record: Record) -> bool:
-    """Return whether a record says that all ranks were rolled back: of rank 0 the outcome, of others their mark."""
+    """Return whether a record reports a roll back of all ranks: the outcome from rank 0, the mark from others."""
     if rank > 0:
         return isinstance(record, RankRolledBackRecord)
     return isinstance(record, OutcomeRecord) and record.to_step is not None and (record.ranks or 1) > 1

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 SPEED_SUFFIX = "_per_second"
 STEP_MS, DATA_WAIT_FRACTION = "speed/step_ms", "speed/data_wait_fraction"
-# What a rank does in a step before it waits for the others.
+# The part of a step in which a rank computes, before it waits for the others.
 OWN_MS = "speed/own_ms"
 # Norms of layers, see `steersman.layers`: each rank gives that of its part times the root of the number of parts.
 LAYERS = "layers/"
-# What the slowest rank does is what the training waits for.
+# The training waits for the slowest rank, so its time counts.
 SLOWEST = (STEP_MS, DATA_WAIT_FRACTION, OWN_MS)
 
 
@@ -20,7 +20,7 @@ def reduce_values(name: str, values: Sequence[float]) -> float:
     first = values[0]
     if name.startswith("speed/") and name.endswith(SPEED_SUFFIX):
         return _sum(values)
-    # What is the same everywhere stays what it is, to the last bit.
+    # A value that is the same on all ranks stays bit-identical.
     if all(value == first for value in values):
         return first
     if name in SLOWEST:

@@ -53,7 +53,7 @@ class CarefulReader:
         self._reading = 0
 
     def start(self, ended: bool = False) -> DeadlyRead | None:
-        """Look for earlier deaths. Return the record at which too many have died, None if there is none.
+        """Look for earlier crashes. Return the record at which too many supervisors crashed, None if there is none.
 
         The caller stores it aside and then consumes it with `Journals.advance`.
         """

@@ -11,15 +11,15 @@ from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord
 from steersman.records.record import Record
 
-# Little enough for one report and its transaction; a part without a whole record is left behind in steps of the rest.
+# Small enough for one report and its transaction.
 LARGEST_READ_BYTES = LARGEST_RECORD_BYTES + (256 << 10)
-# What other threads of a worker may still log after its END record.
+# Other threads of a worker may still log this much after its END record.
 AFTER_END_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Whole records, the position behind them, how many were found damaged on the way, and the same for each record."""
+    """Whole records, the position after them, how many damaged ones were found, and the same for each record."""
 
     records: list[Record]
     position: Position
@@ -36,7 +36,7 @@ class JournalTail:
         self.position = position
 
     def has_more(self, position: Position | None = None) -> bool:
-        """Tell, by one stat, whether bytes wait behind the position, or behind another one."""
+        """Return, by one stat, whether there are unread bytes after the position, or after another one."""
         begin = position or self.position
         try:
             size = segment_path(self._folder, self._rank, begin.segment).stat().st_size
@@ -45,7 +45,7 @@ class JournalTail:
         return size != begin.offset or self._next_segment(begin.segment) is not None
 
     def bytes_behind(self, position: Position) -> int:
-        """Return how many bytes stand behind a position, in its segment and those after it."""
+        """Return how many bytes follow a position, in its segment and those after it."""
         total, segment = -position.offset, position.segment
         while (path := segment_path(self._folder, self._rank, segment)).exists():
             total += path.stat().st_size
@@ -53,9 +53,9 @@ class JournalTail:
         return max(0, total)
 
     def read(self, ended: bool = False, position: Position | None = None) -> Read:
-        """Return what follows the position, or another one, up to the end of a segment at most.
+        """Return the records after the position, or after another one, up to the end of a segment at most.
 
-        A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
+        A segment that has a successor, or whose writer has `ended`, is read to its end: an incomplete record
         there is damage.
         """
         begin = position or self.position
@@ -78,7 +78,7 @@ class JournalTail:
         return Read(records, end, reader.unreadable, reader.behind)
 
     def advance(self, position: Position) -> None:
-        """Go on from `position`, which is stored; segments before it are no longer needed."""
+        """Continue after `position`, which is stored; segments before it are no longer needed."""
         for segment in range(self.position.segment, position.segment):
             segment_path(self._folder, self._rank, segment).unlink(missing_ok=True)
         self.position = position

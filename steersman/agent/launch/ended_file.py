@@ -20,7 +20,7 @@ def record_ended(folder: Path, ended: Ended) -> None:
 
 
 def recorded_ended(folder: Path) -> Ended | None:
-    """Return how an attempt has ended, None where nobody wrote it down."""
+    """Return how an attempt has ended, None if no process recorded it."""
     try:
         return decode(Ended, (folder / ENDED_FILE).read_bytes())
     except (OSError, Malformed):

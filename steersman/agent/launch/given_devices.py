@@ -15,7 +15,7 @@ def given_environment(devices: Sequence[str]) -> dict[str, str]:
     if not devices:
         return {}
     gpus = [device for device in devices if device != CPU]
-    # If it is to use the CPU, what the watch itself sees stays as it is.
+    # If it is to use the CPU, the environment of the watch is not changed.
     visible = {VISIBLE_VARIABLE: ",".join(gpus)} if gpus else {}
     return {DEVICES_VARIABLE: ",".join(devices)} | visible
 

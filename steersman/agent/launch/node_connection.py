@@ -1,4 +1,4 @@
-"""Messages between the nodes of one training: JSON objects, one a line, over TCP. No Django, no torch.
+"""Messages between the nodes of one training: JSON objects, one per line, over TCP. No Django, no torch.
 
 Each end proves that it knows the launch's secret before the other accepts its messages; the secret itself is not sent.
 """
@@ -16,7 +16,7 @@ LARGEST_GREETING_BYTES = 4096
 # A traceback of each of a thousand ranks.
 LARGEST_BYTES = 128 << 20
 RECEIVE_BYTES = 1 << 16
-# A host that answers no keep-alive probe for this long is gone; one whose process is merely suspended answers.
+# A host that answers no keep-alive probe for this long counts as lost. If only its process is suspended, it answers.
 IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 
 # Between two looks of an end at its page, while messages come or go and else.

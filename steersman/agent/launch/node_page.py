@@ -114,7 +114,7 @@ class LeaderPage:
         return barrier != 0 and self.words[BARRIER_SEEN] != barrier
 
     def mark_seen(self, barrier: int) -> None:
-        """Let the leader know that all nodes have seen this barrier."""
+        """Report to the leader that all nodes have seen this barrier."""
         self.words[BARRIER_SEEN] = barrier
 
     def read_decisions(self, position: int, count: int) -> bytes:

@@ -51,7 +51,7 @@ class _Unauthenticated:
 
 
 class NodeServer:
-    """Accepts the other nodes of a launch; `elsewhere` is what is known of their ranks."""
+    """Accepts the other nodes of a launch; `elsewhere` has the state of their ranks."""
 
     def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int, address: str) -> None:
         """`own` are the ranks of this node; `address` is that of this host for all nodes. Raises `OSError`."""
@@ -140,7 +140,7 @@ class NodeServer:
             self._drop(newcomer)
 
     def _silent_for_longest(self) -> _Unauthenticated:
-        """Return the oldest of the address that most of them come from: strangers who wait keep no node out."""
+        """Return the oldest of the most frequent address: waiting connections of strangers must not keep a node out."""
         counts = Counter(each.address for each in self._newcomers)
         most = max(counts.values())
         return next(each for each in self._newcomers if counts[each.address] == most)

@@ -1,6 +1,5 @@
-"""What the first node of a training knows of the others: their ranks, what each was sent, and samples of their GPUs.
-
-No Django, no torch.
+"""Keeps the state of the other nodes on the first node of a training: their ranks, the messages that each was sent, and
+samples of their GPUs. No Django, no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from steersman.records.kinds import EndRecord
 
 @dataclass(slots=True)
 class RemoteRank:
-    """What is known here of a rank on another node; `signal` is the signal that it is to get, 0 if none."""
+    """The state of a rank on another node; `signal` is the signal to send to it, 0 if none."""
 
     rank: int
     has_joined: bool = False

@@ -21,8 +21,8 @@ from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
-# What the portal needs and a training must not see: settings with keys in them, the files that hold such settings, and
-# where its services are.
+# The portal needs these variables, and a training must not see them: settings with keys in them, the files that hold
+# # such settings, and the addresses of its services.
 WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
 
 # No character ends a training: half of a pair, which UTF-8 does not have, is written as its number.
@@ -42,7 +42,7 @@ def script_command(script: Sequence[str]) -> list[str]:
 
 
 def why_not_there(script: Sequence[str]) -> str:
-    """Return what is wrong with a script that is not in this folder or on the path, "" if nothing is known to be."""
+    """Return the problem of a script that is not in this folder or on the path, "" if none is found."""
     program = Path(script[0])
     if program.suffix == ".py" and not program.is_file():
         return f"there is no file {program}; give the path of your script after --."
@@ -54,7 +54,7 @@ def why_not_there(script: Sequence[str]) -> str:
 
 
 def script_name(script: Sequence[str]) -> str:
-    """Return what a command runs, in a word: a module, else a file of Python, else the program."""
+    """Return a short name of the program that a command runs: a module, else a file of Python, else the program."""
     for word, following in zip(script, [*script[1:], ""], strict=True):
         if word.endswith(".py"):
             return Path(word).name

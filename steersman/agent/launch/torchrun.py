@@ -280,7 +280,7 @@ def _train_beside(
             signal_group(process.pid, signal.SIGKILL)
     code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
-        # What it started, such as DataLoader workers, is of no use any longer.
+        # Its child processes, such as DataLoader workers, are no longer needed.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
     while client is not None and not client.has_reported_all and os.getppid() == parent and interrupts.stops < 2:

@@ -1,4 +1,4 @@
-"""Ends the ranks that nobody declared when the training is to stop: the command to stop reaches rank 0 alone.
+"""Ends undeclared ranks when the training is to stop, because the command to stop reaches only rank 0.
 
 torchrun starts them in sessions of their own, so they are recognised by the attempt that their environment names. No
 Django, no torch.
@@ -52,7 +52,7 @@ class UndeclaredRanks:
 
     @property
     def are_known(self) -> bool:
-        """Return whether ranks were noticed that nobody declared."""
+        """Return whether undeclared ranks were noticed."""
         return (self._folder / STOPPING_FILE).exists() or any(self._folder.glob("beside-*.json"))
 
     @property

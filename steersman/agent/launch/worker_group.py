@@ -1,4 +1,4 @@
-"""The training processes of an attempt, one per rank: which are alive, which of them failed, and how all are ended.
+"""Manages the training processes of an attempt, one per rank: polls them, finds the one that failed, ends all.
 
 A rank that fails ends the attempt: the others get SIGTERM and, after a time, SIGKILL. No Django, no torch.
 """
@@ -89,7 +89,7 @@ class WorkerGroup:
                 remote = worker.elsewhere
                 worker.ended_by_itself = self._end_asked_at is None if remote is None else remote.ended_by_itself
                 if worker.code != 0 and worker.process is not None:
-                    # What it started, such as DataLoader workers, is of no use any longer.
+                    # Its child processes, such as DataLoader workers, are no longer needed.
                     signal_group(worker.process.pid, signal.SIGKILL)
                     if self._undeclared is not None and self._undeclared.are_known:
                         self._undeclared.kill()

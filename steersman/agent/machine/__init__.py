@@ -1,4 +1,4 @@
-"""The host: GPUs (NVML), CPU and memory, why a process was killed, and what text must not say about the host.
+"""The host: GPUs (NVML), CPU and memory, the cause of a kill, and removal of private data from texts.
 
 Imports psutil and pynvml. Which devices a queued run gets: `steersman.slots` and `trainer.scheduler`.
 """

@@ -16,13 +16,13 @@ from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.units import MIB
 
 READ_INTERVAL_S = 1.0
-# An older reading says nothing about the present.
+# An older reading is out of date.
 STALE_S = 10.0
 # The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
 LIST_EVERY = 30
 
 # Keys: device (as in `train --device`), title, uuid ("" of the CPU), utilisation (%), memory_used_mib,
-# memory_total_mib; null: not known.
+# memory_total_mib; null: unknown.
 Device = dict[str, Any]
 
 
@@ -79,7 +79,7 @@ class DeviceReader:
         while True:
             try:
                 if readings % LIST_EVERY == 0:
-                    # Opened anew: only so is a driver seen that was loaded, or a GPU that came back, meanwhile.
+                    # Open NVML again: otherwise a driver that was loaded since, or a GPU that came back, is not found.
                     nvml.reopen_nvml()
                     gpus = nvml.separate(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
             except nvml.NoGpus:

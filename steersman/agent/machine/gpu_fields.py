@@ -1,4 +1,4 @@
-"""What is read of a GPU, and in which unit. Imports neither Django nor torch, and starts no threads.
+"""The fields that are read from a GPU, and their units. Imports neither Django nor torch, and starts no threads.
 
 A field that a GPU or its driver does not have is left out, never zero. Units in docs/protocol.md.
 """

@@ -20,7 +20,7 @@ class HostReader:
 
     def __init__(self, worker_pid: int | None, data: Path | None) -> None:
         self._data = data
-        # What is asked for; the reading thread finds it, so that no request is lost between them.
+        # The newest request: the reading thread compares it with its own, so that none is lost.
         self.pids: tuple[int, ...] = () if worker_pid is None else (worker_pid,)
         self._workers: dict[int, psutil.Process | None] = {}
         self._cpu_seconds: dict[tuple[int, float], float] = {}

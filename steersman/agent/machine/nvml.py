@@ -20,11 +20,11 @@ import pynvml  # noqa: E402  after its notice is silenced
 
 
 class NoGpus(RuntimeError):
-    """NVML cannot be used here. The text says why."""
+    """NVML cannot be used here. The text gives the reason."""
 
 
 class GpuLost(RuntimeError):
-    """A GPU that was there no longer answers. The text says why."""
+    """A GPU no longer answers. The text gives the reason."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Gpu:
     handle: Any
     board: Any
     unsupported: set[str] = field(default_factory=set)
-    # What the board's energy counter, which runs since the driver was loaded, said first.
+    # The first value of the board's energy counter, which starts when the driver is loaded.
     first_energy_j: float | None = None
 
     @property
@@ -60,7 +60,7 @@ def open_nvml() -> None:
 
 
 def reopen_nvml() -> None:
-    """Load the driver's library anew, which voids every `Gpu`: only so does one that came back answer again.
+    """Load the driver's library anew, which voids every `Gpu`. A GPU that came back answers only after that.
 
     Raises `NoGpus` as `open_nvml` does.
     """
@@ -118,7 +118,7 @@ def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
 
 
 def describe(gpu: Gpu) -> GpuDescription:
-    """Return what a GPU is; what the driver does not tell is left open."""
+    """Return the description of a GPU, without the fields that the driver does not report."""
     name, memory, driver = "GPU", None, ""
     with contextlib.suppress(pynvml.NVMLError):
         name = str(pynvml.nvmlDeviceGetName(gpu.board))
@@ -130,13 +130,13 @@ def describe(gpu: Gpu) -> GpuDescription:
 
 
 def processes(gpu: Gpu) -> Processes:
-    """Return who holds memory of a GPU, empty if the driver does not tell.
+    """Return the processes that hold memory of a GPU, none if the driver does not report them.
 
-    Pids are those of the driver's namespace: in a container they may be none of those that we know.
+    Pids are those of the driver's namespace: in a container they may differ from ours.
     """
     found: Processes = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-        # Of a GPU that hides them, or a driver that knows nothing of them, or by a name of its own version alone.
+        # The GPU hides them, or the driver does not support them, or only under the name of its own version.
         with contextlib.suppress(pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
             for each in ask(gpu.handle):
                 used = each.usedGpuMemory
@@ -175,7 +175,7 @@ def _mig_instances(index: int, board: Any) -> list[Gpu]:
             return []
         most = pynvml.nvmlDeviceGetMaxMigDeviceCount(board)
     except pynvml.NVMLError:
-        # Older drivers and most GPUs know nothing of MIG.
+        # Older drivers and most GPUs do not support MIG.
         return []
     instances = []
     for position in range(most):

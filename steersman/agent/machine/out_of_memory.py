@@ -1,4 +1,4 @@
-"""Whether an attempt ended for want of memory, of the GPU or of the host. Imports neither Django nor torch."""
+"""Detects that an attempt ended because the GPU or the host ran out of memory. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def name_out_of_memory(error: str) -> str:
 
 
 def blames_killed_child(error: str) -> bool:
-    """Return whether an exception says that a process of DataLoader was killed."""
+    """Return whether an exception means that a process of DataLoader was killed."""
     return KILLED_CHILD.search(error) is not None
 
 
 class OomKills:
-    """Watches how often the kernel killed, for want of memory, in the control group of a process.
+    """Counts the OOM kills in the control group of a process.
 
-    A SIGKILL alone proves nothing: a person may have sent it. Look at least every few seconds.
+    A SIGKILL alone proves nothing: a person may have sent it. Call it at least every few seconds.
     """
 
     def __init__(self, pid: int, cgroups: Path | None = None, processes: Path | None = None) -> None:

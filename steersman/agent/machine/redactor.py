@@ -19,13 +19,13 @@ from steersman.values import LONGEST_NAME
 
 Value = TypeVar("Value")
 
-# Names that say nothing of a person or a machine: accounts that every system has.
+# Accounts that every system has: they do not identify a person or a machine.
 GENERIC_USERS = frozenset({"root", "user", "admin", "ubuntu", "jovyan", "nobody", "docker", "runner"})
 # A host may be called so too; such a word is taken out of addresses alone.
 WORDS_OF_SERIES = frozenset(
     {"accuracy", "epoch", "evaluation", "loss", "optimizer", "speed", "step", "test", "train", "validation"}
 )
-# Of the fields of a knob, those that people read. `series` is the name of one, as it is stored.
+# The fields of a knob that people read. `series` is a stored name.
 KNOB_TEXTS = frozenset({"help", "unit", "series"})
 # Not the slash within the name of a series.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])/[^\s:,;'\"()]*")

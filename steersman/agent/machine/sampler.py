@@ -22,7 +22,7 @@ from steersman.messages.reports import GpuDescription
 STALE_INTERVALS = 5
 # A GPU that was lost or an empty list is looked for again after so many readings.
 LOOK_AGAIN_EVERY = 30
-# What is slow to read is read once in so many readings.
+# Slow values are read once in this many readings.
 SLOW_EVERY = 10
 
 
@@ -49,7 +49,7 @@ class Sampler:
         self._interval_s = interval_s
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._host = HostReader(worker_pid, data)
-        # What is asked for; the thread compares it with what it reads, so that no request is lost between them.
+        # The newest request: the thread compares it with its own, so that none is lost.
         self._uuids: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._host_sample: Sample | None = None
@@ -60,7 +60,7 @@ class Sampler:
         self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
         self._host_problem = ""
-        # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and if there is none.
+        # The descriptions of the sampled GPUs, in CUDA's order; empty until they are read, and if there is none.
         self.gpus: tuple[GpuDescription, ...] = ()
         # Number of GPUs of this host, whether in use or not; None until it is known, and if none is sampled.
         self.boards: int | None = None
@@ -94,14 +94,14 @@ class Sampler:
         return Sample(host.time, host.values | gpus.values)
 
     def take(self) -> Sample | None:
-        """Return `latest()`, joined by what is read only every ten intervals and has not been taken yet."""
+        """Return `latest()` with the new values that are read only every ten intervals."""
         sample = self.latest()
         if sample is None or not self._slow_values:
             return sample
         return Sample(sample.time, sample.values | self._slow_values.popleft())
 
     def take_notes(self) -> list[ThrottleNote]:
-        """Return what is to be said of the GPUs and has not been taken yet."""
+        """Return the messages about the GPUs since the last call."""
         return [self._notes.popleft() for _ in range(len(self._notes))]
 
     @property
@@ -191,7 +191,7 @@ class Sampler:
         return answering
 
     def _read_slow(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:
-        """Leave what is slow to read of `gpus` for `take` and return those that still answer."""
+        """Store the slow values of `gpus` for `take`, and return the GPUs that still answer."""
         values: dict[str, float] = {}
         answering = []
         for gpu in gpus:

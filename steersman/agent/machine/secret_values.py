@@ -1,4 +1,4 @@
-"""Which values of environment variables open doors: by the name of the variable, or by the look of the value.
+"""Finds secrets in environment variables: by the name of the variable, or by the form of the value.
 
 A value that is hidden is hidden in all that a training writes, so ordinary words and numbers never are.
 """
@@ -63,7 +63,7 @@ LEAST_CHANGES = 0.35
 
 
 def secret_texts(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return each text that must not leave, with what is shown in its place."""
+    """Return each text that must not leave the host, with its replacement."""
     found: dict[str, str] = {}
     for name, value in variables.items():
         for text in _secrets_of(name, value):
@@ -132,7 +132,7 @@ def _is_key(value: str) -> bool:
 
 
 def _is_ordinary(value: str) -> bool:
-    """Return whether a value is a word, a number or a path: those stand in texts that have nothing to do with it."""
+    """Return whether a value is a word, a number or a path: these also occur in unrelated texts."""
     if WORD.fullmatch(value):
         return len(value) <= LONGEST_WORD and (value.islower() or value.istitle() or value.isupper())
     return bool(NUMBER.fullmatch(value) or PATHS.fullmatch(value))

@@ -1,4 +1,4 @@
-"""Why a GPU runs slower than it could, in words, each time that this changes. Imports neither Django nor torch."""
+"""Reports why a GPU is throttled, each time that the reasons change. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ THROTTLE_REASONS = {
 }
 # Power limits are everyday; these are for somebody to look at.
 SERIOUS = 0x8 | 0x20 | 0x40 | 0x80
-# At a limit the reasons flicker: a GPU is not spoken of more often than this.
+# At a limit the reasons flicker: messages about a GPU are at least this far apart.
 QUIET_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleNote:
-    """A line for everybody who watches."""
+    """A line for all viewers."""
 
     text: str
     level: Literal["info", "warning"]
 
 
 class ThrottleWatch:
-    """Remembers what was said of each GPU."""
+    """Remembers the last message about each GPU."""
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[int, float]] = {}
 
     def changes(self, masks: Mapping[str, int], now: float) -> list[ThrottleNote]:
-        """Return what there is to say of GPUs with these reasons by name; `now` in seconds of a steady clock."""
+        """Return the messages about GPUs with these reasons by name; `now` in seconds of a steady clock."""
         notes = []
         for name, mask in masks.items():
             reasons = mask & ~IDLE

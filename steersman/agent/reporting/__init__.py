@@ -1,5 +1,4 @@
-"""The reports of a supervisor: from what was read of a training to the messages that the record side stores.
-
-Imports `steersman`; never Django or torch. The messages: `steersman.messages`. What stores them:
-`runs.recording.record_side`.
+"""The reports of a supervisor: makes messages for the record side from the data of a training.
+Imports `steersman`; never Django or torch. `steersman.messages` has the messages, `runs.recording.record_side`
+stores them.
 """

@@ -18,7 +18,7 @@ class KeptCheckpoints:
         self._known = dict(known)
 
     def removed(self, records: Iterable[Record]) -> list[str]:
-        """Return the paths of those that are gone, if `records` tell of a new one: it is not among them."""
+        """Return the paths of those that are gone, if `records` report a new one; that one is not among them."""
         saved = ""
         for record in records:
             if isinstance(record, CheckpointRecord):

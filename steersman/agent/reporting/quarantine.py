@@ -23,7 +23,7 @@ SEARCHED_BYTES = 4 << 20
 def texts_aside(
     lines: Sequence[str] = (), system: dict[str, float | None] | None = None, others: Sequence[str] = ()
 ) -> SetAsideRecord:
-    """Return what is not a record of a journal as one that the quarantine takes."""
+    """Return data that is not a record of a journal as a record for the quarantine."""
     return SetAsideRecord(time=time.time(), lines=list(lines), system=system or {}, events=list(others))
 
 

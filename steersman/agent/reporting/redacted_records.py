@@ -22,14 +22,14 @@ from steersman.records.knob_kinds import EffectRecord, KnobsRecord
 from steersman.records.own_kinds import ParametersRecord, PatchRecord
 from steersman.records.record import Record
 
-# Of one training, which logs few sets of names, again and again.
+# One training logs the same few sets of names again and again.
 MOST_KNOWN_NAMES = 100
 
 Names = tuple[str, ...]
 
 
 class SeriesNames:
-    """The names of series as they are stored: without what must not leave the training host."""
+    """The names of series as they are stored: without texts that must not leave the training host."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor

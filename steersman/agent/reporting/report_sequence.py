@@ -25,7 +25,7 @@ from steersman.values import as_text
 
 @dataclass(slots=True)
 class StoredProgress:
-    """What the terminal shows, and how the worker said that it ended."""
+    """The lines for the terminal, and the end that the worker reported."""
 
     step: int = 0
     epoch: int = 0
@@ -45,7 +45,7 @@ class UnderWay:
 
 
 class Outcome(Enum):
-    """What an answer says of the report that is under way."""
+    """The effect of an answer on the report that is under way."""
 
     STORED = "stored"
     SEND_AGAIN = "send again, without what was refused"
@@ -64,7 +64,7 @@ class ReportSequence:
         self._checkpoints = KeptCheckpoints(folder, {})
         self._session = 0
         self._number = 0
-        # What is stored next, before anything else: whether it was stored is not known until there is an answer.
+        # The report to store next, before any other. Until it is answered it may or may not be stored.
         self.under_way: Tick | None = None
         self._sent: UnderWay | None = None
 
@@ -74,9 +74,8 @@ class ReportSequence:
         return self._session > 0
 
     def begin_session(self, attached: Attached) -> bool:
-        """Go on from what is stored; return whether the report that had no answer is.
-
-        If it is not, it is forgotten: its tick is read again.
+        """Continue from the stored position; return whether the unanswered report is stored.
+        If it is not, it is dropped: its tick is read again.
         """
         is_stored = self._sent is not None and attached.next_report == self._number + 1
         if self._sent is not None and is_stored:
@@ -91,7 +90,7 @@ class ReportSequence:
     def report(self, tick: Tick) -> Report:
         """Return the report of a tick: the same one until it is answered.
 
-        Raises `OSError` where the disk does not take what is set aside; then the same tick must come again.
+        Raises `OSError` if the records to set aside cannot be written; then call it again with the same tick.
         """
         assert self.under_way in (None, tick), "one tick at a time: the one before has no answer yet"
         self.under_way = tick
@@ -100,7 +99,7 @@ class ReportSequence:
         return self._sent.report
 
     def take(self, stored: Stored) -> Outcome:
-        """Take an answer. Raises `OSError` where the disk does not take what was refused: then take it again.
+        """Take an answer. Raises `OSError` if refused records cannot be written: then take it again.
 
         While the answer is BEHIND, `under_way` stays: attach, and read on from there.
         """
@@ -122,7 +121,7 @@ class ReportSequence:
         return Outcome.STORED
 
     def _begin(self, tick: Tick) -> UnderWay:
-        """Return the next report: what a tick holds, without what must not leave this host."""
+        """Return the next report: the content of a tick, redacted."""
         read = tick.read or JournalsRead()
         originals, records, aside = [], [], []
         for record in read.records:
@@ -170,7 +169,7 @@ class ReportSequence:
         return [{rank: names.renamed(point) for rank, point in points.items()} for points in read.by_rank]
 
     def _leave_out(self, sent: UnderWay, refused: Sequence[Refused]) -> None:
-        """Keep in the quarantine what the record side refuses of a report, and go on without it."""
+        """Move records that the record side refuses into the quarantine, and continue without them."""
         report = sent.report
         aside = [self._aside(sent, each) for each in refused]
         left = {kind: {each.key for each in refused if each.kind == kind} for kind in ("records", "lines", "console")}
@@ -216,7 +215,7 @@ class ReportSequence:
     def _note_progress(self, records: Sequence[Record]) -> None:
         progress = self.progress
         points = [record for record in records if isinstance(record, PointRecord)]
-        # Of points of the same names the newest tells all.
+        # Among points of the same names, only the newest counts.
         for point in {tuple(point.values): point for point in points}.values():
             progress.latest.update(point.values)
         step = step_after(records)

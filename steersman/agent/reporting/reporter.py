@@ -1,5 +1,4 @@
-"""Reports to a record side in the same thread: whoever stores what the dead have left waits for each answer.
-
+"""Reports to a record side in the same thread, and waits for each answer: stores the records of ended processes.
 No Django, no torch.
 """
 
@@ -17,7 +16,7 @@ from steersman.messages.reports import Attached, Report, Stored
 
 
 class RecordSide(Protocol):
-    """What stores reports: see `runs.recording.record_side`. Both raise what keeps them from an answer."""
+    """Stores reports: see `runs.recording.record_side`. Both methods raise the error that prevents an answer."""
 
     def attach(self) -> Attached: ...
     def report(self, report: Report) -> Stored: ...
@@ -37,7 +36,7 @@ class Reporter:
         return self._reports.under_way
 
     def attach(self) -> Attached:
-        """Begin a session: from here on no other supervisor of this attempt reports. Return what is stored.
+        """Begin a session: from now on, no other supervisor of this attempt can report. Return the stored state.
 
         Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
         """
@@ -46,10 +45,10 @@ class Reporter:
         return attached
 
     def store(self, tick: Tick) -> Stored:
-        """Have a tick stored, once; return what is stored then.
+        """Store a tick, only once; return the stored state after that.
 
         After an error the same tick must come again: if the first report was stored after all, nothing is stored a
-        second time. What cannot be stored of it is set aside by itself. While the answer tells less than was stored
+        second time. Records that cannot be stored are set aside. If the answer reports less than was stored
         before, `under_way` stays: attach, and read on from there.
         """
         if not self._reports.is_attached:
@@ -60,5 +59,5 @@ class Reporter:
                 return stored
 
     def set_aside(self, read: JournalsRead, error: str) -> None:
-        """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
+        """Skip records that crash a supervisor, and keep them beside the journal."""
         self.store(Tick(read=read, deadly=error))

@@ -1,4 +1,4 @@
-"""Tells of a stall when it begins and when it ends, and how long a step usually takes. No Django, no torch."""
+"""Reports the beginning and the end of a stall, and the usual time of a step. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StallReport:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether viewers were told of a stall that lasts."""
+        """Whether a present stall was reported to viewers."""
         return self._stored
 
     def put(self, tick: Tick, now: float) -> None:
@@ -41,7 +41,7 @@ class StallReport:
             tick.stall = Stall(None, usual_s)
 
     def settle(self, tick: Tick) -> None:
-        """`tick` is stored: what it told need not be told again."""
+        """`tick` is stored: its report is not repeated."""
         if tick.stall is not None:
             self._stored_step_s = tick.stall.usual_step_s
             if tick.stall.stalled_s is not None:

@@ -13,10 +13,9 @@ from steersman.messages.reports import GpuDescription, Line, Stall
 
 @dataclass(slots=True)
 class Tick:
-    """What one report is to tell. `gpus` are those that the training may use, as far as they are known;
-    `backlog_bytes` is told with each heartbeat; `not_looking_s`,
-    `asked` and `posted` as in `Report`. `deadly` is the error of which supervisors died that stored these records: they
-    are kept beside the journal instead."""
+    """The content of one report. `gpus` are those that the training may use, as far as they are known;
+    `backlog_bytes` is sent with each heartbeat; `not_looking_s`, `asked` and `posted` as in `Report`. `deadly` is the
+    error that crashed the supervisors which stored these records: they are kept beside the journal instead."""
 
     read: JournalsRead | None = None
     console: ConsolesRead | None = None

@@ -1,4 +1,4 @@
-"""Tells a worker that its supervisor lives, whatever the supervisor waits for. No Django, no torch."""
+"""Sends heartbeats to a worker on a thread, so that a blocked supervisor counts as alive. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from steersman.files.mailbox import Mailbox
 
 WORKER_HEARTBEAT_INTERVAL_S = 1.0
-# A heartbeat that comes later than this was suspended with its process, which may hold the run no longer.
+# If a heartbeat is later than this, the process was suspended, and may have lost the run.
 LATEST_S = 3.0
 
 

@@ -24,11 +24,11 @@ class Posting:
         self._interrupts = interrupts
         self._say = say
         self.posted = {command.id for command in mailbox.commands() if command.id is not None}
-        # The person who asked for the end of the process, "" if nobody did.
+        # The author of the command to end the process, "" if there is none.
         self.ended_by = ""
         # Commands requested by signals, until the command log has them.
         self.asked: list[Asked] = []
-        # Those of `posted` that the record side has not been told of.
+        # Those of `posted` that are not reported to the record side yet.
         self.untold: list[str] = []
         self._stop_posted = False
         self._stop_posted_at = 0.0
@@ -75,7 +75,7 @@ class Posting:
             self._stop_posted_at = time.monotonic()
 
     def stop_is_ignored(self, allowed_s: float) -> bool:
-        """Tell whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
+        """Return whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
         if not (self._stop_posted and self._interrupts.is_terminated):
             return False
         is_late = time.monotonic() - self._stop_posted_at > allowed_s
@@ -93,5 +93,5 @@ class Posting:
             self.untold.append(command.id)
 
     def settle(self, asked: Sequence[Asked], posted: Sequence[str]) -> None:
-        """The record side knows what signals asked, and what was posted, in so far: both are from the front."""
+        """The record side has stored the first signals' commands and the first posted ones: remove them."""
         del self.asked[: len(asked)], self.untold[: len(posted)]

@@ -1,4 +1,4 @@
-"""Whether a training that lives has stopped stepping, by this process's own monotonic clock. No Django, no torch."""
+"""Detects that a live training has stopped stepping, by this process's own monotonic clock. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Interval:
 class StallWatch:
     """Watches the journal of one attempt. `shortest_s` is the shortest silence that is called a stall.
 
-    A training is stalled that has given no sign for `shortest_s`, and for ten times the usual time between its signs,
-    unless it is paused or said how long the next sign will take.
+    A training is stalled if it has made no progress for `shortest_s`, and for ten times the usual time between two
+    signs of progress, unless it is paused or has announced a longer wait.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StallWatch:
     ) -> None:
         self._shortest_s = shortest_s
         self._paused = paused
-        # What an earlier supervisor found holds until there is a sign.
+        # A stall that an earlier supervisor found lasts until the training sends a heartbeat.
         self._found_before = stalled
         self._known_step_s = usual_step_s
         self._intervals: deque[Interval] = deque(maxlen=KEPT_INTERVALS)

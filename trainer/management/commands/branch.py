@@ -76,7 +76,7 @@ class Command(BaseCommand):
         if source is None:
             _refuse(f"run: there is no run {options['run']}; give the number in the address of its page.")
         if options["script"] and not options["start"]:
-            _refuse("script: only valid with --start; without it, the branch says how it is started.")
+            _refuse("script: only valid with --start; without it, the output shows how to start the branch.")
         if options["start"] and source.recipe is None and not options["script"]:
             _refuse(
                 f"start: run {source.pk} trains your own script: name it, as in branch {source.pk} --start -- train.py"
@@ -173,7 +173,7 @@ def _knobs(source: Run, pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _author(run: Run, name: str) -> Author:
-    """Return who branches: the member that is named, else whoever has a shell here."""
+    """Return the author of the branch: the named member, else the user of this shell."""
     if not name:
         return Author(COMMAND_LINE)
     user = User.objects.filter(username=name, is_active=True).first()

@@ -170,7 +170,7 @@ class Command(BaseCommand):
 
 
 def _told(run: Run) -> list[str]:
-    """Return what a person is told of a run that was made: what became of it, where it is, and what comes next."""
+    """Return the output about a new run: its status, its address, and the next step."""
     queued = run.state == RunState.QUEUED
     lines = [f"Run {run.pk} ({run.name}) is {'queued' if queued else 'recorded'} in project {run.project.slug}."]
     if address := portal_here(settings.STEERSMAN_DATA):

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { countedRefusals, crowdedWait } from "../../static/js/run/crowded.js";
+import { countedRefusals, crowdedWait } from "../../static/js/run/socket/crowded.js";
 
 test("waits grow up to two minutes, and pages that were refused together come apart", () => {
   assert.deepEqual(
@@ -59,7 +59,7 @@ async function followed(answer) {
   });
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 0 });
   mock.method(Math, "random", () => 0);
-  const { RunSocket } = await import("../../static/js/run/socket.js");
+  const { RunSocket } = await import("../../static/js/run/socket/socket.js");
   const page = { run: 1, addresses: { socket: "/ws/runs/1/", tickets: "/api/tickets/" } };
   const socket = new RunSocket(page, { since: () => 0, at: () => "", onFrame() {}, onLink: (link, why) => told.push([link, why]) });
   socket.connect();

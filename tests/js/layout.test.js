@@ -20,7 +20,8 @@ const ALLOWED = {
   "panels/charts": ["shared", "state", "chart"],
   panels: ["shared", "state", "commands", "chart", "knobs"],
   // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
-  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "partysocket"],
+  "run/socket": ["shared", "partysocket"],
+  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "run/socket"],
   compare: ["shared", "state", "chart"],
   pages: ["shared"],
 };

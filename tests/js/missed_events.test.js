@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { missedEvent } from "../../static/js/run/missed_events.js";
+import { missedEvent } from "../../static/js/run/socket/missed_events.js";
 
 test("it counts from when it first heard of an event, and forgets it once it is held", () => {
   let known = missedEvent(null, 10, 10, 0);

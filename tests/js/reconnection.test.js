@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { WebSocket as ReconnectingSocket } from "partysocket";
-import { LONGEST_PAUSE_MS, pauseFor, reconnectionOptions } from "../../static/js/run/reconnection.js";
+import { LONGEST_PAUSE_MS, pauseFor, reconnectionOptions } from "../../static/js/run/socket/reconnection.js";
 
 test("a crowd is spread evenly over two seconds", () => {
   const pauses = Array.from({ length: 1000 }, (_, place) => pauseFor(place / 1000));

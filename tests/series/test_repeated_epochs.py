@@ -11,7 +11,7 @@ import pytest
 
 from runs.api.history import history
 from runs.models import EpochMetric, Project, Run, StoredEvent
-from runs.portal.compare import _ends_of
+from runs.portal.compare.metrics import measured
 from runs.protocol.events import EpochDone, LogWritten
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side.store import RecordSide
@@ -72,8 +72,8 @@ def test_every_reader_tells_them_in_order(run: Run) -> None:
     assert [(row["epoch"], row["order"]) for row in history(run, "viewer")["epochs"]] == places
     rows = csv.DictReader(io.StringIO("".join(epochs_csv([run])), newline=""))
     assert [(int(row["epoch"]), int(row["order"])) for row in rows] == places
-    ends = _ends_of(run)
-    assert (ends["last"]["validation_loss"], ends["best"]["validation_loss"]) == (43, 41)
+    found = measured([run])[run.pk]
+    assert (found.last_epoch["validation_loss"], found.best_epoch["validation_loss"]) == (43, 41)
 
 
 def test_viewers_are_told_of_each_and_once_that_they_repeat(run: Run) -> None:

@@ -32,7 +32,7 @@ import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";
 import { Sight } from "./sight.js";
-import { RunSocket } from "./socket.js";
+import { RunSocket } from "./socket/socket.js";
 import { startTags } from "./tags.js";
 import { Notifications } from "./notifications.js";
 import { Watchers } from "./watchers.js";

@@ -1,8 +1,8 @@
 // The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, commands sent once.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
-import { HttpError, postJson } from "../shared/http.js";
-import { gettext } from "../shared/i18n.js";
+import { HttpError, postJson } from "../../shared/http.js";
+import { gettext } from "../../shared/i18n.js";
 import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
 import { pauseFor, reconnectionOptions } from "./reconnection.js";

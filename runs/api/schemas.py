@@ -432,6 +432,7 @@ class CheckpointOut(Schema):
     sha256: str
     metrics: dict[str, float | None]
     keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
+    good: bool = Field(description="The detectors raised no alert in the 100 steps after it")
     abandoned: bool = Field(description="The run was rolled back to a step before it")
     created_at: datetime
 

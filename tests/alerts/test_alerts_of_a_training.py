@@ -57,7 +57,8 @@ RULE = """
 from runs.models import AlertRule, Run
 run = Run.objects.get(pk={run_id})
 AlertRule.objects.create(
-    project=run.project, detector="non-finite", action="scale_knob", knob="learning_rate", factor=0.5, dry_run=False
+    project=run.project, run=run, detector="non-finite", action="scale_knob", knob="learning_rate", factor=0.5,
+    dry_run=False,
 )
 """
 

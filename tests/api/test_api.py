@@ -350,7 +350,7 @@ def test_it_costs_the_same_for_many_rows(
     assert command is not None
     asked = (
         ("/api/runs/?limit=100", 5),
-        (f"/api/runs/{run.pk}/", 6),
+        (f"/api/runs/{run.pk}/", 7),
         (f"/api/runs/{run.pk}/branches/", 7),
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),

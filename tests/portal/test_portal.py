@@ -41,7 +41,7 @@ def project() -> Project:
 
 @pytest.fixture
 def run(project: Project) -> Run:
-    return make_run(project, "baseline")
+    return make_run(project, "first-light")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_it_changes_a_password_and_ends_other_sessions(login: Login) -> None:
 
 def test_it_shows_a_stranger_nothing(run: Run, login: Login) -> None:
     client = login("stranger")
-    assert "baseline" not in client.get(reverse("runs")).content.decode()
+    assert "first-light" not in client.get(reverse("runs")).content.decode()
     for name in ("run", "api:history", "api:details", "api:place"):
         assert client.get(reverse(name, args=[run.pk])).status_code == 404
         assert client.get(reverse(name, args=[run.pk + 1000])).status_code == 404

@@ -42,6 +42,7 @@ SAYS_SO = (
     "invalid-feedback",
     "is-invalid",
     "is not a mail address",
+    "contains an invalid character",
 )
 
 

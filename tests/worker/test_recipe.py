@@ -202,6 +202,7 @@ def test_it_says_in_words_what_a_parameter_takes() -> None:
         "precision": "one of auto, float32, float16, bfloat16",
         "threads": "a whole number from 0 to 1024",
         "save_every": "a whole number from 1 to 100000",
+        "watch_layers": "a whole number from 0 to 100000",
         "rate": "a number of at least 0",
         "kind": "one of red, green",
         "loud": "true or false",

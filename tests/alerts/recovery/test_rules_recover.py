@@ -167,7 +167,8 @@ RULE = """
 from runs.models import AlertRule, Run
 run = Run.objects.get(pk={run_id})
 AlertRule.objects.create(
-    project=run.project, detector="non-finite", action="roll_back", knob="learning_rate", factor=0.5, dry_run=False
+    project=run.project, run=run, detector="non-finite", action="roll_back", knob="learning_rate", factor=0.5,
+    dry_run=False,
 )
 """
 
@@ -177,7 +178,7 @@ def test_a_training_recovers_by_itself(offline_stack: Stack) -> None:
     offline_stack.manage("shell", "-c", RULE.format(run_id=run_id))
     supervisor = offline_stack.train(run_id, "--quiet", "--", RECOVERING, "350")
     wait_for(
-        lambda: any(row["state"] == "applied" for row in rows(offline_stack, "SELECT state FROM runs_command")),
+        lambda: rows(offline_stack, "SELECT 1 FROM runs_command WHERE run_id = ? AND state = 'applied'", run_id),
         f"a roll back\n{offline_stack.log()}",
     )
     wait_for(lambda: run_row(offline_stack, run_id)["step"] > 450, "steps beyond the fault")

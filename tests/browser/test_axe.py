@@ -331,7 +331,7 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(opened: Callable[..., Page],
 def test_a_chart_says_in_words_what_it_shows(opened: Callable[..., Page]) -> None:
     page = opened("run, ended")
     chart = page.locator('[data-series="train/loss"]')
-    marks = "marks of interventions and alerts: 6; press m to read them"
+    marks = "marks of interventions and alerts: 7; press m to read them"
     label = f"train/loss: 0.004958; from 0.004958 to 1.996; 3,000 points; {marks}; over step"
     expect(chart).to_have_attribute("aria-label", label)
 

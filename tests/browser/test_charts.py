@@ -255,7 +255,7 @@ def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None
     for state, text in (("applied", "Pause"), ("refused", "only if it is still 0.01"), ("expired", "3 more epochs")):
         row = page.locator(f"[data-testid=command-row][data-state={state}]").filter(has_text=text)
         expect(row).to_have_count(1)
-    expect(page.get_by_test_id("command-row").first).to_contain_text("scheduled")
+    expect(page.get_by_test_id("command-row").filter(has_text="scheduled").first).to_be_visible()
     expect(page.get_by_test_id("checkpoint-row")).to_contain_text("Validation loss 0.3")
     # The best epoch is that of one measure: a card says what its own measure reached.
     expect(page.locator("#stats")).to_contain_text("lowest")

@@ -125,7 +125,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     shown_charts(page).get_by_test_id("chart-menu").click()
     page.get_by_role("button", name="Hide train/accuracy").click()
     page.locator("#chart-filter").fill("")
-    page.locator("[data-group=norm] summary").click()
+    page.locator("[data-group=norm] > summary").click()
     arranged = ["mlp/27", "train/loss", "norm/1", "norm/2", "norm/3", "norm/4"]
     keys = "charts => charts.map(chart => chart.dataset.key)"
     retry(lambda: shown_charts(page).evaluate_all(keys) == arranged, page)
@@ -210,8 +210,8 @@ def look_at_charts_near_and_far(page: Page, stack: Stack, run: int, sockets: Soc
     for _ in range(2):
         page.locator("[data-more]:visible").click(timeout=30_000)
     first, far = (page.locator(f"[data-testid=chart][data-key='layer/{number:04d}']") for number in (0, 35))
-    expect(first).to_have_attribute("data-points", "8", timeout=30_000)
     first.scroll_into_view_if_needed()
+    expect(first).to_have_attribute("data-points", "8", timeout=30_000)
     last_in_sight("layer/0000")
     assert "layer/0035" not in sockets.looked[-1]
     tell(stack, run, list(range(9, 13)), 100)

@@ -39,6 +39,6 @@ if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
 		tests/alerts/sending/test_sender.py tests/alerts/sending/test_fake_senders.py tests/alerts/sending/test_told_together.py \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
-		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1
+		$train::test_an_owner_that_was_fenced_out_changes_nothing_of_the_run_and_exits_4 || failed=1
 fi
 exit $failed

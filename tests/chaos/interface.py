@@ -157,7 +157,7 @@ class Interface:
         from runs.recording.lifecycle import UNSETTLED
 
         run = Run.objects.get(pk=self._lease.run_id)
-        stored = Counter(step for _, step, _ in stored_points(run.pk, "train/loss"))
+        stored = Counter(step for _, _, step, _ in stored_points(run.pk, "train/loss"))
         states = Counter(Command.objects.filter(run_id=run.pk).values_list("state", flat=True))
         taken = [line.split() for line in (self._folder / "taken").read_text().splitlines()]
         applied = Counter(command for command, state in taken if state == "applied")

@@ -140,7 +140,7 @@ def test_it_makes_the_project_when_asked_and_its_user_the_owner(db: None) -> Non
         (["--recipe", "digits", "--set", "epochs=0"], ["epochs takes a whole number from 1 to 100000, not 0."]),
         (["--recipe", "digits", "--set", "epochs=ten"], ["epochs takes a whole number from 1 to 100000, not 'ten'."]),
         (["--recipe", "digits", "--set", "precision=half"], ["precision takes one of auto, float32, float16,"]),
-        (["--recipe", "digits", "--set", "hiden=3"], ["hiden", "known ones:", "hidden"]),
+        (["--recipe", "digits", "--set", "hiden=3"], ["hiden", "choose one of:", "hidden"]),
         (["--recipe", "digits", "--set", "epochs"], ["set: 'epochs'", "--set name=value"]),
         (["--set", "epochs=3"], ["set: epochs needs a recipe", "--recipe"]),
         (["--device", "gpu"], ["device: 'gpu'", "auto, cpu, cuda or cuda:N"]),

@@ -57,8 +57,8 @@ class Way:
 
     def _carry(self, source: socket.socket, to: socket.socket, from_host: bool) -> None:
         frames, held = Frames(), b""
-        source.settimeout(HELD_S)
         with suppress(OSError):
+            source.settimeout(HELD_S)
             while True:
                 try:
                     data = source.recv(1 << 18)

@@ -39,11 +39,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concluded:
-    """The answer to `Ended`: the state that the attempt ended in, and why, "" where nothing needs saying.
+    """The answer to `Ended`: the state in which the attempt ended, and the reason, "" if none is needed.
 
-    `restart_in_s` is after how many seconds the host is to start it again, None where it is not; `used` and `allowed`
-    count its restarts. `exit_code` is that of the
-    training, None if it is not known.
+    `restart_in_s` is the number of seconds after which the host starts it again, None if it does not; `used` and
+    `allowed` count its restarts. `exit_code` is that of the training, None if it is not known.
     """
 
     state: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -11,14 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from steersman.agent.folders import WorkerProcess
-from steersman.agent.host_side import endings
+from steersman.agent.host_side import endings, host_side
 from steersman.agent.host_side.host_side import HostSide
 from steersman.agent.host_side.surroundings import HostSettings
+from steersman.agent.journals.tail import LARGEST_READ_BYTES
 from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_INTERRUPTED
+from steersman.files.journal import JournalWriter, segment_path
 from steersman.files.mailbox import Mailbox
+from steersman.messages.ended import Concluded, Ended
+from steersman.messages.reports import Attach, Attached, Position, Report, Stored
 from tests.support.stack import wait_for
 
 
@@ -35,15 +42,44 @@ class Silent:
         return []
 
 
+class Storing(Silent):
+    """A link whose other end stores each report at once. Once one is stored, no heartbeat is due any more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.end = Position()
+        self._monkeypatch = monkeypatch
+        self._answers: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        super().send(message)
+        if isinstance(message, Attach):
+            self._answers.append(Attached(1, 1, {0: Position()}, {0: 0}, token=message.token))
+        elif isinstance(message, Report):
+            self._monkeypatch.setattr(host_side, "REPORT_HEARTBEAT_INTERVAL_S", math.inf)
+            self.end = message.end.get(0, self.end)
+            self._answers.append(Stored(message.number, message.end, session=message.session, answers=message.number))
+        elif isinstance(message, Ended):
+            self._answers.append(Concluded("failed", exit_code=1))
+
+    def receive(self) -> list[Any]:
+        answers, self._answers = self._answers, []
+        return answers
+
+
 @contextmanager
-def followed(tmp_path: Path, interrupts: Interrupts, link: Any) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+def followed(
+    tmp_path: Path, interrupts: Interrupts, link: Any, push_s: float = 0.08
+) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
     """Follow a process that ends by signals alone; yield it, and the list that gets the exit code."""
     folder = tmp_path / "attempt"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
     group = WorkerGroup(folder, [Worker(0, WorkerProcess.of(process.pid), process)])
-    display: Any = SimpleNamespace(say=lambda text: None, show=lambda progress: None, close=lambda: None)
-    settings = HostSettings(tmp_path, tmp_path, 0.08, 30.0, 1 << 20)
+    display: Any = SimpleNamespace(
+        say=lambda text: None, show=lambda progress: None, end=lambda progress, end: None, close=lambda: None
+    )
+    settings = HostSettings(tmp_path, tmp_path, push_s, 30.0, 1 << 20)
     host = HostSide(folder, group, link, display, interrupts, settings, threading.Event())
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(host.follow()))
@@ -83,3 +119,17 @@ def test_it_waits_for_the_record_side_where_nobody_is_in_a_hurry(tmp_path: Path)
         assert not codes
         interrupts.stops = 2
         wait_for(lambda: codes == [EXIT_INTERRUPTED], "the host side to end", timeout_s=60)
+
+
+def test_a_backlog_is_reported_without_a_pause_between_two_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    log = JournalWriter(folder, 0).encoder(tuple(f"layer {number}" for number in range(100)))
+    for step in range(4 * LARGEST_READ_BYTES // 800):
+        log(step, [0.5] * 100)
+    size = segment_path(folder, 0, 0).stat().st_size
+    link = Storing(monkeypatch)
+    with followed(tmp_path, Interrupts(), link, push_s=math.inf):
+        wait_for(lambda: size - link.end.offset < LARGEST_READ_BYTES, "all but a part of a report", timeout_s=60)

@@ -24,6 +24,7 @@ from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
+from steersman.agent.journals.tail import LARGEST_READ_BYTES
 from steersman.agent.launch.ended_file import record_ended
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
@@ -301,6 +302,8 @@ class HostSide:
         self._settled_at = now
         if tick.read is not None:
             self._journals.advance(tick.read)
+            # During a burst, a pause between two full reports would limit the rate at which points are stored.
+            self._is_urgent = self._is_urgent or self._journals.backlog_bytes(None) >= LARGEST_READ_BYTES
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self._display.console(tick.console.lines)

@@ -57,7 +57,7 @@ RULE = """
 from runs.models import AlertRule, Run
 run = Run.objects.get(pk={run_id})
 AlertRule.objects.create(
-    project=run.project, run=run, detector="non-finite", action="scale_knob", knob="learning_rate", factor=0.5,
+    project=run.project, run=run, detector="non-finite", action="{action}", knob="learning_rate", factor=0.5,
     dry_run=False,
 )
 """
@@ -65,7 +65,7 @@ AlertRule.objects.create(
 
 def test_a_rule_halves_the_learning_rate_of_a_loss_that_explodes_and_the_ledger_says_so(offline_stack: Stack) -> None:
     run_id = create_run(offline_stack)
-    offline_stack.manage("shell", "-c", RULE.format(run_id=run_id))
+    offline_stack.manage("shell", "-c", RULE.format(run_id=run_id, action="scale_knob"))
     supervisor = offline_stack.train(run_id, "--quiet", "--", CURABLE, "200")
     wait_for(
         lambda: any(row["state"] == "cleared" for row in alerts_of(offline_stack, run_id)),

@@ -22,7 +22,7 @@ const ALLOWED = {
   // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
   "run/socket": ["shared", "partysocket"],
   run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "run/socket"],
-  compare: ["shared", "state", "chart"],
+  compare: ["shared", "state", "chart", "panels/charts"],
   pages: ["shared"],
 };
 // Statements begin their line; a call may stand anywhere.

@@ -1,18 +1,9 @@
-// The search for charts: by names that contain the text, or that match the pattern after `re:`. Pure.
+// The search for charts of the comparison. Pure.
 
-const PATTERN = "re:";
+import { filterOf } from "../panels/charts/filter.js";
 
-/** Return {matches(name), error}: `error` is true for a pattern that is not valid, which matches nothing. */
+/** Return {matches(name), error}, as on the page of a run; an invalid regular expression matches nothing here. */
 export function chartSearch(text) {
-  const wanted = text.trim();
-  if (!wanted.startsWith(PATTERN)) {
-    const part = wanted.toLowerCase();
-    return { matches: (name) => name.toLowerCase().includes(part), error: false };
-  }
-  try {
-    const pattern = new RegExp(wanted.slice(PATTERN.length), "i");
-    return { matches: (name) => pattern.test(name), error: false };
-  } catch {
-    return { matches: () => false, error: true };
-  }
+  const { matches, error } = filterOf(text);
+  return error ? { matches: () => false, error: true } : { matches, error: false };
 }

@@ -20,6 +20,7 @@ from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease, complete_command
 from steersman.knobs import Knob
 from tests.alerts.recovery.test_good_checkpoints import checkpoint_of
+from tests.alerts.test_alerts_of_a_training import RULE
 from tests.alerts.test_judging import begin as begin
 from tests.alerts.test_judging import lease as lease
 from tests.alerts.test_rules_act import RATE
@@ -163,19 +164,9 @@ def test_the_page_of_rules_offers_recovery_rules_as_a_dry_run(lease: Lease) -> N
     assert "recovery-rules" not in page and "roll back: learning_rate × 0.5 (dry run)" in page
 
 
-RULE = """
-from runs.models import AlertRule, Run
-run = Run.objects.get(pk={run_id})
-AlertRule.objects.create(
-    project=run.project, run=run, detector="non-finite", action="roll_back", knob="learning_rate", factor=0.5,
-    dry_run=False,
-)
-"""
-
-
 def test_a_training_recovers_by_itself(offline_stack: Stack) -> None:
     run_id = create_run(offline_stack)
-    offline_stack.manage("shell", "-c", RULE.format(run_id=run_id))
+    offline_stack.manage("shell", "-c", RULE.format(run_id=run_id, action="roll_back"))
     supervisor = offline_stack.train(run_id, "--quiet", "--", RECOVERING, "350")
     wait_for(
         lambda: rows(offline_stack, "SELECT 1 FROM runs_command WHERE run_id = ? AND state = 'applied'", run_id),

@@ -11,9 +11,8 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router
 
 from runs.access.author_names import name_of
-from runs.access.roles import Viewer, operators_only
 from runs.alerts.rulebook.snoozing import CannotSnooze, snooze
-from runs.api.callers import visible_run, visible_run_and_viewer
+from runs.api.callers import commanded_run_and_viewer, visible_run
 from runs.api.errors import ApiError
 from runs.api.schemas import AlertOut, AlertsPage, ErrorOut, SnoozeIn
 from runs.models import Alert, AlertState, Run, Severity, alert_as_wire
@@ -52,7 +51,7 @@ def list_alerts(
 )
 def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[str, Any]:
     """The alert as it is then. One that somebody acknowledged before, or that is cleared, stays as it was."""
-    run, viewer = _commanded(request, run_id)
+    run, viewer = commanded_run_and_viewer(request, run_id)
     recorded.acknowledge(run.pk, alert_id, viewer.user_id, name_of(viewer, run.project_id))
     return alert_as_wire(_alert_of(run, alert_id))
 
@@ -64,7 +63,7 @@ def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[
 )
 def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeIn) -> dict[str, Any]:
     """A rule of the run: findings of the detector in this series are recorded, without messages or actions."""
-    run, viewer = _commanded(request, run_id)
+    run, viewer = commanded_run_and_viewer(request, run_id)
     alert = _alert_of(run, alert_id)
     until = None if body.hours is None else timezone.now() + timedelta(hours=body.hours)
     try:
@@ -78,13 +77,6 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
             422, _("The alert has already been cleared. Choose a number of hours instead."), "hours"
         ) from None
     return alert_as_wire(alert)
-
-
-def _commanded(request: HttpRequest, run_id: int) -> tuple[Run, Viewer]:
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
-    return run, viewer
 
 
 def _alert_of(run: Run, alert_id: int) -> Alert:

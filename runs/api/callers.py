@@ -18,7 +18,7 @@ from ninja.utils import check_csrf
 
 from runs.access.addresses import address_of
 from runs.access.guesses import TooManyGuesses, lookups
-from runs.access.roles import Caller, Viewer
+from runs.access.roles import Caller, Viewer, operators_only
 from runs.access.tokens import BEARER_SCOPES, is_share_link
 from runs.api.errors import ApiError, no_such_run
 from runs.models import Run, TokenScope
@@ -97,4 +97,17 @@ def visible_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
     viewer = caller_of(request).viewer(run)
     if viewer is None:
         raise no_such_run()
+    return run, viewer
+
+
+def commanded_run(request: HttpRequest, pk: int) -> Run:
+    """Return a run that the caller may steer. Answers 404 if they may not see it, 403 if they may only see it."""
+    return commanded_run_and_viewer(request, pk)[0]
+
+
+def commanded_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
+    """Return a run that the caller may steer and who they are for it. Answers as `commanded_run`."""
+    run, viewer = visible_run_and_viewer(request, pk)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
     return run, viewer

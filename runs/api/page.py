@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from runs.access.guest_view import authors_version, names_version, replace_alert_names, replace_names
-from runs.access.roles import COMMANDING_ROLES, Viewer, operators_only
+from runs.access.roles import COMMANDING_ROLES, Viewer
 from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
-from runs.api.callers import READERS, caller_of, visible_run_and_viewer
+from runs.api.callers import READERS, caller_of, commanded_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import details, history, version
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
@@ -115,9 +115,7 @@ def place_of_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
 )
 def pin_chart(request: HttpRequest, run_id: int, body: PinIn) -> dict[str, Any]:
     """For operators and owners. The pages of members and of share links show pinned charts first."""
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
+    run = commanded_run(request, run_id)
     try:
         run.project.pin_chart(body.chart, body.pinned)
     except ValidationError as error:

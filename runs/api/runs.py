@@ -9,9 +9,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 
-from runs.access.roles import display_name, operators_only
+from runs.access.roles import display_name
 from runs.api.branching.answers import as_out
-from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
+from runs.api.callers import caller_of, commanded_run, visible_run
 from runs.api.errors import ApiError
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
 from runs.branching.family import branch_of
@@ -115,9 +115,7 @@ def list_epochs(
 )
 def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
     """For operators and owners. A tag has up to 40 characters, no comma and no quotation mark."""
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
+    run = commanded_run(request, run_id)
     add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
     try:
         return {"tags": change_tags(run.pk, add, remove)}

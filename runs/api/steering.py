@@ -13,10 +13,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Field, Query, Router, Status
 
-from runs.access.roles import operators_only
 from runs.api.branching.answers import as_out, family_as_out
 from runs.api.branching.schemas import BranchBody, BranchOut, FamilyOut
-from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
+from runs.api.callers import (
+    caller_of,
+    commanded_run,
+    commanded_run_and_viewer,
+    visible_run,
+    visible_run_and_viewer,
+)
 from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
 from runs.api.schemas import (
@@ -88,9 +93,7 @@ def list_checkpoints(
 )
 def keep_checkpoint(request: HttpRequest, run_id: int, checkpoint_id: int, body: KeepIn) -> Checkpoint:
     """For operators and owners. The rules of the project remove others once the run has ended."""
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
+    run = commanded_run(request, run_id)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
         raise ApiError(404, _("The run no longer has this checkpoint. Newer ones have replaced it."), "checkpoint_id")
@@ -128,9 +131,7 @@ def patch(
     attempt: int | None = Query(None, ge=1, le=LARGEST_ID, description="Default: the newest attempt that has one"),
 ) -> HttpResponse:
     """For operators and owners: `git apply` makes of the commit what was run. 404 where the source was as committed."""
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
+    run = commanded_run(request, run_id)
     found = run.patched_attempt(attempt)
     if found is None:
         raise ApiError(404, _("No uncommitted changes were recorded: the source was as committed."), "attempt")
@@ -160,10 +161,8 @@ def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status
     201 with the new run, or 200 with the branch that was opened under this `id` before. 409 if the checkpoint cannot be
     used, or the branch cannot be queued.
     """
-    source, viewer = visible_run_and_viewer(request, run_id)
+    source, viewer = commanded_run_and_viewer(request, run_id)
     caller = caller_of(request)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
     if caller.token is not None and caller.token.run_id is not None:
         raise ApiError(403, _("A token for one run cannot open another: create a token for the project."))
     asked = BranchRequest(
@@ -206,9 +205,7 @@ def show_queue(request: HttpRequest) -> dict[str, Any]:
 )
 def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any]:
     """A run that was created, or that ended and has something left to do. 409 where its state does not allow it."""
-    run, viewer = visible_run_and_viewer(request, run_id)
-    if not viewer.may_command:
-        raise ApiError(403, operators_only())
+    run = commanded_run(request, run_id)
     visible = caller_of(request).runs()
     after = After(body.after, body.after_condition) if body.after else None
     try:

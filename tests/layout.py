@@ -121,7 +121,12 @@ RULES = {
         WEB,
     ),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
-    "runs.api": rule(f"{UI} runs.api.branching runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
+    "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
+    "runs.api": rule(
+        f"{UI} runs.api.branching runs.api.listing runs.alerts.rulebook runs.outage runs.selection",
+        "django msgspec ninja pydantic",
+        WEB,
+    ),
     "runs.alerts.sending": rule(
         f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.wording "
         "steersman",

@@ -42,7 +42,7 @@ AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
 UI = (
-    f"{RECORD} runs.access runs.branching runs.curation runs.queueing runs.series runs.commands runs.live"
+    f"{RECORD} runs.access runs.branching runs.curation runs.markdown runs.queueing runs.series runs.commands runs.live"
     " steersman steersman.files"
 )
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
@@ -123,8 +123,9 @@ RULES = {
     "runs.launches": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
+    "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
     "runs.api": rule(
-        f"{UI} runs.api.branching runs.api.launching runs.alerts.rulebook runs.launches runs.outage",
+        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.alerts.rulebook runs.launches runs.outage runs.selection",
         "django msgspec ninja pydantic",
         WEB,
     ),
@@ -135,6 +136,7 @@ RULES = {
         WEB,
     ),
     "runs.client_packages": rule(libraries="django msgspec packaging", never=WEB),
+    "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.portal.alerting": rule(
         f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording "

@@ -60,6 +60,18 @@ class Caller:
         runs = runs.filter(project_id=self.token.project_id)
         return runs if self.token.run_id is None else runs.filter(pk=self.token.run_id)
 
+    def membership(self, slug: str) -> Membership | None:
+        """Return the caller's membership of a project as a whole, None if they have none. A token may be narrower."""
+        if self.token is not None and self.token.run_id is not None:
+            return None
+        own = Membership.objects.filter(project__slug=slug, user=self.user).select_related("project", "user")
+        return (own if self.token is None else own.filter(project_id=self.token.project_id)).first()
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the caller may change something at all, if their role allows it: not with a token that only reads."""
+        return self.token is None or self.token.scope == TokenScope.COMMAND
+
     def viewer(self, run: Run) -> Viewer | None:
         """Return the viewer that this caller is for `run`, None if they may not see it."""
         role = role_of(self.user, run)

@@ -225,3 +225,14 @@ class SharedAnswers:
             self._bytes += len(answer.body) - (len(before.body) if before else 0)
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1].body)
+
+
+def with_query(request: HttpRequest, **changed: str | None) -> str:
+    """Return the address of the request, without the host, with some query fields changed; None leaves one out."""
+    query = request.GET.copy()
+    for field, value in changed.items():
+        if value is None:
+            query.pop(field, None)
+        else:
+            query[field] = value
+    return f"{request.path}?{query.urlencode()}"

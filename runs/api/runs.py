@@ -9,22 +9,28 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
-from runs.access.roles import display_name
+from runs.access.roles import COMMANDING_ROLES, display_name, operators_only
+from runs.api.answers import with_query
 from runs.api.branching.answers import as_out
 from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
 from runs.api.launching.schemas import LaunchIn, LaunchOut
+from runs.api.listing.narrowing import BadSearch, find_view, of_view, searched
+from runs.api.listing.schemas import SavedViewIn, SavedViewOut, SavedViewsPage
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
 from runs.branching.family import branch_of
+from runs.curation.saved_views import BadView, save_view
 from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.launches.opening import NotAllowedToOpen, NotOpened, open_launch
 from runs.live.snapshot import epoch_as_wire, latest_values
-from runs.models import Project, Run, RunState
-from runs.recording.liveness import duration_of, silent
+from runs.models import LARGEST_ID, Membership, Project, Run, RunQuerySet, RunState, SavedView
+from runs.recording.liveness import duration_of, gpu_hours_of, silent
 from runs.recording.queue_places import QueuePlace, place_of, places_of
+from runs.selection.search import LONGEST_SEARCH
 
 router = Router(tags=["runs"])
+views = Router(tags=["saved views"])
 MOST_NAMES = 64
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
@@ -35,12 +41,18 @@ def list_runs(
     state: RunState | None = None,
     project: str | None = Query(None, description="Slug of a project"),
     tag: str | None = Query(None, description="Only runs with this tag"),
-    q: str = Query("", max_length=100, description="Text in the name or recipe, or #id"),
+    q: str = Query("", max_length=LONGEST_SEARCH, description="A search as in the list of runs: words, lr < 0.1, #12"),
+    view: int | None = Query(None, ge=1, le=LARGEST_ID, description="Id of a saved view, for its runs"),
+    after: int | None = Query(None, ge=1, le=LARGEST_ID, description="Start of a page: take it from `next`"),
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """The runs of projects that the caller belongs to, without archived ones."""
-    runs = caller_of(request).runs().filter(archived_at=None)
+    """The runs of projects that the caller belongs to, without archived ones.
+
+    `next` is the address of the page that follows. Its pages repeat and leave out no run that was there at the
+    beginning, whatever is created and deleted meanwhile. Of a view its search, state and archive are used.
+    """
+    runs = _of_view(request, view) if view is not None else caller_of(request).runs().filter(archived_at=None)
     if state is not None:
         runs = runs.filter(state=state)
     if project is not None:
@@ -49,15 +61,87 @@ def list_runs(
         runs = runs.filter(project__slug=project)
     if tag is not None:
         runs = runs.filter(tags__name__in=_tag_names([tag], "tag"))
-    runs = runs.matching(q)
-    page = (
-        runs.select_related("project", "recipe", "created_by")
-        .prefetch_related("tags")
-        .order_by("-pk")[offset : offset + limit]
-    )
-    found = list(page)
-    waiting = places_of(found, caller_of(request).runs())
-    return {"count": runs.count(), "items": [as_item(run, waiting.get(run.pk)) for run in found]}
+    try:
+        runs = searched(runs, q, caller_of(request).user)
+    except BadSearch as error:
+        raise ApiError(422, str(error), "q") from error
+    page = runs if after is None else runs.filter(pk__lt=after)
+    page = page.select_related("project", "recipe", "created_by").prefetch_related("tags").order_by("-pk")
+    found = list(page[offset : offset + limit + 1])
+    following = with_query(request, after=str(found[limit - 1].pk), offset=None) if len(found) > limit else None
+    waiting = places_of(found[:limit], caller_of(request).runs())
+    items = [as_item(run, waiting.get(run.pk)) for run in found[:limit]]
+    return {"count": runs.count(), "items": items, "next": following}
+
+
+def _of_view(request: HttpRequest, pk: int) -> RunQuerySet:
+    caller = caller_of(request)
+    view = find_view(pk, caller)
+    if view is None:
+        raise ApiError(404, _("There is no such saved view, or you are not a member of its project."), "view")
+    try:
+        return of_view(caller.runs(), view, caller.user)
+    except BadSearch as error:
+        raise ApiError(422, str(error), "view") from error
+
+
+@views.get("/{slug:slug}/views/", response={200: SavedViewsPage, **ERRORS}, summary="Saved views of a project")
+def list_views(request: HttpRequest, slug: str) -> dict[str, Any]:
+    """Search, order, columns and groups of the list of runs, by name."""
+    found = [_view_as_out(view) for view in _membership(request, slug).project.saved_views.select_related("changed_by")]
+    return {"count": len(found), "items": found}
+
+
+@views.post(
+    "/{slug:slug}/views/", response={200: SavedViewOut, 403: ErrorOut, **ERRORS}, summary="Save a view of a project"
+)
+def save_project_view(request: HttpRequest, slug: str, body: SavedViewIn) -> dict[str, Any]:
+    """For operators and owners. A view of the same name is replaced; all members of the project see it."""
+    own = _commanding_membership(request, slug)
+    try:
+        view = save_view(own.project, body.name, body.query, is_default=body.default, user=own.user)
+    except BadView as error:
+        raise ApiError(422, str(error), error.field) from error
+    return _view_as_out(view)
+
+
+@views.post(
+    "/{slug:slug}/views/{int:view_id}/delete/",
+    response={200: SavedViewsPage, 403: ErrorOut, **ERRORS},
+    summary="Delete a view of a project",
+)
+def delete_project_view(request: HttpRequest, slug: str, view_id: int) -> dict[str, Any]:
+    """For operators and owners. The runs stay. Returns the views that are left."""
+    view = _commanding_membership(request, slug).project.saved_views.filter(pk=view_id).first()
+    if view is None:
+        raise ApiError(404, _("There is no such saved view in this project."), "view_id")
+    view.delete()
+    return list_views(request, slug)
+
+
+def _membership(request: HttpRequest, slug: str) -> Membership:
+    own = caller_of(request).membership(slug)
+    if own is None:
+        raise ApiError(404, _("There is no such project, or you are not a member of it."), "slug")
+    return own
+
+
+def _commanding_membership(request: HttpRequest, slug: str) -> Membership:
+    own = _membership(request, slug)
+    if own.role not in COMMANDING_ROLES or not caller_of(request).may_change:
+        raise ApiError(403, operators_only())
+    return own
+
+
+def _view_as_out(view: SavedView) -> dict[str, Any]:
+    return {
+        "id": view.pk,
+        "name": view.name,
+        "query": view.query,
+        "default": view.is_default,
+        "changed_by": display_name(view.changed_by) if view.changed_by else "",
+        "changed_at": view.changed_at,
+    }
 
 
 @router.post(
@@ -188,6 +272,7 @@ def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "duration_s": duration.total_seconds() if duration is not None else None,
+        "gpu_hours": gpu_hours_of(run, now),
         "last_point_at": run.last_point_at,
         "step": run.step,
         "total_steps": run.total_steps,

@@ -151,6 +151,9 @@ class RunOut(Schema):
     duration_s: float | None = Field(
         description="How long its attempts took, without the time between them; of a lost run up to its last heartbeat"
     )
+    gpu_hours: float | None = Field(
+        description="Hours of its attempts, pauses included, times the GPUs that each held; null if it never started"
+    )
     last_point_at: datetime | None
     step: int
     total_steps: int | None
@@ -196,8 +199,9 @@ class RunDetailOut(RunOut):
 
 
 class RunsPage(Schema):
-    count: int
+    count: int = Field(description="How many runs match, on all pages")
     items: list[RunOut]
+    next: str | None = Field(description="Address of the next page, null on the last one")
 
 
 class EpochTold(Schema):

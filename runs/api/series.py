@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
 
-from runs.api.answers import encoded, if_changed, tag_of
+from runs.api.answers import encoded, if_changed, tag_of, with_query
 from runs.api.callers import READERS, visible_run
 from runs.api.chart_query import ChartQuery
 from runs.api.history import version
@@ -72,13 +72,5 @@ def _points(request: HttpRequest, run: Run, query: ChartQuery) -> HttpResponse:
         return encoded({"seq": seq, "series": series})
     extent = Extent(query.by, query.start, query.end)
     seq, page = raw_points(run.pk, query.names, extent, Place.of(query.after) or Place(), query.limit)
-    following = f"{request.path}?{_again(request, after=str(page.following))}" if page.following else None
+    following = with_query(request, after=str(page.following)) if page.following else None
     return encoded({"seq": seq, "count": page.count, "items": page.items, "next": following})
-
-
-def _again(request: HttpRequest, **changed: str) -> str:
-    """Return the query of the request with some fields changed."""
-    query = request.GET.copy()
-    for field, value in changed.items():
-        query[field] = value
-    return query.urlencode()

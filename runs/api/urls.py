@@ -36,6 +36,7 @@ api = Api(
 answer_errors_of(api)
 for router in (runs.router, page.router, series.router, commands.router, alerts.router, steering.router):
     api.add_router("/runs", router)
+api.add_router("/projects", runs.views)
 api.add_router("/tickets", tickets.router)
 api.add_router("/queue", steering.queue)
 

@@ -12,7 +12,7 @@ from runs.models import LONGEST_VIEW_NAME, LONGEST_VIEW_QUERY, Project, SavedVie
 
 MOST_VIEWS = 50
 # The parts of the list's query that a view keeps: neither the project nor the page.
-KEPT = ("q", "state", "archived", "sort", "column")
+KEPT = ("q", "state", "archived", "sort", "group", "column")
 
 
 class BadView(ValueError):

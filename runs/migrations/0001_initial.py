@@ -561,6 +561,9 @@ class Migration(migrations.Migration):
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended at")),
                 ("trained_s", models.FloatField(default=0.0, verbose_name="trained (s)")),
                 ("training_since", models.DateTimeField(blank=True, null=True, verbose_name="training since")),
+                ("gpu_s", models.FloatField(default=0.0, verbose_name="GPU time (s)")),
+                ("gpus_held", models.PositiveIntegerField(default=0, verbose_name="GPUs held")),
+                ("gpus_held_since", models.DateTimeField(blank=True, null=True, verbose_name="GPUs held since")),
                 (
                     "state",
                     models.CharField(

@@ -154,6 +154,10 @@ class Run(models.Model):
     # Time in attempts without their pauses, and without the present one while it trains: see `runs.recording.status`.
     trained_s = models.FloatField(_("trained (s)"), default=0.0)
     training_since = models.DateTimeField(_("training since"), null=True, blank=True)
+    # GPUs times the time that attempts held them, pauses included, and what the present one holds since when.
+    gpu_s = models.FloatField(_("GPU time (s)"), default=0.0)
+    gpus_held = models.PositiveIntegerField(_("GPUs held"), default=0)
+    gpus_held_since = models.DateTimeField(_("GPUs held since"), null=True, blank=True)
 
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)

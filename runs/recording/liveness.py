@@ -94,6 +94,14 @@ def duration_of(run: Run, now: datetime) -> timedelta | None:
     return timedelta(seconds=run.trained_s) + max(present, timedelta())
 
 
+def gpu_hours_of(run: Run, now: datetime) -> float | None:
+    """Return the hours of all attempts times the GPUs that each held, None if the run never started."""
+    if run.started_at is None:
+        return None
+    held = (now - run.gpus_held_since).total_seconds() if run.gpus_held_since is not None else 0.0
+    return (run.gpu_s + run.gpus_held * max(held, 0.0)) / 3600
+
+
 def percent_of(run: Run) -> int | None:
     """Return how much of the planned steps, or epochs, is done: 0 to 100."""
     if run.total_steps:

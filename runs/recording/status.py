@@ -5,14 +5,20 @@ Viewers never derive a state, its group or a time: they show the fields of this 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from runs.models import Attempt, Run
 from runs.protocol.causes import run_cause
 from runs.protocol.events import AttemptState, StatusChanged, iso
 from runs.protocol.states import LIVE, group_of
 from runs.recording import feed
+from steersman.slots import CPU
+
+GPU_TIME = ("gpu_s", "gpus_held", "gpus_held_since")
+# Of one attempt: more than any host has, and few enough for the column whatever a script reports.
+MOST_GPUS = 100_000
 
 
 def status_of(run: Run, remark: str = "") -> StatusChanged:
@@ -62,15 +68,48 @@ def attempt_state(attempt: Attempt) -> AttemptState:
 
 
 def announce_status(run_id: int, remark: str = "") -> None:
-    """Set the run's training time by its attempts, and notify viewers of its state.
+    """Set the run's training and GPU time by its attempts, and notify viewers of its state.
 
     Call inside the transaction that changed the state.
     """
     run = Run.objects.get(pk=run_id)
     attempts = {attempt.number: attempt for attempt in run.attempts.all()}
     run.trained_s, run.training_since = _training_time(run, attempts.values())
-    run.save(update_fields=["trained_s", "training_since"])
+    _set_gpu_time(run, attempts.values())
+    run.save(update_fields=["trained_s", "training_since", *GPU_TIME])
     feed.append(run_id, _status(run, attempts.get(run.attempt), remark))
+
+
+def store_gpu_time(run_id: int) -> None:
+    """Set the GPU time of a run anew. Call it when an attempt has reported its devices."""
+    run = Run.objects.get(pk=run_id)
+    _set_gpu_time(run, run.attempts.all())
+    run.save(update_fields=GPU_TIME)
+
+
+def gpus_of(environment: Mapping[str, Any]) -> int:
+    """Return how many GPUs an attempt holds by its environment: those it trains on, or else those that it may use.
+
+    A script may report any value under any name.
+    """
+    used, visible = environment.get("gpu_uuids"), environment.get("cuda_devices")
+    if isinstance(used, list) and used:
+        return min(len(used), MOST_GPUS)
+    if environment.get("device") == CPU or not isinstance(visible, list):
+        return 0
+    return min(len(visible), MOST_GPUS)
+
+
+def _set_gpu_time(run: Run, attempts: Iterable[Attempt]) -> None:
+    """A paused attempt holds its GPUs; a silent one is counted up to its last heartbeat."""
+    run.gpu_s, run.gpus_held, run.gpus_held_since = 0.0, 0, None
+    for attempt in attempts:
+        gpus = gpus_of(attempt.environment)
+        if gpus and attempt.ended_at is None and run.state in LIVE:
+            run.gpus_held, run.gpus_held_since = gpus, attempt.started_at
+            continue
+        end = attempt.ended_at or run.heartbeat_at or attempt.started_at
+        run.gpu_s += gpus * max(0.0, (end - attempt.started_at).total_seconds())
 
 
 def _training_time(run: Run, attempts: Iterable[Attempt]) -> tuple[float, datetime | None]:

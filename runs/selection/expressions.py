@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Exists, F, FloatField, Func, Max, Min, OuterRef, QuerySet, Subquery, Value
+from django.db.models import (
+    CharField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Func,
+    Max,
+    Min,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Value,
+)
 from django.db.models.functions import Coalesce, NullIf
 
 from runs.models import Attempt, EpochMetric, RunTag, Series
@@ -111,6 +124,11 @@ def has_tag(name: str, *, part: bool = False) -> Exists:
     """Return whether a run has a tag: this one, or with `part` one that contains it."""
     lookup = {"name__contains" if part else "name": name.lower()}
     return Exists(RunTag.objects.filter(run=OuterRef("pk"), **lookup))
+
+
+def gpu_hours() -> ExpressionWrapper:
+    """Return the hours of ended attempts times their GPUs. Those of the present one are counted when it ends."""
+    return ExpressionWrapper(F("gpu_s") / 3600.0, output_field=FloatField())
 
 
 def progress() -> Coalesce:

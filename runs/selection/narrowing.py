@@ -66,6 +66,8 @@ def _with_term(
     if field is None:
         text = _("“%(name)s” is not a column, a parameter or a series of any run that you can see.")
         raise NotUnderstood(text % {"name": term.name})
+    if not term.value and term.sign in ("=", "!="):
+        return _with_nothing(found, field, term.sign, alias)
     if field.kind is Kind.PARAMETER:
         return _with_parameter(found, field, term, alias)
     if field.kind is Kind.TEXT:
@@ -73,6 +75,18 @@ def _with_term(
     _check_sign(term, NUMBER_SIGNS)
     value = _moment(term) if field.kind is Kind.MOMENT else _number(term, field)
     return _compared(found.alias(**{alias: field.expression()}), alias, term.sign, value)
+
+
+def _with_nothing(found: RunQuerySet, field: Field, sign: str, alias: str) -> RunQuerySet:
+    """Return those that lack what `field` names, as by `tag = ""`; by != those that have it."""
+    if field.kind is Kind.PARAMETER:
+        found = found.alias(**{alias: ParameterText(field.key.removeprefix(PARAMETER))})
+    else:
+        found = found.alias(**{alias: field.expression()})
+    missing = Q(**{f"{alias}__isnull": True})
+    if field.kind in (Kind.TEXT, Kind.PARAMETER):
+        missing |= Q(**{alias: ""})
+    return found.filter(missing) if sign == "=" else found.exclude(missing)
 
 
 def _with_text(

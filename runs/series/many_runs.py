@@ -87,3 +87,12 @@ def curves_of(wanted: Sequence[SeriesOfRun], buckets: int, by: str, extents: Map
         own = extents.get(one.run_id, Extent(by)).cut(rows[one.head.pk])
         curves.append(Curve(one.run_id, one.head.name, axis, merged_rows(own, axis, buckets)))
     return curves
+
+
+def outlines_of(series: Sequence[SeriesHead], buckets: int) -> dict[int, Buckets]:
+    """Return by series its stored points over steps in at most `buckets` rows, for a small picture.
+
+    Points that are not folded yet are left out: to read them takes as long as all other series of the run.
+    """
+    rows = Reading(series, buckets, Extent()).rows({})
+    return {pk: merged_rows(own, str(Axis.STEP), buckets) for pk, own in rows.items()}

@@ -80,7 +80,7 @@ def test_it_lists_the_runs_of_ones_projects_alone(run: Run, project: Project) ->
     assert listed["count"] == 1
     (item,) = listed["items"]
     assert (item["name"], item["project"], item["state"]) == ("first", {"slug": "lab", "name": "Lab"}, "running")
-    assert session("stranger").get("/api/runs/").json() == {"count": 0, "items": []}
+    assert session("stranger").get("/api/runs/").json() == {"count": 0, "items": [], "next": None}
 
 
 def test_it_filters_and_pages(run: Run, project: Project) -> None:
@@ -367,6 +367,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/series/", 5),
         (f"/api/runs/{run.pk}/history/", 30),
         ("/api/queue/", 7),
+        ("/api/projects/lab/views/", 4),
     )
     for address, most in asked:
         with django_assert_max_num_queries(most):

@@ -55,6 +55,9 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
         ),
         "viewer", "canvas",
     ),
+    "runs, in groups": (
+        lambda _: "/?group=parameter%3Arate&open=0.001", "operator", "[data-testid=run-group] ~ [data-testid=run-row]",
+    ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
     "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),

@@ -32,6 +32,7 @@ ADMIN = "302 302 302 302 302 302 302"
 LOGIN_PAGE = "302 404 200 200 200 302 302"
 OPERATORS_PAGE = "302 404 403 200 200 302 302"
 OPERATORS_POST = "302 404 403 302 302 302 302"
+OPERATORS_ABSENT = "302 404 403 404 404 302 302"
 OWNERS_POST = "302 404 403 403 302 302 302"
 OWNERS_PAGE = "302 404 403 403 200 302 302"
 OWNERS_FORM = "302 404 403 403 422 302 302"
@@ -63,6 +64,7 @@ class Row:
 
 EMPTY = {"name": ""}
 LAUNCH = {"key": "job 7", "start": "0", "host": "gpu7", "boot_id": "b", "pid": 1, "command_line": ["train.py"]}
+VIEWS, VIEW_GONE = "/api/projects/lab/views/", "401 404 403 404 404 403 401"
 COMMAND = json.dumps({"command": "stop"})
 SEVERAL = json.dumps({"runs": [999_999], "action": "stop"})
 ROWS = [
@@ -120,24 +122,20 @@ ROWS = [
     Row("runs/compare/importance/", "/runs/compare/importance/?run={run}&target=x", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     # Who may download is told that there is no such checkpoint.
+    Row("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", "/runs/{run}/checkpoints/999999/", OPERATORS_ABSENT),
     Row(
-        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/",
-        "/runs/{run}/checkpoints/999999/",
-        "302 404 403 404 404 302 302",
+        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/",
+        "/runs/{run}/checkpoints/999999/branch/",
+        OPERATORS_ABSENT,
     ),
     Row(
         "runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/",
         "/runs/{run}/checkpoints/999999/branch/",
-        "302 404 403 404 404 302 302",
-    ),
-    Row(
-        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/",
-        "/runs/{run}/checkpoints/999999/branch/",
-        "302 404 403 404 404 302 302",
+        OPERATORS_ABSENT,
         form={"start": "no"},
     ),
     Row("runs/<int:pk>/console.txt", "/runs/{run}/console.txt", LOGIN_PAGE),
-    Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", "302 404 403 404 404 302 302"),
+    Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", OPERATORS_ABSENT),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
     Row("runs/<int:pk>/in-queue/", "/runs/{queued_run}/in-queue/", OPERATORS_POST, form={"command": "withdraw"}),
     Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE),
@@ -147,12 +145,7 @@ ROWS = [
     Row("projects/", "/projects/", "302 200 200 200 200 302 302"),
     Row("projects/", "/projects/", "302 403 403 403 403 302 302", form={"name": "Mine"}),
     Row("projects/<slug:slug>/views/", "/projects/lab/views/", OPERATORS_POST, form=EMPTY),
-    Row(
-        "projects/<slug:slug>/views/<int:pk>/delete/",
-        "/projects/lab/views/999999/delete/",
-        "302 404 403 404 404 302 302",
-        form={},
-    ),
+    Row("projects/<slug:slug>/views/<int:pk>/delete/", "/projects/lab/views/9/delete/", OPERATORS_ABSENT, form={}),
     Row("projects/<slug:slug>/members/", "/projects/lab/members/", LOGIN_PAGE),
     Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_PAGE),
     Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_FORM, form={"checkpoint_epochs": "0"}),
@@ -268,6 +261,9 @@ ROWS = [
     Row("api/runs/<int:run_id>/checkpoints/", "/api/runs/{run}/checkpoints/", API_OF_RUN),
     Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
     Row("api/runs/<int:run_id>/patch/", "/api/runs/{run}/patch/", "401 404 403 404 404 403 401"),
+    Row("api/projects/<slug:slug>/views/", VIEWS, API_OF_RUN),
+    Row("api/projects/<slug:slug>/views/", VIEWS, "401 404 403 200 200 403 401", body='{"name": "new"}'),
+    Row("api/projects/<slug:slug>/views/<int:view_id>/delete/", f"{VIEWS}9/delete/", VIEW_GONE, body="{}"),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
     # Last: it ends the sessions with which the rows above ask.

@@ -73,6 +73,8 @@ def test_a_run_of_a_dirty_tree_can_be_repeated(offline_stack, tmp_path, tmp_path
     assert "torch" in environment["packages"] and environment["python"] and "executable" in environment
     assert (environment["gpus"], environment["driver"]) == (["Stub 1"], "550.54.15")
     assert environment["cuda_devices"] == [{"index": 0, "name": "Stub 1", "uuid": UUID, "memory_mib": 16384}]
+    (held,) = rows(offline_stack, "SELECT gpu_s, gpus_held FROM runs_run WHERE id = ?", run_id)
+    assert held["gpu_s"] > 0 and held["gpus_held"] == 0
     git(tmp_path, "checkout", "--quiet", ".")
     assert script.read_text() == committed
     git(tmp_path, "apply", given=offline_stack.manage("patch", str(run_id)).stdout)

@@ -250,7 +250,8 @@ PORTAL = {
     "": ("/login/", "/share/{share}/", "/share/nothing/", "/invite/{invite}/", "/invite/nothing/",
          "{pause_link}", "{late_link}", "/alerts/act/nothing/"),
     "owner": (
-        "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
+        "/", "/?q=none", "/?group=parameter:rate&open=0.001", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/",
+        "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/", "/projects/",
         "/projects/pages/members/",
         "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",

@@ -1,18 +1,20 @@
-"""What the head of a run's page tells: for how long it trained, and what a reviewer noted."""
+"""What the head of a run's page tells: for how long it trained, with how many GPUs, and what a reviewer noted."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from runs.models import Membership, Project, Role, Run, RunState, StoredEvent
+from runs.models import Attempt, Membership, Project, Role, Run, RunState, StoredEvent
 from runs.recording.lifecycle import AttemptEnd, Holder, end_attempt, mark_lost, note_pause, open_attempt, renew_lease
-from runs.recording.liveness import duration_of
+from runs.recording.liveness import duration_of, gpu_hours_of
+from runs.recording.status import MOST_GPUS, gpus_of, store_gpu_time
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOLDER = Holder("gpu1", "boot", 1)
@@ -85,6 +87,60 @@ def test_no_time_passes_for_a_run_that_is_paused(run: Run, clock: Clock) -> None
     clock.now = 501
     end_attempt(second, AttemptEnd(outcome=RunState.FINISHED))
     assert trained_s(run, clock) == 20
+
+
+def gpu_hours(run: Run, clock: Clock) -> float | None:
+    run.refresh_from_db()
+    hours = gpu_hours_of(run, clock())
+    return None if hours is None else round(hours, 3)
+
+
+def test_gpu_hours_are_the_gpus_of_each_attempt_times_its_time(run: Run, clock: Clock) -> None:
+    assert gpu_hours(run, clock) is None
+    lease = open_attempt(run.pk, HOLDER, 0, command_line=[])
+    assert gpu_hours(run, clock) == 0
+    # Reported some seconds after the start, and counted from the start.
+    Attempt.objects.filter(pk=lease.attempt_id).update(environment={"gpu_uuids": ["a", "b"]})
+    clock.now = 1800
+    store_gpu_time(run.pk)
+    assert gpu_hours(run, clock) == 1
+    # A paused attempt holds its GPUs.
+    note_pause(lease, True)
+    clock.now = 3600
+    assert gpu_hours(run, clock) == 2
+    note_pause(lease, False)
+    renew_lease(lease)
+    clock.now = 7200
+    # Of a run whose host is silent nobody knows: it counts up to the last heartbeat.
+    mark_lost(run.pk, 1, Run.objects.get(pk=run.pk).heartbeat)
+    assert (gpu_hours(run, clock), run.gpus_held) == (2, 0)
+    renew_lease(lease)
+    assert (gpu_hours(run, clock), run.gpus_held) == (4, 2)
+    end_attempt(lease, AttemptEnd(outcome=RunState.STOPPED))
+    clock.now = 9000
+    assert gpu_hours(run, clock) == 4
+    second = open_attempt(run.pk, HOLDER, 1, command_line=[])
+    visible = [{"index": 0, "uuid": "a"}]
+    Attempt.objects.filter(pk=second.attempt_id).update(environment={"cuda_devices": visible})
+    store_gpu_time(run.pk)
+    clock.now = 10_800
+    end_attempt(second, AttemptEnd(outcome=RunState.FINISHED))
+    assert gpu_hours(run, clock) == 4.5
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus"),
+    [
+        ({}, 0),
+        ({"gpu_uuids": ["a"], "cuda_devices": [{}, {}]}, 1),
+        ({"gpu_uuids": [], "cuda_devices": [{}, {}]}, 2),
+        ({"device": "cpu", "cuda_devices": [{}, {}]}, 0),
+        ({"gpu_uuids": "a", "cuda_devices": "many", "device": ["cpu"]}, 0),
+        ({"gpu_uuids": ["a"] * 200_000}, MOST_GPUS),
+    ],
+)
+def test_the_gpus_of_an_attempt_are_those_that_it_uses_or_may_use(environment: dict[str, Any], gpus: int) -> None:
+    assert gpus_of(environment) == gpus
 
 
 def test_the_page_shows_members_what_a_reviewer_noted(run: Run, client: Client) -> None:

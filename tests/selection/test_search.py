@@ -160,6 +160,15 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ("started > 3d", {"beta", "gamma"}),
         ("started < 2100-01-01 state = finished", {"alpha"}),
         ("ranks = 1 lr < 10", {"alpha", "beta"}),
+        ('tag = ""', {"gamma"}),
+        ('tag != ""', {"alpha", "beta"}),
+        ('host = ""', {"alpha", "gamma"}),
+        ('optimizer = ""', {"gamma"}),
+        ('parameter:amp != ""', {"alpha", "beta"}),
+        ('author = ""', set()),
+        ('best = ""', {"beta", "gamma"}),
+        ('started != ""', {"alpha", "beta", "gamma"}),
+        ('last:val/accuracy = ""', {"gamma"}),
     ],
 )
 def test_it_finds_runs(runs: dict[str, Run], ada: User, text: str, found: set[str]) -> None:
@@ -184,6 +193,7 @@ def test_a_parameter_may_be_called_as_it_likes(runs: dict[str, Run], ada: User) 
         ("state = sleeping", "“sleeping” is not a state. States are: created, queued"),
         ("author < 3", "“author” cannot be compared with <. Use one of = != ~."),
         ("best ~ 3", "“best” cannot be compared with ~"),
+        ('best < ""', "“” is not. Write"),
         ("started > yesterday", "Write a date as 2026-01-31, or a period before now as 3d."),
         ("started > 2026-13-45", "Write a date as"),
         ("best > 1e999", "is not. Write"),

@@ -340,7 +340,7 @@ def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
         "heartbeat": 0, "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "",
         "queued_host": "", "review_note": "", "knobs": "[]", "handled_commands": "[]", "extra_epochs": 0,
         "start_paused": False, "is_paused": False, "ranks": 1, "thinnings": 0,
-        "restarts": 0, "restarts_used": 0, "given_devices": "[]", "trained_s": 0.0,
+        "restarts": 0, "restarts_used": 0, "given_devices": "[]", "trained_s": 0.0, "gpu_s": 0.0, "gpus_held": 0,
         "priority": 0, "after_condition": "finished", **fields,
     }  # fmt: skip
     sql = f"INSERT INTO runs_run ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) RETURNING id"

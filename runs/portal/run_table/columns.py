@@ -9,11 +9,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import OuterRef, Subquery
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.models import EpochMetric, Run, RunQuerySet, Series
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import natural_key
+from runs.recording.liveness import gpu_hours_of
 from runs.selection.expressions import BEST_OF
 from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
 from runs.selection.ordering import Order
@@ -157,6 +159,9 @@ def _own_cell(run: Run, field: Field) -> Cell:
             return Cell("moment", title, at=getattr(run, f"{field.key}_at"))
         case "id" | "seed" | "attempt" | "ranks" | "step" | "epoch":
             return Cell("", title, text=str(run.pk if field.key == "id" else getattr(run, field.key)))
+        case "gpu_hours":
+            hours = gpu_hours_of(run, timezone.now())
+            return Cell("", title, None if hours is None else round(hours, 2), name="gpu_hours")
         case "device" | "reason":
             return Cell("", title, text=getattr(run, field.key))
         case "host":

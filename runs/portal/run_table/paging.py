@@ -11,12 +11,17 @@ from runs.models import RunQuerySet
 MOST_DIGITS = 9
 
 
+def asked_number(asked: str) -> int:
+    """Return the number of the page that an address asks for, 1 if it is no number."""
+    return max(1, int(asked)) if asked.isdecimal() and len(asked) <= MOST_DIGITS else 1
+
+
 def counted_page(runs: RunQuerySet, asked: str, size: int) -> Page[int]:
     """Return the numbers of the runs on a page; the first page if `asked` is no number, the last if there are fewer.
 
     One query finds the page and counts all: what a search compares is looked up once for each run.
     """
-    number = max(1, int(asked)) if asked.isdecimal() and len(asked) <= MOST_DIGITS else 1
+    number = asked_number(asked)
     counted = runs.annotate(total=Window(Count("*"))).values_list("pk", "total")
     found = list(counted[(number - 1) * size : number * size])
     total = found[0][1] if found else 0

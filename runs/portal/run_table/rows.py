@@ -57,6 +57,8 @@ class Row:
     cells: Sequence[Cell] = ()
     reason: str = ""
     tags: Sequence[TagLink] = ()
+    # The lines of the small curve of its loss.
+    spark: Sequence[str] = ()
 
 
 def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
@@ -82,6 +84,7 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
     return runs.select_related("project", "recipe", "created_by").annotate(
         loss=Subquery(newest.values("last_value")[:1]),
         loss_nonfinite=Subquery(newest.values("last_nonfinite")[:1]),
+        loss_series=Subquery(newest.values("pk")[:1]),
     )
 
 
@@ -92,6 +95,7 @@ def row_of(
     alerts: tuple[AlertBadge, ...] = (),
     cells: Sequence[Cell] = (),
     tags: Sequence[TagLink] = (),
+    spark: Sequence[str] = (),
 ) -> Row:
     """Return the row of a run that `with_loss` annotated, with its place in the queue, lasting alerts and the like."""
     return Row(
@@ -107,4 +111,5 @@ def row_of(
         cells=cells,
         reason=reason_of_run(run) if run.state in TOLD else "",
         tags=tags,
+        spark=spark,
     )

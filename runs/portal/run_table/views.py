@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.core.paginator import Page
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,9 +21,12 @@ from runs.models import Membership, Role, Run, RunQuerySet, SavedView
 from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers, with_epochs
 from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
+from runs.portal.run_table.group_rows import OPEN, Grouping, GroupRow, group_page
+from runs.portal.run_table.groups import MOST_OPEN, group_choices, group_field
 from runs.portal.run_table.paging import counted_page
 from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.portal.run_table.saved_views import SHOWN, offered_views, query_of
+from runs.portal.run_table.sparks import sparks_of
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.queue_places import places_of
 from runs.selection.expressions import last_host
@@ -32,6 +35,8 @@ from runs.selection.ordering import Order, ordered, parse_order
 from runs.selection.search import Search, Term
 
 RUNS_A_PAGE = 25
+# What the links of the list keep, beside its columns and unfolded groups.
+KEPT = ("project", SHOWN, "q", "state", "archived", "sort", "group")
 # What a person may sort by on a phone, if columns have no heads.
 SORTED_ON_A_PHONE = ("loss", "best", "started", "duration", "name")
 
@@ -46,10 +51,14 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Rows under one title: the runs that live, or the others. The title is empty where there is one band alone."""
+    """Rows under one title: the runs that live, or the others. The title is empty where there is one band alone.
+
+    `group` is the group whose rows they are, if the list is in groups.
+    """
 
     title: str
-    rows: list[Row]
+    rows: Sequence[Row]
+    group: GroupRow | None = None
 
 
 class RunList(LoginRequiredMixin, View):
@@ -74,7 +83,15 @@ class RunList(LoginRequiredMixin, View):
         context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
         if fragment:
             return render(request, "runs/partials/table.html", context)
-        context |= {"hosts": self._hosts(), "exports": exports()} | self._rights(form)
+        offered = Run.objects.visible_to(request.user)
+        if form.chosen_project is not None:
+            offered = offered.filter(project=form.chosen_project)
+        context |= {
+            "hosts": self._hosts(),
+            "exports": exports(),
+            "group_choices": group_choices(offered, context["group_by"]),
+        }
+        context |= self._rights(form)
         return render(request, "runs/list.html", context)
 
     def _default_view(self) -> SavedView | None:
@@ -99,16 +116,25 @@ class RunList(LoginRequiredMixin, View):
         return board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
 
     def _table(self, form: RunFilter, runs: RunQuerySet, columns: list[Field]) -> dict[str, Any]:
-        order = parse_order(self.request.GET.get("sort", ""))
-        page = counted_page(ordered(runs, order), self.request.GET.get("page", ""), RUNS_A_PAGE)
+        asked = self.request.GET
+        order = parse_order(asked.get("sort", ""))
         query = self._query(columns)
-        rows = self._rows(page, columns, form.search, query)
+        by = group_field(asked.get("group", ""))
+        found: dict[str, Any]
+        if by is None:
+            page = counted_page(ordered(runs, order), asked.get("page", ""), RUNS_A_PAGE)
+            rows = self._rows(list(page.object_list), columns, form.search, query)
+            found = {"page_obj": page, "rows": rows, "bands": _bands(rows)}
+        else:
+            opened = asked.getlist(OPEN)[:MOST_OPEN]
+            grouping = Grouping(by, columns, order, opened, asked.get("page", ""), form.search, query)
+            found = self._groups(runs, grouping)
         unsorted = [pair for pair in query if pair[0] != "sort"]
-        return {
-            "page_obj": page,
-            "paginator": page.paginator,
-            "rows": rows,
-            "bands": _bands(rows),
+        paginator = found["page_obj"].paginator
+        return found | {
+            "paginator": paginator,
+            "page_numbers": list(paginator.get_elided_page_range(found["page_obj"].number, on_each_side=2, on_ends=1)),
+            "group_by": by,
             "tags_in_column": any(field.key == "tag" for field in columns),
             "heads": heads_of(columns, order, unsorted),
             "order": order,
@@ -117,22 +143,37 @@ class RunList(LoginRequiredMixin, View):
             "chips": _chips(form.search, query),
             "form": form,
             "filtered": form.is_used,
-            "in_no_project": not rows and not form.has_projects,
+            "in_no_project": not found["bands"] and not form.has_projects,
             "query": urlencode(query),
         }
 
-    def _rows(self, page: Page[int], columns: list[Field], search: Search, query: list[tuple[str, str]]) -> list[Row]:
-        """Return the rows of a page, in its order. What they show is asked for these runs alone."""
-        found = with_loss(Run.objects.filter(pk__in=list(page.object_list))).prefetch_related("tags")
+    def _groups(self, runs: RunQuerySet, asked: Grouping) -> dict[str, Any]:
+        page, total = group_page(
+            runs, asked, lambda numbers: self._rows(numbers, asked.columns, asked.search, asked.query)
+        )
+        bands = [Band(group.title, group.rows, group) for group in page.object_list]
+        return {
+            "page_obj": page,
+            "rows": [row for band in bands for row in band.rows],
+            "bands": bands,
+            "grouped_runs": total,
+        }
+
+    def _rows(
+        self, numbers: Sequence[int], columns: Sequence[Field], search: Search, query: Sequence[tuple[str, str]]
+    ) -> list[Row]:
+        """Return the rows of runs in this order. What they show is asked for these runs alone."""
+        found = with_loss(Run.objects.filter(pk__in=list(numbers))).prefetch_related("tags")
         if any(field.key == "host" for field in columns):
             found = found.annotate(last_host=last_host())
         found = with_epochs(found, columns)
         by_number = {run.pk: run for run in found}
-        runs = [by_number[number] for number in page.object_list if number in by_number]
+        runs = [by_number[number] for number in numbers if number in by_number]
         now = timezone.now()
         waiting = places_of(runs, Run.objects.visible_to(self.request.user))
         badges = badges_of(runs)
         values = Values(runs, columns)
+        sparks = sparks_of(runs) if any(field.key == "loss" for field in columns) else {}
         return [
             row_of(
                 run,
@@ -141,6 +182,7 @@ class RunList(LoginRequiredMixin, View):
                 badges[run.pk],
                 values.cells(run, columns),
                 [_tag_link(tag.name, search, query) for tag in run.tags.all()],
+                sparks.get(run.pk, ()),
             )
             for run in runs
         ]
@@ -148,8 +190,10 @@ class RunList(LoginRequiredMixin, View):
     def _query(self, columns: list[Field]) -> list[tuple[str, str]]:
         """Return what the address of the list holds, without the page."""
         asked = self.request.GET
-        kept = [(name, asked[name]) for name in ("project", SHOWN, "q", "state", "archived", "sort") if asked.get(name)]
-        return kept if is_default(columns) else kept + [("column", field.key) for field in columns]
+        kept = [(name, asked[name]) for name in KEPT if asked.get(name)]
+        if not is_default(columns):
+            kept += [("column", field.key) for field in columns]
+        return kept + [(OPEN, value) for value in asked.getlist(OPEN)[:MOST_OPEN] if asked.get("group")]
 
 
 def _bands(rows: list[Row]) -> list[Band]:
@@ -172,7 +216,7 @@ def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
     return [chip(part) for part in parts]
 
 
-def _tag_link(name: str, search: Search, query: list[tuple[str, str]]) -> TagLink:
+def _tag_link(name: str, search: Search, query: Sequence[tuple[str, str]]) -> TagLink:
     narrowed = search.with_term(Term("tag", "=", name))
     return TagLink(name, urlencode([*(pair for pair in query if pair[0] != "q"), ("q", str(narrowed))]))
 

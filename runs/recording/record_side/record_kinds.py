@@ -32,7 +32,7 @@ from runs.recording import alerts
 from runs.recording.checkpoints import best_metric_name, forget_checkpoints, roll_back
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.record_side.own_parameters import store_parameters
-from runs.recording.status import announce_status
+from runs.recording.status import announce_status, store_gpu_time
 from steersman.messages.environments import merge_environments
 from steersman.messages.reports import GpuDescription, SetAside
 from steersman.recorder import MOST_WATCHED
@@ -184,6 +184,7 @@ class RecordStore:
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
         environment = merge_environments(environment, record.environment, record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
+        store_gpu_time(self._lease.run_id)
 
     def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
         """Store the GPUs of a training as the driver reports them; values of the training itself have precedence."""
@@ -197,6 +198,7 @@ class RecordStore:
         }
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=described | environment)
+        store_gpu_time(self._lease.run_id)
         return EnvironmentRecorded(attempt=self._lease.number)
 
     def _store_plan(self, record: PlanRecord) -> None:

@@ -64,8 +64,10 @@ function merge(fresh) {
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
     const column = headOf(document.activeElement);
+    const group = document.activeElement?.dataset?.group;
     place.replaceChildren(...fresh.childNodes);
     selection.show();
+    if (group !== undefined) focusGroup(group);
     if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
     if (column >= 0) focusHead(column);
     return;
@@ -77,6 +79,10 @@ function merge(fresh) {
 function headOf(node) {
   const head = place.contains(node) ? node.closest("thead th") : null;
   return head ? [...head.parentElement.cells].indexOf(head) : -1;
+}
+
+function focusGroup(title) {
+  place.querySelector(`[data-group="${CSS.escape(title)}"]`)?.focus({ preventScroll: true });
 }
 
 function focusHead(column) {
@@ -129,16 +135,19 @@ function show(query) {
   return refresh();
 }
 
-/** Follow a link that changes the list alone, without a new page: chips, tags and heads of columns. */
+/** Follow a link that changes the list alone, without a new page: chips, tags, groups and heads of columns. */
 function follow(link) {
   const asked = new URL(link.href).searchParams;
   filters.elements.q.value = asked.get("q") ?? "";
   const wanted = asked.get("sort") ?? "";
   if (![...order.options].some((option) => option.value === wanted)) order.append(new Option(link.textContent, wanted));
   order.value = wanted;
+  filters.elements.group.value = asked.get("group") ?? "";
   const column = headOf(link);
+  const { group } = link.dataset;
   show(link.search || "?").then(() => {
     if (column >= 0) focusHead(column);
+    else if (group !== undefined) focusGroup(group);
     else filters.elements.q.focus({ preventScroll: true });
   });
 }
@@ -163,7 +172,7 @@ filters.addEventListener("submit", (event) => {
 });
 filters.querySelector("[data-apply]").hidden = true;
 place.addEventListener("click", (event) => {
-  const link = event.target.closest("a.chip, a.tag, a[data-sort]");
+  const link = event.target.closest("a.chip, a.tag, a[data-sort], a[data-group], a[data-narrow]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   follow(link);

@@ -150,6 +150,11 @@ def test_a_page_beyond_the_last_is_the_last(project: Project, client: Client) ->
         make(project, f"run {number}", number)
     assert len(shown(client, page=99)) == 1
     assert "Page 2 of 2" in page(client, page=2)
+    assert re.findall(r'aria-label="Page (\d+)"( aria-current)?', page(client, page=2)) == [
+        ("1", ""),
+        ("2", " aria-current"),
+    ]
+    assert ">1 run<" in page(client, q=f"id = {Run.objects.latest('pk').pk}")
     assert "26 to 26 of 26" in page(client, page=99)
     for odd in ("0", "-1", "x", "9" * 30, "²"):
         assert "1 to 25 of 26" in page(client, page=odd)

@@ -1,0 +1,212 @@
+"""The list in groups: runs that have the value of a column in common, their number, and the spread of what they
+measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from django.contrib.auth.models import User
+from django.db.models import Expression, F, FloatField, Subquery, Value
+from django.utils.translation import gettext as _
+
+from runs.access.roles import display_name
+from runs.models import RunQuerySet, RunState
+from runs.portal.run_table.columns import MOST_NAMES, NAMED_BY
+from runs.protocol.series_names import natural_key
+from runs.protocol.states import LIVE
+from runs.selection.expressions import ParameterNumber, ParameterText
+from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
+from runs.selection.ordering import Order, ordered
+
+GROUPED_BY = ("state", "author", "host", "tag", "project", "recipe", "device", "seed")
+# What differs between runs of one setting: of these a group has a mean.
+MEASURED = ("best", "loss", "duration", "gpu_hours")
+# A parameter with more values among the newest runs divides them into groups of about one run.
+MOST_GROUPS = 50
+# Unfolded groups of one address, and the runs that each shows.
+MOST_OPEN = 10
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What a column holds in a group. `deviation` is the sample standard deviation, None for a single value.
+
+    `is_setting` is true for a parameter, of which the range is shown in place of the mean. `unlike` is true if the
+    values belong to different metrics, which have no mean.
+    """
+
+    title: str
+    name: str = ""
+    count: int = 0
+    mean: float | None = None
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    is_setting: bool = False
+    is_duration: bool = False
+    unlike: bool = False
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The runs of a group, and their numbers by column; `value` is None for runs that lack what is grouped by."""
+
+    value: str | None
+    runs: list[int] = field(default_factory=list)
+    live: int = 0
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    best_names: set[str] = field(default_factory=set)
+
+
+def group_field(key: str) -> Field | None:
+    """Return the field by which an address groups, None if it names none that can."""
+    found = field_of(key)
+    return found if found is not None and (key in GROUPED_BY or found.kind is Kind.PARAMETER) else None
+
+
+def group_choices(runs: RunQuerySet, present: Field | None) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what the menu offers, in two groups: facts, and the parameters in which the newest of `runs` differ.
+
+    One query.
+    """
+    values: dict[str, set[str]] = {}
+    for found in runs.order_by("-pk").values_list("parameters", flat=True)[:NAMED_BY]:
+        for name, value in found.items():
+            values.setdefault(name, set()).add(str(value))
+    names = {name for name, differing in values.items() if 2 <= len(differing) <= MOST_GROUPS}
+    if present is not None and present.kind is Kind.PARAMETER:
+        names.add(present.key.removeprefix(PARAMETER))
+    parameters = [(PARAMETER + name, name) for name in sorted(names, key=natural_key)[:MOST_NAMES]]
+    facts = [(key, str(OWN_FIELDS[key].title)) for key in GROUPED_BY]
+    return [(title, choices) for title, choices in ((_("Run"), facts), (_("Parameters"), parameters)) if choices]
+
+
+def gather(runs: RunQuerySet, by: Field, columns: Sequence[Field], order: Order, *, sort: bool) -> list[Gathered]:
+    """Return the groups of `runs`, sorted. With `sort`, the runs of each stand in `order`. One query for all.
+
+    Numbers are added up here and not by the database: PostgreSQL refuses sums that overflow, and SQLite has no standard
+    deviation.
+    """
+    wanted = {each.key: each for each in (*columns, order.field) if each is not None}
+    measured = [each for each in wanted.values() if _is_measured(each)]
+    named = {f"number_{place}": each.expression() for place, each in enumerate(measured)}
+    found = ordered(runs, order) if sort else runs.order_by()
+    found = found.annotate(group_text=_text_of(by), group_number=_parameter_number(by), **named)
+    rows = found.values_list("pk", "state", "best_metric_name", "group_text", "group_number", *named)
+    groups: dict[str | None, Gathered] = {}
+    for pk, state, best_name, text, number, *numbers in rows:
+        value = _value(text, number)
+        group = groups.get(value)
+        if group is None:
+            group = groups[value] = Gathered(value, numbers={each.key: [] for each in measured})
+        group.runs.append(pk)
+        group.live += state in LIVE
+        group.best_names.add(best_name)
+        for measure, into in zip(numbers, group.numbers.values(), strict=True):
+            if measure is not None:
+                into.append(measure)
+    return _in_order(list(groups.values()), by, order)
+
+
+def spread_of(group: Gathered, column: Field) -> Spread:
+    """Return what a group has in a column; a spread without numbers if the column has none to add up."""
+    title = str(column.title)
+    numbers = group.numbers.get(column.key, [])
+    if not numbers:
+        return Spread(title)
+    names = {name for name in group.best_names if name}
+    if column.key == "best" and len(names) > 1:
+        return Spread(title, unlike=True)
+    mean, deviation = mean_and_deviation(numbers)
+    return Spread(
+        title,
+        next(iter(names), "") if column.key == "best" else column.key if column.key in OWN_FIELDS else title,
+        len(numbers),
+        mean,
+        deviation,
+        min(numbers),
+        max(numbers),
+        column.kind is Kind.PARAMETER,
+        column.kind is Kind.DURATION,
+    )
+
+
+def mean_and_deviation(numbers: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation (None of a single number) of at least one finite number."""
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return low, 0.0 if len(numbers) > 1 else None
+    # So that no sum and no square overflows.
+    scale = max(abs(low), abs(high))
+    scaled = [number / scale for number in numbers]
+    mean = math.fsum(scaled) / len(scaled)
+    variance = math.fsum((number - mean) ** 2 for number in scaled) / (len(scaled) - 1)
+    return mean * scale, math.sqrt(variance) * scale
+
+
+def titles_of(groups: Iterable[Gathered], by: Field) -> dict[str | None, str]:
+    """Return the texts by which people know the values of groups. Authors take a query for all of them."""
+    values = [group.value for group in groups]
+    named: dict[str, str] = {}
+    if by.key == "state":
+        named = {str(value): str(label) for value, label in RunState.choices}
+    elif by.key == "author":
+        users = User.objects.filter(username__in=[value for value in values if value is not None])
+        named = {user.username: display_name(user) for user in users}
+    missing = {"tag": _("no tag"), "recipe": _("own script")}.get(by.key, _("not set"))
+    return {value: missing if value is None else named.get(value, value) for value in values}
+
+
+def _is_measured(column: Field) -> bool:
+    return column.key in MEASURED or column.key.startswith((LAST, EPOCH, BEST, PARAMETER))
+
+
+def _text_of(by: Field) -> Expression | F | Subquery:
+    """Return the expression of what groups are named by. A run is in a group for each of its tags."""
+    if by.key == "tag":
+        return F("tags__name")
+    return ParameterText(by.key.removeprefix(PARAMETER)) if by.kind is Kind.PARAMETER else by.expression()
+
+
+def _parameter_number(by: Field) -> Expression:
+    if by.kind is Kind.PARAMETER:
+        return ParameterNumber(by.key.removeprefix(PARAMETER))
+    return Value(None, output_field=FloatField())
+
+
+def _value(text: object, number: float | None) -> str | None:
+    """Return the value that names a group: 1 and 1.0 are one, and an empty text is none."""
+    if number is not None:
+        return f"{number:.12g}"
+    return str(text) if text not in (None, "") else None
+
+
+def _in_order(groups: list[Gathered], by: Field, order: Order) -> list[Gathered]:
+    """Return groups in order of the column's mean, or of the values as people count; those without one come last."""
+    sorted_by = order.field
+    falling = sorted_by is not None and sorted_by.key == by.key and order.descending
+    named = [group for group in groups if group.value is not None]
+    named.sort(key=lambda group: _place(group.value or "", by), reverse=falling)
+    in_order = named + [group for group in groups if group.value is None]
+    if sorted_by is None or sorted_by.key == by.key or not _is_measured(sorted_by):
+        return in_order
+    means = {group.value: spread_of(group, sorted_by).mean for group in groups}
+    having = [group for group in in_order if means[group.value] is not None]
+    having.sort(key=lambda group: means[group.value] or 0.0, reverse=order.descending)
+    return having + [group for group in in_order if means[group.value] is None]
+
+
+def _place(value: str, by: Field) -> tuple[int, float, tuple[object, ...]]:
+    return (0, list(RunState).index(RunState(value)), ()) if by.key == "state" else _counted(value)
+
+
+def _counted(text: str) -> tuple[int, float, tuple[object, ...]]:
+    """Return the key that sorts numbers by their size, before all texts."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    return (0, number, ()) if math.isfinite(number) else (1, 0.0, natural_key(text))

@@ -18,6 +18,8 @@ MOST_FILES = 15
 STANDARD = set(sys.stdlib_module_names)
 TEST_FOLDERS = ("tests", "bench")
 MIGRATIONS = "runs.migrations"
+# Files that each package has once at most.
+OF_PACKAGES = ("__init__.py", "__main__.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ RULES = {
         "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
+    "steersman.portal": rule("steersman steersman.files steersman.records", never=CLIENT),
     "steersman.messages": rule("steersman steersman.records steersman.values", never=CLIENT),
     "steersman.wire": rule("steersman.files steersman.messages steersman.records", "msgspec", AGENT),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
@@ -79,6 +82,8 @@ RULES = {
     ),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
+    "steersman.command_line": rule("steersman.*", never=AGENT),
+    "steersman.__main__": rule("steersman.command_line", never=AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.alerts.layers": rule(never=f"{WEB} django msgspec numpy"),
     "runs.alerts.detectors": rule("runs.alerts.layers runs.protocol", never=f"{WEB} django msgspec numpy"),
@@ -223,8 +228,8 @@ def modules() -> dict[str, Path]:
 
 
 def package_of(module: str) -> str:
-    """Return the package whose file a module is: itself if it is an `__init__.py`."""
-    return module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+    """Return the package whose file a module is: itself if it is an `__init__.py`, or a program with its own rule."""
+    return module if modules()[module].name == "__init__.py" or module in RULES else module.rpartition(".")[0]
 
 
 @cache
@@ -342,7 +347,7 @@ def crowded() -> list[str]:
     folders = {path.parent for top in tops for path in (ROOT / top).rglob("*.py")}
     found = []
     for folder in sorted(folders):
-        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        files = [path for path in folder.glob("*.py") if path.name not in OF_PACKAGES]
         if len(files) > MOST_FILES:
             found.append(
                 f"{folder.relative_to(ROOT)} has {len(files)} files: at most {MOST_FILES}; divide it by subject."

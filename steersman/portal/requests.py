@@ -1,0 +1,157 @@
+"""Requests of a training host to a portal, with a sentence for whatever goes wrong. Proxy variables are honoured."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
+from typing import IO
+
+import steersman
+from steersman.portal.logins import Login
+from steersman.records.typed_json import Malformed, decode, encode
+
+RUNS = "/api/runs/"
+VERSION_HEADER = "Steersman-Version"
+TIMEOUT_S = 20.0
+# A longer answer is none of a portal.
+LARGEST_ANSWER_BYTES = 1 << 20
+# What a proxy answers while the portal behind it starts, and a portal while its database is away or others ask a lot.
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+NOT_VALID = 422
+WHERE_TOKENS_ARE = "make one with the scope train on the page of the project's tokens"
+
+
+class PortalError(Exception):
+    """A request that brought no answer to use. The text gives the reason and the remedy."""
+
+
+class Unreachable(PortalError):
+    """The portal did not answer: a later request may succeed."""
+
+
+class Refused(PortalError):
+    """The portal, or what stands at its address, refused the request: it would do so again."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The error in an answer of the portal."""
+
+    error: str = ""
+    field: str = ""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would send the token to another address."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        raise Refused(f"{req.full_url} leads to {newurl}: give the address of the portal as it is there.", code)
+
+
+def check_login(login: Login) -> None:
+    """Check that the portal knows the token, and that the token may open runs. Raises `PortalError`."""
+    try:
+        # A request that opens nothing: the portal looks at the token first.
+        ask(login, RUNS, {})
+    except Refused as error:
+        if error.status != NOT_VALID:
+            raise
+
+
+def ask(login: Login, path: str, body: object, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Send a JSON object to a portal by POST; return the JSON that it answered. Raises `PortalError`."""
+    headers = {
+        "Authorization": f"Bearer {login.token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        VERSION_HEADER: steersman.__version__,
+        "User-Agent": f"steersman/{steersman.__version__}",
+    }
+    request = urllib.request.Request(login.address + path, encode(body), headers, method="POST")
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            data: bytes = answer.read(LARGEST_ANSWER_BYTES)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refusal(login, error.code, _text_of(error)) from error
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+        raise unreachable(login.address, error) from error
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise Refused(not_a_portal(login.address)) from error
+    return data
+
+
+def unreachable(address: str, error: BaseException) -> PortalError:
+    """Return the error for a connection to a portal that did not come about."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"The certificate of {address} is not trusted ({cause.verify_message}). If an authority of your own signed "
+            "it, set SSL_CERT_FILE to the file with its certificate."
+        )
+    if isinstance(cause, ssl.SSLError):
+        return Unreachable(
+            f"{address} does not answer with TLS ({cause.reason or cause}): check the port, or give http:// if the "
+            "portal has no TLS."
+        )
+    if isinstance(cause, socket.gaierror):
+        return Unreachable(f"The host of {address} is not found ({cause.strerror}): check the address and the network.")
+    if isinstance(cause, TimeoutError):
+        return Unreachable(
+            f"{address} does not answer in time: check the address, the network and the proxy variables."
+        )
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return Unreachable(f"{address} cannot be reached ({reason}): check the address, and whether the portal is running.")
+
+
+def not_a_portal(address: str) -> str:
+    return f"No Steersman portal answers at {address}: check the address, with its prefix if the portal has one."
+
+
+def refusal_of(address: str, status: int, said: str) -> PortalError:
+    """Return the error for an answer with this status; `said` is the sentence of the portal, "" if there is none."""
+    reason = said.strip()
+    if status in PASSING:
+        return Unreachable(f"{address} answers with status {status}" + (f": {reason}" if reason else "."))
+    if status == 401:
+        return Refused(f"{address} does not know this token, or it was revoked: {WHERE_TOKENS_ARE}.", status)
+    if status == 404 and not reason:
+        return Refused(not_a_portal(address), status)
+    if status == 405:
+        text = f"{address} takes no trainings of other hosts: check the address, or upgrade the portal."
+        return Refused(text, status)
+    return Refused(f"{address} refuses: {reason}" if reason else f"{address} answers with status {status}.", status)
+
+
+def said_in(data: bytes) -> str:
+    """Return the sentence in the JSON error of a portal, "" if it is none."""
+    try:
+        found = decode(_Said, data)
+    except Malformed:
+        return ""
+    return f"{found.field}: {found.error}" if found.field and found.field != "Authorization" else found.error
+
+
+def _refusal(login: Login, status: int, data: bytes) -> PortalError:
+    return refusal_of(login.address, status, said_in(data))
+
+
+def _text_of(error: urllib.error.HTTPError) -> bytes:
+    try:
+        return error.read(LARGEST_ANSWER_BYTES)
+    except (OSError, HTTPException):
+        return b""

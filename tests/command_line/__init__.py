@@ -1,0 +1,1 @@
+"""The command `steersman`, as people start it, against servers that answer what portals answer."""

@@ -7,11 +7,11 @@ one outcome, written to the journal. Does not import Django or torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from steersman.checkpoints.own import FoundCheckpoint
 from steersman.kinds import SpecError, Value
 from steersman.knobs import CONTRADICTED, Knob, Knobs, is_other
 from steersman.marked_text import gettext_noop
@@ -23,6 +23,7 @@ from steersman.records.posted import (
     SetKnobArguments,
     StopArguments,
 )
+from steersman.records.schedule import Moment, is_later, left_behind, passed
 from steersman.records.typed_json import Json, Malformed, from_fields
 from steersman.values import as_text, first_line, shown
 
@@ -61,7 +62,7 @@ class OutcomeRecorder(Protocol):
     def record_state(self, state: State) -> None: ...
     def record_knobs(self) -> None: ...
     def record_effect(self, command_id: str, effective: object) -> None: ...
-    def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]: ...
+    def checkpoint_of(self, arguments: RollBackArguments) -> FoundCheckpoint: ...
     def go_on_from(self, step: int, epoch: int) -> None: ...
 
 
@@ -129,8 +130,7 @@ class Control:
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[PostedCommand] = []
         self._told_effects: list[ToldEffect] = []
-        self._step = 0
-        self._epoch = 0
+        self._now = Moment()
         self._own: dict[str, Callable[[PostedCommand], Done]] = {
             "stop": self._stop,
             "pause": self._pause,
@@ -165,7 +165,7 @@ class Control:
 
     def do(self, kind: str, step: int, epoch: int) -> str:
         """Do what was asked by a signal instead of a command; return why it could not be done, "" if it was."""
-        self._step, self._epoch = step, epoch
+        self._now = replace(self._now, step=step, epoch=epoch)
         try:
             self._apply(PostedCommand(id=None, command=kind))
         except Exception as error:  # as for commands: a request must not end the training
@@ -174,14 +174,14 @@ class Control:
 
     def take(self, commands: Sequence[PostedCommand], step: int, epoch: int) -> None:
         """Apply `commands`, or keep those that are for later, at the boundary after `step` steps and `epoch` epochs."""
-        self._step, self._epoch = step, epoch
+        self._now = replace(self._now, step=step, epoch=epoch)
         for command in commands:
             if command.command == EXPIRE:
                 self._expire_waiting(command.id)
-            elif self._is_later(command):
+            elif is_later(command, self._now):
                 self._scheduled.append(command)
             else:
-                self._settle(command, passed=self._passed(command))
+                self._settle(command, passed=passed(command, self._now))
 
     def _expire_waiting(self, wanted: str | None) -> None:
         """Give up a command that waits for its step or epoch and has expired by the leader's clock."""
@@ -192,13 +192,17 @@ class Control:
 
     def apply_due(self, step: int, epoch: int) -> None:
         """Apply what was to be done at this step or epoch."""
-        self._step, self._epoch = step, epoch
+        self._now = replace(self._now, step=step, epoch=epoch)
         if not self._scheduled:
             return
-        ready = [command for command in self._scheduled if not self._is_later(command) or self._has_expired(command)]
-        self._scheduled = [command for command in self._scheduled if command not in ready]
-        for command in ready:
-            self._settle(command)
+        # One by one: a roll back changes the step, and what waits for it may be due at this boundary too.
+        while (command := self._next_due()) is not None:
+            self._scheduled.remove(command)
+            self._settle(command, passed=left_behind(command, self._now))
+
+    def _next_due(self) -> PostedCommand | None:
+        due = (each for each in self._scheduled if not is_later(each, self._now) or self._has_expired(each))
+        return next(due, None)
 
     def refuse(self, command: PostedCommand, reason: str) -> None:
         """Record that a command was not even tried."""
@@ -207,11 +211,6 @@ class Control:
     def expire(self, command: PostedCommand) -> None:
         """Record that a command came too late."""
         self._record(command, "expired", Done(remark="It was not applied before it expired."))
-
-    def _is_later(self, command: PostedCommand) -> bool:
-        if command.at_step is not None:
-            return command.at_step > self._step
-        return command.at_epoch is not None and command.at_epoch > self._epoch
 
     def _has_expired(self, command: PostedCommand) -> bool:
         return command.expires_monotonic_s is not None and time.monotonic() > command.expires_monotonic_s
@@ -244,18 +243,6 @@ class Control:
         if done.undo is not None and not problem:
             done.undo()
         self._record(command, "refused", Done(remark=refusal))
-
-    def _passed(self, command: PostedCommand) -> str:
-        """Return the refusal of a command that came after its step or epoch, "" if it did not.
-
-        One that waited is applied at the first step boundary from its step on: not every step need have one.
-        """
-        at_step, at_epoch = command.at_step, command.at_epoch
-        if at_step is not None and at_step < self._step:
-            return f"Step {at_step} has passed: the training was at step {self._step}."
-        if at_epoch is not None and at_epoch < self._epoch:
-            return f"Epoch {at_epoch} has passed: the training had completed epoch {self._epoch}."
-        return ""
 
     def _check_state(self, command: PostedCommand) -> None:
         expected = command.expected_state
@@ -325,9 +312,10 @@ class Control:
         if problem := self._agree("" if handler is not None else UNHANDLED["roll_back"]):
             raise Refusal(problem)
         assert handler is not None
-        folder, saved_knobs = self._outcomes.checkpoint_of(arguments)
+        found = self._outcomes.checkpoint_of(arguments)
+        arguments, saved_knobs = found.arguments, found.knobs
         before = {knob.spec.name: knob.values for knob in self.knobs}
-        result = handler(command.arguments | {"folder": str(folder)})
+        result = handler(command.arguments | found.told())
         undo = result.undo if isinstance(result, Done) else None
         if isinstance(result, Done) and result.restores_knobs:
             saved_knobs = {}
@@ -339,7 +327,7 @@ class Control:
                 knob.restore(before[knob.spec.name])
             self._outcomes.record_knobs()
 
-        old: dict[str, object] = {"step": self._step}
+        old: dict[str, object] = {"step": self._now.step}
         new: dict[str, object] = {"step": arguments.step}
         try:
             for knob in self.knobs:
@@ -362,7 +350,7 @@ class Control:
 
     def _go_on_from(self, step: int, epoch: int) -> None:
         self._told_effects = []
-        self._step, self._epoch = step, epoch
+        self._now = Moment(step, epoch, self._now.roll_backs + 1)
         self._outcomes.go_on_from(step, epoch)
 
     def _remember_effect(self, command: PostedCommand, done: Done) -> None:
@@ -373,7 +361,7 @@ class Control:
         knob = self.knobs.named(arguments.knob)
         groups = knob.spec.check_group(arguments.group)
         others = [told for told in self._told_effects if told.knob is not knob or not set(groups) & set(told.groups)]
-        told = ToldEffect(command.id, knob, groups, done.effective, self._step, time.monotonic())
+        told = ToldEffect(command.id, knob, groups, done.effective, self._now.step, time.monotonic())
         self._told_effects = [*others, told]
 
     def correct_effects(self, step: int) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 
 from steersman import values
 from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
-from steersman.checkpoints.putting_back import can_be_put_back, put_back, verified
+from steersman.checkpoints.own import FoundCheckpoint, OwnCheckpoints
+from steersman.checkpoints.putting_back import can_be_put_back, put_back
 from steersman.checkpoints.saved import SavedCheckpoint, resumed_checkpoint
 from steersman.checkpoints.saving import as_reason, innermost, states_of, write_checkpoint
 from steersman.commands import Control, Done, Handler, Refusal
 from steersman.exit_codes import EXIT_FENCED
-from steersman.files.attempt import files_of, number_of, run_folder_of
+from steersman.files.attempt import files_of, number_of
 from steersman.files.checkpoint import Damaged
 from steersman.files.journal import JournalWriter
 from steersman.files.journal_bound import journal_bound_bytes
@@ -112,6 +113,7 @@ class Run(KnobbedRecorder):
         self._newest: SavedCheckpoint | None = None
         # The last arguments of `save_checkpoint`: a roll back restores them if the script has no handler of its own.
         self._saved_objects: dict[str, Any] = {}
+        self._own_checkpoints = OwnCheckpoints()
         self._posted = self._mailbox.posted
         # The mailbox's counter when it was last read; ATTENTION if the next step boundary must read it.
         self._seen = ATTENTION
@@ -325,25 +327,26 @@ class Run(KnobbedRecorder):
             self.note("No batches are skipped: the script declares no position in its data.", level="warning")
         return Done(undo=undo)
 
-    def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
-        """Return folder and knobs of a checkpoint that all ranks found valid. Raises `Refusal`."""
-        folder = run_folder_of(self._place or Path()) / arguments.path
-        manifest, problem = None, ""
+    def checkpoint_of(self, arguments: RollBackArguments) -> FoundCheckpoint:
+        """Return a checkpoint that all ranks found valid. Raises `Refusal`."""
+        found, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
         # Earlier points must precede the roll back in the journal, even if their values are still on the GPU.
         self._write_arrived(wait=True)
         try:
-            manifest = verified(folder, arguments)
+            found = self._own_checkpoints.found(self._place or Path(), arguments)
         except Damaged as error:
             problem = str(error)
         if problem := self.agree(problem):
             raise Refusal(problem)
-        return folder, manifest.knobs if manifest is not None else {}
+        assert found is not None
+        return found
 
     def go_on_from(self, step: int, epoch: int) -> None:
         """Continue to count from the step to which the training was rolled back."""
         if self.rank != 0:
             self._write(RankRolledBackRecord(step=self._step, to_step=step))
+        self._own_checkpoints.abandon_after(step)
         self.step = self._last_whole_step = step
         self._epoch = epoch
 

@@ -44,8 +44,8 @@ AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
 UI = (
-    f"{RECORD} runs.access runs.branching runs.curation runs.markdown runs.queueing runs.series runs.commands runs.live"
-    " steersman steersman.files"
+    f"{RECORD} runs.access runs.branching runs.curation runs.markdown runs.queueing runs.replaying runs.series"
+    " runs.commands runs.live steersman steersman.files"
 )
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
@@ -112,6 +112,12 @@ RULES = {
         f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
     "runs.branching": rule(f"{RECORD} runs.recording.record_side runs.access steersman steersman.files", "django", WEB),
+    "runs.replaying": rule(
+        f"{RECORD} runs.access runs.branching runs.commands runs.recording.record_side steersman steersman.files"
+        " steersman.surroundings",
+        "django msgspec",
+        WEB,
+    ),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live.presence": rule("runs.protocol runs.access", "django", WEB),
     "runs.live": rule(
@@ -164,7 +170,10 @@ RULES = {
     ),
     "runs.admin": rule(f"{UI} runs.alerts.wording runs.pruning steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(
-        f"{RECORD} runs.access runs.pruning runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB
+        f"{RECORD} runs.access runs.pruning runs.sign_in runs.branching runs.commands runs.replaying "
+        "runs.alerts.sending steersman",
+        "django",
+        WEB,
     ),
     "runs": rule("runs.access runs.sign_in runs.audit", "django", WEB),
     "trainer": rule("steersman steersman.files", "django", "torch"),
@@ -176,8 +185,8 @@ RULES = {
         "torch",
     ),
     "trainer.control": rule(
-        f"steersman.* {RECORD} runs.recording.record_side runs.series runs.commands trainer trainer.alerts "
-        "trainer.worker",
+        f"steersman.* {RECORD} runs.recording.record_side runs.series runs.commands runs.replaying trainer "
+        "trainer.alerts trainer.worker",
         "django msgspec tqdm",
         "torch",
     ),

@@ -93,6 +93,8 @@ def _terms(command: Command) -> list[str]:
         found.append(_("at step %(step)s") % {"step": command.at_step})
     if command.at_epoch is not None:
         found.append(_("at the end of epoch %(epoch)s") % {"epoch": command.at_epoch})
+    if command.at_roll_backs is not None:
+        found.append(_("after %(count)s roll backs") % {"count": command.at_roll_backs})
     if command.expected_state:
         found.append(_("only while %(state)s") % {"state": command.get_expected_state_display()})
     if command.expected_value is not None:

@@ -336,6 +336,7 @@ class CommandOut(Schema):
     expires_at: datetime | None
     at_step: int | None
     at_epoch: int | None
+    at_roll_backs: int | None = Field(description="How often the run must have been rolled back then")
     expected_state: str
     expected_value: Any = None
     attempt: int | None

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from ninja import Field, Query, Router, Status
 
 from runs.api.branching.answers import as_out, family_as_out
-from runs.api.branching.schemas import BranchBody, BranchOut, FamilyOut
+from runs.api.branching.schemas import AgainBody, BranchBody, BranchOut, FamilyOut, RemarksOut
 from runs.api.callers import (
     caller_of,
     commanded_run,
@@ -43,6 +43,7 @@ from runs.queueing.board import HostBoard, board
 from runs.recording.checkpoints import mark_checkpoint
 from runs.recording.queue import After, NotQueueable, enqueue, home_of, start_command
 from runs.recording.queue_places import place_of
+from runs.replaying.again import AgainRequest, CannotRunAgain, compare_address, remarks, run_again, script_of
 from runs.series.downloads import patch_response
 
 router = Router(tags=["steering"])
@@ -57,6 +58,17 @@ class OpenedOut(BranchOut):
     state: str
     place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
     command: str = Field(description="The command that starts it on the host of its checkpoint")
+
+
+class AgainOut(RemarksOut):
+    """A run that repeats another one, its position in the queue, and the command that starts it."""
+
+    run: int
+    name: str
+    state: str
+    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
+    command: str = Field(description="The command that starts it")
+    compare: str = Field(description="Address of the page that compares both runs")
 
 
 @router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")
@@ -188,6 +200,49 @@ def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status
         "command": start_command(run),
     }
     return Status(201 if is_new else 200, opened)
+
+
+@router.get(
+    "/{int:run_id}/again/",
+    response={200: RemarksOut, **ERRORS},
+    summary="What of a run cannot be repeated",
+    tags=["replays"],
+)
+def show_again(request: HttpRequest, run_id: int) -> dict[str, Any]:
+    """Read it before the run is run again."""
+    return {"remarks": remarks(visible_run(request, run_id))}
+
+
+@router.post(
+    "/{int:run_id}/again/",
+    response={201: AgainOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    summary="Run a run again: the same configuration, seed and interventions",
+    tags=["replays"],
+)
+def create_again(request: HttpRequest, run_id: int, body: AgainBody) -> Status[dict[str, Any]]:
+    """For operators and owners. With interventions, the new run starts paused, and resumes by itself once it has all
+    commands. 409 if it cannot be queued, or if its source has not saved the checkpoint of a branch."""
+    old, viewer = commanded_run_and_viewer(request, run_id)
+    caller = caller_of(request)
+    if caller.token is not None and caller.token.run_id is not None:
+        raise ApiError(403, _("A token for one run cannot open another: create a token for the project."))
+    source = commanded_run(request, body.source) if body.source is not None else None
+    told = remarks(old) if body.interventions else []
+    asked = AgainRequest(body.name, body.interventions, body.start, source)
+    try:
+        run = run_again(old, asked, Author(viewer.name, viewer.user_id))
+    except CannotRunAgain as error:
+        raise ApiError(409, str(error), error.field) from error
+    place = place_of(run, caller.runs())
+    return Status(201, {
+        "run": run.pk,
+        "name": run.name,
+        "state": run.state,
+        "place": place.as_wire() if place else None,
+        "command": start_command(run, script_of(old)),
+        "compare": compare_address(old, run),
+        "remarks": told,
+    })  # fmt: skip
 
 
 @queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, with the runs that train there and those that wait")

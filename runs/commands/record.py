@@ -69,12 +69,13 @@ def record(
     rule_id: int | None = None,
     may_push: bool = False,
     replayed_rule: str = "",
+    before_start: bool = False,
 ) -> Command:
     """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
     `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
     `rule_id` are taken for those of persons, whom guests are not told of. With `may_push` a run may be put before those
-    of other projects in the queue.
+    of other projects in the queue. A command that is sent `before_start` waits until the run starts.
     """
     with transaction.atomic():
         if isinstance(request.command, MoveToFront):
@@ -101,6 +102,7 @@ def record(
                 "expected_value": request.expected_value,
                 "at_step": request.at_step,
                 "at_epoch": request.at_epoch,
+                "at_roll_backs": request.at_roll_backs,
             },
         )
         if command.run_id != run_id:
@@ -108,6 +110,8 @@ def record(
         if not created:
             return command
         feed.append(run_id, CommandChanged(**as_wire(command)))
+        if before_start:
+            return command
         refusal = _refusal(run, request) or _refusal_of_queue(request.command, may_push)
         if refusal:
             complete_command(command, CommandState.REFUSED, outcome=refusal)
@@ -126,15 +130,28 @@ def _refusal(run: Run, request: Request) -> str:
         return ONLY_RECIPES
     if request.expected_state and not _may_become(run, request.expected_state):
         return f"The run was expected to be {request.expected_state}, but it is {run.state}."
-    if run.state not in LIVE and not (request.at_step is request.at_epoch is None):
+    if run.state not in LIVE and request.is_scheduled:
         return f"The run is {run.state}: there is no step to wait for. Leave at out."
+    if passed := _passed(run, request):
+        return passed
+    if run.withholds(request.command.kind):
+        return WITHHELD[request.command.kind]
+    return str(knob_refusal(run, request.command) or "")
+
+
+def _passed(run: Run, request: Request) -> str:
+    """Return why the step, epoch or lap for which a command asks has passed, "" if it has not."""
+    if request.at_roll_backs is not None:
+        done = run.commands.filter(kind=RollBack.kind, state=CommandState.APPLIED).count()
+        if request.at_roll_backs > done:
+            return ""
+        if request.at_roll_backs < done:
+            return f"The run has been rolled back {done} times, more often than the {request.at_roll_backs} of at."
     if request.at_step is not None and request.at_step < run.step:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run has completed epoch {run.epoch}."
-    if run.withholds(request.command.kind):
-        return WITHHELD[request.command.kind]
-    return str(knob_refusal(run, request.command) or "")
+    return ""
 
 
 def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:

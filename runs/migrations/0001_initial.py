@@ -771,6 +771,7 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(blank=True, null=True, verbose_name="expires at")),
                 ("at_step", models.PositiveBigIntegerField(blank=True, null=True, verbose_name="at step")),
                 ("at_epoch", models.PositiveIntegerField(blank=True, null=True, verbose_name="at epoch")),
+                ("at_roll_backs", models.PositiveIntegerField(blank=True, null=True, verbose_name="after roll backs")),
                 (
                     "expected_state",
                     models.CharField(

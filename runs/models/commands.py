@@ -57,6 +57,8 @@ class Command(models.Model):
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
     at_step = models.PositiveBigIntegerField(_("at step"), null=True, blank=True)
     at_epoch = models.PositiveIntegerField(_("at epoch"), null=True, blank=True)
+    # How often the run must have been rolled back then, no more and no less: a step may come several times.
+    at_roll_backs = models.PositiveIntegerField(_("after roll backs"), null=True, blank=True)
     expected_state = models.CharField(_("expected state"), max_length=10, choices=RunState, blank=True)
     expected_value = models.JSONField(_("expected value"), null=True, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), null=True, blank=True)
@@ -92,6 +94,7 @@ def as_wire(command: Command) -> dict[str, Any]:
         "expires_at": iso(command.expires_at) if command.expires_at else None,
         "at_step": command.at_step,
         "at_epoch": command.at_epoch,
+        "at_roll_backs": command.at_roll_backs,
         "expected_state": command.expected_state,
         "expected_value": command.expected_value,
         "attempt": command.attempt,

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import audit, branching, checkpoints, console, keeping, members, pages, patches, share, tokens
+from runs.portal import again, audit, branching, checkpoints, console, keeping, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.compare import views as compare
 from runs.portal.new_run import installing
@@ -42,6 +42,7 @@ urlpatterns: list[URLPattern] = [
     path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/", branching.branch, name="branch"),
+    path("runs/<int:pk>/again/", again.again, name="again"),
     path("runs/<int:pk>/console.txt", console.download, name="console"),
     path("audit/", audit.audit, name="audit"),
     path("projects/<slug:slug>/audit/", audit.project_audit, name="project_audit"),

@@ -35,6 +35,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 # What the object of a command may hold; `kind` is how a socket marks it.
+AT_FIELDS = {"step": "the step", "epoch": "the epoch", "roll_backs": "roll_backs"}
 PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
 
 
@@ -165,8 +166,6 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
     help: ClassVar[str] = gettext_noop(
         "Continue from a checkpoint without a restart, with the knobs as they were then or as they are now."
     )
-    # The newest checkpoint is chosen at once.
-    can_be_scheduled: ClassVar[bool] = False
     checkpoint: CheckpointName = "newest"
     keep_knobs: bool = False
     knob: Annotated[str, msgspec.Meta(max_length=60)] = ""
@@ -253,8 +252,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
     If no person gave the reason, `cause` holds as data what `reason` says in English; payloads cannot contain it.
-    `at_step` and `at_epoch` delay the command until so many steps or epochs are done. It is refused if the run is not
-    in `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
+    `at_step` and `at_epoch` delay the command until so many steps and epochs are done, `at_roll_backs` until the run
+    has been rolled back so often. It is refused if the run was rolled back once more before, is not in
+    `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """
 
     id: UUID
@@ -266,6 +266,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     expected_value: KnobValue | None = None
     at_step: int | None = None
     at_epoch: int | None = None
+    at_roll_backs: int | None = None
+
+    @property
+    def is_scheduled(self) -> bool:
+        return (self.at_step, self.at_epoch) != (None, None)
 
     def caused_by(self, cause: CommandCause) -> Request:
         """Return the same request with `cause` as its reason."""
@@ -296,7 +301,7 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     if not isinstance(reason, str) or len(reason) > LARGEST_REASON_CHARACTERS:
         raise InvalidCommand(f"Give the reason as text of at most {LARGEST_REASON_CHARACTERS} characters.", "reason")
     _check_text(reason, "reason")
-    at_step, at_epoch = _schedule(payload, command)
+    at = _schedule(payload, command)
     expected_state, expected_value = _expectation(payload, command)
     return Request(
         id=_parse_id(payload.get("id")),
@@ -305,8 +310,9 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
         expires_at=_expiry(payload, now),
         expected_state=expected_state,
         expected_value=expected_value,
-        at_step=at_step,
-        at_epoch=at_epoch,
+        at_step=at.get("step"),
+        at_epoch=at.get("epoch"),
+        at_roll_backs=at.get("roll_backs"),
     )
 
 
@@ -348,18 +354,19 @@ def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _schedule(payload: Mapping[str, Any], command: RunCommand) -> tuple[int | None, int | None]:
+def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]:
     at = _object(payload, "at")
-    unknown = set(at) - {"step", "epoch"}
-    if unknown or len(at) > 1:
-        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}.', "at")
+    if set(at) - set(AT_FIELDS) or set(at) == {"roll_backs"}:
+        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}, or both, and "roll_backs": N besides.', "at")
     for name, value in at.items():
-        largest = LARGEST_EPOCH if name == "epoch" else LARGEST_INT
-        if type(value) is not int or not 1 <= value <= largest:
-            raise InvalidCommand(f"Give the {name} of at as a whole number from 1 to {largest}.", "at")
+        largest = LARGEST_INT if name == "step" else LARGEST_EPOCH
+        # After a roll back, a training may be at step 0 or in its first epoch again.
+        least = 0 if "roll_backs" in at else 1
+        if type(value) is not int or not least <= value <= largest:
+            raise InvalidCommand(f"Give {AT_FIELDS[name]} of at as a whole number from {least} to {largest}.", "at")
     if at and not command.can_be_scheduled:
         raise InvalidCommand(f"{command.kind} takes effect immediately: leave at out.", "at")
-    return at.get("step"), at.get("epoch")
+    return at
 
 
 def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, KnobValue | None]:

@@ -194,6 +194,7 @@ class CommandChanged(Event, frozen=True, kw_only=True):
     expires_at: str | None = None
     at_step: int | None = None
     at_epoch: int | None = None
+    at_roll_backs: int | None = None
     expected_state: str = ""
     expected_value: Any = None
     attempt: int | None = None

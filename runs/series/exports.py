@@ -30,8 +30,8 @@ SERIES_HEAD = ("run", "run_name", "series", "attempt", "lap", "step", "time", "v
 COMMANDS_A_BLOCK = 500
 COMMAND_HEAD = (
     "run", "run_name", "id", "command", "arguments", "state", "author", "author_id", "reason", "outcome", "attempt",
-    "step", "ranks", "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at",
-    "delivered_at", "applied_at", "expires_at",
+    "step", "ranks", "old", "new", "effective", "at_step", "at_epoch", "at_roll_backs", "expected_state",
+    "expected_value", "sent_at", "delivered_at", "applied_at", "expires_at",
 )  # fmt: skip
 BRANCH_HEAD = (
     "run", "run_name", "source", "source_name", "checkpoint", "step", "epoch", "kind", "name", "group", "old", "new",
@@ -172,7 +172,8 @@ def _command_cells(run: Run, command: Command) -> list[Any]:
         run.pk, run.name, command.pk, command.kind, json.dumps(command.arguments), command.state, command.author_name,
         command.author_id, command.reason, command.outcome, command.attempt, command.step, command.ranks,
         *map(_value, values),
-        command.at_step, command.at_epoch, command.expected_state, _value(command.expected_value),
+        command.at_step, command.at_epoch, command.at_roll_backs, command.expected_state,
+        _value(command.expected_value),
         *(moment.isoformat() if moment else None for moment in moments),
     ]  # fmt: skip
 

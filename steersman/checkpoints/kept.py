@@ -14,7 +14,13 @@ from steersman.records.kinds import Level
 # The folder of checkpoints in that of an attempt.
 CHECKPOINTS = "checkpoints"
 # Folders that this module names; whatever else lies beside them is the training's own.
-FOLDER_NAME = re.compile(r"step--?\d{7,}(-\d+)?")
+FOLDER_NAME = re.compile(r"step-(-?\d{7,})(?:-(\d+))?")
+
+
+def place_of(name: str) -> tuple[int, int] | None:
+    """Return the step of a folder that this module named, and how many had been saved there; None for others."""
+    found = FOLDER_NAME.fullmatch(name)
+    return (int(found[1]), int(found[2] or 1)) if found else None
 
 
 class Notes(Protocol):

@@ -18,9 +18,11 @@ class PostedCommand:
     command: str
     arguments: dict[str, Json] = field(default_factory=dict)
     author: str = ""
-    # How many steps or epochs must be done before it takes effect.
+    # How many steps and epochs must be done before it takes effect, and how often this attempt must have been rolled
+    # back: no more and no less.
     at_step: int | None = None
     at_epoch: int | None = None
+    at_roll_backs: int | None = None
     # The condition at that moment; otherwise it is refused.
     expected_state: str = ""
     expected_value: Json = None
@@ -73,6 +75,9 @@ class RollBackArguments:
     """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none.
 
     `skip_batches` are batches after it that are not trained on again, where the training has a position in its data.
+    If the command waits for a step or an epoch, `wanted` is the step or the name of the checkpoint, "newest" or "best":
+    the training chooses among those that it has saved until then. If it has none, the one at `path` is taken, "" if
+    there was none when the command was delivered.
     """
 
     checkpoint: str
@@ -87,3 +92,4 @@ class RollBackArguments:
     factor: float | None = None
     group: str = ""
     skip_batches: int = 0
+    wanted: str = ""

@@ -136,7 +136,6 @@ def test_it_sends_what_was_confirmed_once(client: Client, ada: User, run: Run) -
         ({"words": "set_knob rate"}, "words", "write name=value"),
         ({"words": ""}, "words", "required"),
         ({"words": "stop", "at_step": "0"}, "at_step", "greater than or equal to 1"),
-        ({"words": "stop", "at_step": "5", "at_epoch": "5"}, "at_step", "Give at as"),
         ({"words": "resume", "at_step": "5"}, "at_step", "takes effect immediately"),
         ({"words": "stop", "expires_in_s": "-1"}, "expires_in_s", "seconds above 0"),
     ],

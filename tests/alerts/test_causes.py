@@ -17,8 +17,7 @@ from runs.access.guest_view import replace_names
 from runs.alerts.rulebook import acting
 from runs.alerts.wording.texts import action_text, reason_of, reason_of_run, texts_of
 from runs.commands.record import record
-from runs.commands.replay import replay
-from runs.models import Alert, Command, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
+from runs.models import Alert, Command, CommandState, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.causes import (
     AlertCause,
     BeganInLayer,
@@ -37,9 +36,10 @@ from runs.protocol.causes import (
 )
 from runs.protocol.causes import alert_cause as kept_alert_cause
 from runs.protocol.commands import Request, Stop
-from runs.recording.lifecycle import AttemptEnd, Lease, end_attempt, mark_lost
+from runs.recording.lifecycle import AttemptEnd, Lease, complete_command, end_attempt, mark_lost
 from runs.recording.state_alerts import GIB, note_disk
 from runs.recording.status import status_of
+from runs.replaying.replay import replay
 from steersman.agent.machine.out_of_memory import KILLED
 from steersman.agent.machine.redactor import Redactor
 from tests.alerts.test_judging import begin as begin
@@ -178,7 +178,7 @@ def commands_of(lease: Lease) -> list[tuple[Command, str, str]]:
     link = OfLink(alert=alert.pk, detector="spike", title="Spike", destination="on call")
     by_link = record(run.pk, Request(id=uuid4(), command=Stop()).caused_by(link), author_id=None, author_name="Ada")
     rule = Command.objects.get(pk=acting.command_id(alert))
-    Command.objects.filter(pk=rule.pk).update(state="applied", step=4, attempt=1)
+    complete_command(rule, CommandState.APPLIED, step=4)
     other = Run.objects.create(project=run.project, name="other", state="paused", attempt=1)
     (again,) = replay(run, other, author_id=None, author_name="Ada")
     return [

@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from runs.access.guest_view import replace_names
 from runs.alerts.rulebook import acting
-from runs.commands.replay import replay
 from runs.models import (
     ActionState,
     Alert,
@@ -27,6 +26,7 @@ from runs.protocol.events import decode_event
 from runs.recording import alerts
 from runs.recording.alerts import UNTIL_CLEARED, Finding
 from runs.recording.lifecycle import Holder, Lease, complete_command, open_attempt
+from runs.replaying.replay import replay
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
 from tests.alerts.test_judging import Told, losses

@@ -39,6 +39,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "branch": (
         lambda places: f"/runs/{places['ended']}/checkpoints/{places['origin']}/branch/", "operator", "main form",
     ),
+    "again": (lambda places: f"/runs/{places['branch']}/again/", "operator", "main form"),
     "run, branch": (lambda places: f"/runs/{places['branch']}/", "viewer", "[data-link=live] [data-testid=family]"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (

@@ -134,6 +134,8 @@ ROWS = [
         OPERATORS_ABSENT,
         form={"start": "no"},
     ),
+    Row("runs/<int:pk>/again/", "/runs/{run}/again/", OPERATORS_PAGE),
+    Row("runs/<int:pk>/again/", "/runs/{run}/again/", "302 404 403 422 422 302 302", form={"name": "x" * 500}),
     Row("runs/<int:pk>/console.txt", "/runs/{run}/console.txt", LOGIN_PAGE),
     Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", OPERATORS_ABSENT),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
@@ -252,6 +254,14 @@ ROWS = [
     Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", API_OF_RUN),
     # Whose run has no checkpoint is told so.
     Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", "401 404 403 409 409 403 401", body="{}"),
+    Row("api/runs/<int:run_id>/again/", "/api/runs/{run}/again/", API_OF_RUN),
+    # The run at which a branch would be opened does not exist.
+    Row(
+        "api/runs/<int:run_id>/again/",
+        "/api/runs/{run}/again/",
+        "401 404 403 404 404 403 401",
+        body='{"source": 999999}',
+    ),
     Row("api/queue/", "/api/queue/", "401 200 200 200 200 403 401"),
     Row("api/runs/<int:run_id>/queue/", "/api/runs/{run}/queue/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),

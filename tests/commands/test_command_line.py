@@ -111,8 +111,11 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN"], "Name a command: cancel, end_process, evaluate"),
         (["RUN", "dance"], "There is no such command"),
         (["RUN", "set_knob", "rate"], "rate: write name=value."),
-        (["RUN", "stop", "--at-step", "0"], "--at-step, --at-epoch: Give the step of at as a whole number from 1"),
-        (["RUN", "stop", "--at-step", "1", "--at-epoch", "1"], "Give at as"),
+        (
+            ["RUN", "stop", "--at-step", "0"],
+            "--at-step, --at-epoch, --at-roll-backs: Give the step of at as a whole number from 1",
+        ),
+        (["RUN", "stop", "--at-roll-backs", "1"], "--at-step, --at-epoch, --at-roll-backs: Give at as"),
         (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as seconds above 0"),
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),
@@ -221,7 +224,7 @@ def applied(run: Run, kind: str, step: int, attempt: int | None = 1, **arguments
     now = timezone.now()
     row = Command.objects.create(
         run=run, kind=kind, arguments=arguments, author_name="Ada", sent_at=now, applied_at=now, step=step,
-        attempt=attempt, state=CommandState.APPLIED,
+        attempt=attempt, state=CommandState.APPLIED, new_value=arguments.get("value"),
     )  # fmt: skip
     feed.append(run.pk, CommandChanged(**as_wire(row)))
     return row
@@ -257,10 +260,11 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
     refused = Command.objects.create(run=run, kind="set_knob", author_name="A", sent_at=timezone.now(), step=45)
     complete_command(refused, CommandState.REFUSED, step=45)
     code, said = typed(str(new.pk), "--replay", str(run.pk), "--user", "operator")
-    assert code == 0 and said.startswith(f"4 commands of run {run.pk} were sent to run {new.pk}.")
+    assert code == 0 and said.startswith("It trains a script of its own: the script must seed its random numbers")
+    assert f"\n4 commands of run {run.pk} were sent to run {new.pk}." in said
     rows = [(row.kind, row.at_step, row.arguments.get("factor")) for row in new.commands.order_by("sent_at")]
     assert rows == [
-        ("set_knob", None, None), ("set_knob", 40, 0.5), ("evaluate", 50, None), ("extend", None, None),
+        ("set_knob", None, None), ("set_knob", 40, 0.5), ("extend", 60, None), ("evaluate", 50, None),
     ]  # fmt: skip
     first = new.commands.order_by("sent_at")[0]
     assert first.author_name == "Operator" and first.reason == f"Replay of run {run.pk}."
@@ -269,7 +273,8 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
 
 
 def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> None:
-    """It resumes from a checkpoint: what came after that, or at its step but behind it, is not in the curve."""
+    """It resumes from a checkpoint: what came after that, or at its step but behind it, is not in the curve. The last
+    value of the knob is."""
     applied(run, "set_knob", 5, knob="rate", value=0.5)
     before = applied(run, "set_knob", 20, knob="rate", value=0.6)
     saved(run, attempt=1, step=20)
@@ -282,7 +287,7 @@ def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> N
     applied(run, "note", 25, attempt=None, text="at rest")
     typed(str(new.pk), "--replay", str(run.pk))
     asked = [row.arguments.get("value") for row in new.commands.filter(kind="set_knob").order_by("sent_at")]
-    assert asked == [0.5, 0.6, 0.9] and new.commands.filter(kind="note").count() == 1
+    assert asked == [0.5, 0.6, 0.8, 0.9] and new.commands.filter(kind="note").count() == 1
     next_attempt(run, 3, resumed_step=None)
     new.commands.all().delete()
     typed(str(new.pk), "--replay", str(run.pk))

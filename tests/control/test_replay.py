@@ -31,10 +31,11 @@ def start(stack: Stack) -> int:
     return run_id
 
 
-def finished_losses(stack: Stack, run_id: int) -> dict[int, float]:
+def finished_losses(stack: Stack, run_id: int) -> dict[tuple[int, int], float]:
+    """Return the losses of a run by lap and step, once it has finished."""
     wait_for(lambda: run_row(stack, run_id)["state"] == "finished", f"run {run_id} to finish\n{stack.log()}")
     return {
-        step: loss
+        ((block.get("laps") or {}).get("train/loss", 0), step): loss
         for event in events(stack, run_id, "metrics")
         for block in event["blocks"]
         if "train/loss" in block["values"]
@@ -43,14 +44,15 @@ def finished_losses(stack: Stack, run_id: int) -> dict[int, float]:
 
 
 def applied(stack: Stack, run_id: int) -> list[tuple[Any, ...]]:
-    """Return what was applied in its order, without what changes no step."""
+    """Return what was applied in its order, without what changes no step, and checkpoints that only a replay names."""
     sql = (
         "SELECT kind, step, old_value, new_value FROM runs_command WHERE run_id = ? AND state = 'applied' "
-        "AND kind NOT IN ('pause', 'resume', 'extend') ORDER BY step, applied_at"
+        "AND kind NOT IN ('pause', 'resume', 'extend') ORDER BY applied_at"
     )
-    return [
+    found = [
         (row["kind"], row["step"], _json(row["old_value"]), _json(row["new_value"])) for row in rows(stack, sql, run_id)
     ]
+    return [each for each in found if not str(each[3]).startswith("replayed ")]
 
 
 def _json(stored: Any) -> Any:
@@ -58,12 +60,13 @@ def _json(stored: Any) -> Any:
     return json.loads(stored) if isinstance(stored, str) else stored
 
 
-def test_the_command_log_gives_the_same_curve_again(offline_stack: Stack) -> None:
+def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: Stack) -> None:
     stack = offline_stack
     first = start(stack)
     ask(
         stack,
         f"{first} set_knob learning_rate=0.002 --wait 30",
+        f"{first} save_checkpoint name=early --at-step 150",
         f"{first} set_knob learning_rate*=0.5 --at-step 200",
         f"{first} evaluate --at-step 201",
         f"{first} pause --at-step 300",
@@ -71,17 +74,36 @@ def test_the_command_log_gives_the_same_curve_again(offline_stack: Stack) -> Non
     )
     wait_for(lambda: run_row(stack, first)["step"] >= 300, f"step 300\n{stack.log()}")
     assert paused(stack, first)["step"] == 300
-    # Nobody knew before at which step these would be done.
-    ask(stack, f"{first} set_knob learning_rate=0.01 --wait 30", f"{first} extend 2 --wait 30", f"{first} resume")
+    # Nobody knew before at which step these would be done. The newest checkpoint has no name of its own.
+    ask(
+        stack,
+        f"{first} set_knob learning_rate=0.01 --wait 30",
+        f"{first} roll_back checkpoint=newest keep_knobs=true --wait 30",
+        f"{first} extend 2 --wait 30",
+        f"{first} pause --at-step 320",
+        f"{first} resume",
+    )
+    wait_for(lambda: run_row(stack, first)["step"] >= 320, f"step 320\n{stack.log()}")
+    paused(stack, first)
+    ask(
+        stack,
+        f"{first} roll_back checkpoint=early knob=learning_rate factor=2 --wait 30",
+        f"{first} set_knob learning_rate=0.003 --at-step 200",
+        f"{first} resume",
+    )
     losses = finished_losses(stack, first)
+    done = applied(stack, first)
+    went = [new["step"] for kind, _, _, new in done if kind == "roll_back"]
+    assert [(kind, step) for kind, step, _, _ in done] == [
+        ("set_knob", 0), ("save_checkpoint", 150), ("set_knob", 200), ("evaluate", 201), ("set_knob", 300),
+        ("roll_back", 300), ("roll_back", 320), ("set_knob", 200),
+    ]  # fmt: skip
+    assert 201 < went[0] < 300 and went[1] == 150
+    assert [new for kind, _, _, new in done if kind == "set_knob"] == [0.002, 0.001, 0.01, 0.003]
 
     again = start(stack)
     ask(stack, f"{again} --replay {first}", f"{again} resume")
     assert finished_losses(stack, again) == losses
-    assert len(losses) == run_row(stack, first)["total_steps"] == run_row(stack, first)["step"]
-    done = applied(stack, first)
-    assert [(kind, step) for kind, step, _, _ in done] == [
-        ("set_knob", 0), ("set_knob", 200), ("evaluate", 201), ("set_knob", 300),
-    ]  # fmt: skip
-    assert [new for kind, _, _, new in done if kind == "set_knob"] == [0.002, 0.001, 0.01]
+    assert {lap for lap, _ in losses} == {0, 1, 2}
+    assert max(step for lap, step in losses) == run_row(stack, first)["total_steps"] == run_row(stack, first)["step"]
     assert applied(stack, again) == done

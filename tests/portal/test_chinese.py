@@ -256,6 +256,7 @@ PORTAL = {
         "/projects/pages/members/",
         "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",
         "/runs/{live}/checkpoints/999999/", "/runs/{branch}/", "/runs/{ended}/checkpoints/{origin}/branch/",
+        "/runs/{live}/again/", "/runs/{branch}/again/",
         "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",
         *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
         "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",

@@ -131,3 +131,26 @@ def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
     Checkpoint.objects.all().delete()
     assert take_orders(lease, {newest.command.id, best.command.id}) == []
     assert Command.objects.get(pk=asked["newest"].pk).state == CommandState.DELIVERED
+
+
+def test_a_roll_back_that_waits_for_its_step_is_handed_on_before_its_checkpoint_exists(lease):
+    Run.objects.filter(pk=lease.run_id).update(handled_commands=["roll_back"])
+    done = ask(lease, "roll_back")
+    Command.objects.filter(pk=done.pk).update(state=CommandState.APPLIED, attempt=lease.number)
+    at = {"step": 40, "roll_backs": 3}
+    early = ask(lease, "roll_back", arguments={"checkpoint": "30"}, at=at)
+    (order,) = take_orders(lease, ())
+    assert isinstance(order, Post) and order.command.id == str(early.pk)
+    told = order.command.arguments
+    assert (told["wanted"], told["path"], told["has_manifest"]) == ("30", "", False)
+    assert (order.command.at_step, order.command.at_roll_backs) == (40, 3)
+    # The next attempt counts its own roll backs alone.
+    next_lease = open_attempt(lease.run_id, Holder("host", "boot", 1), lease.number, command_line=[])
+    Run.objects.filter(pk=lease.run_id).update(handled_commands=["roll_back"])
+    later = ask(next_lease, "roll_back", arguments={"checkpoint": "30"}, at=at)
+    (order,) = take_orders(next_lease, ())
+    assert isinstance(order, Post) and (order.command.id, order.command.at_roll_backs) == (str(later.pk), 2)
+    late = ask(next_lease, "pause", at={"step": 40, "roll_backs": 0})
+    assert (late.state, late.outcome) == (
+        CommandState.REFUSED, "The run has been rolled back 1 times, more often than the 0 of at."
+    )  # fmt: skip

@@ -142,7 +142,9 @@ class Steered:
 
     def ask(self, command: str, **fields: Any) -> str:
         """Post a command; what is no field of the mailbox is an argument of the command."""
-        named = ("at_step", "at_epoch", "expected_state", "expected_value", "expires_monotonic_s", "id")
+        named = (
+            "at_step", "at_epoch", "at_roll_backs", "expected_state", "expected_value", "expires_monotonic_s", "id"
+        )  # fmt: skip
         given = {"id": str(uuid4())} | {name: fields.pop(name) for name in named if name in fields}
         self.mailbox.post(PostedCommand(command=command, author="Ada", arguments=fields, **given))
         self.asked.append(given["id"])

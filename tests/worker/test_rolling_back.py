@@ -145,3 +145,56 @@ def test_norms_of_layers_are_recorded_where_the_recipe_says_so_and_change_nothin
     assert [each.step for each in points] == [step for step in plain if step % 4 == 0]
     losses = [each.values["train/loss"] for each in steered.records(PointRecord) if "train/loss" in each.values]
     assert losses == list(plain.values())
+
+
+def test_a_roll_back_that_waits_for_its_step_goes_to_a_checkpoint_saved_since_in_each_lap(
+    tmp_path: Path, plain: dict[int, float]
+) -> None:
+    def later(command: str, at: int, lap: int, **fields: Any) -> dict[str, Any]:
+        return {"command": command, "at_step": at, "at_roll_backs": lap, **fields}
+
+    def back(at: int, lap: int, wanted: str) -> dict[str, Any]:
+        none = {"checkpoint": wanted, "path": "", "sha256": "", "step": 0, "epoch": 0, "has_manifest": False}
+        return later("roll_back", at, lap, wanted=wanted, **none)
+
+    rate = {"knob": "learning_rate"}
+    asks = [
+        # Taken in the order of their places: not in the order in which they are sent.
+        later("set_knob", 9, 1, **rate, value=0.05),
+        back(12, 1, "good"),
+        later("set_knob", 9, 0, **rate, value=0.02),
+        later("save_checkpoint", 7, 0, name="good"),
+        later("save_checkpoint", 10, 0, name="abandoned"),
+        back(11, 0, "7"),
+        # Due at the boundary at which the training is rolled back.
+        later("set_knob", 7, 2, **rate, value=0.03),
+        later("save_checkpoint", 10, 1, name="again"),
+        back(14, 2, "again"),
+        back(15, 2, "good"),
+        later("note", 13, 1, text="This lap ends before its step."),
+    ]
+    steered = Steered(tmp_path, steerable(), {0: asks}).train()
+    told = steered.outcomes().values()
+    backs = [(each["step"], each["state"], each["to_step"]) for each in told if each["command"] == "roll_back"]
+    # Lap 2 has only what was saved up to step 7 or in itself.
+    assert backs == [(11, "applied", 7), (12, "applied", 7), (14, "refused", None), (15, "applied", 7)]
+    (refused,) = (each for each in told if each["command"] == "roll_back" and each["state"] == "refused")
+    assert refused["reason"] == "This training has no checkpoint again to roll back to at this step."
+    (note,) = (each for each in told if each["command"] == "note")
+    assert (note["state"], note["step"]) == ("refused", 7)
+    assert note["reason"] == ("It was to take effect after 1 roll backs: the training has been rolled back 2 times.")
+    knobs = [(each["step"], each["old"], each["new"]) for each in told if each["command"] == "set_knob"]
+    assert knobs == [(9, 0.1, 0.02), (9, 0.1, 0.05), (7, 0.1, 0.03)]
+    steps = [each.step for each in steered.records(PointRecord) if each.values]
+    assert steps == [*range(1, 12), *range(8, 13), *range(8, 16), *range(8, 21)]
+    losses = [(each.step, each.values["train/loss"]) for each in steered.records(PointRecord) if each.values]
+    assert losses[24:] == list(plain.items())[7:]
+
+
+def test_what_waits_for_a_step_and_an_epoch_takes_effect_at_the_end_of_the_epoch(tmp_path: Path) -> None:
+    asks = {0: [
+        {"command": "save_checkpoint", "name": "after", "at_step": 5, "at_epoch": 1},
+        {"command": "save_checkpoint", "name": "before", "at_step": 5},
+    ]}  # fmt: skip
+    steered = Steered(tmp_path, steerable(), asks).train()
+    assert [each["name"] for each in steered.checkpoints() if each["step"] == 5][::2] == ["before", "after"]

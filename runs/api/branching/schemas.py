@@ -8,7 +8,7 @@ from uuid import UUID
 from ninja import Field, Schema
 
 from runs.branching.requests import Start
-from runs.models import LONGEST_NAME
+from runs.models import LARGEST_ID, LONGEST_NAME
 from runs.protocol.commands import LARGEST_REASON_CHARACTERS
 
 
@@ -47,6 +47,25 @@ class BranchBody(Schema):
     start: Start = Field(Start.NO, description="queue: after the waiting runs; now: before those of its project")
     reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
     id: UUID | None = Field(None, description="Idempotency key: the same id is the same branch")
+
+
+class AgainBody(Schema):
+    """A request to run a run again."""
+
+    model_config = {"extra": "forbid"}
+
+    interventions: bool = Field(True, description="Whether the applied commands are repeated, at the same steps")
+    name: str = Field("", max_length=LONGEST_NAME, description="Empty: the name of the run, and again")
+    start: Start = Field(Start.NO, description="queue: after the waiting runs; now: before those of its project")
+    source: int | None = Field(
+        None, ge=1, le=LARGEST_ID, description="Of a branch: the run that repeats its source; null: its source itself"
+    )
+
+
+class RemarksOut(Schema):
+    """What of a run cannot be repeated."""
+
+    remarks: list[str] = Field(description="A sentence for each reason; empty if everything repeats")
 
 
 class MemberOut(Schema):

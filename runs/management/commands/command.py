@@ -14,14 +14,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.access.roles import COMMANDING_ROLES, display_name, role_of
 from runs.commands.record import NotAllowed, record
-from runs.commands.replay import CannotReplay, differences, replay
 from runs.commands.texts import commands_as_wire, list_in_words, outcome_in_words
 from runs.commands.typed import parse_words, value_from_text
 from runs.models import COMMAND_LINE, CommandState, Run, as_wire
 from runs.models import Command as Row
-from runs.protocol.commands import COMMANDS, InvalidCommand, parse_command
+from runs.protocol.commands import AT_FIELDS, COMMANDS, InvalidCommand, parse_command
 from runs.protocol.storable_text import option_text
 from runs.recording import announcer
+from runs.replaying.ledger import ledger_of
+from runs.replaying.repeatable import cannot_repeat
+from runs.replaying.replay import CannotReplay, differences, replay
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 
 POLL_INTERVAL_S = 0.1
@@ -35,7 +37,7 @@ OPTIONS = {
     "id": "--id",
     "reason": "--reason",
     "expires_in_s": "--expires",
-    "at": "--at-step, --at-epoch",
+    "at": "--at-step, --at-epoch, --at-roll-backs",
     "expect": "--expect-state, --expect-value",
 }
 EXAMPLES = """
@@ -86,6 +88,12 @@ class Command(BaseCommand):
         parser.add_argument("--reason", default="", help="reason, visible to everybody who can see the run")
         parser.add_argument("--at-step", type=int, metavar="N", help="take effect once step N is done")
         parser.add_argument("--at-epoch", type=int, metavar="N", help="take effect once epoch N is done")
+        parser.add_argument(
+            "--at-roll-backs",
+            type=int,
+            metavar="N",
+            help="with --at-step or --at-epoch: only in the lap after N roll backs of the run",
+        )
         parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
         parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")
         parser.add_argument("--expect-value", metavar="VALUE", help="refuse the command if the knob has another value")
@@ -147,6 +155,8 @@ class Command(BaseCommand):
         if differing:
             names = ", ".join(differing)
             self.stderr.write(f"Run {old.pk} and run {new.pk} differ in {names}: their curves will differ too.")
+        for sentence in cannot_repeat(old, ledger_of(old)):
+            self.stderr.write(sentence)
         try:
             rows = replay(old, new, author_id=author_id, author_name=author_name)
         except (CannotReplay, NotAllowed, InvalidCommand) as error:
@@ -179,7 +189,7 @@ def _payload(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     if options["expect_value"] is not None:
         knob = payload.get("arguments", {}).get("knob", "")
         expect["value"] = value_from_text(options["expect_value"], knobs.get(knob))
-    at = {name: options[f"at_{name}"] for name in ("step", "epoch") if options[f"at_{name}"] is not None}
+    at = {name: options[f"at_{name}"] for name in AT_FIELDS if options[f"at_{name}"] is not None}
     given = {"id": options["id"], "reason": options["reason"], "expires_in_s": options["expires"]}
     return payload | {name: value for name, value in given.items() if value not in ("", None)} | {
         "expect": expect, "at": at

@@ -28,10 +28,10 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
     yield from Checkpoint.objects.filter(run=run, attempt=ORIGIN_ATTEMPT)
 
 
-def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:
+def to_roll_back_to(run: Run, wanted: str, *, by_id: bool = True) -> Checkpoint:
     """Return the checkpoint of this id, name or step, "newest" or "best", on the present line of a run.
 
-    The training verifies it. Raises `NoSuchCheckpoint`.
+    Without `by_id`, a number is a step. The training verifies the checkpoint. Raises `NoSuchCheckpoint`.
     """
     found = list(lineage(run))
     if wanted == "newest":
@@ -41,7 +41,8 @@ def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:
         fitting = [each for each in found if each.reason == "best"]
     else:
         number = int(wanted) if wanted.isdecimal() else None
-        fitting = [each for each in found if each.pk == number] or [each for each in found if each.step == number]
+        fitting = [each for each in found if each.pk == number and by_id]
+        fitting = fitting or [each for each in found if each.step == number]
         fitting = fitting or [each for each in found if each.name == wanted]
     if not fitting:
         known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])

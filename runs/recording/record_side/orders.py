@@ -78,26 +78,46 @@ def as_post(command: Command) -> Post:
         author=command.author_name,
         at_step=command.at_step,
         at_epoch=command.at_epoch,
+        at_roll_backs=_roll_backs_to_come(command),
         expected_state=command.expected_state,
         expected_value=command.expected_value,
     )
     return Post(posted, seconds_left(command))
 
 
+def _roll_backs_to_come(command: Command) -> int | None:
+    """Return after how many roll backs of the present attempt a command takes effect, None if after any."""
+    if command.at_roll_backs is None:
+        return None
+    run = command.run
+    of_run = run.commands.filter(kind=commands.RollBack.kind, state=CommandState.APPLIED)
+    return max(0, command.at_roll_backs - of_run.filter(attempt__lt=run.attempt).count())
+
+
 def _arguments(command: Command) -> dict[str, Any]:
-    """Return the arguments of a command for the training; those of a roll back also name the checkpoint."""
+    """Return the arguments of a command for the training; those of a roll back also name the checkpoint.
+
+    One that waits may go back to a checkpoint that is still to be saved: the training then chooses it.
+    """
     given: dict[str, Any] = command.arguments
     if command.kind != commands.RollBack.kind:
         return given
-    checkpoint = to_roll_back_to(command.run, given["checkpoint"])
-    return given | {
+    waits = (command.at_step, command.at_epoch) != (None, None)
+    wanted = {"wanted": given["checkpoint"]} if waits else {}
+    try:
+        checkpoint = to_roll_back_to(command.run, given["checkpoint"], by_id=not waits)
+    except NoSuchCheckpoint:
+        if not waits:
+            raise
+        return given | wanted | {"path": "", "sha256": "", "step": 0, "epoch": 0, "has_manifest": False}
+    return given | wanted | {
         "checkpoint": checkpoint.name,
         "path": checkpoint.path,
         "sha256": checkpoint.sha256,
         "step": checkpoint.step,
         "epoch": checkpoint.epoch,
         "has_manifest": checkpoint.has_manifest,
-    }
+    }  # fmt: skip
 
 
 def record_asked(lease: Lease, asked: Asked) -> None:

@@ -41,7 +41,7 @@ from runs.series.laps import StepOrder, places_of
 from steersman.messages.errors import one_line
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
 from steersman.messages.reports import Attached, GpuDescription, Refused, Report, Stall, Stored
-from steersman.records.kinds import PointRecord
+from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.records.progress import between_roll_backs, rolls_back, step_after
 from steersman.records.record import Record
 
@@ -225,6 +225,10 @@ class RecordSide:
             metrics += told
             events += told
             for record in part:
+                if isinstance(record, OutcomeRecord) and events:
+                    # The event of a command is stored at once: those of earlier records must come before it.
+                    feed.append(self._lease.run_id, *events)
+                    events = []
                 if not isinstance(record, PointRecord):
                     events += self._records.store(record, fields)
         events += self._stall_events(report.stall)

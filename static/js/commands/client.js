@@ -42,6 +42,7 @@ export class CommandClient {
       outcome: "",
       at_step: more.at?.step ?? null,
       at_epoch: more.at?.epoch ?? null,
+      at_roll_backs: more.at?.roll_backs ?? null,
       expected_value: more.expect?.value ?? null,
       expected_state: more.expect?.state ?? "",
       sent_at: new Date().toISOString(),

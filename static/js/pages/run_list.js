@@ -4,6 +4,7 @@ import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
+import { BranchSheet } from "../run/branch_sheet.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";
@@ -26,6 +27,7 @@ let showBar = () => {};
 const selection = new RunSelection(place, () => showBar());
 showBar = selectionBar(bar, document.getElementById("bulk-told"), selection, () => refresh());
 selection.show();
+new BranchSheet();
 
 async function fetchPart(address) {
   const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });

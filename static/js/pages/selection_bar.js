@@ -13,6 +13,8 @@ const MOST_COMPARED = 400;
 export function selectionBar(bar, told, selection, refresh) {
   const compare = bar.querySelector("[type=submit]");
   const note = bar.querySelector(".compare-note");
+  // Of one run alone.
+  const again = bar.querySelector("a[data-again]");
   const exported = [...bar.querySelectorAll("a[data-export]")];
 
   function show() {
@@ -23,6 +25,10 @@ export function selectionBar(bar, told, selection, refresh) {
     compare.disabled = runs.length > MOST_COMPARED;
     setText(note, noteOn(runs.length));
     const query = new URLSearchParams(runs.map((run) => ["run", run]));
+    if (again) {
+      again.hidden = runs.length !== 1;
+      again.href = again.dataset.again.replace("/0/", `/${runs[0] ?? 0}/`);
+    }
     for (const link of exported) link.href = `${link.dataset.export}?${query}`;
   }
 

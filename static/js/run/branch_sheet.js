@@ -1,4 +1,4 @@
-// The sheet for the changes of a branch. It shows the form of the branch page, which also works alone.
+// The sheet for a branch, or for running a run again. It shows the form of that page, which also works alone.
 
 import { element, toast } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -13,14 +13,14 @@ export class BranchSheet {
     "data-testid": "branch-sheet",
     "aria-labelledby": "branch-sheet-title",
   });
+  #title = element("h2", { id: "branch-sheet-title" });
   #body = element("div", {});
   #isAsked = false;
 
   constructor() {
     const close = element("button", { class: "btn btn-sm", type: "button", text: gettext("Cancel") });
     close.addEventListener("click", () => this.#dialog.close());
-    const title = element("h2", { id: "branch-sheet-title", text: gettext("Branch") });
-    this.#dialog.append(element("div", { class: "sheet-head" }, title, close), this.#body);
+    this.#dialog.append(element("div", { class: "sheet-head" }, this.#title, close), this.#body);
     document.body.append(this.#dialog);
     document.addEventListener("click", (event) => this.#open(event));
     this.#dialog.addEventListener("submit", (event) => this.#send(event));
@@ -62,6 +62,7 @@ export class BranchSheet {
   }
 
   #show(form) {
+    this.#title.textContent = form.dataset.title ?? gettext("Branch");
     this.#body.replaceChildren(document.adoptNode(form));
     if (!this.#dialog.open) openSheet(this.#dialog);
     (form.querySelector(".has-error input, .has-error select") ?? form.querySelector("[name=name]"))?.focus();

@@ -1,0 +1,204 @@
+"""Running a run again: a new run with the same configuration and seed, with or without its interventions.
+
+With them, the new run starts paused, has the whole ledger before its first step, and then resumes by itself. A branch
+is opened again at the checkpoint of the same place, of its source or of another run that repeats the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from runs.branching.family import branch_of
+from runs.branching.opening import open_branch
+from runs.branching.requests import Author, BranchRequest, CannotBranch, Start
+from runs.models import LONGEST_NAME, ORIGIN_ATTEMPT, Branch, BranchChange, CommandState, Run
+from runs.protocol.commands import Extend, InvalidCommand
+from runs.recording import queue_order
+from runs.recording.queue import NotQueueable, enqueue
+from runs.replaying.ledger import Entry, Saved, ledger_of
+from runs.replaying.repeatable import cannot_repeat, code_of
+from runs.replaying.replay import name_of_copy, prepare
+from steersman.surroundings.source import git_revision, uncommitted_changes
+
+SHOWN_COMMIT = 10
+
+
+class CannotRunAgain(Exception):
+    """The run cannot be run again; the text says why and what to do. `field` names the field with the error."""
+
+    def __init__(self, message: str, field: str = "run") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class AgainRequest:
+    """A request to run a run again. `source` is the run of which a branch is opened, None for the one of the branch."""
+
+    name: str = ""
+    with_interventions: bool = True
+    start: Start = Start.NO
+    source: Run | None = None
+
+
+def run_again(old: Run, request: AgainRequest, author: Author) -> Run:
+    """Return the new run, all or nothing. `author` must be allowed to command `old`. Raises `CannotRunAgain`."""
+    branch = branch_of(old)
+    if branch is None and request.source is not None:
+        raise CannotRunAgain(_("Only a branch can be opened at another run: leave source out."), "source")
+    try:
+        with transaction.atomic():
+            if request.start == Start.NOW:
+                # Locked before the run, in the same order as everywhere else.
+                queue_order.lock_line()
+            run = _copy(old, request, author) if branch is None else _branch(old, branch, request, author)
+            Run.objects.filter(pk=run.pk).update(start_paused=request.with_interventions, cloned_from=old)
+            if request.with_interventions:
+                prepare(old, run, author_id=author.user_id, author_name=author.name)
+            if request.start != Start.NO:
+                enqueue(run.pk, branch_of(run).host if branch else "")  # type: ignore[union-attr]
+            run.refresh_from_db()
+            if request.start == Start.NOW:
+                queue_order.move_to_front(run)
+    except NotQueueable as error:
+        raise CannotRunAgain(str(error), "start") from error
+    except CannotBranch as error:
+        raise CannotRunAgain(str(error), "source") from error
+    except InvalidCommand as error:
+        raise CannotRunAgain(str(error), "interventions") from error
+    return run
+
+
+def remarks(old: Run) -> list[str]:
+    """Return what of a run cannot be repeated, and how the code on this host differs from the one that it trained."""
+    return [*cannot_repeat(old, ledger_of(old)), *_differing_code(old)]
+
+
+def script_of(old: Run) -> list[str]:
+    """Return the command line of a script as it was started last, [] for a recipe."""
+    attempt = old.attempts.exclude(command_line=[]).order_by("-number").first()
+    return list(attempt.command_line) if attempt is not None and old.recipe_id is None else []
+
+
+def compare_address(old: Run, run: Run) -> str:
+    """Return the address of the page that compares two runs."""
+    return f"{reverse('compare')}?run={old.pk}&run={run.pk}&baseline={old.pk}"
+
+
+def _copy(old: Run, request: AgainRequest, author: Author) -> Run:
+    return Run.objects.create(
+        project_id=old.project_id,
+        recipe_id=old.recipe_id,
+        name=_name(old, request),
+        parameters=old.parameters,
+        device=old.device,
+        seed=old.seed,
+        deterministic=old.deterministic,
+        ranks=old.ranks,
+        restarts=old.restarts,
+        gpu_memory_mib=old.gpu_memory_mib,
+        created_by_id=author.user_id,
+    )
+
+
+def _name(old: Run, request: AgainRequest) -> str:
+    return (request.name.strip() or _("%(name)s again") % {"name": old.name})[:LONGEST_NAME]
+
+
+def _branch(old: Run, branch: Branch, request: AgainRequest, author: Author) -> Run:
+    """Open the branch once more, with the same changes."""
+    source = request.source or branch.source
+    if source is None:
+        raise CannotRunAgain(
+            _("Run #%(run)d is a branch of a run that was deleted: name a run that repeats that one as source.")
+            % {"run": old.pk},
+            "source",
+        )
+    parameters, knobs = _changes(branch)
+    asked = BranchRequest(
+        checkpoint=str(_checkpoint(branch, source)),
+        name=_name(old, request),
+        parameters=parameters,
+        knobs=knobs,
+        reason=_("Run #%(run)d again.") % {"run": old.pk},
+    )
+    run, _is_new = open_branch(source, asked, author)
+    # Those that the source had when the branch was opened: it may have more by now.
+    own = old.commands.filter(kind=Extend.kind, state=CommandState.APPLIED)
+    added = sum(int(command.arguments["epochs"]) for command in own)
+    Run.objects.filter(pk=run.pk).update(extra_epochs=max(0, old.extra_epochs - added))
+    return run
+
+
+def _changes(branch: Branch) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the changed parameters of a branch, and its changed knobs, by group where groups differ."""
+    changes = list(branch.changes.all())
+    parameters = {each.name: each.new for each in changes if each.kind == BranchChange.Kind.PARAMETER}
+    knobs: dict[str, object] = {}
+    for each in changes:
+        if each.kind == BranchChange.Kind.KNOB:
+            by_group = knobs.setdefault(each.name, {})
+            assert isinstance(by_group, dict)
+            by_group[each.group] = each.new
+    return parameters, knobs
+
+
+def _checkpoint(branch: Branch, source: Run) -> int:
+    """Return the id of the checkpoint of `source` at the place at which the branch began. Raises `CannotRunAgain`."""
+    if source.pk == branch.source_number and branch.checkpoint_id is not None:
+        return branch.checkpoint_id
+    old = branch.source
+    if old is not None and source.pk != old.pk:
+        origin = source.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
+        began_at = old.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
+        if origin is not None and began_at is not None and began_at.pk == branch.checkpoint_id:
+            return origin.pk
+        found = list(_at_same_place(ledger_of(old).saved(branch.checkpoint_id), source))
+        if found:
+            return found[-1]
+    raise CannotRunAgain(
+        _("Run #%(run)d has no checkpoint of step %(step)d at the same place yet: wait until it has saved it.")
+        % {"run": source.pk, "step": branch.step},
+        "source",
+    )
+
+
+def _at_same_place(wanted: Entry | None, source: Run) -> Iterator[int]:
+    """Yield the ids of the checkpoints of `source` that fit, the best last."""
+    if wanted is None or not isinstance(wanted.what, Saved):
+        return
+    there = set(source.checkpoints.values_list("pk", flat=True))
+    saved = [each for each in ledger_of(source).entries if isinstance(each.what, Saved) and each.what.id in there]
+    at_place = [each for each in saved if each.place == wanted.place and isinstance(each.what, Saved)]
+    copy = name_of_copy(wanted.what.id)
+    for fits in (lambda each: True, lambda each: each.name == wanted.what.name, lambda each: each.name == copy):
+        yield from (each.what.id for each in at_place if isinstance(each.what, Saved) and fits(each.what))
+
+
+def _differing_code(old: Run) -> Iterator[str]:
+    """Yield a sentence if the code on this host is not what a recipe's run trained."""
+    trained = code_of(old)
+    if old.recipe_id is None or trained is None:
+        return
+    folder = Path(settings.BASE_DIR)
+    now = git_revision(folder)
+    if now is None:
+        return
+    commit, patch = trained
+    if now["commit"] != commit:
+        yield _(
+            "It trained commit %(then)s, and the files on the host of this portal are at %(now)s: check out "
+            "%(then)s on the host that trains before you start it."
+        ) % {"then": commit[:SHOWN_COMMIT], "now": str(now["commit"])[:SHOWN_COMMIT]}
+    elif patch != (uncommitted_changes(folder) if now["changed"] else ""):
+        yield _(
+            "The files on the host of this portal have other uncommitted changes than those that it trained: apply "
+            "its patch (manage.py patch %(run)d) on the host that trains before you start it."
+        ) % {"run": old.pk}

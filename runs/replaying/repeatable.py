@@ -1,0 +1,69 @@
+"""What of a run cannot be repeated, or only under a condition: sentences to read before a replay starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Run
+from runs.replaying.ledger import Ledger
+
+
+def cannot_repeat(old: Run, ledger: Ledger) -> list[str]:
+    """Return a sentence for each reason why a replay of `old` may give other values, in the language in use."""
+    return list(_reasons(old, ledger))
+
+
+def code_of(run: Run) -> tuple[str, str] | None:
+    """Return commit and patch that the newest attempt of a run trained, None if they are not known."""
+    attempt = run.attempts.order_by("-number").first()
+    return _code(attempt) if attempt is not None else None
+
+
+def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
+    for number, step in ledger.unknown_origins:
+        yield _(
+            "Attempt %(attempt)d resumed at step %(step)d from a checkpoint that this run has not saved itself."
+        ) % {"attempt": number, "step": step}
+    if old.recipe_id is None:
+        yield _(
+            "It trains a script of its own: the script must seed its random numbers, must not act by the clock, and "
+            "must be started with the same arguments."
+        )
+    attempts = list(old.attempts.order_by("number"))
+    codes = {_code(attempt) for attempt in attempts} - {None}
+    if len(codes) > 1:
+        yield _("Its attempts trained different code. A replay trains one.")
+    for attempt in attempts:
+        if attempt.ranks != old.ranks:
+            yield _("Attempt %(attempt)d trained with %(ranks)d ranks, and a replay trains with %(now)d.") % {
+                "attempt": attempt.number, "ranks": attempt.ranks, "now": old.ranks,
+            }  # fmt: skip
+    if not old.deterministic and any(_has_gpu(attempt) for attempt in attempts):
+        yield _("It trained on a GPU without deterministic algorithms: values may differ in their last digits.")
+    if old.recipe_id is None and len(attempts) > 1:
+        yield _("It was resumed: its curve repeats only if the script restores everything from its checkpoint.")
+    lost = [
+        branch.run_id
+        for branch in Branch.objects.filter(source=old)
+        if ledger.saved(branch.checkpoint_id) is None and not _is_origin(old, branch)
+    ]
+    if lost:
+        yield _("These branches began at a checkpoint that is no longer part of its curve: %(runs)s.") % {
+            "runs": ", ".join(f"#{number}" for number in sorted(lost))
+        }
+
+
+def _code(attempt: Attempt) -> tuple[str, str] | None:
+    git: Any = attempt.environment.get("git")
+    return (str(git.get("commit", "")), attempt.patch) if isinstance(git, dict) else None
+
+
+def _has_gpu(attempt: Attempt) -> bool:
+    return bool(attempt.environment.get("cuda_devices") or attempt.environment.get("gpus"))
+
+
+def _is_origin(run: Run, branch: Branch) -> bool:
+    return run.checkpoints.filter(attempt=ORIGIN_ATTEMPT).values_list("pk", flat=True).first() == branch.checkpoint_id

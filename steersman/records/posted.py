@@ -72,7 +72,8 @@ class ExtendArguments:
 class RollBackArguments:
     """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none.
 
-    `skip_batches` are batches after it that are not trained on again, where the training has a position in its data.
+    `skip_batches` are batches that are not trained on again, where the training has a position in its data: those after
+    the checkpoint, or those that it had trained on at step `skip_from` and after it.
     """
 
     checkpoint: str
@@ -87,3 +88,4 @@ class RollBackArguments:
     factor: float | None = None
     group: str = ""
     skip_batches: int = 0
+    skip_from: int | None = None

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from runs.alerts.wording.texts import action_text, error_of, texts_of
+from runs.alerts.wording.texts import action_text, after_roll_back_text, error_of, texts_of
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryState, MailAccount, Severity
 
 SEVERITY_LABELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "danger"}
@@ -93,6 +93,7 @@ class AlertAdmin(OnlyShows):
         "rule",
         "told_action",
         "command",
+        "told_after_roll_back",
     )
 
     @display(description=_("title"), ordering="title")
@@ -106,6 +107,10 @@ class AlertAdmin(OnlyShows):
     @display(description=_("what the action did"))
     def told_action(self, alert: Alert) -> str:
         return action_text(alert)
+
+    @display(description=_("after a roll back"))
+    def told_after_roll_back(self, alert: Alert) -> str:
+        return after_roll_back_text(alert)
 
     @display(description=_("severity"), ordering="severity", label=SEVERITY_LABELS)
     def severity_label(self, alert: Alert) -> tuple[str, str]:

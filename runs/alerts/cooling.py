@@ -67,6 +67,11 @@ class Cooling(Generic[Found]):
         self.lasting &= active
         return ended
 
+    def forget(self) -> None:
+        """Let all alerts begin again at once: the training has gone back to before them."""
+        self.end()
+        self._began.clear()
+
     def end(self) -> None:
         """Drop the alerts that are held back, because no more points follow."""
         for key in list(self._held):

@@ -41,7 +41,8 @@ class Rule:
     smallest: float | None = None
     skip_batches: int = 0
     most_per_hour: int = 1
-    once_per_attempt: bool = True
+    # None: no limit.
+    most_per_attempt: int | None = 1
     dry_run: bool = True
     id: int | None = None
     of_run: bool = False
@@ -118,7 +119,7 @@ def recovery_rule(detector: str) -> Rule:
     """Return the rule that is offered for a recovery: a dry run, until somebody has tried it."""
     return replace(
         default_of(detector), action="roll_back", knob="learning_rate", factor=0.5, smallest=1e-7, most_per_hour=3,
-        once_per_attempt=False, dry_run=True,
+        most_per_attempt=10, dry_run=True,
     )  # fmt: skip
 
 

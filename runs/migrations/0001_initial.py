@@ -423,7 +423,10 @@ class Migration(migrations.Migration):
                 ("smallest", models.FloatField(blank=True, null=True, verbose_name="smallest value")),
                 ("skip_batches", models.PositiveIntegerField(default=0, verbose_name="skip batches")),
                 ("most_per_hour", models.PositiveSmallIntegerField(default=1, verbose_name="most per hour")),
-                ("once_per_attempt", models.BooleanField(default=True, verbose_name="once per attempt")),
+                (
+                    "most_per_attempt",
+                    models.PositiveSmallIntegerField(blank=True, default=1, null=True, verbose_name="most per attempt"),
+                ),
                 ("dry_run", models.BooleanField(default=True, verbose_name="dry run")),
                 ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
                 (
@@ -914,6 +917,7 @@ class Migration(migrations.Migration):
                 ("alerts_left_out", models.PositiveBigIntegerField(default=0, verbose_name="alerts left out")),
                 ("goals", models.JSONField(default=dict)),
                 ("first_lap", models.PositiveIntegerField(default=0, editable=False)),
+                ("roll_backs", models.JSONField(default=list, editable=False)),
                 (
                     "resumed_from",
                     models.ForeignKey(
@@ -1023,7 +1027,7 @@ class Migration(migrations.Migration):
                                 "A rule has already done this for another alert that began within a minute of this one.",
                             ),
                             ("replayed", "The run replays another run, so actions of rules are repeated from there."),
-                            ("acted_in_attempt", "The rule has already acted in this attempt."),
+                            ("acted_in_attempt", "The rule has reached its limit of actions per attempt."),
                             ("acted_often", "The rule has reached its limit of actions per hour."),
                             ("not_done", "The training does not support saving checkpoints."),
                             ("no_roll_back", "The training cannot be rolled back."),
@@ -1057,6 +1061,7 @@ class Migration(migrations.Migration):
                         verbose_name="rule",
                     ),
                 ),
+                ("after_roll_back", models.JSONField(blank=True, default=dict, editable=False)),
                 (
                     "command",
                     models.ForeignKey(
@@ -1249,7 +1254,7 @@ class Migration(migrations.Migration):
                 (
                     "moment",
                     models.CharField(
-                        choices=[("began", "began"), ("cleared", "cleared")],
+                        choices=[("began", "began"), ("cleared", "cleared"), ("rolled", "after a roll back")],
                         default="began",
                         max_length=10,
                         verbose_name="moment",
@@ -1454,9 +1459,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="chunk",
-            constraint=models.UniqueConstraint(
-                fields=("series", "attempt", "lap", "index"), name="one_chunk_an_index"
-            ),
+            constraint=models.UniqueConstraint(fields=("series", "attempt", "lap", "index"), name="one_chunk_an_index"),
         ),
         migrations.AddIndex(
             model_name="chunk",

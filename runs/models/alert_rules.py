@@ -64,7 +64,8 @@ class AlertRule(models.Model):
     smallest = models.FloatField(_("smallest value"), null=True, blank=True)
     skip_batches = models.PositiveIntegerField(_("skip batches"), default=0)
     most_per_hour = models.PositiveSmallIntegerField(_("most per hour"), default=1)
-    once_per_attempt = models.BooleanField(_("once per attempt"), default=True)
+    # None: no limit.
+    most_per_attempt = models.PositiveSmallIntegerField(_("most per attempt"), default=1, null=True, blank=True)
     dry_run = models.BooleanField(_("dry run"), default=True)
     changed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

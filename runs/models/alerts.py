@@ -47,7 +47,7 @@ class HeldBack(models.TextChoices):
         _("A rule has already done this for another alert that began within a minute of this one."),
     )
     REPLAYED = "replayed", _("The run replays another run, so actions of rules are repeated from there.")
-    ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has already acted in this attempt.")
+    ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has reached its limit of actions per attempt.")
     ACTED_OFTEN = "acted_often", _("The rule has reached its limit of actions per hour.")
     NOT_DONE = "not_done", _("The training does not support saving checkpoints.")
     NO_ROLL_BACK = "no_roll_back", _("The training cannot be rolled back.")
@@ -105,6 +105,9 @@ class Alert(models.Model):
         Command, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("command")
     )
 
+    # What became of the run after a roll back for this alert, as `runs.protocol.causes` stores it.
+    after_roll_back = models.JSONField(default=dict, blank=True, editable=False)
+
     class Meta:
         ordering = ["run", "-id"]
         indexes = [models.Index(fields=["run", "state"], name="alert_by_state")]
@@ -144,4 +147,5 @@ def alert_as_wire(alert: Alert) -> dict[str, Any]:
         "action_text": alert.action_text,
         "held_back": str(alert.held_back),
         "command_id": str(alert.command_id or ""),
+        "after_roll_back": alert.after_roll_back or None,
     }

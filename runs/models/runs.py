@@ -327,6 +327,8 @@ class Attempt(models.Model):
     goals = models.JSONField(default=dict)
     # The first lap of the points since it was rolled back last; see `runs.series.laps`.
     first_lap = models.PositiveIntegerField(default=0, editable=False)
+    # For each roll back, the first lap after it and the step that the training went back to.
+    roll_backs = models.JSONField(default=list, editable=False)
 
     class Meta:
         ordering = ["run", "number"]

@@ -82,6 +82,36 @@ class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
         return {"layer": self.layer, "times": times, "step": f"{self.step:,}"}
 
 
+class Recovered(Cause, frozen=True, kw_only=True, tag="recovered"):
+    """A run trains on after a roll back: the values of `series` are `now` at `step`, and were `before` until the fault.
+
+    Both are texts such as "0.31 ± 0.02"; `before` is "" if it is not known.
+    """
+
+    pattern = gettext_noop("Since the roll back: %(series)s %(now)s at step %(step)s, %(before)s before the fault.")
+    without_before: ClassVar[str] = gettext_noop("Since the roll back: %(series)s %(now)s at step %(step)s.")
+    series: str
+    step: int
+    now: str
+    before: str = ""
+
+    def words(self, gettext: Callable[[str], str]) -> str:
+        return gettext(self.pattern if self.before else self.without_before) % self.places(gettext)
+
+    def places(self, gettext: Callable[[str], str]) -> Mapping[str, object]:
+        return msgspec.structs.asdict(self) | {"step": f"{self.step:,}"}
+
+
+class FaultReturned(Cause, frozen=True, kw_only=True, tag="fault_returned"):
+    """A roll back did not help: a fault began again at `step`."""
+
+    pattern = gettext_noop("A fault began again after the roll back, at step %(step)s.")
+    step: int
+
+    def places(self, gettext: Callable[[str], str]) -> Mapping[str, object]:
+        return {"step": f"{self.step:,}"}
+
+
 class OfAlert(Cause, frozen=True, kw_only=True, tag="alert"):
     """A rule asked as an alert began. `title` is the alert's, in English."""
 
@@ -187,9 +217,11 @@ EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | In
 RunCause = Silence | Death | EndCause
 AlertCause = Silence | Death | LittleSpace | BeganInLayer | EndCause
 CommandCause = OfAlert | OfLink | OfReplay
+# What became of a run that was rolled back for an alert.
+AfterRollBack = Recovered | FaultReturned
 
 
-def stored(cause: AlertCause | RunCause | CommandCause | None) -> dict[str, Any]:
+def stored(cause: AlertCause | RunCause | CommandCause | AfterRollBack | None) -> dict[str, Any]:
     """Return a cause as a row keeps it, {} if there is none."""
     return {} if cause is None else dict(msgspec.to_builtins(cause))
 
@@ -198,6 +230,14 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
     """Return the cause that a row keeps; None if it keeps none, or one of another version."""
     try:
         return msgspec.convert(kept, AlertCause) if kept else None
+    except msgspec.ValidationError:
+        return None
+
+
+def after_roll_back(kept: Mapping[str, Any]) -> AfterRollBack | None:
+    """Return what a row keeps of a run after a roll back; None if it keeps nothing, or one of another version."""
+    try:
+        return msgspec.convert(kept, AfterRollBack) if kept else None
     except msgspec.ValidationError:
         return None
 

@@ -172,8 +172,9 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
     value: KnobValue | None = None
     factor: float | None = None
     group: Short = ""
-    # Batches after the checkpoint that are not trained on again.
+    # Batches that are not trained on again: those after the checkpoint, or those from the step `skip_from` on.
     skip_batches: Annotated[int, msgspec.Meta(ge=0, le=MOST_SKIPPED_BATCHES)] = 0
+    skip_from: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_INT)] | None = None
 
     def check(self) -> None:
         if not self.knob and (self.value is not None or self.factor is not None or self.group):
@@ -182,6 +183,8 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
             raise InvalidCommand("Give either value or factor.", "value")
         if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
             raise InvalidCommand("Give factor as a finite number above 0.", "factor")
+        if self.skip_from is not None and not self.skip_batches:
+            raise InvalidCommand("Give skip_batches too: how many batches to skip from that step on.", "skip_from")
 
 
 class Cancel(RunCommand, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from runs.protocol.causes import AlertCause, CommandCause, RunCause
+from runs.protocol.causes import AfterRollBack, AlertCause, CommandCause, RunCause
 from steersman.marked_text import gettext_noop
 
 # The values of a series, null if one is not finite or was not reported.
@@ -237,8 +237,8 @@ class AlertChanged(Event, frozen=True, kw_only=True):
     """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it.
 
     `cause` tells what `text` tells in English: of a lost run, of a full disk, and of the layer where it began. `action`
-    is what its rule asks of the run,
-    `command_id` the command by which it did, `held_back` why it did not.
+    is what its rule asks of the run, `command_id` the command by which it did, `held_back` why it did not.
+    `after_roll_back` is what became of the run after a roll back for this alert.
     """
 
     kind: ClassVar[str] = gettext_noop("alert")
@@ -266,6 +266,7 @@ class AlertChanged(Event, frozen=True, kw_only=True):
     action_text: str = ""
     held_back: str = ""
     command_id: str = ""
+    after_roll_back: AfterRollBack | None = None
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from runs.models import AlertRule, Project, Run
 
 COPIED = (
     "is_on", "severity", "tells", "cool_down_s", "limit", "clear_at", "is_above", "points", "action", "knob", "factor",
-    "smallest", "skip_batches", "most_per_hour", "once_per_attempt", "dry_run",
+    "smallest", "skip_batches", "most_per_hour", "most_per_attempt", "dry_run",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def as_rule(row: AlertRule) -> Rule:
         smallest=row.smallest,
         skip_batches=row.skip_batches,
         most_per_hour=row.most_per_hour,
-        once_per_attempt=row.once_per_attempt,
+        most_per_attempt=row.most_per_attempt,
         dry_run=row.dry_run,
         id=row.pk,
         of_run=row.run_id is not None,

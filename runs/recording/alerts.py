@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.models import OF_CODE, Alert, AlertRule, AlertState, Attempt, DeliveryMoment, Run, alert_as_wire
 from runs.models.alerts import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
-from runs.protocol.causes import AlertCause, stored
+from runs.protocol.causes import AfterRollBack, AlertCause, stored
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import deliveries, feed
 
@@ -182,6 +182,22 @@ def note_action(alert: Alert) -> None:
     """Record the outcome of an alert's action from its fields. Notifies viewers. Call inside a transaction."""
     alert.save(update_fields=["action_state", "action_text", "held_back", "command"])
     _tell(alert)
+
+
+def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
+    """Record what became of a run after a roll back for an alert; return whether this call did. Notifies viewers, and
+    those who were told of the alert."""
+    with transaction.atomic():
+        run_id = Alert.objects.values_list("run_id", flat=True).get(pk=alert_id)
+        _lock(run_id)
+        alert = Alert.objects.filter(pk=alert_id, after_roll_back={}).first()
+        if alert is None:
+            return False
+        alert.after_roll_back = stored(found)
+        alert.save(update_fields=["after_roll_back"])
+        _tell(alert)
+        deliveries.queue(alert, DeliveryMoment.ROLLED_BACK)
+    return True
 
 
 def _rule_left(rule_id: int | None) -> int | None:

@@ -13,19 +13,19 @@ from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, 
 def queue(alert: Alert, moment: str) -> int:
     """Write a row for each destination to be notified; return their number. Call inside the alert's transaction.
 
-    That are the destinations of the run's project that are on and whose `least_severity` the alert has. Of its end only
-    those are told that want to know and that were told of its beginning.
+    That are the destinations of the run's project that are on and whose `least_severity` the alert has. What comes
+    later is only told to those that were told of its beginning, and its end only to those that want to know.
     """
     told = AlertDestination.objects.filter(
         project__runs=alert.run_id,
         is_on=True,
         least_severity__in=[each for each in Severity if each.rank <= Severity(alert.severity).rank],
     )
-    if moment == DeliveryMoment.CLEARED:
+    if moment != DeliveryMoment.BEGAN:
         began = AlertDelivery.objects.filter(alert=alert, moment=DeliveryMoment.BEGAN)
-        told = told.filter(
-            tells_cleared=True, pk__in=began.exclude(state=DeliveryState.DROPPED).values("destination_id")
-        )
+        told = told.filter(pk__in=began.exclude(state=DeliveryState.DROPPED).values("destination_id"))
+    if moment == DeliveryMoment.CLEARED:
+        told = told.filter(tells_cleared=True)
     now = timezone.now()
     rows = [
         AlertDelivery(alert=alert, destination_id=pk, moment=moment, due_at=now)

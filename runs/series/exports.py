@@ -1,12 +1,14 @@
 """CSV of what runs recorded: epochs, commands, every point of every series. Memory does not grow with a run's length.
 
-Numbers are written so that reading them gives the same bits; what is not finite is written nan, inf or -inf.
+Numbers are written so that reading them gives the same bits; what is not finite is written nan, inf or -inf. The column
+`abandoned` is 1 in epochs and points after the step to which the run was rolled back later.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Q, Sum
 
-from runs.models import Branch, Chunk, Command, EpochMetric, Run
+from runs.models import Axis, Branch, Chunk, Command, EpochMetric, Run
 from runs.protocol.series_names import natural_key
 from runs.series.chunk_rows import points_of
 from runs.series.packing.chunks import Points, make_points
@@ -26,7 +28,7 @@ CHUNKS_A_READ = 8
 # A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236): after blanks and characters
 # without width too, and with the wide forms of East Asian keyboards.
 FORMULA = re.compile(r"[\t\r\n]|[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-SERIES_HEAD = ("run", "run_name", "series", "attempt", "lap", "step", "time", "value")
+SERIES_HEAD = ("run", "run_name", "series", "attempt", "lap", "step", "time", "value", "abandoned")
 COMMANDS_A_BLOCK = 500
 COMMAND_HEAD = (
     "run", "run_name", "id", "command", "arguments", "state", "author", "author_id", "reason", "outcome", "attempt",
@@ -36,7 +38,10 @@ COMMAND_HEAD = (
 BRANCH_HEAD = (
     "run", "run_name", "source", "source_name", "checkpoint", "step", "epoch", "kind", "name", "group", "old", "new",
 )  # fmt: skip
-EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "order", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
+EPOCH_HEAD = (
+    "run", "run_name", "attempt", "epoch", "order", "step", "at", "duration_s", "best", "abandoned",
+    *EpochMetric.COLUMNS,
+)  # fmt: skip
 
 
 class _Line:
@@ -108,15 +113,17 @@ def series_csv(runs: Iterable[Run]) -> Iterator[str]:
     for run in runs:
         # Points that are compacted meanwhile move to the end of the chunks: the numbers of points say when to stop.
         _seq, (counts, rest) = read_settled(run.pk, lambda seq, run=run: (_counts(run), tail(run.pk, seq)))  # type: ignore[misc]
+        last_steps = _LastSteps(run)
         for series_id, name, attempt, lap, count in counts:
-            head = (run.pk, run.name, name, attempt, lap)
+            head, last = (run.pk, run.name, name, attempt, lap), last_steps.of(name, attempt, lap)
             for points in _chunks(series_id, attempt, lap, count):
-                yield _lines(head, points)
+                yield _lines(head, points, last)
             columns = rest.pop((attempt, lap, name), None)
             if columns is not None:
-                yield _lines(head, _points(columns))
+                yield _lines(head, _points(columns), last)
         for (attempt, lap, name), columns in sorted(rest.items(), key=lambda item: (item[0][2], item[0][:2])):
-            yield _lines((run.pk, run.name, name, attempt, lap), _points(columns))
+            head, last = (run.pk, run.name, name, attempt, lap), last_steps.of(name, attempt, lap)
+            yield _lines(head, _points(columns), last)
 
 
 def line(cells: Iterable[Any]) -> str:
@@ -160,7 +167,7 @@ def _epoch_cells(run: Run, epoch: EpochMetric, extras: list[str]) -> list[Any]:
     columns = {name: getattr(epoch, name) for name in EpochMetric.COLUMNS} | epoch.extra
     return [
         run.pk, run.name, epoch.attempt, epoch.epoch, epoch.order, epoch.step, epoch.at.isoformat(),
-        epoch.duration_s, int(epoch.best),
+        epoch.duration_s, int(epoch.best), int(epoch.abandoned),
         *(_number(columns.get(name), epoch.nonfinite.get(name)) for name in (*EpochMetric.COLUMNS, *extras)),
     ]  # fmt: skip
 
@@ -208,10 +215,29 @@ def _points(columns: Columns) -> Points:
     return make_points(columns.steps, columns.times, columns.values)
 
 
-def _lines(head: tuple[int, str, str, int, int], points: Points) -> str:
+class _LastSteps:
+    """The steps after which the points of a run are abandoned, because it was rolled back to them later."""
+
+    def __init__(self, run: Run) -> None:
+        # Samples of the machine are taken whatever the training does.
+        self._steps = set(run.series.filter(axis=Axis.STEP).values_list("name", flat=True))
+        self._roll_backs = [
+            ((attempt, lap), step)
+            for attempt, roll_backs in run.attempts.values_list("number", "roll_backs")
+            for lap, step in roll_backs
+        ]
+
+    def of(self, series: str, attempt: int, lap: int) -> float:
+        """Return the last step of a lap that is not abandoned, infinity if it has no such step."""
+        if series not in self._steps:
+            return math.inf
+        return min((step for since, step in self._roll_backs if (attempt, lap) < since), default=math.inf)
+
+
+def _lines(head: tuple[int, str, str, int, int], points: Points, last_step: float) -> str:
     prefix = line(head).rstrip("\r\n")
     times = np.datetime_as_string(points.times_ms.astype("datetime64[ms]"), unit="ms")
     return "".join(
-        f"{prefix},{step},{time}Z,{value!r}\r\n"
+        f"{prefix},{step},{time}Z,{value!r},{int(step > last_step)}\r\n"
         for step, time, value in zip(points.steps.tolist(), times.tolist(), points.values.tolist(), strict=True)
     )

@@ -34,6 +34,8 @@ class StepOrder:
         """`first_lap` is the lowest lap of later points: above 0 after a roll back."""
         self._places = dict(places or {})
         self.first_lap = first_lap
+        # The roll backs since the positions were given: the lap that each began, and the step that it went back to.
+        self.roll_backs: list[tuple[int, int]] = []
         self.remarks: list[str] = []
         # An earlier supervisor of the same attempt has already reported the laps that are stored.
         self._told_back = any(lap > first_lap for lap, *_ in self._places.values())
@@ -41,14 +43,15 @@ class StepOrder:
         self._told_twice = False
 
     def copy(self) -> StepOrder:
-        """Return a copy of the positions, without remarks."""
+        """Return a copy of the positions, without remarks and roll backs."""
         other = StepOrder(self._places, self.first_lap)
         other._told_back, other._told_full, other._told_twice = self._told_back, self._told_full, self._told_twice
         return other
 
-    def begin_lap(self) -> None:
-        """Begin a new lap in every series, because the training was rolled back."""
+    def begin_lap(self, to_step: int) -> None:
+        """Begin a new lap in every series, because the training was rolled back to a step."""
         self.first_lap = min(max([self.first_lap, *(lap for lap, *_ in self._places.values())]) + 1, LAST_LAP)
+        self.roll_backs.append((self.first_lap, to_step))
 
     def laps(self, names: Sequence[str], step: int) -> tuple[int, ...]:
         """Note the next point of the series `names`; return the lap that it is in, of each."""

@@ -46,9 +46,9 @@ class KeptCheckpoints:
         saves = self._saves[step] = self._saves.get(step, 0) + 1
         return self._parent / (f"step-{step:08d}" if saves == 1 else f"step-{step:08d}-{saves}")
 
-    def add(self, folder: Path, reason: str) -> None:
+    def add(self, folder: Path, reason: str, step: int) -> None:
         """Keep a checkpoint that is whole; remove those that no rule keeps any longer."""
-        self._kept.append(Kept(folder, reason, time.time()))
+        self._kept.append(Kept(folder, reason, time.time(), step))
         for each in dropped(self._kept):
             self._kept.remove(each)
             self.remove(each.folder)

@@ -104,7 +104,7 @@ def write_checkpoint(
     except Exception as error:  # from the disk, torch, or the objects in the states
         kept.remove(folder)
         raise NotSaved(innermost(error, handled)) from error
-    kept.add(folder, as_reason(name))
+    kept.add(folder, as_reason(name), step)
     return SavedCheckpoint(folder, written.sha256, step, epoch, name), written.size_bytes
 
 

@@ -74,7 +74,8 @@ class ExtendArguments:
 class RollBackArguments:
     """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none.
 
-    `skip_batches` are batches after it that are not trained on again, where the training has a position in its data.
+    `skip_batches` are batches that are not trained on again, where the training has a position in its data: those after
+    the checkpoint, or those that it had trained on at step `skip_from` and after it.
     If the command waits for a step or an epoch, `wanted` is the step or the name of the checkpoint, "newest" or "best":
     the training chooses among those that it has saved until then. If it has none, the one at `path` is taken, "" if
     there was none when the command was delivered.
@@ -93,3 +94,4 @@ class RollBackArguments:
     group: str = ""
     skip_batches: int = 0
     wanted: str = ""
+    skip_from: int | None = None

@@ -19,6 +19,7 @@ from runs.alerts.wording.texts import action_text, reason_of, reason_of_run, tex
 from runs.commands.record import record
 from runs.models import Alert, Command, CommandState, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.causes import (
+    AfterRollBack,
     AlertCause,
     BeganInLayer,
     CommandCause,
@@ -223,7 +224,7 @@ def test_a_cause_of_another_version_leaves_the_english_text() -> None:
 
 def test_the_page_knows_every_kind() -> None:
     script = (ROOT / "static/js/shared/alert_texts.js").read_text()
-    kinds = {each.__struct_config__.tag for each in (*get_args(AlertCause), *get_args(CommandCause))}
+    kinds = {each.__struct_config__.tag for each in get_args(AlertCause | CommandCause | AfterRollBack)}
     assert kinds == set(re.findall(r'case "(\w+)":', script))
     reasons = script.partition("const reasons = {")[2].partition("};")[0]
     assert dict(re.findall(r'(\w+): gettext\("([^"]+)"\)', reasons)) == dict(translated(HeldBack.choices))

@@ -177,10 +177,18 @@ def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
 
 
 def test_it_acts_so_often_in_an_hour(lease: Lease) -> None:
-    rule = rule_of(lease, once_per_attempt=False, most_per_hour=2)
+    rule = rule_of(lease, most_per_attempt=None, most_per_hour=2)
     now = timezone.now()
     states = [alert_of(lease, rule, now + timedelta(minutes=minutes)).action_state for minutes in (0, 10, 20, 61, 62)]
     assert states == ["asked", "asked", "held_back", "asked", "held_back"]
+
+
+def test_it_acts_so_often_in_an_attempt(lease: Lease) -> None:
+    rule = rule_of(lease, most_per_attempt=2, most_per_hour=9)
+    now = timezone.now()
+    told = [alert_of(lease, rule, now + timedelta(minutes=minutes)) for minutes in (0, 10, 20)]
+    assert [each.action_state for each in told] == ["asked", "asked", "held_back"]
+    assert told[-1].action_text == "The rule has reached its limit of actions per attempt."
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -9,6 +11,11 @@ from typing import Any
 
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
+EXPORT = """
+from runs.models import Run
+from runs.series.exports import {what}_csv
+print("".join({what}_csv([Run.objects.get(pk={run_id})])))
+"""
 SCRIPT = str(ROOT / "tests" / "commands" / "rolled_back_training.py")
 
 
@@ -21,6 +28,12 @@ def weights(stack: Stack, run_id: int) -> dict[int, list[tuple[int, float]]]:
                 lap = (block.get("laps") or {}).get("weight", 0)
                 found.setdefault(lap, []).extend(zip(block["steps"], block["values"]["weight"], strict=True))
     return found
+
+
+def exported(stack: Stack, run_id: int, what: str) -> list[dict[str, str]]:
+    """Return the rows of an export of a run."""
+    written = stack.manage("shell", "-v", "0", "-c", EXPORT.format(run_id=run_id, what=what)).stdout
+    return list(csv.DictReader(io.StringIO(written)))
 
 
 def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too(offline_stack: Stack) -> None:
@@ -79,6 +92,17 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
     assert done["new"] == {"step": 20} and done["arguments"]["checkpoint"] == "newest"
     train_to(24)
     assert [step for step, _ in weights(stack, run_id)[2]] == [21, 22, 23, 24]
+
+    # The points that both roll backs abandoned are marked in the export.
+    abandoned = [
+        (int(row["lap"]), int(row["step"]))
+        for row in exported(stack, run_id, "series")
+        if row["series"] == "weight" and row["abandoned"] == "1"
+    ]
+    assert abandoned == [*((0, step) for step in range(16, 36)), (1, 21), (1, 22)]
+    assert [(row["epoch"], row["order"], row["abandoned"]) for row in exported(stack, run_id, "epochs")] == [
+        ("1", "0", "0"), ("2", "0", "1"), ("2", "1", "0"), ("3", "0", "1"),
+    ]  # fmt: skip
 
     # A crash resumes from the newest checkpoint that was not left, with the rate as it stood.
     worker = stack.worker_pid(run_id)

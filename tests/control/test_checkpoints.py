@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from runs.models import Attempt, Checkpoint, Project, Run
+from runs.recording.checkpoints import QUIET_STEPS
 from steersman.files.checkpoint import Manifest, write_hashed, write_manifest
-from steersman.files.retention import HOUR_S, Kept, dropped
+from steersman.files.retention import HOUR_S, STRETCH_STEPS, STRETCHES, Kept, dropped
 from steersman.messages.reports import Line
 from trainer.control.resume_choice import NoSuchCheckpoint, chosen, forget_older, newest, remove_torn
 
@@ -145,8 +146,11 @@ def test_it_removes_nothing_outside_the_places_of_checkpoints(run: Run) -> None:
     assert elsewhere.is_dir() and Checkpoint.objects.count() == 4
 
 
-def kept(*saves: tuple[str, float]) -> list[Kept]:
-    return [Kept(Path(f"{number}"), reason, hour * HOUR_S) for number, (reason, hour) in enumerate(saves)]
+def kept(*saves: tuple[str, float], every: int = 1000) -> list[Kept]:
+    """Return checkpoints that were saved for these reasons at these hours, `every` so many steps."""
+    return [
+        Kept(Path(f"{number}"), reason, hour * HOUR_S, number * every) for number, (reason, hour) in enumerate(saves)
+    ]
 
 
 def left(checkpoints: list[Kept]) -> list[int]:
@@ -165,8 +169,20 @@ def test_it_keeps_the_newest_of_each_of_the_last_24_hours_that_have_one() -> Non
     assert left(kept(*saves)) == sorted([*(2 * hour + 1 for hour in range(6, 30)), 58])
 
 
-def test_repeated_cleaning_comes_to_the_same() -> None:
-    saves = kept(*[("best" if number % 7 == 0 else "last", number / 5) for number in range(200)])
+def test_it_keeps_some_of_the_last_steps_so_that_one_is_good_when_a_fault_begins() -> None:
+    assert (STRETCHES - 1) * STRETCH_STEPS >= 2 * QUIET_STEPS
+    saves = kept(*[("last", 0.5)] * 40, every=20)
+    # Up to step 780: the newest of steps 550 to 599 and so on, and the last two.
+    assert [20 * number for number in left(saves)] == [580, 640, 680, 740, 760, 780]
+    # A roll back to step 680 leaves the later ones, which are not among the last steps any longer.
+    again = [Kept(Path(f"{100 + number}"), "last", 1800.0, step) for number, step in enumerate((700, 720))]
+    steps = [each.step for each in (*saves, *again) if each not in dropped([*saves, *again])]
+    assert steps == [540, 580, 640, 680, 700, 720]
+
+
+@pytest.mark.parametrize("every", [7, 50, 1000])
+def test_repeated_cleaning_comes_to_the_same(every: int) -> None:
+    saves = kept(*[("best" if number % 7 == 0 else "last", number / 5) for number in range(200)], every=every)
     at_once, one_by_one = list(saves), []
     for each in saves:
         one_by_one.append(each)

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 
-import { actionText, alertTexts, reasonText } from "../../static/js/shared/alert_texts.js";
+import { actionText, afterRollBackText, alertTexts, reasonText } from "../../static/js/shared/alert_texts.js";
 
 afterEach(() => delete globalThis.django);
 
@@ -65,4 +65,18 @@ test("a loss that went wrong says in which layer it began", () => {
   const alert = { detector: "spike", title: "Spike", text: "x", cause };
   assert.match(alertTexts(alert).text, /usual level\. Began in layer4\.1\.conv2: gradient norm 8\.3× its usual at step 1.?204\.$/);
   assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm not finite at step 1.?204\.$/);
+});
+
+test("what became of a run after a roll back is told", () => {
+  const found = { kind: "recovered", series: "train/loss", step: 451, now: "0.28 ± 0.02", before: "0.33 ± 0.02" };
+  assert.equal(
+    afterRollBackText({ after_roll_back: found }),
+    "Since the roll back: train/loss 0.28 ± 0.02 at step 451, 0.33 ± 0.02 before the fault.",
+  );
+  assert.equal(
+    afterRollBackText({ after_roll_back: { ...found, before: "" } }),
+    "Since the roll back: train/loss 0.28 ± 0.02 at step 451.",
+  );
+  assert.match(afterRollBackText({ after_roll_back: { kind: "fault_returned", step: 500 } }), /began again .* at step 500\.$/);
+  assert.equal(afterRollBackText({ after_roll_back: null }), "");
 });

@@ -26,7 +26,7 @@ PAST = [*FALLING[:500], math.nan, *FALLING[501:]]
 GIVEN = {
     "series": "", "severity": "", "cool_down_s": "60", "is_on": "on", "tells": "on", "is_above": "yes", "limit": "5",
     "clear_at": "", "points": "1", "action": "", "knob": "", "factor": "", "smallest": "", "most_per_hour": "1",
-    "once_per_attempt": "on", "dry_run": "on", "do": "save",
+    "most_per_attempt": "1", "dry_run": "on", "do": "save",
 }  # fmt: skip
 
 
@@ -220,6 +220,7 @@ def test_a_rule_of_stalls_has_no_series(run: Run) -> None:
         ({"action": "scale_knob", "knob": "learning_rate", "factor": "0"}, "factor"),
         ({"action": "dance"}, "action"),
         ({"most_per_hour": "0"}, "most_per_hour"),
+        ({"most_per_attempt": "0"}, "most_per_attempt"),
         ({"series": "taken"}, "series"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
     assert isinstance(newest, Post) and newest.command.arguments == {
         "checkpoint": "at-20", "path": "attempts/1/checkpoints/step-20", "sha256": f"{20:064}", "step": 20, "epoch": 2,
         "has_manifest": True, "keep_knobs": False, "knob": "", "value": None, "factor": None, "group": "",
-        "skip_batches": 0,
+        "skip_batches": 0, "skip_from": None,
     }  # fmt: skip
     assert isinstance(best, Post) and best.command.arguments["step"] == 10
     left = Command.objects.get(pk=asked["30"].pk)

@@ -88,6 +88,28 @@ def test_batches_are_skipped_up_to_the_last_of_the_epoch(tmp_path: Path, plain: 
         ]
 
 
+def test_batches_of_given_steps_are_left_out_whichever_epoch_they_are_in(
+    tmp_path: Path, plain: dict[int, float]
+) -> None:
+    recipe = steerable()
+    trained: list[list[float]] = []
+    loss = recipe.loss
+
+    def noting(batch: Any) -> Any:
+        if recipe.model.training:
+            trained.append(batch[0].flatten().tolist())
+        return loss(batch)
+
+    recipe.loss = noting  # type: ignore[method-assign]
+    steered = RolledBack(tmp_path, SAVED, 12, recipe, skip_batches=3, skip_from=10).train()
+    assert steered.outcome == "finished"
+    first, again = trained[:12], trained[12:]
+    # Steps 8 and 9 are trained again, those of 10 to 12 are not, and all that follow are new.
+    assert again[:2] == first[7:9] and not any(batch in first for batch in again[2:])
+    assert len(first[:7]) + len(again) == len(plain) - 3
+    assert [each.epoch for each in steered.records(EpochRecord)][-1] == recipe.epochs
+
+
 def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) -> None:
     whole = Steered(tmp_path / "0", steerable(save_every=1), SAVED).train()
     steered = RolledBack(tmp_path / "1", SAVED, 17, steerable(save_every=1)).train()

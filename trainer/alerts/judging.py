@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -77,6 +77,9 @@ class RunJudge:
         self._now = 0.0
         # The step of the newest point of the training that was judged.
         self.step = 0
+        self._rolled_back_at = 0.0
+        # Returns the stored curves up to a step, to which the training was rolled back.
+        self.curves_at: Callable[[int], Mapping[str, Curve]] = lambda step: {}
         self._cooling: Cooling[Finding] = Cooling(
             lambda finding: (finding.detector, finding.series),
             lambda key: self._rule(*key).cool_down_s,
@@ -106,6 +109,8 @@ class RunJudge:
                     self._judge.declare(shown_name, goal)
                 case OutcomeRecord(command=command, state="applied") if command == SET_KNOB:
                     self._judge.turned()
+                case OutcomeRecord(to_step=int(to_step)):
+                    self._roll_back(to_step, record.time)
                 case StateRecord(state=state) if state != "paused":
                     # The pause is no gap between points.
                     self._judge.resumed()
@@ -139,8 +144,19 @@ class RunJudge:
         """Points were left out: the following ones may differ from the earlier ones."""
         self._judge.turned()
 
+    def _roll_back(self, to_step: int, time: float) -> None:
+        """Go back to how things were at an earlier step: what the detectors found after it is over, and may return."""
+        self._rolled_back_at = time
+        self._recent.clear()
+        self._unexplained.clear()
+        self._cooling.forget()
+        self._judge.rolled_back(self.curves_at(to_step))
+
     def see(self, point: Point, now: float) -> list[Finding]:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
+        if point.time < self._rolled_back_at:
+            # Of a busy series, points of before the roll back come at the end of their second.
+            return []
         # Steps arrive again: only `silent` reports a stall, while it lasts.
         self._now = now
         if not point.series.startswith(MACHINE):
@@ -153,6 +169,11 @@ class RunJudge:
                 recent = self._recent[point.series] = deque(maxlen=USUAL_OF)
             recent.append(point.value)
         return found
+
+    def recent(self, series: str) -> str:
+        """Return the newest values of a series, such as "0.31 ± 0.02", or its newest value; "" if it has none."""
+        values = self._recent.get(series)
+        return usual_of(values) or short_number(values[-1], 3) if values else ""
 
     def silent(self, now: float) -> list[Finding]:
         """Return what begins because nothing comes. Call while the training is stalled."""

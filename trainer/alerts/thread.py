@@ -15,9 +15,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from runs.alerts.cooling import Key
+from runs.alerts.detectors.curve import Curve
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point, thinned
 from runs.alerts.rulebook import acting
+from runs.alerts.rulebook.aftermath import note_roll_backs
 from runs.alerts.rulebook.history import curves_before, goals_before
 from runs.alerts.rules import OF_STATE
 from runs.models import OF_CODE, Alert, Attempt, Run
@@ -55,6 +57,7 @@ class AlertThread:
     def __init__(self, lease: Lease, redactor: Redactor, judge: Judge | None = None) -> None:
         self._lease = lease
         self._judge = RunJudge(SeriesNames(redactor), judge)
+        self._judge.curves_at = self._curves_at
         self._redactor = redactor
         self._lock = threading.Lock()
         self._arrived = threading.Event()
@@ -132,6 +135,7 @@ class AlertThread:
                 self._unwritten += self._judge.see(point, time.time())
             self._judge.end()
             self._settle()
+            self._note_roll_backs()
         except Overtaken:
             logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
         except Exception as error:  # no error here may end the recording
@@ -169,6 +173,16 @@ class AlertThread:
             logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
             connection.close()
 
+    def _curves_at(self, step: int) -> dict[str, Curve]:
+        """Return the stored curves up to a step; none if the database is unavailable."""
+        try:
+            attempt = Attempt.objects.get(pk=self._lease.attempt_id)
+            return curves_before(attempt, goals_before(attempt), step)
+        except DatabaseError as error:
+            logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
+            connection.close()
+            return {}
+
     def _read_rules(self) -> None:
         """Take the rules as they are now, and rate checkpoints, if that was not done of late.
 
@@ -181,6 +195,7 @@ class AlertThread:
         try:
             self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
             self._rate()
+            note_roll_backs(self._lease.run_id, self._lease.number, self._judge.step, self._judge.recent)
             self._note_success("its rules are not read")
         except DatabaseError as error:
             self._note_failure("its rules are not read", error)
@@ -284,6 +299,13 @@ class AlertThread:
     def _rate(self) -> None:
         """Rate the checkpoints after which nothing was found for long enough."""
         rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
+
+    def _note_roll_backs(self) -> None:
+        """Record the last of what became of the run after roll backs."""
+        try:
+            note_roll_backs(self._lease.run_id, self._lease.number, self._judge.step, self._judge.recent)
+        except DatabaseError as error:
+            self._note_failure("what followed its roll backs is not written", error)
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

@@ -103,7 +103,9 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
     # A training chooses the path in a row, so it may be any path: only folders in the attempt's own folder are removed.
     places = set(_places(run))
     here = [
-        Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder in places
+        Kept(folder, each.reason, each.created_at.timestamp(), each.step)
+        for folder, each in found.items()
+        if folder in places
     ]
     removed = [gone.folder for gone in dropped(here) if keep is None or found[gone.folder].pk != keep.pk]
     forget_checkpoints(run.pk, run.attempt, [found[folder] for folder in removed])

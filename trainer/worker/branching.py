@@ -56,6 +56,8 @@ def take_changes(
         _take_learning_rates(recipe, built["groups"], before["groups"])
     if (steps := built["steps_per_epoch"]) != before["steps_per_epoch"]:
         progress.batch = progress.batch * steps // before["steps_per_epoch"]
+        # Their numbers are those of other batches now.
+        progress.left_out = []
 
 
 def _differing(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class CheckpointManager:
             self._kept.remove(folder)
             return problem
         # First, so that the removed checkpoints are gone when the record is read.
-        self._kept.add(folder, reason)
+        self._kept.add(folder, reason, progress.step)
         self._run.record_checkpoint(
             folder,
             step=manifest.step,
@@ -139,10 +139,12 @@ class CheckpointManager:
     def put_back(self, progress: TrainingProgress, content: Mapping[str, Any]) -> None:
         """Let the training resume from a checkpoint; `progress` then has its position.
 
-        Epochs that were added since are still trained. Raises `CheckpointError` if it does not fit.
+        Epochs that were added since are still trained, and batches that are left out stay so. Raises `CheckpointError`
+        if it does not fit.
         """
         found = restore(self._recipe, self._scaler, self._knobs, content)
         found.segment, found.extra_epochs = progress.segment, progress.extra_epochs
+        found.left_out = progress.left_out
         for each in fields(found):
             setattr(progress, each.name, getattr(found, each.name))
         self._recipe.batches_changed = True

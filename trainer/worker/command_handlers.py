@@ -105,20 +105,28 @@ class Steering:
             problem = str(error)
         if problem := self._run.agree(problem):
             raise Refusal(problem)
-        before = self._checkpoints.present(self._progress)
+        progress, wanted = self._progress, from_fields(RollBackArguments, arguments)
+        before = self._checkpoints.present(progress)
+        left_out = list(progress.left_out)
+        # The batch of the step that the training has reached is the last one that is done.
+        last, left = progress.batches(self._recipe.steps_per_epoch) - 1, progress.step
 
         def undo() -> None:
-            self._checkpoints.put_back(self._progress, before)
+            self._checkpoints.put_back(progress, before)
+            progress.left_out = left_out
 
         try:
-            self._checkpoints.put_back(self._progress, content)
+            self._checkpoints.put_back(progress, content)
         except BaseException as error:
             undo()
             if isinstance(error, CheckpointError):
                 raise Refusal(str(error)) from error
             raise
-        self._skip(from_fields(RollBackArguments, arguments).skip_batches)
-        goes_on_from = (self._progress.step, self._progress.epoch - 1)
+        if wanted.skip_from is None:
+            self._skip(wanted.skip_batches)
+        else:
+            progress.leave_out(last - (left - wanted.skip_from), wanted.skip_batches)
+        goes_on_from = (progress.step, progress.epoch - 1)
         return Done(undo=undo, goes_on_from=goes_on_from, restores_knobs=True)
 
     def _skip(self, batches: int) -> None:

@@ -96,6 +96,9 @@ def train(
                     f"train_batches ended after {progress.batch} batches of epoch {progress.epoch}; "
                     f"steps_per_epoch says {steps_per_epoch}"
                 )
+            if progress.left_out and progress.leaves_out_next(steps_per_epoch):
+                progress.batch += 1
+                continue
             waited = own = time.perf_counter() - began
             # ------------------------------------------------------------------------------------
             # one step

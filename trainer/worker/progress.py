@@ -18,6 +18,8 @@ class TrainingProgress:
     # The attempt that trained last, and the epochs that were added while training to those that were configured.
     segment: int = 1
     extra_epochs: int = 0
+    # Batches that are left out since a roll back: first and count, of all batches of all epochs from 0 on.
+    left_out: list[list[int]] = field(default_factory=list)
     # Of the epoch so far: samples seen, seconds spent, and each mean times its samples, float64 on the device.
     samples: int = 0
     seconds: float = 0.0
@@ -25,6 +27,21 @@ class TrainingProgress:
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch, self.batch, self.samples, self.seconds, self.sums = epoch, 0, 0, 0.0, {}
+
+    def batches(self, per_epoch: int) -> int:
+        """Return how many batches of all epochs are done."""
+        return (self.epoch - 1) * per_epoch + self.batch
+
+    def leave_out(self, first: int, count: int) -> None:
+        """Do not train on `count` batches from number `first` on."""
+        self.left_out.append([max(0, first), count])
+
+    def leaves_out_next(self, per_epoch: int) -> bool:
+        """Return whether the next batch is left out. The last one of an epoch is trained if no other was, since an
+        epoch has means."""
+        if self.batch == per_epoch - 1 and not self.samples:
+            return False
+        return any(0 <= self.batches(per_epoch) - first < count for first, count in self.left_out)
 
     @property
     def latest_epoch(self) -> int:

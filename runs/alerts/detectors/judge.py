@@ -37,6 +37,8 @@ class ChangeDefaults:
 
 # Detectors of faults that may begin in a layer.
 BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
+# Series of the machine and of its speed go on while a training goes back to an earlier step.
+NOT_TRAINED = frozenset({"machine", "speed", "duration", "data_wait", "layer"})
 # Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
 LEAST_VALLEY = 0.05
 
@@ -182,6 +184,19 @@ class Judge:
         """A new attempt begins, or steps are trained again: bands widen, and the time between is no stall."""
         self._stall.forget()
         self.turned()
+
+    def rolled_back(self, curves: Mapping[str, Curve]) -> None:
+        """The training continues from an earlier step, up to which the curves of its series were `curves`.
+
+        All alarms of what was trained end, and its series begin again with these curves, as after a resume.
+        """
+        self._series = {name: each for name, each in self._series.items() if each.seen.kind in NOT_TRAINED}
+        self._overfitting, self._trained = [], None
+        self._valley, self._cycled, self._scheduled = 0.0, None, None
+        self.continues()
+        for series, curve in curves.items():
+            self.remember(series, curve)
+        self.resumed()
 
     def limit_by(self, limit_of: Callable[[str], LimitDefaults | None]) -> None:
         """Take `limit_of(series)` for the limits that a person set. An unchanged limit continues to count."""

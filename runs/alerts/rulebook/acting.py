@@ -102,13 +102,14 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
     state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     alike = Alert.objects.filter(run=run, action=alert.action).exclude(pk=alert.pk)
     # A replayed command counts as the action of the rule.
-    acted = list(alike.filter(Q(action_state=state) | Q(held_back=HeldBack.REPLAYED)))
-    if any(each.attempt == alert.attempt and _is_soon(each.began_at, alert) for each in acted):
+    acted = list(alike.filter(Q(action_state=state) | Q(held_back=HeldBack.REPLAYED)).select_related("command"))
+    if any(_has_same_cause(each, alert) for each in acted):
         return HeldBack.SAME_CAUSE
     # Not by the rule's row: a rule that was copied or made anew keeps to the limits too. Each series has its own: what
     # a validation loss did must not use up the cure of the loss that is trained on.
     earlier = [each for each in acted if (each.detector, each.series) == (alert.detector, alert.series)]
-    if rule.once_per_attempt and any(each.attempt == alert.attempt for each in earlier):
+    in_attempt = sum(each.attempt == alert.attempt for each in earlier)
+    if rule.most_per_attempt is not None and in_attempt >= rule.most_per_attempt:
         return HeldBack.ACTED_IN_ATTEMPT
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
         return HeldBack.ACTED_OFTEN
@@ -142,6 +143,17 @@ def _no_recovery(run: Run, alert: Alert, rule: Rule) -> HeldBack | None:
     if not values or recovery.factor is None:
         return HeldBack.NO_KNOB
     return HeldBack.TOO_SMALL if replace(rule, factor=recovery.factor).makes_too_small(values) else None
+
+
+def _has_same_cause(acted: Alert, alert: Alert) -> bool:
+    """Return whether what was done for an alert is the cure for another one too."""
+    if acted.attempt != alert.attempt or not _is_soon(acted.began_at, alert):
+        return False
+    command = acted.command
+    if command is None or command.kind != RollBack.kind or command.applied_at is None:
+        return True
+    # A fault that begins after a roll back is a new one, or was not cured by it.
+    return alert.began_at <= command.applied_at
 
 
 def _is_soon(moment: datetime, alert: Alert) -> bool:

@@ -25,13 +25,14 @@ def goals_before(attempt: Attempt) -> dict[str, Goal]:
     return cast("dict[str, Goal]", newest or {})
 
 
-def curves_before(attempt: Attempt, goals: dict[str, Goal]) -> dict[str, Curve]:
+def curves_before(attempt: Attempt, goals: dict[str, Goal], until: int | None = None) -> dict[str, Curve]:
     """Return the stored curves of the losses and scores that an attempt continues, turned so that less is better.
 
-    What an earlier attempt did behind the step from which this one resumed is left out.
+    What an earlier attempt did behind the step from which this one resumed is left out, and what comes after the step
+    `until`, if it is given.
     """
     has_logged = attempt.last_step > (attempt.resumed_step or 0)
-    extent = charts.Extent(end=None if has_logged else attempt.resumed_step)
+    extent = charts.Extent(end=until if until is not None else None if has_logged else attempt.resumed_step)
     names = Series.objects.filter(run=attempt.run_id, axis=Axis.STEP).order_by("pk").values_list("name", flat=True)
     judged = (name for name in names if kind_of(name, goals.get(name)) in REMEMBERED)
     _, found = charts.charts(attempt.run_id, list(itertools.islice(judged, MOST_SERIES)), BUCKETS, extent)

@@ -16,24 +16,32 @@ from runs.recording.record_side.lineage import lineage
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A roll back to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob."""
+    """A roll back to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob.
+
+    `skip_batches` batches before the step `fault` are left out, and as many from it on.
+    """
 
     checkpoint: Checkpoint
     knob: str = ""
     factor: float | None = None
     skip_batches: int = 0
+    fault: int = 0
 
     @property
     def command(self) -> RollBack:
         return RollBack(
-            checkpoint=str(self.checkpoint.pk), knob=self.knob, factor=self.factor, skip_batches=self.skip_batches
+            checkpoint=str(self.checkpoint.pk),
+            knob=self.knob,
+            factor=self.factor,
+            skip_batches=2 * self.skip_batches,
+            skip_from=max(1, self.fault - self.skip_batches) if self.skip_batches else None,
         )
 
     @property
     def text(self) -> str:
         """Return checkpoint and changes in signs, which need no translation."""
         changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
-        skipped = f", +{self.skip_batches:,}" if self.skip_batches else ""
+        skipped = f", {self.fault:,} ± {self.skip_batches:,}" if self.skip_batches else ""
         return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
 
 
@@ -50,7 +58,7 @@ def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_
     for checkpoint in lineage(run):
         if checkpoint.good and checkpoint.step < fault and str(checkpoint.pk) not in used:
             since = sum(command.sent_at > checkpoint.created_at for command in tried)
-            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since), skip_batches)
+            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since), skip_batches, fault)
     return None
 
 

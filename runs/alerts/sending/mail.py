@@ -68,7 +68,10 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
     try:
         with _server(account, password) as (connection, sender):
             mail = _InlineMail(_one_line(message.subject), message.text, sender, recipients, connection=connection)
-            mail.extra_headers["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2].rstrip('>') or 'steersman'}>"
+            domain = sender.rpartition("@")[2].rstrip(">") or "steersman"
+            mail.extra_headers["Message-ID"] = f"<{message.id}@{domain}>"
+            if message.follows is not None:
+                mail.extra_headers["In-Reply-To"] = mail.extra_headers["References"] = f"<{message.follows}@{domain}>"
             # RFC 3834: no holiday reply to it.
             mail.extra_headers["Auto-Submitted"] = "auto-generated"
             mail.attach_alternative(message.html, "text/html")

@@ -17,13 +17,16 @@ from runs.alerts.rulebook.recovering import offers_recovery
 from runs.alerts.sending import links, timing
 from runs.alerts.sending.picture import Picture, picture_of
 from runs.alerts.wording.texts import action_text, texts_of, value_of
-from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
+from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, DeliveryState, RuleAction, Severity
+from runs.protocol.causes import Recovered, after_roll_back
 
 # Alerts of one message that it names; of the others it says how many they are.
 MOST_NAMED = 20
 # Number of runs that a message describes in full, with curve and links; each other run gets one line.
 MOST_IN_FULL = 3
 LINK_LIFETIME = timedelta(hours=24)
+# If one message tells several moments of an alert, its heading is of the last of these.
+MOMENTS = (DeliveryMoment.ROLLED_BACK, DeliveryMoment.BEGAN, DeliveryMoment.CLEARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class ToldAlert:
     text: str
     # What the alert's rule asked of the run, or why it did not.
     action: str
+    # What became of the run after a roll back.
+    after_roll_back: str
     since: datetime
 
 
@@ -67,7 +72,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to one destination. `id` is the same however often it is tried."""
+    """One message to one destination. `id` is the same however often it is tried.
+
+    `follows` is the message by which the destination was first told of one of the alerts, if there was one.
+    """
 
     id: UUID
     subject: str
@@ -77,6 +85,7 @@ class Message:
     note: str = ""
     language: str = field(default="en")
     zone: str = field(default="UTC")
+    follows: UUID | None = None
 
     @property
     def text(self) -> str:
@@ -101,10 +110,11 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
     """Return the message to a destination about `deliveries`, of which there is at least one."""
     language = language_of(destination)
     with translation.override(language):
-        over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
-        # An alert that has begun and ended since the last message is reported once, as over.
-        told_once = [each for each in deliveries if each.moment == DeliveryMoment.CLEARED or each.alert_id not in over]
-        ordered = sorted(told_once, key=_by_weight)
+        # An alert of which several things are to be told is reported once: as over if it is.
+        latest: dict[int, AlertDelivery] = {}
+        for each in sorted(deliveries, key=lambda each: MOMENTS.index(DeliveryMoment(each.moment))):
+            latest[each.alert_id] = each
+        ordered = sorted(latest.values(), key=_by_weight)
         named = ordered[:MOST_NAMED]
         return Message(
             id=message_id,
@@ -115,7 +125,18 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
             note="" if settings.STEERSMAN_PUBLIC_URL else _no_links(),
             language=language,
             zone=destination.quiet_zone,
+            follows=_first_message(message_id, deliveries),
         )
+
+
+def _first_message(message_id: UUID, deliveries: Sequence[AlertDelivery]) -> UUID | None:
+    """Return the first message by which a destination was told of one of these alerts before, None if there is none."""
+    earlier = AlertDelivery.objects.filter(
+        destination=deliveries[0].destination_id,
+        alert__in=[each.alert_id for each in deliveries],
+        state=DeliveryState.SENT,
+    )
+    return earlier.exclude(message=message_id).order_by("pk").values_list("message", flat=True).first()
 
 
 def test_of(message_id: UUID, destination: AlertDestination) -> Message:
@@ -164,7 +185,13 @@ def _subject(deliveries: Sequence[AlertDelivery], destination: AlertDestination)
 
 def _heading(delivery: AlertDelivery) -> str:
     title = texts_of(delivery.alert).title
-    return _("over: %(title)s") % {"title": title} if delivery.moment == DeliveryMoment.CLEARED else title
+    match delivery.moment:
+        case DeliveryMoment.CLEARED:
+            return _("over: %(title)s") % {"title": title}
+        case DeliveryMoment.ROLLED_BACK:
+            return _("after the roll back: %(title)s") % {"title": title}
+        case _:
+            return title
 
 
 def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination) -> Iterable[Story]:
@@ -188,17 +215,20 @@ def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination)
 
 def _told(delivery: AlertDelivery) -> ToldAlert:
     alert = delivery.alert
-    is_over = delivery.moment == DeliveryMoment.CLEARED
+    is_cleared = delivery.moment == DeliveryMoment.CLEARED
+    followed = after_roll_back(alert.after_roll_back)
     return ToldAlert(
         heading=_heading(delivery),
         severity=alert.get_severity_display(),
-        is_over=is_over,
+        is_over=is_cleared or isinstance(followed, Recovered),
         series=alert.series,
         step=alert.step,
         value=value_of(alert),
         usual=alert.usual,
         text=texts_of(alert).text,
-        action="" if is_over else action_text(alert),
+        # After a roll back it is the whole story: what was seen, what was done, and what followed.
+        action="" if is_cleared and followed is None else action_text(alert),
+        after_roll_back="" if followed is None else followed.words(_),
         since=alert.began_at,
     )
 

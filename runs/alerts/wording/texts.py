@@ -10,7 +10,7 @@ from runs.alerts.rules import DISK, OF_STATE
 from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import TITLES
 from runs.models import OF_CODE, ActionState, Alert, AlertDelivery, Command, RuleAction, Run
-from runs.protocol.causes import alert_cause, command_cause, run_cause
+from runs.protocol.causes import after_roll_back, alert_cause, command_cause, run_cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,12 @@ def action_text(alert: Alert) -> str:
     if alert.action_state == ActionState.DRY_RUN:
         return _("Dry run; the rule would have done this: %(action)s") % what
     return _("Action of the rule: %(action)s") % what
+
+
+def after_roll_back_text(alert: Alert) -> str:
+    """Return what became of the run after a roll back for the alert, "" if that is not known."""
+    found = after_roll_back(alert.after_roll_back)
+    return "" if found is None else found.words(_)
 
 
 def error_of(delivery: AlertDelivery) -> str:

@@ -21,6 +21,7 @@ from runs.recording.alert_rules import fields_of
 LONGEST_COOL_DOWN_S = 7 * 86_400
 MOST_POINTS = 1_000
 MOST_PER_HOUR = 60
+MOST_PER_ATTEMPT = 1000
 OF_KNOBS = (RuleAction.SCALE_KNOB, RuleAction.ROLL_BACK)
 CONTROL, SELECT, CHECK = {"class": "form-control"}, {"class": "form-select"}, {"class": "form-check-input"}
 
@@ -103,7 +104,9 @@ class RuleForm(forms.Form):
         min_value=0,
         max_value=MOST_SKIPPED_BATCHES,
         required=False,
-        help_text=gettext_lazy("Of a roll back: batches after the checkpoint that are not trained on again."),
+        help_text=gettext_lazy(
+            "Of a roll back: so many batches before the step of the fault, and as many from it on, are left out."
+        ),
         widget=forms.NumberInput(attrs=CONTROL),
     )
     most_per_hour = forms.IntegerField(
@@ -112,12 +115,19 @@ class RuleForm(forms.Form):
         max_value=MOST_PER_HOUR,
         widget=forms.NumberInput(attrs=CONTROL),
     )
-    once_per_attempt = _flag(gettext_lazy("Once per attempt"))
+    most_per_attempt = forms.IntegerField(
+        label=gettext_lazy("Most per attempt"),
+        min_value=1,
+        max_value=MOST_PER_ATTEMPT,
+        required=False,
+        help_text=gettext_lazy("Leave empty for no limit."),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
     dry_run = _flag(gettext_lazy("Dry run: only record what the rule would do"))
 
     OF_ALERT = ("series", "severity", "cool_down_s", "is_on", "tells")
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
-    OF_ACTION = ("action", "knob", "factor", "smallest", "skip_batches", "most_per_hour", "once_per_attempt", "dry_run")
+    OF_ACTION = ("action", "knob", "factor", "smallest", "skip_batches", "most_per_hour", "most_per_attempt", "dry_run")
 
     def __init__(
         self,

@@ -11,8 +11,7 @@ from runs.protocol.events import Block, Column, Metrics, iso
 from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
 from runs.series.laps import StepOrder
-from steersman.records.kinds import PointRecord
-from steersman.records.progress import rolls_back
+from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.records.record import Record
 
 # One event holds at most this many steps and numbers, so that a backlog becomes frames of a bearable size: one that is
@@ -31,8 +30,8 @@ def points(records: Iterable[Record], order: StepOrder) -> Groups:
         if isinstance(record, PointRecord):
             names = tuple(record.values)
             groups.setdefault((names, order.laps(names, record.step)), []).append(record)
-        elif rolls_back(record):
-            order.begin_lap()
+        elif isinstance(record, OutcomeRecord) and record.to_step is not None:
+            order.begin_lap(record.to_step)
     return groups
 
 

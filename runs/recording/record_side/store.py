@@ -215,7 +215,6 @@ class RecordSide:
             return
         records = report.records
         order = self._order_before(records)
-        first_lap = order.first_lap
         metrics: list[Metrics | SystemSampled] = []
         events: list[Event] = []
         fields: dict[str, Any] = {}
@@ -233,8 +232,8 @@ class RecordSide:
                     events += self._records.store(record, fields)
         events += self._stall_events(report.stall)
         events += [self._records.line(remark, "warning") for remark in order.remarks]
-        if order.first_lap != first_lap:
-            Attempt.objects.filter(pk=self._lease.attempt_id).update(first_lap=order.first_lap)
+        if order.roll_backs:
+            self._note_roll_backs(order)
         if report.system is not None:
             sampled = self._sampled(report.system, records)
             events.append(sampled)
@@ -250,6 +249,11 @@ class RecordSide:
             feed.append(self._lease.run_id, *events)
         if self._order is not None:
             self._order = order
+
+    def _note_roll_backs(self, order: StepOrder) -> None:
+        attempt = Attempt.objects.only("roll_backs").get(pk=self._lease.attempt_id)
+        attempt.first_lap, attempt.roll_backs = order.first_lap, [*attempt.roll_backs, *order.roll_backs]
+        attempt.save(update_fields=["first_lap", "roll_backs"])
 
     def _order_before(self, records: Iterable[Record]) -> StepOrder:
         """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""

@@ -2,7 +2,7 @@
 
 import { newestOfCommands, withoutRepeatedStates } from "../commands/stages.js";
 import { commandText } from "../commands/text.js";
-import { actionText, alertTexts, reasonText } from "../shared/alert_texts.js";
+import { actionText, afterRollBackText, alertTexts, reasonText } from "../shared/alert_texts.js";
 import { element, setText } from "../shared/dom.js";
 import { number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -73,7 +73,7 @@ function eventEntry(event) {
     return panelRow(
       event.state === "cleared" ? "activity" : "alert",
       fill(gettext("Alert: {title} ({state})"), { title: alertTexts(event).title, state: stateText(event.state) }),
-      [event.series, alertTexts(event).text, actionText(event)],
+      [event.series, alertTexts(event).text, actionText(event), afterRollBackText(event)],
       event.at,
     );
   }

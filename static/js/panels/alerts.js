@@ -1,7 +1,7 @@
 // Alerts of the run: a banner while some are open, the most severe first, and the list of all. People who may send
 // commands acknowledge and snooze an alert with its buttons.
 
-import { actionText, alertTexts } from "../shared/alert_texts.js";
+import { actionText, afterRollBackText, alertTexts } from "../shared/alert_texts.js";
 import { element, icon, setText, toast } from "../shared/dom.js";
 import { number } from "../shared/format.js";
 import { postJson } from "../shared/http.js";
@@ -158,6 +158,9 @@ function alertRow(alert, buttons) {
       ),
       ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
       actionLine(alert),
+      afterRollBackText(alert)
+        ? element("div", { class: "entry-detail", "data-testid": "after-roll-back", text: afterRollBackText(alert) })
+        : null,
     ),
     buttons.length ? element("div", { class: "alert-buttons" }, ...buttons) : null,
     timeElement(alert.began_at),

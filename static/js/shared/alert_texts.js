@@ -119,6 +119,22 @@ function endText(cause) {
   }
 }
 
+/** Return what became of the run after a roll back for the alert, "" if that is not known. */
+export function afterRollBackText({ after_roll_back: found }) {
+  switch (found?.kind) {
+    case "recovered": {
+      const text = found.before
+        ? gettext("Since the roll back: {series} {now} at step {step}, {before} before the fault.")
+        : gettext("Since the roll back: {series} {now} at step {step}.");
+      return fill(text, { ...found, step: count(found.step) });
+    }
+    case "fault_returned":
+      return fill(gettext("A fault began again after the roll back, at step {step}."), { step: count(found.step) });
+    default:
+      return "";
+  }
+}
+
 /** Return what the alert's rule asked of the run, or why it did not; "" if it has no action. */
 export function actionText({ action, action_state: state, action_text: text, held_back: why }) {
   const known = {
@@ -133,7 +149,7 @@ export function actionText({ action, action_state: state, action_text: text, hel
     attempt_ended: gettext("Its attempt had ended."),
     same_cause: gettext("A rule has already done this for another alert that began within a minute of this one."),
     replayed: gettext("The run replays another run, so actions of rules are repeated from there."),
-    acted_in_attempt: gettext("The rule has already acted in this attempt."),
+    acted_in_attempt: gettext("The rule has reached its limit of actions per attempt."),
     acted_often: gettext("The rule has reached its limit of actions per hour."),
     not_done: gettext("The training does not support saving checkpoints."),
     no_roll_back: gettext("The training cannot be rolled back."),

@@ -24,7 +24,7 @@ from tests.alerts.test_alerts_of_a_training import RULE
 from tests.alerts.test_judging import begin as begin
 from tests.alerts.test_judging import lease as lease
 from tests.alerts.test_rules_act import RATE
-from tests.support.stack import ROOT, Stack, create_run, rows, run_row, wait_for
+from tests.support.stack import ROOT, Stack, create_run, rows, wait_for
 
 RECOVERING = str(ROOT / "tests" / "alerts" / "recovery" / "recovering_training.py")
 
@@ -35,7 +35,7 @@ def rule_of(lease: Lease, **fields: Any) -> AlertRule:
     Run.objects.filter(pk=run.pk).update(knobs=[Knob(RATE, 0.1).to_wire()], handled_commands=["roll_back"], step=1000)
     given = {
         "detector": "divergence", "action": "roll_back", "knob": "learning_rate", "factor": 0.5, "dry_run": False,
-        "once_per_attempt": False, "most_per_hour": 3,
+        "most_per_attempt": None, "most_per_hour": 3,
     }  # fmt: skip
     return AlertRule.objects.create(project=run.project, **given | fields)
 
@@ -65,7 +65,7 @@ def test_it_rolls_back_to_the_last_good_checkpoint_before_the_fault(lease: Lease
     checkpoint = Run.objects.get().checkpoints.get(step=200)
     assert asked(alert) | {"value": None} == {
         "checkpoint": str(checkpoint.pk), "knob": "learning_rate", "factor": 0.5, "keep_knobs": False, "group": "",
-        "value": None, "skip_batches": 0,
+        "value": None, "skip_batches": 0, "skip_from": None,
     }  # fmt: skip
     assert alert.command is not None and alert.command.author_name == "rule divergence"
 
@@ -94,6 +94,18 @@ def test_each_recovery_goes_farther_back_and_lower_until_the_rule_gives_up(lease
         "→ at 200 (200), learning_rate × 0.25",
         str(HeldBack.TOO_SMALL),
     ]
+
+
+def test_a_fault_that_returns_at_once_is_not_taken_for_the_cured_one(lease: Lease) -> None:
+    for step in (100, 200):
+        checkpoint_of(lease, step, good=True, created_at=timezone.now() - timedelta(hours=1))
+    rule = rule_of(lease)
+    first = alert_of(lease, rule, step=450)
+    assert alert_of(lease, rule, step=455).held_back == HeldBack.SAME_CAUSE
+    assert first.command is not None
+    complete_command(first.command, CommandState.APPLIED, step=460)
+    again = alert_of(lease, rule, step=250)
+    assert (again.action_state, again.action_text) == (ActionState.ASKED, "→ at 100 (100), learning_rate × 0.25")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +148,8 @@ def test_a_dry_run_says_where_it_would_go(lease: Lease) -> None:
 def test_it_skips_batches_as_its_rule_says(lease: Lease) -> None:
     checkpoint_of(lease, 100, good=True)
     alert = alert_of(lease, rule_of(lease, skip_batches=50), step=450)
-    assert asked(alert)["skip_batches"] == 50 and alert.action_text == "→ at 100 (100), learning_rate × 0.5, +50"
+    assert (asked(alert)["skip_batches"], asked(alert)["skip_from"]) == (100, 400)
+    assert alert.action_text == "→ at 100 (100), learning_rate × 0.5, 450 ± 50"
 
 
 def test_a_message_offers_it_where_there_is_a_good_checkpoint(lease: Lease) -> None:
@@ -159,7 +172,10 @@ def test_the_page_of_rules_offers_recovery_rules_as_a_dry_run(lease: Lease) -> N
     client.post(address, {"do": "recover"})
     made = {rule.detector: rule for rule in AlertRule.objects.all()}
     assert sorted(made) == ["divergence", "non-finite"]
-    assert all(rule.dry_run and rule.action == "roll_back" and rule.most_per_hour == 3 for rule in made.values())
+    assert all(
+        rule.dry_run and rule.action == "roll_back" and (rule.most_per_hour, rule.most_per_attempt) == (3, 10)
+        for rule in made.values()
+    )
     page = client.get(address).content.decode()
     assert "recovery-rules" not in page and "roll back: learning_rate × 0.5 (dry run)" in page
 
@@ -172,9 +188,13 @@ def test_a_training_recovers_by_itself(offline_stack: Stack) -> None:
         lambda: rows(offline_stack, "SELECT 1 FROM runs_command WHERE run_id = ? AND state = 'applied'", run_id),
         f"a roll back\n{offline_stack.log()}",
     )
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 450, "steps beyond the fault")
+    told = "SELECT after_roll_back FROM runs_alert WHERE run_id = ? AND after_roll_back != '{}'"
+    (alert,) = wait_for(lambda: rows(offline_stack, told, run_id), "what became of it")
     supervisor.send_signal(signal.SIGINT)
     assert supervisor.wait(120) == 0, offline_stack.log()
+    after = json.loads(alert["after_roll_back"])
+    assert (after["kind"], after["series"]) == ("recovered", "train/loss") and after["step"] > 450
+    assert "±" in after["now"] and "±" in after["before"]
     (command,) = rows(offline_stack, "SELECT * FROM runs_command WHERE run_id = ? AND kind = 'roll_back'", run_id)
     assert command["author_name"] == "rule non-finite"
     assert json.loads(command["new_value"]) == {"step": 200, "learning_rate": 0.05}

@@ -87,7 +87,9 @@ class ReviewsRuns(ModelAdmin):
     @admin.action(description=_("Take out of the archive"), permissions=["change"])
     def unarchive(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         number = sum(unarchive(run_id) for run_id in self._chosen(queryset))
-        text = ngettext("%(number)d run is out of the archive.", "%(number)d runs are out of the archive.", number)
+        text = ngettext(
+            "%(number)d run was taken out of the archive.", "%(number)d runs were taken out of the archive.", number
+        )
         self.message_user(request, text % {"number": number}, messages.SUCCESS)
 
     def reviewed_fields(self, request: HttpRequest, run: Run, form: forms.ModelForm[Run]) -> list[str]:

@@ -314,7 +314,7 @@ class CommandIn(Schema):
     expect: dict[str, Any] | None = Field(
         None,
         examples=[{"value": 0.003}],
-        description="Refused if state or value is a different one when it would take effect",
+        description="The command is refused if the state or value has changed before it takes effect",
     )
     at: dict[str, Any] | None = Field(
         None,
@@ -455,7 +455,7 @@ class PinIn(Schema):
 
 
 class PinsOut(Schema):
-    pinned: list[str] = Field(description="Titles of the charts that are pinned now, those pinned first before")
+    pinned: list[str] = Field(description="Titles of the pinned charts, in the order in which they were pinned")
 
 
 class CheckpointsPage(Schema):

@@ -215,7 +215,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         try:
             await self.close(code)
         except TRANSPORT_CLOSED as error:
-            logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
+            logger.debug("run %s: the viewer left before this was sent: %s", self.run_id, error)
         except Exception:
             await self.close(own_code)
 

@@ -27,7 +27,7 @@ CLOSE_CODES: dict[int, str] = {
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
-    TOO_SLOW: "too slow: too much waited for this viewer, or it did not read",
+    TOO_SLOW: "too slow: the viewer did not read its messages in time",
     4409: "what the viewer may do has changed: reconnect to learn it",
     TOO_MANY: "too many connections, failed handshakes or messages: wait, then reconnect",
 }

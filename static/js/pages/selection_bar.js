@@ -112,7 +112,7 @@ function sentenceOf(action) {
     case "archive":
       return gettext("{done} of {count} runs are archived.");
     case "unarchive":
-      return gettext("{done} of {count} runs are out of the archive.");
+      return gettext("{done} of {count} runs were taken out of the archive.");
     default:
       return gettext("{done} of {count} runs are deleted.");
   }

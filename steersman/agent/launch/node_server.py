@@ -189,7 +189,7 @@ class NodeServer:
         if node is not None:
             # A node that was lost, or a second one in the place of a connected one, belongs to another attempt.
             is_back = node.identity == identity and node.ranks == ranks and not self._has_ended(node)
-            return "" if is_back else "another process has this place"
+            return "" if is_back else "another process has already joined with this rank"
         if any(each.signal for each in self.elsewhere.values()):
             return "this attempt is ending"
         if not ranks or any(rank not in self.elsewhere or self.elsewhere[rank].has_joined for rank in ranks):

@@ -159,7 +159,7 @@ def test_runs_are_ticked_and_changed_together(page: Page, stack: Stack) -> None:
         bar.get_by_role("link", name="Epochs (CSV)").click()
     assert download.value.suggested_filename == "runs-epochs.csv"
     bar.get_by_role("button", name="Take out of the archive").click()
-    expect(page.locator("#toasts")).to_contain_text("2 of 2 runs are out of the archive.")
+    expect(page.locator("#toasts")).to_contain_text("2 of 2 runs were taken out of the archive.")
     expect(page.get_by_test_id("run-row")).to_have_count(0)
 
 

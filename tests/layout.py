@@ -136,7 +136,8 @@ RULES = {
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
     "runs.api": rule(
-        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.alerts.rulebook runs.launches runs.outage runs.selection",
+        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.alerts.rulebook runs.launches runs.outage"
+        " runs.selection",
         "django msgspec ninja pydantic",
         WEB,
     ),

@@ -126,8 +126,14 @@ RULES = {
         "django numpy",
         WEB,
     ),
+    "runs.launches": rule(f"{RECORD} runs.access", "django", WEB),
+    "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
-    "runs.api": rule(f"{UI} runs.api.branching runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
+    "runs.api": rule(
+        f"{UI} runs.api.branching runs.api.launching runs.alerts.rulebook runs.launches runs.outage",
+        "django msgspec ninja pydantic",
+        WEB,
+    ),
     "runs.alerts.sending": rule(
         f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.wording "
         "steersman",

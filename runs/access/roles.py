@@ -15,6 +15,8 @@ from runs.models import AccessToken, Membership, Role, Run, RunQuerySet, TokenSc
 from runs.protocol.commands import COMMANDS
 
 COMMANDING_ROLES = frozenset({Role.OPERATOR, Role.OWNER})
+# Tokens with these scopes cannot read runs.
+NOT_READING = frozenset({TokenScope.METRICS, TokenScope.TRAIN})
 # What somebody is who follows a share link: they see counts and roles, and no member's name.
 SHARED = str(TokenScope.SHARE)
 
@@ -119,7 +121,7 @@ def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, p
     `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
     as the creator with the token's name, so that the command log distinguishes scripts from people.
     """
-    if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope == TokenScope.METRICS:
+    if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope in NOT_READING:
         return None
     if token.scope == TokenScope.SHARE:
         return Viewer(user_id=None, name="", role=SHARED)

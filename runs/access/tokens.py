@@ -53,6 +53,8 @@ def create_token(
         raise TokenRefused(_("This run belongs to another project."), "run")
     if scope == TokenScope.SHARE and run is None:
         raise TokenRefused(_("A share link shows one run: give its number."), "run")
+    if scope == TokenScope.TRAIN and run is not None:
+        raise TokenRefused(_("A token for training hosts opens runs of the project: leave the run empty."), "run")
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():

@@ -46,10 +46,29 @@ class BearerToken(HttpBearer):
         if found.scope == TokenScope.METRICS:
             text = _("A token for metrics only opens /metrics: create a token for scripts.")
             raise ApiError(403, text, "Authorization")
-        if found.scope not in self.scopes:
-            text = _("A share link only opens the page of its run: create a token for scripts.")
+        if found.scope == TokenScope.TRAIN and found.scope not in self.scopes:
+            text = _("A token for training hosts only opens runs: create a token for scripts.")
             raise ApiError(403, text, "Authorization")
+        if found.scope not in self.scopes:
+            raise ApiError(403, self.other_scope(), "Authorization")
         return Caller(found.created_by, found)
+
+    def other_scope(self) -> str:
+        """Return the error for a token of another scope."""
+        return _("A share link only opens the page of its run: create a token for scripts.")
+
+
+class TrainToken(BearerToken):
+    """A token with the scope `train`, which training hosts have."""
+
+    scopes = frozenset({TokenScope.TRAIN})
+
+    def other_scope(self) -> str:
+        return train_token_only()
+
+
+def train_token_only() -> str:
+    return _("Only a token with the scope train opens runs: create one on the project's page of tokens.")
 
 
 class BearerOrShareToken(BearerToken):
@@ -75,6 +94,8 @@ class BrowserSession(APIKeyCookie):
         return Caller(request.user)
 
 
+# For the address that training hosts call; a person who calls it gets an error that says so.
+TRAINERS = (TrainToken(), BrowserSession())
 # Of addresses that the page of a shared run asks.
 READERS = (BearerOrShareToken(), BrowserSession())
 

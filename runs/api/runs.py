@@ -7,16 +7,18 @@ from typing import Annotated, Any
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
 from runs.access.roles import display_name
 from runs.api.branching.answers import as_out
-from runs.api.callers import caller_of, commanded_run, visible_run
+from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
+from runs.api.launching.schemas import LaunchIn, LaunchOut
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
 from runs.branching.family import branch_of
 from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
+from runs.launches.opening import NotAllowedToOpen, NotOpened, open_launch
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
 from runs.recording.liveness import duration_of, silent
@@ -56,6 +58,29 @@ def list_runs(
     found = list(page)
     waiting = places_of(found, caller_of(request).runs())
     return {"count": runs.count(), "items": [as_item(run, waiting.get(run.pk)) for run in found]}
+
+
+@router.post(
+    "/",
+    auth=list(TRAINERS),
+    response={200: LaunchOut, 201: LaunchOut, 401: ErrorOut, 403: ErrorOut, 409: ErrorOut, 422: ErrorOut},
+    summary="Open the run of a training host",
+)
+def open_run(request: HttpRequest, body: LaunchIn) -> Status[dict[str, Any]]:
+    """For tokens with the scope `train`. 201 if an attempt was opened, 200 if this start already has one."""
+    token = caller_of(request).token
+    if token is None:
+        raise ApiError(403, train_token_only(), "Authorization")
+    try:
+        opened = open_launch(token, body.launch())
+    except NotAllowedToOpen as error:
+        raise ApiError(403, str(error)) from error
+    except NotOpened as error:
+        raise ApiError(409, str(error), "key") from error
+    page = request.build_absolute_uri(opened.run.get_absolute_url())
+    answer = {"run": opened.run.pk, "attempt": opened.attempt, "page": page}
+    answer |= {"is_new_run": opened.is_new_run, "is_new_attempt": opened.is_new_attempt}
+    return Status(201 if opened.is_new_attempt else 200, answer)
 
 
 @router.get("/{int:run_id}/", response={200: RunDetailOut, **ERRORS}, summary="One run")

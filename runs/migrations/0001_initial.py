@@ -1090,7 +1090,13 @@ class Migration(migrations.Migration):
                 (
                     "scope",
                     models.CharField(
-                        choices=[("view", "view"), ("command", "command"), ("share", "share"), ("metrics", "metrics")],
+                        choices=[
+                            ("view", "view"),
+                            ("command", "command"),
+                            ("share", "share"),
+                            ("metrics", "metrics"),
+                            ("train", "train"),
+                        ],
                         default="view",
                         max_length=10,
                         verbose_name="scope",
@@ -1558,6 +1564,45 @@ class Migration(migrations.Migration):
                 "ordering": ["branch_id", "kind", "name", "group"],
                 "constraints": [
                     models.UniqueConstraint(fields=("branch", "kind", "name", "group"), name="one_change_a_value")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="RemoteLaunch",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.CharField(max_length=200)),
+                ("start", models.CharField(blank=True, max_length=100)),
+                ("attempt", models.PositiveIntegerField(default=0)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="remote_launches",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="remote_launches", to="runs.project"
+                    ),
+                ),
+                (
+                    "run",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="remote_launch", to="runs.run"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "remote launch",
+                "verbose_name_plural": "remote launches",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("project", "created_by", "key"), name="one_run_a_remote_launch"
+                    )
                 ],
             },
         ),

@@ -15,12 +15,14 @@ class TokenScope(models.TextChoices):
     """The permissions of a token's bearer.
 
     A share token is a link without login: it only views one run. One for metrics only reads `/metrics`.
+    One for training hosts opens runs in its project and cannot read.
     """
 
     VIEW = "view", _("view")
     COMMAND = "command", _("command")
     SHARE = "share", _("share")
     METRICS = "metrics", pgettext_lazy("scope of a token", "metrics")
+    TRAIN = "train", pgettext_lazy("scope of a token", "train")
 
 
 class AccessToken(models.Model):

@@ -91,8 +91,12 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(matches)
 
     def startable_on(self, host: str) -> RunQuerySet:
-        """Return the queued runs that `host` may start as soon as it has their devices."""
-        return self.condition_met().filter(state=RunState.QUEUED, queued_host__in=("", host))
+        """Return the queued runs that `host` may start as soon as it has their devices.
+
+        A run that was opened by a token is started by its own host alone.
+        """
+        waiting = self.condition_met().filter(state=RunState.QUEUED, queued_host__in=("", host))
+        return waiting.filter(remote_launch=None)
 
     def condition_met(self) -> RunQuerySet:
         """Return the runs that wait for no other run, or no more; who starts again after a failure waits for none."""

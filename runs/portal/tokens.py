@@ -61,6 +61,7 @@ class TokenForm(LifetimeForm):
             (TokenScope.VIEW, gettext_lazy("view")),
             (TokenScope.COMMAND, gettext_lazy("view and command")),
             (TokenScope.METRICS, gettext_lazy("read metrics, for Prometheus")),
+            (TokenScope.TRAIN, gettext_lazy("open runs from training hosts")),
         ],
         widget=forms.Select(attrs={"class": "form-select"}),
     )

@@ -390,7 +390,8 @@ def test_it_answers_a_fault_of_its_own_without_a_traceback(run: Run, monkeypatch
 def test_it_describes_itself_from_its_own_files(settings: Any) -> None:
     described = Client().get("/api/openapi.json").json()
     assert "/api/runs/{run_id}/commands/" in described["paths"]
-    assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BearerOrShareToken", "BrowserSession"}
+    schemes = {"BearerToken", "BearerOrShareToken", "BrowserSession", "TrainToken"}
+    assert set(described["components"]["securitySchemes"]) == schemes
     page = Client().get("/api/docs/").content.decode()
     assert re.search(r"/static/ninja/swagger-ui-bundle(\.[0-9a-f]+)?\.js", page)
     assert "://" not in page.replace("http://www.w3.org", "")

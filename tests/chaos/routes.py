@@ -62,6 +62,7 @@ class Row:
 
 
 EMPTY = {"name": ""}
+LAUNCH = {"key": "job 7", "start": "0", "host": "gpu7", "boot_id": "b", "pid": 1, "command_line": ["train.py"]}
 COMMAND = json.dumps({"command": "stop"})
 SEVERAL = json.dumps({"runs": [999_999], "action": "stop"})
 ROWS = [
@@ -213,6 +214,8 @@ ROWS = [
     Row("api/openapi.json", "/api/openapi.json", FOR_ALL),
     Row("api/docs/", "/api/docs/", FOR_ALL),
     Row("api/runs/", "/api/runs/", "401 200 200 200 200 403 401"),
+    # Only for tokens of training hosts; everybody else gets an error that says so.
+    Row("api/runs/", "/api/runs/", "401 403 403 403 403 403 401", body=json.dumps(LAUNCH)),
     Row("api/runs/<int:run_id>/", "/api/runs/{run}/", API_OF_RUN),
     Row("api/runs/<int:run_id>/epochs/", "/api/runs/{run}/epochs/", API_OF_RUN),
     Row("api/runs/<int:run_id>/series/", "/api/runs/{run}/series/", API_OF_RUN),

@@ -20,7 +20,7 @@ from runs.protocol.commands import EndProcess, Stop
 from runs.recording import queue
 from runs.recording.lifecycle import AttemptEnd, Lease, complete_command, end_attempt
 from runs.recording.restart_policy import Fault, Restart, plan_restart
-from steersman.agent.folders import attempt_folder, host_name
+from steersman.agent.folders import attempt_folder
 from steersman.agent.launch.given_devices import VISIBLE_VARIABLE, given_devices
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.private import write_private
@@ -81,7 +81,8 @@ def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None
         else:
             end_attempt(lease, end)
             reason = f"{end.error} {following.sentence}"
-            queue.queue_restart(lease.run_id, host_name(), following.pause_s, reason)
+            host = Attempt.objects.values_list("host", flat=True).get(pk=lease.attempt_id)
+            queue.queue_restart(lease.run_id, host, following.pause_s, reason)
 
 
 def can_start_again(folder: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Launches of training hosts in the API: schemas. The rows: `runs.launches`."""

@@ -1,0 +1,56 @@
+"""Schemas of the request by which a training host opens a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from ninja import Field, Schema
+
+from runs.launches.opening import Launch
+from runs.models import LONGEST_KEY, LONGEST_NAME, LONGEST_START
+from runs.recording.lifecycle import Holder
+from runs.recording.restart_policy import MOST_RESTARTS
+
+MOST_RANKS = 100_000
+# PostgreSQL cannot store the character NUL.
+TEXT = r"^[^\x00]*$"
+Word = Annotated[str, Field(pattern=TEXT, max_length=4096)]
+
+
+class LaunchIn(Schema):
+    """The start of a training on a host without access to the database."""
+
+    model_config = {"extra": "forbid"}
+
+    key: str = Field(
+        pattern=TEXT, min_length=1, max_length=LONGEST_KEY, description="Names the run: a requeued job has the same"
+    )
+    start: str = Field(
+        pattern=TEXT, min_length=1, max_length=LONGEST_START, description="Names the attempt: the same on all ranks"
+    )
+    host: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=255)
+    boot_id: str = Field(pattern=TEXT, max_length=64)
+    pid: int = Field(ge=1, le=2**31 - 1, description="The process that supervises the training")
+    command_line: list[Word] = Field(max_length=1000)
+    name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="The name of a new run")
+    ranks: int = Field(1, ge=1, le=MOST_RANKS)
+    restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How often a new run may be restarted")
+
+    def launch(self) -> Launch:
+        return Launch(
+            key=self.key,
+            start=self.start,
+            holder=Holder(self.host, self.boot_id, self.pid),
+            command_line=self.command_line,
+            name=self.name,
+            ranks=self.ranks,
+            restarts=self.restarts,
+        )
+
+
+class LaunchOut(Schema):
+    run: int
+    attempt: int
+    page: str = Field(description="The address of the run's page")
+    is_new_run: bool
+    is_new_attempt: bool = Field(description="true for the first request of a start, false for its other ranks")

@@ -1,0 +1,102 @@
+"""Opening the run and the attempt of a launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs.access.roles import COMMANDING_ROLES, operators_only
+from runs.models import UNNAMED, AccessToken, Membership, RemoteLaunch, Run, RunState
+from runs.recording.lifecycle import Holder, open_attempt
+from runs.recording.liveness import silent
+from runs.recording.queue import waits_to_restart
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The start of a training on a host.
+
+    `key` identifies the run: a requeued job has the same key. `start` identifies the attempt: all ranks of one start
+    have the same one, and a requeued job has another one.
+    """
+
+    key: str
+    start: str
+    holder: Holder
+    command_line: list[str]
+    name: str = ""
+    ranks: int = 1
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run and its present attempt. `is_new_run` and `is_new_attempt`: whether this call created them."""
+
+    run: Run
+    attempt: int
+    is_new_run: bool
+    is_new_attempt: bool
+
+
+class NotAllowedToOpen(Exception):
+    """The person who made the token may no longer start runs in its project."""
+
+
+class NotOpened(Exception):
+    """The run cannot get another attempt now. The text gives the reason and the remedy."""
+
+
+def open_launch(token: AccessToken, launch: Launch) -> Opened:
+    """Return the run of a launch and its present attempt; create what does not exist yet.
+
+    Raises `NotAllowedToOpen` and `NotOpened`.
+    """
+    with transaction.atomic():
+        # Ranks call this at the same time: the lock on the membership lets one after the other in.
+        members = Membership.objects.select_for_update().filter(project=token.project, user=token.created_by)
+        member = members.first()
+        if member is None or member.role not in COMMANDING_ROLES:
+            raise NotAllowedToOpen(operators_only())
+        row, is_new_run = _row_of(token, launch)
+        run = Run.objects.select_for_update().get(pk=row.run_id)
+        if row.start == launch.start:
+            return Opened(run, row.attempt, is_new_run, False)
+        _check_startable(run)
+        lease = open_attempt(
+            run.pk,
+            launch.holder,
+            run.attempt,
+            command_line=launch.command_line,
+            # Its host starts a failed run again, as it was told when the run failed.
+            restart=waits_to_restart(run),
+            ranks=launch.ranks,
+        )
+        row.start, row.attempt = launch.start, lease.number
+        row.save(update_fields=["start", "attempt"])
+        run.refresh_from_db()
+        return Opened(run, lease.number, is_new_run, True)
+
+
+def _row_of(token: AccessToken, launch: Launch) -> tuple[RemoteLaunch, bool]:
+    """Return the row of a launch, and whether it is new."""
+    owned = {"project": token.project, "created_by": token.created_by}
+    known = RemoteLaunch.objects.filter(key=launch.key, **owned).first()
+    if known is not None:
+        return known, False
+    run = Run.objects.create(name=launch.name.strip() or UNNAMED, ranks=launch.ranks, restarts=launch.restarts, **owned)
+    return RemoteLaunch.objects.create(key=launch.key, run=run, **owned), True
+
+
+def _check_startable(run: Run) -> None:
+    """Raise `NotOpened` if the run has finished, or if its present attempt still sends heartbeats."""
+    if run.state == RunState.FINISHED:
+        text = _("Run %(run)d has finished. Start with another key to make a new run.")
+        raise NotOpened(text % {"run": run.pk})
+    present = run.attempts.filter(number=run.attempt).first()
+    if run.is_live and present is not None and not silent(run, timezone.now()):
+        text = _("Run %(run)d still trains on %(host)s. Wait until it has ended, or stop it on its page.")
+        raise NotOpened(text % {"run": run.pk, "host": present.host})

@@ -26,6 +26,8 @@ PLATFORMS = {
     "linux-aarch64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
     "macos-arm64": ("macosx_11_0_arm64",),
 }
+# The newest versions that work with an older Python than the portal's.
+OF_OLDER_PYTHONS = {"3.10": {"websockets": "16.1.1"}}
 KINDS = ("*.whl", "*.tar.gz")
 
 
@@ -53,8 +55,17 @@ def collect(python: Path, wheel: Path, folder: Path, pythons: list[str], platfor
             command += ["--only-binary", ":all:", "--python-version", version, "--implementation", "cp"]
             for tag in PLATFORMS[platform]:
                 command += ["--platform", tag]
-            command += ["--constraint", str(ROOT / "requirements.lock"), "--dest", str(folder), f"{wheel}[{EXTRA}]"]
+            constraints = folder / f"constraints-{version}"
+            constraints.write_text(pins_for(version))
+            command += ["--constraint", str(constraints), "--dest", str(folder), f"{wheel}[{EXTRA}]"]
             _run(command, f"the wheels of steersman[{EXTRA}] for Python {version} on {platform} could not be collected")
+
+
+def pins_for(version: str) -> str:
+    """Return the versions of requirements.lock, with those that a version of Python needs instead."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    return "\n".join(f"{name}=={pin}" for name, pin in (pins | OF_OLDER_PYTHONS.get(version, {})).items())
 
 
 def publish(folder: Path, output: Path) -> list[str]:

@@ -60,7 +60,7 @@ class Storing(Silent):
             self.end = message.end.get(0, self.end)
             self._answers.append(Stored(message.number, message.end, session=message.session, answers=message.number))
         elif isinstance(message, Ended):
-            self._answers.append(Concluded("failed", exit_code=1))
+            self._answers.append(Concluded(state="failed", exit_code=1))
 
     def receive(self) -> list[Any]:
         answers, self._answers = self._answers, []

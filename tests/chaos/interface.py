@@ -39,8 +39,8 @@ class Interface:
     def __init__(self, stack: Stack, rng: random.Random, points: int) -> None:
         from runs.recording.lifecycle import Holder, open_attempt
         from steersman.agent.folders import WorkerProcess
-        from tests.chaos.link.bare_environment import bare_environment
         from tests.chaos.link.way import Way
+        from tests.support.hosts.bare_environment import bare_environment
 
         self._stack, self._rng = stack, rng
         self._lease = open_attempt(create_run(stack, "interface"), Holder("host", "boot", 1), 0, command_line=[])

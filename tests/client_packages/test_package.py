@@ -64,6 +64,8 @@ def test_it_needs_nothing_else_and_has_the_version_of_the_portal(
     installed = clean.run("-m", "pip", "list", "--format", "freeze").stdout
     assert {line.partition("==")[0] for line in installed.split()} == {"pip", "setuptools", "steersman"}
     assert_types_are_seen(clean)
+    told = subprocess.run([clean.folder / "bin" / "steersman", "run", "--", "x"], capture_output=True, text=True)
+    assert told.returncode == 1 and "run pip install 'steersman[agent]'" in told.stderr
     clean.run(*options, "steersman[agent]")
     assert clean.run("-c", IMPORT_ALL).stdout.strip() == "all"
 

@@ -16,8 +16,9 @@ from runs.models import LONGEST_NAME, UNNAMED, Attempt, Checkpoint, Run, RunStat
 from runs.recording import queue
 from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, open_attempt, renew_lease
 from steersman.agent.folders import WorkerProcess, attempt_folder
+from steersman.agent.launch.attempt_folder import ResumeFrom, make_attempt_folder
 from steersman.agent.launch.given_devices import device_there, given_devices
-from steersman.agent.launch.spawn import script_command, script_name, why_not_there, worker_environment
+from steersman.agent.launch.spawn import script_command, script_name, why_not_there
 from steersman.agent.launch.torchrun import (
     Launch,
     LaunchError,
@@ -35,13 +36,11 @@ from steersman.agent.launch.torchrun import (
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.checkpoints.saved import write_resume
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
-from steersman.files.changed_knobs import ChangedKnobs, write_changed_knobs
+from steersman.files.changed_knobs import ChangedKnobs
 from steersman.files.journal_bound import JOURNAL_MIB_VARIABLE
 from steersman.files.locks import HeldLock
-from steersman.files.mailbox import Mailbox
-from steersman.files.private import make_private, open_private
+from steersman.files.private import open_private
 from steersman.messages.reports import Line
 from steersman.run import START_PAUSED_VARIABLE
 from steersman.spec import SpecError, typed_values
@@ -334,14 +333,17 @@ class Prepared:
 
 def _make_folder(lease: Lease, work: Work) -> Prepared:
     command = work.command
-    folder = make_private(attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number))
-    Mailbox(folder).close()
-    if work.checkpoint is not None:
-        write_resume(folder, checkpoint_folder(work.checkpoint), work.checkpoint.sha256)
-    write_changed_knobs(folder, work.changed_knobs)
-    environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
-    environment[JOURNAL_MIB_VARIABLE] = str(settings.STEERSMAN_JOURNAL_MIB)
-    environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
+    folder = attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number)
+    checkpoint = work.checkpoint
+    environment = make_attempt_folder(
+        folder,
+        settings.STEERSMAN_DATA,
+        settings.BASE_DIR,
+        resume=ResumeFrom(checkpoint_folder(checkpoint), checkpoint.sha256) if checkpoint is not None else None,
+        changed_knobs=work.changed_knobs,
+        journal_mib=settings.STEERSMAN_JOURNAL_MIB,
+        start_paused=work.start_paused,
+    )
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
         # Your own recipe is looked up in the folder in which `train` was started, and may subclass a built-in one.

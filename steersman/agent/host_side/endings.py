@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from steersman.agent.launch.ended_file import record_ended
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
@@ -12,15 +15,12 @@ from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXI
 from steersman.messages.ended import Concluded, Ended, LastWords
 from steersman.records.kinds import EndRecord
 
+logger = logging.getLogger(__name__)
+
 # How long the record side may be silent after the training has ended: if this process received SIGTERM, or another
-# # attempt holds the run; and if somebody pressed Ctrl-C twice.
+# attempt holds the run; and if somebody pressed Ctrl-C twice.
 SILENT_S = 10.0
 SILENT_AT_ONCE_S = 2.0
-
-AWAY = (
-    "The database did not answer: how the training ended is not recorded yet. All that it logged is in its journal; "
-    "start `manage.py train` for the run again, or `manage.py watch`, to store it."
-)
 
 
 class GivenUp(Exception):
@@ -30,8 +30,9 @@ class GivenUp(Exception):
 class Patience:
     """Measures how long the record side has been silent."""
 
-    def __init__(self, interrupts: Interrupts, *, is_overtaken: bool) -> None:
+    def __init__(self, interrupts: Interrupts, *, is_overtaken: bool, longest_s: float | None = None) -> None:
         self._interrupts = interrupts
+        self._longest_s = longest_s
         self._is_overtaken = is_overtaken
         self._began = time.monotonic()
 
@@ -40,8 +41,18 @@ class Patience:
         silent_s = now - max(self._began, heard_at)
         if self._interrupts.stops >= 2 and silent_s > SILENT_AT_ONCE_S:
             raise GivenUp
+        if self._longest_s is not None and silent_s > self._longest_s:
+            raise GivenUp
         if (self._interrupts.is_terminated or self._is_overtaken) and silent_s > SILENT_S:
             raise GivenUp
+
+
+def note_end(folder: Path, ended: Ended) -> None:
+    """Store the outcome in a file: the record side may be unavailable for longer than this process lives."""
+    try:
+        record_ended(folder, ended)
+    except OSError as error:
+        logger.warning("the record of how the training ended could not be written (%s)", error.strerror)
 
 
 def describe_end(
@@ -82,3 +93,20 @@ def exit_code_of(concluded: Concluded, stops: int) -> int:
     if concluded.state == "failed":
         return EXIT_BAD_INPUT if concluded.exit_code == EXIT_BAD_INPUT else EXIT_FAILED
     return EXIT_FINISHED
+
+
+def exit_code_of_program(ended: Ended, concluded: Concluded | None, stops: int) -> int:
+    """Return the exit code of a command that runs a training as if it were run by itself.
+
+    0 if it finished or was stopped, else the training's own: 128 + n if signal n ended it, 1 if that is not known.
+    `concluded` is None if the record side did not answer; signals asked for a stop `stops` times.
+    """
+    if stops >= 2:
+        return EXIT_INTERRUPTED
+    words = ended.last_words
+    ended_well = ended.code == 0 or (ended.code is None and words is not None and words.outcome != "failed")
+    if ended_well or (concluded is not None and concluded.state != "failed"):
+        return EXIT_FINISHED
+    if ended.code is None:
+        return EXIT_FAILED
+    return ended.code if ended.code > 0 else 128 - ended.code

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from steersman.agent.host_side.console_files import ConsoleFiles
 from steersman.agent.host_side.deaf_training import DeafTraining
-from steersman.agent.host_side.endings import AWAY, GivenUp, Patience, describe_end, exit_code_of
+from steersman.agent.host_side.endings import GivenUp, Patience, describe_end, exit_code_of, note_end
 from steersman.agent.host_side.exchange import Behind, Cut, Exchange, Lost, News, Settled
 from steersman.agent.host_side.sampling import Sampling
 from steersman.agent.host_side.surroundings import Display, HostSettings
@@ -25,7 +25,7 @@ from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.journals.tail import LARGEST_READ_BYTES
-from steersman.agent.launch.ended_file import record_ended
+from steersman.agent.launch.ended_file import recorded_ended
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
@@ -103,7 +103,9 @@ class HostSide:
         self._sessions = 0
         self._is_overtaken = False
         self._superseded: Fenced | None = None
-        self._concluded: Concluded | None = None
+        # What an earlier host side of this attempt saw, and what the record side has concluded.
+        self._known_end = recorded_ended(folder)
+        self.concluded: Concluded | None = None
         self._looked_at = time.monotonic()
         # When it was last suspended, and since when a signal waits to be delivered.
         self._woken_at = 0.0
@@ -128,7 +130,7 @@ class HostSide:
                 self._look(time.monotonic())
             return self._finish() if self._superseded is None else self._leave(self._superseded)
         except GivenUp:
-            self._display.say(AWAY)
+            self._display.say(self._settings.unanswered)
             return EXIT_FENCED if self._is_overtaken else EXIT_INTERRUPTED
         except RecordSideGone:
             raise
@@ -192,7 +194,7 @@ class HostSide:
             case Fenced():
                 self._superseded = news
             case Concluded():
-                self._concluded = news
+                self.concluded = news
 
     def _begin(self, attached: Attached) -> None:
         """Read journals and consoles from the position up to which they are stored."""
@@ -318,31 +320,31 @@ class HostSide:
 
     def _finish(self) -> int:
         """Have the last records and the outcome of the training stored; return the exit code."""
-        self._note_end()
+        note_end(self._folder, self.ended())
         self._tell_of_silence()
         while not self._is_over():
             self._await(lambda: self._exchange.is_idle)
             if not self._is_over() and self._store_rest():
-                self._exchange.tell_end(self._ended())
+                self._exchange.tell_end(self.ended())
                 self._await_conclusion()
         if self._superseded is not None:
             return self._leave(self._superseded)
         self._console_files.end()
-        if self._is_overtaken or self._concluded is None:
+        if self._is_overtaken or self.concluded is None:
             return EXIT_FENCED
-        self._display.end(self.progress, self._concluded)
+        self._display.end(self.progress, self.concluded)
         if self._posting.ended_by:
             self._display.say(f"ended by {self._posting.ended_by}")
-        return exit_code_of(self._concluded, self._interrupts.stops)
+        return exit_code_of(self.concluded, self._interrupts.stops)
 
     def _is_over(self) -> bool:
         """Return whether the end is recorded, or another supervisor follows the training."""
-        return self._concluded is not None or self._superseded is not None
+        return self.concluded is not None or self._superseded is not None
 
     def _await_conclusion(self) -> None:
         """Wait until the end is recorded, or a new session has begun; a new session gets again what it lacks."""
         sessions = self._sessions
-        self._await(lambda: self._concluded is not None or self._sessions != sessions)
+        self._await(lambda: self.concluded is not None or self._sessions != sessions)
 
     def _tell_of_silence(self) -> None:
         """Warn if a script succeeded without a single record: it would look as if all were in order."""
@@ -371,7 +373,8 @@ class HostSide:
 
     def _await(self, holds: Callable[[], bool]) -> None:
         """Wait until a condition holds, or another supervisor follows the training. Raises `GivenUp`."""
-        patience = Patience(self._interrupts, is_overtaken=self._is_overtaken)
+        longest_s = self._settings.answers_within_s
+        patience = Patience(self._interrupts, is_overtaken=self._is_overtaken, longest_s=longest_s)
         while not holds() and self._superseded is None:
             self._wake.wait(LOOK_INTERVAL_S)
             self._wake.clear()
@@ -379,14 +382,10 @@ class HostSide:
             self._take_news(now)
             patience.check(now, self._exchange.heard_at)
 
-    def _note_end(self) -> None:
-        """Store the outcome in a file: the record side may be unavailable for longer than this process lives."""
-        try:
-            record_ended(self._folder, self._ended())
-        except OSError as error:
-            logger.warning("the record of how the training ended could not be written (%s)", error.strerror)
-
-    def _ended(self) -> Ended:
+    def ended(self) -> Ended:
+        """Return how the training has ended, as the process that started it saw it if that is known."""
+        if self._known_end is not None:
+            return self._known_end
         last_line = self._consoles.last_line if self._sessions else lambda rank: ""
         return describe_end(
             self._group,

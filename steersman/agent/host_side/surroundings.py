@@ -26,6 +26,8 @@ class HostSettings:
     """The settings of a host side. `data` and `application` are folders whose names never leave the host.
 
     `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
+    `answers_within_s`: how long the record side may be silent after the end, in seconds, None for ever. `unanswered` is
+    shown if it is silent for longer.
     """
 
     data: Path
@@ -36,3 +38,8 @@ class HostSettings:
     device: str = "auto"
     is_recipe: bool = False
     may_restart: bool = True
+    answers_within_s: float | None = None
+    unanswered: str = (
+        "The database did not answer: how the training ended is not recorded yet. All that it logged is in its "
+        "journal; start `manage.py train` for the run again, or `manage.py watch`, to store it."
+    )

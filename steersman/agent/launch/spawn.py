@@ -21,9 +21,9 @@ from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
-# The portal needs these variables, and a training must not see them: settings with keys in them, the files that hold
-# # such settings, and the addresses of its services.
-WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
+# The portal or its host side needs these variables, and a training must not see them: settings with keys in them, the
+# files that hold such settings, and the addresses of its services.
+WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|TOKEN|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
 
 # No character ends a training: half of a pair, which UTF-8 does not have, is written as its number.
 CONSOLE_ENCODING = "utf-8:backslashreplace"

@@ -7,7 +7,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-NEEDED = ("msgspec", "psutil", "pynvml")
+NEEDED = ("msgspec", "psutil", "pynvml", "websockets")
 
 
 def bare_environment(folder: Path) -> Path:

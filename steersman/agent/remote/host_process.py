@@ -1,0 +1,248 @@
+"""The process that follows a launch: it starts the training, or adopts it, and speaks to the portal.
+
+usage: host_process FOLDER [SECONDS]
+
+It may be killed at any moment and started again: what it has to know is in the folder of the launch. With `SECONDS` it
+only has what is left of a launch stored, and starts nothing; so long it waits for the portal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+import steersman
+from steersman.agent.folders import WorkerProcess, close_attempt, living_worker
+from steersman.agent.host_side.endings import exit_code_of_program
+from steersman.agent.host_side.host_side import HostSide
+from steersman.agent.host_side.surroundings import HostSettings
+from steersman.agent.launch.attempt_folder import make_attempt_folder
+from steersman.agent.launch.ended_file import record_ended, recorded_ended
+from steersman.agent.launch.spawn import script_command
+from steersman.agent.launch.torchrun import start_worker_group
+from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.remote.launches import (
+    Launch,
+    Place,
+    Result,
+    attempt_of,
+    newest_attempt,
+    read_concluded,
+    read_launch,
+    read_place,
+    write_concluded,
+    write_place,
+    write_result,
+)
+from steersman.agent.remote.opening import open_attempt
+from steersman.agent.remote.portal_link import PortalLink
+from steersman.agent.remote.resuming import newest_checkpoint
+from steersman.agent.remote.terminal import Terminal, say
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD
+from steersman.files.journal_bound import journal_bound_bytes
+from steersman.files.locks import try_lock
+from steersman.messages.ended import Concluded, Ended, LastWords
+from steersman.messages.reports import Line
+from steersman.portal.addresses import BadAddress
+from steersman.portal.logins import Login, NoLogin, login_to_use
+from steersman.run import worker_lock_path
+
+LOCK_FILE = "supervisor.lock"
+STOP_SIGNAL_VARIABLE = "STEERSMAN_STOP_SIGNAL"
+# As shells report them.
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+PUSH_S = 0.08
+STALLED_S = 60.0
+CONSOLE_FILES_BYTES = 256 << 20
+WAIT_STEP_S = 0.1
+# The folder of the package never leaves the host; the one around it is where a training finds `import steersman`.
+APPLICATION = Path(steersman.__file__).resolve().parent
+UNANSWERED = (
+    "The portal does not answer: how the training ended is not stored there yet. All of it is on this machine; run "
+    "`steersman sync` to send it."
+)
+
+
+class LaunchProcess:
+    """Follows one launch to its end."""
+
+    def __init__(
+        self, folder: Path, launch: Launch, login: Login, interrupts: Interrupts, *, only_stores: bool
+    ) -> None:
+        """`launch.wait_s` is how long to wait for the portal after the end. With `only_stores`, nothing is started."""
+        self._folder = folder
+        self._launch = launch
+        self._login = login
+        self._interrupts = interrupts
+        self._only_stores = only_stores
+        # The folder for the data of all launches.
+        self._data = folder.parent.parent
+
+    def follow(self) -> Result:
+        """Follow the newest attempt, and each that comes after it; return how the launch has ended."""
+        number = newest_attempt(self._folder)
+        if number == 0 and self._only_stores:
+            return Result(EXIT_FAILED, is_stored=True)
+        result = self._follow_attempt(*self._start_next(0)) if number == 0 else self._go_on(number)
+        while not self._only_stores and (restart := self._restart_due()) is not None:
+            result = self._follow_attempt(*self._start_again(*restart))
+        return result
+
+    def _go_on(self, number: int) -> Result:
+        """Follow an attempt whose host process has ended, unless its end is stored already."""
+        folder = attempt_of(self._folder, number)
+        concluded = read_concluded(folder)
+        if concluded is None:
+            return self._follow_attempt(number, *adopt(folder, self._launch.ranks))
+        ended = recorded_ended(folder) or Ended(rank=0, code=concluded.exit_code)
+        return Result(exit_code_of_program(ended, concluded, self._interrupts.stops), is_stored=True)
+
+    def _restart_due(self) -> tuple[int, Concluded] | None:
+        """Return the newest attempt and its end if another one follows, else None."""
+        number = newest_attempt(self._folder)
+        concluded = read_concluded(attempt_of(self._folder, number))
+        return None if concluded is None or concluded.restart_in_s is None else (number, concluded)
+
+    def _start_again(self, number: int, concluded: Concluded) -> tuple[int, WorkerGroup, list[Line]]:
+        pause_s = concluded.restart_in_s or 0.0
+        say(f"starting again in {pause_s:.0f} s: restart {concluded.used} of {concluded.allowed}")
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until and not self._interrupts.stops:
+            time.sleep(min(WAIT_STEP_S, max(0.0, until - time.monotonic())))
+        if not self._interrupts.stops:
+            return self._start_next(number)
+        # The portal waits for this attempt: it gets one that was stopped before it began.
+        text = f"Not started again: {self._interrupts.name} ended the waiting."
+        folder = attempt_of(self._folder, number + 1)
+        self._make(folder, [])
+        record_ended(folder, Ended(rank=0, code=0, codes=[0] * self._launch.ranks, stopped=True))
+        return number + 1, WorkerGroup.adopted(folder, self._launch.ranks), [Line(text, "info")]
+
+    def _start_next(self, number: int) -> tuple[int, WorkerGroup, list[Line]]:
+        """Start the training in a new attempt after `number`."""
+        lines: list[Line] = []
+        folder = attempt_of(self._folder, number + 1)
+        environment = self._make(folder, lines)
+        command = script_command(self._launch.script)
+        try:
+            return number + 1, start_worker_group(command, environment, folder, self._launch.ranks), lines
+        except OSError as error:
+            text = f"{command[0]} cannot be started: {error.strerror}."
+            say(text)
+            words = LastWords(outcome="failed", error=f"The program could not be started: {error.strerror}.")
+            code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
+            codes: list[int | None] = [code] * self._launch.ranks
+            record_ended(folder, Ended(rank=0, code=code, codes=codes, last_words=words, may_restart=False))
+            return number + 1, WorkerGroup.adopted(folder, self._launch.ranks), lines
+
+    def _make(self, folder: Path, lines: list[Line]) -> dict[str, str]:
+        resume, knobs = newest_checkpoint(self._folder, lines)
+        return make_attempt_folder(
+            folder,
+            self._data,
+            APPLICATION.parent,
+            resume=resume,
+            changed_knobs=knobs,
+            journal_mib=journal_bound_bytes(os.environ) >> 20,
+        )
+
+    def _follow_attempt(self, number: int, group: WorkerGroup, lines: Sequence[Line]) -> Result:
+        folder = attempt_of(self._folder, number)
+        terminal = Terminal(read_place(folder), lambda: living_worker(folder, self._launch.ranks) is not None)
+        wake = threading.Event()
+        link = PortalLink(self._login, lambda: self._place(number, terminal), terminal, wake.set)
+        settings = HostSettings(
+            data=self._data,
+            application=APPLICATION,
+            push_s=PUSH_S,
+            stalled_s=STALLED_S,
+            console_files_bytes=CONSOLE_FILES_BYTES,
+            may_restart=not self._only_stores,
+            unanswered=UNANSWERED,
+            answers_within_s=self._launch.wait_s,
+        )
+        host = HostSide(folder, group, link, terminal, self._interrupts, settings, wake, lines)
+        link.start()
+        try:
+            host.follow()
+        finally:
+            link.stop()
+        if host.concluded is not None:
+            write_concluded(folder, host.concluded)
+        code = exit_code_of_program(host.ended(), host.concluded, self._interrupts.stops)
+        return Result(code, is_stored=host.concluded is not None)
+
+    def _place(self, number: int, terminal: Terminal) -> Place:
+        """Return where an attempt is in the portal; open it if that has not happened. Raises `PortalError`."""
+        folder = attempt_of(self._folder, number)
+        known = read_place(folder)
+        if known is not None:
+            return known
+        found = open_attempt(self._login, self._launch, number, self._data, APPLICATION)
+        write_place(folder, found)
+        terminal.opened(found)
+        return found
+
+
+def adopt(folder: Path, ranks: int) -> tuple[WorkerGroup, list[Line]]:
+    """Return the training of an attempt, alive or ended, whose host process has ended."""
+    if living_worker(folder, ranks) is None and not close_attempt(folder, ranks):
+        # It was started, and its host process was ended before it could record which process it is.
+        for rank in range(ranks):
+            holder = worker_lock_path(folder, rank).read_text().strip()
+            if holder.isdigit():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    WorkerProcess.of(int(holder)).record(folder, rank)
+    line = Line("The process that records this training was ended, and started again.", "warning")
+    return WorkerGroup.adopted(folder, ranks), [line]
+
+
+def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | None) -> int:
+    """Follow a launch to its end, and write its result; return its exit code.
+
+    Unless `store_within_s` is None, only what is left is stored, if the portal answers within so many seconds.
+    """
+    launch = read_launch(folder)
+    if store_within_s is not None:
+        launch = replace(launch, wait_s=store_within_s)
+    lock = try_lock(folder / LOCK_FILE)
+    if lock is None:
+        say(f"another process follows {folder}")
+        return EXIT_HELD
+    lock.note(str(os.getpid()))
+    try:
+        login = login_to_use(launch.portal, os.environ)
+        only_stores = store_within_s is not None
+        result = LaunchProcess(folder, launch, login, interrupts, only_stores=only_stores).follow()
+    except (NoLogin, BadAddress) as error:
+        say(str(error))
+        result = Result(EXIT_BAD_INPUT, is_stored=False)
+    write_result(folder, result)
+    lock.release()
+    return result.code
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    logging.basicConfig(level=logging.WARNING, format="steersman: %(message)s")
+    interrupts = Interrupts(os.environ.get(STOP_SIGNAL_VARIABLE, ""))
+    interrupts.install()
+    # The parent blocks them until there is somebody to take them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    return follow_launch(folder, interrupts, float(sys.argv[2]) if len(sys.argv) > 2 else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Opens an attempt of a launch in the portal. Asking twice gives the same attempt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from steersman.agent.folders import boot_id, host_name
+from steersman.agent.machine.redactor import Redactor
+from steersman.agent.remote.launches import Launch, Place
+from steersman.portal.logins import Login
+from steersman.portal.requests import RUNS, Refused, ask, not_a_portal
+from steersman.records.typed_json import Malformed, decode
+
+LONGEST_NAME = 200
+LONGEST_WORD = 4000
+MOST_WORDS = 1000
+NOT_IN_A_HOST_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opening:
+    """What a portal is asked for: an attempt, which `start` names, of the run that `key` names."""
+
+    key: str
+    start: str
+    host: str
+    boot_id: str
+    pid: int
+    command_line: list[str]
+    name: str
+    ranks: int
+    restarts: int
+
+
+def open_attempt(login: Login, launch: Launch, number: int, data: Path, application: Path) -> Place:
+    """Return the place of attempt `number` of a launch, counted here. Raises `steersman.portal.requests.PortalError`.
+
+    The names of `data` and `application`, the folders, and whatever else identifies this host stay here.
+    """
+    redactor = Redactor(data, application)
+    opening = _Opening(
+        key=launch.key,
+        start=f"{launch.key}/{number}",
+        host=NOT_IN_A_HOST_NAME.sub("-", host_name())[:255] or "host",
+        boot_id=boot_id()[:64],
+        pid=launch.parent,
+        command_line=[redactor.text(word)[:LONGEST_WORD] for word in launch.script[:MOST_WORDS]],
+        name=redactor.text(launch.name)[:LONGEST_NAME],
+        ranks=launch.ranks,
+        restarts=launch.restarts,
+    )
+    answer = ask(login, RUNS, opening)
+    try:
+        return decode(Place, answer)
+    except Malformed as error:
+        raise Refused(not_a_portal(login.address)) from error

@@ -1,0 +1,204 @@
+"""A link over one outbound WebSocket to a portal. Threads of its own open, read and write it: no call blocks."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlencode
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+import steersman
+from steersman.agent.remote.launches import Place
+from steersman.messages.link import FromHost, FromRecord, LinkCut
+from steersman.portal.logins import Login
+from steersman.portal.requests import (
+    VERSION_HEADER,
+    PortalError,
+    Refused,
+    not_a_portal,
+    refusal_of,
+    said_in,
+    unreachable,
+)
+from steersman.wire.codec import BadMessage, decode, encode
+from steersman.wire.framing import LARGEST_MESSAGE_BYTES
+
+logger = logging.getLogger(__name__)
+
+PATH = "/ws/hosts/"
+SUBPROTOCOL = Subprotocol("steersman.host.v1")
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+# A way that is broken without a word is noticed after both together.
+PING_INTERVAL_S = 5.0
+PING_TIMEOUT_S = 10.0
+# The pauses between attempts to connect: they double from the first to the longest. A portal that refuses would do so
+# again, and is asked less often.
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 4.0
+REFUSED_PAUSE_S = 15.0
+# A connection that was good for so long had a way that works.
+GOOD_AFTER_S = 5.0
+# Close codes by which a portal says that it takes no more from this host; the reason is a sentence.
+REFUSING_CODES = range(4400, 4500)
+CLOSED = None
+
+
+class Watcher(Protocol):
+    """Hears, on a thread of the link, how the portal can be reached."""
+
+    def is_away(self, problem: PortalError) -> None: ...
+    def is_there(self) -> None: ...
+
+
+class _Connection:
+    """One connection: what is to be sent on it, and the thread that sends it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="portal writer", daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes) -> None:
+        self._outgoing.put(data)
+
+    def end(self) -> None:
+        self._outgoing.put(CLOSED)
+
+    def _write(self) -> None:
+        try:
+            while (data := self._outgoing.get()) is not CLOSED:
+                self._socket.send(data)
+        except (WebSocketException, OSError):
+            return  # the reader sees it too
+
+
+class PortalLink:
+    """A `steersman.messages.link.Link` to the record side of one attempt in a portal.
+
+    `place` returns where the attempt is in the portal. It is called on the link's thread before each connection, may
+    ask the portal, and raises `PortalError`. `arrived` is called when there is something to receive.
+    """
+
+    def __init__(self, login: Login, place: Callable[[], Place], watcher: Watcher, arrived: Callable[[], None]) -> None:
+        self._login = login
+        self._place = place
+        self._watcher = watcher
+        self._arrived = arrived
+        # What has arrived, in its order; a connection stands for its own beginning.
+        self._inbox: deque[FromRecord | _Connection] = deque()
+        # The connection whose beginning the host side knows.
+        self._current: _Connection | None = None
+        self._socket: ClientConnection | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="portal", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: FromHost) -> None:
+        """Send a message on the connection whose beginning `receive` has told; without one, it is dropped."""
+        if self._current is not None:
+            self._current.send(encode(message))
+
+    def receive(self) -> list[FromRecord]:
+        """Return the messages that have arrived. Raises `LinkCut` at every new connection, also at the first."""
+        found: list[FromRecord] = []
+        while self._inbox:
+            first = self._inbox[0]
+            if isinstance(first, _Connection):
+                if found:
+                    break
+                self._inbox.popleft()
+                self._current = first
+                raise LinkCut
+            self._inbox.popleft()
+            found.append(first)
+        return found
+
+    def stop(self) -> None:
+        """Close the connection, and open no other; takes `CLOSE_TIMEOUT_S` if the portal does not answer."""
+        self._stopped.set()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            problem = self._connect_once()
+            if self._stopped.is_set():
+                return
+            if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
+                pause_s = FIRST_PAUSE_S
+            self._watcher.is_away(problem)
+            wait_s = REFUSED_PAUSE_S if isinstance(problem, Refused) else pause_s
+            # Hosts whose portal was restarted do not come back all at once.
+            self._stopped.wait(wait_s * random.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _connect_once(self) -> PortalError:
+        """Connect and converse until the connection ends; return why it did."""
+        address = self._login.address
+        try:
+            place = self._place()
+            words = urlencode({"run": place.run, "attempt": place.attempt})
+            with connect(
+                "ws" + address.removeprefix("http") + f"{PATH}?{words}",
+                additional_headers={
+                    "Authorization": f"Bearer {self._login.token}",
+                    VERSION_HEADER: steersman.__version__,
+                },
+                subprotocols=[SUBPROTOCOL],
+                max_size=LARGEST_MESSAGE_BYTES,
+                open_timeout=OPEN_TIMEOUT_S,
+                ping_interval=PING_INTERVAL_S,
+                ping_timeout=PING_TIMEOUT_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+            ) as socket:
+                self._socket = socket
+                if socket.subprotocol != SUBPROTOCOL:
+                    return Refused(not_a_portal(address))
+                return self._converse(socket)
+        except PortalError as problem:
+            return problem
+        except InvalidStatus as error:
+            return refusal_of(address, error.response.status_code, said_in(bytes(error.response.body or b"")))
+        except (WebSocketException, OSError) as error:
+            return unreachable(address, error)
+
+    def _converse(self, socket: ClientConnection) -> PortalError:
+        connection = _Connection(socket)
+        self._put(connection)
+        try:
+            while True:
+                data = socket.recv()
+                if isinstance(data, str):
+                    raise BadMessage("it is a text")
+                self._put(decode(data))
+                # Not before: a portal may accept a connection only to say why it refuses.
+                self._watcher.is_there()
+        except ConnectionClosed as error:
+            closed = error.rcvd
+            if closed is not None and closed.code in REFUSING_CODES:
+                return refusal_of(self._login.address, closed.code, closed.reason)
+            return unreachable(self._login.address, error)
+        except BadMessage as error:
+            logger.error("a message of the portal cannot be read (%s): connecting again", error)
+            return unreachable(self._login.address, error)
+        finally:
+            connection.end()
+
+    def _put(self, item: FromRecord | _Connection) -> None:
+        self._inbox.append(item)
+        self._arrived()

@@ -1,0 +1,79 @@
+"""What the host process prints, to standard error: the training's own output is passed on by the parent."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from steersman.agent.remote.launches import Place
+from steersman.agent.reporting.report_sequence import StoredProgress
+from steersman.messages.ended import Concluded
+from steersman.portal.requests import PortalError, Refused
+
+# A shorter outage, such as a restart of the portal, is not worth a line.
+TOLD_AFTER_S = 5.0
+CONTINUES = "The training continues, and is recorded on this machine."
+HAS_ENDED = "The training has ended: waiting for the portal to store the rest. Press Ctrl-C twice to end the waiting."
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal, which may be gone."""
+    with contextlib.suppress(OSError, ValueError):
+        encoding = sys.stderr.encoding or "utf-8"
+        line = f"steersman: {text}".encode(encoding, "replace").decode(encoding)
+        print(line, file=sys.stderr, flush=True)
+
+
+class Terminal:
+    """A `steersman.agent.host_side.surroundings.Display`, and a `portal_link.Watcher`. Lines of several threads."""
+
+    def __init__(self, place: Place | None, lives: Callable[[], bool]) -> None:
+        """`lives` returns whether the training is alive."""
+        self._place = place
+        self._lives = lives
+        self._lock = threading.Lock()
+        self._away_since: float | None = None
+        # The problem of the outage that was told last.
+        self._told = ""
+
+    def opened(self, place: Place) -> None:
+        """Tell where the run is, if that was not known when the training started."""
+        self._place = place
+        self.say(f"run {place.run}: {place.page}")
+
+    def is_away(self, problem: PortalError) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._away_since is None:
+                self._away_since = now
+            is_long = isinstance(problem, Refused) or now - self._away_since >= TOLD_AFTER_S
+            text = f"{problem} {CONTINUES if self._lives() else HAS_ENDED}"
+            if is_long and self._told != text:
+                self._told = text
+                say(text)
+
+    def is_there(self) -> None:
+        with self._lock:
+            self._away_since = None
+            if self._told:
+                self._told = ""
+                say("The portal answers again.")
+
+    def show(self, progress: StoredProgress) -> None: ...
+
+    def console(self, lines: list[str]) -> None: ...
+
+    def unfinished(self, lines: list[str]) -> None: ...
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            say(text)
+
+    def end(self, progress: StoredProgress, end: Concluded) -> None:
+        name = f"run {self._place.run}" if self._place is not None else "the run"
+        self.say(f"{name} {end.state} at step {progress.step}" + (f": {end.reason}" if end.reason else "."))
+
+    def close(self) -> None: ...

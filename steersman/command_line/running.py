@@ -1,0 +1,147 @@
+"""`steersman run` and `steersman sync`: a training on this machine, recorded by a portal elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from steersman.command_line.problems import Problem
+from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
+from steersman.files.data_folder import SHARED_VARIABLE, UnfitFolder, prepare, refuse_unfit
+from steersman.portal.addresses import BadAddress
+from steersman.portal.logins import Login, NoLogin, login_to_use
+
+DATA_VARIABLE = "STEERSMAN_DATA"
+DATA_FOLDER = "steersman-runs"
+WAIT_S = 600.0
+SYNC_WAIT_S = 30.0
+MOST_RESTARTS = 100
+MOST_RANKS = 1024
+LONGEST_NAME = 200
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to what `argparse.ArgumentParser.add_subparsers` returned."""
+    run = commands.add_parser(
+        "run",
+        help="train with a program of your own, recorded by a portal",
+        usage="steersman run [options] -- python train.py ...",
+        description="Start a training on this machine as a run of a portal. The exit code is that of the training: 0 "
+        "if it finished or was stopped. 2: bad input. 130: a second Ctrl-C.",
+    )
+    run.add_argument(
+        "--portal", default="", help="address of the portal; default: STEERSMAN_PORTAL, or the newest login"
+    )
+    run.add_argument("--name", default="", help="name of the run; default: that of the program")
+    run.add_argument(
+        "--restarts", type=_count("restarts", 0, MOST_RESTARTS), default=0, metavar="K",
+        help="after a crash, start again from the newest checkpoint, at most K times",
+    )  # fmt: skip
+    run.add_argument(
+        "--nproc", type=_count("nproc", 1, MOST_RANKS), default=1, metavar="K",
+        help="train with K processes on this machine, as torchrun would start them",
+    )  # fmt: skip
+    run.add_argument(
+        "--wait", type=_seconds, default=WAIT_S, metavar="SECONDS",
+        help="how long to wait after the end for a portal that does not answer (default: %(default).0f)",
+    )  # fmt: skip
+    run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
+    run.set_defaults(function=run_training)
+    sync = commands.add_parser(
+        "sync",
+        help="send what a portal did not store when it was away",
+        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{DATA_FOLDER}) to their portals.",
+    )
+    sync.add_argument(
+        "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
+        help="how long to wait for each portal (default: %(default).0f)",
+    )  # fmt: skip
+    sync.set_defaults(function=send_rest)
+
+
+def run_training(chosen: argparse.Namespace) -> int:
+    """Open a run and train; return the exit code of the training."""
+    script = chosen.program[1:] if chosen.program[:1] == ["--"] else chosen.program
+    if not script:
+        raise Problem("program: give the program after --, as in steersman run -- python train.py")
+    started = _remote()
+    login = _login(chosen.portal)
+    data = _data_folder()
+    asked = started.Asked(
+        script=script,
+        name=chosen.name.strip()[:LONGEST_NAME],
+        ranks=chosen.nproc,
+        restarts=chosen.restarts,
+        wait_s=chosen.wait,
+    )
+    try:
+        code: int = started.start(login, data, asked)
+    except started.NotStarted as error:
+        raise Problem(str(error), error.exit_code) from error
+    return code
+
+
+def send_rest(chosen: argparse.Namespace) -> int:
+    """Have what is left of all launches stored; return 0 if nothing is left."""
+    started = _remote()
+    left: list[Path] = started.store_rest(_data_folder(), chosen.wait)
+    for folder in left:
+        print(f"Not stored: {folder}")
+    return EXIT_FAILED if left else EXIT_FINISHED
+
+
+def _remote() -> Any:
+    """Return the module that starts trainings. Raises `Problem` if what it needs is not installed."""
+    try:
+        from steersman.agent.remote import starting
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "steersman":
+            raise
+        raise Problem(
+            f"the package {error.name} is missing: run pip install 'steersman[agent]'", EXIT_FAILED
+        ) from error
+    return starting
+
+
+def _login(portal: str) -> Login:
+    try:
+        return login_to_use(portal, os.environ)
+    except NoLogin as error:
+        raise Problem(str(error)) from error
+    except BadAddress as error:
+        raise Problem(f"portal: {error}") from error
+
+
+def _data_folder() -> Path:
+    """Return the folder for the records of trainings; make it if it is missing. Raises `Problem`."""
+    default = Path.cwd() / DATA_FOLDER
+    folder = Path(os.environ.get(DATA_VARIABLE) or default).expanduser().resolve()
+    is_shared = os.environ.get(SHARED_VARIABLE) == "1"
+    try:
+        prepare(folder, default, shared=is_shared)
+        refuse_unfit(folder, shared=is_shared)
+    except UnfitFolder as error:
+        raise Problem(str(error)) from error
+    return folder
+
+
+def _count(name: str, least: int, most: int) -> Any:
+    def read(text: str) -> int:
+        if not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"give a whole number from {least} to {most}")
+        return int(text)
+
+    read.__name__ = name
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0.0 <= found < 1e9:
+        raise argparse.ArgumentTypeError("give a number of seconds, 0 or more")
+    return found

@@ -1,0 +1,1 @@
+"""Trainings on a host without Django, by `steersman run`."""

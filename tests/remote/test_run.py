@@ -1,0 +1,252 @@
+"""`steersman run` on a host without Django: nothing is lost or doubled, and the terminal is that of the training."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.hosts.training_host import TOKEN, SmallPortal, TrainingHost
+from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for
+
+PATIENCE_S = 60.0
+TRAINING = """
+import os, sys, time
+import steersman
+
+assert "STEERSMAN_TOKEN" not in os.environ
+assert "django" not in sys.modules
+run = steersman.attach(rate=0.1)
+rate = run.knob("rate", 0.1, minimum=0.0, maximum=1.0)
+print("begins", flush=True)
+step = 0
+while not run.stopping:
+    step += 1
+    run.step = step
+    run.log(step, {"train/loss": 1.0 / step, "rate": rate.value})
+    time.sleep(0.002)
+sys.stdout.write("\\rhalf a line")
+sys.stdout.flush()
+print("\\rstopped at", step, "with", rate.value)
+"""
+
+
+@contextmanager
+def installation(folder: Path) -> Iterator[tuple[Stack, SmallPortal, TrainingHost]]:
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        host = TrainingHost(stack, folder / "host")
+        try:
+            yield stack, SmallPortal(stack), host
+        finally:
+            host.close()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, SmallPortal, TrainingHost]]:
+    with installation(tmp_path_factory.mktemp("remote")) as found:
+        found[1].start()
+        yield found
+
+
+def ended(process: subprocess.Popen[bytes], host: TrainingHost) -> int:
+    try:
+        return process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"steersman run did not end:\n{host.printed()}") from None
+
+
+def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, SmallPortal, TrainingHost]):
+    stack, portal, host = places
+    host.script(TRAINING)
+    command = host.start("run", "--name", "far", "--", "python", "train.py")
+    run_id = wait_for(lambda: opened_run(stack, "far"), f"the run\n{host.printed()}", PATIENCE_S)
+
+    def reaches(step: int) -> bool:
+        assert command.poll() is None, host.printed()
+        return run_row(stack, run_id)["step"] >= step
+
+    def goes_on(by: int = 50) -> None:
+        wanted = run_row(stack, run_id)["step"] + by
+        wait_for(lambda: reaches(wanted), f"step {wanted}\n{host.printed()}\n{stack.log()}", PATIENCE_S)
+
+    goes_on()
+    send(stack, run_id, "set_knob", knob="rate", value=0.5)
+    wait_for(lambda: states(stack, run_id) == {"set_knob": "applied"}, "the knob", PATIENCE_S)
+    worker, killed = host.worker(), host.host_process
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: host.host_process not in (None, killed), "another host process", PATIENCE_S)
+    goes_on()
+    portal.kill()
+    # The training is not held up: its journal grows while there is no portal.
+    size = journal_bytes(host)
+    wait_for(lambda: journal_bytes(host) > size + 20_000, "the journal to grow", PATIENCE_S)
+    os.kill(host.host_process or 0, signal.SIGKILL)
+    portal.start()
+    goes_on()
+    assert host.worker() == worker
+    send(stack, run_id, "stop")
+    assert ended(command, host) == 0, host.printed()
+
+    assert states(stack, run_id) == {"set_knob": "applied", "stop": "applied"}
+    row = run_row(stack, run_id)
+    found = Counter(points(stack, run_id))
+    assert row["state"] == "stopped" and row["step"] > 150
+    assert found == Counter(range(1, row["step"] + 1)), "points were lost or doubled"
+    assert host.output("out.log") == f"begins\n\rhalf a line\rstopped at {row['step']} with 0.5\n"
+    told = host.output("err.log")
+    assert f"run {run_id}: {stack.address}/runs/{run_id}/" in told
+    assert told.count("ended by SIGKILL: it is started again, and the training continues") == 2
+    assert re.search(rf"run {run_id} stopped at step {row['step']}\.\n", told)
+    assert TOKEN not in told + host.output("out.log")
+
+
+def opened_run(stack: Stack, name: str) -> int:
+    found = rows(stack, "SELECT id FROM runs_run WHERE name = ?", name)
+    return int(found[0]["id"]) if found else 0
+
+
+def journal_bytes(host: TrainingHost) -> int:
+    return sum(path.stat().st_size for path in host.launch.glob("attempts/*/journal-*.bin"))
+
+
+def send(stack: Stack, run_id: int, command: str, **fields: object) -> None:
+    """Record a command as a page does, in a process that has Django."""
+    program = (
+        "from runs.commands.record import record\nfrom runs.protocol.commands import parse_command\n"
+        f"asked = parse_command({{'command': {command!r}, 'arguments': {fields!r}}})\n"
+        f"record({run_id}, asked, author_id=None, author_name='Ada')"
+    )
+    stack.manage("shell", "-v", "0", "-c", program)
+
+
+def states(stack: Stack, run_id: int) -> dict[str, str]:
+    found = rows(stack, "SELECT kind, state FROM runs_command WHERE run_id = ?", run_id)
+    return {row["kind"]: row["state"] for row in found}
+
+
+def points(stack: Stack, run_id: int) -> list[int]:
+    """Return the step of every stored point of the loss."""
+    program = (
+        "import json\nfrom tests.support.killing import stored_points\n"
+        f"print(json.dumps([step for _, _, step, _ in stored_points({run_id}, 'train/loss')]))"
+    )
+    found: list[int] = json.loads(stack.manage("shell", "-v", "0", "-c", program).stdout)
+    return found
+
+
+def test_the_exit_code_is_that_of_the_training(places: tuple[Stack, SmallPortal, TrainingHost]):
+    stack, _, host = places
+    host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(7)", "seven.py")
+    assert ended(host.start("run", "--", "python", "seven.py"), host) == 7
+    run_id = opened_run(stack, "seven.py")
+    assert run_row(stack, run_id)["state"] == "failed"
+    host.script("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed.py")
+    assert ended(host.start("run", "--", "python", "killed.py"), host) == 137
+    host.script("import steersman\nsteersman.attach().log(1, loss=1.0)", "good.py")
+    assert ended(host.start("run", "--", "python", "good.py"), host) == 0
+    assert run_row(stack, opened_run(stack, "good.py"))["state"] == "finished"
+    assert ended(host.start("run", "--", "no-such-program"), host) == 127
+    assert "no-such-program cannot be started: No such file or directory." in host.output("err.log")
+
+
+def test_ctrl_c_stops_with_a_checkpoint_and_twice_at_once(places: tuple[Stack, SmallPortal, TrainingHost]):
+    stack, _, host = places
+    host.script(TRAINING)
+    command = host.start("run", "--name", "once", "--", "python", "train.py")
+    wait_for(lambda: (run_id := opened_run(stack, "once")) and run_row(stack, run_id)["step"] > 5, "steps", PATIENCE_S)
+    command.send_signal(signal.SIGINT)
+    assert ended(command, host) == 0
+    assert run_row(stack, opened_run(stack, "once"))["state"] == "stopped"
+    host.script("import steersman, time\nsteersman.attach().log(1, loss=1.0)\nwhile True: time.sleep(1)", "deaf.py")
+    command = host.start("run", "--", "python", "deaf.py")
+    wait_for(lambda: (run_id := opened_run(stack, "deaf.py")) and run_row(stack, run_id)["step"], "a step", PATIENCE_S)
+    command.send_signal(signal.SIGINT)
+    wait_for(
+        lambda: host.output("err.log").count("Press Ctrl-C again to end at once.") == 2, "the first stop", PATIENCE_S
+    )
+    command.send_signal(signal.SIGINT)
+    assert ended(command, host) == 130
+
+
+def test_a_crash_is_followed_by_another_attempt(places: tuple[Stack, SmallPortal, TrainingHost]):
+    stack, _, host = places
+    host.script(
+        "import steersman, sys, os\nrun = steersman.attach()\nrun.log(1, loss=1.0)\n"
+        "first = not os.path.exists('been here')\nopen('been here', 'w').close()\n"
+        "print('first' if first else 'second')\nsys.exit(3 if first else 0)",
+        "crash.py",
+    )
+    assert ended(host.start("run", "--restarts", "1", "--", "python", "crash.py"), host) == 0
+    run_id = opened_run(stack, "crash.py")
+    row = run_row(stack, run_id)
+    assert (row["state"], row["attempt"]) == ("finished", 2), host.printed()
+    assert host.output("out.log").endswith("first\nsecond\n")
+    assert "restart 1 of 1" in host.output("err.log")
+
+
+def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
+    with installation(tmp_path) as (stack, portal, host):
+        host.script(TRAINING)
+        command = host.start("run", "--wait", "0.5", "--", "python", "train.py")
+        wait_for(lambda: journal_bytes(host) > 2000, f"the training\n{host.printed()}", PATIENCE_S)
+        assert "cannot be reached" in host.output("err.log") and "The training starts now." in host.output("err.log")
+        command.send_signal(signal.SIGTERM)
+        assert ended(command, host) == 0
+        assert "run `steersman sync` to send it" in host.output("err.log")
+        assert ended(host.start("sync", "--wait", "0.2"), host) == 1 and str(host.launch) in host.output("out.log")
+        host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(7)", "seven.py")
+        assert ended(host.start("run", "--wait", "0.2", "--", "python", "seven.py"), host) == 7
+        portal.start()
+        assert ended(host.start("sync"), host) == 0, host.printed()
+        assert host.output("out.log").count("stopped at") == 1
+        told = rows(
+            stack,
+            "SELECT state, exit_code FROM runs_run JOIN runs_attempt ON run_id = runs_run.id WHERE name = 'seven.py'",
+        )
+        assert told == [{"state": "failed", "exit_code": 7}]
+        run_id = opened_run(stack, "train.py")
+        row = run_row(stack, run_id)
+        assert row["state"] == "stopped" and Counter(points(stack, run_id)) == Counter(range(1, row["step"] + 1))
+        assert ended(host.start("sync"), host) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "told"),
+    [
+        (("--", "python", "train.py"), {"STEERSMAN_TOKEN": "stm_wrong"}, "does not know this token"),
+        (("--", "python", "train.py"), {"STEERSMAN_TOKEN": ""}, "There is no token for http://127.0.0.1"),
+        (("--", "python", "train.py"), {"STEERSMAN_PORTAL": "portal"}, "is not the address of a portal"),
+        (("--", "python", "train.py"), {"STEERSMAN_PORTAL": "", "STEERSMAN_TOKEN": ""}, "run steersman login https"),
+        ((), {}, "give the program after --"),
+        (("--", "missing.py"), {}, "there is no file missing.py"),
+        (("--restarts", "-1", "--", "x"), {}, "give a whole number from 0 to"),
+        (("--wait", "soon", "--", "x"), {}, "give a number of seconds"),
+        (("--", "python", "train.py"), {"STEERSMAN_STOP_SIGNAL": "KILL"}, "STEERSMAN_STOP_SIGNAL: 'KILL'"),
+        (
+            ("--", "python", "train.py"),
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"},
+            "steersman run -- torchrun",
+        ),
+    ],
+)
+def test_bad_input_starts_nothing(
+    places: tuple[Stack, SmallPortal, TrainingHost], words: tuple[str, ...], variables: dict[str, str], told: str
+):
+    stack, _, host = places
+    before = rows(stack, "SELECT count(*) AS runs FROM runs_run")
+    length = len(host.output("err.log"))
+    assert ended(host.start("run", *words, **variables), host) == 2
+    said = host.output("err.log")[length:]
+    assert told in said and "Traceback" not in said
+    assert rows(stack, "SELECT count(*) AS runs FROM runs_run") == before

@@ -1,0 +1,1 @@
+"""A training host without Django, and a small portal for it."""

@@ -1,0 +1,118 @@
+"""A machine that has the client's package and no Django, on which `steersman run` is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.hosts.bare_environment import bare_environment
+from tests.support.stack import ROOT, Stack, kill, wait_for
+
+TOKEN = "stm_Zr5uQ8yT2wE7pL4kJ9hG3fD6sA1xC0vB"
+
+
+class SmallPortal:
+    """The process of `tests.support.hosts.small_portal` on the database of a stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.support.hosts.small_portal", str(self._stack.port), TOKEN]
+        environment = self._stack.environment | {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
+        with (self._stack.folder / "web.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        self._stack.trainings.append(self.process)
+        wait_for(self._listens, "the small portal")
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._stack.port)) == 0
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+class TrainingHost:
+    """Its folder has the environment, the scripts, and the records of its trainings."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self._stack = stack
+        self.folder = folder
+        folder.mkdir()
+        self.python = bare_environment(folder / "environment")
+        purelib = sysconfig.get_path("purelib", vars={"base": str(folder / "environment"), "platbase": ""})
+        shutil.copytree(
+            ROOT / "steersman", Path(purelib) / "steersman", ignore=shutil.ignore_patterns("__pycache__", "*.toml")
+        )
+        self.environment = {
+            "PATH": f"{self.python.parent}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "STEERSMAN_PORTAL": stack.address,
+            "STEERSMAN_TOKEN": TOKEN,
+            "LANG": "C.UTF-8",
+        }
+
+    def script(self, text: str, name: str = "train.py") -> None:
+        (self.folder / name).write_text(text)
+
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start `steersman`; what it prints goes to `out.log` and `err.log` of the folder."""
+        with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
+            process = subprocess.Popen(
+                [str(self.python), "-m", "steersman", *words], cwd=self.folder, env=self.environment | variables,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            )  # fmt: skip
+        self._stack.trainings.append(process)
+        return process
+
+    @property
+    def launch(self) -> Path:
+        """The folder of the newest launch; one that does not exist if there is none."""
+        launches = self.folder / "steersman-runs" / "launches"
+        return max(launches.glob("*"), default=launches / "none")
+
+    @property
+    def host_process(self) -> int | None:
+        """The pid of the process that follows the newest launch, None if there is none now."""
+        text = (self.launch / "supervisor.lock").read_text() if (self.launch / "supervisor.lock").exists() else ""
+        return int(text) if text.isdigit() and _lives(int(text)) else None
+
+    def worker(self, attempt: int = 1) -> int:
+        return int(json.loads((self.launch / "attempts" / str(attempt) / "worker.json").read_text())["pid"])
+
+    def close(self) -> None:
+        """End what a failed test has left: each process only where its environment or command names this folder."""
+        for path in (self.folder / "steersman-runs" / "launches").glob("*/attempts/*/worker*.json"):
+            kill(int(json.loads(path.read_text())["pid"]), of=self.folder / "steersman-runs")
+        for lock in (self.folder / "steersman-runs" / "launches").glob("*/supervisor.lock"):
+            pid = lock.read_text().strip()
+            with suppress(OSError):
+                if str(lock.parent).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+
+    def printed(self) -> str:
+        return "\n".join(f"--- {name}\n{self.output(name)}" for name in ("out.log", "err.log"))
+
+    def output(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_bytes().decode(errors="replace") if path.exists() else ""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

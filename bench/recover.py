@@ -6,7 +6,8 @@ Every run is a real training under a real supervisor: processes, journal, detect
 those of the product. Four trainings (digits, MNIST and the Transformer as recipes, and one script of its own) are small
 enough to end in seconds on a CPU; no step is shorter than 8 ms, so that their steps are as far apart as those of larger
 trainings. Each is trained with five seeds: without a fault, and with five kinds of fault at a random step, once with
-the rules and once without. `bench/support/recovery/faults.py` causes the faults: a gradient that is not finite; a
+the rules and once without them; the latter without a supervisor too, in a process for many of them, since nothing else
+acts on a training. `bench/support/recovery/faults.py` causes the faults: a gradient that is not finite; a
 learning rate × 100; five corrupt batches, which for every other seed are in the data of the recipes and return when it
 is read again; a layer whose weights grow; an attempt that resumes with its weights in the wrong order. The last seed is
 held out: nothing was chosen by it. `--faults` takes N of the 100 faults, spread over the kinds.
@@ -37,9 +38,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,11 @@ EARLIEST, LATEST = 0.5, 0.75
 WITHIN = 1.02
 STEP_MS = 8
 TIMEOUT_S = 240.0
-RULED, UNRULED = "ruled", "unruled"
 # Several wait in each other's pauses.
 AT_ONCE = 3 * (os.cpu_count() or 1)
 SCRIPT = "script"
+# The last validation loss of a training and seed without a fault.
+Usual = dict[tuple[str, int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,12 @@ def main() -> int:
         stack.start_redis()
         stack.use()
         prepare()
-        tasks = [*((story, RULED) for story in clean), *((each, how) for each in faulty for how in (RULED, UNRULED))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            ended = list(pool.map(lambda task: trained(stack, *task), tasks))
+            ended = list(pool.map(lambda story: trained(stack, story), [*clean, *faulty]))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        unruled = list(processes.map(trained_alone, faulty))
     usual = {(each.story.training, each.story.seed): each.loss for each in ended[: len(clean)]}
-    ruled, unruled = ended[len(clean) :: 2], ended[len(clean) + 1 :: 2]
+    ruled = ended[len(clean) :]
     if asked.misses:
         show_misses(ruled, unruled, usual)
     found = figures(ended[: len(clean)], ruled, unruled, usual)
@@ -165,28 +169,27 @@ def chosen(count: int) -> list[Story]:
 
 
 def prepare() -> None:
-    """Make two projects, one of them with the rules that the page offers, switched from dry run to acting."""
+    """Make a project with the rules that the page offers, switched from dry run to acting."""
     from runs.alerts.rules import RECOVERED, recovery_rule
     from runs.models import AlertRule, Project
     from runs.recording.alert_rules import fields_of
     from trainer.control.publish import publish
 
-    for name in (RULED, UNRULED):
-        Project.objects.create(name=name, slug=name)
+    project = Project.objects.create(name="Recovery", slug="recovery")
     for detector in RECOVERED:
         fields = fields_of(recovery_rule(detector)) | {"dry_run": False}
-        AlertRule.objects.create(project=Project.objects.get(slug=RULED), detector=detector, **fields)
+        AlertRule.objects.create(project=project, detector=detector, **fields)
     for training in TRAININGS.values():
         if training.spec:
             publish(training.spec)
 
 
-def trained(stack: Stack, story: Story, how: str) -> Ended:
+def trained(stack: Stack, story: Story) -> Ended:
     """Train a story to its end, and read what was recorded of it."""
     from django.db import connection
 
     try:
-        run_id = create(story, how)
+        run_id = create(story)
         words: tuple[str, ...] = ("--quiet",)
         if story.training == SCRIPT:
             arguments = (
@@ -202,19 +205,32 @@ def trained(stack: Stack, story: Story, how: str) -> Ended:
         connection.close()
 
 
-def create(story: Story, how: str) -> int:
+def trained_alone(story: Story) -> float:
+    """Return the last validation loss of a story without rules."""
+    from bench.support.recovery.alone import last_loss
+    from bench.support.recovery.faults import Fault
+
+    fault = Fault(story.kind, story.step, story.part, story.lasts)
+    return last_loss(TRAININGS[story.training].spec, parameters_of(story, 0), fault, story.seed)
+
+
+def parameters_of(story: Story, step_ms: int) -> dict[str, Any]:
+    """Return the parameters of a recipe's story."""
+    return TRAININGS[story.training].parameters | {
+        "fault": story.kind, "fault_step": story.step, "fault_part": story.part, "fault_lasts": story.lasts,
+        "step_ms": step_ms, "watch_layers": 10, "threads": 1,
+    }  # fmt: skip
+
+
+def create(story: Story) -> int:
     from runs.models import Project, Recipe, Run
 
     training = TRAININGS[story.training]
     fields: dict[str, Any] = {}
     if training.spec:
-        fault = {
-            "fault": story.kind, "fault_step": story.step, "fault_part": story.part, "fault_lasts": story.lasts,
-            "step_ms": STEP_MS, "watch_layers": 10, "threads": 1,
-        }  # fmt: skip
-        fields = {"recipe": Recipe.objects.get(spec=training.spec), "parameters": training.parameters | fault}
+        fields = {"recipe": Recipe.objects.get(spec=training.spec), "parameters": parameters_of(story, STEP_MS)}
     name = f"{story.training} {story.kind or 'clean'} {story.seed}"
-    run = Run.objects.create(project=Project.objects.get(slug=how), name=name, seed=story.seed, device="cpu", **fields)
+    run = Run.objects.create(project=Project.objects.get(), name=name, seed=story.seed, device="cpu", **fields)
     return run.pk
 
 
@@ -237,31 +253,28 @@ def read(story: Story, run_id: int) -> Ended:
     )
 
 
-def is_recovered(ended: Ended, usual: dict[tuple[str, int], float]) -> bool:
-    return ended.loss <= WITHIN * usual[ended.story.training, ended.story.seed]
+def is_recovered(story: Story, loss: float, usual: Usual) -> bool:
+    return loss <= WITHIN * usual[story.training, story.seed]
 
 
-def figures(
-    clean: Sequence[Ended], ruled: Sequence[Ended], unruled: Sequence[Ended], usual: dict[tuple[str, int], float]
-) -> dict[str, Any]:
-    def count(found: Iterable[Ended]) -> int:
-        return sum(is_recovered(each, usual) for each in found)
+def figures(clean: Sequence[Ended], ruled: Sequence[Ended], unruled: Sequence[float], usual: Usual) -> dict[str, Any]:
+    results = [
+        (each.story, is_recovered(each.story, each.loss, usual), is_recovered(each.story, loss, usual))
+        for each, loss in zip(ruled, unruled, strict=True)
+    ]
 
     def part(**fields: Any) -> list[int]:
-        of = [
-            [each for each in found if all(getattr(each.story, name) == value for name, value in fields.items())]
-            for found in (ruled, unruled)
-        ]
-        return [count(of[0]), count(of[1]), len(of[0])]
+        found = [each for each in results if all(getattr(each[0], name) == value for name, value in fields.items())]
+        return [sum(with_rules for _, with_rules, _ in found), sum(without for *_, without in found), len(found)]
 
     early = sum(left < each.story.step for each in ruled for left, _ in each.roll_backs)
-    lost = [each.steps_lost for each in ruled if each.roll_backs and is_recovered(each, usual)]
+    lost = [each.steps_lost for each in ruled if each.roll_backs and is_recovered(each.story, each.loss, usual)]
     grew = [each for each in ruled if each.story.kind == "exploding_layer"]
     named = sum(layer_of(each.story) in each.layers[:1] for each in grew)
     return {
         "faults": len(ruled),
-        "recovered": count(ruled),
-        "recovered_without": count(unruled),
+        "recovered": part()[0],
+        "recovered_without": part()[1],
         "false_roll_backs": early + sum(len(each.roll_backs) for each in clean),
         "clean_runs": len(clean),
         "median_steps_lost": statistics.median(lost) if lost else None,
@@ -289,15 +302,16 @@ def layer_of(story: Story) -> str:
     return layer_name(story.part, recipe.model)
 
 
-def show_misses(ruled: Sequence[Ended], unruled: Sequence[Ended], usual: dict[tuple[str, int], float]) -> None:
-    for one, other in zip(ruled, unruled, strict=True):
+def show_misses(ruled: Sequence[Ended], unruled: Sequence[float], usual: Usual) -> None:
+    for one, without in zip(ruled, unruled, strict=True):
         story = one.story
         expected = usual[story.training, story.seed]
         grew = story.kind == "exploding_layer" and layer_of(story) not in one.layers[:1]
-        if grew or not is_recovered(one, usual):
+        recovered = is_recovered(story, one.loss, usual)
+        if grew or not recovered:
             print(
-                f"{'recovered' if is_recovered(one, usual) else 'MISSED'} {story} loss {one.loss:.4f} without "
-                f"{other.loss:.4f} usual {expected:.4f} rolled back {one.roll_backs} layers {one.layers} "
+                f"{'recovered' if recovered else 'MISSED'} {story} loss {one.loss:.4f} without "
+                f"{without:.4f} usual {expected:.4f} rolled back {one.roll_backs} layers {one.layers} "
                 f"of {layer_of(story)} alerts {one.alerts}",
                 file=sys.stderr,
             )

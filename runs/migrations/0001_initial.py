@@ -421,7 +421,15 @@ class Migration(migrations.Migration):
                 ("knob", models.CharField(blank=True, max_length=200, verbose_name="knob")),
                 ("factor", models.FloatField(blank=True, null=True, verbose_name="factor")),
                 ("smallest", models.FloatField(blank=True, null=True, verbose_name="smallest value")),
+                (
+                    "factor_from",
+                    models.PositiveSmallIntegerField(default=1, verbose_name="change the knob from roll back number"),
+                ),
                 ("skip_batches", models.PositiveIntegerField(default=0, verbose_name="skip batches")),
+                (
+                    "skip_from",
+                    models.PositiveSmallIntegerField(default=1, verbose_name="skip batches from roll back number"),
+                ),
                 ("most_per_hour", models.PositiveSmallIntegerField(default=1, verbose_name="most per hour")),
                 (
                     "most_per_attempt",

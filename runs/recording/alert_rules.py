@@ -12,7 +12,7 @@ from runs.models import AlertRule, Project, Run
 
 COPIED = (
     "is_on", "severity", "tells", "cool_down_s", "limit", "clear_at", "is_above", "points", "action", "knob", "factor",
-    "smallest", "skip_batches", "most_per_hour", "most_per_attempt", "dry_run",
+    "smallest", "factor_from", "skip_batches", "skip_from", "most_per_hour", "most_per_attempt", "dry_run",
 )  # fmt: skip
 
 
@@ -55,7 +55,9 @@ def as_rule(row: AlertRule) -> Rule:
         knob=row.knob,
         factor=row.factor,
         smallest=row.smallest,
+        factor_from=row.factor_from,
         skip_batches=row.skip_batches,
+        skip_from=row.skip_from,
         most_per_hour=row.most_per_hour,
         most_per_attempt=row.most_per_attempt,
         dry_run=row.dry_run,

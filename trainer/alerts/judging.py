@@ -27,7 +27,7 @@ from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, Sta
 from steersman.records.record import Record
 from trainer.alerts.rank_times import RankTimes
 
-SET_KNOB = "set_knob"
+SET_KNOB, ROLL_BACK, INFO = "set_knob", "roll_back", "info"
 # The usual value is computed from exactly this many values before the one that was judged.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
@@ -242,6 +242,8 @@ class RunJudge:
         at = point.time if point is not None else now
         rule, late = self._rule(alarm.detector, series), is_late(at, now)
         is_snoozed = rule.is_snoozed(now)
+        # A single value that came back at once is nothing to go back for.
+        is_over = alarm.severity == INFO and rule.action == ROLL_BACK
         return Finding(
             detector=alarm.detector,
             severity=rule.severity or alarm.severity,
@@ -257,7 +259,7 @@ class RunJudge:
             late=late,
             rule_id=rule.id,
             is_told=rule.tells and not is_snoozed,
-            action="" if late or is_snoozed else rule.action,
+            action="" if late or is_snoozed or is_over else rule.action,
         )
 
 

@@ -61,7 +61,10 @@ class Injection:
         self._stop = stop
         self._trained = 0
         self._due = 0.0
-        self._is_first_attempt = Path(os.environ.get("STEERSMAN_ATTEMPT_FOLDER", "1")).name == "1"
+        attempt = os.environ.get("STEERSMAN_ATTEMPT_FOLDER")
+        self._stops = attempt is not None and Path(attempt).name == "1"
+        # Without a supervisor the training is not interrupted: its weights become wrong where it would resume.
+        self._restarts_with = fault.step + 1 if attempt is None else fault.step if self._stops else 1
         layer = weights_of(model)[layer_at(fault.part, model)]
         if fault.kind == NON_FINITE:
             layer.register_hook(self._gradient)
@@ -74,11 +77,8 @@ class Injection:
         self._due = time.monotonic() + self._step_s
         self._trained += 1
         kind = self._fault.kind
-        if kind == RESTART and not self._is_first_attempt:
-            if self._trained == 1:
-                self._misread()
-        elif kind == RESTART and self._trained == self._fault.step:
-            self._stop()
+        if kind == RESTART and self._trained == self._restarts_with:
+            (self._stop if self._stops else self._misread)()
         elif kind == RATE and self._trained == self._fault.step:
             self._raise_rate(RATE_FACTOR)
         elif kind == CORRUPT:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 import steersman
 from bench.support.recovery.faults import Fault, Injection
+from steersman import Run
 
 STEPS, STEPS_PER_EPOCH, BATCH = 640, 40, 64
 FEATURES, CLASSES = 16, 4
@@ -37,11 +38,10 @@ def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] *= factor
 
 
-def main(kind: str, step: str, part: str, lasts: str, seed: str, step_ms: str) -> None:
+def train(run: Run, fault: Fault, seed: int, step_ms: int) -> None:
     torch.set_num_threads(1)
-    run = steersman.attach()
     teacher = network(32, 1)
-    model = network(64, 2 + int(seed))
+    model = network(64, 2 + seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     objects = {"model": model, "optimizer": optimizer}
     if (found := run.newest_checkpoint()) is not None:
@@ -50,14 +50,14 @@ def main(kind: str, step: str, part: str, lasts: str, seed: str, step_ms: str) -
     run.learning_rate_knob(optimizer)
     run.watch_layers(model, every=10)
     injection = Injection(
-        Fault("" if kind == "none" else kind, int(step), float(part), lasts == "1"), model, optimizer,
-        step_s=int(step_ms) / 1000, raise_rate=lambda factor: raise_rate(optimizer, factor), stop=run.request_stop,
+        fault, model, optimizer, step_s=step_ms / 1000,
+        raise_rate=lambda factor: raise_rate(optimizer, factor), stop=run.request_stop,
     )  # fmt: skip
     validation = data(teacher, 2000, 3)
     run.plan(total_steps=STEPS, total_epochs=STEPS // STEPS_PER_EPOCH, steps_per_epoch=STEPS_PER_EPOCH)
     while run.step < STEPS:
         at = run.step + 1
-        inputs, targets = injection.batch(*data(teacher, BATCH, 1000 * (1 + int(seed)) + at), at - 1)
+        inputs, targets = injection.batch(*data(teacher, BATCH, 1000 * (1 + seed) + at), at - 1)
         loss = functional.cross_entropy(model(inputs), targets)
         loss.backward()
         optimizer.step()
@@ -71,6 +71,11 @@ def main(kind: str, step: str, part: str, lasts: str, seed: str, step_ms: str) -
         if run.stopping:
             run.save_checkpoint("stop", objects)
             break
+
+
+def main(kind: str, step: str, part: str, lasts: str, seed: str, step_ms: str) -> None:
+    fault = Fault("" if kind == "none" else kind, int(step), float(part), lasts == "1")
+    train(steersman.attach(), fault, int(seed), int(step_ms))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,15 @@ def _recovery(run: Run, alert: Alert, rule: Rule) -> Recovery | None:
     """Return the roll back that a rule would do, None if it does none."""
     if rule.action != RuleAction.ROLL_BACK:
         return None
-    return recovery_from(run, alert, rule.knob, rule.factor if rule.knob else None, rule.skip_batches)
+    return recovery_from(
+        run,
+        alert,
+        rule.knob,
+        rule.factor if rule.knob else None,
+        factor_from=rule.factor_from,
+        skip_batches=rule.skip_batches,
+        skip_from=rule.skip_from,
+    )
 
 
 def _no_recovery(run: Run, alert: Alert, rule: Rule) -> HeldBack | None:
@@ -137,7 +145,7 @@ def _no_recovery(run: Run, alert: Alert, rule: Rule) -> HeldBack | None:
     recovery = _recovery(run, alert, rule)
     if recovery is None:
         return HeldBack.NO_CHECKPOINT
-    if not rule.knob:
+    if not recovery.knob:
         return None
     values = knob_numbers_at(run, rule.knob, recovery.checkpoint)
     if not values or recovery.factor is None:

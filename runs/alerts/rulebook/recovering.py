@@ -45,20 +45,32 @@ class Recovery:
         return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
 
 
-def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_batches: int = 0) -> Recovery | None:
+def recovery_from(
+    run: Run,
+    alert: Alert,
+    knob: str,
+    factor: float | None,
+    *,
+    factor_from: int = 1,
+    skip_batches: int = 0,
+    skip_from: int = 1,
+) -> Recovery | None:
     """Return the roll back for the fault of an alert: to the run's newest good checkpoint before it.
 
     A checkpoint that a rule has already rolled back to in this attempt did not help, so each roll back chooses an
-    earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them. None if
-    there is no checkpoint.
+    earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them, from number
+    `factor_from` on, and batches are skipped from number `skip_from` on. None if there is no checkpoint.
     """
     tried = list(_by_rules(run))
     used = {command.arguments.get("checkpoint") for command in tried}
     fault = fault_step(run, alert)
     for checkpoint in lineage(run):
         if checkpoint.good and checkpoint.step < fault and str(checkpoint.pk) not in used:
-            since = sum(command.sent_at > checkpoint.created_at for command in tried)
-            return Recovery(checkpoint, knob, None if factor is None else factor ** (1 + since), skip_batches, fault)
+            number = 1 + sum(command.sent_at > checkpoint.created_at for command in tried)
+            skipped = skip_batches if number >= skip_from else 0
+            if factor is None or number < factor_from:
+                return Recovery(checkpoint, skip_batches=skipped, fault=fault)
+            return Recovery(checkpoint, knob, factor ** (1 + number - factor_from), skipped, fault)
     return None
 
 

@@ -99,6 +99,14 @@ class RuleForm(forms.Form):
     smallest = _number(
         gettext_lazy("Smallest value"), gettext_lazy("The rule does not act if the result would be smaller.")
     )
+    factor_from = forms.IntegerField(
+        label=gettext_lazy("Change the knob from roll back number"),
+        min_value=1,
+        max_value=MOST_PER_HOUR,
+        required=False,
+        help_text=gettext_lazy("1: each time. 2: only if the fault returns."),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
     skip_batches = forms.IntegerField(
         label=gettext_lazy("Skip batches"),
         min_value=0,
@@ -107,6 +115,14 @@ class RuleForm(forms.Form):
         help_text=gettext_lazy(
             "Of a roll back: so many batches before the step of the fault, and as many from it on, are left out."
         ),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
+    skip_from = forms.IntegerField(
+        label=gettext_lazy("Skip batches from roll back number"),
+        min_value=1,
+        max_value=MOST_PER_HOUR,
+        required=False,
+        help_text=gettext_lazy("1: each time. 2: only if the fault returns."),
         widget=forms.NumberInput(attrs=CONTROL),
     )
     most_per_hour = forms.IntegerField(
@@ -127,7 +143,10 @@ class RuleForm(forms.Form):
 
     OF_ALERT = ("series", "severity", "cool_down_s", "is_on", "tells")
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
-    OF_ACTION = ("action", "knob", "factor", "smallest", "skip_batches", "most_per_hour", "most_per_attempt", "dry_run")
+    OF_ACTION = (
+        "action", "knob", "factor", "smallest", "factor_from", "skip_batches", "skip_from", "most_per_hour",
+        "most_per_attempt", "dry_run",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -223,4 +242,5 @@ class RuleForm(forms.Form):
 
     def _values(self) -> dict[str, Any]:
         given = {name: value for name, value in self.cleaned_data.items() if name in self.fields}
-        return given | ({"skip_batches": given["skip_batches"] or 0} if "skip_batches" in given else {})
+        unset = {"skip_batches": 0, "skip_from": 1, "factor_from": 1}
+        return given | {name: given[name] or value for name, value in unset.items() if name in given}

@@ -108,6 +108,19 @@ def test_a_fault_that_returns_at_once_is_not_taken_for_the_cured_one(lease: Leas
     assert (again.action_state, again.action_text) == (ActionState.ASKED, "→ at 100 (100), learning_rate × 0.25")
 
 
+def test_batches_and_knob_may_be_left_as_they_were_until_the_fault_returns(lease: Lease) -> None:
+    for step in (100, 200, 300):
+        checkpoint_of(lease, step, good=True, created_at=timezone.now() - timedelta(hours=1))
+    rule = rule_of(lease, factor_from=3, skip_batches=10, skip_from=2)
+    texts = []
+    for turn in range(3):
+        alert = alert_of(lease, rule, step=450, minutes=2 * turn)
+        texts.append(alert.action_text)
+        assert alert.command is not None
+        complete_command(alert.command, CommandState.APPLIED, step=450)
+    assert texts == ["→ at 300 (300)", "→ at 200 (200), 450 ± 10", "→ at 100 (100), learning_rate × 0.5, 450 ± 10"]
+
+
 @pytest.mark.parametrize(
     ("fields", "offers", "good", "reason"),
     [
@@ -171,7 +184,7 @@ def test_the_page_of_rules_offers_recovery_rules_as_a_dry_run(lease: Lease) -> N
     assert "recovery-rules" in client.get(address).content.decode()
     client.post(address, {"do": "recover"})
     made = {rule.detector: rule for rule in AlertRule.objects.all()}
-    assert sorted(made) == ["divergence", "non-finite"]
+    assert sorted(made) == ["divergence", "non-finite", "spike"]
     assert all(
         rule.dry_run and rule.action == "roll_back" and (rule.most_per_hour, rule.most_per_attempt) == (3, 10)
         for rule in made.values()

@@ -42,7 +42,7 @@ AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
 UI = (
-    f"{RECORD} runs.access runs.branching runs.curation runs.queueing runs.series runs.commands runs.live"
+    f"{RECORD} runs.access runs.branching runs.curation runs.markdown runs.queueing runs.series runs.commands runs.live"
     " steersman steersman.files"
 )
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
@@ -129,6 +129,7 @@ RULES = {
         WEB,
     ),
     "runs.client_packages": rule(libraries="django msgspec packaging", never=WEB),
+    "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.portal.alerting": rule(
         f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording "

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import operators_page
@@ -56,7 +56,8 @@ AlertDestination.objects.filter(project__slug="lab").delete()
 DESCENDING = str(ROOT / "tests" / "alerts" / "descending_training.py")
 # Says whether the page had stopped it before.
 HOLD_BACK = "stopped = []; addEventListener('submit', e => { stopped.push(e.defaultPrevented); e.preventDefault(); })"
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+LAPTOP: ViewportSize = {"width": 1366, "height": 768}
 
 
 @pytest.fixture
@@ -90,6 +91,16 @@ def test_a_link_of_a_message_shows_the_charts_and_marks_its_step(page: Page, sta
     marked(loss, "Step of the link · step 1234")
 
 
+def first_charts(page: Page) -> list[int]:
+    """Return how far below the top of the page the first chart is, on a laptop and on a phone."""
+    found = []
+    for size in (LAPTOP, PHONE):
+        page.set_viewport_size(size)
+        top = "one => Math.round(one.getBoundingClientRect().top + scrollY)"
+        found.append(int(page.locator("[data-testid=chart]").first.evaluate(top)))
+    return found
+
+
 def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, stack: Stack, places: Places) -> None:
     banner = page.get_by_role("alert").filter(has_text="critical")
     expect(banner).to_contain_text("critical: Not finite · train/loss · step 1500")
@@ -104,6 +115,8 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
 
     page.set_viewport_size({"width": 375, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    before = first_charts(page)
+    assert before[0] <= 300
 
     stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="critical"))
     told = page.get_by_test_id("alert-banner")
@@ -111,6 +124,7 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
     stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="info"))
     expect(told).to_be_hidden()
     expect(page).to_have_title(re.compile("^running · "))
+    assert first_charts(page) == before
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.browser.conftest import Places
 from tests.support.browser import operators_page
 from tests.support.stack import Stack, wait_for
 
+HAS_INK = """strips => strips.map(strip => strip.width > 0
+    && strip.getContext("2d").getImageData(0, 0, strip.width, strip.height).data.some(Boolean))"""
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
 
@@ -146,6 +148,50 @@ def test_two_fingers_and_the_keyboard_zoom(page: Page) -> None:
     expect(reset).to_be_visible()
 
 
+def shown(chart: Locator) -> str:
+    """Return what the chart says of the points in sight: their range changes with what is shown."""
+    return chart.get_attribute("aria-label") or ""
+
+
+def test_a_zoomed_chart_is_moved_by_the_keyboard_and_by_a_drag_with_shift(page: Page) -> None:
+    chart = page.locator(LOSS)
+    chart.focus()
+    page.keyboard.press("+")
+    expect(page.locator("[data-group=train] .zoom-reset")).to_be_visible()
+    for _ in range(3):
+        page.keyboard.press("+")
+    before = shown(chart)
+    page.keyboard.press("Shift+ArrowLeft")
+    wait_for(lambda: shown(chart) != before, "another range")
+    moved = shown(chart)
+    over = chart.locator(".u-over")
+    over.hover(position={"x": 40, "y": 60})
+    page.keyboard.down("Shift")
+    page.mouse.down()
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 60, steps=4)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    wait_for(lambda: shown(chart) != moved, "another range")
+    # It was moved, and not zoomed to what was dragged over: a step back, and a whole chart is not in sight.
+    assert chart.locator(".u-select").evaluate("one => one.offsetWidth") == 0
+    page.keyboard.press("z")
+    expect(page.locator("[data-group=train] .zoom-reset")).to_be_hidden()
+
+
+def test_the_machine_has_a_row_for_each_gpu_and_the_host(page: Page, screenshots: Path) -> None:
+    page.locator("#machine").scroll_into_view_if_needed()
+    rows = page.get_by_test_id("machine-row")
+    expect(rows.locator("h3")).to_have_text(["GPU 0", "GPU 1", "Host"])
+    expect(rows.nth(0)).to_contain_text("83 %")
+    wait_for(lambda: rows.locator("canvas").evaluate_all(HAS_INK) == [True] * 3, "the strips")
+    expect(page.locator("[data-group=gpu]")).not_to_have_attribute("open", "")
+    page.locator("[data-group=gpu] > summary").click()
+    expect(page.locator('[data-key="gpu/utilisation"] canvas')).to_be_visible()
+    page.locator("#machine").screenshot(path=screenshots / "machine.png")
+
+
 def saved(page: Page, chart: Locator, kind: str, folder: Path) -> bytes:
     chart.get_by_test_id("chart-menu").click()
     with page.expect_download() as saving:
@@ -203,6 +249,18 @@ def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, sta
     added.press("Enter")
     both = page.locator('[data-series="train/loss train/accuracy"]')
     expect(both.locator(".legend-line")).to_have_text([re.compile("^train/loss0"), re.compile("^train/accuracy9")])
+    before = picture(both)
+    entry = both.locator(".legend-line", has_text="train/accuracy")
+    entry.click()
+    expect(entry).to_have_attribute("aria-pressed", "false")
+    alone = wait_for_another(both, before)
+    entry.click()
+    wait_for_another(both, alone)
+    # Pointing at the other line makes this one paler, and takes nothing away.
+    both.locator(".legend-line", has_text="train/loss").focus()
+    wait_for(lambda: picture(both) not in (before, alone), "a paler line")
+    both.focus()
+    wait_for(lambda: picture(both) == before, "both lines as they were")
     smooth(page, "0.5")
     page.select_option("#chart-over", "epoch")
     expect(both).to_have_attribute("aria-label", re.compile("over epoch$"))

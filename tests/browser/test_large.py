@@ -129,6 +129,16 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     arranged = ["mlp/27", "train/loss", "norm/1", "norm/2", "norm/3", "norm/4"]
     keys = "charts => charts.map(chart => chart.dataset.key)"
     retry(lambda: shown_charts(page).evaluate_all(keys) == arranged, page)
+    # What is pinned is among the cards, behind the loss.
+    expect(page.locator("#stats .stat-title").nth(1)).to_have_text("mlp/27")
+    page.get_by_role("button", name="Move norm/1").press("ArrowRight")
+    expect(page.get_by_role("button", name="Move norm/1")).to_be_focused()
+    # Both must be in sight.
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.get_by_role("button", name="Move norm/4").drag_to(page.locator("[data-key='norm/2']"))
+    page.set_viewport_size({"width": 390, "height": 844})
+    arranged = ["mlp/27", "train/loss", "norm/4", "norm/2", "norm/1", "norm/3"]
+    retry(lambda: shown_charts(page).evaluate_all(keys) == arranged, page)
 
     page.reload()
     expect(shown_charts(page)).to_have_count(6, timeout=30_000)
@@ -148,7 +158,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     viewers.context.close()
     page.reload()
     expect(page.locator("[data-group='/pinned'] [data-key='mlp/27']")).to_be_visible(timeout=30_000)
-    page.get_by_role("button", name="Unpin mlp/27").click()
+    page.get_by_role("button", name="Unpin the card mlp/27").click()
     expect(page.locator("[data-group='/pinned']")).to_be_hidden()
 
 
@@ -255,8 +265,8 @@ def test_a_page_notices_an_event_that_was_swallowed(page: Page, stack: Stack, ru
     expect(page.locator("#run")).to_have_attribute("data-link", "live", timeout=30_000)
     page.evaluate("""() => {
         window.told = [];
-        const look = () => window.told.push(document.querySelector("#banner").textContent);
-        new MutationObserver(look).observe(document.querySelector("#banner"), {
+        const look = () => window.told.push(document.querySelector("#trouble").textContent);
+        new MutationObserver(look).observe(document.querySelector("#trouble"), {
             subtree: true, childList: true, characterData: true,
         });
     }""")

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { chartsOf, groupsOf, isCrowded, openAtFirst, PINNED } from "../../static/js/panels/charts/arrangement.js";
+import { ChartGroup } from "../../static/js/chart/group.js";
+import { inOrder, moved } from "../../static/js/panels/charts/ordering.js";
 import { filterOf } from "../../static/js/panels/charts/filter.js";
 import { emptySeries } from "../../static/js/state/series.js";
 
@@ -56,7 +58,33 @@ test("of a crowd pinned charts, the first group and the first loss are open", ()
   const many = runOf(...layers, "alpha/a", "gan/d_loss", "zeta/loss", "host/cpu");
   assert.deepEqual([isCrowded(few), isCrowded(many)], [false, true]);
   const groupsOfFew = groupsOf(few, () => false);
-  assert.deepEqual([...openAtFirst(groupsOfFew, false)], idsOf(groupsOfFew));
+  assert.deepEqual([...openAtFirst(groupsOfFew, false)], ["step:alpha", "step:gan", "step:zeta"]);
   const open = openAtFirst(groupsOf(many, () => false), true);
   assert.deepEqual([...open], [`step:${PINNED}`, "step:alpha", "step:gan"]);
+});
+
+test("charts stand as somebody arranged them, and new ones behind them in natural order", () => {
+  const charts = runOf("layer/1", "layer/2", "layer/3", "layer/4");
+  assert.deepEqual(inOrder(charts, ["layer/3", "gone/1", "layer/1"]).map(({ key }) => key), ["layer/3", "layer/1", "layer/2", "layer/4"]);
+  assert.deepEqual(inOrder(charts, []), charts);
+});
+
+test("a chart takes the place of the one on which it is dropped", () => {
+  const keys = ["a", "b", "c", "d"];
+  assert.deepEqual(moved(keys, "a", "c"), ["b", "c", "a", "d"]);
+  assert.deepEqual(moved(keys, "d", "b"), ["a", "d", "b", "c"]);
+  assert.deepEqual([moved(keys, "b", "b"), moved(keys, "gone", "b"), moved(keys, "b", "gone")], [keys, keys, keys]);
+});
+
+test("a zoom moves as far as there are points", () => {
+  const group = new ChartGroup({ mapping: () => ({}), onChange: () => {} });
+  group.panBy(5, [0, 100]);
+  assert.equal(group.zoom, null);
+  group.zoomTo(40, 60);
+  group.panBy(-10, [0, 100]);
+  assert.deepEqual(group.zoom, { from: 30, to: 50 });
+  group.panBy(-1000, [0, 100]);
+  assert.deepEqual(group.zoom, { from: 0, to: 20 });
+  group.panBy(1000, [0, 100]);
+  assert.deepEqual(group.zoom, { from: 80, to: 100 });
 });

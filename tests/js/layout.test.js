@@ -17,11 +17,12 @@ const ALLOWED = {
   "chart/saving": ["shared"],
   chart: ["shared", "state", "commands", "uplot", "chart/marks", "chart/saving"],
   knobs: ["shared", "state", "commands"],
+  "panels/machine": ["shared", "state", "chart"],
   "panels/charts": ["shared", "state", "chart"],
   panels: ["shared", "state", "commands", "chart", "knobs"],
   // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
   "run/socket": ["shared", "partysocket"],
-  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "run/socket"],
+  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],
   compare: ["shared", "state", "chart", "panels/charts"],
   pages: ["shared"],
 };

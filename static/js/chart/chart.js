@@ -8,13 +8,14 @@ import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
 import { xAxisFor } from "./axes.js";
 import { altText, AXES, captionOf, latestOf, oddText } from "./captions.js";
-import { buildChart } from "./frame.js";
+import { buildChart, swatchOf } from "./frame.js";
 import { showFullscreen } from "./fullscreen.js";
 import { handleChartKey, nearestKnown, nearestLine, zoomByPointer } from "./gestures.js";
 import { InterventionLayer } from "./intervention_layer.js";
 import { drawOffScale } from "./marks/off_scale.js";
+import { drawNonfiniteMarks } from "./marks/nonfinite.js";
 import { offScale, rangeWithoutOutliers } from "./marks/outliers.js";
-import { drawNonfiniteMarks } from "./nonfinite_marks.js";
+import { Legend } from "./legend.js";
 import { chartMenu } from "./menu.js";
 import { csvOf } from "./saving/csv.js";
 import { fileName, savePng, saveText } from "./saving/files.js";
@@ -25,6 +26,7 @@ import { columnsOf, dataOf, plotOptions } from "./uplot_options.js";
 const HEIGHT = 190;
 const TALL = 380;
 const SPEAK_MS = 1000;
+const HIDDEN = { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
 const NO_MARKS = { version: () => 0, read: () => [] };
 
 export class Chart {
@@ -48,6 +50,7 @@ export class Chart {
   #late = 0;
   #visible = false;
   #interventions;
+  #legend;
 
   /**
    * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; what is read may
@@ -79,7 +82,8 @@ export class Chart {
     this.source = place;
     this.marks = marks;
     this.#normal = this.#height = height;
-    this.parts = buildChart(title, lines, buttons, chartMenu(this, menuItems));
+    this.#legend = new Legend(lines, swatchOf, onSeen);
+    this.parts = buildChart(title, lines, this.#legend.root, buttons, chartMenu(this, menuItems));
     this.root = this.parts.root;
     this.#interventions = new InterventionLayer(this.root, this.parts.place);
     this.onSeen = onSeen;
@@ -116,12 +120,12 @@ export class Chart {
     if (!this.isVisible) return false;
     const { group, view, marks } = this;
     const versions = [marks.version(), ...this.lines.map((line) => line.version())];
-    if (!this.#changed(group.version, view.version, this.#ownVersion, palette.version, this.#width, ...versions)) return false;
+    if (!this.#changed(group.version, view.version, this.#ownVersion, this.#legend.version, palette.version, this.#width, ...versions)) return false;
     const from = group.zoom ? group.zoom.from : -Infinity;
     const to = group.zoom ? group.zoom.to : Infinity;
     if (this.#dressed(palette.version))
       for (const line of this.lines) line.swatch.setAttribute("stroke", lineColour(line.colour));
-    this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
+    this.#drawn = this.lines.map((line) => (line.isHidden?.() ? HIDDEN : line.read(from, to, Math.max(100, this.#width))));
     const data = dataOf(this.#drawn, view.smoother(), this.#isLog);
     if (!data[0].length) {
       if (this.#plot?.series.length === data.length) this.#plot.setData(data);
@@ -196,19 +200,27 @@ export class Chart {
       },
     });
     this.#plot = new uPlot(options, data, this.parts.place);
-    zoomByPointer(this.#plot, this.#zooming.zoom);
+    zoomByPointer(this.#plot, this.#zooming);
   }
 
   #zooming = {
     zoom: (factor, centre) => {
-      const extents = this.lines.map((line) => line.extent()).filter(Boolean);
-      if (!extents.length) return;
-      const first = Math.min(...extents.map(([begin]) => begin));
-      const last = Math.max(...extents.map(([, end]) => end));
-      this.group.zoomBy(factor, centre, [first, last]);
+      const extent = this.#extent();
+      if (extent) this.group.zoomBy(factor, centre, extent);
+    },
+    pan: (distance) => {
+      const extent = this.#extent();
+      if (extent) this.group.panBy(distance, extent);
     },
     reset: () => this.group.reset(),
   };
+
+  /** Return [first x, last x] of all lines, null if there is no point. */
+  #extent() {
+    const extents = this.lines.map((line) => line.extent()).filter(Boolean);
+    if (!extents.length) return null;
+    return [Math.min(...extents.map(([begin]) => begin)), Math.max(...extents.map(([, end]) => end))];
+  }
 
   #earlierCount() {
     return this.#drawn.reduce((sum, drawn) => sum + (drawn.earlier?.length ?? 0), 0);

@@ -4,8 +4,8 @@ import { element, icon, svgElement } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { lineDash } from "../shared/palette.js";
 
-/** Return the parts {root, place, reading, note, caption, full}; lines get `value` and `swatch`. */
-export function buildChart(title, lines, buttons, menu) {
+/** Return the parts {root, place, reading, note, caption, full} around `legend`, an element. */
+export function buildChart(title, lines, legend, buttons, menu) {
   const parts = {
     place: element("div", { class: "chart-place" }),
     reading: element("span", { class: "chart-reading" }),
@@ -14,14 +14,6 @@ export function buildChart(title, lines, buttons, menu) {
     full: button("full", gettext("Full screen")),
   };
   parts.full.dataset.full = "";
-  const legend = element("div", { class: "chart-legend", hidden: lines.length < 2 });
-  for (const line of lines) {
-    line.value = element("span", { class: "legend-value" });
-    const picture = swatchOf(line);
-    line.swatch = picture.firstChild;
-    const label = element("span", { text: line.label, title: line.label });
-    legend.append(element("span", { class: "legend-line" }, picture, label, line.value));
-  }
   const tools = element("span", { class: "chart-buttons" }, ...buttons, parts.full, menu);
   const head = element(
     "div",

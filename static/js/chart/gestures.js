@@ -1,14 +1,20 @@
-// Zooming a chart by wheel, by two fingers and by keys. A plain wheel and one finger scroll the page, as everywhere.
+// Zooming a chart by wheel, by two fingers and by keys, and moving what is shown. A plain wheel and one finger scroll the
+// page, as everywhere.
 
 const WHEEL_FACTOR = 1.2;
 const KEY_FACTOR = 1.5;
+// The part of the shown range by which a key moves it.
+const KEY_STEP = 0.1;
 // Fingers closer than this many pixels have no usable direction.
 const CLOSEST_FINGERS = 24;
 // In pixels: a pointer that is this close to a line points at it.
 const REACH = 24;
 
-/** `zoom(factor, centre)` shows `factor` times the range around the x `centre`. */
-export function zoomByPointer(plot, zoom) {
+/**
+ * `zoom(factor, centre)` shows `factor` times the range around the x `centre`; `pan(distance)` moves the range by
+ * `distance` in x. A mouse moves it with Shift, two fingers while they zoom.
+ */
+export function zoomByPointer(plot, { zoom, pan }) {
   const { over } = plot;
   over.addEventListener(
     "wheel",
@@ -21,6 +27,7 @@ export function zoomByPointer(plot, zoom) {
     },
     { passive: false },
   );
+  panByMouse(plot, pan);
   const fingers = new Map();
   let before = null;
   over.addEventListener("pointerdown", (event) => {
@@ -35,8 +42,11 @@ export function zoomByPointer(plot, zoom) {
     const [left, right] = [...fingers.values()].sort((one, other) => one - other);
     const apart = Math.max(CLOSEST_FINGERS, right - left);
     const middle = (left + right) / 2 - over.getBoundingClientRect().left;
-    if (before) zoom(before / apart, plot.posToVal(middle, "x"));
-    before = apart;
+    if (before) {
+      pan(distanceOf(plot, before.middle - middle));
+      zoom(before.apart / apart, plot.posToVal(middle, "x"));
+    }
+    before = { apart, middle };
   });
   const lift = (event) => {
     fingers.delete(event.pointerId);
@@ -45,8 +55,33 @@ export function zoomByPointer(plot, zoom) {
   for (const end of ["pointerup", "pointercancel", "pointerleave"]) over.addEventListener(end, lift);
 }
 
-/** Answer a key on the focused chart: arrows, Home and End move the cursor, plus and minus zoom, zero shows all. */
-export function handleChartKey(event, plot, { zoom, reset }) {
+function panByMouse(plot, pan) {
+  const { over } = plot;
+  let x = null;
+  over.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "mouse" || event.button || !event.shiftKey) return;
+    x = event.clientX;
+    over.setPointerCapture(event.pointerId);
+  });
+  over.addEventListener("pointermove", (event) => {
+    if (x === null) return;
+    pan(distanceOf(plot, x - event.clientX));
+    x = event.clientX;
+  });
+  for (const end of ["pointerup", "pointercancel"]) over.addEventListener(end, () => (x = null));
+}
+
+/** Return how much of x so many pixels are. */
+function distanceOf(plot, pixels) {
+  const { min, max } = plot.scales.x;
+  return (pixels * (max - min)) / plot.over.clientWidth;
+}
+
+/**
+ * Answer a key on the focused chart: arrows, Home and End move the cursor, arrows with Shift move what is shown, plus
+ * and minus zoom, zero shows all.
+ */
+export function handleChartKey(event, plot, { zoom, pan, reset }) {
   const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
   const factor = { "+": 1 / KEY_FACTOR, "=": 1 / KEY_FACTOR, "-": KEY_FACTOR }[event.key];
   if (move === undefined && !factor && event.key !== "0") return;
@@ -54,6 +89,7 @@ export function handleChartKey(event, plot, { zoom, reset }) {
   event.preventDefault();
   if (event.key === "0") reset();
   else if (factor) zoom(factor, plot.cursor.idx === null ? middleOf(plot) : plot.data[0][plot.cursor.idx]);
+  else if (event.shiftKey && Number.isFinite(move)) pan(move * KEY_STEP * (plot.scales.x.max - plot.scales.x.min));
   else {
     const xs = plot.data[0];
     const index = Math.max(0, Math.min(xs.length - 1, (plot.cursor.idx ?? xs.length) + move));

@@ -80,6 +80,14 @@ export class ChartGroup {
     else if (to - from > (last - first) * CLOSEST) this.zoomTo(from, to);
   }
 
+  /** Move the range that is shown by `distance`, within `extent`: [first x, last x]. */
+  panBy(distance, [first, last]) {
+    if (!this.zoom) return;
+    const { from, to } = this.zoom;
+    const moved = distance < 0 ? Math.max(distance, Math.min(0, first - from)) : Math.min(distance, Math.max(0, last - to));
+    if (moved) this.zoomTo(from + moved, to + moved);
+  }
+
   reset() {
     if (!this.zoom) return;
     clearTimeout(this.#timer);

@@ -79,7 +79,8 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
       drag: { x: true, y: false, setScale: false },
       points: { size: 7 },
       y: false,
-      bind: { dblclick: () => () => group.reset() },
+      // With Shift a drag moves what is shown, and selects nothing.
+      bind: { dblclick: () => () => group.reset(), mousedown: (_, __, begin) => (event) => (event.shiftKey ? null : begin(event)) },
     },
     hooks,
   };

@@ -126,6 +126,8 @@ export class Alerts {
     this.#worst = worst;
     this.#banner.dataset.severity = worst.severity;
     setText(this.#banner.querySelector("[data-slot=severity]"), `${stateText(worst.severity)}:`);
+    // The line may be too short for it.
+    this.#banner.title = sentenceOf(worst);
     setText(this.#banner.querySelector("[data-slot=text]"), sentenceOf(worst));
     const more = others.length ? fill(gettext("and {count} more"), { count: others.length }) : "";
     setText(this.#banner.querySelector("[data-slot=more]"), more);

@@ -1,7 +1,8 @@
-// Cards with the newest values, each with a small curve if there is one.
+// Cards with the newest values, each with a small curve if there is one: the training loss, then what was pinned, then
+// what people look for first. The star of a card pins the chart of its series.
 
 import { drawSpark } from "../chart/spark.js";
-import { element, setText } from "../shared/dom.js";
+import { element, icon, setText, toast } from "../shared/dom.js";
 import { measure } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
@@ -32,25 +33,37 @@ const CARDS = [
   },
 ];
 
+// The cards that have a title of their own, by the names of their series.
+const TITLED = new Map(CARDS.flatMap((card) => card.series.map((name) => [name, card])));
+
 export class Stats {
   #state;
   #root = document.getElementById("stats");
   #cards = new Map();
   #changed = changeDetector();
   #names = [];
+  #preferences;
+  #onPin;
+  // The series whose star has the focus once the cards are laid out anew.
+  #focused = "";
 
-  constructor(state) {
+  /** `preferences` {version, isPinned(key), setPinned(key, isPinned)} are those of the charts; `onPin()` follows a change. */
+  constructor(state, preferences, onPin) {
     this.#state = state;
+    this.#preferences = preferences;
+    this.#onPin = onPin;
   }
 
   paint() {
     const { versions } = this.#state;
-    if (!this.#state.run || !this.#changed(versions.series, versions.epochs, versions.run, palette.version)) return;
+    if (!this.#state.run || !this.#changed(versions.series, versions.epochs, versions.run, palette.version, this.#preferences.version)) return;
     const values = this.#values();
     const keys = values.map((value) => value.title).join();
     if (this.#root.dataset.keys !== keys) this.#layOut(values, keys);
     this.#names = values.map((value) => value.name);
     for (const value of values) this.#show(this.#cards.get(value.title), value);
+    if (this.#focused) this.#cards.get(values.find(({ pins }) => pins === this.#focused)?.title)?.star.focus();
+    this.#focused = "";
   }
 
   /** The names of the series that cards show. */
@@ -61,8 +74,12 @@ export class Stats {
   #values() {
     const values = [];
     const used = new Set();
-    for (const wanted of CARDS) {
-      const found = this.#ofEpochs(wanted) ?? this.#ofSeries(wanted, wanted.series, used);
+    const [loss, ...others] = CARDS.map((wanted) => () => this.#ofEpochs(wanted) ?? this.#ofSeries(wanted, wanted.series, used));
+    const pinned = [...this.#state.series.values()]
+      .filter(({ name, axis }) => axis === "step" && this.#preferences.isPinned(name))
+      .map(({ name }) => () => this.#ofSeries(TITLED.get(name) ?? { title: name }, [name], used));
+    for (const card of [loss, ...pinned, ...others]) {
+      const found = values.length < MOST_CARDS ? card() : null;
       if (found) values.push(found);
     }
     for (const [name, series] of this.#state.series) {
@@ -75,7 +92,7 @@ export class Stats {
 
   #ofSeries({ title, testid }, names, used) {
     const name = names.find((one) => this.#state.latest[one]);
-    if (!name) return null;
+    if (!name || used.has(name)) return null;
     used.add(name);
     const latest = this.#state.latest[name];
     const series = this.#state.series.get(name);
@@ -84,6 +101,7 @@ export class Stats {
       title,
       testid,
       name,
+      pins: name,
       text: measure(name, latest.value, latest.nonfinite),
       odd: Boolean(latest.nonfinite),
       curve,
@@ -120,11 +138,12 @@ export class Stats {
     this.#root.replaceChildren();
     if (!values.length) this.#root.hidden = true;
     else this.#root.hidden = false;
-    for (const { title, testid } of values) {
+    for (const { title, testid, pins } of values) {
       const card = {
         value: element("span", { class: "stat-value", "data-testid": testid }),
         below: element("span", { class: "stat-below" }),
         spark: element("canvas", { class: "stat-spark", "aria-hidden": "true" }),
+        star: pins ? this.#star(pins) : null,
       };
       // Asking an element for its size after each change of text would lay the page out again.
       new ResizeObserver(([entry]) => {
@@ -140,12 +159,38 @@ export class Stats {
           card.value,
           card.below,
           card.spark,
+          card.star,
         ),
       );
     }
   }
 
-  #show(card, { text, below, curve, odd, colour = 0 }) {
+  #star(name) {
+    const star = element("button", { class: "chart-button chart-star stat-star", type: "button", "data-testid": "pin-card" });
+    star.addEventListener("click", async () => {
+      try {
+        await this.#preferences.setPinned(name, !this.#preferences.isPinned(name));
+        // The cards are laid out anew, in another order.
+        this.#focused = name;
+        this.#onPin();
+      } catch (error) {
+        toast(error.message, "danger");
+      }
+    });
+    return star;
+  }
+
+  #showStar(star, name) {
+    const isPinned = this.#preferences.isPinned(name);
+    if (star.getAttribute("aria-pressed") === String(isPinned)) return;
+    star.setAttribute("aria-pressed", String(isPinned));
+    star.replaceChildren(icon(isPinned ? "star" : "unpinned"));
+    star.title = fill(isPinned ? gettext("Unpin the card {name}") : gettext("Pin the card {name}"), { name });
+    star.setAttribute("aria-label", star.title);
+  }
+
+  #show(card, { text, below, curve, odd, pins, colour = 0 }) {
+    if (card.star) this.#showStar(card.star, pins);
     setText(card.value, text);
     setText(card.below, below);
     card.value.classList.toggle("odd-value", odd);

@@ -31,7 +31,7 @@ export class Header {
   constructor(state, page) {
     this.#state = state;
     this.#page = page;
-    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "not-looking", "ranks", "paused", "banner", "progress"])
+    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "not-looking", "ranks", "paused", "trouble", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
@@ -156,9 +156,10 @@ export class Header {
 
   #paintBanner(run) {
     const ofLink = this.#connection.sentence || linkSentence(this.#shownLink(), run);
-    const sentence = ofLink || this.#endSentence(run) || quietSentence(run, this.#state.life);
+    this.#showTrouble(ofLink || quietSentence(run, this.#state.life), Boolean(ofLink));
+    const sentence = this.#endSentence(run);
     this.#parts.banner.hidden = !sentence;
-    this.#parts.banner.classList.toggle("banner-bad", Boolean(ofLink) || run.state === "failed");
+    this.#parts.banner.classList.toggle("banner-bad", run.state === "failed");
     setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
     this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
   }
@@ -210,11 +211,16 @@ export class Header {
     this.#parts.link.dataset.link = shown;
     setText(this.#parts.link.querySelector("[data-slot=text]"), text);
     if (this.#state.run) this.#paintBanner(this.#state.run);
-    else if (sentence) {
-      this.#parts.banner.hidden = false;
-      this.#parts.banner.classList.add("banner-bad");
-      setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
-    }
+    else if (sentence) this.#showTrouble(sentence, true);
+  }
+
+  /** What comes and goes with the connection stands in a line of its own, which may be too short for it. */
+  #showTrouble(sentence, isBad) {
+    const { trouble } = this.#parts;
+    trouble.hidden = !sentence;
+    trouble.title = sentence;
+    trouble.classList.toggle("banner-bad", isBad);
+    setText(trouble.querySelector("[data-slot=text]"), sentence);
   }
 }
 

@@ -9,6 +9,7 @@ import { InterventionMarks } from "../commands/intervention_marks.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
+import { MachinePanel } from "../panels/machine/panel.js";
 import { ChartPanel } from "../panels/charts/panel.js";
 import { queryOf, viewOf } from "../panels/charts/view_link.js";
 import { copyText } from "../shared/clipboard.js";
@@ -55,7 +56,6 @@ const request = () => painter.request();
 const socket = new RunSocket(page, { since: () => state.seq, at: () => state.seqAt, onFrame: receive, onLink: connection });
 const header = new Header(state, page);
 const watchers = new Watchers(state);
-const stats = new Stats(state);
 const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
   if (what === "attempt") charts.refine();
@@ -65,6 +65,8 @@ const linked = linkedMark(window.location.search);
 const marks = new InterventionMarks(state, view, linked);
 const near = new Nearness();
 const charts = new ChartPanel(state, page, view, marks, request, near);
+const machine = new MachinePanel(state, request);
+const stats = new Stats(state, charts.preferences, request);
 const linkedView = viewOf(window.location.search);
 if (linkedView) {
   view.apply(linkedView);
@@ -84,7 +86,7 @@ const checkpoints = new Checkpoints(state, page);
 if (page.addresses.checkpoints) new BranchSheet();
 const alerts = new Alerts(state, page);
 const sight = new Sight(state, page, socket, {
-  shown: () => [...stats.namesShown(), ...(state.run?.knobs ?? []).map((knob) => knob.series), ...near.names()],
+  shown: () => [...stats.namesShown(), ...machine.namesShown(), ...(state.run?.knobs ?? []).map((knob) => knob.series), ...near.names()],
   onFilled: request,
 });
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
@@ -184,6 +186,7 @@ painter.add((now) => {
 painter.add(() => watchers.paint(), STATS_EVERY_MS);
 painter.add(() => knobs.paint(), STATS_EVERY_MS);
 painter.add(() => stats.paint(), STATS_EVERY_MS);
+painter.add(() => machine.paint(), STATS_EVERY_MS);
 painter.add((now) => queuePosition.paint(now), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);

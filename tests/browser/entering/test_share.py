@@ -35,7 +35,7 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
     assert not any(key in request.url for request in asked)
     assert_both_know_who_watches(stack, chromium, places, page)
     stack.manage("shell", "-v", "0", "-c", REVOKE.format(key=key))
-    expect(page.get_by_test_id("banner")).to_have_text(
+    expect(page.get_by_test_id("trouble")).to_have_text(
         re.compile("This link has expired or was revoked"), timeout=20_000
     )
     expect(page).to_have_url(f"{stack.address}/share/{key}/")

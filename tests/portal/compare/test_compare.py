@@ -90,6 +90,13 @@ def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
     assert b"Select up to 50 runs in the list" in answer.content
 
 
+def test_it_says_what_to_do_where_there_is_nothing_to_compare_with(project: Project, viewer: Client) -> None:
+    first, second = (make_run(project, name, parameters={"rate": 0.1}) for name in ("first", "second"))
+    alone = viewer.get(address(first)).content.decode()
+    assert "Only one run is compared" in alone and "The parameters are the same" not in alone
+    assert "The parameters are the same" in viewer.get(address(first, second)).content.decode()
+
+
 def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:
     run = make_run(project, "first")
     modules = re.compile(r'<script type="module" src="/static/(.+?)(?:\.[0-9a-f]{12})?\.js"')

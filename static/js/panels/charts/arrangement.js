@@ -47,9 +47,12 @@ export function isCrowded(charts) {
   return charts.filter(({ axis }) => axis === "step").length > CROWDED;
 }
 
-/** Return the ids of the groups that are open at first. On a crowded page: pinned, the first, and the first loss. */
+/**
+ * Return the ids of the groups that are open at first: those over steps, since rows show the machine. On a crowded page:
+ * pinned, the first, and the first loss.
+ */
 export function openAtFirst(groups, crowded) {
-  if (!crowded) return new Set(groups.map(({ id }) => id));
+  if (!crowded) return new Set(groups.filter(({ axis }) => axis === "step").map(({ id }) => id));
   const overSteps = groups.filter(({ axis, prefix }) => axis === "step" && prefix !== PINNED);
   const loss = overSteps.find(({ charts }) => charts.some(({ key }) => LOSS.test(key)));
   return new Set([`step:${PINNED}`, overSteps[0]?.id, loss?.id].filter(Boolean));

@@ -3,6 +3,7 @@
 import { element, setText } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
 import { PINNED } from "./arrangement.js";
+import { acceptDrops } from "./ordering.js";
 import { groupOrder, groupTitle } from "./series_names.js";
 
 export class GroupPlace {
@@ -16,9 +17,10 @@ export class GroupPlace {
 
   /**
    * `shownAtOnce`: how many charts it shows at first, and how many the button adds. `onFold(isOpen)` is called when a
-   * person opens or folds it, `onMore()` when they ask for more charts.
+   * person opens or folds it, `onMore()` when they ask for more charts, `onDrop(key, target)` when they drop a chart on
+   * another one.
    */
-  constructor({ prefix, isOpen, shownAtOnce, resetButton, onFold, onMore }) {
+  constructor({ prefix, isOpen, shownAtOnce, resetButton, onFold, onMore, onDrop }) {
     this.isOpen = isOpen;
     this.#limit = this.#shownAtOnce = shownAtOnce;
     const title = element("h2", {
@@ -32,6 +34,7 @@ export class GroupPlace {
       this.isOpen = this.root.open;
       onFold(this.isOpen);
     });
+    acceptDrops(this.grid, onDrop);
     this.#more.addEventListener("click", () => {
       this.#limit += this.#shownAtOnce;
       onMore();

@@ -16,6 +16,7 @@ import { ChartFinder } from "./finder.js";
 import { GroupPlace } from "./group_place.js";
 import { ChartLines } from "./lines.js";
 import { ChartPreferences } from "./preferences.js";
+import { inOrder, moved, moveHandle } from "./ordering.js";
 import { colourOf } from "./series_names.js";
 
 // If more charts than this are in sight, they are painted in turns, so that the page stays responsive.
@@ -40,6 +41,8 @@ export class ChartPanel {
   #lines;
   #preferences;
   #finder;
+  // By id, the keys of the charts of each group as they are shown.
+  #shown = new Map();
   #colours = new Map();
   #places = new Map();
   #charts = new Map();
@@ -96,6 +99,10 @@ export class ChartPanel {
       this.#onSeen();
       return;
     }
+  }
+
+  get preferences() {
+    return this.#preferences;
   }
 
   /** Return the part of the view that `ChartView.describe` does not return. */
@@ -155,7 +162,9 @@ export class ChartPanel {
     for (const chart of charts) this.#colourOf(chart.prefix);
     for (const group of groups) {
       const place = this.#placeOf(group, open.has(group.id), crowded);
-      place.show(group.charts.filter(isWanted), group.charts.length, filter.isOn, (chart) => this.#rootOf(chart));
+      const ordered = inOrder(group.charts, preferences.orderOf(group.id));
+      this.#shown.set(group.id, ordered.map(({ key }) => key));
+      place.show(ordered.filter(isWanted), ordered.length, filter.isOn, (chart) => this.#rootOf(chart));
     }
     for (const [id, place] of this.#places) if (!groups.some((group) => group.id === id)) place.root.hidden = true;
     const hidden = charts.filter(({ key }) => preferences.isHidden(key)).length;
@@ -185,10 +194,25 @@ export class ChartPanel {
         this.#layOut();
       },
       onMore: this.#layOut,
+      onDrop: (key, target) => this.#move(id, key, target),
     });
     place.standIn(this.#sections[axis]);
     this.#places.set(id, place);
     return place;
+  }
+
+  #move(id, key, target) {
+    this.#preferences.setOrder(id, moved(this.#shown.get(id), key, target));
+    this.#layOut();
+  }
+
+  /** Move a chart past the one beside it, among those of its group that can be seen. */
+  #step(key, step) {
+    const { root } = this.#charts.get(key).chart;
+    const seen = [...root.parentElement.children].filter((other) => !other.hidden);
+    const beside = seen[seen.indexOf(root) + step];
+    const [id] = [...this.#shown].find(([, keys]) => keys.includes(key));
+    if (beside) this.#move(id, key, beside.dataset.key);
   }
 
   /** Return the element of a chart. A chart that is not made yet, or that has another line now, is made. */
@@ -216,7 +240,7 @@ export class ChartPanel {
         this.#onSeen();
       },
       lines: names.map((name, index) => this.#lines.make(name, index, names.length, this.#colourOf(prefix), axis)),
-      buttons: [buttons.star],
+      buttons: [moveHandle(key, (step) => this.#step(key, step)), buttons.star],
       menuItems: axis === "step" ? [more.root, buttons.hide] : [buttons.hide],
     });
     chart.root.dataset.key = key;

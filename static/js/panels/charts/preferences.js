@@ -1,4 +1,4 @@
-// Pinned charts, hidden charts and folded groups. The portal stores the pins that operators and owners set, for all of
+// Pinned charts, hidden charts, folded groups and the order of charts. The portal stores the pins that operators and owners set, for all of
 // the project. This browser stores everything else, and the pins that others set.
 
 import { postJson } from "../../shared/http.js";
@@ -10,7 +10,8 @@ export class ChartPreferences {
   #page;
   #mayShare;
   #shared;
-  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]}}.
+  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]},
+  // orders: {group: [key]}}.
   #own;
   // The pins of the view that a link leads to, null without one.
   #linked = null;
@@ -57,6 +58,17 @@ export class ChartPreferences {
     return this.#own.hidden.has(key);
   }
 
+  /** Return the keys of the charts of a group in the order in which a person arranged them, [] if nobody did. */
+  orderOf(id) {
+    return this.#own.orders.get(id) ?? [];
+  }
+
+  setOrder(id, keys) {
+    this.#own.orders.set(id, keys);
+    this.version += 1;
+    this.#keep();
+  }
+
   /** Return whether a person opened or folded the group; undefined if nobody did. */
   isOpen(id) {
     return this.#own.folds.get(id);
@@ -94,8 +106,14 @@ export class ChartPreferences {
   }
 
   #keep() {
-    const { folds, hidden, pins } = this.#own;
-    const kept = { folds: Object.fromEntries(folds), hidden: [...hidden], pins: Object.fromEntries(pins), added: this.added };
+    const { folds, hidden, pins, orders } = this.#own;
+    const kept = {
+      folds: Object.fromEntries(folds),
+      hidden: [...hidden],
+      pins: Object.fromEntries(pins),
+      added: this.added,
+      orders: Object.fromEntries(orders),
+    };
     try {
       localStorage.setItem(this.#place, JSON.stringify(kept));
     } catch {
@@ -108,16 +126,19 @@ function recalled(place) {
   try {
     const kept = JSON.parse(localStorage.getItem(place) ?? "{}");
     const hidden = new Set(listed(kept.hidden));
-    const added = new Map(Object.entries(kept.added ?? {}).map(([key, names]) => [key, listed(names)]));
-    return { folds: flags(kept.folds), hidden, pins: flags(kept.pins), added };
+    return { folds: flags(kept.folds), hidden, pins: flags(kept.pins), added: lists(kept.added), orders: lists(kept.orders) };
   } catch {
     // storage is switched off, or contains something else
-    return { folds: new Map(), hidden: new Set(), pins: new Map(), added: new Map() };
+    return { folds: new Map(), hidden: new Set(), pins: new Map(), added: new Map(), orders: new Map() };
   }
 }
 
 function listed(kept) {
   return Array.isArray(kept) ? kept.filter((name) => typeof name === "string") : [];
+}
+
+function lists(kept) {
+  return new Map(Object.entries(kept ?? {}).map(([key, names]) => [key, listed(names)]));
 }
 
 function flags(kept) {

@@ -1,7 +1,7 @@
 // Marks in a chart for values that are not finite numbers.
 
-import { number } from "../shared/format.js";
-import { palette } from "../shared/palette.js";
+import { number } from "../../shared/format.js";
+import { palette } from "../../shared/palette.js";
 
 const MOST_MARKS = 200;
 

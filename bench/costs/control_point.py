@@ -1,6 +1,6 @@
 """The cost of a step boundary without commands, compared with an empty Python function call.
 
-usage: python bench/control_point.py
+usage: python bench/costs/control_point.py
 
 Prints one JSON object as its last line:
 vs_empty_call       `run.stopping` over `nothing()`, each in a loop of its own, medians of many repeats
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 CALLS = 100_000
 REPEATS = 101

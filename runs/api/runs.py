@@ -14,7 +14,7 @@ from runs.api.answers import with_query
 from runs.api.branching.answers import as_out
 from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
-from runs.api.launching.schemas import LaunchIn, LaunchOut
+from runs.api.launching.schemas import LaunchBody, LaunchOut
 from runs.api.listing.narrowing import BadSearch, find_view, of_view, searched
 from runs.api.listing.schemas import SavedViewIn, SavedViewOut, SavedViewsPage
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
@@ -150,7 +150,7 @@ def _view_as_out(view: SavedView) -> dict[str, Any]:
     response={200: LaunchOut, 201: LaunchOut, 401: ErrorOut, 403: ErrorOut, 409: ErrorOut, 422: ErrorOut},
     summary="Open the run of a training host",
 )
-def open_run(request: HttpRequest, body: LaunchIn) -> Status[dict[str, Any]]:
+def open_run(request: HttpRequest, body: LaunchBody) -> Status[dict[str, Any]]:
     """For tokens with the scope `train`. 201 if an attempt was opened, 200 if this start already has one."""
     token = caller_of(request).token
     if token is None:

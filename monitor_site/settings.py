@@ -88,6 +88,10 @@ STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
 STEERSMAN_SOCKETS_IN_ALL = env.int("STEERSMAN_SOCKETS_IN_ALL", default=5000)
 if min(STEERSMAN_SOCKETS_PER_USER, STEERSMAN_SOCKETS_PER_LINK, STEERSMAN_SOCKETS_IN_ALL) < 1:
     raise ImproperlyConfigured("STEERSMAN_SOCKETS_PER_USER, …_PER_LINK and …_IN_ALL must be at least 1")
+# Connections of training hosts outside, in each process that records them.
+STEERSMAN_HOSTS_PER_USER = env.int("STEERSMAN_HOSTS_PER_USER", default=200)
+if STEERSMAN_HOSTS_PER_USER < 1:
+    raise ImproperlyConfigured("STEERSMAN_HOSTS_PER_USER must be at least 1")
 if STEERSMAN_PUBLIC_URL and not STEERSMAN_PUBLIC_URL.startswith(("http://", "https://")):
     raise ImproperlyConfigured("STEERSMAN_PUBLIC_URL must begin with https:// or http://")
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:

@@ -180,6 +180,12 @@ RULES = {
         "django msgspec tqdm",
         "torch",
     ),
+    "trainer.remote_hosts": rule(
+        f"steersman.* {RECORD} runs.recording.record_side runs.access runs.launches runs.live runs.outage "
+        "trainer.alerts trainer.control",
+        "django",
+        "torch",
+    ),
     "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
     "trainer.management.commands": rule(
         f"steersman.* {RECORD} runs.access runs.branching runs.curation trainer trainer.control trainer.scheduler",
@@ -196,7 +202,9 @@ RULES = {
         "torch",
     ),
     "monitor_site.serving": rule(
-        "monitor_site runs.* steersman.* trainer", "django psutil daphne twisted autobahn", "torch"
+        "monitor_site runs.* steersman.* trainer trainer.remote_hosts",
+        "channels django psutil daphne twisted autobahn zope",
+        "torch",
     ),
     "monitor_site.serving.doctor": rule(
         "monitor_site monitor_site.serving runs.pruning runs.sign_in steersman.* trainer trainer.control",

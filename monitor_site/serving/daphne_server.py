@@ -108,11 +108,23 @@ class PortalProtocol(WebSocketProtocol):
     remembers = False
     # Through which the application sends too, if it does.
     wire: SocketWire | None = None
+    incoming_limit_bytes = INCOMING_LIMIT_BYTES
     _asked = b""
 
     def __init__(self) -> None:
         super().__init__()
         self._allowance = Bucket(MESSAGES_BURST, MESSAGES_PER_S)
+
+    def dataReceived(self, data: bytes) -> None:
+        pass_on = self.factory.server_class.pass_on
+        if self.state == self.STATE_CONNECTING and pass_on is not None and pass_on(self.transport, data):
+            return
+        super().dataReceived(data)
+
+    def onClose(self, wasClean: bool, code: int, reason: str) -> None:
+        # One whose handshake did not come this far is not among the connections of the server.
+        if hasattr(self, "server"):
+            super().onClose(wasClean, code, reason)
 
     def onConnect(self, request: Any) -> Any:
         # Autobahn refuses the connection for an offer that it does not understand.
@@ -127,7 +139,7 @@ class PortalProtocol(WebSocketProtocol):
     def onMessageFrameBegin(self, length: int) -> None:
         self._may_send(length)
         # For what is received alone: autobahn's own limit applies to what is sent as well.
-        self.maxMessagePayloadSize = INCOMING_LIMIT_BYTES
+        self.maxMessagePayloadSize = self.incoming_limit_bytes
         try:
             super().onMessageFrameBegin(length)
         finally:
@@ -136,7 +148,7 @@ class PortalProtocol(WebSocketProtocol):
     def _may_send(self, length: int) -> bool:
         """Return whether a frame of `length` bytes is accepted; close the socket if it is one too many."""
         # One that is larger than a message may be gets a code of its own.
-        if self.failedByMe or length > INCOMING_LIMIT_BYTES or self._allowance.take(1 + length / 1024):
+        if self.failedByMe or length > self.incoming_limit_bytes or self._allowance.take(1 + length / 1024):
             return True
         # Autobahn drops what comes after it.
         self.failedByMe = True
@@ -223,6 +235,9 @@ class PortalServer(Server):
     listen_failure: str | None = None
     # Whether sockets compress what they send, for clients that offer it.
     compresses = True
+    # Takes a new connection and its first bytes to another process, and returns whether it did.
+    pass_on: Callable[[Any, bytes], bool] | None = None
+    protocol = PortalProtocol
     _checked_at = float("inf")
 
     @property
@@ -232,7 +247,7 @@ class PortalServer(Server):
 
     @ws_factory.setter
     def ws_factory(self, factory: Any) -> None:
-        factory.protocol = PortalProtocol
+        factory.protocol = self.protocol
         factory.setProtocolOptions(
             # A socket that violates the protocol gets a close code: by default autobahn would cut the connection
             # without one.
@@ -247,10 +262,13 @@ class PortalServer(Server):
         if not isinstance(protocol, WebSocketProtocol):
             return super().create_application(protocol, scope)
         scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}
-        inbox = Inbox()
+        inbox = self.inbox_of(protocol)
         application = self.application(scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol))
         self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
         return inbox
+
+    def inbox_of(self, protocol: Any) -> Inbox:
+        return Inbox()
 
     def run(self) -> None:
         reactor.callWhenRunning(self.check_reading_forever)
@@ -292,7 +310,8 @@ class PortalServer(Server):
     async def _handle_socket_reply(self, protocol: WebSocketProtocol, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close" and protocol.state != protocol.STATE_CONNECTING:
             # Not `sendClose`: that refuses the codes which the standard keeps for servers.
-            protocol.sendCloseFrame(code=message.get("code") or CLOSE_CODE_NORMAL)
+            reason = message.get("reason") or ""
+            protocol.sendCloseFrame(code=message.get("code") or CLOSE_CODE_NORMAL, reasonUtf8=reason.encode())
             return
         try:
             await super().handle_reply(protocol, message)
@@ -335,23 +354,18 @@ class PortalServer(Server):
                 yield application
 
 
-class DevelopmentServer(PortalServer):
-    """The same for `runserver`, which makes its server with options of its own."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | SOCKET_OPTIONS)
-
-    def listen_error(self, failure: Any) -> None:
-        super().listen_error(failure)
-        logger.critical("runserver cannot listen: %s", self.listen_failure)
-
-
 def serve(
-    application: Application, host: str, port: int, ready: Callable[[], None] | None = None, *, compress: bool = True
+    application: Application,
+    host: str,
+    port: int,
+    ready: Callable[[], None] | None = None,
+    *,
+    compress: bool = True,
+    pass_on: Callable[[Any, bytes], bool] | None = None,
 ) -> str | None:
     """Serve until SIGTERM or SIGINT; return None then, or why it cannot listen on `host` and `port`.
 
-    With `compress` sockets are offered permessage-deflate.
+    With `compress` sockets are offered permessage-deflate. `pass_on`: see `PortalServer`.
     There is no access log: addresses of sockets carry tokens.
     """
     server = PortalServer(
@@ -365,6 +379,7 @@ def serve(
         ready_callable=ready,
     )
     server.compresses = compress
+    server.pass_on = pass_on
     server.run()
     return server.listen_failure
 

@@ -1,4 +1,4 @@
-"""Portal, embedded server and watch as children of one process: started in order, restarted, ended.
+"""Portal, record, embedded server and watch as children of one process: started in order, restarted, ended.
 
 `monitor_site.serving.serve` is this and nothing more, the demo adds accounts and a training.
 """
@@ -63,9 +63,14 @@ class Service:
         # Redis may run elsewhere: then it is not ours to start.
         self._embeds = self.embedded.url == settings.STEERSMAN_REDIS_URL
         self.portal = self.child("portal", "serve_portal", "--bind", self.bind, "--port", str(self.port))
+        # Stores what training hosts without access to the database report.
+        self.record = self.child("record", "record")
         self.watch = self.child("watch", "watch")
+        # In the order in which they end.
+        self.children = (self.watch, self.record, self.portal)
         self._ending = False
-        self._told_other_watch = False
+        # Those for which somebody runs another one beside us.
+        self._told_other: set[str] = set()
 
     def run(self) -> int:
         """Start everything, watch over it, end it. Raises `CannotRun` if it cannot start."""
@@ -102,10 +107,11 @@ class Service:
     # Starting
 
     def start(self) -> None:
-        """Start server, database, recipes, portal and watch, in this order, and print the addresses."""
+        """Start server, database, recipes, record, portal and watch, in this order, and print the addresses."""
         self.start_embedded()
         call_command("migrate", verbosity=0, interactive=False)
         self.prepare()
+        self.record.start()
         self.portal.start()
         self.wait_for(self._portal_answers, PORTAL_TIMEOUT_S, self.portal)
         self.watch.start()
@@ -185,11 +191,14 @@ class Service:
 
     def tick(self) -> None:
         """Look at everything once: bring back what ended by itself."""
-        reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
+        self.reap_orphans()
         if self._embeds and not self.embedded.is_alive:
             self.status.say("The embedded server has ended: starting it again.")
             self.start_embedded()
         self._keep_children()
+
+    def reap_orphans(self) -> None:
+        reap_orphans([self.embedded.pid, *(child.pid for child in self.children)])
 
     def pause(self) -> None:
         """Wait for the next look at everything, and bring back a child that ends meanwhile."""
@@ -200,16 +209,21 @@ class Service:
 
     def _keep_children(self) -> None:
         self.tell(self.portal.keep_alive())
+        self._keep_only_one(self.record)
         self.keep_watch()
 
     def keep_watch(self) -> None:
         """Restart the watch if it ended by itself."""
-        other = self.watch.exit_code == EXIT_HELD
-        sentence = self.watch.keep_alive()
+        self._keep_only_one(self.watch)
+
+    def _keep_only_one(self, child: Child) -> None:
+        """Restart a child of which only one may run, if it ended by itself."""
+        other = child.exit_code == EXIT_HELD
+        sentence = child.keep_alive()
         if other and sentence:
             # Somebody runs one beside us: fine, and ours takes over once that one ends.
-            sentence = None if self._told_other_watch else self.watch.last_line().removeprefix("CommandError: ")
-            self._told_other_watch = True
+            sentence = None if child.name in self._told_other else child.last_line().removeprefix("CommandError: ")
+            self._told_other.add(child.name)
         self.tell(sentence)
 
     def tell(self, sentence: str | None) -> None:
@@ -228,16 +242,16 @@ class Service:
 
     def end_at_once(self) -> None:
         """A second signal: end our own children without waiting for them."""
-        for child in (self.watch, self.portal):
+        for child in self.children:
             child.kill()
         self.embedded.stop()
 
     def end(self) -> None:
-        """End watch, portal and server; trainings continue."""
+        """End watch, record, portal and server; trainings continue."""
         self.status.end()
-        for child in (self.watch, self.portal):
+        for child in self.children:
             child.terminate()
-        for child in (self.watch, self.portal):
+        for child in self.children:
             if not child.wait(CHILD_END_S):
                 child.kill()
         self.embedded.stop()

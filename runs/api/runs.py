@@ -13,7 +13,7 @@ from runs.access.roles import display_name
 from runs.api.branching.answers import as_out
 from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
-from runs.api.launching.schemas import LaunchIn, LaunchOut
+from runs.api.launching.schemas import LaunchBody, LaunchOut
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
 from runs.branching.family import branch_of
 from runs.curation.several import Action, Asked, Outcome, do_to_each
@@ -66,7 +66,7 @@ def list_runs(
     response={200: LaunchOut, 201: LaunchOut, 401: ErrorOut, 403: ErrorOut, 409: ErrorOut, 422: ErrorOut},
     summary="Open the run of a training host",
 )
-def open_run(request: HttpRequest, body: LaunchIn) -> Status[dict[str, Any]]:
+def open_run(request: HttpRequest, body: LaunchBody) -> Status[dict[str, Any]]:
     """For tokens with the scope `train`. 201 if an attempt was opened, 200 if this start already has one."""
     token = caller_of(request).token
     if token is None:

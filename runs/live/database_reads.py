@@ -23,6 +23,9 @@ _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
 _writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-writer")
 # A crowd that asks for tickets must not stand before the look at who may still watch.
 _answerers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-answerer")
+# In the process that records remote trainings. SQLite takes one writer at a time, and the pool of PostgreSQL has ten
+# connections, of which detectors of alerts need some.
+_storers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="storer")
 
 
 def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
@@ -38,6 +41,11 @@ def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answ
 def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
     """Make an awaitable of a function that answers a request of a crowd."""
     return _on(_answerers, function)
+
+
+def storing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
+    """Make an awaitable of a function that stores what training hosts report."""
+    return _on(_storers, function)
 
 
 def look_at_outcome(asked: asyncio.Future[Any]) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +96,9 @@ class Announcer:
         """Queue `message` for `group` and return at once."""
         self._loop.call_soon_threadsafe(self._put, group, message)
 
-    def listen(self, group: str, heard: Callable[[dict[str, Any]], None]) -> None:
-        """Call `heard` (on the announcer's thread) for each message to `group`, for the life of the process."""
-        asyncio.run_coroutine_threadsafe(self._listen(group, heard), self._loop)
+    def listen(self, group: str, heard: Callable[[dict[str, Any]], None]) -> Future[None]:
+        """Call `heard` (on the announcer's thread) for each message to `group`, until the answer is cancelled."""
+        return asyncio.run_coroutine_threadsafe(self._listen(group, heard), self._loop)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until what was queued so far is sent or dropped, at most `timeout_s`."""
@@ -188,8 +189,11 @@ class Announcer:
                 layer = get_channel_layer()
                 channel = await layer.new_channel()
                 await layer.group_add(group, channel)
-                while True:
-                    heard(await layer.receive(channel))
+                try:
+                    while True:
+                        heard(await layer.receive(channel))
+                finally:
+                    await asyncio.wait_for(layer.group_discard(group, channel), SEND_TIMEOUT_S)
             except Exception:  # the database is looked at each second anyway; try the layer again
                 await asyncio.sleep(RETRY_PAUSE_S)
 

@@ -161,6 +161,7 @@ class Stored:
 
     A number below that of the report means that nothing of the report was stored: because parts of it are `refused`,
     and it is to be sent again without them, or because it does not continue what the record side holds.
+    `report_every_s` is the time between two reports that the portal asks for, None if the host decides.
     """
 
     number: int
@@ -168,3 +169,4 @@ class Stored:
     refused: Sequence[Refused] = ()
     session: int = 0
     answers: int = 0
+    report_every_s: float | None = None

@@ -1,11 +1,12 @@
 """Join a host side and a record side by a socket that fails; kill both ends; count what is lost, doubled or late.
 
-usage: python -m tests.chaos.interface [--faults 200] [--points 50000] [--commands 200] [--seed N]
+usage: python -m tests.chaos.interface [--over socket] [--faults 200] [--points 50000] [--commands 200] [--seed N]
 
 A training logs points and takes commands. Its host side runs in a virtual environment without Django, its record side
 in a process of its own, and the bytes between them are cut, delayed, repeated and reordered; old messages arrive again,
-also of a host side that is gone. Either end is killed with -9 and starts anew from its files or rows. Prints progress
-to stderr and one JSON object as its last line.
+also of a host side that is gone. Either end is killed with -9 and starts anew from its files or rows. With `--over
+websocket` a portal and `manage.py record` are at the other end. Prints progress to stderr and one JSON object as its
+last line.
 """
 
 from __future__ import annotations
@@ -29,30 +30,30 @@ MOST_OPEN_COMMANDS = 3
 ROUND_S = 0.05
 # Both ends have spoken to each other for so long before one of them is killed.
 MESSAGES_BEFORE_A_KILL = 40
-ENDS = ("host", "record")
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
 
 
 class Interface:
     """One run, its training, and the two ends that follow it."""
 
+    ends: tuple[str, ...] = ("host", "record")
+
     def __init__(self, stack: Stack, rng: random.Random, points: int) -> None:
-        from runs.recording.lifecycle import Holder, open_attempt
         from steersman.agent.folders import WorkerProcess
         from tests.chaos.link.way import Way
         from tests.support.hosts.bare_environment import bare_environment
 
         self._stack, self._rng = stack, rng
-        self._lease = open_attempt(create_run(stack, "interface"), Holder("host", "boot", 1), 0, command_line=[])
         self._folder = stack.folder / "attempt"
         self._folder.mkdir()
         self._front, self._behind = stack.folder / "front", stack.folder / "behind"
+        self._lease = self._open()
         self.way = Way(self._front, self._behind, rng)
         self._python = bare_environment(stack.folder / "host environment")
         self._log = (stack.folder / "ends.log").open("ab")
         self._training = self._start("training", str(self._folder), str(points))
         WorkerProcess.of(self._training.pid).record(self._folder)
-        self._ends = {end: self._start_end(end) for end in ENDS}
+        self._ends = {end: self._start_end(end) for end in self.ends}
         self._kills = self._messages_then = 0
         self._commands = 0
 
@@ -76,7 +77,8 @@ class Interface:
         (self._folder / "enough").touch()
         wait_for(lambda: self._training.poll() is not None, "the training to end", timeout_s=60)
         wait_for(self._host_has_ended, f"the host side to end\n{self.log()}", timeout_s=60)
-        self._ends["record"].kill()
+        for end in self.ends[1:]:
+            self._ends[end].kill()
         return self._judge()
 
     def log(self) -> str:
@@ -86,6 +88,12 @@ class Interface:
     @property
     def _faults(self) -> int:
         return self.way.faults.total() + self._kills
+
+    def _open(self) -> Any:
+        """Return the lease of the attempt, and let its record side be reached at `self._behind`."""
+        from runs.recording.lifecycle import Holder, open_attempt
+
+        return open_attempt(create_run(self._stack, "interface"), Holder("host", "boot", 1), 0, command_line=[])
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a process that knows nothing of Django."""
@@ -110,7 +118,7 @@ class Interface:
         """Kill one of the ends now and then, and start whichever is gone."""
         if self.way.messages > self._messages_then + MESSAGES_BEFORE_A_KILL:
             self._messages_then = self.way.messages
-            end = self._ends[self._rng.choice(ENDS)]
+            end = self._ends[self._rng.choice(self.ends)]
             end.kill()
             end.wait()
             self._kills += 1
@@ -180,26 +188,34 @@ class Interface:
         }
 
 
-def run_interface(faults: int, points: int, commands: int, seed: int) -> dict[str, int]:
-    with Stack() as stack:
+def run_interface(over: str, faults: int, points: int, commands: int, seed: int) -> dict[str, int]:
+    with Stack(STEERSMAN_PUSH_MS="20") as stack:
         stack.migrate()
         stack.use()
         seed_project()
         stack.start_redis()
-        interface = Interface(stack, random.Random(seed), points)
-        return interface.run(faults, points, commands)
+        return kind_of(over)(stack, random.Random(seed), points).run(faults, points, commands)
+
+
+def kind_of(over: str) -> type[Interface]:
+    if over == "socket":
+        return Interface
+    from tests.chaos.link.over_websocket import OverWebSocket
+
+    return OverWebSocket
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--over", choices=("socket", "websocket"), default="socket")
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--points", type=int, default=50_000)
     parser.add_argument("--commands", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", file=sys.stderr)
-    result = run_interface(arguments.faults, arguments.points, arguments.commands, arguments.seed)
-    print(json.dumps({"seed": arguments.seed, **result}))
+    result = run_interface(arguments.over, arguments.faults, arguments.points, arguments.commands, arguments.seed)
+    print(json.dumps({"over": arguments.over, "seed": arguments.seed, **result}))
     return int(any(result[name] for name in WRONG) or not result["finished"])
 
 

@@ -162,7 +162,7 @@ def test_ssh_of_the_workbench_takes_keys_alone() -> None:
 def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> None:
     told = compose(MUST_BE_SET, tmp_path)
     services = told["services"]
-    usual = {"proxy", "web1", "web2", "trainer", "redis", "postgres", "prometheus", "grafana"}
+    usual = {"proxy", "web1", "web2", "record", "trainer", "redis", "postgres", "prometheus", "grafana"}
     assert set(services) == usual | {"alertmanager"}
     assert {name for name, service in services.items() if "profiles" not in service} == usual
     for name, service in services.items():
@@ -178,7 +178,7 @@ def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> 
     # Nothing that only shows runs carries PyTorch.
     images = {name: (each["image"], each["build"]["target"]) for name, each in services.items() if "build" in each}
     slim = ("steersman-slim", "slim")
-    assert images == {"web1": slim, "web2": slim, "trainer": ("steersman", "portal")}
+    assert images == {"web1": slim, "web2": slim, "record": slim, "trainer": ("steersman", "portal")}
     [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     # Everything that is secret comes from a file, and every file is one of a folder that git leaves alone.

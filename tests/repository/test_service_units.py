@@ -17,7 +17,7 @@ from tests.support.stack import ROOT, Stack, wait_for
 SYSTEMD = shutil.which("systemd-analyze")
 UNITS = ROOT / "deploy" / "systemd"
 PLACE = "/opt/steersman"
-PORTAL, WATCH = "steersman-portal@.service", "steersman-watch.service"
+PORTAL, WATCH, RECORD = "steersman-portal@.service", "steersman-watch.service", "steersman-record.service"
 
 
 def here(name: str) -> str:
@@ -36,7 +36,7 @@ def service(name: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(SYSTEMD is None, reason="systemd-analyze is not installed (Debian's package systemd)")
-@pytest.mark.parametrize("name", [PORTAL, WATCH])
+@pytest.mark.parametrize("name", [PORTAL, WATCH, RECORD])
 def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     unit = tmp_path / name
     unit.write_text(here(name))
@@ -44,13 +44,16 @@ def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("name", "ready"), [(PORTAL, "portal http://127.0.0.1:{port}/"), (WATCH, "watching ")])
+@pytest.mark.parametrize(
+    ("name", "ready"),
+    [(PORTAL, "portal http://127.0.0.1:{port}/"), (WATCH, "watching "), (RECORD, "ready for training hosts")],
+)
 def test_what_a_unit_starts_serves_and_ends_in_time(name: str, ready: str) -> None:
     said = service(name)
     with Stack() as stack:
         stack.migrate()
         log = stack.folder / "unit.log"
-        command = said["ExecStart"].replace("%i", str(stack.port)).split()
+        command = said["ExecStart"].replace("%i", str(stack.port)).replace("8764", str(stack.port)).split()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=said["WorkingDirectory"], env=stack.environment, stdout=output, stderr=output

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from monitor_site import addresses
 from monitor_site.addresses import hosts_for, is_loopback, lan_addresses, portal_address
 from monitor_site.serving.service import CannotRun, refuse_debug
+from tests.remote_hosts.a_host import closed, socket_of
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 HERE = "192.168.7.5"
@@ -96,7 +99,21 @@ def test_it_lets_other_machines_in_and_says_how_to_make_the_first_account(lab: S
     for host, status in ((f"{address}:{port}", 302) for address, port in shown):
         assert status_of(lab.port, host) == status
     assert status_of(lab.port, "evil.example") == 400
+    # The process that records other hosts answers on the same port, and is started again if it is killed.
+    wait_for(lambda: answers_hosts(lab), "an answer to a training host")
+    [record] = [child for child in psutil.Process(serve.process.pid).children() if "record" in child.cmdline()]
+    record.kill()
+    serve.wait_for("^The record was ended by SIGKILL: starting it again")
+    wait_for(lambda: answers_hosts(lab), "an answer to a training host again")
     assert serve.end() == 0
+
+
+def answers_hosts(lab: Stack) -> bool:
+    try:
+        with socket_of(lab, "", "run=1&attempt=1") as socket:
+            return closed(socket)[0] == 4401
+    except (OSError, InvalidStatus):
+        return False
 
 
 def status_of(port: int, host: str) -> int:

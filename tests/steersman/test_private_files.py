@@ -198,5 +198,5 @@ def test_the_proxys_example_keeps_away_from_no_portal():
     for name in ("portals.conf", "portals_compose.conf"):
         text = (ROOT / "deploy" / "nginx" / name).read_text()
         servers = [line.strip(" ;") for line in text.splitlines() if re.match(r"\s*server ", line)]
-        assert len(servers) == 2
+        assert len(servers) == 3
         assert all("max_fails=0" in server.split() for server in servers)

@@ -82,6 +82,7 @@ class Stack:
         self.port = free_port()
         self.redis = EmbeddedServer(self.data)
         self.web: subprocess.Popen[bytes] | StartedCommand | None = None
+        self.record: subprocess.Popen[bytes] | None = None
         self.trainings: list[subprocess.Popen[bytes] | StartedCommand] = []
         self._database = ""
         self._commands: CommandServer | None = None
@@ -179,6 +180,11 @@ class Stack:
                 self.web = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
         self.wait_for_web()
 
+    def start_record(self) -> None:
+        """Start the process that records the trainings of other hosts."""
+        with (self.folder / "record.log").open("ab") as output:
+            self.record = subprocess.Popen(self.command("record"), env=self.environment, stdout=output, stderr=output)
+
     def wait_for_web(self) -> None:
         def answers() -> bool:
             if self.web is not None and self.web.poll() is not None:
@@ -231,7 +237,7 @@ class Stack:
     def close(self) -> None:
         if self._commands is not None:
             self._commands.close()
-        for process in [*self.trainings, *([self.web] if self.web else [])]:
+        for process in [*self.trainings, *filter(None, (self.web, self.record))]:
             if process.poll() is None:
                 process.kill()
             process.wait()

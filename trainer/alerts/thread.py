@@ -78,6 +78,11 @@ class AlertThread:
         self._resumes = False
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it judges nothing more."""
+        return self._is_closing
+
     def start(self, *, resumes: bool = False) -> None:
         """Begin to judge; `resumes`: the points continue a training that another thread has judged."""
         if resumes:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import DatabaseError, OperationalError
 
-from monitor_site.serving.child_processes import adopt_orphans, descendants_of_run, kill_run, reap_orphans
+from monitor_site.serving.child_processes import adopt_orphans, descendants_of_run, kill_run
 from monitor_site.serving.demo import training
 from monitor_site.serving.demo.accounts import prepare_accounts
 from monitor_site.serving.publishing import publish_recipes
@@ -141,7 +141,7 @@ class Demo(Service):
                 elif state == RunState.QUEUED:
                     self._leave_queue()
                 self.keep_watch()
-                reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
+                self.reap_orphans()
                 time.sleep(POLL_S)
         except DatabaseError as error:
             self.status.say(f"The training could not be stopped: {error}")

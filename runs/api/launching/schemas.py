@@ -17,7 +17,7 @@ TEXT = r"^[^\x00]*$"
 Word = Annotated[str, Field(pattern=TEXT, max_length=4096)]
 
 
-class LaunchIn(Schema):
+class LaunchBody(Schema):
     """The start of a training on a host without access to the database."""
 
     model_config = {"extra": "forbid"}

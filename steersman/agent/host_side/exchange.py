@@ -69,6 +69,8 @@ class Exchange:
         self._disk_refuses = False
         # When the last message came, in seconds of `time.monotonic`.
         self.heard_at = 0.0
+        # The time between two reports that the record side asks for, None if it does not.
+        self.report_every_s: float | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -144,6 +146,7 @@ class Exchange:
         tick = self._reports.under_way
         if tick is None or self._token:
             return []
+        self.report_every_s = stored.report_every_s
         outcome = self._reports.take(stored)
         if outcome is Outcome.SEND_AGAIN:
             self._link.send(self._reports.report(tick))

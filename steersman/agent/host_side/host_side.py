@@ -254,7 +254,8 @@ class HostSide:
         if not self._exchange.is_idle:
             return
         is_heartbeat = now - self._heartbeat_at >= REPORT_HEARTBEAT_INTERVAL_S or self._signal_at is not None
-        push_due = now - self._settled_at >= self._settings.push_s or self._is_urgent
+        push_s = self._exchange.report_every_s or self._settings.push_s
+        push_due = now - self._settled_at >= push_s or self._is_urgent
         has_news = self._is_urgent or self._journals.has_more() or now - self._console_at >= CONSOLE_INTERVAL_S
         if is_heartbeat or (push_due and has_news):
             self._is_urgent = False

@@ -164,6 +164,7 @@ class PortalLink:
                     VERSION_HEADER: steersman.__version__,
                 },
                 subprotocols=[SUBPROTOCOL],
+                compression=None,
                 max_size=LARGEST_MESSAGE_BYTES,
                 open_timeout=OPEN_TIMEOUT_S,
                 ping_interval=PING_INTERVAL_S,

@@ -10,7 +10,7 @@ from typing import Any
 from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 
-from monitor_site.serving.daphne_server import DevelopmentServer
+from monitor_site.serving.development_server import DevelopmentServer
 
 
 class Command(DaphneCommand):

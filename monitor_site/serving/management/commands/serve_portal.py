@@ -40,6 +40,7 @@ class Command(BaseCommand):
         # Both take a second and bring the reactor, so they are loaded in the process that serves alone.
         from monitor_site.asgi import application
         from monitor_site.serving.daphne_server import serve
+        from monitor_site.serving.passing_on import passing_on
         from runs.access import socket_counts
         from runs.metrics.portal_tally import tally
 
@@ -50,6 +51,7 @@ class Command(BaseCommand):
             port,
             ready=lambda: self.stdout.write(f"portal http://{shown}:{port}{settings.STEERSMAN_PREFIX}/"),
             compress=settings.STEERSMAN_COMPRESS,
+            pass_on=passing_on(settings.STEERSMAN_DATA, settings.STEERSMAN_PREFIX),
         )
         socket_counts.leave()
         tally.leave()

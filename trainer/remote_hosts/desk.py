@@ -1,0 +1,48 @@
+"""Answers one training host: from bytes to bytes, on whatever thread calls it, one call at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runs.protocol.commands import InvalidCommand
+from runs.recording.lifecycle import Lease
+from runs.recording.record_side.session import Observer, RecordSession
+from steersman.messages.ended import Ended
+from steersman.messages.link import FromRecord
+from steersman.messages.reports import Attach, Report, Stored
+from steersman.wire.codec import BadMessage, decode, encode
+from trainer.control.concluding import conclude_ended
+
+
+class Desk:
+    """The record side of one connection. Errors of the database pass through: call again with the same bytes."""
+
+    def __init__(self, lease: Lease, observer: Observer) -> None:
+        self._session = RecordSession(lease, conclude_ended, observer)
+        # How often the host is to report, in seconds.
+        self.report_every_s: float | None = None
+        # Whether the last message makes commands deliverable.
+        self.has_orders = False
+
+    def answer(self, data: bytes) -> list[bytes]:
+        """Return the answers to a message. Raises `BadMessage` if it is not valid."""
+        message = decode(data)
+        if not isinstance(message, Attach | Report | Ended):
+            raise BadMessage("only the portal sends this kind of message")
+        try:
+            answers = self._session.answer(message)
+        except InvalidCommand as error:
+            raise BadMessage(f"asked: {error}") from error
+        # The training has what a signal asked already: its state in the command log is to follow.
+        self.has_orders = isinstance(message, Attach) or (isinstance(message, Report) and bool(message.asked))
+        return self._encoded(answers)
+
+    def look(self) -> list[bytes]:
+        """Do the regular work, and return the commands that wait."""
+        return self._encoded(self._session.look(for_commands=True))
+
+    def _encoded(self, messages: list[FromRecord]) -> list[bytes]:
+        return [
+            encode(replace(each, report_every_s=self.report_every_s) if isinstance(each, Stored) else each)
+            for each in messages
+        ]

@@ -1,0 +1,88 @@
+"""What concerns all connections of training hosts, read twice per second in a few queries: permissions and viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any, Protocol
+
+from runs.access import revocation, socket_counts
+from runs.launches.grants import HostGrant, check_host_grants
+from runs.live.database_reads import reading
+from runs.live.exchange import DEAD_AFTER_S
+from runs.outage.answers import noted_outage
+from runs.recording import announcer
+from trainer.remote_hosts.admission import REASONS
+
+logger = logging.getLogger(__name__)
+
+# Without the channel layer this alone must close a revoked connection within a second.
+ROUND_INTERVAL_S = 0.5
+
+
+class Guarded(Protocol):
+    async def end(self, code: int, reason: str) -> None:
+        """Close the connection and handle no more of its messages."""
+
+
+class Rounds:
+    """The open connections of one event loop, each with its grant, and the runs that somebody watches."""
+
+    def __init__(self) -> None:
+        self._grants: dict[Guarded, HostGrant] = {}
+        self._word = asyncio.Event()
+        self._going: asyncio.Task[None] | None = None
+        self._listens = False
+        self._is_blind = False
+        self.watched: frozenset[int] = frozenset()
+
+    def add(self, connection: Guarded, grant: HostGrant) -> None:
+        self._grants[connection] = grant
+        if not self._listens:
+            self._listens = True
+            loop = asyncio.get_running_loop()
+
+            def wake(message: dict[str, Any]) -> None:
+                loop.call_soon_threadsafe(self._word.set)
+
+            announcer.current().listen(revocation.GROUP, wake)
+        if self._going is None:
+            self._going = asyncio.create_task(self._go())
+
+    def remove(self, connection: Guarded) -> None:
+        self._grants.pop(connection, None)
+        if not self._grants and self._going is not None:
+            self._going.cancel()
+            self._going = None
+
+    async def _go(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(ROUND_INTERVAL_S):
+                    await self._word.wait()
+            except TimeoutError:
+                pass
+            self._word.clear()
+            try:
+                await self._check()
+                self.watched = await reading(watched_runs)()
+                self._is_blind = False
+            except Exception as error:  # a database that is unavailable now may answer the next time
+                if noted_outage(error) is None and not self._is_blind:
+                    logger.exception("the connections of training hosts could not be checked; trying again")
+                self._is_blind = True
+
+    async def _check(self) -> None:
+        known = dict(self._grants)
+        found = await reading(check_host_grants)(set(known.values()))
+        ending = [(connection, found[grant]) for connection, grant in known.items() if connection in self._grants]
+        closing = [connection.end(code, REASONS[code]) for connection, code in ending if isinstance(code, int)]
+        # Shielded: this task is cancelled with the last connection.
+        await asyncio.shield(asyncio.gather(*closing, return_exceptions=True))
+
+
+def watched_runs() -> frozenset[int]:
+    """Return the runs whose pages are open in any portal."""
+    rows: Collection[socket_counts.ProcessRow] = socket_counts.read_others()
+    return frozenset(run_id for row in rows if row.age_s < DEAD_AFTER_S for run_id in row.holding.watchers)

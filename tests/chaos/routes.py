@@ -115,6 +115,8 @@ ROWS = [
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
     Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
     Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
+    # Only for projects in which the visitor may start runs.
+    Row("runs/new/client/", "/runs/new/client/", "302 404 404 200 200 302 302", form={"project": "lab"}),
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/export/<str:what>.csv", "/runs/export/epochs.csv?run={run}", LOGIN_PAGE),

@@ -1,7 +1,8 @@
-"""The page *Install the client*: the line is that of the address by which the portal was reached, and it is true."""
+"""The page *Train on another machine*: its lines are those of the address of the portal, and they are true."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from django.urls import reverse
 from django.utils.html import escape
 
 import steersman
+from runs.access.tokens import digest
+from runs.models import AccessToken, Membership, Project, Role
 from tests.client_packages.small_wheel import write_wheel
 from tests.portal.test_chinese import english_of
 
@@ -53,7 +56,10 @@ def test_the_line_is_of_the_address_by_which_the_portal_was_reached(
     settings.ALLOWED_HOSTS = ["*"]
     write_wheel(served, steersman.__version__)
     shown = page(host, secure=secure)
-    assert f">{escape(f'pip install {words} steersman')}<" in shown
+    line = f"pip install {words} 'steersman[agent]'"
+    assert f">{escape(line)}<" in shown
+    address = shlex.split(words)[1].removesuffix("/client/simple/")
+    assert f">{escape(shlex.join(['steersman', 'login', address]))}<" in shown
     assert f"Version {steersman.__version__}" in shown and "make client" not in shown
     assert shlex.split(words)[1].endswith("/client/simple/")
 
@@ -76,6 +82,27 @@ def test_the_form_of_a_new_run_leads_to_it(served: Path):
     client = Client()
     client.force_login(User.objects.create_user("newcomer"))
     assert reverse("install_client") in client.get(reverse("new_run")).content.decode()
+
+
+def test_it_makes_a_token_that_trains_and_shows_it_once(served: Path):
+    write_wheel(served, steersman.__version__)
+    project = Project.objects.create(name="Lab", slug="lab")
+    other = Project.objects.create(name="Other", slug="other")
+    client = Client()
+    user = User.objects.create_user("operator")
+    client.force_login(user)
+    Membership.objects.create(project=project, user=user, role=Role.OPERATOR)
+    Membership.objects.create(project=other, user=user, role=Role.VIEWER)
+    address = reverse("install_client")
+    asked = client.get(address).content.decode()
+    assert 'value="lab"' in asked and 'value="other"' not in asked
+    assert client.post(address, {"project": "other"}).status_code == 404
+    assert client.post(address, {}).status_code == 404 and not AccessToken.objects.exists()
+    shown = client.post(address, {"project": "lab"}).content.decode()
+    (value,) = re.findall(r'value="(stm_[^"]+)"', shown)
+    token = AccessToken.objects.get()
+    assert (token.digest, token.scope, token.project, token.created_by) == (digest(value), "train", project, user)
+    assert "stm_" not in client.get(address).content.decode()
 
 
 def test_it_is_for_people_who_have_logged_in():

@@ -151,11 +151,20 @@ def test_a_refusal_is_a_sentence(status: int, said: bytes, kind: type[PortalErro
         assert link.receive() == [] and not watcher.there
 
 
-def test_a_portal_may_refuse_after_the_handshake():
-    with linked(lambda socket: socket.close(4403, "You may not train here any more.")) as (_, watcher):
+@pytest.mark.parametrize(
+    ("code", "reason", "kind", "words"),
+    [
+        (4403, "You may not train here any more.", Refused, "refuses: You may not train here any more."),
+        (4426, "Install version 7.", Refused, "refuses: Install version 7."),
+        (4408, "You did not read.", Unreachable, "cannot be reached"),
+        (1012, "It restarts.", Unreachable, "cannot be reached"),
+    ],
+)
+def test_a_portal_may_refuse_after_the_handshake(code: int, reason: str, kind: type[PortalError], words: str):
+    with linked(lambda socket: socket.close(code, reason)) as (_, watcher):
         wait_for(lambda: watcher.problems, "a refusal", PATIENCE_S)
-        assert isinstance(watcher.problems[0], Refused) and not watcher.there
-        assert "refuses: You may not train here any more." in str(watcher.problems[0])
+        assert isinstance(watcher.problems[0], kind) and not watcher.there
+        assert words in str(watcher.problems[0])
 
 
 def test_a_server_that_is_no_portal_is_refused():

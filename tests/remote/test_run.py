@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.training_host import TOKEN, SmallPortal, TrainingHost
+from tests.support.hosts.training_host import Portal, TrainingHost
 from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for
 
 PATIENCE_S = 60.0
@@ -40,19 +40,19 @@ print("\\rstopped at", step, "with", rate.value)
 
 
 @contextmanager
-def installation(folder: Path) -> Iterator[tuple[Stack, SmallPortal, TrainingHost]]:
+def installation(folder: Path) -> Iterator[tuple[Stack, Portal, TrainingHost]]:
     with Stack() as stack:
         seed_stack(stack)
         stack.start_redis()
         host = TrainingHost(stack, folder / "host")
         try:
-            yield stack, SmallPortal(stack), host
+            yield stack, Portal(stack), host
         finally:
             host.close()
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, SmallPortal, TrainingHost]]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Portal, TrainingHost]]:
     with installation(tmp_path_factory.mktemp("remote")) as found:
         found[1].start()
         yield found
@@ -65,7 +65,7 @@ def ended(process: subprocess.Popen[bytes], host: TrainingHost) -> int:
         raise AssertionError(f"steersman run did not end:\n{host.printed()}") from None
 
 
-def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, SmallPortal, TrainingHost]):
+def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, TrainingHost]):
     stack, portal, host = places
     host.script(TRAINING)
     command = host.start("run", "--name", "far", "--", "python", "train.py")
@@ -108,7 +108,7 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, SmallPortal, Tr
     assert f"run {run_id}: {stack.address}/runs/{run_id}/" in told
     assert told.count("ended by SIGKILL: it is started again, and the training continues") == 2
     assert re.search(rf"run {run_id} stopped at step {row['step']}\.\n", told)
-    assert TOKEN not in told + host.output("out.log")
+    assert host.token not in told + host.output("out.log")
 
 
 def opened_run(stack: Stack, name: str) -> int:
@@ -145,7 +145,7 @@ def points(stack: Stack, run_id: int) -> list[int]:
     return found
 
 
-def test_the_exit_code_is_that_of_the_training(places: tuple[Stack, SmallPortal, TrainingHost]):
+def test_the_exit_code_is_that_of_the_training(places: tuple[Stack, Portal, TrainingHost]):
     stack, _, host = places
     host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(7)", "seven.py")
     assert ended(host.start("run", "--", "python", "seven.py"), host) == 7
@@ -160,7 +160,7 @@ def test_the_exit_code_is_that_of_the_training(places: tuple[Stack, SmallPortal,
     assert "no-such-program cannot be started: No such file or directory." in host.output("err.log")
 
 
-def test_ctrl_c_stops_with_a_checkpoint_and_twice_at_once(places: tuple[Stack, SmallPortal, TrainingHost]):
+def test_ctrl_c_stops_with_a_checkpoint_and_twice_at_once(places: tuple[Stack, Portal, TrainingHost]):
     stack, _, host = places
     host.script(TRAINING)
     command = host.start("run", "--name", "once", "--", "python", "train.py")
@@ -179,7 +179,7 @@ def test_ctrl_c_stops_with_a_checkpoint_and_twice_at_once(places: tuple[Stack, S
     assert ended(command, host) == 130
 
 
-def test_a_crash_is_followed_by_another_attempt(places: tuple[Stack, SmallPortal, TrainingHost]):
+def test_a_crash_is_followed_by_another_attempt(places: tuple[Stack, Portal, TrainingHost]):
     stack, _, host = places
     host.script(
         "import steersman, sys, os\nrun = steersman.attach()\nrun.log(1, loss=1.0)\n"
@@ -241,7 +241,7 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
     ],
 )
 def test_bad_input_starts_nothing(
-    places: tuple[Stack, SmallPortal, TrainingHost], words: tuple[str, ...], variables: dict[str, str], told: str
+    places: tuple[Stack, Portal, TrainingHost], words: tuple[str, ...], variables: dict[str, str], told: str
 ):
     stack, _, host = places
     before = rows(stack, "SELECT count(*) AS runs FROM runs_run")

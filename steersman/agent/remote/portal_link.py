@@ -43,13 +43,15 @@ PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 10.0
 # The pauses between attempts to connect: they double from the first to the longest. A portal that refuses would do so
 # again, and is asked less often.
-FIRST_PAUSE_S = 0.25
+FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 4.0
 REFUSED_PAUSE_S = 15.0
 # A connection that was good for so long had a way that works.
 GOOD_AFTER_S = 5.0
-# Close codes by which a portal says that it takes no more from this host; the reason is a sentence.
-REFUSING_CODES = range(4400, 4500)
+# Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
+REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
+TOO_MANY = 4429
+TOO_MANY_PAUSE_S = 120.0
 CLOSED = None
 
 
@@ -142,7 +144,9 @@ class PortalLink:
             if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
                 pause_s = FIRST_PAUSE_S
             self._watcher.is_away(problem)
-            wait_s = REFUSED_PAUSE_S if isinstance(problem, Refused) else pause_s
+            wait_s = pause_s
+            if isinstance(problem, Refused):
+                wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
             # Hosts whose portal was restarted do not come back all at once.
             self._stopped.wait(wait_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -160,6 +164,7 @@ class PortalLink:
                     VERSION_HEADER: steersman.__version__,
                 },
                 subprotocols=[SUBPROTOCOL],
+                compression=None,
                 max_size=LARGEST_MESSAGE_BYTES,
                 open_timeout=OPEN_TIMEOUT_S,
                 ping_interval=PING_INTERVAL_S,

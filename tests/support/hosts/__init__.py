@@ -1,1 +1,1 @@
-"""A training host without Django, and a small portal for it."""
+"""A training host without Django, and the portal that it reaches."""

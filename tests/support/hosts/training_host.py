@@ -6,42 +6,30 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import sysconfig
 from contextlib import suppress
 from pathlib import Path
 
 from tests.support.hosts.bare_environment import bare_environment
-from tests.support.stack import ROOT, Stack, kill, wait_for
-
-TOKEN = "stm_Zr5uQ8yT2wE7pL4kJ9hG3fD6sA1xC0vB"
+from tests.support.stack import ROOT, Stack, kill
 
 
-class SmallPortal:
-    """The process of `tests.support.hosts.small_portal` on the database of a stack."""
+class Portal:
+    """The processes of a stack that a training host reaches: the portal, and the one that records its reports."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.support.hosts.small_portal", str(self._stack.port), TOKEN]
-        environment = self._stack.environment | {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
-        with (self._stack.folder / "web.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        self._stack.trainings.append(self.process)
-        wait_for(self._listens, "the small portal")
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._stack.port)) == 0
+        self._stack.start_record()
+        self._stack.start_web()
 
     def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        for process in (self._stack.web, self._stack.record):
+            assert process is not None
+            process.kill()
+            process.wait()
 
 
 class TrainingHost:
@@ -50,6 +38,8 @@ class TrainingHost:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
         self.folder = folder
+        made = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "train")
+        self.token = made.stdout.strip()
         folder.mkdir()
         self.python = bare_environment(folder / "environment")
         purelib = sysconfig.get_path("purelib", vars={"base": str(folder / "environment"), "platbase": ""})
@@ -60,7 +50,7 @@ class TrainingHost:
             "PATH": f"{self.python.parent}:/usr/bin:/bin",
             "HOME": str(folder),
             "STEERSMAN_PORTAL": stack.address,
-            "STEERSMAN_TOKEN": TOKEN,
+            "STEERSMAN_TOKEN": self.token,
             "LANG": "C.UTF-8",
         }
 

@@ -22,8 +22,8 @@ from runs.models import LONGEST_NAME, ORIGIN_ATTEMPT, Branch, BranchChange, Comm
 from runs.protocol.commands import Extend, InvalidCommand
 from runs.recording import queue_order
 from runs.recording.queue import NotQueueable, enqueue
-from runs.replaying.ledger import Entry, Saved, ledger_of
-from runs.replaying.repeatable import cannot_repeat, code_of
+from runs.replaying.ledger import Saved, ledger_of
+from runs.replaying.repeatable import began_where_it_began, cannot_repeat, code_of
 from runs.replaying.replay import name_of_copy, prepare
 from steersman.surroundings.source import git_revision, uncommitted_changes
 
@@ -114,16 +114,10 @@ def _name(old: Run, request: AgainRequest) -> str:
 
 def _branch(old: Run, branch: Branch, request: AgainRequest, author: Author) -> Run:
     """Open the branch once more, with the same changes."""
-    source = request.source or branch.source
-    if source is None:
-        raise CannotRunAgain(
-            _("Run #%(run)d is a branch of a run that was deleted: name a run that repeats that one as source.")
-            % {"run": old.pk},
-            "source",
-        )
+    source, checkpoint = _origin(old, branch, request.source)
     parameters, knobs = _changes(branch)
     asked = BranchRequest(
-        checkpoint=str(_checkpoint(branch, source)),
+        checkpoint=str(checkpoint),
         name=_name(old, request),
         parameters=parameters,
         knobs=knobs,
@@ -150,36 +144,41 @@ def _changes(branch: Branch) -> tuple[dict[str, object], dict[str, object]]:
     return parameters, knobs
 
 
-def _checkpoint(branch: Branch, source: Run) -> int:
-    """Return the id of the checkpoint of `source` at the place at which the branch began. Raises `CannotRunAgain`."""
-    if source.pk == branch.source_number and branch.checkpoint_id is not None:
-        return branch.checkpoint_id
-    old = branch.source
-    if old is not None and source.pk != old.pk:
-        origin = source.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
-        began_at = old.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
-        if origin is not None and began_at is not None and began_at.pk == branch.checkpoint_id:
-            return origin.pk
-        found = list(_at_same_place(ledger_of(old).saved(branch.checkpoint_id), source))
-        if found:
-            return found[-1]
-    raise CannotRunAgain(
-        _("Run #%(run)d has no checkpoint of step %(step)d at the same place yet: wait until it has saved it.")
-        % {"run": source.pk, "step": branch.step},
-        "source",
-    )
+def _origin(old: Run, branch: Branch, asked: Run | None) -> tuple[Run, int]:
+    """Return the run and the id of its checkpoint at which a branch is opened again. Raises `CannotRunAgain`.
+
+    If the source was deleted, or has removed the checkpoint, it is the copy that the branch has.
+    """
+    if asked is None or asked.pk == branch.source_number:
+        if branch.source is not None and branch.checkpoint_id is not None:
+            return branch.source, branch.checkpoint_id
+        asked = old
+    origin = asked.checkpoints.filter(attempt=ORIGIN_ATTEMPT).values_list("pk", flat=True).first()
+    began_there = branch.source is not None and began_where_it_began(branch.source, branch)
+    if origin is not None and (asked.pk == old.pk or began_there):
+        return asked, origin
+    found = list(_at_same_place(branch, asked)) if branch.source is not None else []
+    if not found:
+        raise CannotRunAgain(
+            _("Run #%(run)d has no checkpoint of step %(step)d at the same place yet: wait until it has saved it.")
+            % {"run": asked.pk, "step": branch.step},
+            "source",
+        )
+    return asked, found[-1]
 
 
-def _at_same_place(wanted: Entry | None, source: Run) -> Iterator[int]:
+def _at_same_place(branch: Branch, source: Run) -> Iterator[int]:
     """Yield the ids of the checkpoints of `source` that fit, the best last."""
+    assert branch.source is not None
+    wanted = ledger_of(branch.source).origin_of(branch)
     if wanted is None or not isinstance(wanted.what, Saved):
         return
     there = set(source.checkpoints.values_list("pk", flat=True))
-    saved = [each for each in ledger_of(source).entries if isinstance(each.what, Saved) and each.what.id in there]
-    at_place = [each for each in saved if each.place == wanted.place and isinstance(each.what, Saved)]
-    copy = name_of_copy(wanted.what.id)
-    for fits in (lambda each: True, lambda each: each.name == wanted.what.name, lambda each: each.name == copy):
-        yield from (each.what.id for each in at_place if isinstance(each.what, Saved) and fits(each.what))
+    entries = [each for each in ledger_of(source).entries if each.place == wanted.place]
+    saved = [each.what for each in entries if isinstance(each.what, Saved) and each.what.id in there]
+    yield from (each.id for each in saved)
+    yield from (each.id for each in saved if each.name == wanted.what.name)
+    yield from (each.id for each in saved if each.name == name_of_copy(wanted.what.id))
 
 
 def _differing_code(old: Run) -> Iterator[str]:

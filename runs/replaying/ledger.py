@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Command, CommandState, Run, StoredEvent
+from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, Command, CommandState, Run, StoredEvent
 from runs.protocol.commands import Evaluate, Extend, Note, RollBack, SaveCheckpoint, SetKnob
 from runs.protocol.events import CheckpointSaved, CommandChanged, EpochDone, RolledBack
 from runs.replaying.knob_values import values_after
@@ -52,6 +52,7 @@ class Saved:
     step: int
     name: str
     reason: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,14 @@ class Ledger:
     def has_roll_backs(self) -> bool:
         return any(command.kind == RollBack.kind for command in self.commands)
 
-    def saved(self, checkpoint_id: int | None) -> Entry | None:
-        """Return where a checkpoint was saved, None if that is not part of the curve."""
-        found = (each for each in self.entries if isinstance(each.what, Saved) and each.what.id == checkpoint_id)
-        return next(found, None)
+    def origin_of(self, branch: Branch) -> Entry | None:
+        """Return where the checkpoint was saved at which a branch began, None if that is not part of the curve.
+
+        By the copy that the branch has: the run may have removed its own.
+        """
+        copy = Checkpoint.objects.filter(run=branch.run_id, attempt=ORIGIN_ATTEMPT).first()
+        saved = (each for each in self.entries if isinstance(each.what, Saved))
+        return next((each for each in saved if copy is not None and each.what.sha256 == copy.sha256), None)  # type: ignore[union-attr]
 
 
 def ledger_of(run: Run) -> Ledger:
@@ -136,7 +141,7 @@ class _Reader:
                 if command is not None:
                     self._apply(command)
             case CheckpointSaved.kind:
-                saved = Saved(event["id"], event["step"], event["name"], event["reason"])
+                saved = Saved(event["id"], event["step"], event["name"], event["reason"], event["sha256"])
                 self.line.append(saved)
                 self._add(saved.step, saved)
             case EpochDone.kind:
@@ -237,9 +242,3 @@ def _with_roll_backs(entries: list[Entry]) -> Iterator[Entry]:
     for entry in entries:
         yield replace(entry, place=replace(entry.place, roll_backs=roll_backs))
         roll_backs += isinstance(entry.what, Applied) and entry.what.command.kind == RollBack.kind
-
-
-def branched_checkpoints(run: Run) -> set[int]:
-    """Return the ids of the checkpoints of a run at which its branches began."""
-    branches = Branch.objects.filter(source=run, checkpoint_id__isnull=False)
-    return set(branches.values_list("checkpoint_id", flat=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Run
+from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, Run
 from runs.replaying.ledger import Ledger
 
 
@@ -48,7 +48,7 @@ def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
     lost = [
         branch.run_id
         for branch in Branch.objects.filter(source=old)
-        if ledger.saved(branch.checkpoint_id) is None and not _is_origin(old, branch)
+        if ledger.origin_of(branch) is None and not began_where_it_began(old, branch)
     ]
     if lost:
         yield _("These branches began at a checkpoint that is no longer part of its curve: %(runs)s.") % {
@@ -65,5 +65,8 @@ def _has_gpu(attempt: Attempt) -> bool:
     return bool(attempt.environment.get("cuda_devices") or attempt.environment.get("gpus"))
 
 
-def _is_origin(run: Run, branch: Branch) -> bool:
-    return run.checkpoints.filter(attempt=ORIGIN_ATTEMPT).values_list("pk", flat=True).first() == branch.checkpoint_id
+def began_where_it_began(source: Run, branch: Branch) -> bool:
+    """Return whether a branch began at the checkpoint at which its source, a branch too, began itself."""
+    origins = Checkpoint.objects.filter(attempt=ORIGIN_ATTEMPT)
+    of_source, of_branch = origins.filter(run=source).first(), origins.filter(run=branch.run_id).first()
+    return of_source is not None and of_branch is not None and of_source.sha256 == of_branch.sha256

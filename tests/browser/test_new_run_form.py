@@ -72,3 +72,39 @@ def test_a_sheet_asks_what_a_branch_changes_and_leads_to_it(
     number = page.url.rstrip("/").rsplit("/", 1)[1]
     page.close()
     rows(stack, "UPDATE runs_run SET archived_at = created_at WHERE id = ? RETURNING id", int(number))
+
+
+def test_a_sheet_runs_a_run_again_and_leads_to_it_and_that_to_the_comparison(
+    chromium: Browser, stack: Stack, places: Places, screenshots: Path
+) -> None:
+    page = chromium.new_page()
+    log_in(page, stack.address, "operator", "operator")
+    page.goto(f"{stack.address}/runs/{places['ended']}/")
+    page.get_by_test_id("again").click()
+    sheet = page.get_by_test_id("branch-sheet")
+    expect(sheet.get_by_role("heading", name="Run again")).to_be_visible()
+    expect(sheet.locator("[name=interventions]")).to_be_checked()
+    expect(sheet.locator("[name=source]")).to_have_count(0)
+    sheet.locator("[name=name]").fill("once more")
+    page.screenshot(path=screenshots / "again-sheet.png")
+    sheet.get_by_test_id("again-only").click()
+    expect(page.locator("h1")).to_contain_text("once more")
+    compare = page.get_by_test_id("compare-original")
+    page.screenshot(path=screenshots / "again-run.png")
+    number = page.url.rstrip("/").rsplit("/", 1)[1]
+
+    # The list has it for one run alone.
+    page.goto(f"{stack.address}/?q=once+more")
+    again = page.get_by_test_id("selection-bar").get_by_test_id("again")
+    expect(again).to_be_hidden()
+    page.get_by_test_id("run-row").first.get_by_role("checkbox").check()
+    expect(again).to_be_visible()
+    again.click()
+    expect(page.get_by_test_id("branch-sheet").locator("form")).to_have_attribute("action", f"/runs/{number}/again/")
+    page.screenshot(path=screenshots / "again-list.png")
+
+    page.goto(f"{stack.address}/runs/{number}/")
+    compare.click()
+    page.wait_for_url(lambda url: f"run={places['ended']}&run={number}" in url)
+    page.close()
+    rows(stack, "UPDATE runs_run SET archived_at = created_at WHERE id = ? RETURNING id", int(number))

@@ -94,6 +94,12 @@ def test_a_branch_is_opened_again_at_its_source_or_at_the_same_place_of_a_run_th
     assert (new.branch.source, new.branch.step, new.parameters, new.start_paused) == (old, 12, branch.parameters, True)
     changes = [[each.as_wire() for each in run.branch.changes.all()] for run in (branch, new)]
     assert changes[0] == changes[1]
+    # If the source has removed the checkpoint, the branch still has its copy.
+    old.checkpoints.filter(name="before").delete()
+    third = Run.objects.get(pk=ask(branch).json()["run"])
+    assert (third.branch.source, third.branch.step, third.parameters) == (branch, 12, branch.parameters)
+    (change,) = third.branch.changes.all()
+    assert (change.name, change.group, change.new) == ("learning_rate", "head", 0.01)
     repeating = Run.objects.get(pk=ask(old).json()["run"])
     refused = ask(branch, source=repeating.pk)
     assert (refused.status_code, refused.json()["field"]) == (409, "source")

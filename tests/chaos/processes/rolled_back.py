@@ -1,34 +1,44 @@
-"""Kill worker, supervisor and web server with -9 around roll backs of a recipe; count what is lost, doubled or wrong.
+"""Kill worker, supervisor and web server with -9 around roll backs and branches of a recipe; count what is lost,
+doubled or wrong.
 
 usage: python -m tests.chaos.processes.rolled_back [--kills 40] [--seed N]
 
 Before each kill the training is asked to roll back to a checkpoint, the newest or any other that led to where it is.
 Nothing is changed by a roll back here, so the loss of each step must be that of a training to which nothing happened,
-in every lap. Prints progress to stderr and one JSON object as its last line: the keys of `tests.chaos.kill --resume`,
-and
+in every lap. Meanwhile the portal is asked for a branch at another checkpoint; a request that was cut off is repeated
+under its id until it is answered. Prints progress to stderr and one JSON object as its last line: the keys of
+`tests.chaos.kill --resume`, and
 roll_backs       how many the training did
 wrong_segment    attempts that did not resume from the newest checkpoint of those that were not abandoned
 wrong_marks      epochs and checkpoints that are marked as abandoned and were not, or the other way round
 unsettled        commands to roll back of which nobody says what became of them
+branches         how many were opened
+wrong_branches   requests that opened none or several, and branches whose copy of the checkpoint is not what was saved
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import random
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 from tests.chaos.kill import WRONG_RESUMED, run_kills
 from tests.support.killing import Key, Resuming, stored_points
-from tests.support.stack import wait_for
+from tests.support.stack import Stack, wait_for
 from tests.support.watcher import Watcher
 
-WRONG = (*WRONG_RESUMED, "wrong_segment", "wrong_marks", "unsettled")
+WRONG = (*WRONG_RESUMED, "wrong_segment", "wrong_marks", "unsettled", "wrong_branches")
 SETTLED = ("applied", "refused", "expired")
 
 
@@ -56,6 +66,13 @@ class RollingBack(Resuming):
 
     targets = ("worker", "supervisor", "both", "supervisor", "worker", "web")
 
+    def __init__(self, stack: Stack, rng: random.Random) -> None:
+        super().__init__(stack, rng)
+        # The checkpoints that were asked for, by the id of the request.
+        self.asked: dict[str, int] = {}
+        self.refused: set[str] = set()
+        self.opening: list[threading.Thread] = []
+
     def noted(self) -> list[Key]:
         return numbered(super().noted())
 
@@ -78,8 +95,61 @@ class RollingBack(Resuming):
         run = Run.objects.get(pk=self.run_id)
         there = [each for each in lineage(run) if (self._folder / each.path).exists()]
         if there:
+            self.ask_for_branch(self.rng.choice(there))
             self.ask(RollBack(checkpoint=self.rng.choice(["newest", *(str(each.pk) for each in there)])))
         time.sleep(self.rng.uniform(0, 0.5))
+
+    def ask_for_branch(self, checkpoint: Any) -> None:
+        """Ask the portal for a branch, in a thread: the web server may be killed while it copies the checkpoint."""
+        key = str(uuid4())
+        self.asked[key] = checkpoint.step
+        thread = threading.Thread(target=self._open_branch, args=(key, checkpoint.pk), daemon=True)
+        self.opening.append(thread)
+        thread.start()
+
+    def _open_branch(self, key: str, checkpoint_id: int) -> None:
+        body = json.dumps({"id": key, "checkpoint": checkpoint_id, "name": key}).encode()
+        request = urllib.request.Request(
+            f"{self.stack.address}/api/runs/{self.run_id}/branches/", body,
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+        )  # fmt: skip
+
+        def is_answered() -> bool:
+            try:
+                with urllib.request.urlopen(request, timeout=60):
+                    return True
+            except urllib.error.HTTPError as error:
+                # The checkpoint may have been removed since; all else is tried again.
+                if error.code == 409:
+                    self.refused.add(key)
+                return error.code == 409
+            except (OSError, http.client.HTTPException):
+                return False
+
+        wait_for(is_answered, "the answer to a request for a branch", timeout_s=120)
+
+    @cached_property
+    def token(self) -> str:
+        words = ("create_token", "--project", "lab", "--scope", "command", "--user", "operator")
+        return next(word for word in self.stack.manage(*words).stdout.split() if word.startswith("stm_"))
+
+    def judge_branches(self) -> dict[str, int]:
+        """Hold what was asked for against the branches and their copies of the checkpoints."""
+        from runs.models import Branch, Checkpoint
+        from steersman.files.checkpoint import Damaged, verify_checkpoint
+
+        for thread in self.opening:
+            thread.join()
+        opened = Branch.objects.filter(source=self.run_id)
+        wrong = abs(len(self.asked) - len(self.refused) - opened.count())
+        for branch in opened.select_related("run"):
+            copy = Checkpoint.objects.get(run=branch.run)
+            try:
+                manifest = verify_checkpoint(self.stack.data / "runs" / str(branch.run_id) / copy.path, copy.sha256)
+                wrong += not manifest.step == copy.step == branch.step == self.asked[branch.run.name]
+            except Damaged:
+                wrong += 1
+        return {"branches": opened.count(), "wrong_branches": wrong}
 
     def _is_held(self) -> bool:
         """Return whether the newest supervisor has opened an attempt or adopted one, so that commands are delivered."""
@@ -98,11 +168,15 @@ class RollingBack(Resuming):
         from runs.models import Command, CommandState
 
         asked = Command.objects.filter(run_id=self.run_id, kind="roll_back")
-        return super().judge() | {
-            "roll_backs": asked.filter(state=CommandState.APPLIED).count(),
-            "unsettled": asked.exclude(state__in=SETTLED).count(),
-            **self._judge_segments(),
-        }
+        return (
+            super().judge()
+            | self.judge_branches()
+            | {
+                "roll_backs": asked.filter(state=CommandState.APPLIED).count(),
+                "unsettled": asked.exclude(state__in=SETTLED).count(),
+                **self._judge_segments(),
+            }
+        )
 
     def _judge_segments(self) -> dict[str, int]:
         """Follow the recorded events in their order; hold what they lead to against the rows."""

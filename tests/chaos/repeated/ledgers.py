@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from tests.support.stack import Stack, kill, wait_for
 
-EPOCHS = 50
+EPOCHS = 30
 RATES = (0.0005, 0.001, 0.002, 0.004, 0.008)
 RESTARTS = ("", "stopped", "killed")
 
@@ -194,6 +194,6 @@ def _restart(steering: Steering) -> int | None:
         assert pid is not None and kill(pid)
         wait_for(lambda: steering.run.state == "failed", "the death of the worker")
     steering.stack.train(steering.run_id, "--quiet")
-    steering_state = ("finished",)
-    wait_for(lambda: steering.run.state in steering_state, f"the end\n{steering.stack.log()}", timeout_s=120)
-    return saved if how == "killed" else None
+    wait_for(lambda: steering.run.state == "finished", f"the end\n{steering.stack.log()}", timeout_s=120)
+    resumed: int = steering.run.attempts.get(number=2).resumed_step
+    return resumed if how == "killed" else None

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,9 @@ class Run(KnobbedRecorder):
     def newest_checkpoint(self) -> SavedCheckpoint | None:
         """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from; None without any."""
         if self._newest is None and self._place is not None:
-            self._newest = resumed_checkpoint(self._place)
+            found = resumed_checkpoint(self._place)
+            # A script that resumes can be rolled back before it saves its first checkpoint.
+            self._newest = replace(found, restored=self._can_be_rolled_back_by) if found is not None else None
         return self._newest
 
     def save_checkpoint(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ SUFFIX = ".pt"
 
 @dataclass(frozen=True, slots=True)
 class SavedCheckpoint:
-    """A complete checkpoint on disk: `folder` contains a file for each object, and the manifest with this SHA-256."""
+    """A complete checkpoint on disk: `folder` contains a file for each object, and the manifest with this SHA-256.
+
+    `restored` is called with the objects that `restore` has restored.
+    """
 
     folder: Path
     sha256: str
     step: int
     epoch: int
     name: str
+    restored: Callable[[dict[str, Any]], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def found(cls, folder: Path, sha256: str) -> SavedCheckpoint:
@@ -64,6 +68,8 @@ class SavedCheckpoint:
         states = {name: self.load(name) for name in objects}
         for name, given in objects.items():
             given.load_state_dict(states[name])
+        if self.restored is not None:
+            self.restored(dict(objects))
 
 
 def write_resume(attempt: Path, folder: Path, sha256: str) -> None:

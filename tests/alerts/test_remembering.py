@@ -80,6 +80,30 @@ def test_a_resumed_attempt_is_judged_with_what_came_before(lease, values, seen, 
     assert "plateau" not in [alarm.detector for alarm in blind]
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ([2.5, 1.8, 1.0, 0.7, 0.6], ["spike"]),
+        ([0.4, 2.5, 1.8, 0.7, 0.6], ["spike"]),
+        # A bad batch, and an optimizer that begins anew.
+        ([2.5, 0.3, 0.3, 0.3, 0.3], []),
+        ([0.9, 0.8, 0.7, 0.6, 0.5], []),
+    ],
+    ids=["wrong", "wrong after a step", "one batch", "cold optimizer"],
+)
+def test_an_attempt_that_resumes_with_a_loss_as_at_the_start_is_told_at_once(lease, first, expected):
+    attempt = resumed(lease, CONVERGED[:1000], 999)
+    judge = Judge()
+    judge.continues()
+    judge.remember(LOSS, curves_before(attempt, {})[LOSS])
+    later = [*first, *CONVERGED[1000:1400]]
+    found = [alarm for step, value in enumerate(later, 1000) for alarm in judge.judge(Point(LOSS, step, NOW, value))]
+    assert [alarm.detector for alarm in found] == expected
+    # Two of four values: the first of them is where it began.
+    assert [alarm.step for alarm in found] == [1000 + (first[0] < 1)] * len(expected)
+    assert judge.active == []
+
+
 def test_goals_outlive_the_supervisor_that_heard_of_them(lease, tmp_path: Path):
     records = [WatchRecord(step=1, name="zeta", goal="min"), WatchRecord(step=1, name="eta", goal="max")]
     ingest = Reporter(RecordSide(lease), tmp_path, REDACTOR, StoredProgress())

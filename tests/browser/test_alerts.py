@@ -191,7 +191,7 @@ def night(stack: Stack) -> Iterator[tuple[MailServer, int]]:
     stack.manage("shell", "-v", "0", "-c", FORGET_TELLING)
 
 
-def test_a_rate_that_is_too_high_is_told_by_mail_and_halved_by_one_tap(
+def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_tap(
     stack: Stack, chromium: Browser, night: tuple[MailServer, int], screenshots: Path
 ) -> None:
     server, run_id = night
@@ -232,20 +232,25 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_halved_by_one_tap(
         phone.screenshot(path=screenshots / "alert-mail-phone.png", full_page=True)
 
         # Nobody is logged in on this phone: the link is the operator's.
-        phone.goto(re.findall(r"^Learning rate × 0\.5: (\S+)", plain, re.MULTILINE)[0])
-        expect(phone.get_by_role("heading")).to_have_text("Set learning_rate to 0.5 times its value?")
-        expect(phone.get_by_test_id("now")).to_have_text("learning_rate = 3")
+        assert "Learning rate × 0.5: " in plain
+        phone.goto(re.findall(r"^Roll back and halve the rate: (\S+)", plain, re.MULTILINE)[0])
+        asked = re.compile(r"Roll back to step \d+ and set learning_rate to 0\.5 times its value there\?")
+        expect(phone.get_by_role("heading")).to_have_text(asked)
         expect(phone.get_by_test_id("who")).to_have_text("Operator Lab")
         phone.screenshot(path=screenshots / "alert-link-phone.png", full_page=True)
         phone.get_by_test_id("act").press("Enter")
         expect(phone.get_by_test_id("outcome")).to_have_text("The command was sent. It takes effect at the next step.")
         phone.context.close()
 
-        expect(rate.get_by_test_id("knob-value")).to_have_text("1.5")
+        # The curve goes on from the checkpoint, with half of the rate that it had there.
+        expect(rate.get_by_test_id("knob-value")).to_have_text("0.05")
         expect(row).to_have_attribute("data-state", "cleared", timeout=60_000)
         expect(page.get_by_role("alert").filter(has_text="Divergence")).to_have_count(0)
-        for text in ("Learning rate 3 → 1.5", "Operator Lab", "by a link sent to On call"):
-            expect(page.get_by_test_id("command-row").filter(has_text="3 → 1.5")).to_contain_text(text)
+        expect(row.get_by_test_id("after-roll-back")).to_contain_text("Since the roll back: train/loss", timeout=60_000)
+        rolled_back = page.get_by_test_id("command-row").filter(has_text="roll back")
+        for text in ("Learning rate × 0.5", "Operator Lab", "by a link sent to On call"):
+            expect(rolled_back).to_contain_text(text)
+        expect(page.get_by_test_id("good").first).to_be_visible()
         look_at(page, screenshots, "alert-over")
 
         page.locator("#alerts-title").get_by_role("link").press("Enter")

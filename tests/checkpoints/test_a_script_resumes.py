@@ -34,7 +34,14 @@ def test_it_goes_on_from_its_newest_checkpoint_and_keeps_what_it_recorded_itself
     (places / "untold").mkdir()
     resumed = offline_stack.manage(*start, SCRIPT, "60", "0", check=False)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    second = [("mine-40", 2, 40), ("last", 2, 50), ("mine-50", 2, 50), ("last", 2, 60), ("mine-60", 2, 60)]
+    second = [
+        ("last", 2, 40),
+        ("mine-40", 2, 40),
+        ("last", 2, 50),
+        ("mine-50", 2, 50),
+        ("last", 2, 60),
+        ("mine-60", 2, 60),
+    ]
     assert listed(offline_stack, run_id) == [*first, *second]
     assert sorted(path.name for path in places.iterdir()) == [
         "mine-10", "mine-20", "mine-30", "step-00000020", "step-00000030", "untold",

@@ -114,5 +114,8 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
     train_to(25)
     last = events(stack, run_id, "metrics")[-1]["blocks"][-1]["values"]
     assert last["rate"] == [0.25] * len(last["rate"])
+    # It has restored its objects, so it need not save a checkpoint first.
+    done = command("roll_back")
+    assert (done["state"], done["new"]) == ("applied", {"step": 20}), done
     command("stop")
     wait_for(lambda: run_row(stack, run_id)["state"] == "stopped", "the end")

@@ -6,11 +6,15 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 from runs.alerts.detectors.curve import deviation_of, fall_of
 from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
+
+# Of the curve before a resume. The newest may be of points after it.
+LATEST_LEVELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class SpikeDefaults:
     to coincide more than `chance` times. If no learning rate is logged, and they are less than `of_fall_at_once` of the
     fall above the median, the warning waits until they are over, and is dropped if there were more than
     `most_together`.
+
+    If a training resumes with a curve of at least `history_of_resume` points, two of its first values, `returns` points
+    apart at most, that are `of_fall_at_once` of the fall above the latest levels are a warning at once: a training that
+    was resumed wrongly may soon learn again what it has lost.
 
     An outlier that came back is reported if the curve has `history_of_tail` points, and the outlier is
     `isolated_of_start` times the curve's start, `beyond_isolated` times the greatest that came back before, and
@@ -49,6 +57,7 @@ class SpikeDefaults:
     most_signs: int = 6
     of_fall_at_once: float = 0.6
     most_together: int = 20
+    history_of_resume: int = 100
     history_of_tail: int = 150
     isolated_of_start: float = 1.0
     beyond_isolated: float = 2.0
@@ -99,6 +108,7 @@ class Spike(Latched):
         self._latch = Latch()
         self._quiet = 0
         self._waiting: Outlier | None = None
+        self._first_after_resume: Outlier | None = None
         # How far the greatest value was above its median that came back at once.
         self._isolated = 0.0
         # How many values were outliers and came back.
@@ -119,11 +129,23 @@ class Spike(Latched):
                 self._lasts(found is not None)
             else:
                 self._waiting = found
+        elif seen.points - len(ordered) > self._defaults.history_of_resume and not self._latch.active:
+            began = self._resumed_wrongly(seen)
         insort(ordered, value)
         self._window.append(value)
         if len(ordered) > self._defaults.window:
             del ordered[bisect_left(ordered, self._window.popleft())]
         return began
+
+    def _resumed_wrongly(self, seen: Seen) -> bool:
+        """Judge one of the first values after a resume; return whether an alarm begins."""
+        asked, curve = self._defaults, seen.curve
+        level, limit = median(curve.levels[-LATEST_LEVELS:]), asked.of_fall_at_once * fall_of(curve)
+        if seen.loss - level <= limit:
+            return False
+        first = self._first_after_resume
+        self._first_after_resume = Outlier(seen.step, seen.value, seen.loss, level, limit, level)
+        return first is not None and len(self._ordered) <= asked.returns and self._begin("warning", first, seen)
 
     def _lasts(self, is_outlier: bool) -> None:
         """Take a value while an alarm lasts: it is over after several that are no outliers."""

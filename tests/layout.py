@@ -158,13 +158,15 @@ RULES = {
         WEB,
     ),
     "runs.portal.run_table": rule(f"{UI} runs.selection runs.alerts.wording", "django django_stubs_ext", WEB),
+    "runs.portal.project": rule(f"{UI} runs.selection runs.portal.run_table", "django django_stubs_ext", WEB),
     "runs.portal.compare": rule(
         f"{UI} runs.selection runs.series.packing runs.portal.run_table", "django msgspec numpy scipy sklearn", WEB
     ),
     "runs.portal.new_run": rule(f"{UI} runs.client_packages steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
-        f"{UI} runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run runs.portal.run_table "
+        f"{UI} runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run runs.portal.project "
+        "runs.portal.run_table "
         "runs.portal.alerting "
         "runs.portal.sign_in",
         "django django_stubs_ext",

@@ -223,7 +223,24 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("name", models.CharField(max_length=100, verbose_name="name")),
                 ("slug", models.SlugField(unique=True, verbose_name="slug")),
-                ("description", models.TextField(blank=True, verbose_name="description")),
+                (
+                    "description",
+                    models.TextField(
+                        blank=True,
+                        validators=[django.core.validators.MaxLengthValidator(20000)],
+                        verbose_name="description",
+                    ),
+                ),
+                ("goal_metric", models.CharField(blank=True, max_length=210, verbose_name="goal metric")),
+                (
+                    "goal_direction",
+                    models.CharField(
+                        choices=[("min", "lowest is best"), ("max", "highest is best")],
+                        default="min",
+                        max_length=3,
+                        verbose_name="goal",
+                    ),
+                ),
                 (
                     "metric_series",
                     models.TextField(

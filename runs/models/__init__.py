@@ -22,7 +22,7 @@ from runs.models.branches import ORIGIN_ATTEMPT, Branch, BranchChange
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.launches import LONGEST_KEY, LONGEST_START, RemoteLaunch
-from runs.models.projects import Invite, Membership, Project, Role
+from runs.models.projects import GoalDirection, Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, ChunkPlaces, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
 from runs.models.runs import (
@@ -79,6 +79,7 @@ __all__ = [
     "DeliveryState",
     "DestinationKind",
     "EpochMetric",
+    "GoalDirection",
     "HeldBack",
     "Host",
     "Invite",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +16,9 @@ MOST_PINS = 50
 # Of the rules by which runs that have ended are pruned.
 MOST_DAYS = 36_500
 MOST_EPOCHS = 1_000_000
+LONGEST_DESCRIPTION = 20_000
+# As long as the name of a series, with its prefix.
+LONGEST_GOAL = 210
 
 
 def validate_marks(text: str) -> None:
@@ -44,12 +47,23 @@ class Role(models.TextChoices):
     OWNER = "owner", _("owner")
 
 
+class GoalDirection(models.TextChoices):
+    """Which values of a project's goal metric are the good ones."""
+
+    LOWEST = "min", _("lowest is best")
+    HIGHEST = "max", _("highest is best")
+
+
 class Project(models.Model):
     """A team's folder of runs."""
 
     name = models.CharField(_("name"), max_length=100)
     slug = models.SlugField(_("slug"), unique=True)
-    description = models.TextField(_("description"), blank=True)
+    # In Markdown.
+    description = models.TextField(_("description"), blank=True, validators=[MaxLengthValidator(LONGEST_DESCRIPTION)])
+    # The key of a field of `runs.selection.fields`, such as last:val/accuracy.
+    goal_metric = models.CharField(_("goal metric"), max_length=LONGEST_GOAL, blank=True)
+    goal_direction = models.CharField(_("goal"), max_length=3, choices=GoalDirection, default=GoalDirection.LOWEST)
     metric_series = models.TextField(
         _("series for Prometheus"),
         blank=True,

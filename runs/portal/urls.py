@@ -7,6 +7,7 @@ from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.compare import views as compare
 from runs.portal.new_run import installing
 from runs.portal.new_run import views as new_run
+from runs.portal.project import views as project
 from runs.portal.run_table import saved_views
 from runs.portal.run_table.exporting import export_runs
 from runs.portal.run_table.views import RunList
@@ -32,6 +33,8 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),
     path("runs/<int:pk>/in-queue/", new_run.in_queue, name="in_queue"),
     path("projects/", members.projects, name="projects"),
+    path("projects/<slug:slug>/", project.project_page, name="project"),
+    path("projects/<slug:slug>/edit/", project.edit_project, name="edit_project"),
     path("projects/<slug:slug>/views/", saved_views.save, name="save_view"),
     path("projects/<slug:slug>/views/<int:pk>/delete/", saved_views.delete, name="delete_view"),
     path("projects/<slug:slug>/members/", members.members, name="members"),

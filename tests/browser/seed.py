@@ -69,7 +69,10 @@ LONG = "όνομα_" * 10
 
 
 def seed() -> None:
-    project = Project.objects.create(name="Pages", slug="pages")
+    project = Project.objects.create(
+        name="Pages", slug="pages", description=f"# {LONG}\n\n**[{LONG}](/)**\n\n| {LONG} |\n|---|\n| `{LONG}` |",
+        goal_metric="last:train/loss",
+    )  # fmt: skip
     for role in Role.values:
         Membership.objects.create(project=project, user=User.objects.get(username=role), role=role)
     live = make_run(project, "live", RunState.RUNNING, rate=0.001)

@@ -231,6 +231,7 @@ NAMES = """
     STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack
     tgram lark topic client steersman
     weight_decay matrices biases batches mode mean sum
+    Markdown attach blocks
 """
 # Names of series, prefixes of tokens, addresses of this test.
 MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
@@ -250,7 +251,8 @@ PORTAL = {
     "": ("/login/", "/share/{share}/", "/share/nothing/", "/invite/{invite}/", "/invite/nothing/",
          "{pause_link}", "{late_link}", "/alerts/act/nothing/"),
     "owner": (
-        "/", "/?q=none", "/?group=parameter:rate&open=0.001", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/",
+        "/", "/?q=none", "/?group=parameter:rate&open=0.001", "/projects/pages/",
+        "/projects/pages/edit/", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/",
         "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/", "/projects/",
         "/projects/pages/members/",
@@ -264,7 +266,7 @@ PORTAL = {
         "/projects/pages/rules/edit/?detector=threshold", "/runs/{live}/rules/edit/?detector=spike",
     ),
     "admin": ("/audit/", "/audit/?below=x&kind=login"),
-    "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/",
+    "viewer": ("/runs/{live}/", "/projects/pages/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/",
                "/projects/pages/alerts/", "/runs/{live}/rules/"),
 }  # fmt: skip
 

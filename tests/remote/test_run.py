@@ -287,7 +287,7 @@ def test_a_portal_of_another_version_is_named_before_anything_starts(places: tup
 
 
 RESUMING = """
-import os, sys
+import os, time
 import steersman, torch
 
 run = steersman.attach()
@@ -295,10 +295,13 @@ rate = run.knob("rate", 0.1, minimum=0.0, maximum=1.0)
 checkpoint = run.newest_checkpoint()
 first = checkpoint.step if checkpoint else 0
 run.begin_at(first)
-print("from", first, flush=True)
+print("from", first, "with", rate.value, flush=True)
 for step in range(first + 1, 7):
     run.log(step, loss=1.0 / step)
     run.save_checkpoint("last", {"step": step}, step=step)
+    while step == 4 and not first and rate.value != 0.5:
+        assert not run.stopping
+        time.sleep(0.01)
     if step == 4 and not first:
         os.kill(os.getpid(), 9)
 """
@@ -308,9 +311,13 @@ def test_a_restart_resumes_from_the_newest_checkpoint(places: tuple[Stack, Porta
     stack, _, host = places
     host.script(RESUMING, "resume.py")
     # The environment of the script has torch, and finds the package although it is installed elsewhere.
-    assert ended(host.start("run", "--restarts", "1", "--", sys.executable, "resume.py"), host) == 0, host.printed()
-    assert host.output("out.log").endswith("from 0\nfrom 4\n")
-    run_id = opened_run(stack, "resume.py")
+    command = host.start("run", "--restarts", "1", "--", sys.executable, "resume.py")
+    run_id = wait_for(lambda: opened_run(stack, "resume.py"), f"the run\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] == 4, f"step 4\n{host.printed()}", PATIENCE_S)
+    # Its checkpoint is older than this change.
+    send(stack, run_id, "set_knob", knob="rate", value=0.5)
+    assert ended(command, host) == 0, host.printed()
+    assert host.output("out.log").endswith("from 0 with 0.1\nfrom 4 with 0.5\n")
     assert Counter(points(stack, run_id, "loss")) == Counter(range(1, 7))
     assert (run_row(stack, run_id)["state"], run_row(stack, run_id)["attempt"]) == ("finished", 2)
 

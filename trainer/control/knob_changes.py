@@ -7,7 +7,13 @@ from pathlib import Path
 from runs.models import ORIGIN_ATTEMPT, BranchChange, Checkpoint, Command, CommandState, Run
 from runs.protocol.commands import RollBack, SetKnob
 from steersman.agent.folders import attempt_folder
-from steersman.files.changed_knobs import EVERY_GROUP, ChangedKnobs, read_changed_knobs
+from steersman.files.changed_knobs import (
+    EVERY_GROUP,
+    ChangedKnobs,
+    after_roll_back,
+    after_set_knob,
+    read_changed_knobs,
+)
 from steersman.files.checkpoint import Damaged, read_manifest
 from trainer.control.resume_choice import checkpoint_folder, is_origin
 
@@ -38,17 +44,12 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
         run_id=run.pk, kind__in=(SetKnob.kind, RollBack.kind), state=CommandState.APPLIED, attempt__gte=began_at
     )
     for command in applied.order_by("applied_at", "step", "sent_at"):
+        arguments = command.arguments
         if command.kind == RollBack.kind:
-            # It has the values of all knobs after it: for those that commands had changed, these values count.
-            stood = command.effective_value or {}
-            names = {*changed, command.arguments.get("knob")}
-            changed = {name: stood[name] for name in names if name in stood}
-            continue
-        group = str(command.arguments.get("group") or EVERY_GROUP)
-        new = command.new_value if isinstance(command.new_value, dict) else {group: command.new_value}
-        values = {name: value for name, value in new.items() if value is not None}
-        known = {} if EVERY_GROUP in values else changed.get(command.arguments["knob"], {})
-        changed[command.arguments["knob"]] = known | values
+            changed = after_roll_back(changed, command.effective_value or {}, str(arguments.get("knob") or ""))
+        else:
+            group = str(arguments.get("group") or "")
+            changed = after_set_knob(changed, str(arguments["knob"]), group, command.new_value)
     return changed
 
 

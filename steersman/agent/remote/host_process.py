@@ -46,7 +46,7 @@ from steersman.agent.remote.launches import (
 )
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.portal_link import PortalLink
-from steersman.agent.remote.resuming import newest_checkpoint
+from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD
@@ -154,6 +154,9 @@ class LaunchProcess:
 
     def _make(self, folder: Path, lines: list[Line]) -> dict[str, str]:
         resume, knobs = newest_checkpoint(self._folder, lines)
+        before = newest_attempt(self._folder)
+        if before:
+            knobs = knobs_after(attempt_of(self._folder, before), knobs)
         return make_attempt_folder(
             folder,
             self._data,

@@ -37,17 +37,23 @@ def passing_on(data: Path, prefix: str) -> Callable[[Any, bytes], bool]:
     door = door_path(data)
     # A proxy may remove the prefix.
     asked = tuple(f"GET {place}{PATH}".encode() for place in {prefix, ""})
+    is_away = False
 
     def pass_on(transport: Any, request: bytes) -> bool:
+        nonlocal is_away
         if not request.startswith(asked):
             return False
         try:
             _send(door, transport.getHandle(), request)
         except OSError as error:
-            logger.warning("a training host cannot be connected: manage.py record does not answer (%s)", error)
+            # Every host tries again and again: only the first one is logged.
+            level = logging.DEBUG if is_away else logging.WARNING
+            logger.log(level, "training hosts cannot be connected: manage.py record does not answer (%s)", error)
+            is_away = True
             transport.write(AWAY)
             transport.loseConnection()
             return True
+        is_away = False
         # Closed without a shutdown, which would end the connection for the other process too.
         transport.stopReading()
         transport.stopWriting()

@@ -41,6 +41,21 @@ class Silence(Cause, frozen=True, kw_only=True, tag="silence"):
     seconds: int
 
 
+class SilentHost(Cause, frozen=True, kw_only=True, tag="silent_host"):
+    """A run of a training host without access to the database is lost: nothing was heard since `since`, in UTC.
+
+    `since` is in ISO 8601. The host may only be cut off.
+    """
+
+    pattern = gettext_noop(
+        "No word from its host since %(since)s. If the training lives, it is recorded on its own disk."
+    )
+    since: str
+
+    def places(self, gettext: Callable[[str], str]) -> Mapping[str, object]:
+        return {"since": f"{self.since[:16].replace('T', ' ')} UTC"}
+
+
 class Death(Cause, frozen=True, kw_only=True, tag="death"):
     """A run is lost: its processes have died."""
 
@@ -184,8 +199,8 @@ class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
 
 
 EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand
-RunCause = Silence | Death | EndCause
-AlertCause = Silence | Death | LittleSpace | BeganInLayer | EndCause
+RunCause = Silence | SilentHost | Death | EndCause
+AlertCause = Silence | SilentHost | Death | LittleSpace | BeganInLayer | EndCause
 CommandCause = OfAlert | OfLink | OfReplay
 
 

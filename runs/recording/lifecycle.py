@@ -15,10 +15,10 @@ from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
+from runs.models import Attempt, Checkpoint, Command, CommandState, RemoteLaunch, Run, RunState, as_wire
 from runs.protocol import states
-from runs.protocol.causes import Death, EndCause, Silence, stored
-from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
+from runs.protocol.causes import Death, EndCause, Silence, SilentHost, stored
+from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged, iso
 from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
 
@@ -229,11 +229,13 @@ def _count_pause(lease: Lease, paused: bool) -> None:
         attempt.update(paused_since=None, paused_s=F("paused_s") + waited)
 
 
-def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | Death = SILENCE) -> bool:
+def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | SilentHost | Death | None = None) -> bool:
     """Set a live run lost if its owner has sent nothing since `heartbeat`; notify viewers; return whether it was.
 
     The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
+    Without `cause`, the cause is the silence.
     """
+    cause = cause or _silence_of(run_id, attempt)
     silent = Run.objects.filter(pk=run_id, attempt=attempt, heartbeat=heartbeat, state__in=LIVE)
     with transaction.atomic():
         if not silent.update(state=RunState.LOST, reason=str(cause), cause=stored(cause)):
@@ -241,6 +243,14 @@ def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | Death 
         state_alerts.lost(run_id, attempt, cause)
         announce_status(run_id)
     return True
+
+
+def _silence_of(run_id: int, attempt: int) -> Silence | SilentHost:
+    """Return the cause with which a silent run is lost."""
+    if not RemoteLaunch.objects.filter(run_id=run_id, attempt=attempt).exists():
+        return SILENCE
+    heard_at = Run.objects.values_list("heartbeat_at", flat=True).get(pk=run_id)
+    return SilentHost(since=iso(heard_at or timezone.now()))
 
 
 def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:

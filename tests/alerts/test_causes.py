@@ -33,6 +33,7 @@ from runs.protocol.causes import (
     OfAlert,
     OfLink,
     Silence,
+    SilentHost,
     stored,
 )
 from runs.protocol.causes import alert_cause as kept_alert_cause
@@ -49,6 +50,10 @@ from tests.support.stack import ROOT
 from trainer.control.exit_status import redacted
 
 SILENT = ("No heartbeat from the training host for 12 s.", "训练主机已 12 秒没有心跳。")
+SILENT_HOST = (
+    "No word from its host since 2026-11-29 14:03 UTC. If the training lives, it is recorded on its own disk.",
+    "自 2026-11-29 14:03 UTC 起没有收到其主机的消息。如果训练仍在运行，它会记录在自己的磁盘上。",
+)
 DEAD = ("The training and its supervisor have died on this host. The cause is being determined.", "正在查明")
 FULL = ("4.0 GiB of 100.0 GiB are free.", "100.0 GiB 中还剩 4.0 GiB 可用。")
 
@@ -63,6 +68,7 @@ def newest_event(run_id: int) -> dict[str, Any]:
     ("detector", "cause", "said"),
     [
         ("lost", Silence(seconds=12), SILENT),
+        ("lost", SilentHost(since="2026-11-29T14:03:59.123456Z"), SILENT_HOST),
         ("lost", Death(), DEAD),
         ("disk", LittleSpace(free=4.0, total=100.0), FULL),
     ],

@@ -34,6 +34,11 @@ test("a lost run and a full disk say what happened", () => {
   assert.equal(alertTexts(disk).text, "4 GiB of 100 GiB are free.");
   const lost = { detector: "lost", title: "Lost", text: "x", cause: { kind: "silence", seconds: 12 } };
   assert.equal(alertTexts(lost).text, "No heartbeat from the training host for 12 s.");
+  const since = new Date();
+  since.setHours(14, 3, 0, 0);
+  const cutOff = { kind: "silent_host", since: since.toISOString() };
+  const sentence = "No word from its host since 14:03:00. If the training lives, it is recorded on its own disk.";
+  assert.equal(reasonText({ reason: "x", cause: cutOff }), sentence);
   assert.equal(alertTexts({ detector: "crash", title: "Crashed", text: "no luck", cause: null }).text, "no luck");
   speakChinese();
   assert.equal(alertTexts(disk).text, "100 GiB 中还剩 4 GiB 可用。");

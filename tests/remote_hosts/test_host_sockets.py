@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -14,7 +15,7 @@ from websockets.sync.client import connect
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.orders import Asked, EndProcess, Post
 from steersman.messages.reports import Attached, Stored
-from steersman.records.kinds import OutcomeRecord
+from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.wire.codec import encode
 from tests.remote_hosts.a_host import (
     Opened,
@@ -29,7 +30,7 @@ from tests.remote_hosts.a_host import (
     socket_of,
     train_token,
 )
-from tests.support.stack import ROOT, Stack, events, rows, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, events, rows, run_row, seed_stack, wait_for, write_locked
 from tests.support.watcher import ticket_of
 
 FINISHED = Ended(rank=0, code=0, codes=[0], last_words=LastWords(outcome="finished"))
@@ -158,6 +159,28 @@ def test_it_closes_on_what_is_no_message_of_a_host(stack: Stack, token: str, ope
         code, reason = answer_to(make)
         assert code == 4400 and reason.startswith("A message is not valid"), reason
     assert not events(stack, opened.run, "metrics")
+
+
+def test_it_waits_for_a_busy_database_and_stores_once(stack: Stack, token: str, opened: Opened) -> None:
+    with patient_socket_of(stack, token, opened) as socket:
+        attached = attach(socket)
+        with write_locked(stack, opened.run):
+            for _ in range(3):
+                say(socket, points(attached, 1, [1]))
+            log = stack.folder / "record.log"
+            wait_for(lambda: "nothing can be stored now" in log.read_text(), "the end of its patience", timeout_s=60)
+        assert [hear(socket, Stored).number for _ in range(3)] == [1, 1, 1]
+    assert steps_of(stack, opened) == [1]
+
+
+def test_its_detectors_find_what_goes_wrong(stack: Stack, token: str, opened: Opened) -> None:
+    with patient_socket_of(stack, token, opened) as socket:
+        attached = attach(socket)
+        nan = PointRecord(step=2, number=1, time=1.7e9 + 2, values={"loss": math.nan})
+        report(socket, points(attached, 1, [1], records=[nan]))
+        found = "SELECT detector, series FROM runs_alert WHERE run_id = ?"
+        [alert] = wait_for(lambda: rows(stack, found, opened.run), f"an alert\n{stack.log()}", timeout_s=60)
+        assert (alert["detector"], alert["series"]) == ("non-finite", "loss")
 
 
 def test_it_limits_the_connections_of_a_user(stack: Stack, token: str, opened: Opened) -> None:

@@ -1,6 +1,6 @@
 // What an alert of each detector is called, what it means, and why things happened, in the reader's language.
 
-import { count, number } from "./format.js";
+import { clock, count, number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
 
 /** Return {title, text} of an alert; what the training's own code says stays as it is. */
@@ -42,6 +42,11 @@ function causeText(cause, text) {
   switch (cause?.kind) {
     case "silence":
       return fill(gettext("No heartbeat from the training host for {seconds} s."), cause);
+    case "silent_host":
+      return fill(
+        gettext("No word from its host since {since}. If the training lives, it is recorded on its own disk."),
+        { since: clock(cause.since) },
+      );
     case "death":
       return gettext("The training and its supervisor have died on this host. The cause is being determined.");
     case "little_space":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -83,16 +82,14 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, Trainin
     goes_on()
     send(stack, run_id, "set_knob", knob="rate", value=0.5)
     wait_for(lambda: states(stack, run_id) == {"set_knob": "applied"}, "the knob", PATIENCE_S)
-    worker, killed = host.worker(), host.host_process
-    assert killed is not None
-    os.kill(killed, signal.SIGKILL)
+    worker, killed = host.worker(), host.kill_host_process()
     wait_for(lambda: host.host_process not in (None, killed), "another host process", PATIENCE_S)
     goes_on()
     portal.kill()
     # The training is not held up: its journal grows while there is no portal.
     size = journal_bytes(host)
     wait_for(lambda: journal_bytes(host) > size + 20_000, "the journal to grow", PATIENCE_S)
-    os.kill(host.host_process or 0, signal.SIGKILL)
+    host.kill_host_process()
     portal.start()
     goes_on()
     assert host.worker() == worker
@@ -333,3 +330,42 @@ def test_several_processes_are_one_run(places: tuple[Stack, Portal, TrainingHost
     row = run_row(stack, opened_run(stack, "ranks.py"))
     assert (row["state"], row["ranks"]) == ("finished", 2)
     assert {"rank 0", "rank 1"} <= set(host.output("out.log").splitlines())
+
+
+UNTIL_ENOUGH = """
+import os, time
+import steersman
+
+run = steersman.attach()
+step = 0
+while not os.path.exists("enough"):
+    step += 1
+    run.log(step, {"train/loss": 1.0 / step})
+    time.sleep(0.005)
+"""
+
+
+def test_a_training_outlives_all_that_watches_it(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(UNTIL_ENOUGH, "until.py")
+    command = host.start("run", "--", "python", "until.py")
+    run_id = wait_for(lambda: opened_run(stack, "until.py"), f"the run\n{host.printed()}", PATIENCE_S)
+
+    def goes_on() -> None:
+        step = run_row(stack, run_id)["step"]
+        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, f"steps\n{host.printed()}", PATIENCE_S)
+
+    goes_on()
+    command.kill()
+    command.wait()
+    goes_on()
+    host.kill_host_process()
+    worker = host.worker()
+    syncing = host.start("sync")
+    goes_on()
+    assert host.worker() == worker and syncing.poll() is None
+    (host.folder / "enough").touch()
+    assert ended(syncing, host) == 0, host.printed()
+    row = run_row(stack, run_id)
+    assert (row["state"], row["attempt"]) == ("finished", 1)
+    assert Counter(points(stack, run_id)) == Counter(range(1, row["step"] + 1))

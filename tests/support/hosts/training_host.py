@@ -88,6 +88,13 @@ class TrainingHost:
         text = (self.launch / "supervisor.lock").read_text() if (self.launch / "supervisor.lock").exists() else ""
         return int(text) if text.isdigit() and _lives(int(text)) else None
 
+    def kill_host_process(self) -> int:
+        """Kill the process that follows the newest launch with -9; return its pid."""
+        pid = self.host_process
+        assert pid is not None, "no process follows the launch"
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
     def worker(self, attempt: int = 1) -> int:
         return int(json.loads((self.launch / "attempts" / str(attempt) / "worker.json").read_text())["pid"])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from runs.models import Command
 from runs.protocol.commands import RollBack
-from steersman.files.changed_knobs import EVERY_GROUP, ChangedKnobs
+from steersman.files.changed_knobs import ChangedKnobs, after_roll_back, after_set_knob
 
 
 def values_after(commands: Iterable[Command], before: ChangedKnobs) -> ChangedKnobs:
@@ -14,17 +14,12 @@ def values_after(commands: Iterable[Command], before: ChangedKnobs) -> ChangedKn
 
     `before` are those of earlier ones. Commands of other kinds than set_knob and roll_back must be left out.
     """
-    changed = dict(before)
+    changed = before
     for command in commands:
+        arguments = command.arguments
         if command.kind == RollBack.kind:
-            # It has the values of all knobs after it: for those that commands had changed, these values count.
-            stood = command.effective_value or {}
-            names = {*changed, command.arguments.get("knob")}
-            changed = {name: stood[name] for name in names if name in stood}
-            continue
-        group = str(command.arguments.get("group") or EVERY_GROUP)
-        new = command.new_value if isinstance(command.new_value, dict) else {group: command.new_value}
-        values = {name: value for name, value in new.items() if value is not None}
-        known = {} if EVERY_GROUP in values else changed.get(command.arguments["knob"], {})
-        changed[command.arguments["knob"]] = known | values
+            changed = after_roll_back(changed, command.effective_value or {}, str(arguments.get("knob") or ""))
+        else:
+            group = str(arguments.get("group") or "")
+            changed = after_set_knob(changed, str(arguments["knob"]), group, command.new_value)
     return changed

@@ -21,7 +21,7 @@ from steersman.portal.logins import (
     read_logins,
     remove_login,
 )
-from steersman.portal.requests import PortalError, check_login
+from steersman.portal.requests import OTHER_VERSION, PortalError, Refused, check_login
 
 LONGEST_TOKEN = 1000
 
@@ -57,6 +57,7 @@ def log_in(chosen: argparse.Namespace) -> int:
     login = Login(address, _token(chosen.token_file, address))
     try:
         check_login(login)
+        _check_version(login)
     except PortalError as error:
         raise Problem(str(error), EXIT_FAILED) from error
     path = logins_path(os.environ)
@@ -86,6 +87,21 @@ def log_out(chosen: argparse.Namespace) -> int:
         raise Problem(f"{path} cannot be written: {error.strerror}.", EXIT_FAILED) from error
     print(f"Logged out of {address}. The token is valid until you revoke it in the portal.")
     return EXIT_FINISHED
+
+
+def _check_version(login: Login) -> None:
+    """Raise `Refused` if the portal has another version; print what else would keep trainings from reporting."""
+    try:
+        from steersman.agent.remote.portal_link import check_version
+    except ModuleNotFoundError:
+        # Only `steersman run` needs these packages: it names them.
+        return
+    try:
+        check_version(login)
+    except PortalError as error:
+        if isinstance(error, Refused) and error.status == OTHER_VERSION:
+            raise
+        print(f"steersman: trainings cannot report to the portal now: {error}", file=sys.stderr)
 
 
 def _address(text: str) -> str:

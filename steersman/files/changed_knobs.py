@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from steersman.files.private import write_private
 
@@ -18,6 +19,22 @@ EVERY_GROUP = ""
 # As in JSON: the knob checks its value.
 PlainValue = bool | int | float | str
 ChangedKnobs = dict[str, dict[str, PlainValue]]
+
+
+def after_set_knob(changed: ChangedKnobs, knob: str, group: str, new: object) -> ChangedKnobs:
+    """Return the changed knobs after a command that set `knob`. `new` is the value of `group`, or values by group."""
+    told: Mapping[str, Any] = new if isinstance(new, Mapping) else {group or EVERY_GROUP: new}
+    values = {str(name): value for name, value in told.items() if value is not None}
+    known = {} if EVERY_GROUP in values else changed.get(knob, {})
+    return changed | {knob: known | values}
+
+
+def after_roll_back(changed: ChangedKnobs, stood: Mapping[str, Any], knob: str) -> ChangedKnobs:
+    """Return the changed knobs after the training was rolled back. `stood` has the values of all knobs after that.
+
+    These count for the knobs that commands had changed before, and for `knob`, which the same command changed.
+    """
+    return {name: stood[name] for name in {*changed, knob} if name in stood}
 
 
 def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, PlainValue]]) -> None:

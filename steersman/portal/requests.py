@@ -23,6 +23,8 @@ LARGEST_ANSWER_BYTES = 1 << 20
 # What a proxy answers while the portal behind it starts, and a portal while its database is away or others ask a lot.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 NOT_VALID = 422
+# The code with which a portal closes a connection of another version.
+OTHER_VERSION = 4426
 WHERE_TOKENS_ARE = "make one with the scope train on the page of the project's tokens"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +40,8 @@ print("\\rstopped at", step, "with", rate.value)
 
 
 @contextmanager
-def installation(folder: Path) -> Iterator[tuple[Stack, Portal, TrainingHost]]:
-    with Stack() as stack:
+def installation(folder: Path, **variables: str) -> Iterator[tuple[Stack, Portal, TrainingHost]]:
+    with Stack(**variables) as stack:
         seed_stack(stack)
         stack.start_redis()
         host = TrainingHost(stack, folder / "host")
@@ -82,16 +82,14 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, Trainin
     goes_on()
     send(stack, run_id, "set_knob", knob="rate", value=0.5)
     wait_for(lambda: states(stack, run_id) == {"set_knob": "applied"}, "the knob", PATIENCE_S)
-    worker, killed = host.worker(), host.host_process
-    assert killed is not None
-    os.kill(killed, signal.SIGKILL)
+    worker, killed = host.worker(), host.kill_host_process()
     wait_for(lambda: host.host_process not in (None, killed), "another host process", PATIENCE_S)
     goes_on()
     portal.kill()
     # The training is not held up: its journal grows while there is no portal.
     size = journal_bytes(host)
     wait_for(lambda: journal_bytes(host) > size + 20_000, "the journal to grow", PATIENCE_S)
-    os.kill(host.host_process or 0, signal.SIGKILL)
+    host.kill_host_process()
     portal.start()
     goes_on()
     assert host.worker() == worker
@@ -135,11 +133,11 @@ def states(stack: Stack, run_id: int) -> dict[str, str]:
     return {row["kind"]: row["state"] for row in found}
 
 
-def points(stack: Stack, run_id: int) -> list[int]:
-    """Return the step of every stored point of the loss."""
+def points(stack: Stack, run_id: int, series: str = "train/loss") -> list[int]:
+    """Return the step of every stored point of a series."""
     program = (
         "import json\nfrom tests.support.killing import stored_points\n"
-        f"print(json.dumps([step for _, _, step, _ in stored_points({run_id}, 'train/loss')]))"
+        f"print(json.dumps([step for _, _, step, _ in stored_points({run_id}, {series!r})]))"
     )
     found: list[int] = json.loads(stack.manage("shell", "-v", "0", "-c", program).stdout)
     return found
@@ -250,3 +248,124 @@ def test_bad_input_starts_nothing(
     said = host.output("err.log")[length:]
     assert told in said and "Traceback" not in said
     assert rows(stack, "SELECT count(*) AS runs FROM runs_run") == before
+
+
+def test_a_signal_ends_the_waiting_for_a_restart(tmp_path: Path):
+    with installation(tmp_path, STEERSMAN_RESTART_PAUSE_S="600") as (stack, portal, host):
+        portal.start()
+        host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(3)", "crash.py")
+        command = host.start("run", "--restarts", "1", "--", "python", "crash.py")
+        wait_for(lambda: "restart 1 of 1" in host.output("err.log"), f"the end\n{host.printed()}", PATIENCE_S)
+        command.send_signal(signal.SIGINT)
+        assert ended(command, host) == 3, host.printed()
+        row = run_row(stack, opened_run(stack, "crash.py"))
+        assert (row["state"], row["attempt"]) == ("stopped", 2)
+
+
+def test_a_portal_of_another_version_is_named_before_anything_starts(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    source = host.package / "__init__.py"
+    text = source.read_text()
+    source.write_text(re.sub('__version__ = ".*"', '__version__ = "99.1"', text))
+    try:
+        for words, code in ((("login", stack.address), 1), (("run", "--", "python", "train.py"), 2)):
+            length = len(host.output("err.log"))
+            assert ended(host.start(*words), host) == code
+            said = host.output("err.log")[length:]
+            assert "the host 99.1: install the version of the portal" in said, said
+        assert not (host.folder / ".config").exists()
+    finally:
+        source.write_text(text)
+    assert ended(host.start("login", stack.address), host) == 0, host.printed()
+    assert ended(host.start("run", "--", "python", "-c", "pass", STEERSMAN_TOKEN="", STEERSMAN_PORTAL=""), host) == 0
+    other = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "view").stdout.strip()
+    assert ended(host.start("login", stack.address, STEERSMAN_TOKEN=other), host) == 1
+    assert "Only a token with the scope train" in host.output("err.log")
+
+
+RESUMING = """
+import os, time
+import steersman, torch
+
+run = steersman.attach()
+rate = run.knob("rate", 0.1, minimum=0.0, maximum=1.0)
+checkpoint = run.newest_checkpoint()
+first = checkpoint.step if checkpoint else 0
+run.begin_at(first)
+print("from", first, "with", rate.value, flush=True)
+for step in range(first + 1, 7):
+    run.log(step, loss=1.0 / step)
+    run.save_checkpoint("last", {"step": step}, step=step)
+    while step == 4 and not first and rate.value != 0.5:
+        assert not run.stopping
+        time.sleep(0.01)
+    if step == 4 and not first:
+        os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_restart_resumes_from_the_newest_checkpoint(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(RESUMING, "resume.py")
+    # The environment of the script has torch, and finds the package although it is installed elsewhere.
+    command = host.start("run", "--restarts", "1", "--", sys.executable, "resume.py")
+    run_id = wait_for(lambda: opened_run(stack, "resume.py"), f"the run\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] == 4, f"step 4\n{host.printed()}", PATIENCE_S)
+    # Its checkpoint is older than this change.
+    send(stack, run_id, "set_knob", knob="rate", value=0.5)
+    assert ended(command, host) == 0, host.printed()
+    assert host.output("out.log").endswith("from 0 with 0.1\nfrom 4 with 0.5\n")
+    assert Counter(points(stack, run_id, "loss")) == Counter(range(1, 7))
+    assert (run_row(stack, run_id)["state"], run_row(stack, run_id)["attempt"]) == ("finished", 2)
+
+
+def test_several_processes_are_one_run(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(
+        "import os, steersman\nrun = steersman.attach()\nrank = int(os.environ['RANK'])\n"
+        "print(f'rank {rank}', flush=True)\nrun.log(1, loss=1.0)",
+        "ranks.py",
+    )
+    assert ended(host.start("run", "--nproc", "2", "--", "python", "ranks.py"), host) == 0, host.printed()
+    row = run_row(stack, opened_run(stack, "ranks.py"))
+    assert (row["state"], row["ranks"]) == ("finished", 2)
+    assert {"rank 0", "rank 1"} <= set(host.output("out.log").splitlines())
+
+
+UNTIL_ENOUGH = """
+import os, time
+import steersman
+
+run = steersman.attach()
+step = 0
+while not os.path.exists("enough"):
+    step += 1
+    run.log(step, {"train/loss": 1.0 / step})
+    time.sleep(0.005)
+"""
+
+
+def test_a_training_outlives_all_that_watches_it(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(UNTIL_ENOUGH, "until.py")
+    command = host.start("run", "--", "python", "until.py")
+    run_id = wait_for(lambda: opened_run(stack, "until.py"), f"the run\n{host.printed()}", PATIENCE_S)
+
+    def goes_on() -> None:
+        step = run_row(stack, run_id)["step"]
+        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, f"steps\n{host.printed()}", PATIENCE_S)
+
+    goes_on()
+    command.kill()
+    command.wait()
+    goes_on()
+    host.kill_host_process()
+    worker = host.worker()
+    syncing = host.start("sync")
+    goes_on()
+    assert host.worker() == worker and syncing.poll() is None
+    (host.folder / "enough").touch()
+    assert ended(syncing, host) == 0, host.printed()
+    row = run_row(stack, run_id)
+    assert (row["state"], row["attempt"]) == ("finished", 1)
+    assert Counter(points(stack, run_id)) == Counter(range(1, row["step"] + 1))

@@ -44,12 +44,18 @@ def open_run(stack: Stack, token: str, **fields: Any) -> Opened:
 
 
 def socket_of(
-    stack: Stack, token: str, query: str, version: str = steersman.__version__, protocol: str = PROTOCOL
+    stack: Stack,
+    token: str,
+    query: str,
+    version: str = steersman.__version__,
+    protocol: str = PROTOCOL,
+    port: int | None = None,
 ) -> ClientConnection:
+    """Connect to the portal, or to a `port` of the process that records."""
     headers = {"Steersman-Version": version} if version else {}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
     return connect(
-        f"{stack.address.replace('http', 'ws')}/ws/hosts/?{query}",
+        f"ws://127.0.0.1:{port or stack.port}/ws/hosts/?{query}",
         subprotocols=[protocol],  # type: ignore[list-item]
         additional_headers=headers,
         compression=None,

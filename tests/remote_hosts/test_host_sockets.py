@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from steersman.exit_codes import EXIT_HELD
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.orders import Asked, EndProcess, Post
 from steersman.messages.reports import Attached, Stored
@@ -30,7 +31,7 @@ from tests.remote_hosts.a_host import (
     socket_of,
     train_token,
 )
-from tests.support.stack import ROOT, Stack, events, rows, run_row, seed_stack, wait_for, write_locked
+from tests.support.stack import ROOT, Stack, events, free_port, rows, run_row, seed_stack, wait_for, write_locked
 from tests.support.watcher import ticket_of
 
 FINISHED = Ended(rank=0, code=0, codes=[0], last_words=LastWords(outcome="finished"))
@@ -217,7 +218,8 @@ def test_a_restarted_process_closes_with_1012_and_continues(stack: Stack, token:
     # Meanwhile the portal refuses hosts, and serves pages.
     with pytest.raises(Exception, match="503"):
         socket_of(stack, token, "run=1&attempt=1")
-    stack.start_record()
+    port = free_port()
+    stack.start_record("--port", str(port))
     with patient_socket_of(stack, token, opened) as socket:
         again = attach(socket)
         assert (again.session, again.next_report) == (2, 2)
@@ -226,8 +228,14 @@ def test_a_restarted_process_closes_with_1012_and_continues(stack: Stack, token:
         stack.web.kill()
         stack.web.wait()
         assert report(socket, points(again, 2, [2])).number == 2
+    # Proxies use its own port, which needs no portal.
+    with socket_of(stack, token, f"run={opened.run}&attempt={opened.attempt}", port=port) as socket:
+        assert report(socket, points(attach(socket), 3, [3])).number == 3
     stack.start_web()
-    assert steps_of(stack, opened) == [1, 2]
+    assert steps_of(stack, opened) == [1, 2, 3]
+    # One is enough for a data folder.
+    second = stack.manage("record", check=False, cwd=ROOT)
+    assert second.returncode == EXIT_HELD and "one is enough" in second.stderr
 
 
 def test_the_document_names_each_close_code() -> None:

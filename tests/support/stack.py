@@ -180,10 +180,14 @@ class Stack:
                 self.web = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
         self.wait_for_web()
 
-    def start_record(self) -> None:
-        """Start the process that records the trainings of other hosts."""
-        with (self.folder / "record.log").open("ab") as output:
-            self.record = subprocess.Popen(self.command("record"), env=self.environment, stdout=output, stderr=output)
+    def start_record(self, *words: str) -> None:
+        """Start the process that records the trainings of other hosts, with options such as a port of its own."""
+        log = self.folder / "record.log"
+        with log.open("ab") as output:
+            before = output.tell()
+            command = self.command("record", *words)
+            self.record = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+        wait_for(lambda: b"ready for" in log.read_bytes()[before:], "the process that records")
 
     def wait_for_web(self) -> None:
         def answers() -> bool:

@@ -46,7 +46,7 @@ from steersman.agent.remote.launches import (
 )
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.portal_link import PortalLink
-from steersman.agent.remote.resuming import newest_checkpoint
+from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD
@@ -97,7 +97,11 @@ class LaunchProcess:
             return Result(EXIT_FAILED, is_stored=True)
         result = self._follow_attempt(*self._start_next(0)) if number == 0 else self._go_on(number)
         while not self._only_stores and (restart := self._restart_due()) is not None:
-            result = self._follow_attempt(*self._start_again(*restart))
+            if not self._await_restart(restart):
+                # The exit code stays that of the attempt that failed.
+                self._follow_attempt(*self._give_up(newest_attempt(self._folder) + 1))
+                return result
+            result = self._follow_attempt(*self._start_next(newest_attempt(self._folder)))
         return result
 
     def _go_on(self, number: int) -> Result:
@@ -109,26 +113,27 @@ class LaunchProcess:
         ended = recorded_ended(folder) or Ended(rank=0, code=concluded.exit_code)
         return Result(exit_code_of_program(ended, concluded, self._interrupts.stops), is_stored=True)
 
-    def _restart_due(self) -> tuple[int, Concluded] | None:
-        """Return the newest attempt and its end if another one follows, else None."""
-        number = newest_attempt(self._folder)
-        concluded = read_concluded(attempt_of(self._folder, number))
-        return None if concluded is None or concluded.restart_in_s is None else (number, concluded)
+    def _restart_due(self) -> Concluded | None:
+        """Return the end of the newest attempt if another one follows, else None."""
+        concluded = read_concluded(attempt_of(self._folder, newest_attempt(self._folder)))
+        return None if concluded is None or concluded.restart_in_s is None else concluded
 
-    def _start_again(self, number: int, concluded: Concluded) -> tuple[int, WorkerGroup, list[Line]]:
+    def _await_restart(self, concluded: Concluded) -> bool:
+        """Wait until the next attempt is due; return False if a signal ended the waiting."""
         pause_s = concluded.restart_in_s or 0.0
         say(f"starting again in {pause_s:.0f} s: restart {concluded.used} of {concluded.allowed}")
         until = time.monotonic() + pause_s
         while time.monotonic() < until and not self._interrupts.stops:
             time.sleep(min(WAIT_STEP_S, max(0.0, until - time.monotonic())))
-        if not self._interrupts.stops:
-            return self._start_next(number)
-        # The portal waits for this attempt: it gets one that was stopped before it began.
+        return not self._interrupts.stops
+
+    def _give_up(self, number: int) -> tuple[int, WorkerGroup, list[Line]]:
+        """Return an attempt that was stopped before it began: the portal waits for one."""
         text = f"Not started again: {self._interrupts.name} ended the waiting."
-        folder = attempt_of(self._folder, number + 1)
+        folder = attempt_of(self._folder, number)
         self._make(folder, [])
         record_ended(folder, Ended(rank=0, code=0, codes=[0] * self._launch.ranks, stopped=True))
-        return number + 1, WorkerGroup.adopted(folder, self._launch.ranks), [Line(text, "info")]
+        return number, WorkerGroup.adopted(folder, self._launch.ranks), [Line(text, "info")]
 
     def _start_next(self, number: int) -> tuple[int, WorkerGroup, list[Line]]:
         """Start the training in a new attempt after `number`."""
@@ -149,6 +154,9 @@ class LaunchProcess:
 
     def _make(self, folder: Path, lines: list[Line]) -> dict[str, str]:
         resume, knobs = newest_checkpoint(self._folder, lines)
+        before = newest_attempt(self._folder)
+        if before:
+            knobs = knobs_after(attempt_of(self._folder, before), knobs)
         return make_attempt_folder(
             folder,
             self._data,

@@ -8,7 +8,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -50,9 +51,59 @@ REFUSED_PAUSE_S = 15.0
 GOOD_AFTER_S = 5.0
 # Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
 REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
+NO_SUCH_RUN = 4404
 TOO_MANY = 4429
 TOO_MANY_PAUSE_S = 120.0
 CLOSED = None
+
+
+@contextmanager
+def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection]:
+    """A connection to a portal for an attempt. Raises `PortalError` if it does not come about."""
+    address = login.address
+    words = urlencode({"run": run, "attempt": attempt})
+    try:
+        socket = connect(
+            "ws" + address.removeprefix("http") + f"{PATH}?{words}",
+            additional_headers={"Authorization": f"Bearer {login.token}", VERSION_HEADER: steersman.__version__},
+            subprotocols=[SUBPROTOCOL],
+            compression=None,
+            max_size=LARGEST_MESSAGE_BYTES,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+        )
+    except InvalidStatus as error:
+        said = said_in(bytes(error.response.body or b""))
+        raise refusal_of(address, error.response.status_code, said) from error
+    except (WebSocketException, OSError) as error:
+        raise unreachable(address, error) from error
+    with socket:
+        if socket.subprotocol != SUBPROTOCOL:
+            raise Refused(not_a_portal(address))
+        yield socket
+
+
+def check_version(login: Login) -> None:
+    """Raise `PortalError` if a portal does not speak with this version of the package, or not over WebSockets."""
+    with connected(login, 0, 0) as socket:
+        try:
+            socket.recv(OPEN_TIMEOUT_S)
+        except ConnectionClosed as error:
+            # It compares versions first. No run has the number 0.
+            problem = _why_closed(login.address, error)
+            if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
+                raise problem from error
+        except TimeoutError as error:
+            raise unreachable(login.address, error) from error
+
+
+def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
+    closed = error.rcvd
+    if closed is not None and closed.code in REFUSING_CODES:
+        return refusal_of(address, closed.code, closed.reason)
+    return unreachable(address, error)
 
 
 class Watcher(Protocol):
@@ -153,34 +204,13 @@ class PortalLink:
 
     def _connect_once(self) -> PortalError:
         """Connect and converse until the connection ends; return why it did."""
-        address = self._login.address
         try:
             place = self._place()
-            words = urlencode({"run": place.run, "attempt": place.attempt})
-            with connect(
-                "ws" + address.removeprefix("http") + f"{PATH}?{words}",
-                additional_headers={
-                    "Authorization": f"Bearer {self._login.token}",
-                    VERSION_HEADER: steersman.__version__,
-                },
-                subprotocols=[SUBPROTOCOL],
-                compression=None,
-                max_size=LARGEST_MESSAGE_BYTES,
-                open_timeout=OPEN_TIMEOUT_S,
-                ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_TIMEOUT_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-            ) as socket:
+            with connected(self._login, place.run, place.attempt) as socket:
                 self._socket = socket
-                if socket.subprotocol != SUBPROTOCOL:
-                    return Refused(not_a_portal(address))
                 return self._converse(socket)
         except PortalError as problem:
             return problem
-        except InvalidStatus as error:
-            return refusal_of(address, error.response.status_code, said_in(bytes(error.response.body or b"")))
-        except (WebSocketException, OSError) as error:
-            return unreachable(address, error)
 
     def _converse(self, socket: ClientConnection) -> PortalError:
         connection = _Connection(socket)
@@ -194,10 +224,7 @@ class PortalLink:
                 # Not before: a portal may accept a connection only to say why it refuses.
                 self._watcher.is_there()
         except ConnectionClosed as error:
-            closed = error.rcvd
-            if closed is not None and closed.code in REFUSING_CODES:
-                return refusal_of(self._login.address, closed.code, closed.reason)
-            return unreachable(self._login.address, error)
+            return _why_closed(self._login.address, error)
         except BadMessage as error:
             logger.error("a message of the portal cannot be read (%s): connecting again", error)
             return unreachable(self._login.address, error)

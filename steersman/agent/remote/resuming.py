@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from steersman.agent.journals.tail import LARGEST_READ_BYTES
 from steersman.agent.launch.attempt_folder import ResumeFrom
 from steersman.checkpoints.kept import CHECKPOINTS, FOLDER_NAME
-from steersman.files.changed_knobs import ChangedKnobs
+from steersman.files.changed_knobs import ChangedKnobs, after_roll_back, after_set_knob, read_changed_knobs
 from steersman.files.checkpoint import MANIFEST, Damaged, is_whole, remove_checkpoint, verify_checkpoint
+from steersman.files.journal import JournalReader
+from steersman.files.mailbox import Mailbox
 from steersman.messages.reports import Line
+from steersman.records.kinds import OutcomeRecord
+
+SET_KNOB, ROLL_BACK = "set_knob", "roll_back"
 
 
 def newest_checkpoint(launch: Path, lines: list[Line]) -> tuple[ResumeFrom | None, ChangedKnobs]:
@@ -35,6 +42,37 @@ def newest_checkpoint(launch: Path, lines: list[Line]) -> tuple[ResumeFrom | Non
         else:
             return ResumeFrom(folder, sha256), manifest.knobs
     return None, {}
+
+
+def knobs_after(attempt: Path, before: ChangedKnobs) -> ChangedKnobs:
+    """Return the knobs for the attempt after `attempt`: those of its newest checkpoint, `before`, or those with which
+    it began, with the changes of the commands that it applied.
+
+    Segments of the journal that are stored are gone, but each has 64 MiB: a checkpoint is rarely older than the last.
+    """
+    changed = before or read_changed_knobs(attempt) or {}
+    mailbox = Mailbox(attempt)
+    commands = {command.id: command.arguments for command in mailbox.commands()}
+    mailbox.close()
+    for outcome in _outcomes(attempt):
+        arguments = commands.get(outcome.id)
+        if outcome.state != "applied" or arguments is None:
+            continue
+        knob, group = str(arguments.get("knob") or ""), str(arguments.get("group") or "")
+        if outcome.command == SET_KNOB:
+            changed = after_set_knob(changed, knob, group, outcome.new)
+        elif outcome.command == ROLL_BACK and isinstance(outcome.effective, dict):
+            changed = after_roll_back(changed, outcome.effective, knob)
+    return changed
+
+
+def _outcomes(attempt: Path) -> Iterator[OutcomeRecord]:
+    """Yield what is left of the outcomes in the journal of rank 0, which records them for all ranks."""
+    for path in sorted(attempt.glob("journal-0000-*.bin")):
+        reader = JournalReader(path)
+        while records := reader.read(LARGEST_READ_BYTES, ended=True):
+            yield from (record for record in records if isinstance(record, OutcomeRecord))
+        reader.close()
 
 
 def _saved_at(folder: Path) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from steersman.agent.remote.launches import (
 )
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.parent import supervised
+from steersman.agent.remote.portal_link import check_version
 from steersman.agent.remote.terminal import say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT
@@ -78,16 +79,29 @@ def start(login: Login, data: Path, asked: Asked) -> int:
     )
     folder = make_launch(data, launch)
     try:
-        place = open_attempt(login, launch, 1, data, APPLICATION)
+        _open(login, launch, folder, data)
     except Refused as error:
         shutil.rmtree(folder)
         raise NotStarted(str(error)) from error
+    return supervised(folder, launch.ranks, numbers)
+
+
+def _open(login: Login, launch: Launch, folder: Path, data: Path) -> None:
+    """Open the run, if the portal can be reached; print what the person has to know. Raises `Refused`."""
+    problem: Unreachable | None = None
+    try:
+        check_version(login)
     except Unreachable as error:
-        say(f"{error} {STARTS_ANYWAY}")
+        problem = error
+    try:
+        place = open_attempt(login, launch, 1, data, APPLICATION)
+    except Unreachable as error:
+        problem = error
     else:
         say(f"run {place.run}: {place.page}")
         write_opened(folder, place)
-    return supervised(folder, launch.ranks, numbers)
+    if problem is not None:
+        say(f"{problem} {STARTS_ANYWAY}")
 
 
 def store_rest(data: Path, wait_s: float) -> list[Path]:

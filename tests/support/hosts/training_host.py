@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+import urllib.error
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 from tests.support.hosts.bare_environment import bare_environment
-from tests.support.stack import ROOT, Stack, kill
+from tests.support.stack import ROOT, Stack, kill, wait_for
 
 
 class Portal:
@@ -24,6 +26,14 @@ class Portal:
     def start(self) -> None:
         self._stack.start_record()
         self._stack.start_web()
+        wait_for(self._takes_hosts, "the socket of training hosts")
+
+    def _takes_hosts(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._stack.address}/ws/hosts/", timeout=60):
+                return True
+        except urllib.error.HTTPError as error:
+            return error.code != 503
 
     def kill(self) -> None:
         for process in (self._stack.web, self._stack.record):
@@ -43,9 +53,8 @@ class TrainingHost:
         folder.mkdir()
         self.python = bare_environment(folder / "environment")
         purelib = sysconfig.get_path("purelib", vars={"base": str(folder / "environment"), "platbase": ""})
-        shutil.copytree(
-            ROOT / "steersman", Path(purelib) / "steersman", ignore=shutil.ignore_patterns("__pycache__", "*.toml")
-        )
+        self.package = Path(purelib) / "steersman"
+        shutil.copytree(ROOT / "steersman", self.package, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))
         self.environment = {
             "PATH": f"{self.python.parent}:/usr/bin:/bin",
             "HOME": str(folder),
@@ -78,6 +87,13 @@ class TrainingHost:
         """The pid of the process that follows the newest launch, None if there is none now."""
         text = (self.launch / "supervisor.lock").read_text() if (self.launch / "supervisor.lock").exists() else ""
         return int(text) if text.isdigit() and _lives(int(text)) else None
+
+    def kill_host_process(self) -> int:
+        """Kill the process that follows the newest launch with -9; return its pid."""
+        pid = self.host_process
+        assert pid is not None, "no process follows the launch"
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def worker(self, attempt: int = 1) -> int:
         return int(json.loads((self.launch / "attempts" / str(attempt) / "worker.json").read_text())["pid"])

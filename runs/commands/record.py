@@ -251,7 +251,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).exclude(pk=command.pk).first()
     if wanted is None:
         return complete_command(command, CommandState.REFUSED, outcome="This run has no such command.")
-    if wanted.state == CommandState.DELIVERED and (wanted.at_step or wanted.at_epoch):
+    if wanted.state == CommandState.DELIVERED and (wanted.at_step, wanted.at_epoch) != (None, None):
         return False
     withdrawn = complete_command(
         wanted,

@@ -22,8 +22,8 @@ from runs.models import LONGEST_NAME, ORIGIN_ATTEMPT, Branch, BranchChange, Comm
 from runs.protocol.commands import Extend, InvalidCommand
 from runs.recording import queue_order
 from runs.recording.queue import NotQueueable, enqueue
-from runs.replaying.ledger import Saved, ledger_of
-from runs.replaying.repeatable import began_where_it_began, cannot_repeat, code_of
+from runs.replaying.ledger import Saved, ledger_of, origins
+from runs.replaying.repeatable import cannot_repeat, code_of
 from runs.replaying.replay import name_of_copy, prepare
 from steersman.surroundings.source import git_revision, uncommitted_changes
 
@@ -154,7 +154,8 @@ def _origin(old: Run, branch: Branch, asked: Run | None) -> tuple[Run, int]:
             return branch.source, branch.checkpoint_id
         asked = old
     origin = asked.checkpoints.filter(attempt=ORIGIN_ATTEMPT).values_list("pk", flat=True).first()
-    began_there = branch.source is not None and began_where_it_began(branch.source, branch)
+    began = origins([branch.run_id, *([branch.source_id] if branch.source_id is not None else [])])
+    began_there = began.get(branch.source_id or 0) == began.get(branch.run_id)
     if origin is not None and (asked.pk == old.pk or began_there):
         return asked, origin
     found = list(_at_same_place(branch, asked)) if branch.source is not None else []
@@ -170,7 +171,7 @@ def _origin(old: Run, branch: Branch, asked: Run | None) -> tuple[Run, int]:
 def _at_same_place(branch: Branch, source: Run) -> Iterator[int]:
     """Yield the ids of the checkpoints of `source` that fit, the best last."""
     assert branch.source is not None
-    wanted = ledger_of(branch.source).origin_of(branch)
+    wanted = ledger_of(branch.source).saved_as(origins([branch.run_id]).get(branch.run_id, ""))
     if wanted is None or not isinstance(wanted.what, Saved):
         return
     there = set(source.checkpoints.values_list("pk", flat=True))

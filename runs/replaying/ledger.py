@@ -9,13 +9,13 @@ values that commands had given to knobs remain in effect, as they do for the att
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, Command, CommandState, Run, StoredEvent
+from runs.models import ORIGIN_ATTEMPT, Attempt, Checkpoint, Command, CommandState, Run, StoredEvent
 from runs.protocol.commands import Evaluate, Extend, Note, RollBack, SaveCheckpoint, SetKnob
 from runs.protocol.events import CheckpointSaved, CommandChanged, EpochDone, RolledBack
 from runs.replaying.knob_values import values_after
@@ -91,14 +91,19 @@ class Ledger:
     def has_roll_backs(self) -> bool:
         return any(command.kind == RollBack.kind for command in self.commands)
 
-    def origin_of(self, branch: Branch) -> Entry | None:
-        """Return where the checkpoint was saved at which a branch began, None if that is not part of the curve.
+    def saved_as(self, sha256: str) -> Entry | None:
+        """Return where the checkpoint with this hash was saved, None if that is not part of the curve."""
+        found = (each for each in self.entries if isinstance(each.what, Saved) and each.what.sha256 == sha256)
+        return next(found, None)
 
-        By the copy that the branch has: the run may have removed its own.
-        """
-        copy = Checkpoint.objects.filter(run=branch.run_id, attempt=ORIGIN_ATTEMPT).first()
-        saved = (each for each in self.entries if isinstance(each.what, Saved))
-        return next((each for each in saved if copy is not None and each.what.sha256 == copy.sha256), None)  # type: ignore[union-attr]
+
+def origins(runs: Iterable[int]) -> dict[int, str]:
+    """Return the hashes of the checkpoints at which these branches began, by the number of the branch.
+
+    They are those of the copies that the branches have: the source may have removed its own.
+    """
+    copies = Checkpoint.objects.filter(run__in=runs, attempt=ORIGIN_ATTEMPT)
+    return dict(copies.values_list("run_id", "sha256"))
 
 
 def ledger_of(run: Run) -> Ledger:
@@ -123,6 +128,7 @@ class _Reader:
     last_epoch: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        self._origin = self.run.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
         self._attempts = {each.number: each for each in Attempt.objects.filter(run=self.run)}
         applied = Command.objects.filter(run=self.run, kind__in=REPLAYED, state=CommandState.APPLIED)
         self._commands = {str(command.pk): command for command in applied}
@@ -185,8 +191,7 @@ class _Reader:
         if attempt.resumed_step is None:
             self.entries, self.line = _moved_extends(self.entries, Place(0)), []
             return
-        origin = self.run.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first()
-        is_at_origin = origin is not None and attempt.resumed_from_id == origin.pk
+        is_at_origin = self._origin is not None and attempt.resumed_from_id == self._origin.pk
         saved = None if is_at_origin else self._resumed_from(attempt)
         if saved is None and not is_at_origin:
             self.unknown_origins.append((attempt.number, attempt.resumed_step))

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from runs.models import ORIGIN_ATTEMPT, Attempt, Branch, Checkpoint, Run
-from runs.replaying.ledger import Ledger
+from runs.models import Attempt, Branch, Run
+from runs.replaying.ledger import Ledger, origins
 
 
 def cannot_repeat(old: Run, ledger: Ledger) -> list[str]:
@@ -45,11 +45,9 @@ def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
         yield _("It trained on a GPU without deterministic algorithms: values may differ in their last digits.")
     if old.recipe_id is None and len(attempts) > 1:
         yield _("It was resumed: its curve repeats only if the script restores everything from its checkpoint.")
-    lost = [
-        branch.run_id
-        for branch in Branch.objects.filter(source=old)
-        if ledger.origin_of(branch) is None and not began_where_it_began(old, branch)
-    ]
+    began = origins([old.pk, *Branch.objects.filter(source=old).values_list("run_id", flat=True)])
+    own = began.pop(old.pk, "")
+    lost = [number for number, sha256 in began.items() if sha256 != own and ledger.saved_as(sha256) is None]
     if lost:
         yield _("These branches began at a checkpoint that is no longer part of its curve: %(runs)s.") % {
             "runs": ", ".join(f"#{number}" for number in sorted(lost))
@@ -63,10 +61,3 @@ def _code(attempt: Attempt) -> tuple[str, str] | None:
 
 def _has_gpu(attempt: Attempt) -> bool:
     return bool(attempt.environment.get("cuda_devices") or attempt.environment.get("gpus"))
-
-
-def began_where_it_began(source: Run, branch: Branch) -> bool:
-    """Return whether a branch began at the checkpoint at which its source, a branch too, began itself."""
-    origins = Checkpoint.objects.filter(attempt=ORIGIN_ATTEMPT)
-    of_source, of_branch = origins.filter(run=source).first(), origins.filter(run=branch.run_id).first()
-    return of_source is not None and of_branch is not None and of_source.sha256 == of_branch.sha256

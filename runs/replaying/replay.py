@@ -18,7 +18,7 @@ from runs.commands.record import record
 from runs.models import Branch, Command, Run, RunState
 from runs.protocol.causes import OfReplay
 from runs.protocol.commands import Request, Resume, RollBack, SaveCheckpoint, SetKnob, parse_command
-from runs.replaying.ledger import Applied, Entry, Kept, Ledger, Place, Saved, ledger_of
+from runs.replaying.ledger import Applied, Entry, Kept, Ledger, Place, Saved, ledger_of, origins
 
 # The fields that make two runs differ even with the same commands.
 COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks")
@@ -151,8 +151,9 @@ def _saved_anew(old: Run, ledger: Ledger) -> dict[int, str]:
         return {}
     saved = [each.what for each in ledger.entries if isinstance(each.what, Saved)]
     targets = {each.what.target for each in ledger.entries if isinstance(each.what, Applied)}
-    origins = [ledger.origin_of(branch) for branch in Branch.objects.filter(source=old)]
-    targets |= {entry.what for entry in origins if entry is not None and isinstance(entry.what, Saved)}
+    branches = Branch.objects.filter(source=old).values_list("run_id", flat=True)
+    began = [ledger.saved_as(sha256) for sha256 in origins(branches).values()]
+    targets |= {entry.what for entry in began if entry is not None and isinstance(entry.what, Saved)}
     wanted = {target.id for target in targets if target is not None}
     names = Counter(each.name for each in saved)
     # One that a command named is saved by that command.

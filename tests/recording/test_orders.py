@@ -20,6 +20,8 @@ from steersman.messages.orders import Asked, EndProcess, Post
 from tests.recording.test_reports import new_lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
+# A step that is no id of a checkpoint.
+ABANDONED = 9_999_999
 
 
 @pytest.fixture
@@ -110,13 +112,16 @@ def test_an_overtaken_host_side_gets_no_orders(lease):
 
 def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
     Run.objects.filter(pk=lease.run_id).update(handled_commands=["roll_back"])
-    for step, reason, abandoned in ((10, "best", False), (20, "last", False), (30, "best", True)):
+    for step, reason, abandoned in ((10, "best", False), (20, "last", False), (ABANDONED, "best", True)):
         Checkpoint.objects.create(
             run_id=lease.run_id, attempt=lease.number, step=step, epoch=step // 10, name=f"at-{step}", reason=reason,
             path=f"attempts/1/checkpoints/step-{step}", sha256=f"{step:064}", size_bytes=1, abandoned=abandoned,
             created_at=Now(),
         )  # fmt: skip
-    asked = {wanted: ask(lease, "roll_back", arguments={"checkpoint": wanted}) for wanted in ("newest", "best", "30")}
+    asked = {
+        wanted: ask(lease, "roll_back", arguments={"checkpoint": wanted})
+        for wanted in ("newest", "best", str(ABANDONED))
+    }
     newest, best = take_orders(lease, ())
     assert isinstance(newest, Post) and newest.command.arguments == {
         "checkpoint": "at-20", "path": "attempts/1/checkpoints/step-20", "sha256": f"{20:064}", "step": 20, "epoch": 2,
@@ -124,9 +129,9 @@ def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
         "skip_batches": 0, "skip_from": None,
     }  # fmt: skip
     assert isinstance(best, Post) and best.command.arguments["step"] == 10
-    left = Command.objects.get(pk=asked["30"].pk)
+    left = Command.objects.get(pk=asked[str(ABANDONED)].pk)
     assert left.state == CommandState.REFUSED
-    assert left.outcome.startswith("This run has no checkpoint 30 to roll back to: choose one of")
+    assert left.outcome.startswith(f"This run has no checkpoint {ABANDONED} to roll back to: choose one of")
     # Of what its training has, nobody asks once more which checkpoint it is.
     Checkpoint.objects.all().delete()
     assert take_orders(lease, {newest.command.id, best.command.id}) == []

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs.models import Attempt, Checkpoint, JournalOffset, Project, Run, StoredEvent
+from runs.models import Attempt, Checkpoint, Command, JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued, Superseded
@@ -23,7 +24,7 @@ from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalWriter
 from steersman.messages.reports import Position
-from steersman.records.kinds import CheckpointRecord, DroppedRecord, NoteRecord, OutcomeRecord
+from steersman.records.kinds import CheckpointRecord, DroppedRecord, EpochRecord, NoteRecord, OutcomeRecord
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -224,6 +225,22 @@ def test_a_roll_back_that_comes_last_is_where_the_training_is(lease, tmp_path):
     ingest.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))
     (block,) = json.loads(StoredEvent.objects.filter(kind="metrics", run_id=lease.run_id).latest("seq").frame)["blocks"]
     assert (block["steps"], block["laps"]) == ([3], {"loss": 1})
+
+
+def test_events_of_one_report_are_in_the_order_of_the_journal_with_those_of_commands(lease, tmp_path):
+    command = Command.objects.create(
+        run_id=lease.run_id, kind="pause", author_name="Ada", sent_at=timezone.now(), state="delivered", attempt=1
+    )
+    writer = JournalWriter(tmp_path)
+    writer.append(EpochRecord(step=5, epoch=1, values={"loss": 0.5}))
+    writer.append(OutcomeRecord(step=5, id=str(command.pk), command="pause", state="applied"))
+    writer.append(CheckpointRecord(
+        step=5, epoch=1, path="own.pt", name="own", reason="last", size_bytes=1, sha256="0" * 64,
+    ))  # fmt: skip
+    ingest = supervisor_of(lease, tmp_path)
+    ingest.store(Tick(read=Journals(tmp_path, ingest.attach().positions, {}).read()))
+    told = StoredEvent.objects.filter(run_id=lease.run_id, kind__in=("epoch", "command", "checkpoint")).order_by("seq")
+    assert list(told.values_list("kind", flat=True)) == ["epoch", "command", "checkpoint"]
 
 
 def test_a_checkpoint_that_is_saved_again_in_its_place_after_a_roll_back_counts_again(lease, tmp_path):

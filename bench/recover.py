@@ -4,9 +4,10 @@ usage: python bench/recover.py [--faults N] [--misses]
 
 Every run is a real training under a real supervisor: processes, journal, detectors, rules, commands and roll backs are
 those of the product. Four trainings (digits, MNIST and the Transformer as recipes, and one script of its own) are small
-enough to end in seconds on a CPU; no step is shorter than 15 ms, so that their steps are as far apart as those of larger
-ones. Each is trained with five seeds: without a fault, and with five kinds of fault at a random step, with the rules and
-without them. Without rules nothing acts on a training, so it is trained without a supervisor, several in one process.
+enough to end in seconds on a CPU. No step is shorter than 15 ms, so that their steps are as far apart as those of
+larger ones. Each is trained with five seeds: without a fault, and with five kinds of fault at a random step, with the
+rules and without them. Without rules nothing acts on a training, so it is trained without a supervisor, several in one
+process.
 
 `bench/support/recovery/faults.py` causes the faults: a gradient that is not finite; a learning rate × 100; five corrupt
 batches, which for every other seed are in the data of the recipes and return when it is read again; a layer whose

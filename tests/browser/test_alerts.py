@@ -237,6 +237,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
         asked = re.compile(r"Roll back to step \d+ and set learning_rate to 0\.5 times its value there\?")
         expect(phone.get_by_role("heading")).to_have_text(asked)
         expect(phone.get_by_test_id("who")).to_have_text("Operator Lab")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "the button is too wide"
         phone.screenshot(path=screenshots / "alert-link-phone.png", full_page=True)
         phone.get_by_test_id("act").press("Enter")
         expect(phone.get_by_test_id("outcome")).to_have_text("The command was sent. It takes effect at the next step.")

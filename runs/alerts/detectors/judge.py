@@ -25,6 +25,7 @@ class ChangeDefaults:
 
     A learning rate that rises to `rate_rise` times its lowest of late is a change: a warm-up, a restart, a turned knob.
     One that had fallen before is a restart or a cycle, and bands are wide until it is back within `rate_rise` of that.
+    One that rises at once to more than `rate_jump` times the highest before is neither, and no band widens.
     Samples of a GPU count while the training logged something within `running_s` seconds.
     """
 
@@ -32,6 +33,7 @@ class ChangeDefaults:
     points: int = 30
     part: float = 0.1
     rate_rise: float = 1.5
+    rate_jump: float = 3.0
     running_s: float = 30.0
 
 
@@ -47,8 +49,8 @@ class Watched:
     """One series with its detectors."""
 
     __slots__ = (
-        "detectors", "fell", "highest_rate", "is_rate", "lowest_rate", "rate", "rates_seen", "seen", "steady", "trains",
-        "widened_until",
+        "detectors", "fell", "greatest_rate", "highest_rate", "is_rate", "lowest_rate", "rate", "rates_seen", "seen",
+        "steady", "trains", "widened_until",
     )  # fmt: skip
 
     def __init__(self, seen: Seen, detectors: list[SeriesDetector]) -> None:
@@ -58,7 +60,8 @@ class Watched:
         self.is_rate = is_learning_rate(seen.series)
         self.trains = seen.kind == "loss" and not is_validation(seen.series)
         self.lowest_rate = math.inf
-        self.highest_rate = 0.0
+        # Since the rate rose last, and of all.
+        self.highest_rate = self.greatest_rate = 0.0
         # The newest rate, and how often it came in a row.
         self.rate = math.nan
         self.steady = 0
@@ -275,7 +278,11 @@ class Judge:
     def _note_rate(self, watched: Watched, rate: float) -> None:
         """Take a learning rate: if there are several, the first one to rise indicates a cycle."""
         rise, low = self._changes.rate_rise, watched.lowest_rate
-        if 0 < rise * low < rate or low == 0 < rate:
+        jumps = 0 < self._changes.rate_jump * watched.greatest_rate < rate
+        watched.greatest_rate = max(watched.greatest_rate, rate)
+        if jumps and watched.seen.points > self._changes.points:
+            watched.lowest_rate = watched.highest_rate = rate
+        elif 0 < rise * low < rate or low == 0 < rate:
             self.turned()
             if not self._valley and watched.fell:
                 self._valley, self._cycled = max(low, rate * LEAST_VALLEY), watched

@@ -30,6 +30,13 @@ def test_a_spike_is_found_within_three_points_and_once(seed: int):
     assert names(alarms) == ["spike"] and 400 <= alarms[0].step <= 402
 
 
+def test_a_learning_rate_that_jumps_far_above_all_before_widens_no_band():
+    values = [*losses(400, noise=0.4), 8.0, 12.0, 7.0, 3.0, 2.0]
+    rates = [0.003] * 400 + [0.3] * 5
+    found = judged(mixed(points(rates, "optimizer/learning_rate"), points(values, "train/loss")))
+    assert [(each.detector, each.step) for each in found] == [("spike", 401)]
+
+
 def test_a_single_batch_that_is_worse_than_an_untrained_model_is_on_record():
     """Its alarm names the step and value of the outlier, though it begins once the curve is back."""
     values = losses(600, changed=lambda step: 30.0 if step == 400 else 1.0)

@@ -10,8 +10,11 @@ runs                     how many there are
 list_ms                  the list as it opens
 list_sorted_by_metric_ms the list, sorted by the last value of a series, with a column of it
 list_filtered_ms         the list, narrowed by a parameter, a series, a tag and an author
+list_grouped_ms          the list in groups by a parameter, with the mean of a series, two of them unfolded
+project_ms               the page of the project, with its best runs by a series
 run_ms                   the page of a run
 queries_list             queries of the list that is filtered and sorted; the same for 100 runs as for all, or it fails
+queries_grouped          queries of the list in groups; the same for 100 runs as for all, or it fails
 queries_run              queries of the page of a run
 """
 
@@ -42,6 +45,7 @@ NAMES = ("train/loss", METRIC, *(f"layer/{number}/norm" for number in range(SERI
 SORTED = urlencode({"sort": f"-last:{METRIC}", "column": f"last:{METRIC}"})
 FILTERED = urlencode({"q": f"learning_rate < 0.05 {METRIC} > 0.5 tag = baseline author = me"})
 BOTH = f"{FILTERED}&{SORTED}"
+GROUPED = f"{SORTED}&" + urlencode({"group": "parameter:layers.0.width", "column": "duration"}) + "&open=3&open=5"
 
 
 def say(text: str) -> None:
@@ -131,11 +135,12 @@ def main() -> None:
         from django.conf import settings
         from django.db import connection
 
-        from runs.models import Run
+        from runs.models import Project, Run
 
         settings.ALLOWED_HOSTS = ["127.0.0.1"]
         fill(0, FEW)
-        few = queries(f"/?{BOTH}")
+        Project.objects.filter(slug="lab").update(goal_metric=f"last:{METRIC}", goal_direction="max")
+        few = [queries(f"/?{asked}") for asked in (BOTH, GROUPED)]
         for first in range(FEW, runs, RUNS_A_BLOCK):
             fill(first, min(RUNS_A_BLOCK, runs - first))
             say(f"{min(runs, first + RUNS_A_BLOCK)} runs")
@@ -143,12 +148,13 @@ def main() -> None:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
         run = Run.objects.order_by("pk")[runs // 2].pk
-        many = queries(f"/?{BOTH}")
+        many = [queries(f"/?{asked}") for asked in (BOTH, GROUPED)]
         assert many == few, f"{few} queries for {FEW} runs, {many} for {runs}"
         found: dict[str, Any] = {
             "database": connection.vendor,
             "runs": Run.objects.count(),
-            "queries_list": many,
+            "queries_list": many[0],
+            "queries_grouped": many[1],
             "queries_run": queries(f"/runs/{run}/"),
         }
         connection.close()
@@ -159,6 +165,8 @@ def main() -> None:
             ("list_ms", "/"),
             ("list_sorted_by_metric_ms", f"/?{SORTED}"),
             ("list_filtered_ms", f"/?{FILTERED}"),
+            ("list_grouped_ms", f"/?{GROUPED}"),
+            ("project_ms", "/projects/lab/"),
             ("run_ms", f"/runs/{run}/"),
         ):
             found[key] = median_ms(browser, stack.address + path)

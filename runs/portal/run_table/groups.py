@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import Expression, F, FloatField, Subquery, Value
@@ -25,6 +26,10 @@ GROUPED_BY = ("state", "author", "host", "tag", "project", "recipe", "device", "
 MEASURED = ("best", "loss", "duration", "gpu_hours")
 # A parameter with more values among the newest runs divides them into groups of about one run.
 MOST_GROUPS = 50
+# Squares of larger numbers than 1 / SAFE overflow, and those of smaller ones vanish.
+SAFE = 1e-100
+# Before the numbers, in a row of `gather`.
+LEADING = ("group_text", "group_number", "pk", "state", "best_metric_name")
 # Unfolded groups of one address, and the runs that each shows.
 MOST_OPEN = 10
 MOST_ROWS = 20
@@ -50,15 +55,15 @@ class Spread:
     unlike: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """The runs of a group, and their numbers by column; `value` is None for runs that lack what is grouped by."""
 
     value: str | None
-    runs: list[int] = field(default_factory=list)
-    live: int = 0
-    numbers: dict[str, list[float]] = field(default_factory=dict)
-    best_names: set[str] = field(default_factory=set)
+    runs: list[int]
+    live: int
+    numbers: dict[str, list[float]]
+    best_names: set[str]
 
 
 def group_field(key: str) -> Field | None:
@@ -93,22 +98,44 @@ def gather(runs: RunQuerySet, by: Field, columns: Sequence[Field], order: Order,
     wanted = {each.key: each for each in (*columns, order.field) if each is not None}
     measured = [each for each in wanted.values() if _is_measured(each)]
     named = {f"number_{place}": each.expression() for place, each in enumerate(measured)}
-    found = ordered(runs, order) if sort else runs.order_by()
+    # By a number that is read anyway they are sorted here: the database would look it up once more for each run.
+    place = _place_of_order(measured, order)
+    found = ordered(runs, order) if sort and place is None else runs.order_by()
     found = found.annotate(group_text=_text_of(by), group_number=_parameter_number(by), **named)
-    rows = found.values_list("pk", "state", "best_metric_name", "group_text", "group_number", *named)
-    groups: dict[str | None, Gathered] = {}
-    for pk, state, best_name, text, number, *numbers in rows:
-        value = _value(text, number)
-        group = groups.get(value)
-        if group is None:
-            group = groups[value] = Gathered(value, numbers={each.key: [] for each in measured})
-        group.runs.append(pk)
-        group.live += state in LIVE
-        group.best_names.add(best_name)
-        for measure, into in zip(numbers, group.numbers.values(), strict=True):
-            if measure is not None:
-                into.append(measure)
-    return _in_order(list(groups.values()), by, order)
+    values: dict[tuple[Any, ...], str | None] = {}
+    alike: dict[str | None, list[tuple[Any, ...]]] = {}
+    for row in found.values_list(*LEADING, *named):
+        key = row[:2]
+        if key not in values:
+            values[key] = _value(*key)
+        alike.setdefault(values[key], []).append(row)
+    if sort and place is not None:
+        for own in alike.values():
+            own.sort(key=lambda row: _by_number(row, len(LEADING) + place, order.descending))
+    return _in_order([_gathered(value, own, measured) for value, own in alike.items()], by, order)
+
+
+def _gathered(value: str | None, rows: Sequence[tuple[Any, ...]], measured: Sequence[Field]) -> Gathered:
+    _texts, _numbers, runs, states, best_names, *columns = zip(*rows, strict=True)
+    numbers = {
+        each.key: [number for number in column if number is not None]
+        for each, column in zip(measured, columns, strict=True)
+    }
+    return Gathered(value, list(runs), sum(state in LIVE for state in states), numbers, set(best_names) - {""})
+
+
+def _place_of_order(measured: Sequence[Field], order: Order) -> int | None:
+    """Return the place of the number that runs are sorted by, None if they are sorted by something else."""
+    keys = [each.key for each in measured if each.kind is not Kind.PARAMETER]
+    if order.field is None or order.field.key not in keys:
+        return None
+    return [each.key for each in measured].index(order.field.key)
+
+
+def _by_number(row: tuple[Any, ...], place: int, descending: bool) -> tuple[bool, bool, float, int]:
+    """Return the key that sorts as `ordered` does: live runs first, those without the number last, then the newest."""
+    number = row[place]
+    return row[3] not in LIVE, number is None, -(number or 0.0) if descending else number or 0.0, -row[2]
 
 
 def spread_of(group: Gathered, column: Field) -> Spread:
@@ -117,7 +144,7 @@ def spread_of(group: Gathered, column: Field) -> Spread:
     numbers = group.numbers.get(column.key, [])
     if not numbers:
         return Spread(title)
-    names = {name for name in group.best_names if name}
+    names = group.best_names
     if column.key == "best" and len(names) > 1:
         return Spread(title, unlike=True)
     mean, deviation = mean_and_deviation(numbers)
@@ -139,12 +166,14 @@ def mean_and_deviation(numbers: Sequence[float]) -> tuple[float, float | None]:
     low, high = min(numbers), max(numbers)
     if low == high:
         return low, 0.0 if len(numbers) > 1 else None
-    # So that no sum and no square overflows.
-    scale = max(abs(low), abs(high))
-    scaled = [number / scale for number in numbers]
-    mean = math.fsum(scaled) / len(scaled)
-    variance = math.fsum((number - mean) ** 2 for number in scaled) / (len(scaled) - 1)
-    return mean * scale, math.sqrt(variance) * scale
+    largest = max(abs(low), abs(high))
+    if not SAFE < largest < 1 / SAFE:
+        # So that no sum overflows, and no square vanishes.
+        mean, deviation = mean_and_deviation([number / largest for number in numbers])
+        return mean * largest, None if deviation is None else deviation * largest
+    mean = math.fsum(numbers) / len(numbers)
+    variance = math.fsum([(number - mean) ** 2 for number in numbers]) / (len(numbers) - 1)
+    return mean, math.sqrt(variance)
 
 
 def titles_of(groups: Iterable[Gathered], by: Field) -> dict[str | None, str]:

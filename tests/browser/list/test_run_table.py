@@ -82,6 +82,32 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     expect(head).to_have_count(0)
 
 
+def test_groups_unfold_by_keyboard_and_lead_to_their_runs(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table")
+    page.evaluate("window.wasHere = true")
+    page.get_by_label("Group by").select_option("parameter:lr")
+    groups = page.get_by_test_id("run-group")
+    expect(groups).to_have_count(3)
+    expect(groups.first).to_contain_text("0.001")
+    expect(page.get_by_test_id("run-row")).to_have_count(0)
+    link = groups.nth(1).get_by_role("link")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(link).to_have_attribute("aria-expanded", "true")
+    expect(link).to_be_focused()
+    assert names(page) == ["usual"]
+    page.reload()
+    expect(page.get_by_label("Group by")).to_have_value("parameter:lr")
+    assert names(page) == ["usual"]
+    page.evaluate("window.wasHere = true")
+    link.click()
+    expect(page.get_by_test_id("run-row")).to_have_count(0)
+    expect(link).to_have_attribute("aria-expanded", "false")
+    page.get_by_label("Group by").select_option("")
+    expect(page.get_by_test_id("run-row")).to_have_count(3)
+    assert page.evaluate("window.wasHere") is True
+
+
 def test_tags_are_given_on_the_page_of_a_run_and_found_in_the_list(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.address}/?project=table")
     page.locator(".run-link", has_text="usual").click()

@@ -37,7 +37,7 @@ def list_runs(
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """The runs of projects that the caller belongs to, without archived ones."""
+    """The runs of the caller's projects, without archived ones."""
     runs = caller_of(request).runs().filter(archived_at=None)
     if state is not None:
         runs = runs.filter(state=state)
@@ -97,7 +97,7 @@ def list_epochs(
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Epochs that were trained or logged again appear once, with the values that were logged last."""
+    """Epochs that were trained or logged again appear once, with the values of the last time."""
     epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt", "order")
     items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
     if name:

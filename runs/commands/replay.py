@@ -1,7 +1,6 @@
-"""Replaying a run: its commands are sent to another run at the same steps.
+"""Replays a run: sends its commands to another run at the same steps.
 
-Configuration, seed and the command log of applied commands give the same curve again, bit for bit where the hardware is
-deterministic.
+With the same configuration, seed and applied commands, the curve is the same, bit for bit on deterministic hardware.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from runs.protocol.commands import (
     parse_command,
 )
 
-# Commands that shape the curve or are attached to it. A pause changes nothing, and the new run has its own end.
+# Commands that change the curve or annotate it. Pauses change nothing, and the new run ends by itself.
 REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
-# The fields that make two runs differ even with the same commands.
+# If one of these fields differs, two runs differ even with the same commands.
 COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks")
 
 
@@ -37,9 +36,9 @@ class CannotReplay(Exception):
 
 
 def interventions(run: Run) -> list[Command]:
-    """Return the applied commands that led to where `run` is, in the order of their effect.
+    """Return the applied commands that led to the present state of `run`, in the order of their effect.
 
-    What an attempt did after the step from which a later one resumed is not in the curve any longer.
+    Commands of an attempt after the step from which a later one resumed are not part of the curve any longer.
     """
     applied = run.commands.filter(kind__in=REPLAYED, state=CommandState.APPLIED).order_by("step", "applied_at")
     attempts = list(run.attempts.order_by("number"))
@@ -47,14 +46,14 @@ def interventions(run: Run) -> list[Command]:
 
 
 def differences(old: Run, new: Run) -> list[str]:
-    """Return the names of the differences between two runs that make their curves differ."""
+    """Return the differences between two runs that make their curves differ."""
     return [name.removesuffix("_id") for name in COMPARED if getattr(old, name) != getattr(new, name)]
 
 
 def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
     """Send the applied commands of `old` to `new`, each at its step; return the rows.
 
-    Commands of rules are included: if a rule of `new` would send the same once more, it is held back
+    Commands of rules are included: if a rule of `new` would send the same command again, it is held back
     (`runs.alerts.rulebook.acting`). Safe to repeat: each command is sent to a run once. Raises `CannotReplay`.
     """
     found = interventions(old)
@@ -83,7 +82,7 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
 
 
 def _rule_of(command: Command) -> str:
-    """Return what the rule that asked for a command was called, "" if a person did. Rules may be deleted since."""
+    """Return the name of the rule that sent a command, "" if a person sent it. The rule may have been deleted since."""
     by_rule = command.rule_id is not None or command.alerts.exists()
     return command.author_name if by_rule else command.replayed_rule
 
@@ -100,7 +99,7 @@ def _request(old: Run, new: Run, command: Command) -> Request:
 
 
 def _outlasts(command: Command, attempt: Attempt) -> bool:
-    """Return whether the effect of a command outlasted the beginning of an attempt."""
+    """Return whether the effect of a command was still present when an attempt began."""
     if command.attempt is None or command.attempt >= attempt.number:
         return True
     start, step = attempt.resumed_step or 0, command.step or 0
@@ -108,13 +107,13 @@ def _outlasts(command: Command, attempt: Attempt) -> bool:
 
 
 def _came_before_the_checkpoint(command: Command, attempt: Attempt) -> bool:
-    """Tell which came first at one step: a command, or the checkpoint from which an attempt resumed."""
+    """Return whether, at the same step, a command came before the checkpoint from which an attempt resumed."""
     events = StoredEvent.objects.filter(run_id=command.run_id, kind__in=("command", "checkpoint")).order_by("seq")
     applied = saved = 0
     for seq, frame in events.values_list("seq", "frame"):
         fields = msgspec.json.decode(frame)
         if fields.get("id") == str(command.pk) and fields["state"] == CommandState.APPLIED:
-            # The first word of it: what is in effect may be corrected a step later.
+            # The first report counts: the value in effect may be corrected a step later.
             applied = applied or seq
         elif fields["kind"] == "checkpoint" and fields["step"] == command.step and fields["attempt"] < attempt.number:
             saved = seq

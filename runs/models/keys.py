@@ -14,7 +14,7 @@ from runs.models.runs import Run
 class TokenScope(models.TextChoices):
     """The permissions of a token's bearer.
 
-    A share token is a link without login: it only views one run. One for metrics only reads `/metrics`.
+    A share token is a link without login, which only views one run. A metrics token only reads `/metrics`.
     """
 
     VIEW = "view", _("view")
@@ -24,9 +24,9 @@ class TokenScope(models.TextChoices):
 
 
 class AccessToken(models.Model):
-    """A revocable key for scripts, or a share link: 256 random bits of which only the SHA-256 is kept.
+    """A revocable key for scripts, or a share link: 256 random bits of which only the SHA-256 is stored.
 
-    It never allows more than its creator may do now. Without `run` it is for the whole project.
+    It never allows more than its creator may do now. Without `run` it is valid for the whole project.
     """
 
     name = models.CharField(_("name"), max_length=100)
@@ -53,7 +53,7 @@ class AccessToken(models.Model):
 
 
 class UsedTicket(models.Model):
-    """The SHA-256 of a ticket that has opened a socket, so that it opens no other."""
+    """The SHA-256 of a ticket that has opened a socket, so that it opens no second one."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)

@@ -1,4 +1,4 @@
-"""Messages of alerts that wait to be sent: rows, written in the transaction in which an alert begins or clears.
+"""Rows of messages about alerts that are to be sent, written in the transaction in which an alert begins or clears.
 
 `manage.py send_alerts` sends them. Nothing here waits for a network.
 """
@@ -13,8 +13,8 @@ from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, 
 def queue(alert: Alert, moment: str) -> int:
     """Write a row for each destination to be notified; return their number. Call inside the alert's transaction.
 
-    That are the destinations of the run's project that are on and whose `least_severity` the alert has. Of its end only
-    those are told that want to know and that were told of its beginning.
+    These are the destinations of the run's project that are on and whose `least_severity` the alert reaches. The end of
+    an alert is only sent to destinations that want it and that were notified of its beginning.
     """
     told = AlertDestination.objects.filter(
         project__runs=alert.run_id,

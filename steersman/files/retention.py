@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The last two: should the newest turn out damaged, there is one before it.
+# The last two, so that there is another one if the newest is damaged.
 LAST = 2
 HOURS = 24
 HOUR_S = 3600.0
@@ -24,7 +24,7 @@ class Kept:
 def dropped(checkpoints: Sequence[Kept]) -> list[Kept]:
     """Return those of `checkpoints`, oldest first, that no rule keeps.
 
-    Kept are the last two, the best, all that were named or saved at a stop, and of each hour the newest, for the
+    Rules keep the last two, the best, all that were named or saved at a stop, and the newest of each hour, for the
     newest 24 hours that have one.
     """
     newest_of_hour = {int(each.saved_at // HOUR_S): each for each in checkpoints}

@@ -1,4 +1,4 @@
-"""Chooses the checkpoint to which a run is rolled back after a fault, and the value of its knob there."""
+"""Chooses the checkpoint for a roll back after a fault, and the value of the knob."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from runs.recording.record_side.lineage import lineage
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A roll back to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob."""
+    """A roll back to a checkpoint. The value of `knob` at that checkpoint is multiplied by `factor`; "" and None: no
+    knob.
+    """
 
     checkpoint: Checkpoint
     knob: str = ""
@@ -31,18 +33,18 @@ class Recovery:
 
     @property
     def text(self) -> str:
-        """Return checkpoint and changes in signs, which need no translation."""
+        """Return checkpoint and changes in symbols, which need no translation."""
         changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
         skipped = f", +{self.skip_batches:,}" if self.skip_batches else ""
         return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
 
 
 def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_batches: int = 0) -> Recovery | None:
-    """Return the roll back for the fault of an alert: to the run's newest good checkpoint before it.
+    """Return the roll back for the fault of an alert, to the run's newest good checkpoint before it.
 
-    A checkpoint that a rule has already rolled back to in this attempt did not help, so each roll back chooses an
-    earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them. None if
-    there is no checkpoint.
+    If rules have already rolled back to a checkpoint in this attempt, the next roll back chooses an earlier one. That
+    one has an earlier value of the knob, so the factor is applied once for each of them. None if there is no
+    checkpoint.
     """
     tried = list(_by_rules(run))
     used = {command.arguments.get("checkpoint") for command in tried}
@@ -55,7 +57,7 @@ def recovery_from(run: Run, alert: Alert, knob: str, factor: float | None, skip_
 
 
 def offers_recovery(alert: Alert) -> bool:
-    """Return whether the run of an alert can go back to a good checkpoint, at another learning rate."""
+    """Return whether the run of an alert can go back to a good checkpoint and change its learning rate."""
     run = alert.run
     if alert.detector not in FAULTS or run.withholds(RollBack.kind):
         return False
@@ -88,6 +90,6 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
 
 def _by_rules(run: Run) -> QuerySet[Command]:
     """Return the roll backs of this attempt that rules sent and the training did not refuse."""
-    # A command has an attempt only once it is delivered.
+    # A command has an attempt only after it is delivered.
     asked = Command.objects.filter(alerts__run=run, alerts__attempt=run.attempt, alerts__action=RuleAction.ROLL_BACK)
     return asked.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED))

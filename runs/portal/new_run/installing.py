@@ -1,4 +1,4 @@
-"""The page with the line that installs the client from the portal's own package index."""
+"""The page with the command that installs the client from the portal's own package index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIENT = "steersman"
 @login_required
 @require_safe
 def install_client(request: HttpRequest) -> HttpResponse:
-    """Show the line that installs the client, or the command that builds it if the index has none."""
+    """Show the command that installs the client, or the one that builds it if the index has none."""
     versions = {package.version for package in served_packages() if package.project == CLIENT}
     context = {
         "command": pip_command(request.build_absolute_uri(reverse("client_index"))) if versions else "",
@@ -35,9 +35,9 @@ def install_client(request: HttpRequest) -> HttpResponse:
 
 
 def pip_command(index: str) -> str:
-    """Return the line that installs the client from an index, as a shell takes it.
+    """Return the command that installs the client from an index, quoted for a shell.
 
-    pip takes packages without TLS only from its own machine, or from a host that it is told to trust.
+    Without TLS, pip accepts packages only from its own machine, or from a host that is declared as trusted.
     """
     address = urlsplit(index)
     words = ["pip", "install", "--index-url", index]

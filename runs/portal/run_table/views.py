@@ -1,4 +1,4 @@
-"""The page of the list, and the parts of it that are fetched again."""
+"""The page of the list, and its fragments that are refreshed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from runs.selection.ordering import Order, ordered, parse_order
 from runs.selection.search import Search, Term
 
 RUNS_A_PAGE = 25
-# What a person may sort by on a phone, if columns have no heads.
+# The orders that a phone offers, where columns have no heads.
 SORTED_ON_A_PHONE = ("loss", "best", "started", "duration", "name")
 
 
@@ -46,17 +46,17 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Rows under one title: the runs that live, or the others. The title is empty where there is one band alone."""
+    """Rows under one title: live runs, or the others. The title is empty if there is only one band."""
 
     title: str
     rows: list[Row]
 
 
 class RunList(LoginRequiredMixin, View):
-    """The runs of the viewer's projects: live ones first, then in the order asked for.
+    """The runs of the viewer's projects: live ones first, then in the requested order.
 
-    `?fragment=1` gives the table alone, for refreshing; `?fragment=queue` the hosts and what waits there;
-    `?fragment=columns` what the menu of columns offers. The number of queries grows neither with the runs nor the
+    `?fragment=1` returns only the table, for refreshing; `?fragment=queue` the hosts and their waiting runs;
+    `?fragment=columns` the menu of columns. The number of queries depends neither on the number of runs nor on the
     columns.
     """
 
@@ -81,9 +81,9 @@ class RunList(LoginRequiredMixin, View):
         return default_view(self.request.GET["project"], self.request.user.pk or 0)
 
     def _rights(self, form: RunFilter) -> dict[str, Any]:
-        """Return what the viewer may do with runs in at least one project, and the saved views.
+        """Return what the viewer may do with runs of at least one project, and the saved views.
 
-        Each run is judged when something is done to it.
+        Each action checks the permission for its run again.
         """
         memberships = list(Membership.objects.filter(user_id=self.request.user.pk or 0))
         commanded = [each.project_id for each in memberships if each.role in COMMANDING_ROLES]
@@ -122,7 +122,7 @@ class RunList(LoginRequiredMixin, View):
         }
 
     def _rows(self, page: Page[int], columns: list[Field], search: Search, query: list[tuple[str, str]]) -> list[Row]:
-        """Return the rows of a page, in its order. What they show is asked for these runs alone."""
+        """Return the rows of a page, in its order. Their content is queried only for these runs."""
         found = with_loss(Run.objects.filter(pk__in=list(page.object_list))).prefetch_related("tags")
         if any(field.key == "host" for field in columns):
             found = found.annotate(last_host=last_host())
@@ -146,7 +146,7 @@ class RunList(LoginRequiredMixin, View):
         ]
 
     def _query(self, columns: list[Field]) -> list[tuple[str, str]]:
-        """Return what the address of the list holds, without the page."""
+        """Return the query of the list, without the page."""
         asked = self.request.GET
         kept = [(name, asked[name]) for name in ("project", SHOWN, "q", "state", "archived", "sort") if asked.get(name)]
         return kept if is_default(columns) else kept + [("column", field.key) for field in columns]
@@ -167,7 +167,7 @@ def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
         rest = str(search.without(part))
         return Chip(str(part), urlencode([*others, ("q", rest)] if rest else others))
 
-    # A word alone is plain to see in the field.
+    # A search with only words is easy to read in the field.
     parts: list[str | Term] = [*search.words, *search.terms] if search.terms else []
     return [chip(part) for part in parts]
 
@@ -178,7 +178,7 @@ def _tag_link(name: str, search: Search, query: list[tuple[str, str]]) -> TagLin
 
 
 def _orders(order: Order) -> list[tuple[str, str, bool]]:
-    """Return what a phone's list of orders holds: value, text and whether it is the present one."""
+    """Return a phone's list of orders: value, text and whether it is the present one."""
     towards = {"": _("%(column)s, rising"), "-": _("%(column)s, falling")}
     choices = [("", _("Newest first"))]
     fields = [OWN_FIELDS[key] for key in SORTED_ON_A_PHONE]

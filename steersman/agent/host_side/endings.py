@@ -13,7 +13,7 @@ from steersman.messages.ended import Concluded, Ended, LastWords
 from steersman.records.kinds import EndRecord
 
 # How long the record side may be silent after the training has ended: if this process received SIGTERM, or another
-# # attempt holds the run; and if somebody pressed Ctrl-C twice.
+# attempt holds the run; and if somebody pressed Ctrl-C twice.
 SILENT_S = 10.0
 SILENT_AT_ONCE_S = 2.0
 
@@ -54,8 +54,10 @@ def describe_end(
     oom_kill: bool,
     may_restart: bool,
 ) -> Ended:
-    """Return how the processes have ended. `end` is the end record in the journal of rank 0, `stops` how often
-    signals asked for a stop."""
+    """Return how the processes have ended.
+
+    `end` is the END record in the journal of rank 0, `stops` how often signals requested a stop.
+    """
     worker = group.root_cause()
     last = group.end_record(worker) or (end if worker.rank == 0 else None)
     words = None
@@ -76,7 +78,7 @@ def describe_end(
 
 
 def exit_code_of(concluded: Concluded, stops: int) -> int:
-    """Return the exit code of `train` after an attempt with this outcome; signals asked for a stop `stops` times."""
+    """Return the exit code of `train` after an attempt with this outcome; signals requested a stop `stops` times."""
     if stops >= 2:
         return EXIT_INTERRUPTED
     if concluded.state == "failed":

@@ -1,4 +1,4 @@
-"""The settings and the terminal that a host side is started with. No Django, no torch."""
+"""The settings and the terminal of a host side. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Display(Protocol):
 class HostSettings:
     """The settings of a host side. `data` and `application` are folders whose names never leave the host.
 
-    `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
+    `push_s` is the time between two reports, `stalled_s` the shortest silence that is a stall.
     """
 
     data: Path

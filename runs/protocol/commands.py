@@ -254,8 +254,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     If no person gave the reason, `cause` has the content of the English `reason` as data; payloads cannot contain it.
     `at_step` and `at_epoch` delay the command until that many steps or epochs are done. The command is refused if, at
-    the time of effect, the run is not in `expected_state`, or a knob has another value than `expected_value`.
-    """
+    the time of effect, the run is not in `expected_state`, or a knob has another value than `expected_value`."""
 
     id: UUID
     command: RunCommand

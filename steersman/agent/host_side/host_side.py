@@ -114,9 +114,7 @@ class HostSide:
 
     def follow(self) -> int:
         """Follow the training until it has ended and all its records are stored; return the exit code of `train`.
-
-        Raises `RecordSideGone` if nothing can be stored any longer; the training then continues.
-        """
+        Raises `RecordSideGone` if nothing can be stored any longer; the training then continues."""
         collect_rarely()
         self._heart.start()
         self._sampling.start()
@@ -209,9 +207,7 @@ class HostSide:
             self._deaf = DeafTraining(self._folder, self._mailbox, self._group, self._warn, is_told=is_told)
 
     def _hand_on(self, now: float) -> None:
-        """Deliver commands and signals to the training. On a full disk, commands are refused and everything else
-        continues.
-        """
+        """Deliver commands and signals to the training. A full disk refuses only commands."""
         try:
             while self._orders:
                 self._posting.obey(*self._orders[0])
@@ -282,10 +278,8 @@ class HostSide:
         return tick
 
     def _next_read(self, ended: bool = False) -> Tick | None:
-        """Return the next records as a tick, None if there are none.
-
-        Records at which a supervisor crashed come first.
-        """
+        """Return the next records as a tick, None if there are none. Records at which a supervisor crashed come
+        first."""
         if self._deadly is not None:
             tick, self._deadly = self._deadly, None
             return tick

@@ -15,10 +15,10 @@ class TrainingProgress:
     epoch: int = 1
     batch: int = 0
     best: float | None = None
-    # The attempt that trained last, and the epochs that were added while training to those that were configured.
+    # The attempt that trained last, and the epochs that were added while training.
     segment: int = 1
     extra_epochs: int = 0
-    # Of the epoch so far: samples seen, seconds spent, and each mean times its samples, float64 on the device.
+    # For the epoch so far: samples seen, seconds spent, and each mean times its samples, float64 on the device.
     samples: int = 0
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class TrainingProgress:
 
     @property
     def latest_epoch(self) -> int:
-        """Return the epoch that the last step belongs to."""
+        """Return the epoch of the last step."""
         return self.epoch if self.batch else self.epoch - 1
 
     @property

@@ -1,10 +1,10 @@
-// What surrounds the curve of a chart: title, reading, buttons, legend, notes.
+// The elements around the curve of a chart: title, value, buttons, legend, notes.
 
 import { element, icon, svgElement } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { lineDash } from "../shared/palette.js";
 
-/** Return the parts {root, place, reading, note, caption, full}; lines get `value` and `swatch`. */
+/** Return the elements {root, place, reading, note, caption, full}; lines get `value` and `swatch`. */
 export function buildChart(title, lines, buttons, menu) {
   const parts = {
     place: element("div", { class: "chart-place" }),
@@ -49,7 +49,7 @@ export function buildChart(title, lines, buttons, menu) {
   return parts;
 }
 
-/** Return a short piece of the line, with its dash: dashes distinguish lines if colours do not. */
+/** Return a short piece of the line with its dash, because colours alone do not distinguish all lines. */
 export function swatchOf({ dash }) {
   const dashes = lineDash(dash).join(" ");
   const line = svgElement("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2, "stroke-dasharray": dashes });

@@ -1,10 +1,10 @@
-// Zooming a chart by wheel, by two fingers and by keys. A plain wheel and one finger scroll the page, as everywhere.
+// Zooms a chart by wheel, by two fingers and by keys. A plain wheel and one finger scroll the page, as usual.
 
 const WHEEL_FACTOR = 1.2;
 const KEY_FACTOR = 1.5;
 // Fingers closer than this many pixels have no usable direction.
 const CLOSEST_FINGERS = 24;
-// In pixels: a pointer that is this close to a line points at it.
+// In pixels: a pointer this close to a line points at it.
 const REACH = 24;
 
 /** `zoom(factor, centre)` shows `factor` times the range around the x `centre`. */
@@ -15,7 +15,7 @@ export function zoomByPointer(plot, zoom) {
     (event) => {
       if (!event.ctrlKey && !event.shiftKey) return;
       event.preventDefault();
-      // With Shift, some systems turn the wheel sideways.
+      // With Shift, some systems scroll horizontally.
       const turned = event.deltaY || event.deltaX;
       if (turned) zoom(turned > 0 ? WHEEL_FACTOR : 1 / WHEEL_FACTOR, plot.posToVal(event.offsetX, "x"));
     },
@@ -45,7 +45,9 @@ export function zoomByPointer(plot, zoom) {
   for (const end of ["pointerup", "pointercancel", "pointerleave"]) over.addEventListener(end, lift);
 }
 
-/** Answer a key on the focused chart: arrows, Home and End move the cursor, plus and minus zoom, zero shows all. */
+/**
+ * Handle a key on the focused chart: arrows, Home and End move the cursor, plus and minus zoom, zero shows everything.
+ */
 export function handleChartKey(event, plot, { zoom, reset }) {
   const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
   const factor = { "+": 1 / KEY_FACTOR, "=": 1 / KEY_FACTOR, "-": KEY_FACTOR }[event.key];
@@ -67,8 +69,8 @@ function middleOf(plot) {
 }
 
 /**
- * Return the index nearest to `index` at which `column` has a value, or `index` if one of its sides has no value.
- * A line with other x values has none at the cursor; a line that has ended has none after its end.
+ * Return the index nearest to `index` at which `column` has a value, or `index` if one side has no value. A line with
+ * other x values has none at the cursor; a line that has ended has none after its end.
  */
 export function nearestKnown(column, index) {
   if (column[index] !== undefined) return index;
@@ -79,7 +81,7 @@ export function nearestKnown(column, index) {
   return index - left <= right - index ? left : right;
 }
 
-/** Return the line that is nearest to the cursor, null if none is near. `stride`: the number of columns per line. */
+/** Return the line nearest to the cursor, null if none is near. `stride` is the number of columns per line. */
 export function nearestLine(plot, lines, stride) {
   const { idx, top } = plot.cursor;
   if (idx === null || idx === undefined || top < 0) return null;

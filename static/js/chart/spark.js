@@ -2,7 +2,10 @@
 
 import { isFlat } from "./scales.js";
 
-/** Return the height of each value from 0 to 1, null if it has none; equal ones lie in the middle. Null: no curve. */
+/**
+ * Return the height of each value from 0 to 1, null if it has none; equal values are in the middle. Returns null if
+ * there is no curve.
+ */
 export function sparkHeights(values) {
   const finite = values.filter((value) => value !== null);
   if (finite.length < 2) return null;
@@ -12,7 +15,7 @@ export function sparkHeights(values) {
   return values.map((value) => (value === null ? null : flat ? 0.5 : (value - low) / (high - low)));
 }
 
-/** Draw the curve of `values` on a canvas that is shown in `size`. */
+/** Draw the curve of `values` on a canvas with the displayed `size`. */
 export function drawSpark(canvas, size, values, colour) {
   const heights = sparkHeights(values);
   const unit = devicePixelRatio;

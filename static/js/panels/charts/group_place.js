@@ -1,4 +1,4 @@
-// A group of charts on the page: a title that folds it, the charts, and a button for those that do not exist yet.
+// A group of charts on the page: a title that folds it, the charts, and a button that shows more.
 
 import { element, setText } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
@@ -15,8 +15,8 @@ export class GroupPlace {
   #isForced = false;
 
   /**
-   * `shownAtOnce`: how many charts it shows at first, and how many the button adds. `onFold(isOpen)` is called when a
-   * person opens or folds it, `onMore()` when they ask for more charts.
+   * `shownAtOnce`: the number of charts that it shows at first, and that the button adds. `onFold(isOpen)` is called
+   * when a person opens or folds it, `onMore()` when they request more charts.
    */
   constructor({ prefix, isOpen, shownAtOnce, resetButton, onFold, onMore }) {
     this.isOpen = isOpen;
@@ -38,7 +38,7 @@ export class GroupPlace {
     });
   }
 
-  /** Put the group where it belongs among those of `section`. */
+  /** Insert the group at its position among those of `section`. */
   standIn(section) {
     const { group } = this.root.dataset;
     const after = [...section.querySelectorAll(":scope > .chart-group")].find(
@@ -47,7 +47,7 @@ export class GroupPlace {
     section.insertBefore(this.root, after ?? section.querySelector(":scope > .blank"));
   }
 
-  /** Show the charts in `wanted` of `total`; `chartOf` makes one. While `isSearched` the group is open. */
+  /** Show the charts in `wanted` of `total`; `chartOf` creates one. While `isSearched`, the group is open. */
   show(wanted, total, isSearched, chartOf) {
     this.root.hidden = !wanted.length;
     setText(this.#count, isSearched ? `${wanted.length} / ${total}` : String(total));
@@ -56,7 +56,7 @@ export class GroupPlace {
     if (this.root.open !== isOpen) this.root.open = isOpen;
     if (!isOpen) return;
     const shown = wanted.slice(0, this.#limit).map(chartOf);
-    // A chart that is already in its place is not moved, because it would lose the focus.
+    // A chart in its right position is not moved, because it would lose the focus.
     shown.forEach((root, place) => {
       if (this.grid.children[place] !== root) this.grid.insertBefore(root, this.grid.children[place] ?? null);
       root.hidden = false;

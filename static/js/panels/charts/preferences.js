@@ -1,5 +1,5 @@
-// Pinned charts, hidden charts and folded groups. The portal stores the pins that operators and owners set, for all of
-// the project. This browser stores everything else, and the pins that others set.
+// Pinned charts, hidden charts and folded groups. The portal stores the pins of operators and owners, for the whole
+// project. This browser stores everything else, and the pins of other viewers.
 
 import { postJson } from "../../shared/http.js";
 
@@ -10,9 +10,9 @@ export class ChartPreferences {
   #page;
   #mayShare;
   #shared;
-  // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]}}.
+  // The data stored in this browser: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]}}.
   #own;
-  // The pins of the view that a link leads to, null without one.
+  // The pins in the view of a link, null without one.
   #linked = null;
 
   /** `mayShare()` returns whether pins are set for the project; `page.pins` are the present ones. */
@@ -29,7 +29,7 @@ export class ChartPreferences {
     return this.#own.pins.get(key) ?? this.#shared.has(key);
   }
 
-  /** Show the pins and added series of the view of a link, until somebody changes them. */
+  /** Show the pins and added series in the view of a link, until a person changes them. */
   follow({ pins, added }) {
     this.#linked = new Set(pins);
     this.#own.added = new Map(Object.entries(added));
@@ -48,7 +48,7 @@ export class ChartPreferences {
     this.#keep();
   }
 
-  /** Return what was added to charts: {key: [name]}. */
+  /** Return the series added to charts: {key: [name]}. */
   get added() {
     return Object.fromEntries(this.#own.added);
   }
@@ -57,7 +57,7 @@ export class ChartPreferences {
     return this.#own.hidden.has(key);
   }
 
-  /** Return whether a person opened or folded the group; undefined if nobody did. */
+  /** Return whether a person opened the group (true) or folded it (false); undefined if neither. */
   isOpen(id) {
     return this.#own.folds.get(id);
   }
@@ -74,7 +74,7 @@ export class ChartPreferences {
     this.#keep();
   }
 
-  /** Pin or unpin a chart. Raises `HttpError` if the portal refuses; then nothing has changed. */
+  /** Pin or unpin a chart. Throws `HttpError` if the portal refuses; nothing is then changed. */
   async setPinned(key, isPinned) {
     if (this.#mayShare()) {
       const { pins, login } = this.#page.addresses;

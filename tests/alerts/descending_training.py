@@ -16,7 +16,7 @@ run.on("save_checkpoint", lambda arguments: None)
 weight, step = 0.0, 0
 while not run.stopping:
     step += 1
-    # Of points (±1, ±3) with noise: the loss has the curvature 1, and descent is stable below 2 / 1.
+    # For points (±1, ±3) with noise, the loss has the curvature 1, and descent is stable below 2 / 1.
     batch = [(sign, 3.0 * sign + chance.gauss(0, 1)) for sign in (-1, 1) for _ in range(8)]
     errors = [(weight * x - y, x) for x, y in batch]
     run.log(step, **{"train/loss": sum(error * error for error, _ in errors) / (2 * len(errors))})

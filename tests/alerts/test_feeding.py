@@ -1,4 +1,5 @@
-"""What the detectors of a run are shown beside the points of its steps: values of epochs, and that it goes on."""
+"""What the detectors of a run get in addition to the points of its steps: values of epochs, and that a training
+resumes."""
 
 from __future__ import annotations
 

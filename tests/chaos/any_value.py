@@ -34,12 +34,12 @@ print(json.dumps([
 ]))
 """
 
-# Of these the newest value stands in place of those before.
+# For these, only the newest value is stored.
 LAST = ("environment", "parameters")
 
 
 def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
-    """Return what a run left in the database, in the words of `Call.stored`."""
+    """Return what a run left in the database, in the form of `Call.stored`."""
     found: set[tuple[Any, ...]] = set()
     printed = stack.manage("shell", "-v", "0", "-c", POINTS.format(run=run_id)).stdout
     found |= {("point", *point) for point in json.loads(printed.strip().splitlines()[-1])}
@@ -76,7 +76,7 @@ def beginnings(text: str) -> list[str]:
 
 
 def lost_of(notes: list[dict[str, Any]], found: set[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return what had to be stored and was not. Of some the newest stands for all: see LAST."""
+    """Return the values that had to be stored and were not. For kinds in LAST, only the newest counts."""
     wanted = [stored for note in notes for stored in note["stored"]]
     last = list({stored[0]: stored for stored in wanted if stored[0] in LAST}.values())
     return [stored for stored in [*wanted, *last] if tuple(stored) not in found and (
@@ -118,7 +118,7 @@ def main(each: int) -> int:
         with Stack() as stack:
             stored = check(stack, each)
         notes = stored.pop("notes")
-        # The same calls for both: one count.
+        # Both databases get the same calls, so they are counted once.
         methods = Counter(note["method"] for note in notes)
         total["calls"] = len(notes)
         total["storable"] = sum(note["expected"] == "stored" for note in notes)

@@ -34,7 +34,7 @@ WRONG = ("lost", "doubled", "viewer_gaps", "false_unreachable", "pages_5xx_other
 
 @contextmanager
 def exhausted(stack: Stack) -> Iterator[None]:
-    """Take all connections that the server has left, after those of the project were ended."""
+    """Take all connections of the server, after those of the project were ended."""
     import psycopg
 
     address = stack.environment["STEERSMAN_DATABASE_URL"]

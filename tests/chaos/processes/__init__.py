@@ -1,1 +1,1 @@
-"""What dies on a host: processes of ours, killed with -9."""
+"""Processes that die on a host: ours, killed with -9."""

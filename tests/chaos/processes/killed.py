@@ -35,7 +35,7 @@ from tests.support.stack import Stack, kill, rows, seed_stack, wait_for
 
 WRONG = ("lost", "doubled", "viewer_gaps", "false_unreachable")
 CALM_S = 1.0
-# One that dies again sooner is started again later: that is no single death any more.
+# If a process dies again sooner, it is restarted later, which would not be a single death any longer.
 HEALTHY_S = CHILD_HEALTHY_S + 1.0
 
 
@@ -55,7 +55,7 @@ def served(stack: Stack) -> Iterator[psutil.Process]:
 
 @contextmanager
 def opened_page(stack: Stack, run_id: int) -> Iterator[Any]:
-    """Show the run in Chromium; yield its page, None where there is no Chromium."""
+    """Show the run in Chromium; yield its page, None if there is no Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         yield None
@@ -94,7 +94,8 @@ def is_applied(command_id: str) -> bool:
 
 
 def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
-    """Return the seconds until a command is applied that is sent after the death, and until the next one holds it."""
+    """Return the seconds until a command that is sent after the death is applied, and until another supervisor holds
+    the run."""
     from runs.protocol.commands import Pause, Resume
 
     sql = "SELECT supervisor_pid, adoptions FROM runs_attempt WHERE run_id = ?"
@@ -117,7 +118,7 @@ def portal_of(serve: psutil.Process) -> psutil.Process | None:
 
 
 def kill_portal(serve: psutil.Process, followed: Followed, page: Any) -> tuple[float, float | None]:
-    """Return the seconds until a viewer hears something new, and until the page says that it is live."""
+    """Return the seconds until a viewer receives something new, and until the page is live."""
     portal = portal_of(serve)
     assert portal is not None
     connections, seen = followed.viewer.connections, followed.viewer.last_seq
@@ -141,7 +142,7 @@ def kill_portal(serve: psutil.Process, followed: Followed, page: Any) -> tuple[f
 
 
 def measure(short: bool) -> dict[str, Any]:
-    # Playwright has an event loop in this thread; what asks the database here is no part of it.
+    # Playwright has an event loop in this thread, which these database queries do not use.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with ExitStack() as undo:
         stack = undo.enter_context(Stack())

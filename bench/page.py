@@ -1,12 +1,15 @@
-"""The load of a live run's page on the browser's main thread: 16 charts, ten updates per second.
+"""Measure the load of a live run's page on the browser's main thread: 16 charts, ten updates per second.
 
 usage: python bench/page.py
 
-Embedded server, Daphne and a process that appends points as a supervisor would; a real Chromium shows the real page.
-First all charts are in sight at once, then as many as a window of 1,280 × 900 shows. Prints one JSON object as its last
-line: main_thread_ms_per_s (busy with all in sight; cpu_ms_per_s of it on a processor, which other loads on the machine
-do not change), window_ms_per_s and window_cpu_ms_per_s, charts, charts_in_window, updates_per_s (frames of points that
-arrived), points (a chart, at the end).
+A process appends points as a supervisor would; Chromium shows the page, first with all charts in sight, then in a
+window of 1,280 × 900. Prints one JSON object as its last line:
+main_thread_ms_per_s  time during which the main thread is busy with all charts in sight
+cpu_ms_per_s          the part of it on a processor, which other loads on the machine do not change
+window_ms_per_s, window_cpu_ms_per_s  the same in the window
+charts, charts_in_window              charts in sight
+updates_per_s         frames of points that arrived
+points                points per chart at the end
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ HISTORY = 2000
 UPDATES_PER_S = 10
 POINTS_AN_UPDATE = 5
 SECONDS = 12
-# The first frames after loading build the charts: this happens once and is not measured.
+# The first frames after loading build the charts, which happens once, so they do not count.
 SETTLE_S = 4
 ALL_IN_SIGHT = {"width": 1920, "height": 2400}
 WINDOW = {"width": 1280, "height": 900}
@@ -53,7 +56,7 @@ def block(first: int, count: int, now: float) -> Any:
 
 
 def feed_for_ever(run_id: int) -> None:
-    """Append an update each tenth of a second, until killed."""
+    """Append an update each tenth of a second, until this process is killed."""
     import django
 
     django.setup()
@@ -69,7 +72,7 @@ def feed_for_ever(run_id: int) -> None:
 
 
 def spent_ms(devtools: CDPSession) -> tuple[float, float]:
-    """Return for how long the main thread has been busy, and on a processor."""
+    """Return how long the main thread has been busy, and how long it ran on a processor."""
     metrics = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
     return metrics["TaskDuration"] * 1000, metrics["ThreadTime"] * 1000
 
@@ -81,7 +84,8 @@ def in_sight(page: Page) -> int:
 
 
 def measure(page: Page, devtools: CDPSession, frames: list[str], viewport: Any) -> dict[str, float]:
-    """Return busy and processor milliseconds a second, frames of points a second, and the charts in sight."""
+    """Return busy and processor milliseconds per second, frames of points per second, and the number of charts in
+    sight."""
     page.set_viewport_size(viewport)
     page.evaluate("window.scrollTo(0, document.getElementById('charts').offsetTop - 60)")
     page.wait_for_timeout(SETTLE_S * 1000)

@@ -4,7 +4,7 @@ usage: python bench/log_cost.py
 
 Prints one JSON object as its last line:
 log_us_mean, log_us_p99   `run.log(step, loss=…, accuracy=…, learning_rate=…)`, microseconds per call
-vs_list_append            divided by that of a function with the same signature that appends step, time and values to a list
+vs_list_append            divided by that of a function of the same signature that appends its values to a list
 vs_tensorboard            time of three `add_scalar` of TensorBoard divided by ours
 step_ratio                step time of the classifier with logging divided by that without, paired blocks in one process
 """

@@ -1,4 +1,4 @@
-"""The page *Install the client*: the line is that of the address by which the portal was reached, and it is true."""
+"""The page *Install the client* shows a command line with the address of the request, and that command works."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.support.stored_points import exact_column
 
 
 def ask(stack: Stack, *commands: str) -> None:
-    """Send commands as typed, one after another, and wait for the outcome of those that say so."""
+    """Send typed commands one after another, and wait for the outcome if a command says so."""
     calls = "\n".join(f"call_command('command', *{command.split()!r})" for command in commands)
     stack.manage("shell", "-v", "0", "-c", f"from django.core.management import call_command\n{calls}")
 
@@ -43,7 +43,7 @@ def finished_losses(stack: Stack, run_id: int) -> dict[int, float]:
 
 
 def applied(stack: Stack, run_id: int) -> list[tuple[Any, ...]]:
-    """Return what was applied in its order, without what changes no step."""
+    """Return the applied commands in order, without those that change no step."""
     sql = (
         "SELECT kind, step, old_value, new_value FROM runs_command WHERE run_id = ? AND state = 'applied' "
         "AND kind NOT IN ('pause', 'resume', 'extend') ORDER BY step, applied_at"
@@ -54,7 +54,7 @@ def applied(stack: Stack, run_id: int) -> list[tuple[Any, ...]]:
 
 
 def _json(stored: Any) -> Any:
-    """Return a JSON column's value: SQLite keeps it as text."""
+    """Return the value of a JSON column, which SQLite keeps as text."""
     return json.loads(stored) if isinstance(stored, str) else stored
 
 
@@ -71,7 +71,7 @@ def test_the_command_log_gives_the_same_curve_again(offline_stack: Stack) -> Non
     )
     wait_for(lambda: run_row(stack, first)["step"] >= 300, f"step 300\n{stack.log()}")
     assert paused(stack, first)["step"] == 300
-    # Nobody knew before at which step these would be done.
+    # The step at which these take effect is not known in advance.
     ask(stack, f"{first} set_knob learning_rate=0.01 --wait 30", f"{first} extend 2 --wait 30", f"{first} resume")
     losses = finished_losses(stack, first)
 

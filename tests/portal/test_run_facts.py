@@ -1,4 +1,4 @@
-"""What the head of a run's page tells: for how long it trained, and what a reviewer noted."""
+"""The header of a run's page: how long it trained, and a reviewer's notes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(db: None) -> Run:
 
 
 def trained_s(run: Run, clock: Clock) -> float | None:
-    """Return how long the run trained by its row, and see that viewers were told the same."""
+    """Return how long the run trained according to its row, after checking that viewers received the same."""
     run.refresh_from_db()
     duration = duration_of(run, clock())
     frame = StoredEvent.objects.filter(run=run, kind="status").order_by("-seq").values_list("frame", flat=True)[0]
@@ -58,7 +58,7 @@ def test_no_time_passes_for_a_run_that_is_paused(run: Run, clock: Clock) -> None
     note_pause(lease, True)
     clock.now = 70
     assert (trained_s(run, clock), run.training_since) == (10, None)
-    # What the worker says twice counts once.
+    # Repeated reports of the worker count once.
     note_pause(lease, True)
     note_pause(lease, False)
     note_pause(lease, False)

@@ -1,4 +1,4 @@
-"""A command is handed to each host side until its training has it, or it has expired by the portal's clock."""
+"""A command is passed to each host side until its training has it, or it has expired by the portal's clock."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_command_that_no_training_has_expires_by_the_clock_of_the_portal(lease
     lost.refresh_from_db()
     held.refresh_from_db()
     assert (lost.state, lost.outcome) == (CommandState.EXPIRED, NOT_POSTED)
-    # What the training has, the training judges.
+    # The training decides about commands that it has received.
     assert held.state == CommandState.DELIVERED
 
 
@@ -64,7 +64,7 @@ def test_a_command_that_expires_while_the_others_are_handed_on_is_not_handed_on(
     soon = ask(lease, "pause", expires_in_s=60)
 
     def expire_at_once(run_id: int | None = None) -> None:
-        """Let the command expire just after those that had were given up."""
+        """Let the command expire just after `expire_commands` has run."""
         Command.objects.filter(pk=soon.pk).update(expires_at=Now() - timedelta(seconds=1))
 
     monkeypatch.setattr("runs.recording.record_side.orders.expire_commands", expire_at_once)
@@ -88,7 +88,7 @@ def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
         record_asked(lease, asked)
     recorded = Command.objects.filter(run_id=lease.run_id).order_by("sent_at").values_list("kind", "author_name")
     assert list(recorded) == [("stop", "SIGTERM"), ("save_checkpoint", "SIGUSR1")]
-    # They are in the mailbox already: nothing of them is handed on a second time.
+    # They are in the mailbox already, so none is passed on a second time.
     assert take_orders(lease, posting.posted) == []
 
 
@@ -127,7 +127,7 @@ def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
     left = Command.objects.get(pk=asked["30"].pk)
     assert left.state == CommandState.REFUSED
     assert left.outcome.startswith("This run has no checkpoint 30 to roll back to: choose one of")
-    # Of what its training has, nobody asks once more which checkpoint it is.
+    # For a command that the training has, the portal does not look up the checkpoint again.
     Checkpoint.objects.all().delete()
     assert take_orders(lease, {newest.command.id, best.command.id}) == []
     assert Command.objects.get(pk=asked["newest"].pk).state == CommandState.DELIVERED

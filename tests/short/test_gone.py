@@ -1,4 +1,5 @@
-"""The short forms of `python -m tests.chaos.redis_gone` and its like: their times are for a quiet machine to judge."""
+"""The short forms of `python -m tests.chaos.redis_gone` and similar programs; only a quiet machine can judge their
+times."""
 
 from tests.chaos import postgres_gone, redis_gone, sqlite_gone
 from tests.chaos.processes import killed

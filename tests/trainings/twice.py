@@ -1,4 +1,5 @@
-"""Logs each step twice, with other metrics beside the loss each time, and the last step once more: twice.py STEPS."""
+"""Logs each step twice, with other metrics beside the loss each time, and the last step a third time: twice.py
+STEPS."""
 
 import sys
 

@@ -84,8 +84,7 @@ def in_sight(page: Page) -> int:
 
 
 def measure(page: Page, devtools: CDPSession, frames: list[str], viewport: Any) -> dict[str, float]:
-    """Return busy and processor milliseconds per second, frames of points per second, and the number of charts in
-    sight."""
+    """Return busy and processor ms per second, frames of points per second, and the number of charts in sight."""
     page.set_viewport_size(viewport)
     page.evaluate("window.scrollTo(0, document.getElementById('charts').offsetTop - 60)")
     page.wait_for_timeout(SETTLE_S * 1000)

@@ -252,8 +252,7 @@ async def measure(crowd: Crowd, token: str, sessions: list[str], core: int, stor
 
 
 def seed() -> tuple[int, str, list[str]]:
-    """Create a project with a member and a session for each viewer by ticket; return the run, the share link's token
-    and the sessions."""
+    """Create a project with members and sessions for viewers by ticket; return run, share link's token and sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
     from django.contrib.sessions.backends.db import SessionStore

@@ -44,8 +44,7 @@ def say(text: str) -> None:
 
 
 def burst(stack: Stack, points: int, width: int) -> tuple[float, float]:
-    """Run a script that logs without a pause; return values stored per second, and the peak memory of the supervisor in
-    MB."""
+    """Run a script that logs without a pause; return values stored per second, and the supervisor's peak memory."""
     from runs.models import Chunk, StoredEvent
     from runs.series import storage
     from runs.series.chunk_rows import points_of

@@ -40,8 +40,7 @@ def hosts_for(bind: str) -> list[str]:
 
 
 def portal_address(bind: str = "", port: int = 0) -> str:
-    """Return the address for people: the first of STEERSMAN_ORIGINS, otherwise the address on which the portal
-    listens."""
+    """Return the address for people: the first of STEERSMAN_ORIGINS, otherwise that on which the portal listens."""
     from django.conf import settings
 
     if settings.STEERSMAN_ORIGINS:

@@ -14,8 +14,7 @@ OF_ADMIN = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE
 
 
 class ContentPolicy(CSPMiddleware):
-    """Sends `CONTENT_SECURITY_POLICY`; on pages of the admin, `OF_ADMIN` replaces the directives with the same
-    names."""
+    """Sends `CONTENT_SECURITY_POLICY`; on pages of the admin, `OF_ADMIN` replaces directives of the same names."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False

@@ -1,5 +1,4 @@
-"""Keeps keys out of log lines: the URLs of share links, invites and links in messages are keys, and errors contain
-them."""
+"""Keeps keys out of log lines: URLs of share links, invites and message links are keys, and errors contain them."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ class KeylessFormatter(logging.Formatter):
 
 
 class WithoutLostConnections(logging.Filter):
-    """Removes the tracebacks of an unavailable channel layer: the code that uses the layer logs one line with the
-    reason."""
+    """Removes the tracebacks of an unavailable channel layer; the code that uses it logs one line with the reason."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         # The module is loaded if it raised the error; most processes do not need Redis.

@@ -1,5 +1,4 @@
-"""Delays refusals to clients that send too many requests, and sends them one at a time, so that quick retries cost
-little."""
+"""Delays refusals to clients that send too many requests, one at a time, so that quick retries cost little."""
 
 from __future__ import annotations
 

@@ -140,8 +140,7 @@ def esbuild(entries: dict[str, Path], folder: Path, *options: str) -> None:
 
 
 def bundle(stamp: str) -> None:
-    """Write the bundles beside static/vendor/ and swap the two folders, so that the portal never serves an incomplete
-    one."""
+    """Write the bundles beside static/vendor/ and swap the folders, so that the portal never serves half of them."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix="vendor-", dir=build))

@@ -60,8 +60,7 @@ class RankedRun(Run):
     __slots__ = ("_boundary", "_row", "_seen_requests", "_words")
 
     def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int, node: Path | None = None) -> None:
-        """`node` is the folder of this node if the training has several nodes; the leader's node uses that of the
-        attempt."""
+        """`node` is the folder of this node if the training has several; the leader's node uses that of the attempt."""
         here = node or folder
         self.ranks = ranks
         # The number of step boundaries that this rank has passed.

@@ -234,8 +234,7 @@ class Recorder:
         return self._layer_encoder[1]
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
-        """Set the step and the number of complete epochs from which a training resumes. Commands before its next step
-        use them."""
+        """Set the step and the complete epochs to resume from. Commands before the training's next step use them."""
         remarks: Remarks = []
         self.step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
@@ -269,8 +268,10 @@ class Recorder:
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
-        """Set the length of the training, for progress and remaining time. Infinity and numbers below 1 mean that it is
-        unknown; so does a value that is not a number, with a note."""
+        """Set the length of the training, for progress and remaining time.
+
+        Infinity, numbers below 1 and values that are not numbers mean that it is unknown; the last, with a note.
+        """
         remarks: Remarks = []
         record = PlanRecord.of(
             step=self._step,
@@ -338,9 +339,11 @@ class Recorder:
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
     def configure(self, parameters: Any) -> None:
-        """Record the configuration of the training: a mapping, a dataclass or the arguments of argparse. It is shown
-        and compared like a recipe's parameters. Later calls add to earlier ones. Anything else is left out with a
-        note."""
+        """Record the configuration of the training: a mapping, a dataclass or the arguments of argparse.
+
+        Pages show and compare it like a recipe's parameters. Later calls add to it. Anything else is left out with a
+        note.
+        """
         remarks: Remarks = []
         self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
 

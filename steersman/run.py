@@ -76,8 +76,10 @@ ATTENTION = -1
 
 
 class Run(KnobbedRecorder):
-    """A run. Create it with `steersman.attach()`. Without a supervisor it logs nowhere and gets no commands; wrong
-    calls raise the same exceptions."""
+    """A run. Create it with `steersman.attach()`.
+
+    Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same exceptions.
+    """
 
     # The step boundary reads these at every step, so they are slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
@@ -189,8 +191,7 @@ class Run(KnobbedRecorder):
 
     def _wait_and_obey(self, control: Control) -> bool:
         if self._waiting:
-            # Before a command changes the step.
-            self._write_at_boundary()
+            self._write_at_boundary()  # before a command changes the step
         self._take_commands()
         self._check_clock()
         while control.paused and not control.stopping:
@@ -258,8 +259,7 @@ class Run(KnobbedRecorder):
         return self._place is not None and resumed_checkpoint(self._place) is not None
 
     def newest_checkpoint(self) -> SavedCheckpoint | None:
-        """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from; None if there is
-        none."""
+        """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from, or None."""
         if self._newest is None and self._place is not None:
             self._newest = resumed_checkpoint(self._place)
         return self._newest
@@ -274,10 +274,11 @@ class Run(KnobbedRecorder):
         epoch: int | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> SavedCheckpoint | None:
-        """Save objects as one checkpoint: the `state_dict()` of each, or a plain value unchanged. Later checkpoints
-        replace those named "last" and "best"; under any other name they are kept. With several ranks, all of them call
-        this, because a state may be spread over them; rank 0 writes. Returns None, with a note that gives the reason,
-        if saving failed; the training continues."""
+        """Save objects as one checkpoint: the `state_dict()` of each, or a plain value unchanged.
+
+        Later checkpoints replace those named "last" and "best". All ranks call this, because a state may be spread over
+        them; rank 0 writes. If saving fails, returns None and adds a note with the reason; the training continues.
+        """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
         of_epoch = values.as_step(epoch, self._epoch, values.argument("save_checkpoint", "epoch"), remarks)
@@ -345,10 +346,11 @@ class Run(KnobbedRecorder):
         self._epoch = epoch
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Register the handler of "save_checkpoint", "evaluate", "extend" or "roll_back". `handler(arguments)` is
-        called between two steps. If it raises an exception, the command is refused and the training continues. A
-        command without a handler is not offered; scripts that save with `save_checkpoint` can be rolled back without
-        one."""
+        """Register the handler of "save_checkpoint", "evaluate", "extend" or "roll_back", called between two steps.
+
+        If `handler(arguments)` raises an exception, the command is refused and the training continues. A command
+        without a handler is not offered; scripts that save with `save_checkpoint` can be rolled back without one.
+        """
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))
 

@@ -16,8 +16,7 @@ HEALTHY = "healthy"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Series that were logged together: each list of `values` has a value for each of `steps`; `times` are in
-    seconds."""
+    """Series that were logged together: each list of `values` has one for each of `steps`; `times` are in seconds."""
 
     steps: list[int]
     times: list[float]

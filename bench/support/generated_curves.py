@@ -28,8 +28,7 @@ def curve(name: str, kind: str, begins: int | None, values: Values, step_s: floa
 
 
 def falling(draw: random.Random, length: int, *, noise: float | None = None, tail: float = 0.02) -> list[float]:
-    """Return a loss that falls fast and then slowly, with noise in proportion to it, and outliers of two to three times
-    its level."""
+    """Return a loss that falls fast and then slowly, with noise in proportion to it and outliers of 2 to 3 times it."""
     start = draw.uniform(1.5, 8)
     floor = start * draw.uniform(0.01, 0.4)
     power, scale = draw.uniform(0.4, 1.3), length * draw.uniform(0.005, 0.08)

@@ -92,8 +92,7 @@ class Crowd:
         self._epoll.close()
 
     def connect(self, target: str, count: int, receive_buffer: int = 0) -> list[Viewer]:
-        """Connect `count` viewers to `target`, path and query, and return them when all are greeted: see
-        `connect_all`."""
+        """Connect `count` viewers to `target`, path and query, and return them when greeted: see `connect_all`."""
         return self.connect_all([target] * count, receive_buffer)
 
     def connect_all(self, targets: Sequence[str], receive_buffer: int = 0) -> list[Viewer]:

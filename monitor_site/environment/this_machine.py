@@ -30,8 +30,7 @@ def is_loopback(bind: str) -> bool:
 
 
 def only_from_this_machine(application: Application) -> Application:
-    """Return an ASGI application that answers 403 to remote clients, clients behind a proxy, and other names in
-    Host."""
+    """Return an ASGI application that answers 403 to remote clients, clients behind a proxy, and other Host names."""
 
     async def answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or is_from_here(scope):

@@ -60,8 +60,7 @@ class RenewedPool(ConnectionPool[Any]):
             raise
 
     def _try_again(self) -> None:
-        """Try to connect for the requests that are waiting: after giving up, a pool only tries again for a new
-        request."""
+        """Try to connect for the waiting requests; a pool that has given up only tries again for a new request."""
         if self.get_stats().get("requests_waiting"):
             with suppress(PoolTimeout):
                 self.putconn(self.getconn(timeout=RECONNECT_TIMEOUT_S))

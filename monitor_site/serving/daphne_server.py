@@ -99,8 +99,7 @@ class Pace:
 
 
 class PortalProtocol(WebSocketProtocol):
-    """A socket that limits what it receives, compresses each message separately, and disconnects a peer that does not
-    read."""
+    """A socket that limits its input, compresses each message separately, and disconnects peers that do not read."""
 
     failedByMe: bool
     websocket_extensions: list[tuple[str, dict[str, list[str | bool]]]]
@@ -244,8 +243,7 @@ class PortalServer(Server):
         self._ws_factory = factory
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Give sockets direct access to their connection, for messages that are the same for many, and a smaller
-        queue."""
+        """Give sockets direct access to their connection, for messages that many receive, and a smaller queue."""
         if not isinstance(protocol, WebSocketProtocol):
             return super().create_application(protocol, scope)
         scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}

@@ -1,5 +1,4 @@
-"""Names of authors in the command log. Full names can be chosen freely: login names distinguish names that look
-alike."""
+"""Names of authors in the command log. People choose full names freely, so login names distinguish similar ones."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]
 
 
 class OriginGuard:
-    """ASGI middleware: answers 403 if the Host is not the portal's, or the Origin is neither the portal's nor
-    listed."""
+    """ASGI middleware: answers 403 to a foreign Host, and to an Origin that is neither the portal's nor listed."""
 
     def __init__(self, application: Application) -> None:
         self.application = application

@@ -120,8 +120,7 @@ class Outbox:
         return max(self.last_seq, *(frame.seq for frame in waiting)) if waiting else self.last_seq
 
     def acknowledge(self, seq: int) -> None:
-        """Record that the viewer has applied all events up to `seq`; a viewer that is too far behind is
-        disconnected."""
+        """Record that the viewer has applied all events up to `seq`; disconnect a viewer that is too far behind."""
         self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
 
     def take(self) -> Frame | None:

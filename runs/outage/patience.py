@@ -100,8 +100,7 @@ def _no_body() -> Callable[[], Awaitable[dict[str, Any]]]:
 
 
 class AnswerWithoutDatabase(MiddlewareMixin):
-    """Answers 503 if `Patience` set its key: before any middleware that queries the database, after those for
-    headers."""
+    """Answers 503 if `Patience` set its key: before middleware that queries the database, after those for headers."""
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         return unavailable(request) if getattr(request, "scope", {}).get(AWAY) else None

@@ -46,8 +46,7 @@ STATES = (RunState, CommandState, AlertState, Severity)
 
 
 class LogIn(LoginView):
-    """Django's view, which refuses a locked account before it validates the form: that costs two queries and one
-    page."""
+    """Django's view, which refuses a locked account before it validates the form, for two queries and one page."""
 
     redirect_authenticated_user = True
 

@@ -90,8 +90,7 @@ class TokenForm(LifetimeForm):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show owners the project's tokens, others only their own; POST creates one, whose value is shown only this
-    once."""
+    """Show owners the project's tokens, others only their own; POST creates one, and only then shows its value."""
     own = membership_of(request, slug)
     may_make = own.role in COMMANDING_ROLES
     new_form = TokenForm(project=own.project, initial={"days": "30", "scope": TokenScope.VIEW})

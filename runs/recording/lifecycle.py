@@ -310,8 +310,7 @@ def expire_commands(run_id: int | None = None) -> None:
 
 
 def seconds_left(command: Command) -> float | None:
-    """Return for how many seconds a command may still take effect, by the database's clock; None if it never
-    expires."""
+    """Return the seconds during which a command may still take effect, by the database's clock; None for ever."""
     if command.expires_at is None:
         return None
     left = ExpressionWrapper(F("expires_at") - Now(), output_field=DurationField())

@@ -26,8 +26,7 @@ CODE_HOLDS_S = 90
 
 
 def log_in(request: HttpRequest, user: User, to: str) -> HttpResponse:
-    """Log in `user`, whose password was correct, and redirect to `to`; a user with a second factor enters a code
-    first."""
+    """Log in `user`, whose password was correct, and redirect to `to`, after the code if they have a second factor."""
     response: HttpResponse = perform_login(request, user, redirect_url=to)
     return response
 

@@ -18,8 +18,7 @@ class HeldLock:
         self._descriptor = descriptor
 
     def note(self, text: str) -> None:
-        """Write the holder of the lock into its file, with this descriptor: closing another one would release the
-        lock."""
+        """Write the holder of the lock into its file by this descriptor: closing another would release the lock."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 

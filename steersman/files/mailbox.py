@@ -94,8 +94,7 @@ class Mailbox:
 
     @property
     def outcomes(self) -> int:
-        """Return the number of the worker's records about commands: after a change, its journal must be read at
-        once."""
+        """Return the number of the worker's records about commands; after a change, read its journal at once."""
         return self.posted[2]
 
     def tell_outcome(self) -> None:

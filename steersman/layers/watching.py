@@ -80,8 +80,7 @@ class WatchedModel:
 
     @property
     def is_unseen(self) -> bool:
-        """Whether no optimizer stepped this model, although an observation was due, or no optimizer has stepped at
-        all."""
+        """Whether no optimizer stepped this model when an observation was due, or no optimizer has stepped at all."""
         return not self._has_stepped and (not self._most_steps or self._most_steps >= self._every)
 
     @property
@@ -281,16 +280,14 @@ class LayerWatch:
 
 
 def is_recorded(torch: Any) -> bool:
-    """Return whether torch compiles this step, or captures it in a CUDA graph: it then runs later, without the
-    hooks."""
+    """Return whether torch compiles this step, or captures it in a CUDA graph, which later runs without the hooks."""
     if torch.compiler.is_compiling():
         return True
     return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def _named(torch: Any, model: Any, every: int, name: str, most: int) -> Iterator[WatchedModel]:
-    """Yield a watch of a model under its name, then under names that distinguish its layers from those of other
-    models."""
+    """Yield a watch of a model under its name, then under names that distinguish its layers from other models'."""
     yield WatchedModel(torch, model, every, name, most)
     kind = name or type(model).__name__
     if not name:

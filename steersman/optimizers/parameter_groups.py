@@ -48,8 +48,7 @@ def base_learning_rates(optimizer: Optimizer) -> dict[str, float]:
 
 
 def base_of_group(optimizer: Optimizer, name: str) -> float | None:
-    """Return the base value of a parameter group, of the first if `name` is ""; None if the group does not exist any
-    longer."""
+    """Return the base value of a parameter group, of the first if `name` is ""; None if the group no longer exists."""
     named = (group for group in optimizer.param_groups if not name or group.get("name") == name)
     first = next(named, None)
     return None if first is None else base_learning_rate(first)
@@ -129,8 +128,7 @@ def _moved(value: Any, old: float, new: float, tensors: dict[int, Any]) -> Any:
 
 
 def _nested(scheduler: object | None) -> Iterator[object]:
-    """Yield a schedule and its parts, or the one that it wraps, as Accelerate does; for a list, those of each
-    element."""
+    """Yield a schedule and its parts, or the one that it wraps, as Accelerate does; for a list, those of all."""
     if scheduler is None:
         return
     if isinstance(scheduler, (list, tuple)):

@@ -1,7 +1,10 @@
-"""The records of a journal, one class per kind. A new kind begins here. `alert_kinds` has those of alerts, `knob_kinds`
-those of knobs, `own_kinds` those with which a script describes itself. `of` turns the arguments of a training into
-values that can be stored: the table of docs/values.md. For each value that could not be stored unchanged, it appends to
-`remarks`; it raises for no value, and returns None if nothing is left to store."""
+"""The records of a journal, one class per kind. A new kind begins here.
+
+`alert_kinds` has those of alerts, `knob_kinds` those of knobs, `own_kinds` those with which a script describes itself.
+`of` turns the arguments of a training into values that can be stored: the table of docs/values.md. For each value that
+could not be stored unchanged, it appends to `remarks`; it raises for no value, and returns None if nothing is left to
+store.
+"""
 
 from __future__ import annotations
 
@@ -391,8 +394,7 @@ class QuietRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAsideRecord(Record):
-    """Data that a supervisor could not store and that is not a record of a journal: text, samples, events. Only in
-    a quarantine."""
+    """Data that a supervisor could not store and that is no record: text, samples, events. Only in a quarantine."""
 
     kind: ClassVar[int] = 14
     title: ClassVar[str] = "what was set aside"

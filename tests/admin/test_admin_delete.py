@@ -1,5 +1,4 @@
-"""Deletion of runs in the admin: shows what will be deleted, deletes rows and files, follows no link, never a live
-run."""
+"""Deletion of runs in the admin shows what it will delete, removes rows and files, follows no link, keeps live runs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the detectors of a run get in addition to the points of its steps: values of epochs, and that a training
-resumes."""
+"""What the detectors of a run receive besides the points of its steps: values of epochs, and resumes of a training."""
 
 from __future__ import annotations
 

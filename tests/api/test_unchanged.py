@@ -68,8 +68,7 @@ class Readers:
         return self.clients[who].get(f"/api/runs/{self.run.pk}/{address}", headers=headers)
 
     def look(self) -> set[tuple[str, str]]:
-        """Request everything for everybody, and compare each answer with earlier ones; return who got a new one of
-        what."""
+        """Request everything for everybody, compare each response with the last; return which differ, and for whom."""
         changed = set()
         for who, address in PLACES:
             held = self.newest.get((who, address), "")

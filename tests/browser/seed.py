@@ -214,8 +214,7 @@ def make_full_run(project: Project) -> Run:
 
 
 def make_run_of_two_attempts(project: Project) -> Run:
-    """Create a run that was stopped after 400 steps, and trains again from step 101 on; each of its folds counts from
-    1."""
+    """Create a run that was stopped after 400 steps, and trains again from step 101 on; each fold counts from 1."""
     now = timezone.now()
     begun = now - timedelta(hours=5)
     run = Run.objects.create(

@@ -1,5 +1,4 @@
-"""Every page of the portal for everybody: axe finds nothing in light and dark, a phone shows it without horizontal
-scrolling, and the keyboard reaches all of it."""
+"""Every page for everybody: axe finds no fault, a phone needs no sideways scrolling, the keyboard reaches all of it."""
 
 from __future__ import annotations
 

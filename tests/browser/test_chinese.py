@@ -1,5 +1,4 @@
-"""The portal in Chinese as a reader sees it: chosen in the menu, remembered, also in texts of scripts, and on a
-phone."""
+"""The portal in Chinese as a reader sees it: chosen in the menu, remembered, also in scripts, and on a phone."""
 
 from __future__ import annotations
 

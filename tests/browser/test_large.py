@@ -153,8 +153,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
 
 
 class Sockets:
-    """What a page sends and receives on its sockets: its sights, the series of each `metrics`, and everything as
-    text."""
+    """What a page sends and receives on its sockets: its sights, the series of each `metrics`, all of it as text."""
 
     def __init__(self, page: Page) -> None:
         self.looked: list[list[str]] = []

@@ -1,5 +1,4 @@
-"""The page of a person's own script: the offered commands, and the end of a script that does not read
-`run.stopping`."""
+"""The page of a person's script: the offered commands, and the end of a script that does not read `run.stopping`."""
 
 from __future__ import annotations
 

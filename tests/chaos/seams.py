@@ -56,8 +56,7 @@ def say(text: str) -> None:
 
 
 class Page:
-    """Follows a run as static/js/run does, on a separate thread, and records everything that its reducer would
-    receive."""
+    """Follows a run as static/js/run does, on a separate thread, and records everything for its reducer."""
 
     def __init__(self, stack: Stack, run_id: int, key: str, name: str, compression: str | None) -> None:
         self.name, self.seq = name, 0

@@ -136,8 +136,7 @@ def every_core_loaded() -> Iterator[None]:
 
 
 def suspend(training: Training) -> dict[str, float]:
-    """Suspend supervisor and worker as if their host were lost; measure the time until the viewer knows, and until the
-    run recovers."""
+    """Suspend supervisor and worker as if their host were lost; measure how long the viewer and the recovery take."""
     pids = (training.supervisor.pid, training.worker)
     since = training.viewer.last_seq
     began = suspend_between_writes(training.stack, training.run_id, *pids)

@@ -1,5 +1,4 @@
-"""A script that saves, crashes and resumes: which checkpoints are listed, what stays on disk, and where it
-continues."""
+"""A script that saves, crashes and resumes: which checkpoints are listed and stay on disk, and where it continues."""
 
 from __future__ import annotations
 

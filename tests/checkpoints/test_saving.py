@@ -89,8 +89,7 @@ def test_what_cannot_be_saved_leaves_a_note_and_no_file(run, tmp_path, objects, 
 
 
 def test_why_a_checkpoint_was_not_saved_is_not_what_interrupted_the_training(run, tmp_path, monkeypatch):
-    """Many scripts save when they are interrupted: the exception that they handle is not the cause of the failed
-    save."""
+    """Many scripts save when they are interrupted; the exception that they handle did not cause the failed save."""
     monkeypatch.delitem(sys.modules, "torch")
     for interrupted in (KeyboardInterrupt(), RuntimeError("the loss is NaN")):
         try:

@@ -269,8 +269,7 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
 
 
 def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> None:
-    """The new attempt resumes from a checkpoint, so the curve does not contain steps of the earlier attempt after it,
-    or later commands at its step."""
+    """The curve contains no steps of attempt 1 after the checkpoint of the resume, nor later commands at its step."""
     applied(run, "set_knob", 5, knob="rate", value=0.5)
     before = applied(run, "set_knob", 20, knob="rate", value=0.6)
     saved(run, attempt=1, step=20)

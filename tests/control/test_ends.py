@@ -22,8 +22,7 @@ def test_it_ends_on_the_second_interrupt_though_the_database_stays_away(offline_
 
 
 def interrupt_twice(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C twice, the second time after the training received the first; two at one moment would count as
-    one."""
+    """Press Ctrl-C twice, the second time after the training received the first, so that they do not count as one."""
     supervisor.send_signal(signal.SIGINT)
     asked = stack.data / "runs" / str(run_id) / "attempts" / "1" / "commands.jsonl"
     wait_for(lambda: asked.exists() and b'"stop"' in asked.read_bytes(), "the stop to be handed on", timeout_s=60)

@@ -1,5 +1,4 @@
-"""Trainings with several ranks from outside: by `train --nproc` and by torchrun, to their regular and to every other
-end."""
+"""Trainings with several ranks from outside: by `train --nproc` and by torchrun, to every kind of end."""
 
 from __future__ import annotations
 

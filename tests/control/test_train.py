@@ -173,8 +173,7 @@ def test_it_leaves_a_held_run_alone_and_names_the_holder(offline_stack):
 
 
 def test_a_command_whose_supervisor_died_before_announcing_it_is_applied_by_the_next(offline_stack):
-    """The supervisor is killed between the line in the mailbox and its counter: the next supervisor settles the
-    command."""
+    """The supervisor is killed between the line in the mailbox and its counter; the next one settles the command."""
     run_id, supervisor, worker = start_endless(offline_stack)
     supervisor.kill()
     supervisor.wait()

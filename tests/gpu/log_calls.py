@@ -72,8 +72,7 @@ def count_syncs(loop: Loop, run: Run) -> tuple[int, list[torch.Tensor]]:
 
 
 def step_ratio(loop: Loop, run: Run) -> float:
-    """Return the median, over pairs of neighbouring blocks, of the time of a block with logging divided by that
-    without."""
+    """Return the median, over pairs of neighbouring blocks, of the block time with logging divided by that without."""
     ratios, at = [], STEPS
     for pair in range(BLOCK_PAIRS):
         took: dict[bool, float] = {}

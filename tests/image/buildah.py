@@ -48,8 +48,7 @@ def missing() -> str:
 
 @cache
 def driver() -> str:
-    """Return the storage driver: `vfs` copies all of a layer into the next, and works where overlays cannot be
-    mounted."""
+    """Return the storage driver: `vfs` copies each layer into the next, and works where overlays cannot be mounted."""
     if given := os.environ.get("STORAGE_DRIVER"):
         return given
     STORAGE.mkdir(parents=True, exist_ok=True)

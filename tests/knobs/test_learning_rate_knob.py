@@ -192,8 +192,7 @@ def test_groups_that_torch_gave_one_tensor_move_once_each(names: tuple[str, ...]
 
 @pytest.mark.parametrize("added", [{}, {"name": "late"}, {"name": "head"}])
 def test_groups_may_come_and_go(added: dict[str, Any]) -> None:
-    """As when layers are unfrozen: the groups that the knob knows continue, with or without a name for the new
-    group."""
+    """As when layers are unfrozen: groups that the knob knows continue, with or without a name for the new group."""
     optimizer, scheduler = built("lambda")
     knob = learning_rate_knob(optimizer, scheduler)
     if added.get("name") == "head":

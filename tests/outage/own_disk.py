@@ -1,5 +1,4 @@
-"""A small separate disk for the database of a stack, which can be full or read-only, while journals are on another
-disk."""
+"""A small separate disk for the database of a stack, which can be full or read-only; journals are on another disk."""
 
 from __future__ import annotations
 

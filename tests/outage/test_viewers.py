@@ -1,5 +1,4 @@
-"""While the database is frozen or locked, viewers of a run receive a message about the database, not about the
-training."""
+"""While the database is frozen or locked, viewers of a run read about the database, not about a silent training."""
 
 from __future__ import annotations
 

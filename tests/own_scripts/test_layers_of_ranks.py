@@ -1,5 +1,4 @@
-"""Norms of layers of models that several ranks train cover the whole layer, whether each rank has all of it or a
-shard."""
+"""Norms of layers of models that several ranks train cover the whole layer, even if each rank has only a shard."""
 
 from __future__ import annotations
 

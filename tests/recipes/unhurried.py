@@ -1,5 +1,4 @@
-"""The image recipe with pauses, so that it can be watched for minutes without using the core of the watching
-process."""
+"""The image recipe with pauses, so that it runs for minutes without using the core of the watching process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""docs/operations.md has an incident for each Prometheus alert, and every test, command and setting that it names
-exists."""
+"""docs/operations.md has an incident for each Prometheus alert, and the tests, commands and settings it names exist."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A script whose steps start again within an attempt: every point is kept, each pass is a line, and one message says
-so."""
+"""A script whose steps start again within an attempt: every point is kept, each pass is a line, a message says so."""
 
 from __future__ import annotations
 

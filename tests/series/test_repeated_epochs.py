@@ -1,5 +1,4 @@
-"""A script that counts its epochs from 1 in each of several folds: all are kept, the newest counts, and a message says
-so."""
+"""A script that counts its epochs from 1 in each of several folds: all are kept, the newest counts, with a message."""
 
 from __future__ import annotations
 

@@ -156,8 +156,7 @@ def test_the_doctor_names_the_folder_of_another_user(impostor: Path, data: Path,
 
 
 def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, data: Path):
-    """Portal and training use a data folder whose socket another user holds: they continue without it, and report that
-    once."""
+    """Portal and training of a data folder whose socket another user holds run without it, and report that once."""
     with Stack(data) as stack:
         seed_stack(stack)
         stack.start_web()

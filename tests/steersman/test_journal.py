@@ -69,8 +69,7 @@ def test_it_keeps_names_and_values_bit_for_bit(tmp_path_factory, step, values):
 @FIXTURE_IS_SAFE
 @given(data=st.data(), action=st.sampled_from(["cut", "zero to the end", "zero a stretch", "flip a byte"]))
 def test_it_takes_what_is_whole_and_tells_the_rest(tmp_path_factory, data, action):
-    """Whatever is cut, zeroed or flipped at any byte: complete records are read once, in order; the others are
-    counted."""
+    """Whatever is cut, zeroed or flipped at any byte: complete records are read once, in order, and others counted."""
     path = write_points(tmp_path_factory.mktemp("journal"), 40)
     original, _ = read_all(path)
     content = bytearray(path.read_bytes())

@@ -1,5 +1,4 @@
-"""The launch of several ranks: their number, how each identifies its launch, and what it learns if nothing will
-train."""
+"""The launch of several ranks: their number, how each identifies its launch, and how it learns that nothing trains."""
 
 from __future__ import annotations
 

@@ -51,8 +51,7 @@ def test_every_command_takes_effect_at_the_same_step_on_all_ranks(tmp_path, seed
 
 
 def test_ranks_without_any_pause_are_held_too(tmp_path):
-    """Steps far shorter than the wait after the barrier is set: the barrier moves up until no rank can have passed
-    it."""
+    """Steps are far shorter than the wait after the barrier is set, which moves up until no rank can have passed it."""
     with Ranks(tmp_path, 2, 10_000_000, lambda rank: 0.0) as ranks:
         for number in range(10):
             ranks.set_rate(f"c{number}", (number + 1) / 16)

@@ -1,5 +1,4 @@
-"""Records, posted commands and decisions: what is written can be read, and hostile content raises nothing in a
-reader."""
+"""Records, posted commands and decisions: readers read what was written, and hostile content raises no exception."""
 
 from __future__ import annotations
 
@@ -108,8 +107,7 @@ def takes(record: Record, name: str, value: Any) -> Record | None:
 
 @pytest.mark.parametrize("record", [each for each in GOOD if not isinstance(each, kinds.PointRecord)])
 def test_a_field_of_a_wrong_type_is_damage_and_costs_its_record_alone(record, tmp_path):
-    """Records that are still read have the types of their class, and pass everything that a supervisor does with
-    them."""
+    """Records that are still read have the types of their class, and pass every step of a supervisor."""
     path = segment_path(tmp_path, 0, 0)
     taken = 0
     for name in own_fields(record):

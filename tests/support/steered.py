@@ -110,8 +110,7 @@ def steerable(kind: type[Steerable] = Steerable, seed: int = 1, **parameters: An
 
 
 class Steered:
-    """One attempt: `asks` are posted while the given step is computed (0: before the first), so they act right after
-    it."""
+    """One attempt: `asks` are posted while the given step is computed (0: before the first), and act right after it."""
 
     def __init__(self, folder: Path, recipe: Steerable, asks: Asks | None = None, start: Any = None) -> None:
         folder.mkdir(exist_ok=True)

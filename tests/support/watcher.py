@@ -1,5 +1,4 @@
-"""A third-party WebSocket client that follows a run over reconnects as the protocol says, and keeps what it
-received."""
+"""A third-party WebSocket client, which follows a run over reconnects as the protocol says, and keeps its messages."""
 
 from __future__ import annotations
 

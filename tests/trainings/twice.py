@@ -1,5 +1,4 @@
-"""Logs each step twice, with other metrics beside the loss each time, and the last step a third time: twice.py
-STEPS."""
+"""Logs each step twice, with other metrics beside the loss each time, and the last step thrice: twice.py STEPS."""
 
 import sys
 

@@ -186,8 +186,7 @@ class RunJudge:
         self._cooling.end()
 
     def take_left_out(self) -> int:
-        """Return how many alarms, since the last call, began too soon after another and ended before they were
-        reported."""
+        """Return how many alarms, since the last call, began too soon after another and ended before their report."""
         return self._cooling.take_left_out()
 
     def _rule(self, detector: str, series: str) -> Rule:

@@ -243,8 +243,7 @@ class AlertThread:
             logger.warning("run %d: the database is back; before, %s", self._lease.run_id, what)
 
     def _clear_earlier(self) -> None:
-        """End the alerts of an earlier supervisor of this attempt, because its detectors are gone and the new ones
-        start anew."""
+        """End the alerts of an earlier supervisor of this attempt, because the detectors of this one start anew."""
         earlier = Alert.objects.filter(
             run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
         ).exclude(detector__in=(OF_CODE, *OF_STATE))

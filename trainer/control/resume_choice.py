@@ -117,8 +117,7 @@ def is_origin(checkpoint: Checkpoint) -> bool:
 
 
 def lost_origin(run: Run) -> str:
-    """Return why a branch without a checkpoint cannot start (it would begin at step 1), "" if the run is not a
-    branch."""
+    """Return why a branch without a checkpoint cannot start (it would begin at step 1), "" if the run is no branch."""
     branch = Branch.objects.filter(run=run).first()
     if branch is None:
         return ""

@@ -90,7 +90,8 @@ class Options:
 def train(options: Options) -> int:
     """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`.
 
-    Under torchrun only rank 0 does this; the other ranks train with it."""
+    Under torchrun only rank 0 does this; the other ranks train with it.
+    """
     launch = _launch()
     interrupts = _take_signals()
     if launch is None:
@@ -229,8 +230,7 @@ def _as_typed(script: tuple[str, ...]) -> list[str]:
 
 
 def _take_signals() -> Interrupts:
-    """Handle signals from here on: a signal that arrives before the worker starts must not leave it without a
-    supervisor."""
+    """Handle signals from here on: an early signal must not leave the worker without a supervisor."""
     try:
         interrupts = Interrupts(settings.STEERSMAN_STOP_SIGNAL)
     except ValueError as error:

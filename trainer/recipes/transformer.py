@@ -223,8 +223,7 @@ def rotated(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def stretches(text: Tensor, starts: Tensor, length: int) -> Batch:
-    """Return the bytes from each of `starts` on, and the same shifted by one: two int64 of shape (len(starts),
-    length)."""
+    """Return the bytes from each of `starts`, and the same shifted by one: two int64 of shape (len(starts), length)."""
     positions = starts[:, None] + torch.arange(length + 1, device=text.device)
     taken = text[positions].long()
     return taken[:, :-1], taken[:, 1:]

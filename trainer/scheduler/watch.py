@@ -261,8 +261,7 @@ class Watch:
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 
     def _lose(self, pulse: Pulse) -> bool:
-        """Mark a silent run as lost, unless its supervisor may have waited for the same long write of another process
-        as we did."""
+        """Mark a silent run as lost, unless its supervisor may have waited for the same long write as this watch."""
         began = time.monotonic()
         with transaction.atomic():
             waited_s = time.monotonic() - began

@@ -130,8 +130,7 @@ class CheckpointManager:
         return ""
 
     def present(self, progress: TrainingProgress) -> dict[str, Any]:
-        """Return the content that a checkpoint of this rank would have now, in the form of `read_checkpoint`, copied in
-        memory."""
+        """Return the content of a checkpoint of this rank now, in the form of `read_checkpoint`, copied in memory."""
         content: dict[str, Any] = copied(self._training_state(progress))
         content["model"] = copied(self._recipe.model.state_dict())
         content |= {"random": randomness.capture(), "shard": content["progress"]}

@@ -44,8 +44,7 @@ class Evaluation:
             return self._recipe.texts()
 
     def values_in_passing(self) -> dict[str, float]:
-        """Return the result of `values`, and restore generators and module modes, so that later steps are not
-        affected."""
+        """Return the result of `values`, and restore generators and module modes, to leave later steps unaffected."""
         with untouched(self._recipe.model):
             return self.values()
 

@@ -49,8 +49,7 @@ def loaded(
 
 
 def leave_signals_to_the_training(worker: int) -> None:
-    """Ignore signals that ask a training to stop or save: they reach all processes of a group, and the training
-    decides."""
+    """Ignore signals to stop or save a training: they reach all processes of a group, and the training decides."""
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)

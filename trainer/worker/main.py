@@ -82,8 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 def stop_on_signals(run: steersman.Run) -> None:
-    """On SIGTERM or a first SIGINT, finish the step, save and end; on a second SIGINT end immediately; on SIGUSR1
-    save."""
+    """On SIGTERM or a first SIGINT, finish the step, save and end; on a second SIGINT end at once; on SIGUSR1 save."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         run.request_stop()

@@ -52,8 +52,7 @@ def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Man
 
 
 def _complete(source: Path, data: Path) -> Manifest | None:
-    """Return the manifest of `source` if its restore was interrupted after its last transaction, when all was in
-    place."""
+    """Return the manifest of `source` if its restore was interrupted after its last transaction, with all in place."""
     begun = unfinished.read_begun(data)
     if begun is None or not begun.ending or unfinished.token_in_database() or not filled_tables():
         return None

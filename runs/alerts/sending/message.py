@@ -1,5 +1,4 @@
-"""The content of a message, built from rows of alerts, without paths, hosts, user names and secrets of a
-destination."""
+"""The content of a message, built from rows of alerts, without paths, hosts, user names and secrets."""
 
 from __future__ import annotations
 

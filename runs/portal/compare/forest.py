@@ -60,8 +60,7 @@ def solve(problem: Problem) -> list[Importance]:
 
 
 def _as_numbers(column: list[float | str | None]) -> NDArray[np.float64]:
-    """Return a column that a tree can split: numbers unchanged, texts by their order, missing values below all
-    others."""
+    """Return a column that a tree can split: numbers unchanged, texts by their order, missing values lowest."""
     if all(value is None or isinstance(value, float) for value in column):
         numbers = [value for value in column if isinstance(value, float)]
         missing = min(numbers, default=0.0) - 1.0

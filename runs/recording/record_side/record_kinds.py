@@ -337,8 +337,7 @@ class RecordStore:
         )
 
     def forget_removed(self, paths: Sequence[str]) -> None:
-        """Delete the rows of this attempt's checkpoints whose files are not on the host; `paths` are within its
-        folder."""
+        """Delete the rows of this attempt's checkpoints without files on the host; `paths` are within its folder."""
         if paths:
             places = [f"attempts/{self._lease.number}/{path}" for path in paths]
             rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places)

@@ -178,8 +178,7 @@ def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
 
 
 def _decimals(column: NDArray[np.float64]) -> int | None:
-    """Return the maximum number of decimals of the values, None if they are not short decimals, or one of them is
-    -0.0."""
+    """Return the maximum number of decimals of the values, None if one of them is no short decimal, or is -0.0."""
     # Values with fewer decimals also fit the largest number of decimals, so this test alone excludes most float
     # columns.
     if not len(column) or not _have_decimals(column[:LOOKED_AT_FIRST], MOST_DECIMALS):

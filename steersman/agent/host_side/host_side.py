@@ -278,8 +278,7 @@ class HostSide:
         return tick
 
     def _next_read(self, ended: bool = False) -> Tick | None:
-        """Return the next records as a tick, None if there are none. Records at which a supervisor crashed come
-        first."""
+        """Return the next records as a tick, None if there are none; first come those at which a supervisor crashed."""
         if self._deadly is not None:
             tick, self._deadly = self._deadly, None
             return tick

@@ -312,8 +312,7 @@ class NodeClient:
         }
 
     def _write_out(self) -> None:
-        """Flush the files of the ranks here to shared storage, because an NFS client may cache them for half a
-        minute."""
+        """Flush the files of this node's ranks to shared storage: an NFS client may cache them for half a minute."""
         segments = dict.fromkeys(self._ranks, 0)
         written: dict[Path, int] = {}
         while not self._stop.wait(WRITTEN_INTERVAL_S):

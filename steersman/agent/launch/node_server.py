@@ -140,8 +140,7 @@ class NodeServer:
             self._drop(newcomer)
 
     def _silent_for_longest(self) -> _Unauthenticated:
-        """Return the oldest connection of the most frequent address, so that waiting strangers cannot keep out a
-        node."""
+        """Return the oldest connection of the most frequent address, so that waiting strangers cannot block a node."""
         counts = Counter(each.address for each in self._newcomers)
         most = max(counts.values())
         return next(each for each in self._newcomers if counts[each.address] == most)

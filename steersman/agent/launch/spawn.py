@@ -95,8 +95,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
 
 
 def rank_environment(environment: Mapping[str, str], rank: int, ranks: int, port: int) -> dict[str, str]:
-    """Return the environment of one of several ranks on this host, as torchrun would set it; they rendezvous at
-    `port`."""
+    """Return the environment of one of several ranks on this host, as from torchrun; they rendezvous at `port`."""
     return (
         {"OMP_NUM_THREADS": "1"}
         | dict(environment)

@@ -75,8 +75,7 @@ class Posting:
             self._stop_posted_at = time.monotonic()
 
     def stop_is_ignored(self, allowed_s: float) -> bool:
-        """Return whether SIGTERM was received, and the training has taken no command for more than `allowed_s`
-        since."""
+        """Return whether SIGTERM was received more than `allowed_s` ago and the training has taken no command since."""
         if not (self._stop_posted and self._interrupts.is_terminated):
             return False
         is_late = time.monotonic() - self._stop_posted_at > allowed_s

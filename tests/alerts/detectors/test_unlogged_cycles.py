@@ -1,5 +1,4 @@
-"""Cycles of a learning rate that is not logged lift a loss and bring it back: which rises they explain, and which
-not."""
+"""An unlogged cyclic learning rate makes a loss rise and fall: which rises the cycles explain, and which not."""
 
 from __future__ import annotations
 

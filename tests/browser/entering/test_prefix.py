@@ -1,5 +1,4 @@
-"""The portal under a path prefix in a browser: behind a proxy that removes the prefix, and behind one that passes it
-on."""
+"""The portal under a path prefix in a browser: behind a proxy that removes the prefix, and one that passes it on."""
 
 from __future__ import annotations
 

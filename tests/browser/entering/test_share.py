@@ -1,5 +1,4 @@
-"""The page of a share link in a browser: it follows the run with the key in its address, and shows when the link
-ends."""
+"""The page of a share link in a browser: it follows the run with the key in its address, and shows the link's end."""
 
 from __future__ import annotations
 

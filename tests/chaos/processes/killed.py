@@ -94,8 +94,7 @@ def is_applied(command_id: str) -> bool:
 
 
 def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
-    """Return the seconds until a command that is sent after the death is applied, and until another supervisor holds
-    the run."""
+    """Return the seconds from the death until a command is applied, and until another supervisor holds the run."""
     from runs.protocol.commands import Pause, Resume
 
     sql = "SELECT supervisor_pid, adoptions FROM runs_attempt WHERE run_id = ?"

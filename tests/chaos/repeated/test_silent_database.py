@@ -1,5 +1,4 @@
-"""`train` must end on request while the database is away or does not respond: the long forms of
-`tests/control/test_ends.py`."""
+"""`train` must end while the database is away or does not respond: the long forms of `tests/control/test_ends.py`."""
 
 from __future__ import annotations
 

@@ -339,11 +339,8 @@ class Recorder:
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
     def configure(self, parameters: Any) -> None:
-        """Record the configuration of the training: a mapping, a dataclass or the arguments of argparse.
-
-        Pages show and compare it like a recipe's parameters. Later calls add to it. Anything else is left out with a
-        note.
-        """
+        """Record the configuration: a mapping, a dataclass or the arguments of argparse. Later calls add to it.
+        Pages show and compare it like a recipe's parameters. Anything else is left out with a note."""
         remarks: Remarks = []
         self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
 

@@ -1,4 +1,4 @@
-"""`make serve`: the portal of a lab, without accounts and trainings of its own; trainings outlive it."""
+"""`make serve`: serve the portal of a lab. It creates no accounts and trainings, and trainings outlive it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that logs points and takes commands until it is told to end. Imports the client's package alone.
+"""A training that logs points and takes commands until it is asked to end. Imports the client's package alone.
 
 usage: python -m tests.chaos.link.training FOLDER POINTS
 

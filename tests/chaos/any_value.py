@@ -1,9 +1,10 @@
-"""Give every method of the client arbitrary values, through journal and supervisor, into both databases.
+"""Call every method of the client with arbitrary values, and check what journal and supervisor store in both databases.
 
 usage: python -m tests.chaos.any_value [--each 280]
 
-What must be stored is taken from the table in docs/values.md. Prints progress to stderr and one JSON object as its last
-line; exits 1 where a run or a storable value is lost, a call raises what the table does not name, or a supervisor dies.
+The table in docs/values.md defines what must be stored. Prints progress to stderr and one JSON object as its last line;
+exits with 1 if a run or a storable value is lost, a call raises an exception that the table does not name, or a
+supervisor dies.
 """
 
 from __future__ import annotations

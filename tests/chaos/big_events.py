@@ -1,10 +1,10 @@
-"""Large things through a real stack: bursts of console, thousands of series, long notes; and who watches them.
+"""Large events through a real stack: bursts of console, thousands of series, long notes, and their viewers.
 
 usage: python -m tests.chaos.big_events [--short]
 
-Two viewers watch from the start, one comes late, one comes again by `since`. Each must be greeted, get no frame over
-64 KiB, and come to the newest event; the database must have every point, value, note and byte of console, or say how
-many bytes were skipped. Prints progress to stderr and one JSON object as its last line.
+Two viewers watch from the start, one connects late, one reconnects by `since`. Each must be greeted, receive no frame
+over 64 KiB, and receive the newest event; the database must have every point, value, note and byte of console, or the
+number of skipped bytes. Prints progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Autobahn's cases of RFC 6455 and RFC 7692, driven by kosoku, against the portal's own server class.
+"""Run Autobahn's cases of RFC 6455 and RFC 7692, by kosoku, against the portal's server class.
 
 usage: python -m tests.chaos.conformance [--short]
 
 The application behind the server echoes (`tests.live.echo_server`). Groups: 1 framing, 2 pings and pongs, 3 reserved
-bits, 4 opcodes, 5 fragments, 6 UTF-8, 7 closing, 9 large messages, 10 odd fragments, 12 and 13 compression. A viewer
-may send 64 KiB a message: for the larger ones of group 9 the limit of this server is raised. The short form keeps the
-product's limit, all groups but 12 and 13 as far as their messages fit, and a part of those.
+bits, 4 opcodes, 5 fragments, 6 UTF-8, 7 closing, 9 large messages, 10 odd fragments, 12 and 13 compression. The portal
+limits a viewer's message to 64 KiB; for the larger ones of group 9 this server has a higher limit. The short form keeps
+the product's limit, and runs the cases that fit it, with only a part of groups 12 and 13.
 
-kosoku puts modules on the path that are named as those of the real Autobahn, so this imports nothing of the portal.
-Prints progress to stderr and one JSON object as its last line: `wrong` has the cases that failed and should not have,
-`mended` those of `KNOWN` that passed, `declined` counts offers of compression that the server did not take.
+kosoku adds modules to the path with the names of the real Autobahn, so this program imports nothing of the portal.
+Prints progress to stderr and one JSON object as its last line: `wrong` lists the cases that failed unexpectedly,
+`mended` those of `KNOWN` that passed, `declined` counts offers of compression that the server declined.
 """
 
 from __future__ import annotations

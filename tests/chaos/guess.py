@@ -1,11 +1,11 @@
-"""Guess passwords beside a person who reads: guesses are refused soon, the right one too, and pages stay quick.
+"""Guess passwords while a person reads: the portal must soon refuse every guess, even the right one, and stay quick.
 
 usage: python -m tests.chaos.guess [--seconds 60] [--guessers 8]
 
-A reader asks for the list of runs, alone and then beside the guessers, who try one account and put the right password
-among the wrong ones. Prints one JSON object as its last line. `guesses`: those answered; `right_after_lock`: those with
-the right password after the first refusal; `accepted_after_lock`: those of them that were accepted; `page_p95_ratio`:
-the 95th percentile of the reader's page beside the guessers against alone.
+A reader requests the list of runs, first without and then with the guessers, who try one account with wrong passwords
+and sometimes the right one. Prints one JSON object as its last line. `guesses`: those with a response;
+`right_after_lock`: those with the right password after the first refusal; `accepted_after_lock`: those of them that
+were accepted; `page_p95_ratio`: the 95th percentile of the reader's page with guessers divided by that without.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Join a host side and a record side by a socket that fails; kill both ends; count what is lost, doubled or late.
+"""Connect a host side and a record side by a faulty socket, kill both ends, and count what is lost, doubled or late.
 
 usage: python -m tests.chaos.interface [--faults 200] [--points 50000] [--commands 200] [--seed N]
 
 A training logs points and takes commands. Its host side runs in a virtual environment without Django, its record side
-in a process of its own, and the bytes between them are cut, delayed, repeated and reordered; old messages arrive again,
-also of a host side that is gone. Either end is killed with -9 and starts anew from its files or rows. Prints progress
+in a separate process. The bytes between them are cut, delayed, repeated and reordered; old messages arrive again, even
+from a host side that has ended. Either end is killed with SIGKILL and restarts from its files or rows. Prints progress
 to stderr and one JSON object as its last line.
 """
 

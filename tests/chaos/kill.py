@@ -1,10 +1,10 @@
-"""Kill worker, supervisor, web server and embedded server with -9 at random moments; count what is lost or doubled.
+"""Kill worker, supervisor, web server and embedded server at random moments; count what is lost or doubled.
 
 usage: python -m tests.chaos.kill [--kills 50] [--seed N] [--resume]
 
-What a worker noted after each `log()` is held against the database and against what a WebSocket client
-received over all its reconnects. With --resume a recipe is trained, also killed while it saves, and every loss is
-held against a training to which nothing happened. Prints progress to stderr and one JSON object as its last line.
+The program compares the worker's notes after each `log()` with the database, and with the events that a WebSocket
+client received over all its reconnects. With --resume it trains a recipe, kills it while it saves too, and compares
+every loss with an uninterrupted training. Prints progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Processes that die on a host: ours, killed with -9."""
+"""Processes of this project that die on a host, killed with SIGKILL."""

@@ -1,15 +1,15 @@
-"""A training, its operator and its page while the supervisor, then the web process, are killed with -9.
+"""A training, its operator and its page while first the supervisor, then the web process, are killed with SIGKILL.
 
 usage: python -m tests.chaos.processes.killed [--short]
 
-`manage.py serve` brings back what was killed. Prints progress to stderr and one JSON object as its last line:
-points, lost, doubled   points that were logged, and how many of them the database lost or has twice
-viewer_gaps             events that the viewer missed, or got twice
-false_unreachable       how often the viewer was told that the training is silent; it never was
-commands_s              from the death of a supervisor until a command sent right after it is applied: the longest
-adopted_s               until another supervisor holds the run: the longest
-portal_s                from the death of the web process until a viewer that returns every 0.1 s is told something new
-page_s                  until the page of the run in a browser says that it is live: the longest; null without a browser
+`manage.py serve` restarts the killed processes. Prints progress to stderr and one JSON object as its last line:
+points, lost, doubled   logged points, and how many of them the database lost or has twice
+viewer_gaps             events that the viewer missed, or received twice
+false_unreachable       how often the viewer received that the training is silent, which it never was
+commands_s              longest time from the death of a supervisor until a command sent right after it is applied
+adopted_s               longest time until another supervisor holds the run
+portal_s                time from the death of the web process until a viewer that retries every 0.1 s receives news
+page_s                  longest time until the page of the run in a browser is live; null without a browser
 supervisors, portals    how many were killed
 """
 

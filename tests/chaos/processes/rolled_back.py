@@ -1,15 +1,14 @@
-"""Kill worker, supervisor and web server with -9 around roll backs of a recipe; count what is lost, doubled or wrong.
+"""Kill worker, supervisor and web server around roll backs of a recipe; count what is lost, doubled or wrong.
 
 usage: python -m tests.chaos.processes.rolled_back [--kills 40] [--seed N]
 
-Before each kill the training is asked to roll back to a checkpoint, the newest or any other that led to where it is.
-Nothing is changed by a roll back here, so the loss of each step must be that of a training to which nothing happened,
-in every lap. Prints progress to stderr and one JSON object as its last line: the keys of `tests.chaos.kill --resume`,
-and
-roll_backs       how many the training did
-wrong_segment    attempts that did not resume from the newest checkpoint of those that were not abandoned
-wrong_marks      epochs and checkpoints that are marked as abandoned and were not, or the other way round
-unsettled        commands to roll back of which nobody says what became of them
+Before each kill the program commands a roll back to a checkpoint, the newest or an earlier one of the same line. These
+roll backs change nothing, so the loss of each step must be that of an uninterrupted training in every lap. Prints
+progress to stderr and one JSON object as its last line: the keys of `tests.chaos.kill --resume`, and
+roll_backs       roll backs that the training did
+wrong_segment    attempts that did not resume from the newest checkpoint that was not abandoned
+wrong_marks      epochs and checkpoints with a wrong mark of abandonment
+unsettled        commands to roll back without an outcome
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Time from logging a bad point to the message in a mail server and at a webhook, through the real processes.
+"""Measure the time from logging a bad point to the message in a mail server and at a webhook, with real processes.
 
 usage: python bench/alert_latency.py [ALERTS]
 
-Supervisor, watch, sender and mail server are processes of their own. A training logs 100 series; every second one of
-them becomes NaN, which begins an alert. After 40 the mail server is killed with -9, and started again 8 s later. Prints
-one JSON object as its last line:
-alerts       alerts to be sent, each to the mail server and to the webhook
-p50_s, p95_s point logged → message received, of both, without mail that the outage delayed
-delayed      mails of alerts that the outage delayed
-undelivered  alerts that one of both did not get
-doubled      alerts that one of both got in more than one message
-messages     messages with these alerts
+A training logs 100 series; every second one becomes NaN, which raises an alert. After 40 alerts the mail server is
+killed with SIGKILL and started again 8 s later. Prints one JSON object as its last line:
+alerts       number of alerts; each is sent to the mail server and to the webhook
+p50_s, p95_s time from logging a point to receiving its message, by mail or webhook, except for delayed mails
+delayed      mails that the outage delayed
+undelivered  alerts that the mail server or the webhook did not receive
+doubled      alerts that one of them received in more than one message
+messages     messages that contain these alerts
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ALERTS = 100
 PAUSE_S = 1.0
 OUTAGE_S = 8.0
 PATIENCE_S = 90.0
-# A message that was on its way when the server was killed was delayed by that.
+# The outage also delays a message that was being sent when the server was killed.
 UNDER_WAY_S = 5.0
 SUPPORT = Path(__file__).resolve().parent / "support"
 TOLD = re.compile(r"signal/(\d+)\b")
@@ -41,7 +40,7 @@ Received = list[tuple[float, set[int]]]
 
 
 class Sink:
-    """The mail server as a process."""
+    """Runs the mail server as a process."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -104,7 +103,7 @@ def measure(stack: Stack, alerts: int) -> dict[str, float | int]:
             set().union(*(told for _, told in way)) >= everything for way in (sink.received(), posted(webhook))
         ):
             time.sleep(0.2)
-        # A second time would come now.
+        # Wait for a second, unwanted delivery.
         time.sleep(5)
         return figures(logged(moments), sink.received(), posted(webhook), killed_at)
     finally:
@@ -115,7 +114,7 @@ def measure(stack: Stack, alerts: int) -> dict[str, float | int]:
 
 
 def figures(at: dict[int, float], mails: Received, posts: Received, killed_at: float) -> dict[str, float | int]:
-    """Return the figures of what was logged `at` and came in `mails` and `posts`."""
+    """Compute the figures from the points logged `at` and the messages in `mails` and `posts`."""
     back_at = min((moment for moment, _ in mails if moment > killed_at), default=killed_at)
     delays: list[float] = []
     delayed = undelivered = doubled = 0

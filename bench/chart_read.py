@@ -1,11 +1,11 @@
-"""Time to read a chart of 1,000 pixels with 10⁴, 10⁶ and 10⁸ points, without HTTP.
+"""Measure the time to read a chart of 1,000 pixels with 10⁴, 10⁶ and 10⁸ points from the database, without HTTP.
 
 usage: python bench/chart_read.py [--without-tensorboard]
 
-The chunks are written by the packing that supervisors use. Prints one JSON object as its last line, medians:
-ms_1e4, ms_1e6, ms_1e8  milliseconds to read the chart from the database, ready to be sent
-ratio_1e8_1e4           the longest over the shortest
-vs_tensorboard_1e6      TensorBoard's loader reading the event file of the same 10⁶ points, over ms_1e6
+Prints one JSON object of medians as its last line:
+ms_1e4, ms_1e6, ms_1e8  milliseconds to read the chart in the form that the portal sends
+ratio_1e8_1e4           the longest time divided by the shortest
+vs_tensorboard_1e6      time of TensorBoard's loader for an event file of the same 10⁶ points, divided by ms_1e6
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def parts(number: int) -> Any:
-    """Yield `number` points of a noisy curve, some millions at once."""
+    """Yield `number` points of a noisy curve, in blocks of some millions."""
     import numpy as np
 
     from runs.series.packing.chunks import Points
@@ -70,7 +70,7 @@ def read_ms(run_id: int) -> float:
 
 
 def tensorboard_ms(number: int) -> float:
-    """Return how long TensorBoard takes to load the event file of so many points, in its own reader."""
+    """Return the time that TensorBoard's own loader takes for an event file of `number` points."""
     warnings.simplefilter("ignore")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter

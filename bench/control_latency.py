@@ -1,18 +1,17 @@
-"""Time from sending a command over a viewer's WebSocket to its outcome, through the real stack, with Redis and without.
+"""Measure the time from sending a command over a viewer's WebSocket to its outcome, with Redis and without.
 
 usage: python bench/control_latency.py
 
-Embedded server, Daphne and supervisor are processes of their own; the training is the Transformer on the CPU. 200
-changes of its learning rate are sent at random moments; then the embedded server is stopped, and 200 more. Commands
-take effect between steps, so one that comes while an epoch ends waits for evaluation and checkpoint, here up to a
-second every 20 s. About 5 % of the commands do, which would make a 95th percentile of all commands a coin toss: the
-percentiles are of the others. Prints one JSON object as its last line:
-step_ms             median step of the training while it was measured
+Embedded server, Daphne and supervisor are separate processes; the training is the Transformer on the CPU. The bench
+sends 200 changes of the learning rate at random moments, stops the embedded server, and sends 200 more. A command that
+arrives while an epoch ends waits for evaluation and checkpoint. These are about 5 % of the commands, which would make a
+95th percentile of all commands random, so the percentiles leave them out. Prints one JSON object as its last line:
+step_ms             median step of the training during the measurement
 p50_ms, p95_ms      sent → reported as applied, on the viewer's socket
-p95_ms_no_redis     sent → applied, by the command log: viewers themselves follow from the database then
+p95_ms_no_redis     sent → applied, by the command log, because viewers then follow from the database
 seen_p95_ms_no_redis  the same on the viewer's socket
-waited_for_evaluation, longest_wait_ms  the commands that met the end of an epoch, and the slowest of them
-not_applied         commands without that outcome, of all 400
+waited_for_evaluation, longest_wait_ms  number of commands that met the end of an epoch, and the slowest of them
+not_applied         number of commands that were not applied, of all 400
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ from tests.support.stack import Stack, operator_ticket, rows, seed_project  # no
 from tests.support.watcher import Watcher  # noqa: E402
 
 COMMANDS = 200
-# About 20 ms a step on one core, and 800 steps between two evaluations: a command that comes in one waits for its end.
+# A step takes about 20 ms on one core, and 800 steps lie between two evaluations. A command that arrives during an
+# evaluation waits for its end.
 RECIPE = "transformer"
 PARAMETERS = {"batch_size": 8, "epochs": 10_000, "save_every": 10_000, "sample_length": 0, "threads": 1}
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.5
@@ -44,7 +44,7 @@ CATCH_UP_TIMEOUT_S = 30
 
 
 class Sender:
-    """Sends commands through one viewer's socket, and records when each is reported as applied."""
+    """Sends commands through one viewer's socket, and records when the portal reports each as applied."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
@@ -74,7 +74,7 @@ class Sender:
         return [(self.seen[key] - self.sent[key]) * 1000 for key in ids if key in self.seen]
 
     def part_by_evaluation(self, ids: list[str]) -> tuple[list[str], list[str]]:
-        """Return the ids of the commands that met no end of an epoch on their way, and of those that did."""
+        """Divide the commands into those that met no end of an epoch and those that did; return the ids of both."""
         ends = epoch_ends(self.watcher)
         met = [key for key in ids if any(begin < self.seen.get(key, 0) and self.sent[key] < end for begin, end in ends)]
         return [key for key in ids if key not in met], met
@@ -104,7 +104,7 @@ async def measure(stack: Stack, run_id: int, ticket: str) -> tuple[Sender, list[
 
 
 def by_command_log_ms(stack: Stack, ids: list[str]) -> list[float]:
-    """Return, for each command, the time from its row to its outcome's."""
+    """Return, for each command, the time from storing the command to storing its outcome."""
     found = rows(stack, "SELECT id, sent_at, applied_at FROM runs_command WHERE state = 'applied'")
     moments = {row["id"]: (_moment(row["sent_at"]), _moment(row["applied_at"])) for row in found}
     return [(applied - sent) * 1000 for key in ids for sent, applied in [moments[key.replace("-", "")]]]
@@ -115,7 +115,7 @@ def _moment(stored: Any) -> float:
 
 
 def moments_by_step(watcher: Watcher) -> dict[int, float]:
-    """Return when each step of the training was logged."""
+    """Return the time at which the training logged each step."""
     return {
         step: moment
         for event in watcher.events
@@ -127,7 +127,7 @@ def moments_by_step(watcher: Watcher) -> dict[int, float]:
 
 
 def epoch_ends(watcher: Watcher) -> list[tuple[float, float]]:
-    """Return for each epoch when its last step was logged, and when the first step of the next one was."""
+    """Return, for each epoch, when its last step and the first step of the next epoch were logged."""
     moments = moments_by_step(watcher)
     last_steps = [event["step"] for event in watcher.events if event["kind"] == "epoch"]
     return [(moments[step], moments.get(step + 1, float("inf"))) for step in last_steps]

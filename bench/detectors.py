@@ -1,17 +1,17 @@
-"""The results of the detectors on 200 labelled curves: faults found, delays and false alarms.
+"""Measure the detectors on 200 labelled curves: faults found, delays and false alarms.
 
 usage: python bench/detectors.py [--misses]
 
-102 curves were recorded from real trainings (bench/support/record_curves.py), the others come from a generator. A half
-of each kind, chosen by a seed, served to choose the defaults ("tuned"); the other half only checks them ("checked").
+102 curves are recordings of real trainings (bench/support/record_curves.py); a generator makes the others. One half of
+each kind, chosen by a seed, served to choose the defaults ("tuned"); the other half only checks them ("checked").
 
 Prints one JSON object as its last line:
-curves, recall           how many; share of the faults that a fitting detector found, from 2 points before they begin on
-recall_worst_kind        the same of the kind of fault that is found least
-false_per_20_healthy     alarms in healthy curves, for 20 of them; those before a fault are in `false_before_faults`
+curves, recall           number of curves; share of the faults that a fitting detector found, at most 2 points early
+recall_worst_kind        the lowest recall of a kind of fault
+false_per_20_healthy     alarms per 20 healthy curves; `false_before_faults` counts alarms before a fault
 median_delay_points      points of the curve until the alarm: values that are not finite, and spikes
-median_delay_share       the same for divergence, in parts of the curve's length
-us_per_point             CPU time of all detectors together, microseconds a point
+median_delay_share       the same for divergence, as a share of the curve's length
+us_per_point             CPU time of all detectors together, microseconds per point
 tuned, checked           the same figures for each half
 """
 
@@ -37,14 +37,14 @@ from runs.alerts.detectors.points import Alarm, Point  # noqa: E402
 
 SPLIT_SEED = 20
 TOLERANCE_POINTS = 2
-# Accepted findings for a fault, beside the detector of its name.
+# Findings that count for a fault besides the detector of its name.
 ALSO_FITS = {"divergence": {"non-finite"}}
 SUDDEN = {"non-finite", "spike"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The findings in a curve. `delay_points` is None if its fault was not found."""
+    """The findings in a curve. `delay_points` is None if no detector found its fault."""
 
     curve: Curve
     alarms: list[Alarm]
@@ -64,14 +64,15 @@ def judged(curve: Curve) -> Verdict:
         if turned and point.step >= turned[0]:
             turned.pop(0)
             judge.turned()
-        # The step at which it is reported: an outlier that came back is reported a few points later.
+        # Use the step of the report: the detector reports an outlier that came back a few points later.
         alarms += [replace(alarm, step=point.step) for alarm in judge.judge(point)]
     seconds = time.process_time() - began
     if judge.messages:
         sys.exit(f"{curve.name}: {judge.messages}")
     if curve.begins is None:
         return Verdict(curve, alarms, alarms, None, len(points), seconds)
-    # Recorded curves are thinned, and the steps of epochs are far apart: a point is a step of the densest series.
+    # Recorded curves are thinned, and the steps of epochs are far apart, so the densest series gives the length of a
+    # point.
     densest = max(curve.groups, key=lambda group: len(group.steps)).steps
     spacing = (densest[-1] - densest[0]) / (len(densest) - 1)
     earliest = curve.begins - TOLERANCE_POINTS * spacing
@@ -107,7 +108,7 @@ def rounded(value: float) -> float:
 
 
 def halves(curves: Sequence[Curve]) -> tuple[set[str], set[str]]:
-    """Return the names of the curves that served to tune, and of those that check: a half of each kind."""
+    """Return the names of the curves used for tuning, and of those used for checking: a half of each kind."""
     draw = random.Random(SPLIT_SEED)
     tuned: set[str] = set()
     for kind in sorted({curve.kind for curve in curves}):

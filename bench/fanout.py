@@ -1,22 +1,17 @@
-"""The cost of sending one event to many viewers: with our server, with others, and with a plain loop of sends.
+"""Measure the cost of sending one event to many viewers: our server, other servers, and a plain loop of sends.
 
 usage: python bench/fanout.py [--seconds 5] [--rounds 3] [--only ours,floor]
 
-Servers run on one core; viewers, Redis and the publisher on the other. Closed loop: at most two events are under way.
-Half of our viewers are members, half are guests by a share link. Every server is measured in each round, ours with and
-without its bounds three times, and the figures are made of the medians of all rounds. Prints one JSON object as its
-last line, of 1,000 viewers, and with the suffix _200 of 200:
-deliveries_per_cpu_s   events that reached a viewer per second of the server's CPU (user and system)
-vs_floor               that, divided by a bare loop of `socket.send` of a ready frame
-vs_broadcast           by `websockets.broadcast`
-vs_stock_pubsub, vs_stock_inmemory  by a stock Channels application on Daphne, over Redis and in memory
-kib_per_viewer         memory that the process takes for one viewer more; kib_per_viewer_vs_stock by that of stock over
-                       Redis
-bounded_vs_unbounded   by the same server without bounds, order and guests: one send per viewer and event
-deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU per delivery with compression, as browsers offer it, by those
-                       without
-
-At this rate our server puts two events into one message.
+Servers run on one core; viewers, Redis and the publisher on the others. The publisher keeps at most two events in
+flight, so our server puts two events into one message. Half of our viewers are members, half are guests by a share
+link. Prints one JSON object as its last line: medians of all rounds for 1,000 viewers, and for 200 with suffix _200:
+deliveries_per_cpu_s   events received by viewers per second of the server's CPU time (user and system)
+vs_floor               deliveries_per_cpu_s divided by that of a bare loop of `socket.send` of a prepared frame
+vs_broadcast           … by that of `websockets.broadcast`
+vs_stock_pubsub, vs_stock_inmemory  … by that of a stock Channels application on Daphne, over Redis and in memory
+kib_per_viewer         memory of the process per viewer; kib_per_viewer_vs_stock divides it by that of stock over Redis
+bounded_vs_unbounded   … by that of the same server without bounds, order and guests: one send per viewer and event
+deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU time per delivery with compression, divided by those without
 """
 
 from __future__ import annotations
@@ -46,19 +41,19 @@ from tests.support.stack import ROOT, Stack, free_port, seed_project  # noqa: E4
 SIZES = (1000, 200)
 UNDER_WAY = 2
 WARM_UP_EVENTS = 20
-# To one viewer, before the others come: as many as our server keeps for those who come back. What a run takes in memory
-# however many see it is then no part of what a viewer takes.
+# Events sent to one viewer before the others connect: as many as our server keeps for viewers that reconnect. Without
+# them, memory that a run takes for any number of viewers would count as memory per viewer.
 EVENTS_BEFORE = 2_000
-# The kernel counts a process's time in hundredths of a second.
+# The kernel counts the CPU time of a process in hundredths of a second.
 LEAST_CPU_S = 1.0
 # About 500 bytes of JSON, as a recipe logs in one tick.
 NAMES = ("train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm", "speed/steps_per_s")
 MEMBERS = 8
 CORES = sorted(os.sched_getaffinity(0))
 PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
-# The two that differ by a few percent are measured in turn, and more often than the others, which differ by factors.
+# Servers that differ by a few percent alternate and run more often than the others, which differ by factors.
 IN_EACH_ROUND = ("ours", "unbounded", "deflate", "unbounded", "ours", "ours", "unbounded", *PEERS)
-# One send per viewer and event, independent of the queue and the viewer.
+# Sends once per viewer and event, without the queue and the viewer's pace.
 UNBOUNDED = """
 from runs.live import outbox
 put = outbox.Outbox.put
@@ -80,7 +75,7 @@ class Measured:
 
 @dataclass
 class Server:
-    """A server that runs: its process, what its viewers ask for, and how an event is published."""
+    """A running server: its process, the targets of its viewers, and how to publish an event."""
 
     pid: int
     port: int
@@ -95,7 +90,7 @@ def memory_kib(pid: int) -> int:
 
 @contextmanager
 def on_the_servers_core() -> Iterator[None]:
-    """Processes started inside run on the first core; this process on the others."""
+    """Run processes that start inside on the first core, and this process on the others."""
     os.sched_setaffinity(0, CORES[:1])
     try:
         yield
@@ -112,7 +107,7 @@ def event(step: int) -> dict[str, Any]:
 
 @contextmanager
 def ours(stack: Stack, *, unbounded: bool = False) -> Iterator[Server]:
-    """The portal, with a run of its own; half of the viewers are members."""
+    """Run the portal with one run; half of the viewers are members."""
     from django.contrib.auth.models import User
 
     from runs.access.tickets import issue_ticket
@@ -144,7 +139,7 @@ def ours(stack: Stack, *, unbounded: bool = False) -> Iterator[Server]:
     try:
         yield Server(stack.web.pid, stack.port, targets, publish)
     finally:
-        # In order, so that the places of its viewers are free.
+        # An orderly end, so that the portal frees the places of its viewers.
         stack.web.terminate()
         stack.web.wait()
 
@@ -179,7 +174,7 @@ def measure(server: Server, count: int, seconds: float, *, deflate: bool = False
     with Crowd(server.port, heard, remembers=deflate) as crowd:
         targets = server.targets(count)
         until = time.monotonic() + 60
-        while True:  # a peer takes a moment to listen
+        while True:  # a peer needs a moment until it listens
             try:
                 first = crowd.connect(targets[0], 1)
                 break

@@ -1,14 +1,13 @@
-"""The space of a run of 30 days, played fast: 10 steps per second, much console output, and an epoch per hour.
+"""Measure the space that a run of 30 days takes: 10 steps per second, much console output, and an epoch per hour.
 
 usage: python bench/growth.py [--days 30]
 
-The points of the first days are stored as a supervisor packs them, without the wait; then a script that a supervisor
-follows goes on at full speed, prints a line for each step, and so much before that its console has passed its bounds.
-Prints one JSON object as its last line:
-database_mb        the SQLite file, everything unused given back
-files_mb           the folder of the run on the training host, without checkpoints
-supervisor_rss_mb  memory of the supervisor at the end, and supervisor_peak_rss_mb at its highest
-run_page_ms        median time until the page of the run, its history and its console have come, of 20
+Stores the points of the first days as a supervisor packs them, without waiting; then a script with a supervisor runs at
+full speed and prints enough for its console to pass its bounds. Prints one JSON object as its last line:
+database_mb        size of the SQLite file after VACUUM
+files_mb           folder of the run on the training host, without checkpoints
+supervisor_rss_mb  memory of the supervisor at the end; supervisor_peak_rss_mb is its highest
+run_page_ms        median time of 20 loads of the run's page with its history and console
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ STEPS_PER_S = 10
 # Loss, learning rate and gradient norm of each step.
 NAMES = ("train/loss", "optimizer/learning_rate", "optimizer/gradient_norm")
 LIVE_STEPS = 60_000
-# More than both bounds of the console hold.
+# More than both bounds of the console allow.
 CONSOLE_MB = 400
 DAY_STEPS = 24 * 3600 * STEPS_PER_S
 PAGES = 20
@@ -45,7 +44,7 @@ def say(text: str) -> None:
 
 
 def store_days(run_id: int, days: int) -> None:
-    """Store the points of this many days of training, and samples of the machine, one per second."""
+    """Store the points of `days` days of training, and one sample of the machine per second."""
     import numpy as np
     from django.utils import timezone
 
@@ -74,13 +73,13 @@ def store_days(run_id: int, days: int) -> None:
 
 
 def folder_mb(folder: Path) -> float:
-    """Return what the files of a folder take on the disk, checkpoints left out."""
+    """Return the size of the files in a folder, without checkpoints, in MB."""
     files = [path for path in folder.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
     return sum(path.stat().st_blocks * 512 for path in files) / 1e6
 
 
 def page_ms(stack: Stack, run_id: int) -> float:
-    """Return the median time of the page of a run with what it asks for at once, in milliseconds."""
+    """Return the median time of a run's page and the requests that it makes at once, in milliseconds."""
     browser = logged_in(stack.address, "operator")
     times = []
     for _ in range(PAGES):

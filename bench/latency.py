@@ -1,10 +1,11 @@
-"""Time from `log()` in a worker to receipt by WebSocket viewers, through the real stack at the default tick.
+"""Measure the time from `log()` in a worker until WebSocket viewers receive the point, at the default tick.
 
 usage: python bench/latency.py
 
-Embedded server, Daphne and supervisor are processes of their own; 20 clients watch a worker that logs
-50 points a second. Prints one JSON object as its last line:
-p50_ms, p95_ms, max_ms (of all deliveries), lost (points that a client never received).
+Embedded server, Daphne and supervisor are separate processes; 20 clients watch a worker that logs 50 points a second.
+Prints one JSON object as its last line:
+p50_ms, p95_ms, max_ms  over all deliveries
+lost                    points that a client never received
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from tests.support.watcher import Watcher  # noqa: E402
 CLIENTS = 20
 POINTS_PER_SECOND = 50
 SECONDS = 40
-# The start-up of the worker is not measured.
+# Points during the start of the worker do not count.
 WARM_UP_S = 3
 CATCH_UP_TIMEOUT_S = 15
 WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"
 
 
 def delays_ms(watcher: Watcher, after: float) -> list[float]:
-    """Return, for each point received, the time from its `log()` to the receipt of its frame."""
+    """Return, for each received point, the time from its `log()` until its frame arrived."""
     delays = []
     for event, received_at in zip(watcher.events, watcher.received_at, strict=True):
         if event["kind"] != "metrics":

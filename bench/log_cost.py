@@ -1,12 +1,12 @@
-"""The cost of `log()`, compared with a list append, TensorBoard, and the classifier's own step.
+"""Compare the cost of `log()` with a list append, TensorBoard, and a step of the classifier.
 
 usage: python bench/log_cost.py
 
 Prints one JSON object as its last line:
-log_us_mean, log_us_p99   `run.log(step, loss=…, accuracy=…, learning_rate=…)`, microseconds a call
-vs_list_append            over a function of the same signature that appends step, time and values to a list
-vs_tensorboard            TensorBoard's three `add_scalar` over ours
-step_ratio                step time of the classifier's loop with logging over without, paired blocks in one process
+log_us_mean, log_us_p99   `run.log(step, loss=…, accuracy=…, learning_rate=…)`, microseconds per call
+vs_list_append            divided by that of a function of the same signature that appends its values to a list
+vs_tensorboard            time of three `add_scalar` of TensorBoard divided by ours
+step_ratio                step time of the classifier with logging divided by that without, paired blocks in one process
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BLOCK_PAIRS = 400
 
 
 def mean_us(log: Callable[..., Any], calls: int) -> float:
-    """Return the mean time of a call as a training loop would make it, in microseconds."""
+    """Return the mean time of a call in microseconds, called as in a training loop."""
     loss, accuracy, learning_rate = 0.4242, 0.8765, 1e-3
     began = time.perf_counter()
     for step in range(calls):
@@ -53,7 +53,7 @@ def p99_us(log: Callable[..., Any], calls: int) -> float:
 
 
 def list_append() -> Callable[..., None]:
-    """Return a logger that keeps its points in one list, as a training would keep them to its end."""
+    """Return a logger that keeps all its points in one list until the training ends."""
     points: list[tuple[int, float, dict[str, Any]]] = []
 
     def log(step: int, /, **values: Any) -> None:
@@ -63,7 +63,7 @@ def list_append() -> Callable[..., None]:
 
 
 class Switch(Run):
-    """A run with a switch: blocks of steps log or do not log, and each step is timed."""
+    """A run that logs in some blocks of steps and not in others, and times each step."""
 
     def __init__(self, run: Any, order: list[bool]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Switch(Run):
     def log(self, step: int, /, **values: Any) -> None:
         now = time.perf_counter()
         block, place = divmod(self._steps, BLOCK_STEPS)
-        # The first step of a block carries what the block before left in caches.
+        # In the first step of a block, the caches still hold what the block before used.
         if place > 1:
             self.times.setdefault(block, []).append(now - self._before)
         if block >= len(self._order):
@@ -90,7 +90,7 @@ class Switch(Run):
 
 
 def step_ratio(run: Any) -> float:
-    """Return the median, over pairs of neighbouring blocks, of step time with logging over without."""
+    """Return the median, over pairs of neighbouring blocks, of step time with logging divided by that without."""
     import torch
 
     from trainer.worker.loop import train
@@ -100,7 +100,7 @@ def step_ratio(run: Any) -> float:
     torch.set_num_threads(1)
     seed_everything(0, False)
     recipe = load_recipe("mnist")({"epochs": 1000, "save_every": 1000}, device=torch.device("cpu"), seed=0)
-    # Each pair in both orders, so that a machine that gets warmer or slower favours neither.
+    # Both orders alternate, so that a machine that gets warmer or slower favours neither.
     order = list(itertools.chain.from_iterable([(True, False), (False, True)][pair % 2] for pair in range(BLOCK_PAIRS)))
     switch = Switch(run, order)
     train(recipe, switch)

@@ -42,7 +42,7 @@ from tests.support.stack import Stack, seed_project, wait_for  # noqa: E402
 CHARTS = 16
 MANY = 300
 SECONDS = 12
-# The first frames after loading build the charts: this happens once and is not measured.
+# The first frames after loading build the charts, which happens once, so they do not count.
 SETTLE_S = 4
 VISITS = 3
 ALL_IN_SIGHT = {"width": 1920, "height": 2400}
@@ -57,7 +57,7 @@ def say(text: str) -> None:
 
 
 def spent_ms(devtools: CDPSession) -> tuple[float, float]:
-    """Return for how long the main thread has been busy, and on a processor."""
+    """Return how long the main thread has been busy, and how long it ran on a processor."""
     metrics = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
     return metrics["TaskDuration"] * 1000, metrics["ThreadTime"] * 1000
 
@@ -69,7 +69,7 @@ def in_sight(page: Page) -> int:
 
 
 def measure(page: Page, devtools: CDPSession, frames: list[str], viewport: Any) -> dict[str, float]:
-    """Return busy and processor milliseconds a second, frames of points a second, and the charts in sight."""
+    """Return busy and processor ms per second, frames of points per second, and the number of charts in sight."""
     page.set_viewport_size(viewport)
     page.evaluate("window.scrollTo(0, document.getElementById('charts').offsetTop - 60)")
     page.wait_for_timeout(SETTLE_S * 1000)

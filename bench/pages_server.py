@@ -1,12 +1,11 @@
-"""The cost of the list of runs and of a run's page for the server, with 10,000 runs of 30 parameters and 40 series
-each.
+"""Measure what the list of runs and a run's page cost the server, with 10,000 runs of 30 parameters and 40 series each.
 
 usage: python bench/pages_server.py [--runs 10000]
        python scripts/postgres.py python bench/pages_server.py      (the same on PostgreSQL)
 
-Prints one JSON object as its last line; times are medians in milliseconds, from the request to the end of the answer:
-database                 what the runs lie in
-runs                     how many there are
+Prints one JSON object as its last line; times are medians in milliseconds, from the request to the end of the response:
+database                 kind of the database
+runs                     number of runs
 list_ms                  the list as it opens
 list_sorted_by_metric_ms the list, sorted by the last value of a series, with a column of it
 list_filtered_ms         the list, narrowed by a parameter, a series, a tag and an author
@@ -53,7 +52,7 @@ def say(text: str) -> None:
 
 
 def fill(first: int, count: int) -> None:
-    """Make `count` runs with all that the list and the page read of them."""
+    """Create `count` runs with everything that the list and the page read."""
     from django.contrib.auth.models import User
     from django.utils import timezone
 
@@ -101,7 +100,7 @@ def fill(first: int, count: int) -> None:
 
 
 def queries(path: str) -> int:
-    """Return how many queries an answer takes, the second time: some things are read once a process."""
+    """Return the number of queries of a second request: a process reads some things only once."""
     from django.contrib.auth.models import User
     from django.db import connection
     from django.test import Client
@@ -144,7 +143,7 @@ def main() -> None:
         for first in range(FEW, runs, RUNS_A_BLOCK):
             fill(first, min(RUNS_A_BLOCK, runs - first))
             say(f"{min(runs, first + RUNS_A_BLOCK)} runs")
-        # Like a database that has held them for a day.
+        # Give the planner the statistics that a database has after a day.
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
         run = Run.objects.order_by("pk")[runs // 2].pk

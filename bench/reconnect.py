@@ -1,22 +1,19 @@
-"""The cost of many new viewers, and the time until 1,000 viewers have reconnected to a portal that was killed.
+"""Measure the cost of many new viewers, and the time until 1,000 viewers have reconnected to a portal that was killed.
 
 usage: python bench/reconnect.py
 
-Embedded server and Daphne are processes of their own; Daphne has one core, this program, with all viewers, another.
-500 viewers hold a share link and open their sockets by its token; 500 are members, each with an account and a session,
-and ask for a ticket over HTTP first, as the page does. The run has 40 series, 20 commands and 8 knobs, and nothing is
-logged while the first two figures are taken. Then Daphne is killed with -9 and started again on the same port, and 50
-events are stored meanwhile: each viewer comes back with its last event, after a random pause of up to 2 s, as the page
-does. Prints one JSON object as its last line:
-cpu_ms_per_viewer         Daphne's CPU time for 500 viewers that come at once by token, divided by their number
-cpu_ms_per_viewer_ticket  the same for 500 that come at once by ticket, with the request for the ticket
-back_s                    from the moment the new Daphne takes connections until the last of 1,000 has caught up; null
-                          where some did not within a minute
-back_cpu_s                Daphne's CPU time from its start until then
-restart_s                 from the kill until the new Daphne takes connections
-handshakes_cut            sockets that an answering portal ended before it greeted them, at any time
-errors_5xx                answers with a status of 500 or more, at any time
-viewers_wrong             viewers that did not get each of the 50 events once and in order
+Daphne has one core; this program, with all viewers, has another. 500 viewers open their sockets by the token of a share
+link; 500 are members with an account and a session each, and request a ticket over HTTP first. Then Daphne is killed
+with SIGKILL and started again on the same port, while 50 events are stored. Each viewer reconnects with its last event,
+after a random pause of up to 2 s, as the page does. Prints one JSON object as its last line:
+cpu_ms_per_viewer         Daphne's CPU time per viewer while 500 connect at once by token
+cpu_ms_per_viewer_ticket  the same for 500 that connect at once by ticket, including the request for the ticket
+back_s                    time from the restart until the last of 1,000 viewers has caught up; null after a minute
+back_cpu_s                Daphne's CPU time in back_s
+restart_s                 time from the kill until the new Daphne accepts connections
+handshakes_cut            sockets that a running portal closed before it greeted them
+errors_5xx                responses with a status of 500 or more
+viewers_wrong             viewers that did not receive each of the 50 events once and in order
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ BY_TICKET = 500
 SERIES, COMMANDS, KNOBS = 40, 20, 8
 MISSED_EVENTS = 50
 LONGEST_PAUSE_S = 2.0
-# Far longer than any step should take: a longer one has failed.
+# Far longer than any step should take; after it, the bench fails.
 GREETING_TIMEOUT_S = 60
 CATCH_UP_TIMEOUT_S = 60
 CSRF = "c" * 32
@@ -64,7 +61,7 @@ class Crowd:
         self.errors_5xx = 0
 
     def note(self, error: Exception) -> None:
-        """Count an error of a viewer, unless nothing listened."""
+        """Count an error of a viewer, unless the portal was down."""
         if isinstance(error, websockets.InvalidStatus) and error.response.status_code >= 500:
             self.errors_5xx += 1
         elif self.answering and not isinstance(error, ConnectionRefusedError):
@@ -73,7 +70,7 @@ class Crowd:
 
 
 class CrowdViewer:
-    """One viewer: opens the run's socket by a share link's token, or by a ticket of its session."""
+    """One viewer, which opens the run's socket by the token of a share link or by a ticket of its session."""
 
     def __init__(self, crowd: Crowd, token: str = "", session: str = "") -> None:
         self.crowd = crowd
@@ -85,7 +82,7 @@ class CrowdViewer:
         self.caught_up_at = 0.0
 
     async def open(self) -> None:
-        """Connect and take the greeting."""
+        """Connect and read the greeting."""
         protocols = ["steersman.v1"]
         query = {} if self.last_seq is None else {"since": str(self.last_seq)}
         if self.token:
@@ -107,7 +104,7 @@ class CrowdViewer:
             self.last_seq = int(hello["seq"])
 
     async def arrive(self) -> None:
-        """Connect until it is greeted."""
+        """Connect until the portal greets this viewer."""
         while True:
             try:
                 await self.open()
@@ -117,7 +114,7 @@ class CrowdViewer:
                 await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
 
     async def come_back(self) -> None:
-        """Notice that the socket is gone, connect until it is there again, and take what was missed."""
+        """Wait until the socket closes, reconnect, and read the missed events."""
         assert self.socket is not None
         try:
             while True:
@@ -143,7 +140,7 @@ class CrowdViewer:
         self.caught_up_at = time.monotonic()
 
     async def _ticket(self) -> str:
-        """Ask for a ticket as the page does, over a connection of its own."""
+        """Request a ticket as the page does, over a separate connection."""
         body = json.dumps({"run": self.crowd.run_id})
         head = (
             "POST /api/tickets/ HTTP/1.1",
@@ -169,7 +166,7 @@ class CrowdViewer:
 
 
 def start_web(stack: Stack, core: int) -> None:
-    """Start Daphne on a core of its own, and wait until it answers."""
+    """Start Daphne on one core, and wait until it answers."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -179,7 +176,7 @@ def start_web(stack: Stack, core: int) -> None:
 
 
 async def cpu_ms_of(stack: Stack, viewers: Sequence[CrowdViewer]) -> float:
-    """Let viewers come at once and return what each cost the portal."""
+    """Connect viewers at once and return the portal's CPU time per viewer."""
     assert stack.web is not None
     before = cpu_s(stack.web.pid)
     await asyncio.gather(*(viewer.arrive() for viewer in viewers))
@@ -187,7 +184,7 @@ async def cpu_ms_of(stack: Stack, viewers: Sequence[CrowdViewer]) -> float:
 
 
 async def listening(stack: Stack) -> None:
-    """Wait until the portal takes connections. Its pages may answer later, because all viewers connect at once."""
+    """Wait until the portal accepts connections. Its pages may answer later, because all viewers connect at once."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", stack.port)
@@ -199,7 +196,7 @@ async def listening(stack: Stack) -> None:
 
 
 async def restart(crowd: Crowd, core: int, store: Callable[[], int]) -> tuple[float, float]:
-    """Kill the portal, store events, start it again; return when it was killed and when it answers."""
+    """Kill the portal, store events, and start it again; return the times of the kill and of the first connection."""
     stack = crowd.stack
     assert stack.web is not None
     crowd.answering = False
@@ -255,7 +252,7 @@ async def measure(crowd: Crowd, token: str, sessions: list[str], core: int, stor
 
 
 def seed() -> tuple[int, str, list[str]]:
-    """Make a project with a member and session for each viewer by ticket; return run, share link's token, sessions."""
+    """Create a project with members and sessions for viewers by ticket; return run, share link's token and sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
     from django.contrib.sessions.backends.db import SessionStore
@@ -293,7 +290,7 @@ def seed() -> tuple[int, str, list[str]]:
 
 
 def store_events(run_id: int) -> int:
-    """Store what the viewers miss, one event after the other, and return the number of the last."""
+    """Store the events that the viewers miss, one after the other, and return the number of the last."""
     from runs.protocol.events import Block
     from runs.recording import feed
     from tests.support.stored_points import metrics_event

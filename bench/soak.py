@@ -1,26 +1,23 @@
-"""Many viewers for minutes, some of which stop reading: delays of events, memory of the server, disconnected viewers.
+"""Measure delays, memory and disconnections while many viewers watch for minutes and some of them stop reading.
 
 usage: python bench/soak.py [--seconds 240] [--viewers 1000] [--deflate]
 
-Viewers come by two share links. 25 of them stall and are silent: greeted, they never read again and never send. 25
-stall but send a `ping` of the protocol every 2 s. A publisher appends through `feed` five events a second of about 500
-bytes, and every 10 s one of 100 KB, which no frame holds: `runs.protocol.event_parts` makes two events of it, one as
-large as an event may be. Each tells in its points when it was appended. The portal has one core for itself; viewers,
-Redis and publisher share another. Prints one JSON object as its last line:
-p99_ms        appended → received, over the viewers who read, for events that were not appended within a second after a
-              large one (aim: 300)
-large_p99_ms  the same for the others, the parts of the large one included
-growth_mb     resident memory of the web process, the highest while events came minus that after all were greeted, MiB
-              of 2**20 bytes (aim: 60)
-cut_s         the slowest cut of a stalled viewer, from its last read; null if one was never cut (aim: 15)
-silent_cut_s, sending_cut_s  the same of each kind
-not_cut       stalled viewers that the server still kept at the end
-wrongly_cut   viewers who read and were cut all the same (aim: 0)
-missed        events that a viewer who read did not get
-web_busy, crowd_busy  processor seconds a second of the portal and of the viewers: where the second comes near to 1, the
-              delays are in part those of this bench
-crowd_late_s  the longest time in which the viewers did not get to read, because others had their core: above 5 s the
-              server cuts them correctly, and the run is not valid
+Viewers connect by two share links. Of the stalled viewers, which never read after the greeting, 25 are silent and 25
+send a `ping` every 2 s. A publisher appends five events of about 500 bytes per second, and every 10 s a large one of
+100 KB, which `runs.protocol.event_parts` divides into two. The portal has one core; viewers, Redis and publisher share
+another. Prints one JSON object as its last line:
+p99_ms        appended → received by viewers who read, except in the second after a large event (aim: 300)
+large_p99_ms  the same for the large events and those in the second after them
+growth_mb     highest memory of the web process minus its memory after all greetings, MiB of 2**20 bytes (aim: 60)
+cut_s         longest time from the last read of a stalled viewer to its disconnection; null if one stayed (aim: 15)
+silent_cut_s, sending_cut_s  the same for each kind
+not_cut       stalled viewers that were still connected at the end
+wrongly_cut   viewers who read and were disconnected (aim: 0)
+missed        events that a viewer who read did not receive
+web_busy, crowd_busy  CPU seconds per second of the portal and of the viewers; where crowd_busy approaches 1, this bench
+              causes part of the delays
+crowd_late_s  longest time without a read, because others used the viewers' core; above 5 s the server is right to
+              disconnect viewers, and the result is not valid
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ from tests.support.stack import Stack, run_row, seed_project  # noqa: E402
 
 LINKS = 2
 STALLED_OF_EACH_KIND = 25
-# The smallest that the system accepts: the server must soon buffer the messages that a stalled viewer does not read.
+# The smallest buffer that the system accepts: the server must soon buffer the messages for a stalled viewer.
 STALLED_BUFFER_BYTES = 2048
 STALLED_SAYS, SAYS_EVERY_S = '{"kind":"ping"}', 2.0
 EVENT_EVERY_S = 0.2
@@ -56,7 +53,7 @@ LARGE_EVERY_S = 10.0
 # Series of one step each: about 500 bytes, and about 100 KB.
 SMALL_SERIES, LARGE_SERIES = 11, 2_900
 LARGE_AFFECTS_S = 1.0
-# The time in an event that is not measured.
+# Events of this first time do not count.
 WARMS_UP = 1.0
 LAST_EVENTS_S = 5.0
 LOOK_EVERY_S = 0.25
@@ -67,7 +64,7 @@ APPENDED = re.compile(rb'"times":\[([\d.]+)')
 
 
 class Delays:
-    """When each event was appended, and how late every viewer got it."""
+    """Records when each event was appended, and how late every viewer received it."""
 
     def __init__(self) -> None:
         self.appended: dict[int, float] = {}
@@ -75,7 +72,7 @@ class Delays:
         self._late: dict[int, array[float]] = {}
 
     def note(self, viewer: Viewer, text: bytes, came_at: float) -> None:
-        """Note a frame: one event, or several in an array."""
+        """Record a frame: one event, or several in an array."""
         if text.startswith(b"["):
             for part in msgspec.json.decode(text, type=list[msgspec.Raw]):
                 self._note(bytes(part), came_at)
@@ -103,7 +100,7 @@ class Delays:
         late.append(came_at - self.appended[seq])
 
     def _note_merged(self, text: bytes, came_at: float) -> None:
-        """Note several events that came as one, which others got one by one."""
+        """Record several events that arrived merged, which other viewers received one by one."""
         times = {seq: time for block in msgspec.json.decode(text)["blocks"]
                  for seq, time in zip(block["seqs"], block["times"], strict=True)}  # fmt: skip
         for seq, appended in times.items():
@@ -127,7 +124,7 @@ class Delays:
 
 
 def publish(run_id: int, seconds: float) -> None:
-    """Append events for so long; prints the number of the last one."""
+    """Append events for `seconds`; print the number of the last one."""
     import django
 
     django.setup()
@@ -141,7 +138,7 @@ def publish(run_id: int, seconds: float) -> None:
         block = Block(steps=[step], times=[moment], values=values)
         return Metrics(attempt=1, step=step, last_point_at=iso(timezone.now()), blocks=[block])
 
-    # The first one opens the database and the channel layer.
+    # The first event opens the database and the channel layer.
     feed.append(run_id, event(0, SMALL_SERIES, WARMS_UP))
     announcer.current().flush(5)
     began, step, last = time.monotonic(), 0, 0
@@ -254,7 +251,7 @@ def soak(stack: Stack, run_id: int, keys: list[str], arguments: argparse.Namespa
 
 
 def start_web_alone(stack: Stack) -> None:
-    """Start the portal on a core of its own; this process, and what it starts later, keeps the others."""
+    """Start the portal on one core; this process, and processes that it starts later, keep the others."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
         os.sched_setaffinity(0, cores[:1])

@@ -1,16 +1,15 @@
-"""The speed of storing points and the space that they take, through journal and supervisor, on a real stack.
+"""Measure the speed of storing points through journal and supervisor, and the space that they take.
 
 usage: python bench/store.py [--points 2000000]
 
-A script logs random values as fast as it can; its supervisor stores them meanwhile, and folds them. Prints one JSON
-object as its last line. Keys that end with _20 are of records of 20 values, the others of records of one:
-points_per_s, points_per_s_20  values stored a second, from the first `log()` to the last transaction
-bytes_per_point                what a point of a float64 takes in the SQLite file once it is folded, summaries included
-bytes_per_point_float32        the same of values that are float32s
-vs_rows                        a row a point by `executemany` over packing, summaries and their rows; in time, a median
-vs_tensorboard_bytes           bytes of 300,000 points over those of TensorBoard's event file
-
-The keys peak_rss_mb and peak_rss_mb_20 are the memory of the supervisor at its highest.
+A script logs random values as fast as it can, while its supervisor stores and folds them. Prints one JSON object as its
+last line. Keys that end with _20 are for records of 20 values, the others for records of one:
+points_per_s, points_per_s_20  values stored per second, from the first `log()` to the last transaction
+bytes_per_point                size of a folded float64 point in the SQLite file, including summaries
+bytes_per_point_float32        the same for values that are float32
+vs_rows                        time of one row per point by `executemany`, divided by that of packing: a median
+vs_tensorboard_bytes           bytes of 300,000 points divided by the size of TensorBoard's event file
+peak_rss_mb, peak_rss_mb_20    highest memory of the supervisor
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def say(text: str) -> None:
 
 
 def burst(stack: Stack, points: int, width: int) -> tuple[float, float]:
-    """Return (values stored a second, peak memory of the supervisor in MB) of a script that logs without a pause."""
+    """Run a script that logs without a pause; return values stored per second, and the supervisor's peak memory."""
     from runs.models import Chunk, StoredEvent
     from runs.series import storage
     from runs.series.chunk_rows import points_of
@@ -75,7 +74,7 @@ def burst(stack: Stack, points: int, width: int) -> tuple[float, float]:
 
 
 def random_points(number: int, single: bool = False) -> Any:
-    """Return `number` points of random values, ten milliseconds apart; `single`: float32s."""
+    """Return `number` points of random values at intervals of ten milliseconds, as float32 if `single`."""
     import numpy as np
 
     from runs.series.packing.chunks import Points
@@ -88,7 +87,7 @@ def random_points(number: int, single: bool = False) -> Any:
 
 
 def database_bytes(path: Path) -> int:
-    """Return the size of the database once everything unused is given back."""
+    """Return the size of the database after VACUUM."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("VACUUM")
@@ -110,7 +109,7 @@ def bytes_a_point(stack: Stack, points: int, single: bool) -> float:
 
 
 def rows_s(points: Any) -> float:
-    """Return the time of a row a point, as a program without chunks would store them."""
+    """Return the time to store one row per point, as a program without chunks would."""
     rows = list(zip(points.steps.tolist(), (points.times_ms / 1000).tolist(), points.values.tolist(), strict=True))
     with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "rows.sqlite3")) as database:
         database.execute("PRAGMA journal_mode=WAL")
@@ -124,7 +123,7 @@ def rows_s(points: Any) -> float:
 
 
 def packed_s(stack: Stack, points: Any) -> float:
-    """Return the time in which the same points are packed, summarised and stored."""
+    """Return the time to pack, summarise and store the same points."""
     from runs.series.storage import store_points
 
     run_id = create_run(stack, "packed")

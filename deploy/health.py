@@ -1,6 +1,6 @@
 """Exit with 0 while the portal of this container answers, with 1 otherwise.
 
-`health.py /readyz` exits with 0 while it can serve: database, migrations and channel layer are looked at too.
+`health.py /readyz` also checks database, migrations and channel layer, and exits with 0 while the portal can serve.
 """
 
 from __future__ import annotations

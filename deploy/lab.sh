@@ -1,7 +1,7 @@
 #!/bin/bash
 # The workbench: JupyterLab and SSH in addition to the processes of entry.sh. Allowed keys come from STEERSMAN_SSH_KEYS
-# (lines of authorized_keys) or from $STEERSMAN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:   ssh -p
-# 2222 -L 8888:127.0.0.1:8888 steersman@HOST
+# (lines of authorized_keys) or from $STEERSMAN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:
+#   ssh -p 2222 -L 8888:127.0.0.1:8888 steersman@HOST
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lab="${STEERSMAN_DATA:-/data}/lab"

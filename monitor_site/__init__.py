@@ -1,4 +1,4 @@
-"""Settings, addresses and the ASGI application; what the settings need to be read.
+"""Settings, URLs and the ASGI application, and the code that the settings need.
 
-Imports `runs.live` (routing) and `steersman`. Servers and the demo: `monitor_site.serving`.
+Imports `runs.live` (routing) and `steersman`. Servers and the demo are in `monitor_site.serving`.
 """

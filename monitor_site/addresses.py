@@ -9,12 +9,12 @@ import psutil
 from monitor_site.environment.this_machine import is_loopback
 
 EVERYWHERE = ("0.0.0.0", "::")
-# Of a documentation network: connecting a datagram socket sends nothing, it only picks the way out.
+# An address of a documentation network: connecting a datagram socket only chooses the route and sends nothing.
 ELSEWHERE = ("192.0.2.1", 9)
 
 
 def lan_addresses(bind: str) -> list[str]:
-    """Return the addresses by which other machines reach what listens on `bind`, the likeliest first."""
+    """Return the addresses at which other machines reach a server that listens on `bind`, the most likely first."""
     if is_loopback(bind):
         return []
     if bind not in EVERYWHERE:
@@ -30,7 +30,7 @@ def lan_addresses(bind: str) -> list[str]:
 
 
 def hosts_for(bind: str) -> list[str]:
-    """Return the names and addresses that a request's Host may contain if the portal listens on `bind`."""
+    """Return the names and addresses that are valid in a request's Host if the portal listens on `bind`."""
     local = ["localhost", "127.0.0.1", "[::1]"]
     if is_loopback(bind):
         return local

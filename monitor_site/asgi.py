@@ -11,7 +11,7 @@ from steersman.files.data_folder import UnfitFolder, refuse_unfit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 try:
-    # Whatever serves it: runserver, or a server of one's own.
+    # Checked here too, because runserver or any other ASGI server may load this module.
     refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
 except UnfitFolder as error:
     raise ImproperlyConfigured(str(error)) from error
@@ -45,5 +45,6 @@ portal = under_prefix(
     ),
     settings.STEERSMAN_PREFIX,
 )
-# Django's error pages show settings and source code; the address of a server that we did not start is not known here.
+# Django's error pages show settings and source code. If another server runs this, its address is unknown, so only
+# requests from this machine are answered while debugging.
 application = only_from_this_machine(portal) if settings.DEBUG else portal

@@ -1,4 +1,4 @@
-"""Messages of `manage.py` in place of a traceback if settings, data folder or database are not usable."""
+"""Messages of `manage.py` instead of a traceback if settings, data folder or database are not usable."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from steersman.files.data_folder import UnfitFolder
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:
-    """Return a sentence with the remedy, and the exit code; None for errors that only a traceback explains."""
+    """Return a sentence with the remedy, and the exit code; None for errors that need a traceback."""
     if isinstance(error, UnfitFolder):
         return str(error), EXIT_BAD_INPUT
     if isinstance(error, ImproperlyConfigured):
         return str(error), EXIT_BAD_INPUT
-    # SQLite has no class of its own for a file that is damaged, or no database.
+    # SQLite has no separate class for a damaged file, or a file that is no database.
     if not isinstance(error, (OperationalError, ProgrammingError)) and type(error) is not DatabaseError:
         return None
     said = (str(error).strip().splitlines() or [""])[0]

@@ -1,4 +1,4 @@
-"""The Content-Security-Policy: that of the portal, and a wider one for the admin."""
+"""The Content-Security-Policy of the portal, and a wider one for the admin."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 ADMIN = "/admin/"
-# The theme's Alpine.js evaluates the expressions in its attributes and sets styles; no script of another host, and none
-# within the page, runs there either.
+# The theme's Alpine.js evaluates the expressions in its attributes and sets styles; scripts of other hosts and inline
+# scripts are forbidden there too.
 OF_ADMIN = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 
 class ContentPolicy(CSPMiddleware):
-    """`CONTENT_SECURITY_POLICY`, with `OF_ADMIN` in place of its directives of these names on pages of the admin."""
+    """Sends `CONTENT_SECURITY_POLICY`; on pages of the admin, `OF_ADMIN` replaces directives of the same names."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False

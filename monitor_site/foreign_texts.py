@@ -1,7 +1,8 @@
-"""English texts that reach a reader from outside of templates and views: listed here so that they are extracted.
+"""English texts that do not come from our templates and views, listed here so that they are extracted for translation.
 
-What shows them asks the catalogue with the text itself: the admin theme and django-axes, which bring no Chinese, and
-what the built-in recipes declare, as the database holds it. Their descriptions are docstrings, which cannot be marked.
+They are translated when they are shown: texts of the admin theme and django-axes, which have no Chinese, and
+declarations of built-in recipes, as the database stores them. The recipes' descriptions are docstrings, which cannot be
+marked.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ RECIPES = (
     _("sampling temperature: higher is more random; 1: unscaled"),
 )
 
-# The ones that Django's own catalogue does not hold.
+# The texts that Django's own catalogue does not have.
 THEME = (
     _("After you've created a user, you’ll be able to edit more user options."),
     _("All applications"),

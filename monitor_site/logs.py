@@ -1,4 +1,4 @@
-"""Log lines that hold no key: addresses of share links, invites and links in messages are keys; errors name them."""
+"""Keeps keys out of log lines: URLs of share links, invites and message links are keys, and errors contain them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ KEYS = re.compile(
 )
 
 
-# What a stranger did, such as a foreign Host. Any of them could fill a disk with tracebacks.
+# Requests such as those with an unknown Host: anyone could fill the disk with their tracebacks.
 OF_STRANGERS = "django.security."
 
 
 class KeylessFormatter(logging.Formatter):
-    """Formats a line, traceback included, and then takes out what opens something."""
+    """Formats a record with its traceback, and then removes keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.name.startswith(OF_STRANGERS):
@@ -29,17 +29,17 @@ class KeylessFormatter(logging.Formatter):
 
 
 class WithoutLostConnections(logging.Filter):
-    """Takes out tracebacks of a channel layer that is away: who uses the layer says in one line that it is, and why."""
+    """Removes the tracebacks of an unavailable channel layer; the code that uses it logs one line with the reason."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # What has raised it is loaded; most processes need no Redis.
+        # The module is loaded if it raised the error; most processes do not need Redis.
         from redis.exceptions import RedisError
 
         return record.exc_info is None or not isinstance(record.exc_info[1], (RedisError, OSError))
 
 
 class OncePerOutage(logging.Filter):
-    """Logs the first failure to connect to the database, and no further one until there was none for a while.
+    """Logs the first failure to connect to the database, and the next one only after a while without failures.
 
     A pool logs each failed attempt, several times per second, and each connection that it discards.
     """
@@ -60,7 +60,7 @@ class OncePerOutage(logging.Filter):
 
 
 def logging_settings(level: str) -> dict[str, Any]:
-    """Return Django's setting LOGGING: lines without keys from `level` on, to standard error."""
+    """Return Django's setting LOGGING: lines without keys to standard error, from `level` on."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -77,7 +77,7 @@ def logging_settings(level: str) -> dict[str, Any]:
             "repeated": {"()": "monitor_site.logs.OncePerOutage"},
         },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-        # Django's own handlers would write each line a second time when debugging, keys included.
+        # While debugging, Django's own handlers would write each line a second time, with its keys.
         "loggers": {
             "django": {"handlers": []},
             "django.request": {"filters": ["outages"]},

@@ -1,4 +1,4 @@
-"""Forbids caching of pages, because they show what one person may see at that moment."""
+"""Forbids caching of pages, because they show what one person may see at one moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 @sync_and_async_middleware
 def keep_no_pages(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Middleware: what says nothing of caches, and is a page or a redirect, is stored by no browser and no proxy."""
+    """Middleware: browsers and proxies must not store pages and redirects, unless the view has set a cache header."""
     if iscoroutinefunction(get_response):
 
         async def answer_async(request: HttpRequest) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""Serving under a path prefix (STEERSMAN_PREFIX), whether the proxy removes the prefix or passes it on.
+"""Serves the portal under a path prefix (STEERSMAN_PREFIX), whether the proxy removes the prefix or passes it on.
 
 Only the setting determines the prefix. Daphne accepts a header, `Daphne-Root-Path`, from any client. Its value is
 ignored here, because a client could otherwise choose the targets of the links on a page.
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
-# The portal's own addresses: with one of them as prefix, it would not be clear whether the proxy has removed it.
+# The portal's own paths: if one of them were the prefix, it would be unclear whether the proxy has removed it.
 OWN_PATHS = frozenset(
     {"admin", "alerts", "api", "healthz", "i18n", "invite", "login", "logout", "metrics", "password", "projects"}
     | {"client", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static", "texts.js", "ws"}
@@ -21,7 +21,7 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 def prefix_of(text: str) -> str:
-    """Return a prefix such as "/steersman", "" for none. Raises `ValueError` with what to do."""
+    """Return a prefix such as "/steersman", "" for none. Raises `ValueError` with the remedy."""
     prefix = text.strip().rstrip("/")
     if not prefix:
         return ""
@@ -33,7 +33,7 @@ def prefix_of(text: str) -> str:
 
 
 def under_prefix(application: Application, prefix: str) -> Application:
-    """Return an ASGI application that is reached under `prefix`; also without it, as the proxy may cut it off."""
+    """Return an ASGI application under `prefix`, which also works without it, because the proxy may remove it."""
 
     async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if "path" in scope:

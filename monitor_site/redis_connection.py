@@ -1,4 +1,4 @@
-"""Connections to the embedded server and to no other; in a module of its own, because redis is slow to import."""
+"""Connections to the embedded server only. A separate module, because redis is slow to import."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from monitor_site.redis_socket import check_peer, check_socket
 
 
 class OwnSocketConnection(UnixDomainSocketConnection):
-    """Looks at each connect, also when it connects again, that folder, socket and process are of this user.
+    """Checks at each connect and reconnect that folder, socket and process belong to this user.
 
-    What is wrong reads as a server that is away: an `OSError`, which redis makes a `ConnectionError` with its text.
+    A failed check looks like an unavailable server: an `OSError`, which redis turns into a `ConnectionError` with its
+    text.
     """
 
     async def _connect(self) -> None:
@@ -36,7 +37,7 @@ class OwnSocketConnection(UnixDomainSocketConnection):
 
 
 class OwnSocketLayer(RedisPubSubChannelLayer):
-    """The channel layer over the embedded server; its hosts are unix:// addresses."""
+    """The channel layer on the embedded server; its hosts are unix:// addresses."""
 
     def __init__(self, *, hosts: list[dict[str, Any]], **config: Any) -> None:
         super().__init__(hosts=[_own(host) for host in hosts], **config)
@@ -48,7 +49,7 @@ def _own(host: dict[str, Any]) -> dict[str, Any]:
 
 
 class OwnPlainConnection(PlainConnection):
-    """The same for code that waits."""
+    """The same for synchronous code."""
 
     def _connect(self) -> Any:
         check_socket(Path(self.path))

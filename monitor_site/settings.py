@@ -1,4 +1,4 @@
-"""Settings: the environment on top of defaults that run on a laptop. All state lies under STEERSMAN_DATA."""
+"""Settings: environment variables, with defaults for a laptop. All state is in STEERSMAN_DATA."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
 
 
 STEERSMAN_DATA = Path(env("STEERSMAN_DATA", default=str(BASE_DIR / ".steersman"))).resolve()
-# Whether other users of the host, a group for instance, may enter it: files in it stay their owner's all the same.
+# Whether other users of the host, for example a group, may enter it. The files in it are still only their owner's.
 STEERSMAN_SHARED_DATA = env.bool("STEERSMAN_SHARED_DATA", default=False)
 data_folder.prepare(STEERSMAN_DATA, BASE_DIR / ".steersman", shared=STEERSMAN_SHARED_DATA)
 STEERSMAN_PORT = env.int("STEERSMAN_PORT", default=8765)
-# The address to listen on; 0.0.0.0 lets other machines in, under the names and addresses of this one.
+# The address to listen on; 0.0.0.0 lets other machines connect, through the names and addresses of this one.
 STEERSMAN_BIND = env("STEERSMAN_BIND", default="127.0.0.1")
 STEERSMAN_PUSH_MS = env.int("STEERSMAN_PUSH_MS", default=80)
 STEERSMAN_RECIPES = env.list("STEERSMAN_RECIPES", default=[])
-# Silence of a living training beyond which it is stalled, the first pause before a restart, both in seconds, and the
+# The silence after which a live training is stalled and the first pause before a restart, both in seconds, and the
 # warning that a batch system sends before it ends a job.
 STEERSMAN_STALLED_S = env.float("STEERSMAN_STALLED_S", default=60.0)
 STEERSMAN_RESTART_PAUSE_S = env.float("STEERSMAN_RESTART_PAUSE_S", default=5.0)
@@ -58,31 +58,31 @@ STEERSMAN_CPU_SLOTS = slots(env, "STEERSMAN_CPU_SLOTS")
 STEERSMAN_GPU_SHARE = env.float("STEERSMAN_GPU_SHARE", default=0.1)
 if not 0 <= STEERSMAN_GPU_SHARE <= 1:
     raise ImproperlyConfigured("STEERSMAN_GPU_SHARE must be between 0 and 1: 0.1 means a tenth of a GPU's memory")
-# What a run keeps of its console, in MiB: as text in the database, and as files of its attempts on the training host.
+# The size of a run's console, in MiB: as text in the database, and as files of its attempts on the training host.
 STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
 STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
-# How large the journal of a training process grows while the database is away, in MiB.
+# The size of a training process's journal while the database is unavailable, in MiB.
 STEERSMAN_JOURNAL_MIB = mebibytes(env, JOURNAL_MIB_VARIABLE, default=DEFAULT_MIB, smallest=SMALLEST_MIB)
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, if the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
-# More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
+# Further origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
-# The address that people open, such as https://steersman.example.org; without it messages have no links.
+# The address for people, such as https://steersman.example.org; without it, messages have no links.
 STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
-# The folder of the packages that /client/simple/ serves to pip: `make client` fills it.
+# The folder of the packages that /client/simple/ serves to pip; `make client` fills it.
 STEERSMAN_CLIENT_PACKAGES = Path(
     env("STEERSMAN_CLIENT_PACKAGES", default=str(BASE_DIR / "build" / "client" / "packages"))
 ).resolve()
-# Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
+# Internal networks, such as 10.1.0.0/16, to which messages about alerts may be sent; by default none.
 STEERSMAN_ALERT_NETWORKS = networks(env, "STEERSMAN_ALERT_NETWORKS")
 # The networks of Prometheus, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
 STEERSMAN_METRICS_FROM = networks(env, "STEERSMAN_METRICS_FROM")
-# Entries of the audit that are older go; 0 keeps all.
+# Older entries of the audit are deleted; 0 keeps all.
 STEERSMAN_AUDIT_DAYS = env.int("STEERSMAN_AUDIT_DAYS", default=730)
 if STEERSMAN_AUDIT_DAYS < 0:
     raise ImproperlyConfigured("STEERSMAN_AUDIT_DAYS must be at least 0 days: 0 keeps all entries")
-# Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
+# Open sockets across all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
 STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
 STEERSMAN_SOCKETS_IN_ALL = env.int("STEERSMAN_SOCKETS_IN_ALL", default=5000)
@@ -110,7 +110,7 @@ try:
 except ValueError as error:
     raise ImproperlyConfigured(f"STEERSMAN_PREFIX: {error}") from None
 FORCE_SCRIPT_NAME = STEERSMAN_PREFIX or None
-# Behind a TLS proxy: secure cookies, HSTS, redirect to https. The proxy's X-Forwarded-Proto and -For are believed.
+# Behind a TLS proxy: secure cookies, HSTS, redirect to https. The proxy's X-Forwarded-Proto and -For are trusted.
 BEHIND_TLS = env.bool("STEERSMAN_TLS", default=False)
 
 INSTALLED_APPS = [
@@ -135,7 +135,7 @@ INSTALLED_APPS = [
     "trainer",
     "monitor_site.serving",
 ]
-# The first app that has a command of a name is asked: its `runserver` speaks WebSockets, as the portal elsewhere does.
+# Of several apps with a command of the same name, the first wins: this app's `runserver` supports WebSockets.
 if len(sys.argv) > 1 and sys.argv[1] == "runserver":
     INSTALLED_APPS.insert(0, INSTALLED_APPS.pop(INSTALLED_APPS.index("monitor_site.serving")))
 
@@ -177,27 +177,28 @@ TEMPLATES = [
     },
 ]
 
-# WAL lets the portal read while a supervisor writes; IMMEDIATE takes the write lock at BEGIN, where
-# waiting is possible, instead of failing in the middle of a transaction with "database is locked".
-# The default is no URL: in one the name of a folder could not hold # ? or %.
+# WAL lets the portal read while a supervisor writes; IMMEDIATE takes the write lock at BEGIN, where waiting is
+# possible, instead of failing in the middle of a transaction with "database is locked". The default is not a URL, in
+# which the name of a folder could not contain # ? or %.
 DATABASES: dict[str, Any] = {
     "default": env.db_url("STEERSMAN_DATABASE_URL")
     if env.str("STEERSMAN_DATABASE_URL", default="")
     else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(STEERSMAN_DATA / "steersman.sqlite3")}
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # The same, with files that are their owner's alone.
+    # The same engine, with files that only their owner can access.
     DATABASES["default"]["ENGINE"] = "monitor_site.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
-    # Threads of a test meet in the database as they do in the portal: in memory they would lock each other's tables.
+    # A file, so that threads of a test share the database as in the portal: in memory they would lock each other's
+    # tables.
     DATABASES["default"]["TEST"] = {"NAME": STEERSMAN_DATA / "test.sqlite3"}
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
-    # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
+    # Under ASGI a thread never returns its connection (Django's documentation): a pool keeps them, and checks whether
+    # they are still alive. An unavailable database is an error within seconds, not a page that hangs.
     DATABASES["default"] |= {"ENGINE": "monitor_site.postgresql", "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     if password := env("STEERSMAN_DATABASE_PASSWORD", default=""):
         DATABASES["default"]["PASSWORD"] = password
@@ -220,7 +221,8 @@ except ValueError as error:
     raise ImproperlyConfigured(f"STEERSMAN_REDIS_PASSWORD: {error}") from None
 CHANNEL_LAYERS = {
     "default": {
-        # The embedded server is used only if it belongs to this user; one that a person names may belong to anybody.
+        # The embedded server is used only if it belongs to this user; a server that a person names may belong to
+        # anybody.
         "BACKEND": "monitor_site.redis_connection.OwnSocketLayer"
         if is_embedded(STEERSMAN_REDIS_URL, STEERSMAN_DATA)
         else "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -238,7 +240,7 @@ CHANNEL_LAYERS = {
     }
 }
 
-# Such as smtp+tls://user:password@mail.example.org:587; without it messages are printed, not sent.
+# For example smtp+tls://user:password@mail.example.org:587; without it messages are printed, not sent.
 vars().update(env.email("STEERSMAN_EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("STEERSMAN_MAIL_FROM", default="steersman@localhost")
@@ -255,8 +257,8 @@ AUTH_PASSWORD_VALIDATORS = [
 # Wrong passwords lock the account and the address, at the login and in the admin.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "runs.access.logins.PasswordBackend"]
 AXES_HANDLER = "runs.sign_in.known_devices.DeviceLimits"
-# Each within the cool-off of the one before; of an address five times as many (`runs.access.logins`). A browser that is
-# known to the account counts by itself (`runs.sign_in.known_devices`).
+# Each within the cool-off of the previous one; an address may have five times as many (`runs.access.logins`). A browser
+# that is known to the account is counted separately (`runs.sign_in.known_devices`).
 AXES_FAILURE_LIMIT = 10
 AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
 AXES_COOLOFF_TIME = timedelta(minutes=10)
@@ -265,14 +267,14 @@ AXES_LOCKOUT_CALLABLE = "runs.portal.pages.locked_out"
 # Guesses during a lock neither prolong it nor write rows.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = False
-# Beside its own: what the forms with passwords and codes send is kept with an attempt otherwise.
+# In addition to django-axes' own, because it stores the other fields of forms with passwords and codes with an attempt.
 AXES_SENSITIVE_PARAMETERS = [
     *("username", "ip_address", "old_password", "new_password1", "new_password2"),
     *("code", "token", "csrfmiddlewaretoken"),
 ]
-# They have pages of their own there, `runs.admin.accounts`.
+# They have their own pages there, `runs.admin.accounts`.
 AXES_ENABLE_ADMIN = False
-# Off: a password is enough for everybody. Else for those who have no second factor.
+# Off: a password is enough for everybody. Otherwise it is enough for those without a second factor.
 STEERSMAN_SECOND_FACTOR = second_factor(env("STEERSMAN_SECOND_FACTOR", default="off"))
 STEERSMAN_PASSKEY_LOGIN = passkey_login(env.bool("STEERSMAN_PASSKEY_LOGIN", default=False), STEERSMAN_SECOND_FACTOR)
 STEERSMAN_OIDC = single_sign_on(env)
@@ -285,9 +287,9 @@ LOGIN_REDIRECT_URL = "runs"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
-# Each in its own name, whatever is read now.
+# Each in its own language, whatever language is active.
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
-# The choice holds for a share link too, if nobody logs in.
+# The choice is a cookie, so that it also works for share links, without a login.
 LANGUAGE_COOKIE_NAME = "steersman_language"
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SAMESITE = "Lax"
@@ -313,7 +315,7 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_NAME = "steersman_session"
 CSRF_COOKIE_NAME = "steersman_csrf"
-# Other portals of this host have cookies of the same names.
+# Other portals on this host have cookies with the same names.
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = f"{STEERSMAN_PREFIX}/"
 CSRF_FAILURE_VIEW = "runs.portal.pages.csrf_failure"
 if BEHIND_TLS:
@@ -321,14 +323,14 @@ if BEHIND_TLS:
     CSRF_COOKIE_SECURE = True
     LANGUAGE_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = True
-    # Prometheus asks each portal by itself, behind the proxy.
+    # Prometheus requests each portal directly, behind the proxy.
     SECURE_REDIRECT_EXEMPT = [r"^metrics$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# Tabler draws its icons from data: images. What the admin needs beyond this: `monitor_site.content_policy`.
+# Tabler's icons are data: images. `monitor_site.content_policy` has the additions for the admin.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],

@@ -1,8 +1,8 @@
 """A short path through Django for requests that come in large numbers, such as those for a ticket.
 
-Under ASGI, Django goes to a thread and back for each middleware, and gives each request a thread and a connection of
-its own. Here one visit to a thread that keeps its connection answers the whole request, by the same view. Left out are
-the middleware that serves files and the one for messages on pages.
+Under ASGI, Django switches to a thread and back for each middleware, and gives each request its own thread and
+connection. Here a thread that keeps its connection handles the whole request, with the same view. The middleware that
+serves files and the one for messages on pages are left out.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NEEDLESS = frozenset(
         "django.contrib.messages.middleware.MessageMiddleware",
     }
 )
-# What is longer is cut, and no JSON any longer.
+# A longer body is cut, and is then no valid JSON.
 LARGEST_BODY_BYTES = 64 * 1024
 
 
 class ShortPath:
-    """ASGI middleware: answers the `paths` itself, and leaves all others to the application."""
+    """ASGI middleware: answers requests for `paths` itself, and passes all others to the application."""
 
     def __init__(self, application: Application, paths: Collection[str]) -> None:
         self.application = application
@@ -53,11 +53,11 @@ class ShortPath:
 
 
 class OneThreadHandler(BaseHandler):
-    """Django's handler of requests with all middleware in one thread."""
+    """Django's request handler with all middleware in one thread."""
 
     def __init__(self) -> None:
         super().__init__()
-        # What Django's own loading notes of middleware, which takes all that the settings name.
+        # The attributes that Django sets while it loads the middleware in the settings.
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
@@ -83,7 +83,7 @@ class OneThreadHandler(BaseHandler):
 
 
 async def _body(receive: Any) -> bytes | None:
-    """Return the body of a request, None if its client has left."""
+    """Return the body of a request, None if its client has disconnected."""
     body = b""
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""Delay refusals to clients that ask too often and send them one at a time, so that quick retries cost little."""
+"""Delays refusals to clients that send too many requests, one at a time, so that quick retries cost little."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runs.live.socket_limits import address_of
 
 TOO_MANY_REQUESTS = 429
 DELAY_S = 1.0
-# Refusals of one address that are due at the same time follow each other: eight guessers ask five times a second.
+# Refusals of one address follow one another, so eight guessers together make five requests per second.
 APART_S = 0.2
-# Nobody's connection is held for longer, however many ask.
+# No connection is held for longer, however many requests there are.
 LONGEST_S = 30.0
 MOST_REMEMBERED = 10_000
 
@@ -23,14 +23,14 @@ Application = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]],
 
 
 class Turns:
-    """When the next refusal of each address is due. Forgets those first that were refused longest ago."""
+    """When the next refusal of each address is due. Addresses that were refused longest ago are dropped first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: OrderedDict[str, float] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
-        """Return for how many seconds a refusal to `address` waits, and count it."""
+        """Return for how many seconds a refusal to `address` must wait, and count it."""
         now = self._clock()
         due = min(max(now + DELAY_S, self._last.pop(address, 0.0) + APART_S), now + LONGEST_S)
         self._last[address] = due
@@ -40,7 +40,7 @@ class Turns:
 
 
 def refuse_slowly(application: Application) -> Application:
-    """Return an ASGI application whose answers 429 wait for their turn; that takes no thread."""
+    """Return an ASGI application that delays answers 429 until their turn, without occupying a thread."""
     turns = Turns()
 
     async def answer(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:

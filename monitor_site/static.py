@@ -1,4 +1,4 @@
-"""Static files with hashed names, also in relative imports of ES modules, and how they are served."""
+"""Static files with hashed names, also in relative imports of ES modules, and their middleware."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
-    """Serves static files, without a warning where `collectstatic` has not run: they are found where they lie."""
+    """Serves static files.
+
+    If `collectstatic` has not run, it serves them from their source folders without a warning.
+    """
 
     def add_files(self, root: str, prefix: str | None = None) -> None:
         if self.autorefresh or Path(root).is_dir():
@@ -20,7 +23,7 @@ class StaticStorage(CompressedManifestStaticFilesStorage):
     """Hashed names for files that `collectstatic` has copied; plain names for the rest, served from their folders."""
 
     support_js_module_import_aggregation = True
-    # A pass names what imports only what has its name already: as many are needed as modules import one another deep.
+    # A pass hashes the files whose imports are already hashed, so it takes as many passes as imports are nested.
     max_post_process_passes = 20
 
     def stored_name(self, name: str) -> str:

@@ -5,7 +5,7 @@ from django.views.generic import RedirectView
 from runs.metrics.views import metrics
 from runs.portal.sign_in.admin_login import log_in_to_admin
 
-# Here and not at the start of every process: only who serves pages needs what the admin imports.
+# Here and not at start-up, because only serving processes need the imports of the admin.
 admin.autodiscover()
 
 urlpatterns = [

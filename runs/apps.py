@@ -8,7 +8,7 @@ class RunsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from runs.access import revocation  # needs the models
+        from runs.access import revocation  # imported here, because it needs the models
         from runs.audit import changes, sign_ins
         from runs.sign_in import group_roles, known_devices, sessions
 
@@ -18,5 +18,5 @@ class RunsConfig(AppConfig):
         sign_ins.connect()
         changes.connect()
         known_devices.connect()
-        # As the admin calls the pages of django-axes.
+        # The title of the django-axes section in the admin.
         apps.get_app_config("axes").verbose_name = _("Logins")

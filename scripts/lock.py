@@ -1,4 +1,4 @@
-"""Write requirements.lock from what the virtual environment holds: `make lock`, after changing a requirement.
+"""Write requirements.lock from the packages of the virtual environment: `make lock`, after changing a requirement.
 
 Pins have no hashes and no local version, because the wheel of torch differs by platform.
 """
@@ -19,7 +19,7 @@ LEFT_OUT = {"pip"}
 
 
 def pins(frozen: str) -> list[str]:
-    """Return `name==version` lines, sorted, of the output of `pip freeze --all`."""
+    """Return sorted `name==version` lines from the output of `pip freeze --all`."""
     found = []
     for line in frozen.splitlines():
         name, mark, version = line.strip().partition("==")
@@ -29,7 +29,7 @@ def pins(frozen: str) -> list[str]:
 
 
 def main() -> None:
-    """Write the lock of the environment whose Python runs this."""
+    """Write the lock of the environment whose Python runs this script."""
     frozen = subprocess.run(
         [sys.executable, "-m", "pip", "freeze", "--all"], check=True, capture_output=True, text=True
     ).stdout

@@ -1,8 +1,8 @@
-"""Run a command with a PostgreSQL server of its own: `scripts/postgres.py pytest tests/live`.
+"""Run a command with a temporary PostgreSQL server: `scripts/postgres.py pytest tests/live`.
 
-The server lies in a folder of the system's temporary folder, listens on a free port of 127.0.0.1 and is gone with
-the command. STEERSMAN_TEST_POSTGRES contains its address; tests create their databases there. PostgreSQL
-refuses root: as root it runs as the user `postgres`, which Debian's package makes.
+The server stores its files in the system's temporary folder, listens on a free port of 127.0.0.1 and ends with the
+command. STEERSMAN_TEST_POSTGRES contains its address; tests create their databases there. PostgreSQL refuses to run as
+root: then it runs as the user `postgres`, which Debian's package creates.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
-# Temporary data need not reach the disk; commits still survive an end of the server. Each process of the tests
-# holds some connections.
+# Temporary data need not reach the disk; commits still survive when the server ends. Each process of the tests holds
+# some connections.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -54,13 +54,14 @@ def programs() -> Path:
 def as_server_user(command: Sequence[str | Path]) -> list[str]:
     """Return the command that runs `command` as a user that PostgreSQL accepts."""
     words = [str(word) for word in command]
-    # It becomes the command: a process in between would stop itself if a test suspends the server.
+    # setpriv replaces itself by the command. A process in between would stop itself when a test suspends the server.
     change = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--"]
     return [*change, *words] if os.geteuid() == 0 else words
 
 
 class Server:
-    """A server with files of its own. Use as a context manager: it is stopped and its files are removed.
+    """A PostgreSQL server with temporary files. As a context manager, it stops the server and removes the files at the
+    end.
 
     `start` and `stop` raise `PostgresError`.
     """
@@ -90,7 +91,7 @@ class Server:
         shutil.rmtree(self._place, ignore_errors=True)
 
     def start(self) -> None:
-        """Return once the server answers."""
+        """Start the server, and return when it answers."""
         with (self._place / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 as_server_user(
@@ -109,7 +110,7 @@ class Server:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End the server at once, as a power cut would; what was committed is there at the next start."""
+        """End the server at once, as a power cut would. Committed transactions are there at the next start."""
         if self.process is None:
             return
         command = [self._programs / "pg_ctl", "-D", self._place / "data", "-m", "immediate", "stop"]
@@ -118,7 +119,7 @@ class Server:
         self.process = None
 
     def _make(self) -> None:
-        """Make the files of a server whose only way in is the password."""
+        """Create the files of a server that only accepts logins by password."""
         secret = self._place / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password)
@@ -135,7 +136,7 @@ def _options() -> list[str]:
 
 
 def _run(command: Sequence[str | Path], check: bool = True) -> int:
-    # A folder that the server's user may not enter would make every program of it complain.
+    # In a folder that the server's user may not enter, every program of the server would print a warning.
     done = subprocess.run([str(word) for word in command], cwd="/", capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise PostgresError(f"`{command[0]}` failed. Its output ends with: {_last(done.stdout + done.stderr)}")
@@ -153,11 +154,11 @@ def _free_port() -> int:
 
 
 def main(command: list[str]) -> int:
-    """Return the exit status of `command`, 2 where it or the server cannot be started."""
+    """Run `command`; return its exit status, or 2 if the command or the server cannot be started."""
     if not command:
         print("Give the command to run: scripts/postgres.py .venv/bin/pytest", file=sys.stderr)
         return EXIT_BAD_INPUT
-    # An end by `kill` also has to stop the server.
+    # `kill` must also stop the server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with Server() as server:

@@ -1,6 +1,6 @@
 """Record docs/images/run.gif from the real page: the demo's training learns slowly until its learning rate is raised.
 
-Start it as `.venv/bin/python scripts/run_animation.py`. It needs chromium, and takes about two minutes.
+Run it as `.venv/bin/python scripts/run_animation.py`. It needs chromium, and takes about two minutes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ GIF_WIDTH = 1000
 COLOURS = 256
 FRAME_MS = 400
 LAST_FRAME_MS = 3000
-# So low that the loss hardly falls, until the slider raises it.
+# So low that the loss hardly falls until the slider raises it.
 LOW_RATE = "0.00002"
 SLIDER_END = 0.55
 FIRST_STEP = 150
 FRAMES_BEFORE, FRAMES_OF_DRAG, FRAMES_AFTER = 6, 6, 26
 START_TIMEOUT_MS = 120_000
-# A screenshot has no pointer: a ring follows it.
+# Screenshots do not show the pointer, so a ring follows it.
 POINTER = """() => {
   const ring = document.createElement("div");
   Object.assign(ring.style, { position: "fixed", width: "18px", height: "18px", borderRadius: "50%", zIndex: 9999,
@@ -88,7 +88,7 @@ def wait_for_step(page: Page, step: int) -> None:
 
 
 class Recorder:
-    """Takes pictures of a page at a steady pace."""
+    """Takes screenshots of a page at a steady pace."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -102,7 +102,7 @@ class Recorder:
             self._page.wait_for_timeout(FRAME_MS)
 
     def write(self, path: Path) -> None:
-        """Write an animation with one palette for all pictures, so that unchanged parts take no bytes."""
+        """Write an animation with one palette for all screenshots, so that unchanged parts take no bytes."""
         width, height = self.frames[0].size
         samples = self.frames[:: len(self.frames) // 4]
         sheet = Image.new("RGB", (width, height * len(samples)))
@@ -115,7 +115,7 @@ class Recorder:
 
 
 def drag(page: Page, slider: Locator, recorder: Recorder) -> None:
-    """Move the slider to `SLIDER_END` of its length, with a picture after each part of the way."""
+    """Move the slider to `SLIDER_END` of its length, and take a screenshot after each part of the way."""
     box = slider.bounding_box()
     assert box
     value, most = float(slider.input_value()), float(slider.get_attribute("max") or 100)

@@ -1,10 +1,11 @@
 #!/bin/sh
-# All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that also uses
-# the database, which Django allows only when told so. They run beside the others, because both wait more than they work;
-# the long checks follow them, so that all end at about the same time. Long tests are in tests/chaos (`make chaos`).
+# Run all tests. Browser tests run in a separate pytest call, because Playwright's event loop runs in the thread that also
+# uses the database, which Django only allows with DJANGO_ALLOW_ASYNC_UNSAFE. This call runs beside the others, because
+# both wait more than they work; the long checks follow it, so that both end at about the same time. tests/chaos has
+# further long tests (`make chaos`).
 set -eu
 cd "$(dirname "$0")/.."
-# Tests start hundreds of processes of Python: without kept byte code each compiles the whole project anew.
+# Tests start hundreds of Python processes; without byte code on disk, each would compile the whole project.
 unset PYTHONDONTWRITEBYTECODE
 mkdir -p build
 checks="tests/short/test_kill.py tests/short/test_race.py tests/short/test_truth.py tests/short/test_big_events.py"
@@ -24,13 +25,13 @@ beside=$!
 trap 'kill "$beside" 2>/dev/null || true' EXIT
 failed=0
 ignored=$(printf -- ' --ignore=%s' tests/browser tests/chaos $checks)
-# Three on two cores: tests of processes wait a third of their time.
+# Three processes on two cores, because tests of processes wait a third of their time.
 # shellcheck disable=SC2086
 .venv/bin/pytest $ignored -n 3 --dist loadfile --no-loadscope-reorder || failed=1
 wait "$beside" || failed=1
 trap - EXIT
 cat build/tests_beside.log
-# What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
+# Repeat the tests that depend most on the database on PostgreSQL; `make test-postgres` runs all tests there.
 if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
 	train=tests/control/test_train.py
 	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 3 --dist load tests/live/test_live.py \

@@ -1,7 +1,7 @@
-"""Make everything that Steersman needs on this machine: `make setup`.
+"""Install everything that Steersman needs on this machine: `make setup`.
 
-Uses the standard library alone, since it runs before anything is installed. Parts that are up to date are not
-changed; incomplete parts of an interrupted set-up are made again. Exits 2 with a sentence that says what to do.
+This script uses only the standard library, because it runs before anything is installed. It leaves parts that are up to
+date, and repeats steps that were interrupted. Exits 2 with a message that says what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Callable, Iterator
 OLDEST_PYTHON = (3, 11)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-# A large package downloads for minutes; in that time pip writes nothing if its output is a file.
+# A large package downloads for minutes, during which pip writes nothing if its output is a file.
 TOLD_EVERY_S = 10.0
 LOG_LINES_SHOWN = 12
 
@@ -32,20 +32,21 @@ class SetupError(Exception):
 
 
 class Setup:
-    """Brings the folder `root` (a clone) up to date, step by step."""
+    """Updates the folder `root` (a clone), step by step."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.venv = root / ".venv"
         self.python = self.venv / "bin" / "python"
         self.state_file = self.venv / "steersman-setup.json"
-        # There while the environment or its packages are being made: what it finds was interrupted.
+        # This file exists while the environment or its packages are being made. If it exists at the start, the last
+        # set-up was interrupted.
         self.unfinished = self.venv / "steersman-unfinished"
         self.log = root / "build" / "setup.log"
         self.steps_done = 0
 
     def run(self) -> None:
-        """Do every step whose inputs changed since it was last done."""
+        """Do every step whose inputs changed since the last set-up."""
         check_python()
         self.log.parent.mkdir(exist_ok=True)
         with self._alone():
@@ -60,7 +61,7 @@ class Setup:
     # Steps
 
     def _environment(self) -> None:
-        """Make the virtual environment, or find the one that is there whole."""
+        """Create the virtual environment unless a complete one exists."""
         if self.unfinished.exists() or (self._is_ours() and not self._is_usable()):
             say("An earlier set-up was interrupted, or its Python is gone: making .venv again.")
             shutil.rmtree(self.venv)
@@ -92,7 +93,7 @@ class Setup:
             )
 
     def _install_packages(self) -> None:
-        """Install what the lock pins: torch alone first, so that no resolver looks for another build of it."""
+        """Install the packages of the lock: torch first, so that pip does not resolve another build of it."""
         lock = self.root / "requirements.lock"
         pins = [line.strip() for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
         pip = [str(self.python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-q"]
@@ -134,7 +135,7 @@ class Setup:
         action()
         state = self._state()
         state["path"] = str(self.venv)
-        # Computed again: a step may create the file without which its digest is None.
+        # Compute the digest again: a step may create the file without which its digest is None.
         state[name] = digest()
         partial = self.state_file.with_suffix(".new")
         partial.write_text(json.dumps(state, indent=1) + "\n")
@@ -151,7 +152,8 @@ class Setup:
         return self.state_file.exists()
 
     def _is_usable(self) -> bool:
-        # A folder that was moved keeps the old path in its scripts; one whose Python is gone has a broken link.
+        # The scripts of a folder that was moved contain the old path; if its Python was removed, the link to it is
+        # broken.
         if not os.access(self.python, os.X_OK) or not (self.venv / "pyvenv.cfg").exists():
             return False
         state = self._state()
@@ -190,11 +192,11 @@ class Setup:
             digest.update(name.encode() + b"\0" + (path.read_bytes() if path.exists() else b"-") + b"\0")
         return digest.hexdigest()
 
-    # Running and telling
+    # Running commands and reporting
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lock of this clone: two set-ups at once would spoil each other's environment."""
+        """Hold the lock of this clone: two concurrent set-ups would damage each other's environment."""
         with (self.log.parent / "setup.lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +207,7 @@ class Setup:
 
     @contextmanager
     def _reported(self, text: str) -> Iterator[None]:
-        """Print `text`, and how long it took once it is done."""
+        """Print `text`, and how long the block took once it ends."""
         self.steps_done += 1
         print(f"{text} … ", end="", flush=True)
         start = time.monotonic()
@@ -217,7 +219,7 @@ class Setup:
         say(f"done ({time.monotonic() - start:.0f} s)")
 
     def _call(self, command: list[str], problem: str) -> None:
-        """Run `command` with its output in the log; raise `SetupError` with the end of it where it fails."""
+        """Run `command` with its output in the log; raise `SetupError` with the end of the output if it fails."""
         with self.log.open("w") as log:
             start = time.monotonic()
             process = subprocess.Popen(
@@ -236,7 +238,7 @@ class Setup:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Wait a while for a process, so long that a person asks whether it still works."""
+    """Wait for a process at most as long as a person would wait without a report; return whether it has ended."""
     try:
         process.wait(TOLD_EVERY_S)
     except subprocess.TimeoutExpired:
@@ -245,7 +247,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def check_python() -> None:
-    """Raise `SetupError` if this Python is too old or cannot make a virtual environment."""
+    """Raise `SetupError` if this Python is too old or cannot create a virtual environment."""
     wanted = ".".join(map(str, OLDEST_PYTHON))
     found = ".".join(map(str, sys.version_info[:2]))
     if sys.version_info[:2] < OLDEST_PYTHON:
@@ -265,7 +267,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Set the clone up; return the exit status."""
+    """Set up the clone; return the exit status."""
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent).resolve()
     setup = Setup(root)
     try:

@@ -1,4 +1,4 @@
-"""Virtual environments of tools below build/, apart from everything that trainings and the portal run with."""
+"""Create virtual environments of tools below build/, separate from the environment of trainings and portal."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class NotInstalled(Exception):
 
 
 def make_environment(folder: Path, requirements: Path, target: str) -> Path:
-    """Install what `requirements` pin into `folder`, unless that has been done; return the Python of it.
+    """Install the pinned `requirements` into `folder`, unless that has been done; return the Python of the environment.
 
-    `target` is what to run again, such as `make docs`. Raises `NotInstalled`.
+    `target` is the command to run again, such as `make docs`. Raises `NotInstalled`.
     """
     python = folder / "bin" / "python"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f"{folder.name}.lock", "w") as lock:
-        # Two targets, or tests, that start at the same time would install into the same files.
+        # Two targets or tests that start at the same time would install into the same files.
         fcntl.lockf(lock, fcntl.LOCK_EX)
         _install(folder, python, requirements, target)
     return python
 
 
 def _install(folder: Path, python: Path, requirements: Path, target: str) -> None:
-    # A copy of the requirements that the environment holds, written once they are all installed.
+    # A copy of the installed requirements, written after all of them are installed.
     installed = folder / "installed.txt"
     if installed.exists() and installed.read_text() == requirements.read_text():
         return

@@ -4,7 +4,7 @@ run = steersman.attach()
 run.log(step, loss=loss)
 if run.stopping: break
 
-Imports the standard library only (torch if the training has loaded it). The supervisor: `steersman.agent`.
+Imports only the standard library (and torch if the training has loaded it). The supervisor is in `steersman.agent`.
 """
 
 from steersman.attaching import attach

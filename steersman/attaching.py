@@ -22,16 +22,17 @@ AFTER_FINISH = (
     'finish() once, after the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
 )
 
-# A script that starts a process for each trial, or a second one to evaluate.
+# A script may start a process for each trial, or a second one to evaluate.
 CONTINUES = (
     "A second process logs to this run, after the first one has ended: the run contains the points of both. For "
     "separate runs, start each process by itself (create_run, then train --run-id N -- script.py)."
 )
 
 _attached: Run | None = None
-# The process that attached: a forked child inherits the variable, and is not the one that records.
+# The process that attached: a forked child inherits the variable, but does not record.
 _attached_in = 0
-# Threads that attach at once get one run. A child forked meanwhile does not have the thread that holds the lock.
+# Threads that attach at once get one run. A child that is forked meanwhile does not have the thread that holds the
+# lock.
 _attaching = threading.RLock()
 
 
@@ -44,7 +45,7 @@ os.register_at_fork(after_in_child=_attach_anew)
 
 
 def attach(**parameters: Any) -> Run:
-    """Return the run that this process trains; the same one at every call. `parameters` are its configuration (see
+    """Return the run that this process trains; every call returns the same one. `parameters` are its configuration (see
     `Run.configure`).
 
     Outside `manage.py train` it returns a run that logs nowhere, and prints this once. Raises `RuntimeError` after
@@ -77,10 +78,10 @@ def _new_run() -> Run:
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
     ranks = int(os.environ.get(RANKS_VARIABLE, "1"))
     node = os.environ.get(NODE_VARIABLE) or None
-    # Among ranks that were declared, each has its own lock and journal.
+    # Declared ranks each have their own lock and journal.
     place = own_place(os.environ) if ranks == 1 else None
     if place is not None and place.rank != 0:
-        # It never takes the lock: rank 0 may come later.
+        # It never takes the lock, because rank 0 may start later.
         print(unrecorded_notice(place), file=sys.stderr)
         leave_mark(Path(folder))
         return Run(rank=place.rank)
@@ -107,10 +108,10 @@ def _new_run() -> Run:
 
 
 def _turn_away(folder: Path, lock: Path, ranks: int) -> Run:
-    """Return a run that logs nowhere, since another process holds the lock.
+    """Return a run that logs nowhere, because another process holds the lock.
 
-    Below that one in the tree of processes it is a helper: a DataLoader worker, a script that it called. One beside it
-    was started by the same parent, and trains as it does.
+    A descendant of that process is a helper: a DataLoader worker, or a script that it called. A process beside it was
+    started by the same parent, and trains too.
     """
     print("steersman: another process already logs this training, so this one does not log", file=sys.stderr)
     holder = lock.read_text().strip()

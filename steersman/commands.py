@@ -1,4 +1,4 @@
-"""Applies commands in a training: the part of the step boundary that runs only when commands are pending.
+"""Applies commands in a training: the part of a step boundary that only runs if commands are pending.
 
 Commands come from the mailbox (`steersman.records.posted`), in the order in which they were posted. Each gets exactly
 one outcome, written to the journal. Does not import Django or torch.
@@ -27,7 +27,7 @@ from steersman.records.schedule import Moment, is_later, left_behind, passed
 from steersman.records.typed_json import Json, Malformed, from_fields
 from steersman.values import as_text, first_line, shown
 
-# A function of the training's own: it takes the arguments of a command as the JSON object that they are.
+# A function of the training. It gets the arguments of a command as a JSON object.
 Handler = Callable[[dict[str, Json]], object]
 
 # Commands that need a handler (`Run.on`), with the refusal if there is none.
@@ -54,7 +54,7 @@ class Refusal(Exception):
 
 
 class OutcomeRecorder(Protocol):
-    """Where outcomes go: the journal of a run."""
+    """The journal of a run, which records outcomes."""
 
     def record_outcome(
         self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None
@@ -68,17 +68,17 @@ class OutcomeRecorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a command did: the values before, after and in effect, and a remark."""
+    """The result of a command: the values before, after and in effect, and a remark."""
 
     old: object = None
     new: object = None
     effective: object = None
     remark: str = ""
-    # Puts all back as it was, if another rank cannot do the same.
+    # Undoes the command, if another rank cannot do the same.
     undo: Callable[[], None] | None = None
-    # The point from which the training continues, if it was rolled back: completed steps and epochs.
+    # If the training was rolled back: the completed steps and epochs from which it continues.
     goes_on_from: tuple[int, int] | None = None
-    # Whether the knobs were put back by what was done, as by a recipe, whose optimizer has what they moved.
+    # Whether the command has restored the knobs itself, as a recipe does, whose optimizer state contains their effects.
     restores_knobs: bool = False
 
 
@@ -88,7 +88,7 @@ STEP_WITHIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ToldEffect:
-    """The value in effect by the outcome of a command: it is compared again after the next step of the training."""
+    """The effective value in the outcome of a command, which is compared again after the next step."""
 
     command_id: str
     knob: Knob
@@ -99,7 +99,7 @@ class ToldEffect:
 
 
 class Control:
-    """Applies commands in one training process, each once. `ranks` is how many processes apply it together.
+    """Applies commands in one training process, each once. `ranks` is the number of processes that apply them together.
 
     `agree(problem)` is called after each command that was tried, with the problem on this rank ("" if there is
     none). It returns the problem of any rank: with several ranks, a failure on one undoes the command on all. A
@@ -116,7 +116,7 @@ class Control:
         agree: Callable[[str], str] = str,
         forbid: Callable[[str], str] | None = None,
     ) -> None:
-        """`forbid(kind)` returns why a command of a kind must not be done now, "" if nothing is against it."""
+        """`forbid(kind)` returns why a command of a kind is not allowed now, "" if it is."""
         self.knobs = Knobs()
         self.paused = paused
         self.stopping = False
@@ -143,7 +143,7 @@ class Control:
 
     @property
     def needs_attention(self) -> bool:
-        """Return whether every step boundary must look."""
+        """Return whether every step boundary must check for commands."""
         return self.stopping or self.paused or bool(self._scheduled or self._told_effects)
 
     @property
@@ -151,7 +151,7 @@ class Control:
         return "paused" if self.paused else "running"
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` if it is not a function."""
+        """Let `handler(arguments)` execute commands of `kind`. Raises `TypeError` if it is not a function."""
         if not isinstance(kind, str):
             raise TypeError(f"on() takes the name of a command, not {shown(kind)}")
         if not callable(handler):
@@ -160,7 +160,7 @@ class Control:
 
     @property
     def handled(self) -> list[str]:
-        """The commands that have a handler."""
+        """Return the commands that have a handler."""
         return sorted(self._handlers)
 
     def do(self, kind: str, step: int, epoch: int) -> str:
@@ -184,7 +184,7 @@ class Control:
                 self._settle(command, passed=passed(command, self._now))
 
     def _expire_waiting(self, wanted: str | None) -> None:
-        """Give up a command that waits for its step or epoch and has expired by the leader's clock."""
+        """Expire a command that waits for its step or epoch, by the leader's clock."""
         waiting = next((command for command in self._scheduled if command.id == wanted), None)
         if waiting is not None:
             self._scheduled.remove(waiting)
@@ -205,11 +205,11 @@ class Control:
         return next(due, None)
 
     def refuse(self, command: PostedCommand, reason: str) -> None:
-        """Record that a command was not even tried."""
+        """Record that a command was refused without a try."""
         self._record(command, "refused", Done(remark=reason))
 
     def expire(self, command: PostedCommand) -> None:
-        """Record that a command came too late."""
+        """Record that a command arrived too late."""
         self._record(command, "expired", Done(remark="It was not applied before it expired."))
 
     def _has_expired(self, command: PostedCommand) -> bool:
@@ -217,6 +217,7 @@ class Control:
 
     def _settle(self, command: PostedCommand, passed: str = "") -> None:
         """Apply one command and record its outcome. An error of a command must not end the training.
+
         `passed` is the refusal of a command that came after its step or epoch.
         """
         if self._has_expired(command):
@@ -305,10 +306,12 @@ class Control:
         )
 
     def _roll_back(self, command: PostedCommand) -> Done:
-        """Restore the objects of a checkpoint, then set the knobs as requested. A failure leaves all unchanged."""
+        """Restore the objects of a checkpoint, then set the knobs as requested. After a failure everything is
+        unchanged.
+        """
         arguments = from_fields(RollBackArguments, command.arguments)
         handler = self._handlers.get("roll_back")
-        # All ranks vote equally often, whatever is wrong on one of them.
+        # All ranks must vote equally often, even if one of them has a problem.
         if problem := self._agree("" if handler is not None else UNHANDLED["roll_back"]):
             raise Refusal(problem)
         assert handler is not None
@@ -354,7 +357,7 @@ class Control:
         self._outcomes.go_on_from(step, epoch)
 
     def _remember_effect(self, command: PostedCommand, done: Done) -> None:
-        """Remember the value in effect after a change of a knob; a later change of the same groups replaces it."""
+        """Remember the effective value after a change of a knob; a later change of the same groups replaces it."""
         if command.command != "set_knob" or command.id is None or done.effective is None:
             return
         arguments = from_fields(SetKnobArguments, command.arguments)
@@ -365,7 +368,7 @@ class Control:
         self._told_effects = [*others, told]
 
     def correct_effects(self, step: int) -> None:
-        """Record the value in effect if it differs from the outcome, at the first step boundary after that."""
+        """Record the effective value if it differs from the outcome, at the first step boundary after the change."""
         now = time.monotonic()
         for told in self._told_effects[:]:
             effective = told.knob.effect_shown(told.effective, told.groups)
@@ -384,7 +387,7 @@ class Control:
         return Done()
 
     def _cancel(self, command: PostedCommand) -> Done:
-        """Withdraw a command that still waits for its step or epoch."""
+        """Cancel a command that still waits for its step or epoch."""
         wanted = from_fields(CancelArguments, command.arguments).command
         waiting = next((other for other in self._scheduled if other.id == wanted), None)
         if waiting is None:

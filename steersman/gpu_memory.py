@@ -1,6 +1,6 @@
-"""Whether a GPU has memory for one more training, by the readings of the driver. Imports neither Django nor torch.
+"""Whether a GPU has memory for another training, by the readings of the driver. Imports neither Django nor torch.
 
-All sizes in MiB. docs/running.md states the rule.
+All sizes are in MiB. docs/running.md describes the rule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([GM])(?:iB|B)?", re.IGNORECASE)
 
 
 class Obstacle(str, Enum):
-    """Why a run cannot have a GPU now: other programs use it, its memory is taken, or it is too small for ever."""
+    """Why a run cannot have a GPU: other programs use it, its memory is taken, or it is too small in any case."""
 
     OTHERS = "others"
     TAKEN = "taken"
@@ -28,8 +28,8 @@ class Obstacle(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class GpuRoom:
-    """What a GPU has: `total`, `others` of it used by programs that are not ours, `allowed` to them, `free` for one
-    more training, and `usual`, the assumed need of a training that does not declare one.
+    """The memory of a GPU: `total`, `others` of it used by programs that are not ours, `allowed` to them, `free` for
+    another training, and `usual`, the assumed need of a training that does not declare one.
     """
 
     total: int
@@ -42,7 +42,7 @@ class GpuRoom:
         return self.usual if asked is None else asked
 
     def obstacle(self, asked: int | None) -> Obstacle | None:
-        """Return why a run that asks for `asked` MiB (None: as usual) cannot use this GPU, None if it can."""
+        """Return why a run that needs `asked` MiB (None: the usual need) cannot use this GPU, None if it can."""
         if self.need(asked) > self.total:
             return Obstacle.TOO_SMALL
         if self.others > self.allowed:
@@ -56,7 +56,7 @@ class GpuRoom:
 
     @classmethod
     def of(cls, device: Mapping[str, object]) -> GpuRoom | None:
-        """Return what a host published of a GPU, None if its memory is not known."""
+        """Return the room of a GPU as a host published it, None if its memory is unknown."""
         names = ("memory_total_mib", "others_mib", "allowed_mib", "free_mib", "usual_mib")
         values = [device.get(name) for name in names]
         numbers = [value for value in values if isinstance(value, int)]
@@ -66,18 +66,18 @@ class GpuRoom:
 def room(
     *, total: int, used: int, own_used: int | None, needs: Sequence[int | None], slots: int, share: float
 ) -> GpuRoom:
-    """Return the room of a GPU of which `used` MiB are in use, `own_used` of these by our trainings (None: not told).
+    """Return the room of a GPU with `used` MiB in use, `own_used` of these by our trainings (None: unknown).
 
-    `needs` has an entry for each training of ours that holds a slot of it: what it asked for, None if it did not
-    say. Other programs are allowed `share` of the memory, and `slots` trainings share the rest evenly.
+    `needs` has an entry for each of our trainings that holds a slot of it: the declared need, or None. Other programs
+    may use `share` of the memory, and `slots` trainings share the rest evenly.
     """
     allowed = max(round(share * total), LEAST_ALLOWANCE_MIB)
     usual = max(0, total - allowed) // max(1, slots)
     if own_used is None:
-        # Processes of other containers have other numbers: the memory of a card of ours is then counted as ours.
+        # Processes of other containers have other pids: if our trainings use the GPU, all its memory counts as theirs.
         own_used = used if needs else 0
     others = max(0, used - own_used)
-    # One that has just started does not yet hold what it will.
+    # A training that has just started does not use its memory yet.
     spoken_for = max(own_used, sum(usual if need is None else need for need in needs))
     return GpuRoom(total, others, allowed, total - others - spoken_for if needs else total - others, usual)
 
@@ -85,7 +85,7 @@ def room(
 def mib_of_text(text: str) -> int:
     """Return the MiB of a size such as 10GiB, 800MiB or 24G.
 
-    Raises `argparse.ArgumentTypeError`, a ValueError in all but name, if it is none.
+    Raises `argparse.ArgumentTypeError` for an invalid text.
     """
     found = SIZE.fullmatch(text.strip())
     size = round(float(found[1]) * (MIB_A_GIB if found[2] in "gG" else 1)) if found else 0

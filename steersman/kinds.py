@@ -1,7 +1,7 @@
 """Kinds of values: the values of each, how people type them, and how pages show them. Standard library only.
 
 A new kind is one subclass of `Kind` with a `name`, defined in this file or in any other that is imported. Recipes,
-knobs, forms, API, command line and pages take everything from the class; no other place lists the kinds.
+knobs, forms, API, command line and pages get everything from the class; no other place lists the kinds.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 Value = float | int | bool | str
 
-# Whole numbers beyond this are not exact in JSON as browsers read it.
+# Larger whole numbers are not exact in JSON as browsers parse it.
 LARGEST_INT = 2**53
 LONGEST_TEXT = 2000
 LONGEST_CHOICE = 200
 MOST_CHOICES = 200
-# How much of the choices a sentence names.
+# The part of the choices that a sentence lists.
 CHOICES_TOLD = 20
 CHOICE_CHARACTERS_TOLD = 40
 YES = frozenset({"true", "yes", "on", "1"})
 NO = frozenset({"false", "no", "off", "0"})
-# The form of a typed number: static/js/knobs/scale.js has the same.
+# The form of a typed number; static/js/knobs/scale.js uses the same.
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 NO_FINITE_NUMBER = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 
@@ -38,8 +38,9 @@ KINDS: dict[str, Kind] = {}
 
 
 class SpecError(ValueError):
-    """A value that a spec does not take, or a declaration that contradicts itself. `said` is the message
-    with the remedy; `name` is the parameter or knob.
+    """A value that a spec does not accept, or a declaration that contradicts itself.
+
+    `said` is the message with the remedy; `name` is the parameter or knob.
     """
 
     def __init__(self, said: MarkedText | str, name: str = "") -> None:
@@ -49,18 +50,18 @@ class SpecError(ValueError):
 
 
 class Kind(ABC):
-    """What the values of a spec are. A subclass with a `name` is registered as soon as it is defined."""
+    """The kind of a spec's values. A subclass with a `name` is registered when it is defined."""
 
     name: ClassVar[str] = ""
-    # A default of this type has this kind if the declaration names none.
+    # A default of this type has this kind if the declaration does not set one.
     python_type: ClassVar[type | None] = None
-    # The control on forms and pages: number, checkbox, select or text. A page that lacks it shows a text field.
+    # The control on forms and pages: number, checkbox, select or text. A page without it shows a text field.
     input: ClassVar[str] = "text"
-    # The distance of neighbouring numbers; None if there may be any number between two.
+    # The distance of neighbouring numbers; None for real numbers.
     step: ClassVar[int | None] = None
-    # Whether values can be multiplied by a factor, and lie on a linear or logarithmic scale.
+    # Whether values can be multiplied by a factor, and are on a linear or logarithmic scale.
     is_number: ClassVar[bool] = False
-    # Whether minimum and maximum, or choices, mean something.
+    # Whether minimum and maximum, or choices, are allowed.
     has_limits: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
 
@@ -82,10 +83,10 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, spec: ValueSpec, value: object) -> Value:
-        """Return a plain value in this kind's type. Raises `SpecError`, as `refusal` makes it, for any other value."""
+        """Return a plain value in this kind's type. Raises `SpecError`, made by `refusal`, for any other value."""
 
     def parse(self, spec: ValueSpec, text: str) -> Value:
-        """Return the value that a person typed. Raises `SpecError`."""
+        """Return the value of a typed text. Raises `SpecError`."""
         return self.check(spec, text)
 
     def text(self, value: Value) -> str:
@@ -93,11 +94,11 @@ class Kind(ABC):
         return number_text(value)
 
     def hint(self, spec: ValueSpec) -> MarkedText:
-        """Return the short hint of a form beside a field; empty if the field needs none."""
+        """Return the short hint beside a field of a form; empty if the field needs none."""
         return MarkedText("")
 
     def scaled(self, value: Value, factor: float) -> float:
-        """Return a number times `factor`, as near as the kind has one."""
+        """Return a number times `factor`, or the nearest valid one."""
         return float(value) * factor
 
     def check_declaration(self, spec: ValueSpec) -> None:
@@ -118,7 +119,7 @@ class Kind(ABC):
             raise SpecError(f"{spec.name}: a logarithmic scale needs a minimum above 0", spec.name)
 
     def refusal(self, spec: ValueSpec, value: object, allowed: MarkedText | None = None) -> SpecError:
-        """Return the error that names the spec, what it takes, and what it does not."""
+        """Return the error with the spec, its valid values, and the refused value."""
         places = {"name": spec.name, "allowed": allowed or self.takes(spec), "value": told(value)}
         return SpecError(MarkedText(gettext_noop("%(name)s takes %(allowed)s, not %(value)s."), places), spec.name)
 
@@ -132,7 +133,7 @@ class Number(Kind):
     words: ClassVar[tuple[str, str, str, str]]
 
     def __init_subclass__(cls) -> None:
-        # Before it is registered.
+        # Checked before the class is registered.
         if cls.input == "number" and cls.parse is not Number.parse:
             raise TypeError(
                 f"{cls.__qualname__}: the page's control for numbers cannot use a parse of its own: use text"
@@ -186,7 +187,7 @@ class Float(Number):
 
 
 class Int(Number):
-    """A whole number, however it is written: 1000, 1000.0 and 1e3 are the same."""
+    """A whole number in any notation: 1000, 1000.0 and 1e3 are the same."""
 
     name = "int"
     python_type = int
@@ -201,7 +202,7 @@ class Int(Number):
     def check(self, spec: ValueSpec, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(spec, value)
-        if isinstance(value, float) and not value.is_integer():  # NaN and infinities are none either
+        if isinstance(value, float) and not value.is_integer():  # this includes NaN and infinities
             raise self.refusal(spec, value)
         number = int(value)
         self._check_limits(spec, number)
@@ -244,7 +245,7 @@ class Bool(Kind):
 
 
 class Str(Kind):
-    """Text. Limits are of its length in characters."""
+    """Text. Limits apply to its length in characters."""
 
     name = "str"
     python_type = str
@@ -280,7 +281,7 @@ class Str(Kind):
 
 
 class Choice(Kind):
-    """One of several values, of whatever types."""
+    """One of several values of any types."""
 
     name = "choice"
     input = "select"
@@ -302,7 +303,7 @@ class Choice(Kind):
             for choice in spec.choices:
                 if choice_text(choice) == typed:
                     return choice
-        # Another text of the same value, such as 1e-3 or yes.
+        # Another notation of the same value, such as 1e-3 or yes.
         number, truth = number_from(text), text.strip().lower()
         for choice in spec.choices:
             if number is not None and _is_same(choice, number):
@@ -333,7 +334,7 @@ class Choice(Kind):
 
 
 class AnyValue(Kind):
-    """Any value: for a kind that this process does not have. The training that declares it checks the value."""
+    """Any value, for a kind that this process does not know. The training that declares it checks the value."""
 
     name = "any"
 
@@ -350,7 +351,7 @@ class AnyValue(Kind):
 
 
 def number_from(text: str) -> int | float | None:
-    """Return the number that a text is, exactly if it is whole; None if it is none."""
+    """Return the number in a text, exactly if it is whole; None if there is none."""
     text = text.strip()
     if NO_FINITE_NUMBER.fullmatch(text):
         return float(text)
@@ -385,12 +386,12 @@ def choice_text(value: object) -> str:
 
 
 def told(value: object) -> str:
-    """Return any value as a sentence shows it: text in quotes."""
+    """Return any value in the notation of a sentence: text in quotes."""
     return shown(str.__str__(value)) if isinstance(value, str) else number_text(value)
 
 
 def _with_limits(patterns: tuple[str, str, str, str], minimum: float | None, maximum: float | None) -> MarkedText:
-    """Return the pattern for no limit, both, only a minimum or only a maximum, with the limits in its places."""
+    """Return the pattern for no limit, both, only a minimum or only a maximum, with the limits filled in."""
     free, both, least, most = patterns
     if minimum is None:
         return MarkedText(free) if maximum is None else MarkedText(most, {"maximum": number_text(maximum)})

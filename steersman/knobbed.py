@@ -1,6 +1,6 @@
 """The knobs of a training: declaring them, restoring values set by commands, and reporting their values.
 
-Standard library only. What changes a knob while training is `steersman.commands.Control`.
+Standard library only. `steersman.commands.Control` changes knobs while training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class KnobbedRecorder(Recorder):
 
     __slots__ = ()
     _control: Control
-    # The folder of the attempt, also of a process that logs nowhere; None without a supervisor.
+    # The folder of the attempt, also for a process that logs nowhere; None without a supervisor.
     _place: Path | None
     # The values that commands set in earlier attempts; read when the first knob is declared.
     _changed_knobs: ChangedKnobs | None = None
@@ -55,9 +55,9 @@ class KnobbedRecorder(Recorder):
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
         groups `apply(value, group)`) applies a change; if it raises an error, the change is refused and the old value
         restored. A value that a command set in an earlier attempt of the run is applied at once, with a note.
-        `effective()` returns the value in effect if a schedule multiplies it, `series` is the series that
-        shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
-        `steersman.SpecError` if the declaration contradicts itself.
+        `effective()` returns the effective value if a schedule multiplies the knob, `series` is the series that shows
+        it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises `steersman.SpecError`
+        if the declaration contradicts itself.
         """
         initial, given = plain_default(default), plain_choices(name, choices)
         spec = ValueSpec(
@@ -105,7 +105,7 @@ class KnobbedRecorder(Recorder):
         return knob
 
     def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once. Raises `TypeError` if one is not a knob."""
+        """Declare several knobs together. Raises `TypeError` if one is not a knob."""
         for knob in knobs:
             if not isinstance(knob, Knob):
                 raise TypeError(
@@ -131,10 +131,10 @@ class KnobbedRecorder(Recorder):
         return {knob.spec.name: knob.values for knob in self._control.knobs}
 
     def restore_knobs(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the knobs of a checkpoint to work; those that this training does not declare are left out.
+        """Apply the knobs of a checkpoint; those that this training does not declare are left out.
 
-        A knob that no longer takes its value keeps the one it was declared with, which is noted. Raises `TypeError`
-        where `saved` is not what `knobs` returned.
+        If a knob no longer accepts its value, it keeps the declared one, and a note is logged. Raises `TypeError` if
+        `saved` was not returned by `knobs`.
         """
         for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
             if not values.is_mapping(given):
@@ -146,11 +146,11 @@ class KnobbedRecorder(Recorder):
         self.record_knobs()
 
     def record_knobs(self) -> None:
-        """Record what the knobs take and where they stand."""
+        """Record the specs and values of the knobs."""
         self._write(KnobsRecord.of(self._control.knobs.to_wire(), step=self._step))
 
     def record_moved_effects(self) -> None:
-        """Record the knobs whose value in effect differs from the recorded one."""
+        """Record the knobs whose effective value differs from the recorded one."""
         moved = self._control.knobs.moved_to_wire()
         if moved:
             self._write(KnobsRecord.of(moved, step=self._step, partial=True))

@@ -1,7 +1,7 @@
 """Knobs: values that may be changed while a training runs.
 
-Standard library only. A knob is declared where the training is (`Run.knob`) with a `steersman.spec.ValueSpec`, checked
-there and by the portal against it, and changed at a step boundary.
+Standard library only. The training declares a knob (`Run.knob`) with a `steersman.spec.ValueSpec`. The portal and the
+training check values against the spec, and the knob changes at a step boundary.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from steersman.values import as_text, first_line, is_on_device, plain, shown
 
 LEARNING_RATE_KNOB = "learning_rate_knob(optimizer, scheduler)"
 
-# The fraction by which a value in effect must differ from the reported one. A page shows four digits; a schedule that
-# went on by one step contradicts no outcome.
+# The fractions by which an effective value must differ from the reported one. A page shows four digits; a schedule that
+# advanced by one step does not contradict an outcome.
 SHOWN = 0.0005
 CONTRADICTED = 0.01
 
@@ -49,9 +49,9 @@ class Knob:
         apply: Callable[..., object] | None = None,
         effective: Callable[..., Any] | None = None,
     ) -> None:
-        """`apply(value)`, or `apply(value, group)` where there are groups, puts a new value to work.
+        """`apply(value)`, or `apply(value, group)` if there are groups, puts a new value into effect.
 
-        `effective()`, or `effective(group)`, returns the value in effect if a schedule multiplies it.
+        `effective()`, or `effective(group)`, returns the effective value if a schedule multiplies it.
         """
         self.spec = spec
         self._apply = apply
@@ -63,19 +63,21 @@ class Knob:
         self._values: dict[str, Value] = {group: spec.check(given[group]) for group in groups}
 
     def __copy__(self) -> Knob:
-        """A copy of what holds a knob, such as a model that is averaged, holds the same: commands change one."""
+        """Return the knob itself: a copy of its owner, such as an averaged model, must share it, because commands
+        change one.
+        """
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Knob:
         return self
 
     def __reduce__(self) -> Any:
-        """In another process it has its present value, and what `apply` moves is not there."""
+        """Pickle the present value without `apply`, whose objects do not exist in another process."""
         return Knob, (self.spec, self._values)
 
     @property
     def value(self) -> Any:
-        """Return the present value, that of the first parameter group if there are several."""
+        """Return the present value, of the first parameter group if there are several."""
         return next(iter(self._values.values()))
 
     def __getitem__(self, group: str) -> Any:
@@ -88,7 +90,7 @@ class Knob:
 
     @property
     def has_effect(self) -> bool:
-        """Return whether the value in effect may differ from the value."""
+        """Return whether the effective value may differ from the value."""
         return self._effective is not None
 
     def change(
@@ -115,7 +117,7 @@ class Knob:
         return Change(_plain(before), _plain(after), effective)
 
     def restore(self, values: Mapping[str, Any]) -> dict[str, SpecError]:
-        """Apply the values of a checkpoint; return by group the reasons why the knob refuses some of them.
+        """Apply the values of a checkpoint; return by group why the knob refuses some of them.
 
         If it refuses one, the present value stays. Groups that this training does not have are left out.
         """
@@ -145,7 +147,7 @@ class Knob:
             try:
                 value = self.spec.check(wanted)
                 self._put(group, value)
-            except Exception as error:  # also from the training's own setter: it must not end the training
+            except Exception as error:  # any exception, also of the training's own setter: it must not end the training
                 self._put_back(group, declared)
                 why = first_line(error).rstrip(".")
                 sentence = f"{name} was changed to {shown(wanted)} before, and stays {before} now: {why}."
@@ -158,7 +160,7 @@ class Knob:
         return told
 
     def effective(self, groups: Sequence[str] | None = None) -> Any:
-        """Return the value in effect, by group if there are several; None if it is the value itself."""
+        """Return the effective value, by group if there are several; None if it is the value itself."""
         if self._effective is None:
             return None
         found = {name: float(value) for name, value in self._in_effect(groups).items()}
@@ -183,7 +185,7 @@ class Knob:
     def to_wire(self, told: Any = None) -> dict[str, Any]:
         """Return JSON-ready fields: the spec, `value` and `effective` (each by group if there are groups).
 
-        `told` is the last reported value in effect; see `effect_shown`.
+        `told` is the last reported effective value; see `effect_shown`.
         """
         value = dict(self._values) if self.spec.groups else self.value
         effective = self.effect_shown(told)
@@ -200,7 +202,7 @@ class Knob:
         return self.spec.check(kind.scaled(old, factor))
 
     def _is(self, present: Value, expected: object) -> bool:
-        """Return whether a value is the expected one; numbers may have gone through text."""
+        """Return whether a value is the expected one; numbers may have been converted to text and back."""
         try:
             wanted = self.spec.take(expected)
         except SpecError:
@@ -221,7 +223,7 @@ class Knob:
         self._values[group] = value
         try:
             self._put(group, value)
-        except Exception:  # the setter that failed may fail again; the change is refused either way
+        except Exception:  # any exception: the failed setter may fail again, and the change is refused either way
             return
 
 
@@ -242,7 +244,7 @@ def learning_rate_knob(
     if scheduler is not None:
         parameter_groups.keep_base(optimizer)
     groups = parameter_groups.group_names(optimizer)
-    # Now too: a CUDA graph that is captured later reads them at their addresses.
+    # Before any CUDA graph is captured, which reads them at their addresses.
     parameter_groups.own_learning_rates(optimizer)
     bases = parameter_groups.base_learning_rates(optimizer)
 
@@ -266,7 +268,7 @@ class Knobs:
 
     def __init__(self) -> None:
         self._knobs: dict[str, Knob] = {}
-        # The reported values in effect, by the knob's name.
+        # The last reported effective values, by the knob's name.
         self._told: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Knob]:
@@ -279,19 +281,19 @@ class Knobs:
         self._knobs[knob.spec.name] = knob
 
     def named(self, name: str) -> Knob:
-        """Return a knob. Raises `SpecError` naming the known ones."""
+        """Return a knob. Raises `SpecError` with the known names."""
         if name not in self._knobs:
             raise unknown_knob(name, self._knobs)
         return self._knobs[name]
 
     def to_wire(self) -> list[dict[str, Any]]:
-        """Return the report of all knobs, and remember the reported values in effect."""
+        """Return the report of all knobs, and remember the reported effective values."""
         rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self]
         self._told = {row["name"]: row["effective"] for row in rows}
         return rows
 
     def moved_to_wire(self) -> list[dict[str, Any]]:
-        """Return the report of the knobs whose value in effect has moved since the last report."""
+        """Return the report of the knobs whose effective value has changed since the last report."""
         rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self if knob.has_effect]
         moved = [row for row in rows if is_other(row["effective"], self._told.get(row["name"]), SHOWN)]
         self._told |= {row["name"]: row["effective"] for row in moved}
@@ -299,7 +301,7 @@ class Knobs:
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
-    """Return the error that names the knobs of the training."""
+    """Return the error that lists the knobs of the training."""
     names = ", ".join(known)
     hint = f"it has {names}" if names else "it declares none"
     return SpecError(f"This training has no knob {shown(name)}: {hint}.")
@@ -321,8 +323,10 @@ def plain_default(default: Any) -> Any:
 
 
 def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
-    """Return the choices of a parameter or knob as plain Python values. Raises `SpecError` if they are not a
-    sequence."""
+    """Return the choices of a parameter or knob as plain Python values.
+
+    Raises `SpecError` unless they are a sequence.
+    """
     try:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # from the sequence's own methods
@@ -331,13 +335,14 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
-    """Return the parameter groups of a knob: a mapping as default gives a value for each."""
+    """Return the parameter groups of a knob: a mapping as default has a value for each."""
     return tuple(default) if isinstance(default, Mapping) else ()
 
 
 def is_other(now: Any, told: Any, by: float) -> bool:
-    """Return whether values in effect, single or by group, differ from the reported ones by more than the fraction
-    `by`."""
+    """Return whether effective values, single or by group, differ from the reported ones by more than the fraction
+    `by`.
+    """
     if isinstance(now, dict) and isinstance(told, dict):
         return now.keys() != told.keys() or any(is_other(now[group], told[group], by) for group in now)
     if isinstance(now, float) and isinstance(told, float):
@@ -346,5 +351,5 @@ def is_other(now: Any, told: Any, by: float) -> bool:
 
 
 def _plain(values: Mapping[str, Any]) -> Any:
-    """Return a single value as it is, several by their group."""
+    """Return a single value itself, several by their group."""
     return next(iter(values.values())) if len(values) == 1 else dict(values)

@@ -1,6 +1,6 @@
 """English texts that a page translates later. Standard library only.
 
-`makemessages` finds such texts by the name of the function, so packages that must not import Django can mark theirs.
+`makemessages` finds such texts by the name of the function, so packages that must not import Django can mark them too.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 
 def gettext_noop(text: str) -> str:
-    """Return the text as it is; the mark alone brings it into the catalogue."""
+    """Return the text unchanged; the mark only adds it to the catalogue."""
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """A marked text with places such as %(name)s. The value of a place may also be a marked text."""
+    """A marked text with placeholders such as %(name)s, whose values may also be marked texts."""
 
     pattern: str
     places: Mapping[str, object] = field(default_factory=dict)
@@ -25,8 +25,8 @@ class MarkedText:
         return self.translated(str)
 
     def translated(self, gettext: Callable[[str], str]) -> str:
-        """Return the text in the language of `gettext`, with its places filled in."""
-        # gettext("") is the head of the catalogue.
+        """Return the text in the language of `gettext`, with its placeholders filled in."""
+        # gettext("") would return the header of the catalogue.
         pattern = gettext(self.pattern) if self.pattern else ""
         if not self.places:
             return pattern

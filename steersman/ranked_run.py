@@ -1,14 +1,14 @@
 """The run of a training with several ranks: every command takes effect at the same step boundary on all of them.
 
 No collective is used: each rank publishes how many step boundaries it has reached *before* it reads whether it must
-wait. The leader, rank 0, takes the commands. It sets the barrier at a step boundary B, a little beyond the farthest
+wait. The leader, rank 0, takes the commands. It sets the barrier at a step boundary B, slightly beyond the farthest
 rank, waits until every processor sees that, and reads the ranks again: if a rank has reached B, which it may have
-passed unaware, B is raised. So no rank passes B, and no rank that waits there keeps others from arriving: all that led
-to B was begun before. Once all wait, the leader writes the decision and clears the barrier; each rank applies the
-decision, in the same order.
+passed without seeing the barrier, B is raised. No rank therefore passes B, and a rank that waits there does not block
+the others: all collectives of the steps up to B began before. Once all ranks wait, the leader writes the decision and
+clears the barrier; each rank applies the decisions in the same order.
 
-On several nodes the ranks of each read a page of their own, which processes beside them keep like the leader's. The
-leader reads the ranks again when every node has sent that its ranks see this barrier, and how far they were then.
+With several nodes, the ranks of each node read their own page, which processes on it synchronise with the leader's. The
+leader reads the ranks again when every node has reported that its ranks see this barrier, and how far they were then.
 
 Standard library only.
 """
@@ -45,9 +45,9 @@ BARRIER_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
 BARRIER_TIMEOUT_S = 60.0
 # Far longer than it takes until every processor sees a write.
 VISIBLE_AFTER_S = 0.001
-# Ranks start at different times; one that has not attached by then is left out.
+# Ranks start at different times; a rank that has not attached by then is left out.
 ATTACH_TIMEOUT_S = 30.0
-# While paused: the other ranks are checked once in so many polls.
+# While paused, the other ranks are checked once in this many polls.
 CHECK_PEERS_EVERY = 50
 
 
@@ -60,10 +60,10 @@ class RankedRun(Run):
     __slots__ = ("_boundary", "_row", "_seen_requests", "_words")
 
     def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int, node: Path | None = None) -> None:
-        """`node` is the folder of this node if the training has several; the leader's node has the attempt's."""
+        """`node` is the folder of this node if the training has several; the leader's node uses that of the attempt."""
         here = node or folder
         self.ranks = ranks
-        # The step boundaries that this rank has passed.
+        # The number of step boundaries that this rank has passed.
         self._boundary = 0
         self._barrier = RankBarrier(here, rank, ranks)
         self._words = self._barrier.words
@@ -71,10 +71,10 @@ class RankedRun(Run):
         self._seen_requests = ATTENTION
         self._decisions = here / "decisions.jsonl"
         self._decisions_read = self._decisions.stat().st_size if self._words[DECISION_COUNT] else 0
-        # Decisions from before a rank that was left out attached are not for it.
+        # For a rank that was left out, decisions from before it attached do not count.
         self._decision_count = self._words[DECISION_COUNT]
         self._began = time.monotonic()
-        # The leader's: commands to decide, requests taken so far, the last barrier, and when commands that wait expire.
+        # For the leader: commands to decide, requests taken so far, the last barrier, and when waiting commands expire.
         self._pending: list[PostedCommand] = []
         self._taken_requests = dict.fromkeys(REQUEST_KINDS, 0)
         self._last_barrier = 0
@@ -84,11 +84,11 @@ class RankedRun(Run):
 
     @property
     def stopping(self) -> bool:
-        """The step boundary: read it once a step on every rank, and end the loop when it is true."""
+        """The step boundary: read it once per step on every rank, and end the loop when it is true."""
         boundary = self._boundary + 1
         self._boundary = boundary
         words = self._words
-        # Published before the barrier is read: see above.
+        # Published before the barrier is read: see the module docstring.
         words[self._row] = boundary
         quiet = words[BARRIER] == 0 and words[REQUEST_COUNTER] == self._seen_requests and self._posted[0] == self._seen
         if quiet:
@@ -98,18 +98,18 @@ class RankedRun(Run):
         return self._at_step_boundary()
 
     def request_stop(self) -> None:
-        """Make `stopping` true on all ranks, at the same step boundary (a signal handler may call this)."""
+        """Make `stopping` true on all ranks at the same step boundary. A signal handler may call this."""
         self._barrier.request("stop")
 
     def request(self, kind: str) -> None:
-        """Do a command such as "save_checkpoint" on all ranks. A signal handler may call this."""
+        """Execute a command such as "save_checkpoint" on all ranks. A signal handler may call this."""
         self._barrier.request(kind)
 
     def agree(self, problem: str = "") -> str:
-        """Wait here for all other ranks, and return the problem of any of them; "" if there is none.
+        """Wait for all other ranks, and return the problem of any of them; "" if there is none.
 
-        Every rank must call this at the same place. The problem of this rank comes first; that of another follows
-        the number of the rank. Raises `steersman.ranks.barrier.PeerLost` if a rank has died.
+        Every rank must call this at the same place. This rank's own problem comes first; another rank's problem is
+        returned with the number of the rank. Raises `steersman.ranks.barrier.PeerLost` if a rank has died.
         """
         problems = self._barrier.vote(problem)
         if not problems:
@@ -125,7 +125,7 @@ class RankedRun(Run):
         if command.id is not None:
             super().record_outcome(command, state, done, ranks)
         elif state == "refused":
-            # Asked for by a signal: no row waits for it.
+            # A signal requested it, so no row waits for its outcome.
             self.note(done.remark, level="warning")
 
     def _end(self, end: EndRecord) -> None:
@@ -173,7 +173,7 @@ class RankedRun(Run):
     # The leader
 
     def _collect(self) -> None:
-        """Take what was posted, what signals requested of ranks, and what has expired."""
+        """Collect posted commands, requests of signals on any rank, and expired commands."""
         counted = self._posted[0]
         if counted != self._counted:
             self._counted = counted
@@ -183,7 +183,7 @@ class RankedRun(Run):
             requests = self._barrier.requests(kind)
             if requests != self._taken_requests[kind]:
                 self._taken_requests[kind] = requests
-                # Once for all ranks, and however often it was requested.
+                # Once for all ranks, however often it was requested.
                 request = PostedCommand(id=None, command=kind)
                 if request not in self._pending:
                     self._pending.append(request)
@@ -206,7 +206,7 @@ class RankedRun(Run):
             self._decide()
 
     def _all_are_here(self) -> bool:
-        """Return whether commands may be decided: all ranks have attached, or the rest had their time for it."""
+        """Return whether commands may be decided: all ranks have attached, or the others had enough time to."""
         if self._words[LEFT_OUT] or not (unattached := self._barrier.unattached()):
             return True
         if time.monotonic() - self._began < ATTACH_TIMEOUT_S:
@@ -219,7 +219,8 @@ class RankedRun(Run):
     def _set_barrier(self) -> None:
         barrier, margin = self._barrier, 1
         while True:
-            # Each larger than all before: an answer of a node to one cannot be taken for an answer to another.
+            # Each barrier is larger than all before, so that a node's answer to one cannot be taken for an answer to
+            # another.
             boundary = self._last_barrier = max(barrier.farthest_boundary() + margin, self._last_barrier + 1)
             self._words[BARRIER] = boundary
             time.sleep(VISIBLE_AFTER_S)
@@ -231,11 +232,11 @@ class RankedRun(Run):
                 return
             if barrier.farthest_boundary() < boundary:
                 return
-            # Steps are shorter than the wait: set it farther ahead.
+            # Steps are shorter than the wait, so set it farther ahead.
             margin *= 4
 
     def _decide(self) -> None:
-        """Wait for all ranks at this step boundary, and let them apply the pending commands; or refuse those."""
+        """Wait for all ranks at this step boundary and let them apply the pending commands, or refuse these."""
         barrier, boundary = self._barrier, self._boundary
         barrier.arrive(boundary, self._step, self._epoch)
         if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
@@ -244,14 +245,14 @@ class RankedRun(Run):
             self._refuse(f"Rank {who} did not come {where} within {self._barrier_timeout_s:g} s")
             return
         self._collect()
-        # Whether one has expired is for the leader's clock alone, and judged here.
+        # Only the leader's clock decides whether a command has expired, so that is checked here.
         self._pending = [command for command in self._pending if self._may_be_decided(command)]
         commands = [replace(command, expires_monotonic_s=None) for command in self._pending]
         decision = Decision(at=boundary, step=self._step, epoch=self._epoch, commands=commands)
         try:
             append_whole(self._decisions, encode(decision) + b"\n")
         except OSError as error:
-            # A stop waits for room on the disk, and is decided at a later step boundary.
+            # A stop is not refused: it waits until the disk has space, and is decided at a later step boundary.
             stops = [command for command in self._pending if command.command == "stop"]
             self._pending = [command for command in self._pending if command not in stops]
             self._refuse(f"The decision could not be written ({error.strerror or error})")
@@ -266,7 +267,7 @@ class RankedRun(Run):
         self._control.take(commands, self._step, self._epoch)
 
     def _may_be_decided(self, command: PostedCommand) -> bool:
-        """Settle a command that must not be tried."""
+        """Return whether a command may be tried; otherwise record its outcome."""
         expires_monotonic_s = command.expires_monotonic_s
         if expires_monotonic_s is not None and time.monotonic() > expires_monotonic_s:
             self._control.expire(command)
@@ -281,7 +282,7 @@ class RankedRun(Run):
         return True
 
     def _differing(self, command: PostedCommand) -> str:
-        """Return why a command cannot wait for its step or epoch: the ranks do not count the same."""
+        """Return why a command cannot wait for its step or epoch: the ranks have different counts."""
         for what, asked, place, own in (
             ("step", command.at_step, ROW_STEP, self._step),
             ("epoch", command.at_epoch, ROW_EPOCH, self._epoch),
@@ -308,7 +309,7 @@ class RankedRun(Run):
     # The others
 
     def _follow(self) -> None:
-        """Wait at the barrier that the leader has set, and apply its decisions."""
+        """Wait at the leader's barrier, and apply its decisions."""
         words, boundary = self._words, self._boundary
         if words[DECISION_COUNT] == self._decision_count and not self._must_wait():
             return

@@ -1,7 +1,7 @@
 """The records of a training process: step metrics, epochs, texts, checkpoints and its end.
 
-Each is one write to the journal: no thread, no lock, no socket, no device synchronisation. Does not import Django;
-uses torch only where it is loaded already.
+Each is one write to the journal: no thread, no lock, no socket, no device synchronisation. Does not import Django; uses
+torch only if it is already loaded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from steersman.values.on_device import Held, HeldPoint, on_cpu
 from steersman.values.remarks import Remarks, subject_of
 from steersman.values.series_names import as_series_name
 
-# The largest number of notes on values that cannot be stored.
+# The maximum number of notes about values that cannot be stored.
 MOST_REMARKS = 100
 MOST_WATCHED = 200
 HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}
@@ -51,9 +51,9 @@ class Recorder:
     """The part of a run that only writes; `steersman.run.Run` adds the step boundary."""
 
     # Attributes that are read or written at every step. In the instance dictionary they would cost three times as much
-    # # after the first call of `log`, which adds an entry there.
+    # after the first call of `log`, which adds an entry there.
     __slots__ = ("__dict__", "__weakref__", "step")
-    # How many processes train together; see `steersman.ranked_run`.
+    # The number of processes that train together; see `steersman.ranked_run`.
     ranks = 1
 
     def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
@@ -61,8 +61,8 @@ class Recorder:
         self.folder = folder
         self.rank = rank
         self._journal = journal
-        # The step that the training is at. `log` sets it; a loop that logs rarely sets it at every step. It holds what
-        # it was given, so that setting it costs nothing: read `_step`.
+        # The present step. `log` sets it; a loop that logs rarely sets it at every step. It is stored unchecked, so
+        # that setting it costs nothing: read `_step`.
         self.step: Any = 0
         self._last_whole_step = 0
         self._epoch = 0
@@ -73,23 +73,23 @@ class Recorder:
         self._quick_log: Callable[..., None] | None = None
         self._waiting: deque[Held] = deque()
         self._layers: LayerWatch | None = None
-        # Appends the norms of layers, for the last names: they vary, because some layers have no gradient.
+        # Appends norms of layers with the last names. The names vary, because some layers have no gradient.
         self._layer_encoder: tuple[tuple[str, ...], Encoder] | None = None
         self._remarked: set[str] = set()
         self._watched: dict[str, str] = {}
 
     @property
     def has_ended(self) -> bool:
-        """Whether the end was recorded: `finish()` was called."""
+        """Whether the end was recorded by `finish()`."""
         return self._ended
 
     @property
     def _step(self) -> int:
-        """The present step as it can be stored: the last one that could be, with a note, where `step` cannot."""
+        """Return the present step as it can be stored; if `step` cannot, the last valid one, with a note."""
         step = self.step
         if type(step) is not int or not values.fits(step):
             remarks: Remarks = []
-            # Before the note, which is of this step too.
+            # Set before the note, which belongs to this step too.
             self.step = values.as_step(step, self._last_whole_step, "run.step", remarks)
             self._remark(remarks)
         self._last_whole_step = self.step
@@ -106,7 +106,7 @@ class Recorder:
         self._log_any(step, values, *more)
 
     def _log_any(self, step: int, values: dict[str, Any], *more: Any) -> None:
-        """Append plain numbers of known names; pass everything else to `_log_with_care`."""
+        """Append plain numbers with known names; pass everything else to `_log_with_care`."""
         encoder = self._encoders.get(tuple(values))
         if encoder is not None and not more and encoder(step, values.values()):
             self.step = step
@@ -114,7 +114,7 @@ class Recorder:
             self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING}, *more)
 
     def _log_with_care(self, step: Any, given: dict[Any, Any], *more: Any) -> None:
-        """Log names that are new, or values that are not all plain numbers; add notes about their problems."""
+        """Log names that are new, or values that are not all plain numbers; add notes about problems."""
         if self._waiting:
             self._write_arrived()
         remarks: Remarks = []
@@ -140,19 +140,19 @@ class Recorder:
         encoder = self._known.get(names)
         if encoder is None:
             encoder = self._known[names] = self._encoder(names, remarks)
-        # Ranks write in the order of their calls, by which the supervisor joins what they log.
+        # Ranks write in the order of their calls, by which the supervisor merges their points.
         if event is None and not (self._waiting and self.ranks > 1):
             encoder(step, numbers.values())
         else:
             self._hold_back(HeldPoint(event, step, names, list(numbers.values())))
 
     def _encoder(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
-        """Return a function that appends a point of `names`: as several records if the names do not fit into one."""
+        """Return a function that appends a point with `names`, as several records if the names do not fit into one."""
         stored = tuple(as_series_name(name, remarks) for name in names)
         parts = list(records_of(stored))
         if len(parts) == 1:
             if self._quick_log is None and stored == names and can_be_parameters(names):
-                # The first names are most trainings' only ones: a function of just these takes this method's place.
+                # Most trainings only use the first names, so a function for exactly these replaces this method.
                 self._quick_log = self._journal.logger(names, self, self._log_any)
                 self.__dict__["log"] = self._quick_log
             return self._journal.encoder(stored)
@@ -176,7 +176,8 @@ class Recorder:
                 self._remarked.add(subject)
                 self.note(remark, level="warning")
                 if self.folder is None:
-                    # No page shows it: a wrong call is to be noticed before the script is supervised.
+                    # No page shows it without a supervisor, so print it: a wrong call should be noticed before the
+                    # script is supervised.
                     print(f"steersman: {remark}", file=sys.stderr)
 
     def _write(self, record: Record | None, remarks: Iterable[str] = ()) -> None:
@@ -191,7 +192,7 @@ class Recorder:
     def _hold_back(self, held: Held) -> None:
         """Keep a point until its values have arrived."""
         self._waiting.append(held)
-        # Every call comes with care, in order, until the copies have arrived and are written.
+        # Until the copies have arrived and are written, every call takes the slow path, in order.
         self._encoders = {}
         self.__dict__.pop("log", None)
 
@@ -202,7 +203,7 @@ class Recorder:
         self._write_arrived()
 
     def _write_arrived(self, wait: bool = False) -> None:
-        """Write the points whose values have come from the GPU; with `wait`, all of them."""
+        """Write the points whose values have arrived from the GPU; with `wait`, all of them."""
         remarks: Remarks = []
         if wait and self._layers is not None:
             self._layers.settle(self._step)
@@ -213,7 +214,7 @@ class Recorder:
                 if found and held.step is not None:
                     self._encoder_of(tuple(found), remarks)(held.step, found.values())
                 self._waiting.popleft()
-        except Exception as error:  # a GPU that failed: the training's next call raises the error itself
+        except Exception as error:  # any exception of a failed GPU: the training's next call raises it itself
             lost = len(self._waiting)
             self._waiting.clear()
             remarks.append(f"{lost} points could not be read from the GPU: {values.shown(error)}")
@@ -224,7 +225,7 @@ class Recorder:
         self._remark(remarks)
 
     def _encoder_of(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
-        """Return what appends a point that was held back: one of `log`, whose names are known, or norms of layers."""
+        """Return the function that appends a held back point of `log`, whose names are known, or norms of layers."""
         known = self._known.get(names)
         if known is not None:
             return known
@@ -233,8 +234,7 @@ class Recorder:
         return self._layer_encoder[1]
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
-        """Set the step and the number of complete epochs from which a training resumes; commands before its next step
-        use it."""
+        """Set the step and the complete epochs to resume from. Commands before the training's next step use them."""
         remarks: Remarks = []
         self.step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
@@ -268,8 +268,10 @@ class Recorder:
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
-        """Set the length of the training, for progress and time left. Infinity and numbers below 1 mean that it is not
-        known; so does a value that is not a number, with a note."""
+        """Set the length of the training, for progress and remaining time.
+
+        Infinity, numbers below 1 and values that are not numbers mean that it is unknown; the last, with a note.
+        """
         remarks: Remarks = []
         record = PlanRecord.of(
             step=self._step,
@@ -315,10 +317,10 @@ class Recorder:
         self._write(record, remarks)
 
     def watch_layers(self, model: Any, /, *, every: int = EVERY, name: str = "") -> None:
-        """Record norms of each layer of a torch model at every so many steps of its optimizers: `layers/gradient/…`,
-        `layers/update/…` and `layers/weight/…`, without a wait for the GPU. Call it on every rank, once for each model;
-        `name` is put before the layers. Gradients are measured as the optimizer takes them, unscaled and clipped.
-        What cannot be watched is left out with a note."""
+        """Record norms of each layer of a torch model at every `every`-th step of its optimizers. The series are
+        `layers/gradient/…`, `layers/update/…` and `layers/weight/…`; nothing waits for the GPU. Call it on every rank,
+        once per model; `name` becomes a prefix of the layers. Gradients are measured as the optimizer uses them,
+        unscaled and clipped. A model that cannot be watched is left out with a note."""
         remarks: Remarks = []
         if self._layers is None:
             self._layers = LayerWatch(self._hold_back, self._remark, self._journal.keeps)
@@ -337,8 +339,8 @@ class Recorder:
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
     def configure(self, parameters: Any) -> None:
-        """Record the configuration of the training: a mapping, a dataclass or the arguments of argparse, shown and
-        compared like a recipe's parameters. Later calls add to earlier ones. Anything else is left out with a note."""
+        """Record the configuration: a mapping, a dataclass or the arguments of argparse. Later calls add to it.
+        Pages show and compare it like a recipe's parameters. Anything else is left out with a note."""
         remarks: Remarks = []
         self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
 
@@ -355,7 +357,7 @@ class Recorder:
         metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Record a checkpoint that is complete on disk, inside `folder`. It is left out with a note if it is elsewhere,
-        if its SHA-256 is not valid, or if its step is not a whole number."""
+        if its SHA-256 is invalid, or if its step is not a whole number."""
         remarks: Remarks = []
         record = CheckpointRecord.of(
             path, self.folder, step=step, epoch=epoch, name=name, size_bytes=size_bytes, sha256=sha256, reason=reason,
@@ -387,10 +389,8 @@ def values_of_call(
     call: str, place: str, at: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks
 ) -> dict[Any, Any]:
     """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping after the step or
-    epoch. `at` is the step or epoch, `place` the word for it.
-
-    Raises `TypeError` with the right call if the step or epoch is missing, or if something else follows it.
-    """
+    epoch. `at` is the step or epoch, `place` the word for it. Raises `TypeError` with the right call if the step or
+    epoch is missing, or if something else follows it."""
     if values.is_mapping(at):
         how = f"for a dictionary call run.{call}({place}, values)"
         raise TypeError(f"{call}() takes the {place}, then the values: {how}")

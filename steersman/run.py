@@ -57,33 +57,33 @@ from steersman.values.remarks import Remarks
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "STEERSMAN_RANK"
 RANKS_VARIABLE = "STEERSMAN_RANKS"
-# The folder of a node other than the first: shared memory and locks belong to one host.
+# The folder of a node other than the first, because shared memory and locks belong to one host.
 NODE_VARIABLE = "STEERSMAN_NODE_FOLDER"
 START_PAUSED_VARIABLE = "STEERSMAN_START_PAUSED"
 UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
-# Written into the folder of an attempt when a later one is opened: a worker that starts late must not train.
+# Written into the folder of an attempt when a later one is opened, so that a worker that starts late does not train.
 CLOSED_FILE = "closed"
 # Without a supervisor for this long, a training saves and ends.
 UNADOPTED_S = 600.0
-# At most so many step boundaries pass before one looks at the clock: fewer if they would take longer than this.
+# At most this many step boundaries pass between two checks of the clock, fewer if they would take longer than this.
 CLOCK_EVERY = 128
 CLOCK_EVERY_S = 0.25
-# How often the values in effect of knobs are read again.
+# How often the effective values of knobs are read again.
 EFFECTS_EVERY_S = 1.0
-# To verify a checkpoint and to read it, which hashes all its files.
+# The time for verifying and reading a checkpoint, which hashes all its files.
 READING_MAY_TAKE_S = 600.0
 PAUSE_POLL_S = 0.01
-# Never what the mailbox counts: makes the next step boundary look.
+# Never equal to the mailbox's counter, so that the next step boundary checks for commands.
 ATTENTION = -1
 
 
 class Run(KnobbedRecorder):
-    """A run. Make it with `steersman.attach()`.
+    """A run. Create it with `steersman.attach()`.
 
-    Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same errors.
+    Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same exceptions.
     """
 
-    # The step boundary reads these at every step: in slots, as in `Recorder`.
+    # The step boundary reads these at every step, so they are slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
 
     def __init__(
@@ -106,20 +106,20 @@ class Run(KnobbedRecorder):
             journal = JournalWriter(folder, rank, journal_bound_bytes(os.environ))
             self._mailbox = Mailbox(node or folder)
         super().__init__(folder, rank, journal)
-        # Of processes that log nowhere, too: helpers of a training read and write its files.
+        # Set for processes that log nowhere, too: helpers of a training read and write its files.
         place = os.environ.get(FOLDER_VARIABLE)
         self._place = folder or (Path(place) if place else None)
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
-        # The last arguments of `save_checkpoint`: a roll back restores them if the script has no handler of its own.
+        # The last arguments of `save_checkpoint`, which a roll back restores if the script has no handler.
         self._saved_objects: dict[str, Any] = {}
         self._own_checkpoints = OwnCheckpoints()
         self._posted = self._mailbox.posted
         # The mailbox's counter when it was last read; ATTENTION if the next step boundary must read it.
         self._seen = ATTENTION
         self._counted = 0
-        # How many step boundaries may pass before the next look at the clock.
+        # The number of step boundaries until the next check of the clock.
         self._left = self._clock_every = CLOCK_EVERY
         self._effects_read_at = time.monotonic()
         self._signalled: list[str] = []
@@ -139,14 +139,14 @@ class Run(KnobbedRecorder):
         self._orphan_watch = OrphanWatch(self._mailbox, unadopted_s)
 
     def __copy__(self) -> Run:
-        """A process has one run: a copy of an object that holds it, such as an averaged model, holds the same run."""
+        """Return the run itself: copies of its owner, such as an averaged model, share the one run of the process."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:
         return self
 
     def __reduce__(self) -> Any:
-        """An object with the run can be pickled, such as a data set for a worker process, which has its own run."""
+        """Let an object with the run be pickled, such as a dataset for a worker process, which gets its own run."""
         from steersman.attaching import run_of_this_process
 
         return run_of_this_process, ()
@@ -166,7 +166,7 @@ class Run(KnobbedRecorder):
 
     @property
     def saves_on_stop(self) -> bool:
-        """Whether a checkpoint was requested with the stop."""
+        """Whether the stop was requested with a checkpoint."""
         return self._control.saves_on_stop
 
     def request_stop(self) -> None:
@@ -194,8 +194,7 @@ class Run(KnobbedRecorder):
 
     def _wait_and_obey(self, control: Control) -> bool:
         if self._waiting:
-            # Before a command moves the step.
-            self._write_at_boundary()
+            self._write_at_boundary()  # before a command changes the step
         self._take_commands()
         self._check_clock()
         while control.paused and not control.stopping:
@@ -207,7 +206,7 @@ class Run(KnobbedRecorder):
     def _take_commands(self) -> None:
         control = self._control
         counted = self._posted[0]
-        # First: a signal that comes from here on must find its mark again at the next step boundary.
+        # Set first, so that a signal from here on is seen at the next step boundary.
         self._seen = counted
         while self._signalled:
             problem = control.do(self._signalled.pop(0), self._step, self._epoch)
@@ -222,7 +221,7 @@ class Run(KnobbedRecorder):
             self._seen = ATTENTION
 
     def _check_clock(self) -> None:
-        """End a training that had no supervisor for long; report the values in effect each second."""
+        """End a training without a supervisor after a while; report the effective values of knobs each second."""
         now = time.monotonic()
         since_last_s, unadopted = self._orphan_watch.poll(now)
         self._left = self._clock_every = boundaries_until(CLOCK_EVERY_S, self._clock_every - self._left, since_last_s)
@@ -238,17 +237,17 @@ class Run(KnobbedRecorder):
 
     def _hold_back(self, held: Held) -> None:
         super()._hold_back(held)
-        # Values that have arrived by the next step boundary are written there.
+        # Values that arrive before the next step boundary are written there.
         self._seen = ATTENTION
 
     @property
     def attempt(self) -> int:
-        """The number of this attempt, from 1: how often the training was started."""
+        """Return the number of this attempt, from 1: how often the training was started."""
         return 1 if self._place is None else number_of(self._place)
 
     @property
     def directory(self) -> Path:
-        """The folder for files of this run, which all its attempts share; without a supervisor, a temporary one."""
+        """Return the folder for files of this run, which its attempts share; without a supervisor, a temporary one."""
         if self._directory is None:
             if self._place is None:
                 self._directory = Path(tempfile.mkdtemp(prefix="steersman-"))
@@ -263,7 +262,7 @@ class Run(KnobbedRecorder):
         return self._place is not None and resumed_checkpoint(self._place) is not None
 
     def newest_checkpoint(self) -> SavedCheckpoint | None:
-        """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from; None without any."""
+        """Return the newest checkpoint of `save_checkpoint`, at the start the one to resume from, or None."""
         if self._newest is None and self._place is not None:
             found = resumed_checkpoint(self._place)
             # A script that resumes can be rolled back before it saves its first checkpoint.
@@ -282,9 +281,8 @@ class Run(KnobbedRecorder):
     ) -> SavedCheckpoint | None:
         """Save objects as one checkpoint: the `state_dict()` of each, or a plain value unchanged.
 
-        Later checkpoints replace those named "last" and "best"; under any other name they are kept. With several ranks,
-        all of them call this, because a state may be spread over them; rank 0 writes. Returns None, with a note that
-        gives the reason, if it could not be saved; the training continues.
+        Later checkpoints replace those named "last" and "best". All ranks call this, because a state may be spread over
+        them; rank 0 writes. If saving fails, returns None and adds a note with the reason; the training continues.
         """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
@@ -301,7 +299,7 @@ class Run(KnobbedRecorder):
                     self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers, knobs=self.knobs
                 )
             self._can_be_rolled_back_by(dict(objects))
-        except Exception as error:  # from the disk, or the objects' own methods
+        except Exception as error:  # any exception: from the disk, or the objects' own methods
             problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error, handled)}."
             self.note(problem, level="error")
             if self.folder is None:
@@ -334,7 +332,7 @@ class Run(KnobbedRecorder):
         """Return a checkpoint that all ranks found valid. Raises `Refusal`."""
         found, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
-        # Earlier points must precede the roll back in the journal, even if their values are still on the GPU.
+        # Earlier points must come before the roll back in the journal, even if their values are still on the GPU.
         self._write_arrived(wait=True)
         try:
             found = self._own_checkpoints.found(self._place or Path(), arguments)
@@ -346,7 +344,7 @@ class Run(KnobbedRecorder):
         return found
 
     def go_on_from(self, step: int, epoch: int) -> None:
-        """Continue to count from the step to which the training was rolled back."""
+        """Continue counting from the step to which the training was rolled back."""
         if self.rank != 0:
             self._write(RankRolledBackRecord(step=self._step, to_step=step))
         self._own_checkpoints.abandon_after(step)
@@ -354,9 +352,11 @@ class Run(KnobbedRecorder):
         self._epoch = epoch
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Register the handler of "save_checkpoint", "evaluate", "extend" or "roll_back": `handler(arguments)` is
-        called between two steps. If it raises an error, the command is refused and the training continues. A command
-        without a handler is not offered; scripts that save with `save_checkpoint` can be rolled back without one."""
+        """Register the handler of "save_checkpoint", "evaluate", "extend" or "roll_back", called between two steps.
+
+        If `handler(arguments)` raises an exception, the command is refused and the training continues. A command
+        without a handler is not offered; scripts that save with `save_checkpoint` can be rolled back without one.
+        """
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
@@ -375,7 +375,7 @@ class Run(KnobbedRecorder):
         self._write(StateRecord(step=self._step, state=state))
 
     def record_effect(self, command_id: str, effective: object) -> None:
-        """Record values in effect that differ from the outcome of their command, and knobs whose value has moved."""
+        """Record effective values that differ from the outcome of their command, and knobs whose value has changed."""
         self._write(EffectRecord.of(command_id, effective, step=self._step))
         self.record_moved_effects()
 
@@ -388,19 +388,19 @@ class Run(KnobbedRecorder):
                 patch = ""
                 self.note("The uncommitted changes are too large to be recorded: commit them to repeat the run.")
             self.record_environment(own_environment() | {"git": revision})
-        except Exception as error:  # from the installed packages, or git
+        except Exception as error:  # any exception: from the installed packages, or git
             self.note(f"The environment could not be recorded: {values.shown(error)}.", level="warning")
             return
         if patch:
             self._write(PatchRecord(step=self._step, patch=values.clean(patch)))
 
     def _record_exit(self) -> None:
-        """A script that ended without `finish()` has finished, or was stopped if that was requested."""
+        """Record the end of a script without `finish()`: it has finished, or was stopped if that was requested."""
         self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
 
 def boundaries_until(seconds: float, passed: int, took_s: float) -> int:
-    """Return how many step boundaries pass in `seconds`, of which the last `passed` took `took_s`: 1 to CLOCK_EVERY."""
+    """Return how many step boundaries pass in `seconds`, if the last `passed` took `took_s`: 1 to CLOCK_EVERY."""
     if took_s <= 0:
         return CLOCK_EVERY
     return max(1, min(CLOCK_EVERY, int(seconds * max(passed, 1) / took_s)))

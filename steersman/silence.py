@@ -1,4 +1,4 @@
-"""How long something has been silent, such as a supervisor, by this process's own monotonic clock."""
+"""Measures how long something, such as a supervisor, has been silent, by this process's monotonic clock."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import time
 
 from steersman.files.mailbox import Inbox
 
-# For watches that poll every second or so: a longer pause between two polls is their own (a suspended host, a database
-# that was away), not the silence of what they watch.
+# For watches that poll about once per second: a longer pause between two polls is their own (a suspended host, an
+# unavailable database), not the silence of what they watch.
 MOST_COUNTED_PER_POLL_S = 3.0
 
 
 class SilenceClock:
-    """Adds up the time between ticks as `silent_s`, each time at most `most_counted_s` of it.
+    """Sums the time between ticks as `silent_s`, at most `most_counted_s` of each.
 
-    The cap is needed because this process may be suspended itself, with a laptop that sleeps or on a host that is busy.
-    It reads nothing in that time, and must not count its own sleep as the silence of others: after a pause the silence
-    has to last for several ticks before it counts as long. Set `silent_s` to 0 when there is a heartbeat.
+    The cap is needed because this process may itself be suspended, on a sleeping laptop or a busy host. It reads
+    nothing in that time, and must not count its own suspension as the silence of others: after a pause, the silence has
+    to last for several ticks before it counts as long. Set `silent_s` to 0 when there is a heartbeat.
     """
 
     __slots__ = ("_most_counted_s", "ticked_at", "silent_s")
 
     def __init__(self, most_counted_s: float, now: float | None = None) -> None:
-        """Without `now` the time before the first tick does not count."""
+        """Without `now`, the time before the first tick does not count."""
         self.silent_s = 0.0
         self._most_counted_s = most_counted_s
         self.ticked_at = now
 
     def tick(self, now: float) -> float:
-        """Count the time since the last tick; return all of it, the part above the cap included."""
+        """Count the time since the last tick; return all of it, including the part above the cap."""
         ticked_at, self.ticked_at = self.ticked_at, now
         if ticked_at is None:
             return 0.0
         elapsed = now - ticked_at
-        # A training ticks at each step: a comparison costs less than min().
+        # A training calls this at each step, and a comparison is faster than min().
         self.silent_s += elapsed if elapsed < self._most_counted_s else self._most_counted_s
         return elapsed
 
     def skip(self) -> None:
-        """Count nothing of the time until the next tick."""
+        """Do not count the time until the next tick."""
         self.ticked_at = None
 
 
 class OrphanWatch:
-    """Measures by this process's own monotonic clock how long no supervisor has lived."""
+    """Measures how long there was no supervisor, by this process's monotonic clock."""
 
-    # A suspended host or process must see the silence in several polls: the time between two counts up to this much.
+    # The maximum time counted per poll: after a suspension, the silence must be seen in several polls.
     MOST_COUNTED_S = 30.0
 
     def __init__(self, mailbox: Inbox, limit_s: float) -> None:

@@ -1,7 +1,7 @@
 """The queued runs that a host may start now, and the order of the waiting ones. Imports neither Django nor torch.
 
-A host has devices, each with a number of slots. A run takes a slot of each device that it trains on, from the moment
-it is claimed to its end. docs/running.md states the rule.
+A host has devices, each with a number of slots. A run takes a slot of each device that it trains on, from the moment it
+is claimed to its end. docs/running.md describes the rule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class HostDevices:
     cpu_slots: int = 1
     # Only for GPUs whose memory the driver reports.
     rooms: Mapping[str, GpuRoom] = field(default_factory=dict)
-    # GPUs that a training has just left: the next reading has the memory in use there.
+    # GPUs that a training has just left: the last reading still includes its memory.
     unread: frozenset[str] = frozenset()
 
     def slots(self) -> dict[str, int]:
@@ -37,13 +37,13 @@ class HostDevices:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a queued run asks for: `device` as in `train --device`, `ranks` processes, `host` "" for any."""
+    """The request of a queued run: `device` as in `train --device`, `ranks` processes, `host` "" for any."""
 
     run_id: int
     device: str = "auto"
     ranks: int = 1
     host: str = ""
-    # Of each GPU; None: not declared.
+    # Per GPU; None: not declared.
     gpu_memory_mib: int | None = None
 
 
@@ -55,13 +55,13 @@ def candidates(wish: Wish, devices: HostDevices) -> tuple[str, ...]:
     if index:
         return devices.gpus[int(index) : int(index) + 1] if index.isdecimal() else ()
     if wish.ranks > 1:
-        # CUDA shows one instance of MIG to a process, so that several ranks find no GPU each.
+        # CUDA shows only one MIG instance to a process, so several ranks cannot get a GPU each.
         return tuple(gpu for gpu in devices.gpus if not gpu.startswith(MIG_PREFIX))
     return devices.gpus
 
 
 def needed(wish: Wish, devices: HostDevices) -> int:
-    """Return how many devices the run takes: a GPU for each rank, but the CPU once, however many share it."""
+    """Return how many devices the run takes: a GPU per rank, but the CPU only once."""
     return 1 if candidates(wish, devices) == (CPU,) else wish.ranks
 
 
@@ -73,11 +73,11 @@ def fits(wish: Wish, devices: HostDevices) -> bool:
 def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
     """Return which of `wishes`, in the order of the queue, start now, and on which devices.
 
-    `held` names a device once for each slot that is taken. A run that must wait keeps each free slot that it could use
-    from all after it: otherwise it would wait for K devices without end. It blocks nothing else.
-    If a run was queued for this host, and the host lacks the devices, it starts without any: `train` then reports the
-    missing ones. A run that any host may start is left to the others. A GPU whose memory others use is not taken, and
-    one that is always too small is not kept from other runs.
+    `held` names a device once for each slot in use. A waiting run reserves each free slot that it could use against
+    later runs, because it would otherwise never get K devices; it blocks nothing else. If a run was queued for this
+    host, and the host does not have the devices, it starts without any: `train` then reports the missing ones. A run
+    for any host is left to the others. A GPU whose memory others use is not taken, and a GPU that is too small in any
+    case is not reserved.
     """
     free = Counter(devices.slots())
     free.subtract(held)
@@ -94,7 +94,7 @@ def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> d
         slots = [device for device in candidates(wish, devices) if free[device] > 0]
         found = {device: _obstacle(wish, rooms.get(device)) for device in slots}
         open_to_it = [device for device in slots if found[device] is None and device not in devices.unread]
-        # The emptiest first; of equal ones the first.
+        # The device with most free slots first; of equal ones, the first.
         chosen = sorted(open_to_it, key=lambda device: -free[device])[:count]
         taken = tuple(device for device in open_to_it if device in chosen)
         if len(taken) == count:
@@ -111,7 +111,7 @@ def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> d
 
 
 def too_large(wish: Wish, devices: HostDevices) -> bool:
-    """Return whether the host has the devices, but too few of them with the memory that the run asks for."""
+    """Return whether the host has the devices, but too few of them with the requested memory."""
     asked = wish.gpu_memory_mib
     if asked is None or not fits(wish, devices) or candidates(wish, devices) == (CPU,):
         return False
@@ -124,7 +124,7 @@ def _obstacle(wish: Wish, room: GpuRoom | None) -> Obstacle | None:
 
 
 def obstacles(wish: Wish, devices: HostDevices) -> dict[str, Obstacle]:
-    """Return what keeps a run from each GPU that it could use, where too few are left without; nothing otherwise."""
+    """Return why each GPU is unavailable to the run, if too few usable ones are left; nothing otherwise."""
     found = {device: _obstacle(wish, devices.rooms.get(device)) for device in candidates(wish, devices)}
     open_to_it = [device for device, obstacle in found.items() if obstacle is None]
     if not fits(wish, devices) or len(open_to_it) >= needed(wish, devices):
@@ -133,7 +133,7 @@ def obstacles(wish: Wish, devices: HostDevices) -> dict[str, Obstacle]:
 
 
 def compete(first: Wish, second: Wish, hosts: Mapping[str, HostDevices]) -> bool:
-    """Return whether both runs could use one device of the known `hosts`, or of one that is not known."""
+    """Return whether both runs could use the same device of the known `hosts`, or of an unknown one."""
     if first.host and second.host and first.host != second.host:
         return False
     named = first.host or second.host
@@ -162,7 +162,7 @@ def ahead_of(wish: Wish, queue: Sequence[Wish], hosts: Mapping[str, HostDevices]
 
 
 def stands_in_for(first: Wish, second: Wish) -> bool:
-    """Return whether `first` waits for every device that `second` could use, so that it may hand its place on to it."""
+    """Return whether `first` waits for every device that `second` could use, so that `second` can take its place."""
     devices = {second.device, "cuda", "auto"} if second.device.startswith("cuda") else {second.device}
     return first.host in ("", second.host) and first.device in devices and first.ranks >= second.ranks
 
@@ -177,8 +177,8 @@ def devices_in_use(
 ) -> tuple[str, ...]:
     """Return the devices of a run that has started, as far as is known: assigned, reported, or declared.
 
-    A script reports its device with its first records, if at all; a recipe that has not reported it uses the chosen
-    one.
+    A script reports its device with its first records, if at all; for a recipe that has not reported it, the chosen one
+    is used.
     """
     if given:
         return tuple(given)
@@ -193,10 +193,10 @@ def devices_in_use(
 
 
 def _find(uuid: str, gpus: Sequence[str]) -> str | None:
-    """Return the GPU of a UUID, which torch gives without the "GPU-" in front."""
+    """Return the GPU with a UUID, which torch reports without the prefix "GPU-"."""
     return next((gpu for gpu in gpus if gpu == uuid or gpu.partition("-")[2] == uuid), None)
 
 
 def _may_share(first: str, second: str) -> bool:
-    """Return whether two wishes could meet on a host whose devices are not known."""
+    """Return whether two wishes could compete on a host with unknown devices."""
     return first == second or (CPU not in (first, second) and not ("cuda:" in first and "cuda:" in second))

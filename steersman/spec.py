@@ -1,7 +1,7 @@
 """The declaration of a parameter or a knob, against which every value is checked.
 
-A recipe's parameters, knobs of any training, forms, API and command line hold the same `ValueSpec`, so they take the
-same values and refuse others in the same sentence. Its kinds: `steersman.kinds`. Standard library only.
+A recipe's parameters, knobs of any training, forms, API and command line share one `ValueSpec`, so they accept the same
+values and refuse others with the same message. Its kinds are in `steersman.kinds`. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LARGEST_NAME_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class ValueSpec:
-    """What a parameter or a knob takes. Raises `SpecError` if it contradicts itself.
+    """The values that a parameter or a knob accepts. Raises `SpecError` if it contradicts itself.
 
-    `series` names the series that shows the value in effect if a schedule multiplies it. A parameter without
-    `default` must be given.
+    `series` names the series that shows the effective value if a schedule multiplies it. A parameter without `default`
+    is required.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ValueSpec:
     scale: Scale = "linear"
     unit: str = ""
     help: str = ""
-    # Names of the parameter groups that have a value of their own; empty if there is one value.
+    # Names of the parameter groups with their own values; empty if there is one value.
     groups: tuple[str, ...] = ()
     series: str = ""
     default: Value | None = None
@@ -52,14 +52,14 @@ class ValueSpec:
             raise SpecError(f"{self.name}: the names of parameter groups must be text", self.name)
         self.of_kind.check_declaration(self)
         if self.default is not None:
-            # Its type is the kind's: 1 becomes 1.0, a NumPy value that of Python.
+            # Converted to the kind's type: 1 becomes 1.0, a NumPy value a Python one.
             object.__setattr__(self, "default", self.check(self.default))
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> ValueSpec:
-        """Return the spec among the fields of a parameter or knob as it travels; other fields are left out.
+        """Return the spec in the fields of a parameter or knob on the wire; other fields are ignored.
 
-        A kind that only the training has becomes that of any value: the training checks it.
+        An unknown kind becomes the kind of any value: the training checks it.
         """
         known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         for name in ("choices", "groups"):
@@ -70,7 +70,7 @@ class ValueSpec:
         return cls(**known)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return JSON-ready fields, with the control of a page that shows the spec."""
+        """Return JSON-ready fields, including the control of a page that shows the spec."""
         kind = self.of_kind
         lists = {"choices": list(self.choices), "groups": list(self.groups)}
         return asdict(self) | lists | {"input": kind.input, "step": kind.step}
@@ -80,7 +80,7 @@ class ValueSpec:
         return KINDS[self.kind]
 
     def with_room_for(self, values: Iterable[float]) -> ValueSpec:
-        """Return a spec that takes these values too: the first values of a training need not be declared."""
+        """Return a spec that also accepts these values: initial values of a training may be outside of the limits."""
         given = list(values)
         minimum = min(given) if self.minimum is None else min(self.minimum, *given)
         maximum = None if self.maximum is None else max(self.maximum, *given)
@@ -90,15 +90,15 @@ class ValueSpec:
         return replace(self, minimum=least, maximum=maximum, choices=choices, scale=scale)
 
     def check(self, value: object) -> Value:
-        """Return a value in the type of the spec's kind. Raises `SpecError` if the spec takes no such value."""
+        """Return a value in the type of the spec's kind. Raises `SpecError` if the spec does not accept it."""
         return self.of_kind.check(self, plain(value))
 
     def parse(self, text: str) -> Value:
-        """Return the value that a person typed. Raises `SpecError` if the spec takes no such value."""
+        """Return the value of a typed text. Raises `SpecError` if the spec does not accept it."""
         return self.of_kind.parse(self, text)
 
     def take(self, given: object) -> Value:
-        """Return what was given as a value or as its text, which JSON may hold either way. Raises `SpecError`."""
+        """Return a value that was given directly or as text, since JSON may contain either. Raises `SpecError`."""
         return self.parse(str.__str__(given)) if isinstance(given, str) else self.check(given)
 
     def takes(self) -> MarkedText:
@@ -106,7 +106,7 @@ class ValueSpec:
         return self.of_kind.takes(self)
 
     def hint(self) -> MarkedText:
-        """Return the limits in few words, "1 to 100"; empty if there are none."""
+        """Return the limits in a short form, "1 to 100"; empty if there are none."""
         return self.of_kind.hint(self)
 
     def text(self, value: Value) -> str:
@@ -118,7 +118,7 @@ class ValueSpec:
         return "" if self.default is None else self.text(self.default)
 
     def check_group(self, group: str) -> tuple[str, ...]:
-        """Return the groups that a change of `group` concerns: that one, or all where it is empty."""
+        """Return the groups that a change of `group` affects: that one, or all if it is empty."""
         if not group:
             return self.groups or ("",)
         if group not in self.groups:
@@ -147,7 +147,7 @@ def kind_annotated(annotation: str) -> str:
 def specs_from_wire(rows: Iterable[Mapping[str, Any]]) -> dict[str, ValueSpec]:
     """Return the specs of published parameters, or of a run's knobs, by name.
 
-    A row that is no spec becomes one of any value, which the training checks; one without a name is left out.
+    An invalid row becomes a spec of any value, which the training checks; a row without a name is left out.
     """
     return {spec.name: spec for spec in map(_stored, rows) if spec is not None}
 
@@ -166,7 +166,7 @@ def _stored(row: Mapping[str, Any]) -> ValueSpec | None:
 def typed_values(specs: Mapping[str, ValueSpec], given: Mapping[str, object]) -> dict[str, Value]:
     """Return the value of every parameter, in the order of `specs`: the given value or text, else its default.
 
-    Raises `SpecError` for an unknown name, a value that the spec does not take, or one that is missing.
+    Raises `SpecError` for an unknown name, a value that the spec does not accept, or a missing value.
     """
     for name in given:
         if name not in specs:
@@ -189,10 +189,10 @@ def _value(spec: ValueSpec, given: Mapping[str, object]) -> Value:
 
 
 def _is_text(given: object) -> bool:
-    """Return whether a script passed a text that is not empty; annotations are not enforced."""
+    """Return whether a script passed a text that is not empty, as annotations are not enforced."""
     return isinstance(given, str) and bool(given)
 
 
 def _has_type(default: object, python_type: type) -> bool:
-    """Return whether a default is of a type: True is an int to Python, and not to us."""
+    """Return whether a default has a type. In Python True is an int, but not here."""
     return isinstance(default, python_type) and isinstance(default, bool) == (python_type is bool)

@@ -1,4 +1,4 @@
-"""Settings of the test run: a data folder and database of its own, away from the developer's, before Django loads.
+"""Set up the test run before Django loads: a separate data folder and database, away from the developer's.
 
 With STEERSMAN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process and every stack use that server.
 """
@@ -26,20 +26,20 @@ if "STEERSMAN_TEST_POSTGRES" in os.environ:
     from tests.support.postgres import address_of
 
     os.environ["STEERSMAN_DATABASE_URL"] = address_of(f"steersman_{os.getpid()}")
-# What is started here leaves out PyTorch's compiler; this process, which xdist may have started, does not.
+# Processes started here do not load PyTorch's compiler; this process, which xdist may have started, may.
 _UNCOMPILED = str(Path(__file__).parent / "support" / "uncompiled")
 if _UNCOMPILED not in sys.path:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_UNCOMPILED, os.environ.get("PYTHONPATH")]))
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "sitecustomize"]
 assert settings.DATABASES
-# Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
+# Slow hashing protects real accounts from guesses; here it would take half the time of the tests.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-# However slow the machine is: neither one example nor making them has a limit of time.
+# Slow machines must not fail a test: neither examples nor their generation have a time limit.
 hypothesis.settings.register_profile(
     "patient", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
-# What this process starts has a database of its own: the stack says which.
+# Each process started here uses the separate database of its stack.
 os.environ.pop("STEERSMAN_DATABASE_URL", None)
 
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  after the environment is set
@@ -47,7 +47,7 @@ from tests.support.stack import Stack, seed_stack, started_stack  # noqa: E402
 
 Stack.forks = True
 
-# What takes longest comes first: else one process works on it at the end, and the others wait.
+# The longest tests start first: otherwise one process would run them at the end while the others wait.
 LONGEST_FIRST = (
     "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",
     "test_restarts.py", "test_doctor.py", "test_watch.py", "test_slots.py", "test_worker.py", "test_demo.py",
@@ -67,7 +67,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(autouse=True)
 def language_of_each_test() -> Iterator[None]:
-    """A request leaves its language active in the thread: the next test does not begin with it."""
+    """A request leaves its language active in the thread; deactivate it, so that each test starts with the default."""
     translation.deactivate()
     yield
     translation.deactivate()
@@ -75,20 +75,20 @@ def language_of_each_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """On PostgreSQL the database goes with its server: threads of the portal may still hold connections to it."""
+    """On PostgreSQL the database is removed with its server: threads of the portal may still hold connections to it."""
     return "STEERSMAN_TEST_POSTGRES" in os.environ
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A migrated real stack with embedded server and portal; make a project of your own in it."""
+    """A migrated real stack with embedded server and portal; create a separate project in it for each test."""
     with started_stack() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def layer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """An embedded server for this process's own channel layer."""
+    """An embedded server for the channel layer of this process."""
     server = EmbeddedServer(tmp_path_factory.mktemp("layer"))
     server.start()
     yield server

@@ -1,10 +1,10 @@
-"""Everything that needs a GPU, checked on this machine. Takes less than eight minutes and no network.
+"""Run every check that needs a GPU on this machine. Takes less than eight minutes and needs no network.
 
 usage: python -m tests.gpu_check [--rehearse] [--only NAME]
 
-Prints one flat JSON object as its last line, with the card's name as `gpu` and what the programs of tests/gpu print;
-exits with 1 if one of them found something wrong. Without a GPU: a sentence, `"gpu": null`, and exit code 0.
-`--rehearse` runs the programs on the CPU, which proves them and nothing of a GPU.
+Prints one flat JSON object as its last line, with the card's name as `gpu` and the results of the programs of
+tests/gpu; exits with 1 if one of them found a fault. Without a GPU it prints a sentence and `"gpu": null`, and exits
+with 0. `--rehearse` runs the programs on the CPU, which proves that they work, but nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from tests.support.stack import ROOT, last_json
 
 PROGRAMS = ("log_calls", "samples", "trainings")
-# Together less than eight minutes.
+# Less than eight minutes in total.
 TIMEOUTS_S = {"log_calls": 90, "samples": 60, "trainings": 320}
-# What each figure has to be; those that are not here are reported alone.
+# The required value of each figure; other figures are only reported.
 RIGHT = {
     "log_syncs": 0,
     "log_differing": 0,
@@ -44,7 +44,10 @@ print(json.dumps({"gpu": found or None, "torch": torch.__version__}))
 
 
 def run(command: list[str], timeout_s: float) -> dict[str, Any]:
-    """Return the JSON object that a program prints last, or `{"error": …}`. Its messages go to this one's."""
+    """Return the JSON object that a program prints last, or `{"error": …}`.
+
+    The program's messages go to this program's stderr.
+    """
     try:
         answer = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=timeout_s)
         return last_json(answer.stdout) if answer.stdout.strip() else {"error": f"exit code {answer.returncode}"}
@@ -55,7 +58,7 @@ def run(command: list[str], timeout_s: float) -> dict[str, Any]:
 
 
 def wrong(result: dict[str, Any]) -> list[str]:
-    """Return what is not as it has to be, a sentence each."""
+    """Return a sentence for each figure that differs from its required value."""
     told = RIGHT.keys() & result.keys()
     found = [f"{name} is {result[name]}, not {RIGHT[name]}" for name in sorted(told) if result[name] != RIGHT[name]]
     return found + [f"{name}: {value}" for name, value in result.items() if name.endswith("_error")]

@@ -1,10 +1,10 @@
-"""The Dockerfile tried without an engine: every target built, started and used. Needs root, buildah and the network.
+"""Check the Dockerfile without an engine: build, start and use every target. Needs root, buildah and the network.
 
 usage: python -m tests.image_check [--only TARGET]
 
-Stand-ins for the base images are made once, of Debian's Python and the CPU build of torch. Prints one flat JSON object
-as its last line and exits with 1 if something is wrong. Where images cannot be built: a sentence, `"built": null`, and
-exit code 0.
+Creates substitutes for the base images once, from Debian's Python and the CPU build of torch. Prints one flat JSON
+object as its last line and exits with 1 if something is wrong. If images cannot be built, it prints a sentence and
+`"built": null`, and exits with 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHECKS: dict[str, Callable[[str], dict[str, object]]] = {
     "lab": serving.check_lab,
     "slim": serving.check_slim,
 }
-# Mirrors of packages that a person gives to the Dockerfile are given to it here too.
+# The check passes the package mirrors in a person's environment to the Dockerfile.
 MIRRORS = ("APT_MIRROR", "PIP_INDEX_URL", "NPM_CONFIG_REGISTRY")
 LOG = ROOT / "build" / "image-check.log"
 

@@ -1,7 +1,7 @@
-"""The packages of this project, what each may import, and what the files do import.
+"""The packages of this project, the imports that each may have, and the imports that its files have.
 
-`python -m tests.layout` prints the packages and their arrows, the picture that docs/architecture.md shows. It exits 1
-if a file imports what its package may not, if arrows form a circle, or if a package has more than `MOST_FILES` files.
+`python -m tests.layout` prints the packages and their arrows, the picture in docs/architecture.md. It exits with 1 if a
+file imports what its package may not, if arrows form a circle, or if a package has more than `MOST_FILES` files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OF_PACKAGES = ("__init__.py", "__main__.py")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the files of a package may import themselves, and what they must not reach through others.
+    """What the files of a package may import directly, and what they must not import through others.
 
     `packages`: packages of this project; "x.*" is x and everything in it. `libraries`: packages of others. `never`:
     libraries that no chain of imports may lead to, imports inside functions included.
@@ -49,7 +49,7 @@ UI = (
 )
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
-# From the bottom to the top: no package imports one that stands below it in this table.
+# From the bottom to the top: no package imports one that is below it in this table.
 RULES = {
     "steersman.values": rule(never=CLIENT),
     "steersman.records": rule("steersman.values", never=CLIENT),
@@ -233,7 +233,7 @@ RULES = {
         "monitor_site.* runs.* steersman.* trainer.*", "daphne django", "torch"
     ),
 }
-# Imports inside a function that only a process of its own runs, so that nothing behind them is loaded elsewhere.
+# Imports inside a function that only a separate process runs, so that other processes do not load them.
 OWN_PROCESS = {("trainer.control.publish", "trainer.worker.recipe")}
 
 
@@ -255,7 +255,8 @@ def package_of(module: str) -> str:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Return what a file imports anywhere, by full name: `a.b` of `from a import b` if that is a module of ours.
+    """Return what a file imports anywhere, by full name: `a.b` of `from a import b` if that is a module of this
+    project.
 
     Imports inside functions, under other names and by `import_module("…")` count; those under TYPE_CHECKING do not.
     """
@@ -332,7 +333,7 @@ def reached(module: str) -> dict[str, list[str]]:
 
 
 def arrows() -> dict[str, list[str]]:
-    """Return the packages that each package imports, as its files do today."""
+    """Return the packages that each package imports, according to its files."""
     found: dict[str, set[str]] = {package: set() for package in RULES}
     for module, path in modules().items():
         package = package_of(module)
@@ -342,7 +343,7 @@ def arrows() -> dict[str, list[str]]:
 
 
 def bench_breaches() -> list[str]:
-    """Return a sentence for every bench that imports tests: what both use is in tests.support."""
+    """Return a sentence for every bench that imports tests; code for both belongs to tests.support."""
     return [
         f"{path.relative_to(ROOT)} imports {imported}: a bench may import tests.support only."
         for path in sorted((ROOT / "bench").rglob("*.py"))
@@ -352,7 +353,7 @@ def bench_breaches() -> list[str]:
 
 
 def circles() -> list[str]:
-    """Return a sentence for every arrow that points up in the table, which is how a circle would begin."""
+    """Return a sentence for every arrow that points up in the table, because such arrows could form a circle."""
     order = list(RULES)
     return [
         f"{package} imports {other}, which is above it in the table of tests/layout.py."
@@ -363,7 +364,7 @@ def circles() -> list[str]:
 
 
 def crowded() -> list[str]:
-    """Return a sentence for every folder of Python files, tests included, with more than `MOST_FILES` of its own."""
+    """Return a sentence for every folder, tests included, with more than `MOST_FILES` Python files."""
     tops = [*sorted({name.split(".")[0] for name in RULES}), *TEST_FOLDERS]
     folders = {path.parent for top in tops for path in (ROOT / top).rglob("*.py")}
     found = []

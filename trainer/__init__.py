@@ -1,6 +1,5 @@
-"""The training side of the application. Importing this package imports nothing.
+"""The training side of the application. Importing this package imports nothing else.
 
-`worker` trains (torch, no Django), `control` opens an attempt and supervises it, `ingest` stores what was logged,
-`scheduler` starts queued runs, `recipes` holds the built-in recipes. NVML and host samples:
-`steersman.agent.machine`.
+`worker` trains (torch, no Django), `control` opens an attempt and supervises it, `alerts` judges it, `scheduler` starts
+queued runs, `recipes` has the built-in recipes. Samples of GPUs and host are in `steersman.agent.machine`.
 """

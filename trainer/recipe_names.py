@@ -1,4 +1,7 @@
-"""Names of recipes: built-in names and dotted paths, and their source files. Never loads one, so no torch."""
+"""Names of recipes: built-in names and dotted paths, and their source files.
+
+Never loads a recipe, so it needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 
 def source_sha256(spec: str) -> str:
-    """Return the SHA-256 of the file that holds the recipe's module, "" if it is not found.
+    """Return the SHA-256 of the source file of the recipe's module, "" if it is not found.
 
     Raises `RecipeError` if `spec` cannot be a recipe.
     """
@@ -44,8 +47,8 @@ def source_sha256(spec: str) -> str:
 
 
 def _source_file(module: str) -> Path | None:
-    """Find a module's file part by part: `importlib.util.find_spec` would run the packages around it."""
-    # `python …/manage.py` looks in the folder of manage.py; a person's recipe is in their current folder.
+    """Find a module's file part by part: `importlib.util.find_spec` would run its parent packages."""
+    # `python …/manage.py` searches the folder of manage.py; a person's recipe is in their current folder.
     folders = [*sys.path, os.getcwd()]
     found = None
     for depth, _ in enumerate(parts := module.split("."), start=1):

@@ -1,16 +1,16 @@
-"""The network traffic per viewer: 16 and 300 series at 10 updates per second, on a real stack.
+"""Measure the network traffic per viewer: 16 and 300 series at 10 updates per second, with real processes.
 
 usage: python bench/costs/bytes.py [--seconds 20]
 
-A training process logs, its supervisor stores, and the portal sends; bytes are counted as viewers read them from their
-sockets, WebSocket heads, samples of the machine and pings included. Prints one JSON object as its last line:
-kb_per_s_deflate        of a lone viewer with permessage-deflate, as browsers offer it
-kb_per_s_by_itself      of one that asks for messages which are compressed by themselves
-kb_per_s_plain          of one without
-kb_per_s_crowd_deflate  of one with permessage-deflate among 320: a crowd gets two events in one frame
-events_per_s            that the lone viewer got
-kb_per_s_many_deflate   of a lone viewer of 300 series with permessage-deflate
-kb_per_s_many_in_sight  of one that looks at 8 of them
+Counts the bytes that viewers read from their sockets: WebSocket headers, samples of the machine and pings too. Prints
+one JSON object as its last line:
+kb_per_s_deflate        a single viewer with permessage-deflate, as browsers offer it
+kb_per_s_by_itself      a single viewer whose messages are each compressed independently
+kb_per_s_plain          a single viewer without compression
+kb_per_s_crowd_deflate  one of 320 viewers with permessage-deflate; the server sends a crowd two events in one frame
+events_per_s            events that the single viewer received
+kb_per_s_many_deflate   a single viewer of 300 series with permessage-deflate
+kb_per_s_many_in_sight  the same where 8 of the 300 series are in sight
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UPDATES_PER_S = 10
 CROWD = 320
 SERIES, MANY_SERIES = 16, 300
 IN_SIGHT = [f"layers/{layer}/weight_norm" for layer in range(8)]
-# The first events carry plan and status, and a worker starts in this time.
+# The first events contain plan and status, and a worker starts in this time.
 WARM_UP_S = 5.0
 STARTS_WITHIN_S = 60.0
 
@@ -40,7 +40,7 @@ def say(text: str) -> None:
 
 
 class Counted:
-    """Events that one viewer got."""
+    """Collects the events that one viewer received."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -59,7 +59,7 @@ def kb_per_s(crowd: Crowd, viewer: Viewer, seconds: float) -> float:
 
 
 def start(stack: Stack, series: int, seconds: float) -> str:
-    """Start a training of so many series; return the target of a guest's socket."""
+    """Start a training with `series` series; return the target of a guest's socket."""
     run_id = create_run(stack, f"bytes of {series}", total_epochs=1)
     key = stack.manage(
         "create_token", "--project", "lab", "--user", "operator", "--scope", "share", "--run", str(run_id), check=True
@@ -83,7 +83,7 @@ def measure_many(stack: Stack, seconds: float) -> dict[str, float]:
 
 
 def measure(stack: Stack, seconds: float) -> dict[str, float]:
-    # Time for both measurements, and for a crowd to come.
+    # Long enough for both measurements and for connecting a crowd.
     target = start(stack, SERIES, 4 * seconds + 60)
     counted = Counted()
     figures: dict[str, float] = {}

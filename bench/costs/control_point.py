@@ -1,11 +1,11 @@
-"""The cost of a step boundary without commands, compared with an empty Python function call.
+"""Compare the cost of a step boundary without commands with that of an empty Python function call.
 
 usage: python bench/costs/control_point.py
 
 Prints one JSON object as its last line:
-vs_empty_call       `run.stopping` over `nothing()`, each in a loop of its own, medians of many repeats
-step_boundary_ns    one turn of the loop with a step boundary, nanoseconds
-empty_call_ns       one turn of the loop with an empty call, nanoseconds
+vs_empty_call       time of `run.stopping` divided by that of `nothing()`, medians over separate loops
+step_boundary_ns    one iteration of the loop with a step boundary, nanoseconds
+empty_call_ns       one iteration of the loop with an empty call, nanoseconds
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ REPEATS = 101
 
 
 def nothing() -> None:
-    """Cost what a function call costs."""
+    """Do nothing: the cost is that of a function call."""
 
 
 def empty_calls() -> float:
-    """Return nanoseconds a turn."""
+    """Return nanoseconds per iteration."""
     began = time.perf_counter_ns()
     for _ in range(CALLS):
         nothing()
@@ -39,7 +39,7 @@ def empty_calls() -> float:
 
 
 def step_boundaries(run: Any) -> float:
-    """Return nanoseconds a turn; every 128th looks at the clock and the mailbox, as in a training."""
+    """Return nanoseconds per iteration; every 128th reads the clock and the mailbox, as in a training."""
     began = time.perf_counter_ns()
     for _ in range(CALLS):
         if run.stopping:
@@ -48,7 +48,7 @@ def step_boundaries(run: Any) -> float:
 
 
 def medians(*measures: Callable[[], float]) -> list[float]:
-    """Return the median of each, taken in turns so that a machine that gets slower favours none."""
+    """Return the median of each measure. They alternate, so that a machine that slows down favours none of them."""
     found: list[list[float]] = [[] for _ in measures]
     for _ in range(REPEATS):
         for values, measure in zip(found, measures, strict=True):
@@ -62,7 +62,7 @@ def main() -> int:
         import steersman
 
         run = steersman.attach()
-        # As in a training: the first calls of `log` must not make the step boundary slower.
+        # The first calls of `log`, as in a training: they must not make the step boundary slower.
         for step in range(3):
             run.log(step, loss=0.5, accuracy=0.25)
         print(f"{REPEATS} × {CALLS} step boundaries and empty calls, in turns", file=sys.stderr)

@@ -1,12 +1,12 @@
-"""The cost of a run's history for the web process: 20 series of 5,000 points, requested with the key of a share link.
+"""Measure what requests for a run's history cost the web process: 20 series of 5,000 points, read by a share link.
 
 usage: python bench/costs/history.py
 
-Prints one JSON object as its last line, in milliseconds of CPU time a request:
-crowd_ms      200 guests ask at the same moment, each on a connection of its own
-first_ms      one asks after each new event: the history is read, encoded and compressed
-same_ms       one asks again and has no copy
-unchanged_ms  one asks again with the `ETag` of what it has
+Prints one JSON object as its last line, in milliseconds of CPU time per request:
+crowd_ms      200 guests request it at the same moment, each on a separate connection
+first_ms      one guest requests it after each new event: the portal reads, encodes and compresses the history
+same_ms       one guest without a copy requests it again
+unchanged_ms  one guest requests it again with the `ETag` of its copy
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEW_EVENTS = 30
 
 
 class Hall:
-    """A run that is shared by a link."""
+    """Serves a run that is shared by a link."""
 
     def __init__(self, stack: Stack) -> None:
         from django.contrib.auth.models import User
@@ -60,7 +60,7 @@ class Hall:
             storage.update_latest(self.run.pk, [event])
 
     def ask(self, tag: str = "") -> tuple[int, str]:
-        """Return the status of an answer and its tag."""
+        """Request the history; return the status of the response and its tag."""
         headers = {"Authorization": f"Bearer {self.key}", "Accept-Encoding": "gzip", "If-None-Match": tag}
         address = f"{self.stack.address}/api/runs/{self.run.pk}/history/"
         try:

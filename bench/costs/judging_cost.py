@@ -1,16 +1,15 @@
-"""The cost of the detectors for a training on the same host: with them in a process beside it, as in `manage.py train`,
-and without.
+"""Measure what the detectors cost a training on the same host when they run in a separate process.
 
 usage: python bench/costs/judging_cost.py [--series 16] [--steps-per-second 50] [--rounds 20]
 
-Steps of fixed work are timed in one process. Beside it another one hands ticks of 80 ms to the detectors in one round
-and leaves them in the next. Nothing is stored.
+One process times steps of fixed work. Another process passes ticks of 80 ms to the detectors in one round and skips
+them in the next. Nothing is stored.
 
 Prints one JSON object as its last line:
-points_per_second   points that arrive, of all series together
+points_per_second   points of all series together
 rounds              pairs of rounds
-step_ratio          step time with judging over without: the median of the pairs
-us_per_point        CPU time of judging, microseconds a point; of more than 50 a series and second `train` judges 50
+step_ratio          step time with the detectors divided by step time without: the median of the pairs
+us_per_point        CPU time of the detectors, microseconds per point; `train` judges at most 50 a series and second
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ WORK = 20_000
 
 
 def judge_rounds(orders: Connection, series: int, steps_per_second: int, data: str) -> None:
-    """Answer each order, whether to judge in the round that begins, with CPU seconds and points at its end."""
+    """Receive, for each round, whether to judge in it; reply with CPU seconds and points at its end."""
     os.environ |= {"DJANGO_SETTINGS_MODULE": "monitor_site.settings", "STEERSMAN_DATA": data}
     django.setup()
     from steersman.agent.reporting.redacted_records import SeriesNames
@@ -93,12 +92,12 @@ def main() -> None:
     ratios, spent, points = [], 0.0, 0
     for pair in range(asked.rounds + 1):
         times: dict[bool, float] = {}
-        # Each comes first in every other pair.
+        # The order alternates from pair to pair.
         for judges in (True, False) if pair % 2 else (False, True):
             orders.send(judges)
             times[judges] = step_time()
             seconds, count = orders.recv()
-            # The first pair imports and fills caches.
+            # The first pair imports modules and fills caches, so it does not count.
             spent, points = spent + seconds * bool(pair), points + count * judges * bool(pair)
         ratios += [times[True] / times[False]] * bool(pair)
     orders.send(None)

@@ -1,4 +1,4 @@
-"""Time of an answer of /metrics with live runs: `python -m bench.costs.metrics [--runs 100]`."""
+"""Measure the response time of /metrics with live runs: `python -m bench.costs.metrics [--runs 100]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERIES = (
 
 
 def fill(runs: int) -> str:
-    """Make live runs; return a token for metrics."""
+    """Create live runs; return a token for metrics."""
     from django.contrib.auth.models import User
     from django.utils import timezone
 
@@ -37,7 +37,7 @@ def fill(runs: int) -> str:
             usual_step_s=0.1, supervisor_report=report,
         )  # fmt: skip
         Series.objects.bulk_create(Series(run=run, name=name, last_value=0.5) for name in SERIES)
-        # Series that are logged but not returned.
+        # The portal does not return these series.
         Series.objects.bulk_create(Series(run=run, name=f"other/{place}", last_value=1.0) for place in range(40))
     return create_token(User.objects.get(username="owner"), project, "metrics", name="prometheus")[1]
 

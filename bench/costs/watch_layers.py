@@ -1,16 +1,16 @@
-"""The cost of `run.watch_layers(model, every=50)` for a training: blocks of steps with and without it, in one process.
+"""Measure what `run.watch_layers(model, every=50)` costs a training: blocks of steps with it and without.
 
 usage: python bench/costs/watch_layers.py [--device cpu] [--every 50] [--pairs 30]
 
-The model is a small language model of 12 blocks. The hooks stay while a block runs without them: they then measure
-nothing. A block has as many steps as lie between two observations, so that each with it has exactly one.
+The model is a small language model of 12 blocks. In blocks of steps without the watch its hooks stay, but measure
+nothing. A block has as many steps as lie between two observations, so each block with the watch has one observation.
 
 Prints one JSON object as its last line:
-device                    where it trained
-layers, parameters        of the model
+device                    device of the training
+layers, parameters        size of the model
 step_ms                   time of a step without the watch: the median over blocks
 observation_ms            time of one observation: the median difference of a pair of blocks
-step_ratio_watch_layers   step time with the watch over without: the median of the pairs
+step_ratio_watch_layers   step time with the watch divided by step time without: the median of the pairs
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import steersman  # noqa: E402
 
 
 class Model(nn.Module):
-    """A causal transformer; `size` is its width."""
+    """A causal transformer of width `size`."""
 
     def __init__(self, size: int, blocks: int = 12, words: int = 512) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Model(nn.Module):
 def block_s(
     run: steersman.Run, model: nn.Module, optimizer: torch.optim.Optimizer, first: int, steps: int, batch: int
 ) -> float:
-    """Return the seconds that `steps` steps take, the device's work included."""
+    """Return the seconds that `steps` steps take, including the work of the device."""
     device = next(model.parameters()).device
     began = time.perf_counter()
     for step in range(first + 1, first + steps + 1):
@@ -88,12 +88,12 @@ def main() -> None:
         assert watch is not None
         models, step = watch._models, 0
         for pair in range(asked.pairs + 1):
-            # Each comes first in every other pair.
+            # The order alternates from pair to pair.
             for watches in (True, False) if pair % 2 else (False, True):
                 watch._models = models if watches else []
                 took = block_s(run, model, optimizer, step, asked.every, batch)
                 step += asked.every
-                # The first pair fills caches.
+                # The first pair fills caches, so it does not count.
                 times[watches] += [took] * bool(pair)
         run.finish()
     pairs = list(zip(times[True], times[False], strict=True))

@@ -1,10 +1,15 @@
-"""The memory of a web process while 20 clients watch a live run and people read its pages.
+"""Measure the memory of a web process while 20 clients watch a live run and people read its pages.
 
 usage: python bench/costs/web_memory.py
 
-Prints one JSON object as its last line: rss_mb (resident memory of the web process at the end, MiB of 2**20 bytes),
-pss_mb (the same with shared pages divided among their users), peak_mb, torch_mapped (whether any file of torch is
-mapped), clients, events (received by all of them), pages (read in that time).
+Prints one JSON object as its last line; memory is in MiB (2**20 bytes):
+rss_mb        resident memory of the web process at the end
+pss_mb        the same, with shared pages divided among the processes that use them
+peak_mb       highest resident memory
+torch_mapped  whether the process maps any file of torch
+clients       number of clients
+events        events that all clients together received
+pages         pages read meanwhile
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ POINTS_PER_SECOND = 50
 SECONDS = 15
 STEP_TIMEOUT_S = 60
 WORKER = Path(__file__).resolve().parents[2] / "tests" / "trainings" / "paced.py"
-# The pages that people open during a run: list, run, its history, and the admin with its charts.
+# The pages that people open during a run: the list of runs, the run, its history, and the admin with its charts.
 PAGES = (
     "/", "/runs/{run}/", "/api/runs/{run}/history/", "/api/runs/{run}/details/", "/admin/", "/admin/runs/run/",
     "/admin/runs/run/{run}/change/", "/admin/runs/run/{run}/export/series.csv",
@@ -50,7 +55,7 @@ def torch_is_mapped(pid: int) -> bool:
 
 
 def read_pages(address: str, run_id: int, user: str) -> int:
-    """Log in and read every page; return how many there were."""
+    """Log in and read every page; return the number of pages."""
     browser = logged_in(address, user)
     for path in PAGES:
         with browser.open(address + path.format(run=run_id)) as page:
@@ -59,7 +64,10 @@ def read_pages(address: str, run_id: int, user: str) -> int:
 
 
 async def watch(stack: Stack, run_id: int, tickets: list[str]) -> tuple[list[Watcher], int, dict[str, float], bool]:
-    """Follow the run from its first point to its last; return what was seen, and the memory while all still watch."""
+    """Follow the run from its first point to its last.
+
+    Returns the watchers, their events, and the memory measured before any of them leaves.
+    """
     assert stack.web is not None
     watchers = [Watcher(stack.address, run_id, lambda ticket=ticket: ticket) for ticket in tickets]  # type: ignore[misc]
     following = [asyncio.create_task(watcher.follow()) for watcher in watchers]

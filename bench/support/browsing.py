@@ -1,4 +1,4 @@
-"""A person in a browser, as the portal sees it: logged in, and requesting pages."""
+"""Log in to the portal and request pages, as a person's browser does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import urllib.request
 
 
 def logged_in(address: str, user: str) -> urllib.request.OpenerDirector:
-    """Return an opener with the session of `user`, whose password is the name."""
+    """Return an opener with the session of `user`, whose password is the user's name."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
     with browser.open(f"{address}/login/") as page:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())

@@ -1,4 +1,4 @@
-"""A training without torch that logs RECORDS records of WIDTH random values without a pause. Not a bench itself."""
+"""A training without torch that logs RECORDS records of WIDTH random values without a pause. It is not a bench."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import steersman
 
 records, width = int(sys.argv[1]), int(sys.argv[2])
 names = [f"layer {number}/loss" for number in range(width)]
-# Made before, so that the time is that of `log` alone.
+# Created before the loop, so that only `log` is measured.
 values = [random.gauss(0.0, 1.0) for _ in range(1000 + width)]
 run = steersman.attach()
 for step in range(records):

@@ -1,4 +1,4 @@
-"""A training without torch that prints a line for each step: FIRST STEPS CONSOLE_MB NAMES…. Not a bench itself."""
+"""A training without torch that prints a line for each step: FIRST STEPS CONSOLE_MB NAMES…. It is not a bench."""
 
 from __future__ import annotations
 

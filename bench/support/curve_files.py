@@ -1,4 +1,4 @@
-"""Labelled curves, and the file of those that were recorded. Standard library only."""
+"""Labelled curves, and the file of the recorded ones. Uses only the standard library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEALTHY = "healthy"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Series that were logged together: each of `values` has a value for each of `steps`; `times` in seconds."""
+    """Series that were logged together: each list of `values` has one for each of `steps`; `times` are in seconds."""
 
     steps: list[int]
     times: list[float]
@@ -25,9 +25,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a training logged. `kind` is "healthy" or a kind of fault, `begins` the step of its first effect.
+    """The series of a training. `kind` is "healthy" or a kind of fault; `begins` is the step of its first effect.
 
-    `turned` are the steps after which a person turned a knob.
+    `turned` lists the steps after which a person changed a knob.
     """
 
     name: str

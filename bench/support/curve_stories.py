@@ -1,4 +1,7 @@
-"""The trainings to record: recipe, schedule, fault and seed of each. Imports neither torch nor the recipes."""
+"""The trainings to record: recipe, schedule, fault and seed of each.
+
+This module imports neither torch nor the recipes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The label of a curve, by its fault.
+# The label of a curve by its fault.
 KIND_OF_FAULT = {
     "": "healthy",
     "learning_rate": "divergence",
@@ -32,12 +35,12 @@ def step_decay(done: float) -> float:
 
 
 def cosine_restarts(done: float) -> float:
-    """Four times half a cosine: SGDR (Loshchilov and Hutter, 2017) with cycles of one length."""
+    """Return four periods of half a cosine: SGDR (Loshchilov and Hutter, 2017) with cycles of one length."""
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * ((done * 4) % 1)))
 
 
 def cyclic(done: float) -> float:
-    """A triangle, five times: cyclical learning rates (Smith, 2017)."""
+    """Return five periods of a triangle: cyclical learning rates (Smith, 2017)."""
     place = (done * 5) % 1
     return 0.1 + 0.9 * (1 - abs(2 * place - 1))
 
@@ -57,7 +60,10 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One training. `begins` is the step of the fault, or of the resume or turn that is healthy; 0 if neither is."""
+    """One training.
+
+    `begins` is the step of the fault, or of the harmless resume or change of a knob; 0 without either.
+    """
 
     name: str
     recipe: str
@@ -80,7 +86,7 @@ class Story:
 
 
 def digits(name: str, seed: int, **given: Any) -> Story:
-    """Return a training of the digits of some 700 steps; its seed chooses batch size, width and optimizer."""
+    """Return a training of the digits of about 700 steps; its seed chooses batch size, width and optimizer."""
     batch_size = (16, 32, 64, 128)[seed % 4]
     per_epoch = DIGITS_STEPS_PER_EPOCH[batch_size]
     epochs = 700 // per_epoch + 1
@@ -91,7 +97,7 @@ def digits(name: str, seed: int, **given: Any) -> Story:
 
 
 def text(name: str, seed: int, **given: Any) -> Story:
-    """Return a training of a small Transformer on text of some 330 or 650 steps."""
+    """Return a training of a small Transformer on text of about 330 or 650 steps."""
     batch_size = (16, 32)[seed % 2]
     epochs = 2 if batch_size == 32 else 1 + seed % 4 // 2
     parameters = {

@@ -1,4 +1,4 @@
-"""A training with many series, one of which becomes NaN every so often: writes the moment of each to a file.
+"""A training with many series, one of which becomes NaN at intervals; it writes the time of each NaN to a file.
 
 usage: failing_series.py FILE ALERTS PAUSE_S
 """

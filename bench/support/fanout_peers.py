@@ -1,8 +1,8 @@
-"""Servers to compare with in `fanout.py`: stock Channels on Daphne, `websockets.broadcast`, and a bare loop of sends.
+"""Servers that `fanout.py` compares: stock Channels on Daphne, `websockets.broadcast`, and a bare loop of sends.
 
 usage: python bench/support/fanout_peers.py stock-memory|stock-pubsub|broadcast|floor PORT [REDIS_SOCKET]
 
-Each greets a viewer with one message, and sends to all what one of them publishes: `{"publish": {...}}`.
+Each greets a viewer with one message. When a viewer publishes `{"publish": {...}}`, the server sends it to all viewers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def stock(port: int, redis: str | None) -> None:
-    """A Channels application as the tutorial writes it, on Daphne as it comes."""
+    """Serve a Channels application written as in the tutorial, on Daphne with its defaults."""
     import django
     from django.conf import settings
 
@@ -58,7 +58,7 @@ def stock(port: int, redis: str | None) -> None:
 
 
 def broadcast(port: int) -> None:
-    """The `websockets` library: the same text to all connections."""
+    """Serve with the `websockets` library, which sends the same text to all connections."""
     import websockets
     from websockets.asyncio.server import ServerConnection, serve
 
@@ -81,7 +81,7 @@ def broadcast(port: int) -> None:
 
 
 def floor(port: int) -> None:
-    """The least that a program in Python can do: one ready frame, and `socket.send` for each viewer."""
+    """Do the least that a Python program can do: prepare one frame, and call `socket.send` for each viewer."""
     listening = socket.create_server(("127.0.0.1", port), backlog=1024)
     selector = selectors.DefaultSelector()
     selector.register(listening, selectors.EVENT_READ)
@@ -129,7 +129,7 @@ def _greet(viewer: socket.socket, request: bytes) -> None:
 
 
 def _payloads(data: bytes) -> Iterator[bytes]:
-    """Return the payloads of whole frames of 126 bytes or more, whose mask is zero, as `viewers.py` sends them."""
+    """Return the payloads of whole frames of 126 bytes or more with a zero mask, as `viewers.py` sends them."""
     while data:
         end = 8 + int.from_bytes(data[2:4])
         yield data[8:end]

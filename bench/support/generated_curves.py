@@ -1,4 +1,4 @@
-"""Curves from a generator with seeds: healthy ones that look alarming, and faults that no recipe shows quickly."""
+"""Generated curves with seeds: healthy ones that look alarming, and faults that no recipe shows quickly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def curve(name: str, kind: str, begins: int | None, values: Values, step_s: floa
 
 
 def falling(draw: random.Random, length: int, *, noise: float | None = None, tail: float = 0.02) -> list[float]:
-    """A loss: fast at first, then slow; noise that grows with it, and outliers of two to three times its level."""
+    """Return a loss that falls fast and then slowly, with noise in proportion to it and outliers of 2 to 3 times it."""
     start = draw.uniform(1.5, 8)
     floor = start * draw.uniform(0.01, 0.4)
     power, scale = draw.uniform(0.4, 1.3), length * draw.uniform(0.005, 0.08)
@@ -84,13 +84,16 @@ def healthy_adversarial(draw: random.Random) -> Curve:
 
 
 def healthy_decay(draw: random.Random) -> Curve:
-    """A learning rate that falls to a tenth twice; the loss falls by a third each time."""
+    """The learning rate falls to a tenth twice; the loss falls by a third each time."""
     losses = [value * (2 / 3) ** (step // 300) for step, value in enumerate(falling(draw, 900))]
     return curve("decay", HEALTHY, None, {"loss": losses, "lr": [0.1 * 0.1 ** (step // 300) for step in range(900)]})
 
 
 def healthy_restarts(draw: random.Random) -> Curve:
-    """Cosine restarts: at each the loss rises by a tenth to a fifth. Half of the curves do not show the rate."""
+    """Cosine restarts, at each of which the loss rises by a tenth to a fifth.
+
+    Half of the curves do not contain the rate.
+    """
     period, bump = 250, draw.uniform(0.1, 0.2)
     rates = [0.5 * (1 + math.cos(math.pi * (step % period) / period)) for step in range(1000)]
     losses = [
@@ -101,8 +104,11 @@ def healthy_restarts(draw: random.Random) -> Curve:
 
 
 def healthy_cycles(draw: random.Random) -> Curve:
-    """Triangles, sines or cosine restarts of a learning rate that nobody logs: at its peak the loss goes back by up to
-    two fifths of what it began at. It follows the rate at once or within a twentieth of the cycle."""
+    """The learning rate, which is not logged, follows triangles, sines or cosine restarts; at its peak the loss rises
+    back by up to two fifths of its first value.
+
+    The loss follows the rate at once or within a twentieth of the cycle.
+    """
     length, start = draw.choice((600, 1000, 2000)), draw.uniform(1.5, 8)
     period, wave = length // draw.randint(3, 10), draw.choice(WAVES)
     floor, lift, noise = start * draw.uniform(0.02, 0.3), start * draw.uniform(0.05, 0.4), draw.uniform(0.02, 0.12)
@@ -126,7 +132,7 @@ def healthy_warmup(draw: random.Random) -> Curve:
 
 
 def healthy_turn(draw: random.Random) -> Curve:
-    """A person turns a knob at step 400, and the loss rises by 40 % of itself, to fall again."""
+    """A person changes a knob at step 400; the loss rises by 40 % and falls again."""
     losses = falling(draw, 1000, noise=0.08)
     losses = [value * (1 + 0.4 * math.exp(-(step - 400) / 20) * (step >= 400)) for step, value in enumerate(losses)]
     found = curve("turn", HEALTHY, None, {"loss": losses})
@@ -134,7 +140,7 @@ def healthy_turn(draw: random.Random) -> Curve:
 
 
 def healthy_speed(draw: random.Random) -> Curve:
-    """Speeds with slow first steps, single slow steps, and pauses for an evaluation each 100 steps."""
+    """Speeds with slow first steps, single slow steps, and pauses for an evaluation every 100 steps."""
     values = [
         draw.gauss(1000, 60) * (0.2 if step < 5 or draw.random() < 0.02 or step % 100 == 0 else 1)
         for step in range(800)
@@ -144,7 +150,7 @@ def healthy_speed(draw: random.Random) -> Curve:
 
 
 def healthy_machine(draw: random.Random) -> Curve:
-    """A GPU under load: hot for moments, idle at evaluations, at its power limit, memory well filled."""
+    """A GPU under load: briefly hot, idle at evaluations, at its power limit, with its memory almost full."""
     length = 600
     values = {
         "train/loss": falling(draw, length),
@@ -175,7 +181,7 @@ def spike(draw: random.Random) -> Curve:
 
 
 def divergence(draw: random.Random) -> Curve:
-    """The loss grows exponentially, or jumps and stays, beyond where it began."""
+    """The loss grows exponentially, or jumps above its first value and stays there."""
     length = draw.choice((300, 1000, 3000))
     losses, begins = falling(draw, length), draw.randint(length // 5, length * 4 // 5)
     pace, jumps = length * draw.uniform(0.01, 0.03), draw.random() < 0.4
@@ -187,7 +193,7 @@ def divergence(draw: random.Random) -> Curve:
 
 
 def collapse(draw: random.Random) -> Curve:
-    """A policy forgets what it had learnt."""
+    """A policy forgets what it has learnt."""
     begins = draw.randint(400, 700)
     values = [180 * (1 - math.exp(-step / 100)) + draw.gauss(0, 15) for step in range(1000)]
     values = [value if step < begins else value * 0.1 for step, value in enumerate(values, 1)]
@@ -256,7 +262,7 @@ def rank_lag(draw: random.Random) -> Curve:
     return curve("rank-lag", "rank-lag", begins, values)
 
 
-# How many of each.
+# The number of curves of each shape.
 SHAPES: dict[Shape, int] = {
     healthy_loss: 5,
     healthy_validation: 4,
@@ -292,7 +298,7 @@ SHAPES: dict[Shape, int] = {
 
 
 def generated() -> Iterator[Curve]:
-    """Yield the curves of all shapes, each from a seed of its own."""
+    """Yield the curves of all shapes, each from a separate seed."""
     for place, (shape, count) in enumerate(SHAPES.items()):
         for number in range(count):
             found = shape(random.Random(1000 * place + number))

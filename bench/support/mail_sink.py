@@ -1,4 +1,4 @@
-"""A mail server that can be killed: prints a JSON line with moment and text of each mail before it takes it.
+"""A mail server that can be killed: it prints a JSON line with time and text of each mail before it accepts the mail.
 
 usage: mail_sink.py PORT
 """

@@ -1,6 +1,6 @@
-"""A training without torch that logs SERIES series as torch would, 16 at least: STEPS_PER_SECOND SECONDS SERIES.
+"""A training without torch that logs SERIES series, at least 16, as torch would: STEPS_PER_SECOND SECONDS SERIES.
 
-Not a bench itself. All series but one are float32s, as `tensor.item()` gives them; the learning rate is a double.
+It is not a bench. All series but one are float32, as `tensor.item()` returns them; the learning rate is a double.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ def cpu_s(pid: int) -> float:
 
 
 def rss_mb(pid: int, field: str = "VmRSS") -> float:
-    """Return the memory of a process in MB, 0 if it is gone; `field`: VmRSS for now, VmHWM for its highest."""
+    """Return the memory of a process in MB, 0 if the process has ended.
+
+    `field` is VmRSS for now, VmHWM for the highest.
+    """
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -26,5 +29,5 @@ def rss_mb(pid: int, field: str = "VmRSS") -> float:
 
 
 def peak_rss_mb(pid: int) -> float:
-    """Return the highest memory that a process had, in MB."""
+    """Return the highest memory of a process in MB."""
     return rss_mb(pid, "VmHWM")

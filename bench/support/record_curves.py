@@ -1,10 +1,9 @@
-"""Trains the built-in recipes, healthy ones and some with a real fault, and records their curves.
+"""Train the built-in recipes, some of them with a real fault, and record their curves.
 
 usage: python bench/support/record_curves.py [--only NAME]
 
-Writes bench/data/curves.jsonl.gz, which `bench/detectors.py` reads: a line of JSON for each training, see
-`curve_files.Curve`. Seeds are fixed; times, and the series of speed, are those of the machine that recorded. One core,
-about five minutes.
+Writes bench/data/curves.jsonl.gz for `bench/detectors.py`: a line of JSON for each training, see `curve_files.Curve`.
+Seeds are fixed; times, and the series of speed, depend on the machine. Takes about five minutes on one core.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ OVERFLOWING_RATE = 1e30
 VANISHING_RATE = 1e-9
 INPUT_SCALE = 1000.0
 SLOW_LOADER_S = 0.02
-# Too few samples, of digits with some wrong labels, are learnt by heart.
+# So few samples of digits, some with wrong labels, that the model memorises them.
 FEW_SAMPLES, WRONG_LABELS = 100, 0.3
 FEW_BYTES = 8192
 
@@ -64,7 +63,7 @@ class Rows:
 
 
 class Recording(Run):
-    """A run without a supervisor: keeps the logged values, and causes the fault that changes the optimizer."""
+    """A run without a supervisor, which keeps the logged values and causes the fault that changes the optimizer."""
 
     def __init__(self, story: Story, steps: Rows, epochs: Rows, offset: int = 0, stop_at: int | None = None) -> None:
         super().__init__()
@@ -91,7 +90,7 @@ class Recording(Run):
 
 
 def change_rate(recipe: Recipe, story: Story, step: int) -> None:
-    """Cause the faults, and what a person turns, that lie in the learning rate: after step `story.begins`."""
+    """Cause the faults and the knob changes that concern the learning rate, after step `story.begins`."""
     if step != story.begins:
         return
     if story.fault == "learning_rate":
@@ -147,7 +146,7 @@ def told_by(base: type[Recipe], story: Story, run: Recording, offset: int) -> Re
 
         def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
             step = offset + (epoch - 1) * self.steps_per_epoch + first
-            # A resumed training sees its next epochs in their own order.
+            # A resumed training must see the data of the later epochs.
             for batch in super().train_batches(epoch + offset // self.steps_per_epoch, first):
                 step += 1
                 yield spoilt(batch, story, step)
@@ -158,10 +157,10 @@ def told_by(base: type[Recipe], story: Story, run: Recording, offset: int) -> Re
 
 
 def spoilt(batch: Batch, story: Story, step: int) -> Batch:
-    """Cause the faults that lie in the data."""
+    """Cause the faults that concern the data."""
     inputs, targets = batch
     if step == story.begins and story.fault == "bad_inputs":
-        # Text has no scale: its bad batch is noise alone.
+        # Text has no scale, so its bad batch is only noise.
         return (torch.rand_like(inputs) * INPUT_SCALE if inputs.is_floating_point() else noise(inputs), targets)
     if step == story.begins and story.fault == "bad_labels":
         return inputs, noise(targets)
@@ -178,7 +177,7 @@ def noise(like: Tensor) -> Tensor:
 
 
 def record(story: Story) -> Curve:
-    """Train according to the story, in two attempts if it is resumed, and return its curve."""
+    """Train according to the story, in two attempts if the training is resumed, and return its curve."""
     steps, epochs = Rows(), Rows()
     base = Digits if story.recipe == "digits" else Transformer
     resumed = story.healthy_change in ("resume", "cold_resume")

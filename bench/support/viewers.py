@@ -1,11 +1,11 @@
-"""Cheap viewers for benches: many raw WebSockets on one epoll, with just as much of RFC 6455 as viewers need.
+"""Cheap viewers for benches: many raw WebSockets on one epoll, with the part of RFC 6455 that viewers need.
 
-Not a bench itself. A viewer answers pings, echoes the close frame, and inflates what is compressed by itself. Whole
-frames only: the server has never sent a message in parts.
+It is not a bench. A viewer answers pings, echoes the close frame, and inflates messages that are each compressed
+independently. It reads unfragmented messages only, because the server never fragments.
 
     with Crowd(port, heard) as crowd:
-        viewers = crowd.connect(f"/ws/runs/1/?token={key}", 500)     # each has got its first frame: hello
-        crowd.pump(10.0)                                             # `heard` is called for every later frame
+        viewers = crowd.connect(f"/ws/runs/1/?token={key}", 500)     # each has received its first frame: hello
+        crowd.pump(10.0)                                             # calls `heard` for every later frame
         crowd.stall(viewers[:25])                                    # these never read again
 """
 
@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 READ_BYTES = 256 * 1024
-# Handshakes under way at once: the server queues as many connections that it has not accepted yet.
+# Concurrent handshakes: the server's queue of connections that are not yet accepted has this length.
 CONNECTING_AT_ONCE = 40
 GREETING_TIMEOUT_S = 120.0
 DEFLATE_OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-# As browsers offer it: a message may refer to earlier ones.
+# The offer of browsers: a message may refer to earlier ones.
 BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
 # The bytes that a sender omits at the end of a compressed message (RFC 7692).
 DEFLATE_END = b"\x00\x00\xff\xff"
@@ -62,15 +62,15 @@ class Viewer:
     inflate: Callable[[bytes], bytes] | None = None
 
 
-# Called with the viewer, the text of a frame, and when it came (`time.time()`).
+# Called with the viewer, the text of a frame, and its time of arrival (`time.time()`).
 Heard = Callable[[Viewer, bytes, float], None]
 
 
 class Crowd:
-    """Viewers of the server at `port` of this machine. `heard` is called for every frame but a viewer's first one.
+    """Viewers of the server at `port` of this machine. `heard` is called for every frame except a viewer's first.
 
-    With `deflate` they offer permessage-deflate for messages that are compressed by themselves: a text that the server
-    sends to all is inflated once. With `remembers` they offer it as browsers do, and each inflates its own.
+    With `deflate` they offer permessage-deflate with messages that are each compressed independently, so that a text
+    for all viewers is inflated once. With `remembers` they offer it as browsers do, and each inflates its own messages.
     """
 
     def __init__(self, port: int, heard: Heard, deflate: bool = False, remembers: bool = False) -> None:
@@ -92,14 +92,14 @@ class Crowd:
         self._epoll.close()
 
     def connect(self, target: str, count: int, receive_buffer: int = 0) -> list[Viewer]:
-        """Connect `count` viewers to `target`, path and query, and return them when all are greeted: `connect_all`."""
+        """Connect `count` viewers to `target`, path and query, and return them when greeted: see `connect_all`."""
         return self.connect_all([target] * count, receive_buffer)
 
     def connect_all(self, targets: Sequence[str], receive_buffer: int = 0) -> list[Viewer]:
         """Connect a viewer to each of `targets`, path and query, and return them when all are greeted.
 
-        With `receive_buffer` the system keeps about so many bytes for a viewer that does not read. Raises
-        `TimeoutError` or `ConnectionError` if one is not greeted.
+        With `receive_buffer` the system buffers about so many bytes for a viewer that does not read. Raises
+        `TimeoutError` or `ConnectionError` if the server does not greet one.
         """
         made: list[Viewer] = []
         count = len(targets)
@@ -120,7 +120,7 @@ class Crowd:
         return made
 
     def pump(self, seconds: float = 0.0) -> None:
-        """Read and answer messages for `seconds`; at 0 only those that have arrived."""
+        """Read and answer messages for `seconds`; with 0, only messages that have arrived."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -132,7 +132,7 @@ class Crowd:
                 return
 
     def stall(self, viewers: Iterable[Viewer]) -> None:
-        """Never read these sockets again. When the server cuts one is still seen."""
+        """Never read these sockets again. The crowd still notices when the server disconnects one."""
         for viewer in viewers:
             viewer.stalled = True
             if not viewer.ended_at:
@@ -226,7 +226,7 @@ class Crowd:
         viewer.rest = self._frames(viewer, data, came_at)
 
     def _frames(self, viewer: Viewer, data: bytes, came_at: float) -> bytes:
-        """Handle the whole frames in `data`, and return the rest of it."""
+        """Handle the complete frames in `data`, and return the rest."""
         start, size = 0, len(data)
         while size - start >= 2 and not viewer.ended_at:
             first, length, begin = data[start], data[start + 1], start + 2
@@ -281,7 +281,7 @@ class Crowd:
 
 
 def masked(opcode: int, payload: bytes) -> bytes:
-    """Return a client's frame. Its mask is zero: that is legal, and costs nothing."""
+    """Return a client's frame. Its mask is zero, which is legal and costs nothing."""
     if len(payload) < 126:
         head = struct.pack("!BB", FINAL | opcode, 0x80 | len(payload))
     else:
@@ -290,7 +290,7 @@ def masked(opcode: int, payload: bytes) -> bytes:
 
 
 def metrics_events_in(text: bytes) -> int:
-    """Return how many metrics events a frame holds: in an array, or merged for a viewer who was behind."""
+    """Return the number of metrics events in a frame: in an array, or merged for a viewer who was behind."""
     if b'"first_seq"' not in text:
         return text.count(b'"metrics"')
     found = json.loads(text)

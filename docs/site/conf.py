@@ -1,4 +1,4 @@
-"""How Sphinx builds the site of the documents; `scripts/documents.py` calls it."""
+"""The Sphinx configuration of the site of documents; `scripts/documents.py` runs Sphinx."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_contents(_: Any, document: str, source: list[str]) -> None:
 
 def setup(app: Any) -> None:
     app.connect("source-read", add_contents)
-    # A door for people who open the folder: the index of the documents is one folder deeper.
+    # Redirect people who open the folder: the index of the documents is one folder deeper.
     app.connect("build-finished", write_door)
 
 

@@ -1,1 +1,1 @@
-"""Reads and checks settings from environment variables. Imports nothing of this project but `steersman`."""
+"""Reads and checks settings from environment variables. Of this project, it only imports `steersman`."""

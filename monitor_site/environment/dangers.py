@@ -1,4 +1,4 @@
-"""Refuses settings that would open the portal to everybody, at the start and with their names."""
+"""Refuses settings that would open the portal to everybody, at start-up and by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAKE_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 def strong_key(key: str) -> str:
-    """Return the secret key that a person chose. Raises `ImproperlyConfigured` if it could be guessed."""
+    """Return the secret key that a person set. Raises `ImproperlyConfigured` if it could be guessed."""
     if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
         raise ImproperlyConfigured(
             f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: set at least "
@@ -21,7 +21,7 @@ def strong_key(key: str) -> str:
 
 
 def named_hosts(hosts: list[str]) -> list[str]:
-    """Return the host names under which the portal answers. Raises `ImproperlyConfigured` for `*`."""
+    """Return the host names at which the portal answers. Raises `ImproperlyConfigured` for `*`."""
     if "*" in (host.strip() for host in hosts):
         raise ImproperlyConfigured(
             "STEERSMAN_HOSTS contains *: a client could then choose the host in links of invites and messages. List "

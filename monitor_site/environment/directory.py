@@ -1,4 +1,4 @@
-"""Settings of a directory (LDAP) whose passwords people log in with."""
+"""Settings of a directory (LDAP) that checks people's passwords."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LIBRARY = "django_auth_ldap"
 class Directory:
     """A directory. `users` and `groups` are the entries below which people and groups are searched.
 
-    `groups` is empty if no role depends on them. A connection begins with StartTLS if `starts_tls`; that
-    of ldaps:// is encrypted from its first byte.
+    `groups` is empty if no role depends on them. A connection begins with StartTLS if `starts_tls`; ldaps:// is
+    encrypted from the first byte.
     """
 
     url: str
@@ -37,7 +37,7 @@ class Directory:
 
 
 def directory(env: environ.Env) -> Directory | None:
-    """Return the directory that STEERSMAN_LDAP_… describes, None without one. Raises `ImproperlyConfigured`."""
+    """Return the directory in STEERSMAN_LDAP_…, None if there is none. Raises `ImproperlyConfigured`."""
     url = env("STEERSMAN_LDAP_URL", default="").strip()
     given = {name: env(f"STEERSMAN_LDAP_{name}", default="").strip() for name in OPTIONS}
     if not url:
@@ -76,7 +76,7 @@ def directory(env: environ.Env) -> Directory | None:
 
 
 def _starts_tls(url: str) -> bool:
-    """Return whether a connection must begin with StartTLS: over plain ldap:// to another machine."""
+    """Return whether a connection must begin with StartTLS: with plain ldap:// to another machine."""
     parts = urlsplit(url)
     if parts.scheme not in ("ldap", "ldaps", "ldapi") or (parts.scheme != "ldapi" and not parts.hostname):
         raise ImproperlyConfigured(

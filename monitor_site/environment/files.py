@@ -13,7 +13,7 @@ from environ.fileaware_mapping import FileAwareMapping
 class Variables(FileAwareMapping):
     """Environment variables. `NAME_FILE` names a file whose text is the value of `NAME`.
 
-    A newline at the end of the file is no part of the value: editors and `echo` write one.
+    A line break at the end of the file, which editors and `echo` write, is not part of the value.
     """
 
     def __getitem__(self, name: str) -> Any:
@@ -31,7 +31,7 @@ class Environment(FileAwareEnv):
 
 
 def with_password(address: str, password: str) -> str:
-    """Return a URL with `password` in place of its own; the same URL if there is none to put in.
+    """Return a URL with its password replaced by `password`; the same URL if `password` is empty.
 
     Raises `ValueError` if the address is not a URL with a host.
     """

@@ -1,4 +1,4 @@
-"""Settings of the second factor and of single sign-on, and how django-allauth is set for them."""
+"""Settings of the second factor and of single sign-on, and of django-allauth for them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SECOND_FACTORS = ("totp", "webauthn")
 NEEDED = ("STEERSMAN_OIDC_ISSUER", "STEERSMAN_OIDC_CLIENT_ID", "STEERSMAN_OIDC_CLIENT_SECRET")
 OPTIONAL = ("STEERSMAN_OIDC_NAME", "STEERSMAN_OIDC_GROUPS_CLAIM", "STEERSMAN_OIDC_ROLES")
 ROLES = ("viewer", "operator", "owner")
-# Part of the addresses; the provider has the address of the callback on its list.
+# Part of the URLs; the provider has the callback URL on its list.
 PROVIDER_ID = "oidc"
 
-# Its own sign-up, mail and counts in memory are not used: invites make accounts, django-axes counts.
+# django-allauth's sign-up, mail and in-memory counts are not used: invites create accounts, django-axes counts.
 ALLAUTH: dict[str, Any] = {
     "ACCOUNT_ADAPTER": "runs.sign_in.adapters.AccountAdapter",
     "ACCOUNT_EMAIL_VERIFICATION": "none",
     "ACCOUNT_RATE_LIMITS": False,
     "SOCIALACCOUNT_ADAPTER": "runs.sign_in.adapters.SignOnAdapter",
     "SOCIALACCOUNT_EMAIL_VERIFICATION": "none",
-    # A link: the Content-Security-Policy lets no form lead to another host.
+    # A link, because the Content-Security-Policy forbids forms that lead to another host.
     "SOCIALACCOUNT_LOGIN_ON_GET": True,
     "MFA_ADAPTER": "runs.sign_in.adapters.SecondFactorAdapter",
     "MFA_ALLOW_UNVERIFIED_EMAIL": True,
@@ -35,16 +35,16 @@ ALLAUTH: dict[str, Any] = {
         "reauthenticate_webauthn": "runs.sign_in.passkeys.CountedPasskeyConfirmationForm",
         "login_webauthn": "runs.sign_in.passkeys.PasskeyLoginForm",
     },
-    # A lab logs in from one address.
+    # A lab logs in from one address, so rate limits by address do not apply.
     "MFA_RATE_LIMITS": False,
     "MFA_TOTP_ISSUER": "Steersman",
-    # Clocks of phones are off by some seconds, and people type for some.
+    # The clocks of phones are off by some seconds, and typing takes some.
     "MFA_TOTP_TOLERANCE": 1,
 }
 
 
 def second_factor(text: str) -> tuple[str, ...]:
-    """Return the kinds of second factors that people may have, which their logins then need; none if it is off.
+    """Return the kinds of second factors that are offered, and that logins then require; none if it is off.
 
     Raises `ImproperlyConfigured`.
     """
@@ -55,7 +55,7 @@ def second_factor(text: str) -> tuple[str, ...]:
 
 
 def passkey_login(is_wanted: bool, factors: tuple[str, ...]) -> bool:
-    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` if there are none."""
+    """Return whether passkeys replace the password. Raises `ImproperlyConfigured` if passkeys are not offered."""
     if is_wanted and "webauthn" not in factors:
         raise ImproperlyConfigured(
             "STEERSMAN_PASSKEY_LOGIN is on, but passkeys are off: set STEERSMAN_SECOND_FACTOR=webauthn, or "
@@ -75,7 +75,7 @@ def allauth_settings(factors: tuple[str, ...], is_passkey_login: bool, provider:
 
 @dataclass(frozen=True, slots=True)
 class GroupRole:
-    """The role in a project, named by its slug, that members of a group have."""
+    """The role of a group's members in a project, which is given by its slug."""
 
     group: str
     project: str
@@ -84,7 +84,7 @@ class GroupRole:
 
 @dataclass(frozen=True, slots=True)
 class SingleSignOn:
-    """An OpenID Connect provider that people log in with. `name` is what its button says."""
+    """An OpenID Connect provider for logins. `name` is the text of its button."""
 
     issuer: str
     client_id: str
@@ -110,7 +110,7 @@ class SingleSignOn:
 
 
 def single_sign_on(env: environ.Env) -> SingleSignOn | None:
-    """Return the provider that STEERSMAN_OIDC_… describes, None without one. Raises `ImproperlyConfigured`."""
+    """Return the provider in STEERSMAN_OIDC_…, None if there is none. Raises `ImproperlyConfigured`."""
     given = {name: env(name, default="").strip() for name in (*NEEDED, *OPTIONAL)}
     if not any(given.values()):
         return None
@@ -132,13 +132,13 @@ def single_sign_on(env: environ.Env) -> SingleSignOn | None:
 def _issuer(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
-        # Its answers say who somebody is: nobody on the way may write them.
+        # Its answers identify people, so they must not be changed on the way.
         raise ImproperlyConfigured(f"STEERSMAN_OIDC_ISSUER is {text!r}: give its https:// address")
     return text.rstrip("/")
 
 
 def group_roles(setting: str, text: str) -> tuple[GroupRole, ...]:
-    """Return the rules that a setting lists. Raises `ImproperlyConfigured` with the name of the setting."""
+    """Return the rules in a setting. Raises `ImproperlyConfigured` with the name of the setting."""
     return tuple(_group_role(setting, each.strip()) for each in text.split(",") if each.strip())
 
 

@@ -10,7 +10,7 @@ SENTENCE = (
     "STEERSMAN_DEBUG is on: error pages show settings and source code, so the portal answers only requests from this "
     "machine that are sent directly to localhost or 127.0.0.1. Unset STEERSMAN_DEBUG to admit other machines.\n"
 )
-# What proxies add: behind one on this machine every visitor seems to be here.
+# Headers of proxies: behind a proxy on this machine, every visitor seems to be local.
 FORWARDED = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
 )
@@ -22,7 +22,7 @@ Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 def is_loopback(bind: str) -> bool:
-    """Return whether only this machine reaches what listens on `bind`."""
+    """Return whether a server that listens on `bind` can only be reached from this machine."""
     try:
         return ipaddress.ip_address(bind.strip("[]")).is_loopback
     except ValueError:
@@ -30,13 +30,13 @@ def is_loopback(bind: str) -> bool:
 
 
 def only_from_this_machine(application: Application) -> Application:
-    """Return an ASGI application that refuses clients elsewhere, those behind a proxy, and other names in Host: 403."""
+    """Return an ASGI application that answers 403 to remote clients, clients behind a proxy, and other Host names."""
 
     async def answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or is_from_here(scope):
             await application(scope, receive, send)
         elif scope["type"] == "websocket":
-            # Closed before it was accepted: the server answers 403.
+            # Closed before it is accepted, so the server answers 403.
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -49,9 +49,10 @@ def only_from_this_machine(application: Application) -> Application:
 
 
 def is_from_here(scope: dict[str, Any]) -> bool:
-    """Return whether an ASGI connection comes from this machine: by its address, its Host, and no proxy's header.
+    """Return whether an ASGI connection comes from this machine: by its address and Host, and without headers of
+    proxies.
 
-    Without an address (a socket file) it comes from a proxy.
+    Without an address (a socket file), it comes from a proxy.
     """
     client = scope.get("client")
     headers: Iterable[tuple[bytes, bytes]] = scope.get("headers") or ()

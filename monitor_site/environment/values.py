@@ -14,12 +14,12 @@ from django.core.exceptions import ImproperlyConfigured
 from steersman.files.private import narrow
 from steersman.slots import MOST_SLOTS
 
-# A tebibyte.
+# One TiB.
 MOST_MEBIBYTES = 1 << 20
 
 
 def secret_key(folder: Path) -> str:
-    """Return the key kept in the data folder; make it, with mode 0600, if there is none."""
+    """Return the key in the data folder; create it with mode 0600 if there is none."""
     path = folder / "secret_key"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -32,7 +32,7 @@ def secret_key(folder: Path) -> str:
 
 
 def package_folder(name: str) -> Path:
-    """Return the path of a package without importing it: only the web process needs the API's library."""
+    """Return the path of a package without importing it, because only the web process needs the API's library."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")
@@ -40,7 +40,7 @@ def package_folder(name: str) -> Path:
 
 
 def slots(env: environ.Env, name: str) -> int:
-    """Return how many runs a device takes at once."""
+    """Return how many runs may use a device at the same time."""
     text = env(name, default="1").strip()
     if not text.isdecimal() or int(text) > MOST_SLOTS:
         raise ImproperlyConfigured(f"{name} is {text!r}: give a whole number of runs from 0 to {MOST_SLOTS}")
@@ -48,7 +48,7 @@ def slots(env: environ.Env, name: str) -> int:
 
 
 def networks(env: environ.Env, name: str) -> list[IPv4Network | IPv6Network]:
-    """Return the networks that a variable lists, separated by commas."""
+    """Return the networks in a variable, separated by commas."""
     try:
         return [ip_network(each.strip()) for each in env.list(name, default=[]) if each.strip()]
     except ValueError as error:

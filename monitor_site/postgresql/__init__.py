@@ -1,1 +1,1 @@
-"""The PostgreSQL database engine, whose pool leaves connections that an outage has made useless."""
+"""The PostgreSQL database engine, whose pool replaces connections that an outage has made useless."""

@@ -1,8 +1,8 @@
-"""Django's PostgreSQL, with a pool that opens its connections anew once one of them proves useless.
+"""Django's PostgreSQL engine, with a pool that reopens all its connections when one of them turns out to be useless.
 
-A connection may outlive what made it useful: the server was made read-only, or became a standby, while it was open. It
-looks well, and fails whatever is written by it for as long as it stays in the pool. What holds for one holds for all
-that were opened before it failed.
+A connection may become useless while it is open: the server was made read-only, or became a standby. Such a connection
+looks healthy, and every write through it fails for as long as it stays in the pool. The same is true for all
+connections that were opened before it failed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-# Of SQLSTATE (PostgreSQL, appendix A): a session that only reads; a server that shuts down, has crashed or starts.
+# SQLSTATE (PostgreSQL, appendix A): a read-only session; a server that shuts down, has crashed or starts.
 SPENT_STATES = ("25006", "57P01", "57P02", "57P03")
-# While a server stays read-only, each write finds that out anew.
+# The minimum interval between renewals: while a server stays read-only, every write fails.
 RENEWED_EVERY_S = 1.0
-# The pool waits ever longer between attempts to connect, and gives up after this; then the next ones begin anew.
+# The pool waits longer and longer between attempts to connect, and gives up after this; a new request starts again.
 RECONNECT_TIMEOUT_S = 0.25
 
 
 class RenewedPool(ConnectionPool[Any]):
-    """A pool of which `renew` closes all connections: those that wait now, those in use when they come back."""
+    """A pool whose `renew` closes all connections: idle ones now, and those in use when they are returned."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -49,7 +49,10 @@ class RenewedPool(ConnectionPool[Any]):
         self.drain()
 
     def _look_at(self, connection: Any) -> None:
-        """Raise `psycopg.Error` if a connection was closed. All others were then, and need not be tried in turn."""
+        """Raise `psycopg.Error` if a connection was closed.
+
+        All others then were too, and need not be tried one by one.
+        """
         try:
             self.check_connection(connection)
         except psycopg.Error:
@@ -57,14 +60,14 @@ class RenewedPool(ConnectionPool[Any]):
             raise
 
     def _try_again(self) -> None:
-        """Try to connect for those who wait already: a pool that gave up tries no more until somebody comes anew."""
+        """Try to connect for the waiting requests; a pool that has given up only tries again for a new request."""
         if self.get_stats().get("requests_waiting"):
             with suppress(PoolTimeout):
                 self.putconn(self.getconn(timeout=RECONNECT_TIMEOUT_S))
 
 
 class NoticesSpentConnections(DatabaseErrorWrapper):
-    """Renews the pool on an error of the connection, not of the statement."""
+    """Renews the pool after an error of the connection, but not of a statement."""
 
     wrapper: DatabaseWrapper
 
@@ -91,7 +94,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 configure=self._configure_connection,
                 **options,
             )
-            # Of several threads that make one, the first is taken.
+            # If several threads create one, the first one is used.
             pools.setdefault(self.alias, made)
         return pools[self.alias]
 

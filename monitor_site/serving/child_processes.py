@@ -1,4 +1,4 @@
-"""Processes that `serve` and the demo start, watch and end. Does not import Django."""
+"""Processes that `serve` and the demo start, monitor and end. Does not import Django."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from steersman.files.private import make_private, open_private, write_private
 from steersman.run import FOLDER_VARIABLE
 
 PR_SET_CHILD_SUBREAPER = 36
-# Waiting before a child that keeps ending is started again: doubled each time, up to the longest.
+# The pause before a child that keeps ending is restarted: doubled each time, up to the longest.
 FIRST_WAIT_S = 0.2
 LONGEST_RESTART_PAUSE_S = 10.0
-# A child that lived this long is healthy: the next end counts as the first.
+# If a child ran for this long, it is healthy: the next end counts as the first.
 CHILD_HEALTHY_S = 10.0
 
 
 class Child:
-    """A process in a session of its own, so that Ctrl-C reaches its parent alone, with its output in a file."""
+    """A process in a separate session, so that Ctrl-C only reaches its parent, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit status (negative: the signal), None while it runs or before it was started."""
+        """Return the exit status (negative: the signal), None while it runs or before it was started."""
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
@@ -65,7 +65,7 @@ class Child:
         self._started = time.monotonic()
 
     def keep_alive(self) -> str | None:
-        """Start the child again if it ended by itself; return a sentence when that is noticed, None otherwise."""
+        """Restart the child if it ended by itself; return a sentence when that is noticed, None otherwise."""
         if self.exit_code is None:
             return None
         now = time.monotonic()
@@ -81,14 +81,14 @@ class Child:
         return None
 
     def ended(self) -> str:
-        """Return how the child ended, in words."""
+        """Return how the child ended, as a text."""
         code = self.exit_code
         if code is not None and code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit status {code}"
 
     def last_line(self) -> str:
-        """Return the last line that the child wrote, or a place to look."""
+        """Return the last line that the child wrote, or where to look."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else f"it printed nothing in {self.log}"
 
@@ -118,7 +118,7 @@ def adopt_orphans() -> None:
 
 
 def reap_orphans(own: Iterable[int | None]) -> None:
-    """Take the exit status of adopted descendants that ended; `own` are the processes that others wait for."""
+    """Reap adopted descendants that ended; `own` are the processes that other code waits for."""
     known = set(own)
     for process in psutil.Process().children():
         try:
@@ -129,9 +129,9 @@ def reap_orphans(own: Iterable[int | None]) -> None:
 
 
 def descendants_of_run(run_id: int, folder: Path) -> list[psutil.Process]:
-    """Return the processes below this one that train or supervise a run: its `train`, and all in its `folder`.
+    """Return the descendants of this process that train or supervise a run: its `train`, and all in its `folder`.
 
-    Processes that a training started are found by their environment, even if they are in another session.
+    Child processes of a training are found by their environment, even in another session.
     """
     return [process for process in psutil.Process().children(recursive=True) if _is_of_run(process, run_id, folder)]
 
@@ -148,7 +148,7 @@ def _is_of_run(process: psutil.Process, run_id: int, folder: Path) -> bool:
 
 
 def kill_run(run_id: int, folder: Path) -> int:
-    """Kill what this process or its descendants started for a run and still runs; return how many there were."""
+    """Kill the processes that this process or its descendants started for a run; return how many were running."""
     killed = [process for process in descendants_of_run(run_id, folder) if _kill(process)]
     psutil.wait_procs(killed, timeout=5)
     return len(killed)

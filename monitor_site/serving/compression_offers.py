@@ -1,8 +1,8 @@
 """Parses the offers of a client in `Sec-WebSocket-Extensions`, and chooses one of permessage-deflate.
 
-The grammar is that of RFC 6455 §9.1, the parameters are those of RFC 7692 §7.1. An offer with a parameter that is
-unknown, doubled or has a wrong value is declined as §7.1 asks, and the next one is looked at: autobahn would refuse the
-connection, and knows no window of 8 bits. A header that does not follow the grammar offers nothing.
+The grammar is that of RFC 6455 §9.1, the parameters are those of RFC 7692 §7.1. An offer with an unknown, duplicate or
+invalid parameter is declined as §7.1 requires, and the next one is tried: autobahn would refuse the connection, and
+does not support a window of 8 bits. A header that does not follow the grammar offers nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUOTED = r'"(?:[^"\\]|\\.)*"'
 SPACE = r"[ \t]*"
 PARAMETER = re.compile(rf"{SPACE};{SPACE}({TOKEN})(?:{SPACE}={SPACE}({TOKEN}|{QUOTED}))?")
 EXTENSION = re.compile(rf"{SPACE}({TOKEN})((?:{PARAMETER.pattern})*){SPACE}(?:,|$)")
-# Between two commas there may be nothing.
+# Elements between commas may be empty.
 NOTHING = re.compile(rf"{SPACE},")
 BITS = re.compile(r"[89]|1[0-5]")
 
@@ -30,22 +30,22 @@ Parameters = list[tuple[str, str | None]]
 
 
 def offer_to_take(header: str) -> dict[str, list[str | bool]] | None:
-    """Return the first offer that the portal takes, by the parameters that matter to what it sends; None without one.
+    """Return the first offer that the portal accepts, with the parameters that affect what it sends; None without one.
 
-    The form is that of autobahn's parser: a list of values by name, True for a parameter that has no value.
+    The form is that of autobahn's parser: a list of values by name, True for a parameter without a value.
     """
     for name, parameters in _offers(header):
         if name == NAME and _is_valid(parameters):
             own_bits = dict(parameters).get(OWN_WINDOW)
             if own_bits is None or int(own_bits) >= WINDOW_BITS:
-                # Whatever the client says of its own window, a receiver with the largest one understands it.
+                # Whatever window the client announces for itself, a receiver with the largest window understands it.
                 taken: dict[str, list[str | bool]] = {OWN_WINDOW: [own_bits]} if own_bits is not None else {}
                 return taken | ({NO_MEMORY: [True]} if NO_MEMORY in dict(parameters) else {})
     return None
 
 
 def _offers(header: str) -> Iterator[tuple[str, Parameters]]:
-    """Yield the name, in lower case, and the parameters of each extension, up to what does not follow the grammar."""
+    """Yield the lower-case name and the parameters of each extension, up to the first violation of the grammar."""
     place = 0
     while place < len(header):
         if nothing := NOTHING.match(header, place):
@@ -65,7 +65,7 @@ def _unquoted(value: str | None) -> str | None:
 
 
 def _is_valid(parameters: Parameters) -> bool:
-    """Return whether each parameter is known, has a value that it may have, and is there once."""
+    """Return whether each parameter is known, valid and unique."""
     names = [name for name, _ in parameters]
     return len(names) == len(set(names)) and all(_may_have(name, value) for name, value in parameters)
 

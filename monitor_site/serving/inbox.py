@@ -1,4 +1,4 @@
-"""Messages that a socket's peer has sent and the application has not yet read."""
+"""Messages that a socket's peer has sent and the application has not read yet."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 
 class Inbox:
-    """A queue of ASGI messages with one reader: what Daphne needs of `asyncio.Queue`, in a tenth of its memory.
+    """A queue of ASGI messages with one reader: the part of `asyncio.Queue` that Daphne needs, in a tenth of its
+    memory.
 
-    Its length is bounded by what the protocol lets in.
+    Its length is limited by what the protocol accepts.
     """
 
     __slots__ = ("_messages", "_woken")

@@ -1,4 +1,4 @@
-"""Running our own commands from ours, and publishing the recipes before the portal opens."""
+"""Runs our own commands from our processes, and publishes the recipes before the portal opens."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runs.models import Recipe
 from steersman.files.private import write_private
 
 COMMAND_TIMEOUT_S = 120
-# What may decide which parameters the recipes declare; publishing once too often costs three seconds.
+# The files that may determine the parameters of recipes; publishing once too often costs three seconds.
 RECIPE_SOURCES = ("trainer/worker/*.py", "trainer/recipes/*.py", "steersman/*.py")
 PUBLISHED_FILE = "recipes_published"
 
 
 class CommandFailed(RuntimeError):
-    """One of our own commands failed; the text says which, and how it ended."""
+    """One of our own commands failed. The text says which, and how it ended."""
 
 
 def manage(*arguments: str) -> list[str]:
@@ -28,7 +28,7 @@ def manage(*arguments: str) -> list[str]:
 
 
 def call(*arguments: str) -> str:
-    """Run a command of manage.py to its end and return what it printed; raise `CommandFailed` with its last line."""
+    """Run a command of manage.py to its end and return its output; raise `CommandFailed` with its last line."""
     done = subprocess.run(
         manage(*arguments),
         cwd=settings.BASE_DIR,
@@ -46,9 +46,9 @@ def call(*arguments: str) -> str:
 
 
 def publish_recipes(root: Path, data: Path) -> bool:
-    """Publish the recipes unless their sources are those published last; return whether it was needed.
+    """Publish the recipes unless their sources have not changed since the last time; return whether it was needed.
 
-    It is a process of its own because it imports torch.
+    It runs in a separate process because it imports torch.
     """
     digest = hashlib.sha256(",".join(settings.STEERSMAN_RECIPES).encode())
     for pattern in RECIPE_SOURCES:

@@ -1,4 +1,4 @@
-"""`make serve`: the portal of a lab. No account and no training of its own; trainings outlive it."""
+"""`make serve`: serve the portal of a lab. It creates no accounts and trainings, and trainings outlive it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Serve(Service):
         try:
             publish_recipes(settings.BASE_DIR, self.data)
         except CommandFailed as error:
-            # A portal without PyTorch beside it shows what training hosts publish.
+            # A portal without PyTorch shows what training hosts publish.
             self.status.say(f"Recipes are not published: {error}")
 
     def start(self) -> None:

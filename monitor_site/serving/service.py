@@ -1,6 +1,6 @@
 """Portal, record, embedded server and watch as children of one process: started in order, restarted, ended.
 
-`monitor_site.serving.serve` is this and nothing more, the demo adds accounts and a training.
+`monitor_site.serving.serve` adds nothing to it; the demo adds accounts and a training.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from trainer.portal_address import SERVE_LOCK, served_line
 PORTAL_TIMEOUT_S = 30.0
 POLL_S = 0.1
 POLL_INTERVAL_S = 1.0
-# Pages wait for a portal that was killed.
+# Short, because pages wait for a portal that was killed.
 CHILD_INTERVAL_S = 0.1
 CHILD_END_S = 10.0
 
 
 class CannotRun(Exception):
-    """Nothing can be run here; the text is a sentence that says what to do."""
+    """The service cannot run here. The text says what to do."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way takes it for a failure."""
+    """SIGINT or SIGTERM arrived. Not an `Exception`, so that no handler treats it as a failure."""
 
 
 class Service:
     """Runs in the main thread until it is asked to end; `run` returns the exit status."""
 
-    # What a person types to start it.
+    # The command that starts it.
     command = "make serve"
 
     def __init__(self, status: StatusLine) -> None:
@@ -60,7 +60,7 @@ class Service:
         self.address = portal_address() if settings.STEERSMAN_ORIGINS else self.local_address
         self.status = status
         self.embedded = EmbeddedServer(self.data)
-        # Redis may run elsewhere: then it is not ours to start.
+        # If Redis runs elsewhere, it is not started here.
         self._embeds = self.embedded.url == settings.STEERSMAN_REDIS_URL
         self.portal = self.child("portal", "serve_portal", "--bind", self.bind, "--port", str(self.port))
         # Stores what training hosts without access to the database report.
@@ -73,7 +73,7 @@ class Service:
         self._told_other: set[str] = set()
 
     def run(self) -> int:
-        """Start everything, watch over it, end it. Raises `CannotRun` if it cannot start."""
+        """Start everything, monitor it, end it. Raises `CannotRun` if it cannot start."""
         self.check()
         lock = self._take_lock()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -123,7 +123,7 @@ class Service:
                 self.status.say(f"from other machines {address}")
 
     def prepare(self) -> None:
-        """Do what must be done before the portal opens."""
+        """Do the work that must be done before the portal opens."""
 
     def start_embedded(self) -> None:
         if not self._embeds:
@@ -136,7 +136,7 @@ class Service:
             self.status.say("Using the embedded server that already runs for this data folder.")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, child: Child) -> None:
-        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` if it does not."""
+        """Wait until `condition`, which `child` should make true. Raises `CannotRun` if it does not."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if child.exit_code is not None:
@@ -154,14 +154,14 @@ class Service:
         return Child(name, manage(*arguments), self.data / "logs" / f"{name}.log", Path.cwd(), environment)
 
     def _local_host(self) -> str:
-        """Return by which address this machine itself reaches the portal."""
+        """Return the address at which this machine itself reaches the portal."""
         host = "127.0.0.1" if self.bind in ("0.0.0.0", "localhost") else "::1" if self.bind == "::" else self.bind
         return f"[{host}]" if ":" in host else host
 
     def _portal_answers(self) -> bool:
         connection = http.client.HTTPConnection(self._local_host().strip("[]"), self.port, timeout=5)
         try:
-            # Whatever it answers, a redirect to https or to the login: it is there.
+            # Any answer, such as a redirect to https or to the login, shows that it is running.
             connection.request("GET", "/")
             return connection.getresponse().status < 500
         except (OSError, http.client.HTTPException):
@@ -170,7 +170,7 @@ class Service:
             connection.close()
 
     def _take_lock(self) -> IO[str]:
-        """Hold the data folder: two services on one would end each other's children."""
+        """Lock the data folder: two services on one folder would end each other's children."""
         path = self.data / SERVE_LOCK
         make_private_file(path)
         lock = path.open("a+")
@@ -201,7 +201,7 @@ class Service:
         reap_orphans([self.embedded.pid, *(child.pid for child in self.children)])
 
     def pause(self) -> None:
-        """Wait for the next look at everything, and bring back a child that ends meanwhile."""
+        """Wait for the next check, and restart a child that ends meanwhile."""
         until = time.monotonic() + POLL_INTERVAL_S
         while (left_s := until - time.monotonic()) > 0:
             time.sleep(min(left_s, CHILD_INTERVAL_S))
@@ -258,7 +258,7 @@ class Service:
 
 
 def refuse_unfit_data() -> None:
-    """Raise `CannotRun` if others may enter the data folder, or it cannot be used."""
+    """Raise `CannotRun` if others have access to the data folder, or it cannot be used."""
     try:
         data_folder.refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
     except data_folder.UnfitFolder as error:
@@ -266,7 +266,7 @@ def refuse_unfit_data() -> None:
 
 
 def refuse_debug(bind: str) -> None:
-    """Raise `CannotRun` if pages with debugging details would be open to other machines."""
+    """Raise `CannotRun` if pages with debugging details would be visible to other machines."""
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
             "STEERSMAN_DEBUG is on: its error pages show settings and source code, so the portal does not listen on "

@@ -1,9 +1,9 @@
-"""The connection of one WebSocket, lent to the application: ready frames go to it without Daphne, Twisted or autobahn.
+"""The connection of one WebSocket for the application: prepared frames bypass Daphne, Twisted and autobahn.
 
-One `socket.send` per viewer is most of what an event costs then; a pass through Twisted's writing (two changes of epoll
-per frame) and autobahn's (one encoding and one log line per frame) would be several times as much. This file alone
-touches attributes that Twisted does not publish (`dataBuffer`, `_tempDataBuffer`); `tests/serving/test_socket_wire.py`
-fails if they change, and `wire_of` then offers nothing, so that messages pass through Daphne.
+An event then mostly costs one `socket.send` per viewer. Twisted's writing (two changes of epoll per frame) and
+autobahn's (one encoding and one log line per frame) would take several times as long. Only this file uses attributes
+that Twisted does not publish (`dataBuffer`, `_tempDataBuffer`); `tests/serving/test_socket_wire.py` fails if they
+change, and `wire_of` then returns None, so that messages pass through Daphne.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet import tcp
 
-# What the kernel may hold for a viewer who does not read; it would take some MiB by itself.
+# The kernel's buffer for a viewer that does not read; by default it would be several MiB.
 KERNEL_BUFFER_BYTES = 256 * 1024
 
 _OPEN = WebSocketProtocol.STATE_OPEN
 
 
 class SocketClosed(OSError):
-    """A message to a socket that is closed. ASGI asks for an `OSError`."""
+    """A message to a closed socket. ASGI requires an `OSError`."""
 
 
 class SocketWire:
@@ -39,7 +39,10 @@ class SocketWire:
         self.window: bytes | None = b"" if protocol.remembers else None
 
     def send(self, frame: bytes) -> bool:
-        """Hand a frame to the kernel at once. Return False, and send nothing, if earlier bytes wait or it is closed."""
+        """Pass a frame to the kernel at once.
+
+        If earlier bytes wait or the socket is closed, send nothing and return False.
+        """
         transport = self._transport
         if transport.dataBuffer or transport._tempDataBuffer or self._protocol.state != _OPEN:
             return False
@@ -47,7 +50,7 @@ class SocketWire:
             sent = self._socket.send(frame)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EINTR, errno.ENOBUFS):
-                # The peer is gone. Twisted notices it when it reads, and notifies the application.
+                # The peer is gone. Twisted notices that when it reads, and notifies the application.
                 return True
             sent = 0
         if sent < len(frame):
@@ -55,7 +58,7 @@ class SocketWire:
         return True
 
     async def drained(self) -> None:
-        """Wait until no bytes wait. Raises `SocketClosed` if the connection is closed or closing."""
+        """Wait until no bytes are left to send. Raises `SocketClosed` if the connection is closed or closing."""
         if self._protocol.state == _OPEN and (self._transport.dataBuffer or self._transport._tempDataBuffer):
             drain = _Drain()
             self._transport.registerProducer(drain, False)
@@ -68,7 +71,7 @@ class SocketWire:
 
 
 class _Drain:
-    """Hears from a transport that it holds nothing any longer. The names are Twisted's (IPullProducer)."""
+    """Notified by a transport when its buffer is empty. The method names are Twisted's (IPullProducer)."""
 
     def __init__(self) -> None:
         self._is_registered = False
@@ -76,7 +79,7 @@ class _Drain:
         self.wait = self._is_empty.wait
 
     def resumeProducing(self) -> None:
-        # The first call comes with the registration, whatever the transport holds.
+        # The first call comes with the registration, whether the buffer is empty or not.
         if self._is_registered:
             self._is_empty.set()
         self._is_registered = True
@@ -86,13 +89,13 @@ class _Drain:
 
 
 def wire_of(protocol: Any) -> SocketWire | None:
-    """Return the wire of a socket's protocol, None if its transport is not one that this file knows, or is closed."""
+    """Return the wire of a socket's protocol, None if its transport is unknown to this file, or is closed."""
     transport = protocol.transport
     plain = isinstance(transport, tcp.Server) and not transport.TLS
     is_known = plain and hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
     if protocol.state != _OPEN or not is_known:
         return None
-    # Whatever served HTTP on this connection before is not a producer of it any longer.
+    # The object that served HTTP on this connection is no longer its producer.
     transport.unregisterProducer()
     transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
     protocol.wire = SocketWire(protocol)

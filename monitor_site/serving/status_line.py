@@ -27,7 +27,7 @@ class StatusLine:
         self._draw()
 
     def show(self, text: str, state: str) -> None:
-        """Show `text` as the status; `state` is the part whose change is worth a line of its own."""
+        """Show `text` as the status; a change of `state` is printed as a line."""
         if self._terminal:
             self._clear()
             width = shutil.get_terminal_size().columns - 1
@@ -40,7 +40,7 @@ class StatusLine:
         self._last_state = state
 
     def end(self) -> None:
-        """Leave the terminal with the cursor on a fresh line."""
+        """Leave the terminal with the cursor on a new line."""
         if self._shown:
             self._out.write("\n")
         self._shown = ""

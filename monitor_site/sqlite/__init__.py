@@ -1,1 +1,1 @@
-"""The SQLite database engine with files for their owner alone."""
+"""The SQLite database engine with files that only their owner can access."""

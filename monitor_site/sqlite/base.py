@@ -1,7 +1,7 @@
-"""Django's SQLite, with a database file that nobody but its owner may open, and that may be replaced by another.
+"""Django's SQLite engine, with a database file that only its owner can open, and that may be replaced.
 
-SQLite makes the file with the umask, and its -wal and -shm with the mode of the file. A connection goes on with the
-file that it has opened, also where that was deleted: what is written then is read by nobody.
+SQLite creates the file with the umask, and its -wal and -shm with the mode of the file. A connection continues to use
+the file that it has opened even if that is deleted: later writes are lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection to a file of mode 0600, whatever the umask of the process that creates it."""
 
-    # Files that this process has opened: one that is missing later was taken away, and is not to be made anew.
+    # Files that this process has opened: a missing one was removed, and must not be created again.
     _known: ClassVar[set[Path]] = set()
     _path: Path | None = None
     _opened: FileIdentity | None = None
@@ -38,7 +38,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError(f"unable to open database file: {self._path.name} was deleted or moved")
         self._close_to_others(self._path)
         if not self._path.exists() or not self._path.stat().st_size:
-            # Before anything else is in the file. In a file with tables it would wait for the lock of writers.
+            # Before anything else is in the file. For a file with tables it would wait for the writers' lock.
             self.init_commands = ["PRAGMA auto_vacuum=INCREMENTAL", *self.init_commands]
         connection = super().get_new_connection(conn_params)
         self._opened = identity_of(self._path)
@@ -46,7 +46,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def ensure_connection(self) -> None:
-        """Open a connection if there is none, or where that is to a file which was deleted or replaced meanwhile."""
+        """Open a connection if there is none, or if its file was deleted or replaced."""
         if self.connection is not None and self._path is not None and identity_of(self._path) != self._opened:
             if self.in_atomic_block:
                 raise OperationalError("the database file was deleted or replaced in the middle of a transaction")

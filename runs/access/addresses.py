@@ -7,15 +7,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from django.conf import settings
 from django.http import HttpRequest
 
-# A household or a lab gets so many bits of IPv6 of its own: single addresses cost nobody anything.
+# A household or a lab usually owns a whole /64 of IPv6, so counting single addresses would not slow anybody down.
 NETWORK_BITS = 64
 
 
 def client_address(peer: str, forwarded_for: str) -> str:
-    """Return the client's address, of IPv6 its network; "" if it is not known.
+    """Return the client's address, or the network of an IPv6 address; "" if it is unknown.
 
-    `forwarded_for` is what X-Forwarded-For says. It is believed behind a proxy alone (STEERSMAN_TLS), and of it the
-    last address, which the proxy itself has seen: a client may have written those before it.
+    `forwarded_for` is the X-Forwarded-For header. It is used only behind a proxy (STEERSMAN_TLS), and only its last
+    address, which the proxy added itself: a client may have sent the others.
     """
     found = exact_address(peer, forwarded_for)
     if found is None:
@@ -26,13 +26,13 @@ def client_address(peer: str, forwarded_for: str) -> str:
 
 
 def exact_address(peer: str, forwarded_for: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in `client_address`, None if it is not known."""
+    """Return the address of `client_address`, None if it is unknown."""
     told = _parse(forwarded_for.rpartition(",")[2]) if settings.BEHIND_TLS else None
     return told or _parse(peer)
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Return the client's address of an HTTP request, of IPv6 the first of its network; None if it is not known."""
+    """Return the client's address, or the first address of its IPv6 network; None if it is unknown."""
     found = client_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
     return found.partition("/")[0] or None
 

@@ -1,5 +1,4 @@
-"""Names of authors in the command log. Full names can be chosen freely: login names distinguish names that look
-alike."""
+"""Names of authors in the command log. People choose full names freely, so login names distinguish similar ones."""
 
 from __future__ import annotations
 
@@ -11,27 +10,28 @@ from django.contrib.auth.models import User
 from runs.access.roles import Viewer, display_name
 from runs.models import COMMAND_LINE
 
-# As many characters as the ledger keeps.
+# The length of the column in the command log.
 LONGEST = 150
-# Cyrillic and Greek letters that look like Latin ones, after `str.casefold`; then 0, 1, ı and I, which do so too.
+# Cyrillic and Greek letters that look like Latin ones after `str.casefold`; then 0, 1, ı and I, which look like
+# letters.
 LOOK_ALIKE = str.maketrans("аеорсухіјѕԁһкмтвнӏԛԝѵүοανρτυκιβε01ıi", "aeopcyxljsdhkmtbhlqwvyoavptuklbeolll")  # noqa: RUF001
-# Names of these letters alone look Latin, in one case or the other.
+# A name that contains only these letters looks Latin in upper or lower case.
 LATIN_LOOKS = frozenset("АаВЕеЗзКкМмНнОоРрСсТтУуХхІіЈјЅѕԀԁҺһԚԛԜԝӀӏҮүѴѵЬьАΑαΒβΕΖΗηΙιΚκΜΝνΟοΡρΤτΥυΧχγσ")  # noqa: RUF001
-# The scripts of most names. Of others many letters look like Latin ones.
+# The scripts of most names. Other scripts have many letters that look like Latin ones.
 SCRIPTS = frozenset({"LATIN", "CYRILLIC", "GREEK", "CJK", "HANGUL", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA",
                      "ARABIC", "HEBREW", "DEVANAGARI", "THAI"})  # fmt: skip
-# Those that a name may mix: no letter of one looks like one of another.
+# Scripts that one name may mix, because no letter of one looks like a letter of another.
 MIXED = frozenset({"LATIN", "CJK", "HANGUL", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
-# Beyond Latin Extended-A, and not composed of a letter and its accents, are signs of phonetics.
+# Letters after Latin Extended-A that are not a base letter with accents are phonetic signs.
 LAST_LATIN = "\u017f"
-# Authors that are not persons; those of rules begin with "rule ".
+# Authors that are not people; the names of rules begin with "rule ".
 NO_PERSONS = (COMMAND_LINE, "make demo", "former member", *signal.Signals.__members__)
 
 
 def distinct_name(user: User, project_id: int, shown: str) -> str:
-    """Return `shown`, a user's display name with or without that of a token, with the login name where it is needed.
+    """Return `shown`, a user's display name with or without a token's name, and add the login name if needed.
 
-    That is if somebody else of the project, or an author that is no person, could be meant. Costs a query where the
+    It is needed if the name could also mean another member, or an author that is not a person. Costs a query if the
     user has a full name.
     """
     name = display_name(user)
@@ -40,12 +40,12 @@ def distinct_name(user: User, project_id: int, shown: str) -> str:
     if not _is_unclear(name, user, project_id):
         return shown
     login = f" ({user.get_username()})"
-    # The login is what counts: it is kept before the end of a name, and before the name of a token.
+    # The login name identifies the user, so the full name and the token's name are cut first.
     return f"{name[: max(1, LONGEST - len(login))]}{login}{shown.removeprefix(name)}"[:LONGEST]
 
 
 def name_of(viewer: Viewer, project_id: int) -> str:
-    """Return the name of a viewer as the record of a project's run keeps it: see `distinct_name`."""
+    """Return a viewer's name as it is stored in a project's records: see `distinct_name`."""
     user = User.objects.filter(pk=viewer.user_id).first() if viewer.user_id is not None else None
     return distinct_name(user, project_id, viewer.name) if user else viewer.name
 
@@ -61,13 +61,13 @@ def _is_unclear(name: str, user: User, project_id: int) -> bool:
 
 
 def _look(name: str) -> str:
-    """Return what is left of a name to somebody who reads fast: letters and digits, as Latin ones, without accents."""
+    """Return a name as a hasty reader sees it: letters and digits, as Latin ones, without accents."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(LOOK_ALIKE)
     return "".join(each for each in plain if each.isalnum()).replace("rn", "m").replace("vv", "w")
 
 
 def _has_odd_letters(name: str) -> bool:
-    """Return whether a name holds letters that may look like others, or like nothing, to who reads them."""
+    """Return whether a name contains letters that look like others, or are invisible."""
     letters = [each for each in unicodedata.normalize("NFKD", name) if each.isalpha()]
     named = [unicodedata.name(each, "") for each in letters]
     scripts = {each.partition(" ")[0] for each in named}

@@ -1,4 +1,4 @@
-"""The permission of an open socket, checked again while it is open: for many sockets in a few queries."""
+"""Checks the permissions of open sockets again, many sockets in a few queries."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NO_SUCH_RUN = 4404
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The right to watch a run: of a user, by a session or by a token of theirs.
+    """The right to watch a run, held by a user through a session or a token.
 
-    `auth_hash` changes with the user's password. It is empty for tokens, which outlive a password; a grant without
-    session and token identifies only the user.
+    `auth_hash` changes with the user's password. It is empty for tokens, which stay valid when the password changes; a
+    grant without session and token identifies only the user.
     """
 
     run_id: int
@@ -35,10 +35,10 @@ class Grant:
 
 
 def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
-    """Return for each grant the viewer that it makes now, or the close code that ends it.
+    """Return for each grant its present viewer, or the close code that ends it.
 
-    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: no member any longer.
-    4404: the run is gone. Costs five queries, however many grants there are.
+    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: not a member any longer. 4404:
+    the run is gone. Costs five queries, however many grants there are.
     """
     now = timezone.now()
     users = User.objects.in_bulk({grant.user_id for grant in grants})

@@ -10,18 +10,18 @@ from runs.access.limiter import Limiter
 from runs.access.tokens import digest, find_token, is_known
 from runs.models import AccessToken
 
-# A script with a mistyped token tries again and again; a guesser gets one look a second, of 2^256.
+# A script with a mistyped token retries often. One guess per second is harmless, because tokens have 256 random bits.
 GUESSES_BURST = 100
 GUESSES_PER_S = 1.0
 MOST_REMEMBERED = 10_000
 
 
 class TooManyGuesses(Exception):
-    """This address presented too many unknown tokens, so none is looked up now."""
+    """This address presented too many unknown tokens, so its next ones are not looked up for now."""
 
 
 class Lookups:
-    """Looks tokens up. Those that were found before are looked up from a refused address too. Threads may share it."""
+    """Looks up tokens. Tokens that were found before are looked up even for a refused address. Threads may share it."""
 
     def __init__(self) -> None:
         self._guesses = Limiter(GUESSES_BURST, GUESSES_PER_S)

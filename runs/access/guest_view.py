@@ -1,4 +1,4 @@
-"""The view of a share link: roles of people in place of their names."""
+"""The view of a share link, which replaces people's names by their roles."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
 from runs.protocol.causes import OfLink, command_cause, stored
 from runs.protocol.events import AlertChanged, CommandChanged
 
-# The author of a command who is no longer a member, with or without an account.
+# The author of a command who is not a member any longer, with or without an account.
 FORMER_MEMBER = "former member"
-# Authors that are not persons. Of a person whose account was deleted a command keeps the name alone.
+# Authors that are not people. If an account was deleted, its commands keep only the name.
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})
 # An event's frame begins with its number and kind.
 _HEAD_CHARACTERS = 64
@@ -28,7 +28,7 @@ def names_somebody(frame: str) -> bool:
 
 
 def nameless_frames(frames: Iterable[str]) -> list[str]:
-    """Return the frames of `command` and `alert` events with roles in place of names. Costs two queries a kind."""
+    """Return the frames of `command` and `alert` events with roles instead of names. Costs two queries per kind."""
     events = [msgspec.json.decode(frame) for frame in frames]
     replace_names(event for event in events if event["kind"] == CommandChanged.kind)
     replace_alert_names(event for event in events if event["kind"] == AlertChanged.kind)
@@ -36,25 +36,25 @@ def nameless_frames(frames: Iterable[str]) -> list[str]:
 
 
 def names_version(run: Run) -> list[Any]:
-    """Return JSON-ready values that change if others are put in place of the names in a run's commands and alerts.
+    """Return JSON-ready values that change if the roles shown in a run's commands and alerts change.
 
-    That is when roles in its project change, or accounts of authors are deleted; what is new comes with events. Costs
-    two queries.
+    They change with roles in the project, and when the account of an author is deleted; new rows arrive as events.
+    Costs two queries.
     """
     roles = Membership.objects.filter(project=run.project_id).order_by("user").values_list("user", "role")
     return [run.project_id, list(roles), *authors_version(run)]
 
 
 def authors_version(run: Run) -> list[Any]:
-    """Return JSON-ready values that change when the account of an author is deleted, and its id with it. One query."""
+    """Return JSON-ready values that change if an author's account, and its id, is deleted. Costs one query."""
     return [run.commands.filter(author__isnull=False).count()]
 
 
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:
-    """Put roles in place of authors in `commands`, which have an `id` and an `author` as on the wire.
+    """Replace authors by roles in `commands`, which have an `id` and an `author` as on the wire.
 
-    A command that no person sent (but a rule, a signal, the command line) keeps its author. Costs two queries, and one
-    if rules sent some.
+    A command that a rule, a signal or the command line sent keeps its author. Costs two queries, and a third if rules
+    sent some.
     """
     listed = list(commands)
     if not listed:
@@ -75,7 +75,7 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
 
 
 def _hide_destination(command: dict[str, Any]) -> None:
-    """A destination of alerts may be called as a person is: leave it out of the reason."""
+    """Remove the name of an alert destination from the reason, because it may be a person's name."""
     cause = command_cause(command["cause"] or {})
     if isinstance(cause, OfLink):
         hidden = msgspec.structs.replace(cause, destination="")
@@ -83,9 +83,9 @@ def _hide_destination(command: dict[str, Any]) -> None:
 
 
 def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
-    """Put roles in place of who acknowledged `alerts`, which have an `id` and `by` as on the wire.
+    """Replace the names of those who acknowledged `alerts`, which have an `id` and `by` as on the wire, by roles.
 
-    Costs two queries if somebody did, none otherwise.
+    Costs two queries if somebody acknowledged one, otherwise none.
     """
     named = [alert for alert in alerts if alert["by"]]
     if not named:
@@ -98,14 +98,14 @@ def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
 
 
 def _sent_by_rules(ids: list[str]) -> set[str]:
-    """Return the commands that rules sent, from alerts, which remain if the rule is deleted."""
+    """Return the ids of commands that rules sent. The alerts link them, even if the rule was deleted."""
     if not ids:
         return set()
     return {str(pk) for pk in Alert.objects.filter(command_id__in=ids).values_list("command_id", flat=True)}
 
 
 def _roles(people: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
-    """Return the role of each of `people`, pairs of user and project, who is a member."""
+    """Return the roles of those of `people`, pairs of user and project, who are members."""
     asked = set(people)
     members = Membership.objects.filter(
         user__in={user for user, _ in asked}, project__in={project for _, project in asked}

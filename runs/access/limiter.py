@@ -11,7 +11,7 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """Holds at most `burst` tokens, is full at first, and gains `per_s` of them each second."""
+    """Holds at most `burst` tokens, starts full, and gains `per_s` tokens per second."""
 
     __slots__ = ("_at", "_burst", "_clock", "_left", "_per_s")
 
@@ -29,7 +29,7 @@ class Bucket:
         return self._left >= cost
 
     def take(self, cost: float = 1.0) -> bool:
-        """Take `cost` tokens and return True; where it holds fewer, take none and return False."""
+        """Take `cost` tokens and return True; if it holds fewer, take none and return False."""
         if not self.has(cost):
             return False
         self._left -= cost
@@ -57,7 +57,7 @@ class Limiter:
             return self._burst >= cost if bucket is None else bucket.has(cost)
 
     def take(self, key: Hashable, cost: float = 1.0) -> bool:
-        """Take `cost` tokens of `key` and return True; where it holds fewer, take none and return False."""
+        """Take `cost` tokens of `key` and return True; if it holds fewer, take none and return False."""
         with self._lock:
             bucket = self._buckets.get(key)
             if bucket is None:
@@ -68,7 +68,7 @@ class Limiter:
             return bucket.take(cost)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Return whether `key` is remembered: tokens of it were taken, not too long ago."""
+        """Return whether `key` has a bucket, because tokens were taken recently."""
         return key in self._buckets
 
     def __len__(self) -> int:

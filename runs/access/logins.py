@@ -1,7 +1,7 @@
-"""Wrong passwords: how many are checked, and how many at the same time.
+"""Limits how many passwords are checked per account and address, and how many at the same time.
 
 django-axes counts them by account and by address, in the database, so that all web processes share the counts. A right
-password does not reset a count: a person with an account could otherwise go on guessing the password of another
+password does not reset a count: a person with an account could otherwise continue to guess the password of another
 account.
 """
 
@@ -23,7 +23,7 @@ from django.http import HttpRequest
 
 from runs.protocol.storable_text import UNSTORABLE
 
-# A lab may share one address: it is locked after so many times the failures that lock an account.
+# A lab may share one address, so an address is locked after this many times the failures that lock an account.
 ADDRESS_FACTOR = 5
 
 
@@ -31,7 +31,7 @@ class LoginLimits(AxesDatabaseHandler):
     """Locks an account after fewer failures than an address."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """Return the failures of the account, or the fifth of those of the address where that is more."""
+        """Return the failures of the account, or a fifth of those of the address if that is more."""
         of_account, of_address = (
             attempts.aggregate(failures=Sum("failures_since_start"))["failures"] or 0
             for attempts in self.get_user_attempts(request, credentials)
@@ -40,26 +40,27 @@ class LoginLimits(AxesDatabaseHandler):
 
 
 def is_locked(request: HttpRequest) -> bool:
-    """Return whether the account that the form of a login names, or the address that it comes from, is locked."""
+    """Return whether the account named in a login form, or the address of the request, is locked."""
     if UNSTORABLE.search(request.POST.get("username", "")):
-        # The form refuses such a name before a password is looked at; PostgreSQL cannot even look for it.
+        # The form refuses such a name before it checks the password, and PostgreSQL cannot query it.
         return False
     return not AxesProxyHandler.is_allowed(request)
 
 
 def is_counted(request: HttpRequest) -> bool:
-    """Return whether the failure of this request was counted: it is not while account or address are locked already.
+    """Return whether the failure of this request was counted. While account or address are locked, failures are not
+    counted.
 
-    Call after django-axes has heard of the failure.
+    Call after django-axes has received the failure.
     """
     is_locked_out = getattr(request, "axes_locked_out", False)
     return not is_locked_out or getattr(request, "axes_failures_since_start", None) is not None
 
 
 class PasswordBackend(ModelBackend):
-    """Django's own, with one password looked at at a time: hashing takes a core for as long as it lasts.
+    """Django's backend, which checks one password at a time because hashing keeps a core busy.
 
-    A request waits in a thread of its own, and pages go on in theirs.
+    Requests wait in their own threads, so other pages are not delayed.
     """
 
     _turn = threading.Lock()
@@ -69,23 +70,24 @@ class PasswordBackend(ModelBackend):
     ) -> User | None:
         with self._turn:
             if request is not None:
-                # Requests that came at the same time have passed the lock already: they were counted meanwhile.
+                # Concurrent requests passed the first check of the lock, and their failures may have locked it
+                # meanwhile.
                 AxesStandaloneBackend().authenticate(request, username, password)
             return super().authenticate(request, username, password, **kwargs)
 
 
 class CountedPasswordChangeForm(PasswordChangeForm):
-    """Django's own, whose present password is looked at and counted as one at the login is."""
+    """Django's form, which checks and counts the present password as a login does."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._request = request
 
     def clean_old_password(self) -> str:
-        """Return the present password. Raises `ValidationError` if it is another, or the account is locked."""
+        """Return the present password. Raises `ValidationError` if it is wrong, or the account is locked."""
         old: str = self.cleaned_data["old_password"]
         found = authenticate(self._request, username=self.user.get_username(), password=old)
-        # In a directory the name may belong to another person.
+        # The directory may have given this name to another person.
         if found is None or found.pk != self.user.pk:
             raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
         return old

@@ -31,7 +31,7 @@ class InviteUnusable(Exception):
 
 
 def create_project(name: str, slug: str, owner: User) -> Project:
-    """Make a project that `owner` owns. `slug` must be free."""
+    """Create a project that `owner` owns. `slug` must be free."""
     with transaction.atomic():
         project = Project.objects.create(name=name, slug=slug)
         Membership.objects.create(project=project, user=owner, role=Role.OWNER)
@@ -49,7 +49,7 @@ def free_slug(name: str) -> str:
 
 
 def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAYS) -> str:
-    """Make an invite that holds for `days` and return its key, which is not kept: only its hash is."""
+    """Create an invite that is valid for `days`, and return its key. Only its hash is stored."""
     key = secrets.token_urlsafe(KEY_BYTES)
     Invite.objects.create(
         digest=digest(key),
@@ -62,7 +62,7 @@ def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAY
 
 
 def may_invite(user: User, project: Project) -> bool:
-    """Return whether `user` may invite into the project: its owners, and superusers by the command line."""
+    """Return whether `user` may invite into the project. Owners may, and superusers on the command line."""
     if not user.is_active:
         return False
     return user.is_superuser or project.memberships.filter(user=user, role=Role.OWNER).exists()
@@ -80,7 +80,7 @@ def find_invite(key: str) -> Invite:
     if found.expires_at <= timezone.now():
         raise InviteUnusable(_("This invite has expired: ask for a new one."))
     if not may_invite(found.created_by, found.project):
-        # Else somebody who was removed could come back by a link they kept.
+        # Otherwise a removed member could return through a link that they kept.
         raise InviteUnusable(
             _("The person who created this invite is no longer an owner of the project: ask another owner.")
         )
@@ -88,9 +88,10 @@ def find_invite(key: str) -> Invite:
 
 
 def accept(key: str, user: User) -> Membership:
-    """Use up the invite of `key` for `user` and return the membership; a member's role only ever rises by it.
+    """Use up the invite of `key` for `user` and return the membership. It can raise a member's role, but never lower
+    it.
 
-    Raises `InviteUnusable`, also if somebody else was faster.
+    Raises `InviteUnusable`, also if somebody else used it first.
     """
     with transaction.atomic():
         found = find_invite(key)
@@ -115,12 +116,12 @@ def open_invites(project: Project) -> list[Invite]:
 
 
 def revoke_invite(project: Project, invite_id: int) -> bool:
-    """Withdraw an invite that was not used yet; return whether this call did."""
+    """Revoke an invite that was not used yet; return whether this call revoked it."""
     return revoke_invites(project.invites.filter(pk=invite_id)) == 1
 
 
 def revoke_invites(invites: QuerySet[Invite]) -> int:
-    """Withdraw those of `invites` that were not used or withdrawn yet; return how many."""
+    """Revoke those of `invites` that were not used or revoked yet; return how many."""
     number = 0
     for each in list(invites.filter(used_at=None, revoked_at=None).select_related("project")):
         with transaction.atomic():
@@ -140,14 +141,14 @@ def change_role(membership: Membership, role: str) -> None:
 
 
 def remove(membership: Membership) -> None:
-    """Take a member out of the project; what they did stays on record. Raises `LastOwner`."""
+    """Remove a member from the project; the record of their actions stays. Raises `LastOwner`."""
     with transaction.atomic():
         _keep_an_owner(membership, None)
         membership.delete()
 
 
 def _keep_an_owner(membership: Membership, role: str | None) -> None:
-    # The project's row lock: of two owners who leave at the same moment, one must stay.
+    # The row lock of the project serializes two owners who leave at the same moment: one of them must stay.
     Project.objects.select_for_update().get(pk=membership.project_id)
     owners = Membership.objects.filter(project_id=membership.project_id, role=Role.OWNER, user__is_active=True)
     if role != Role.OWNER and owners.filter(pk=membership.pk).exists() and owners.count() == 1:

@@ -1,7 +1,7 @@
 """Notifies every portal process at once that somebody's access has changed, so that open sockets are checked.
 
-Connected to the signals of models, so that changes by pages, admin and commands all count. The message names nobody:
-the receivers ask the database. A lost message costs half a second, because the processes also check regularly.
+It is connected to the signals of models, so pages, admin and commands are all covered. The message carries no name: the
+receivers query the database. A lost message costs half a second, because the processes also check regularly.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MESSAGE = "access.changed"
 
 
 def announce() -> None:
-    """Let every portal process look at its sockets, once the present transaction is committed."""
+    """Make every portal process check its sockets after the current transaction commits."""
     transaction.on_commit(lambda: announcer.send(GROUP, {"type": MESSAGE}), robust=True)
 
 
 def connect() -> None:
-    """Connect to the signals of changes that revoke rights. A changed password is seen when the user is saved.
+    """Connect to the signals of changes that revoke permissions. A changed password is detected when the user is saved.
 
-    A logout is heard as the end of its session: `user_logged_out` comes before that.
+    A logout is detected when its session is deleted: the signal `user_logged_out` comes earlier.
     """
     kept: tuple[type[models.Model], ...] = (User, Membership, AccessToken)
     for model in kept:
@@ -41,7 +41,7 @@ def connect() -> None:
 def _saved(
     sender: type[models.Model], created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Announce changed rows. New rows only add permissions, and a login only changes its date."""
+    """Announce changed rows. New rows only add permissions, and a login only changes its own date."""
     if not created and not raw and update_fields != frozenset({"last_login"}):
         announce()
 

@@ -1,4 +1,4 @@
-"""Permissions to see and command a run: of members by their role, of scripts and share links by their token."""
+"""Permissions to see and command a run: members by their role, scripts and share links by their token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARED = str(TokenScope.SHARE)
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who watches a run: who, with which role, and what they may ask of it.
+    """A person or script that watches a run, with its role and permissions.
 
     Without `user_id` it is a share link, whose `name` is empty and whose `role` is "share".
     """
@@ -73,7 +73,7 @@ class Caller:
         return self.token is None or self.token.scope == TokenScope.COMMAND
 
     def viewer(self, run: Run) -> Viewer | None:
-        """Return the viewer that this caller is for `run`, None if they may not see it."""
+        """Return this caller as a viewer of `run`, None if they may not see it."""
         role = role_of(self.user, run)
         if role is None:
             return None
@@ -89,24 +89,24 @@ def display_name(user: AbstractBaseUser) -> str:
 
 
 def role_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> str | None:
-    """Return the user's role in the run's project, None if they are no active member."""
+    """Return the user's role in the run's project, None if they are not an active member."""
     return role_in(user, run.project_id)
 
 
 def role_in(user: AbstractBaseUser | AnonymousUser, project_id: int) -> str | None:
-    """Return the user's role in a project, None if they are no active member."""
+    """Return the user's role in a project, None if they are not an active member."""
     if not user.is_authenticated or not user.is_active:
         return None
     return Membership.objects.filter(project_id=project_id, user_id=user.pk).values_list("role", flat=True).first()
 
 
 def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None:
-    """Return the viewer that `user` is for `run`, None if they may not see it."""
+    """Return `user` as a viewer of `run`, None if they may not see it."""
     return Caller(user).viewer(run) if isinstance(user, User) else None
 
 
 def operators_only() -> str:
-    """Return the refusal of an action that only operators and owners may do: the same sentence everywhere."""
+    """Return the refusal of an action that only operators and owners may do, so that all places use one sentence."""
     return _("Only operators and owners of the project may do this: ask an owner for the operator role.")
 
 
@@ -128,10 +128,10 @@ def membership_in(user: AbstractBaseUser | AnonymousUser, slug: str) -> Membersh
 
 
 def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
-    """Return the viewer that the bearer of `token` is for a run, None if the token is not for it.
+    """Return the bearer of `token` as a viewer of a run, None if the token is not valid for it.
 
-    `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
-    as the creator with the token's name, so that the command log distinguishes scripts from people.
+    `role` is the present role of the token's creator. A token allows at most what an operator may do. Its bearer
+    appears as the creator with the token's name, so that the command log distinguishes scripts from people.
     """
     if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope in NOT_READING:
         return None

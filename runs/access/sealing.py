@@ -1,4 +1,4 @@
-"""Encrypting and signing by `SECRET_KEY` (Fernet), with a key of its own for each purpose."""
+"""Encrypts and signs with `SECRET_KEY` (Fernet), using a separate key for each purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils.encoding import force_bytes
 
 
 def fernet(purpose: str) -> MultiFernet:
-    """Return what encrypts with the secret key, and decrypts with `SECRET_KEY_FALLBACKS` too."""
+    """Return a cipher that encrypts with `SECRET_KEY`, and also decrypts with `SECRET_KEY_FALLBACKS`."""
     return MultiFernet([_key(secret, purpose) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
 
 

@@ -1,4 +1,4 @@
-"""The rows with which web processes share the numbers of their sockets, and the viewers of each run."""
+"""The rows through which web processes share their numbers of sockets, and the viewers of each run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """The row of a process: `beat` rises with each writing; the last one was `age_s` ago by the database's clock."""
+    """The row of a process. `beat` grows with each write; the last write was `age_s` seconds ago by the database's
+    clock.
+    """
 
     process: uuid.UUID
     beat: int
@@ -40,7 +42,7 @@ class ProcessRow:
 
 
 def write(own: Holding) -> None:
-    """Tell the others what this process holds; without sockets it has no row."""
+    """Publish the sockets of this process to the others; without sockets it has no row."""
     if not own.counts:
         SocketCounts.objects.filter(pk=PROCESS).delete()
         return
@@ -73,7 +75,10 @@ def forget(dead: Collection[tuple[uuid.UUID, int]]) -> None:
 
 
 def leave() -> None:
-    """Remove this process's row at its end. Where the database is away, the others notice after a while."""
+    """Remove this process's row when it ends.
+
+    If the database is unavailable, the others notice its end after a while.
+    """
     try:
         write(Holding())
     except DatabaseError as error:

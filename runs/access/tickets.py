@@ -1,7 +1,7 @@
 """Single-use keys that open the socket of one run for a session or a token.
 
-A ticket is stored nowhere until it is used: asking for one writes nothing. It holds the key of a session, which no
-script may learn, so it is encrypted and signed (Fernet).
+Issuing a ticket writes nothing; it is stored once it is used. It contains a session key, which no script may read, so
+it is encrypted and signed (Fernet).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runs.models import AccessToken, Run, UsedTicket
 
 TICKET_LIFETIME = timedelta(seconds=30)
 PURPOSE = "runs.access.tickets"
-# The clocks of several portals may differ: what one forgets must have expired for all of them.
+# The clocks of several portals may differ: a ticket is forgotten only after it has expired on all of them.
 KEPT_AFTER_EXPIRY = timedelta(hours=1)
 
 
@@ -35,18 +35,19 @@ def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken
         grant = Grant(run.pk, user.pk, token_id=token.pk)
     else:
         grant = Grant(run.pk, user.pk, session_key=session_key, auth_hash=user.get_session_auth_hash())
-    # The name of a subprotocol, in which a page sends its ticket, may not contain padding.
+    # A page sends its ticket as the name of a subprotocol, which may not contain padding.
     return fernet(PURPOSE).encrypt(msgspec.msgpack.encode(grant)).decode().rstrip("=")
 
 
 def read_ticket(value: str, run_id: int) -> Grant | None:
-    """Return the grant of a ticket, None if it is not ours, has expired or is for another run. Asks no database.
+    """Return the grant of a ticket, None if it is forged, has expired or is for another run. Does not query the
+    database.
 
-    Whether its session or token still holds is for `check_grants` to say, and whether it was used for `spend_ticket`.
+    `check_grants` checks whether its session or token is still valid, and `spend_ticket` whether it was used before.
     """
     try:
         padded = value + "=" * (-len(value) % 4)
-        # Base64 has several texts for the same bytes: with another one a ticket would open twice.
+        # Base64 can write the same bytes in several ways, and a ticket in another form would open a second socket.
         if urlsafe_b64encode(urlsafe_b64decode(padded)).decode() != padded or value.endswith("="):
             return None
         content = fernet(PURPOSE).decrypt(padded, ttl=int(TICKET_LIFETIME.total_seconds()))
@@ -57,7 +58,7 @@ def read_ticket(value: str, run_id: int) -> Grant | None:
 
 
 def spend_ticket(value: str) -> bool:
-    """Use a ticket up; return False if it was used before. The unique key decides between two that come at once."""
+    """Use up a ticket; return False if it was used before. A unique key decides between concurrent uses."""
     expires_at = timezone.now() + TICKET_LIFETIME + KEPT_AFTER_EXPIRY
     try:
         UsedTicket.objects.create(digest=digest(value), expires_at=expires_at)
@@ -67,5 +68,5 @@ def spend_ticket(value: str) -> bool:
 
 
 def forget_expired_tickets() -> None:
-    """Remove what is kept of tickets that nobody can use any longer."""
+    """Remove the rows of tickets that have expired."""
     UsedTicket.objects.filter(expires_at__lt=timezone.now()).delete()

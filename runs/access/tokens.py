@@ -1,4 +1,4 @@
-"""Tokens of scripts and share links: made once, shown once, kept as a hash, revoked at any time."""
+"""Tokens of scripts and share links: shown once, stored as a hash, revocable at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARK = "stm_"
 SECRET_BYTES = 32
 PREFIX_CHARACTERS = 12
 LAST_USED_EVERY = timedelta(minutes=1)
-# Scopes that a script may present; a share token opens its run's page, and what that page asks for.
+# Scopes that a script may present. A share token opens the page of its run, and the requests of that page.
 BEARER_SCOPES = frozenset({TokenScope.VIEW, TokenScope.COMMAND})
 
 
@@ -41,9 +41,9 @@ def create_token(
     run: Run | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[AccessToken, str]:
-    """Return the row of a new token and its value, which is kept nowhere: show it once.
+    """Return the row of a new token and its value, which is not stored: show it once.
 
-    Raises `TokenRefused` if the creator is no operator or owner, or the scope, run or expiry does not fit.
+    Raises `TokenRefused` if the creator is not an operator or owner, or the scope, run or expiry does not fit.
     """
     if scope not in TokenScope.values:
         raise TokenRefused(_("Choose one of: %(scopes)s.") % {"scopes": ", ".join(TokenScope.values)}, "scope")
@@ -74,15 +74,15 @@ def create_token(
 
 
 def revoke(token: AccessToken) -> None:
-    """Make a token worthless and close what it holds open; a token that is revoked already stays so."""
+    """Revoke a token and close the sockets that it opened. Has no effect on a revoked token."""
     if token.revoked_at is None:
         token.revoked_at = timezone.now()
-        # Saved, not updated: the signal of the save makes the portals check their sockets.
+        # Saved instead of updated, because the signal of the save makes the portals check their sockets.
         token.save(update_fields=["revoked_at"])
 
 
 def may_revoke(user: User, role: str | None, token: AccessToken) -> bool:
-    """Return whether `user`, who is `role` in the token's project, may revoke it."""
+    """Return whether `user`, whose role in the token's project is `role`, may revoke it."""
     return role == Role.OWNER or (role is not None and token.created_by_id == user.pk)
 
 
@@ -93,9 +93,9 @@ def valid() -> Q:
 
 
 def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessToken | None:
-    """Return the valid token of `value`, with project and creator, and note its use.
+    """Return the valid token of `value`, with project and creator, and record its use.
 
-    None if it is unknown, expired, revoked, of another scope, or its creator is not an active member any longer.
+    None if it is unknown, expired, revoked, of another scope, or if its creator is not an active member any longer.
     """
     if not value.startswith(MARK):
         return None
@@ -113,20 +113,20 @@ def is_share_link(value: str) -> bool:
 
 
 def is_known(value: str) -> bool:
-    """Return whether `value` is, or was, a token: one that has expired is not a guess."""
+    """Return whether `value` is, or was, a token: an expired token is not a guess."""
     return AccessToken.objects.filter(digest=digest(value)).exists()
 
 
 def digest(value: str) -> str:
-    """Return what is stored of a secret: it has 256 random bits, so a plain hash needs no salt."""
+    """Return the stored form of a secret: it has 256 random bits, so a plain hash needs no salt."""
     return hashlib.sha256(value.encode()).hexdigest()
 
 
 def _note_use(token: AccessToken) -> None:
-    """Write the last use at most once a minute: a busy script must not cost a write a request."""
+    """Store the last use at most once a minute, so that a busy script does not cost a write per request."""
     now = timezone.now()
     if token.last_used_at is None:
-        # Of several requests at once, one is the first.
+        # If several requests arrive at once, only one counts as the first.
         if AccessToken.objects.filter(pk=token.pk, last_used_at=None).update(last_used_at=now):
             token_first_used.send(sender=AccessToken, token=token)
         token.last_used_at = now

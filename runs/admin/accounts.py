@@ -1,4 +1,4 @@
-"""Users and groups, in the look of the rest; logins, and wrong passwords that lock an account or an address."""
+"""Users and groups in the style of the admin, logins, and the failed logins that lock an account or an address."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from runs.models import AuditEntry
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
-# People see their sessions and their second factor on pages of their own; applications come from settings.
+# People manage their sessions and their second factor on pages of the portal; applications come from settings.
 for _kept in (
     *(account_admin.EmailAddress, account_admin.EmailConfirmation),
     *(factor_admin.Authenticator, sessions_admin.UserSession),
@@ -52,7 +52,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 @admin.register(AccessAttempt)
 class AccessAttemptAdmin(OnlyShows):
-    """To delete a row unlocks what it locks."""
+    """Deleting a row unlocks its account or address."""
 
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address")
@@ -64,7 +64,7 @@ class AccessAttemptAdmin(OnlyShows):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(OnlyShows):
-    """The page of the portal shows the same with the commands of runs, and exports it."""
+    """A page of the portal shows these together with the commands of runs, and exports them."""
 
     list_display = ("at", "kind", "by", "address", "person", "project_name", "run_number", "name", "told_detail")
     list_filter = ("kind", "at")
@@ -75,7 +75,7 @@ class AuditEntryAdmin(OnlyShows):
     def view_on_site(self, entry: AuditEntry) -> str:
         return reverse("audit")
 
-    # As they were stored: no words of this page.
+    # Shown as stored: these texts are not part of the page's translation.
     @display(description=_("by"), ordering="actor_name")
     def by(self, entry: AuditEntry) -> SafeString:
         return _as_stored(entry.actor_name)

@@ -19,7 +19,7 @@ SET_KNOB = "set_knob"
 
 @dataclass(frozen=True, slots=True)
 class CommandRow:
-    """One command: `change` is "old → new", `terms` when and under which condition it was to be done."""
+    """One command. `change` is "old → new"; `terms` says when and under which condition it takes effect."""
 
     command: Command
     arguments: str
@@ -73,10 +73,10 @@ def _knob_row(spec: ValueSpec, fields: dict[str, Any]) -> KnobRow:
 
 
 def _arguments(command: Command) -> str:
-    """Return what was asked, in one line: a knob with its value, a name, a text."""
+    """Return the arguments in one line: a knob with its value, a name, a text."""
     given = {name: value for name, value in command.arguments.items() if value not in (None, "")}
     if command.kind == SET_KNOB:
-        # A text may be set to nothing.
+        # The empty text is a value too.
         given |= {"value": ""} if command.arguments.get("value") == "" else {}
         knob = given.pop("knob", "")
         sign, asked = ("×", given.pop("factor")) if "factor" in given else ("=", given.pop("value", None))

@@ -1,4 +1,6 @@
-"""Sending a command from the admin: typed as on a command line, shown as it will be sent, then confirmed."""
+"""Sending a command from the admin: a person types it as on a command line, sees it as it will be sent, and confirms
+it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}
 
 
 def may_send(user: Any, run: Run) -> bool:
-    """Return whether somebody of the staff may ask something of a run: a superuser, or a member who commands."""
+    """Return whether a staff user may command a run: a superuser, or a member with that permission."""
     if not isinstance(user, User) or not (user.is_active and user.is_staff):
         return False
     return user.is_superuser or role_of(user, run) in COMMANDING_ROLES
@@ -59,7 +61,7 @@ class CommandForm(forms.Form):
     expires_in_s = forms.FloatField(
         label=_("expires after (s)"), required=False, widget=UnfoldAdminTextInputWidget, help_text=_("Empty: never.")
     )
-    # Made with the form, so that it is one command however often it is sent.
+    # Created with the form, so that sending the form twice sends one command.
     id = forms.UUIDField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, run: Run, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +88,7 @@ class CommandsRuns(ModelAdmin):
     """The part of the admin of runs for commands."""
 
     def command_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Ask what to send; show it as it will be sent; send what was confirmed."""
+        """Ask for a command, show it as it will be sent, and send it once it is confirmed."""
         run = Run.objects.select_related("project").filter(pk=run_id).first()
         if run is None:
             raise Http404
@@ -127,7 +129,7 @@ class CommandsRuns(ModelAdmin):
                 asked,
                 author_id=request.user.pk,
                 author_name=display_name(request.user),
-                # People who may set the slots of hosts may also order the runs of all projects.
+                # People who may set the slots of hosts may also change the queue order of all projects.
                 may_push=request.user.has_perm("runs.change_host"),
             )
         except NotAllowed as error:
@@ -135,7 +137,7 @@ class CommandsRuns(ModelAdmin):
             return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
         command.refresh_from_db()
         if command.state == CommandState.REFUSED:
-            # The command log keeps the outcome in English; who sent the command reads it in their language.
+            # The command log stores the outcome in English; its author reads it in their language.
             refusal = knob_refusal(run, asked.command)
             is_of_knob = refusal is not None and str(refusal) == command.outcome
             said = refusal.said if refusal is not None and is_of_knob else MarkedText(command.outcome)

@@ -1,4 +1,4 @@
-"""Deletion of runs: shows what will be deleted, in numbers; only for superusers; never a live run."""
+"""Deletes runs after showing the numbers of rows; only for superusers, and never a live run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DeletesRuns(ModelAdmin):
     def get_deleted_objects(
         self, objs: Iterable[Run], request: HttpRequest
     ) -> tuple[list[str], dict[str, Any], set[str], list[str]]:
-        """Count what goes instead of listing it: a run has millions of points."""
+        """Count the rows instead of listing them: a run has millions of points."""
         runs = list(objs)
         extent = count_deletion([run.pk for run in runs])
         counts = {

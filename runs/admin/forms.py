@@ -1,4 +1,4 @@
-"""The forms that create a run and review one, and fields that choose a row by typing."""
+"""The forms that create and review a run, and fields that choose a row by typing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steersman.spec import typed_values
 
 
 class NewRunForm(forms.ModelForm[Run]):
-    """A new run: its parameters are held against what the recipe published."""
+    """A new run. Its parameters are validated against the published recipe."""
 
     class Meta:
         model = Run
@@ -70,9 +70,9 @@ class ReviewForm(forms.ModelForm[Run]):
 
 
 class RowField(forms.ModelChoiceField[Model]):
-    """Shows nothing in place of a value that is not a number.
+    """Shows an empty field if the value is not a number.
 
-    Django's widget looks each value up by its number as it draws the form with its errors, and raises `ValueError`.
+    Django's widget looks up each value when it renders a form with errors, and raises `ValueError`.
     """
 
     def bound_data(self, data: Any, initial: Any) -> Any:
@@ -80,7 +80,7 @@ class RowField(forms.ModelChoiceField[Model]):
 
 
 class ChoosesRows(BaseModelAdmin[Any]):
-    """What of the admin has `autocomplete_fields`."""
+    """The shared base of admin classes with `autocomplete_fields`."""
 
     def formfield_for_foreignkey(
         self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any

@@ -1,4 +1,4 @@
-"""The machines that start queued runs, as they reported themselves."""
+"""The hosts that start queued runs, as they report themselves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HostAdmin(OnlyShows):
         return bool(ModelAdmin.has_change_permission(self, request, obj))
 
     def save_model(self, request: HttpRequest, obj: Host, form: ModelForm, change: bool) -> None:
-        # Nothing else: the watch writes heartbeat and devices meanwhile.
+        # Only the changed fields: the watch writes heartbeat and devices meanwhile.
         obj.save(update_fields=form.changed_data)
 
     @display(description=_("state"), label={"here": "success", "away": "danger"})

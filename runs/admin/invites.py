@@ -1,4 +1,4 @@
-"""Invites: who was invited, by whom, and whether it was used. They are created on the page of members."""
+"""Invites: who invited whom, and whether it was used. They are created on the page of members."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class InviteAdmin(OnlyShows):
 
     @admin.action(description=_("Revoke"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Invite]) -> None:
-        """Make the links worthless that nobody has used yet."""
+        """Revoke the links that were not used yet."""
         number = revoke_invites(queryset)
         text = ngettext("%(number)d invite is revoked.", "%(number)d invites are revoked.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)

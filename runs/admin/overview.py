@@ -1,4 +1,4 @@
-"""The past of a run in the admin: tables of limited size, two static charts, some queries."""
+"""The history of a run in the admin: tables of limited size and two static charts, in a few queries."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class RunOverview:
-    """Everything that the page of a run shows below its name."""
+    """The data that the page of a run shows below its name."""
 
     reason: str
     duration: timedelta | None
@@ -69,7 +69,7 @@ class RunOverview:
 
 
 def overview_of(run: Run, now: datetime) -> RunOverview:
-    """Return the record of `run`. The number of queries does not depend on how much there is."""
+    """Return the overview of `run`. The number of queries does not depend on the size of the run."""
     epochs = list(run.epochs.order_by("-epoch", "-attempt", "-order")[:EPOCHS_SHOWN])
     attempts = list(run.attempts.order_by("-number")[:ROWS_SHOWN])
     commands = list(run.commands.order_by("-sent_at")[:ROWS_SHOWN])
@@ -95,7 +95,7 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
 
 
 def as_clock(duration: timedelta | None) -> str:
-    """Return such as "1:02:03" (hours, minutes, seconds)."""
+    """Return a text such as "1:02:03" (hours, minutes, seconds)."""
     return "" if duration is None else str(timedelta(seconds=int(duration.total_seconds())))
 
 

@@ -1,4 +1,4 @@
-"""Projects, their members, and the recipes as they were published."""
+"""Projects, their members, and the published recipes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class MembershipAdmin(ChoosesRows, ModelAdmin):
 
 @admin.register(Recipe)
 class RecipeAdmin(OnlyShows):
-    """Recipes are published by `manage.py recipes --publish`; here they are to read."""
+    """Recipes are published by `manage.py recipes --publish`; this page only shows them."""
 
     list_display = ("spec", "title", "published_at")
     search_fields = ("spec", "title")

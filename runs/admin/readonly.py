@@ -1,4 +1,4 @@
-"""Pages of the admin that only show: nothing is added, changed or deleted there. Alerts are such pages."""
+"""Read-only pages of the admin, for alerts and their destinations among others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AlertAdmin(OnlyShows):
     date_hierarchy = "began_at"
     list_per_page = 50
     inlines = (DeliveriesOfAlert,)
-    # Texts in the language of the page: those of the row are English.
+    # The texts in the language of the page: those of the row are in English.
     fields = readonly_fields = (
         "run",
         "attempt",
@@ -117,7 +117,7 @@ class AlertAdmin(OnlyShows):
         return alert.severity, alert.get_severity_display()
 
 
-# Destinations are made on the pages of a project; no secret is shown anywhere.
+# Destinations are created on the pages of a project; their secrets are shown nowhere.
 @admin.register(AlertDestination)
 class AlertDestinationAdmin(OnlyShows):
     list_display = (

@@ -1,4 +1,4 @@
-"""Review and archive of runs: filters, bulk actions, and who reviewed when."""
+"""Review and archive of runs: filters, bulk actions, and the time and author of a review."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIRMED, NO = "yes", "no"
 
 
 class _Since(admin.SimpleListFilter):
-    """Runs by whether a time is set."""
+    """Filters runs by whether a time is set."""
 
     field: str
     answers: tuple[Any, Any]
@@ -66,7 +66,7 @@ class ReviewsRuns(ModelAdmin):
 
     @admin.action(description=_("Mark as reviewed"), permissions=["change"])
     def mark_reviewed(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
-        """Note who reviewed the runs that nobody reviewed yet, and when."""
+        """Mark the runs that have no review yet as reviewed, with person and time."""
         unreviewed = Run.objects.filter(pk__in=self._chosen(queryset), reviewed_at=None)
         number = unreviewed.update(reviewed_by=request.user, reviewed_at=timezone.now())
         text = ngettext("%(number)d run is marked as reviewed.", "%(number)d runs are marked as reviewed.", number)
@@ -74,7 +74,7 @@ class ReviewsRuns(ModelAdmin):
 
     @admin.action(description=_("Archive"), permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
-        """Hide the runs from the portal's list; nothing is lost, and links to them still work."""
+        """Hide the runs from the portal's list. All data stays, and links to them still work."""
         number = 0
         for run_id in self._chosen(queryset):
             try:
@@ -112,5 +112,5 @@ class ReviewsRuns(ModelAdmin):
         return sorted(changed | {"reviewed_by", "reviewed_at"})
 
     def _chosen(self, queryset: QuerySet[Run]) -> list[int]:
-        # The list's queryset is joined and ordered, which an update cannot be.
+        # The list's queryset is joined and ordered, so it cannot be updated.
         return list(queryset.values_list("pk", flat=True))

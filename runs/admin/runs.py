@@ -1,6 +1,6 @@
-"""Runs: the list, the page of one, creating new ones, review, archive, export and deletion.
+"""Runs: the list, the page of one, creation, review, archive, export and deletion.
 
-What was recorded is not to be changed.
+Recorded data is read-only.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
     ) -> type[forms.ModelForm[Run]]:
         kwargs["form"] = NewRunForm if obj is None else ReviewForm
         form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
-        # People who may only view have no fields to edit.
+        # People with only the view permission have no fields to edit.
         if "review_note" in form.base_fields:
             form.base_fields["review_note"].widget.attrs["rows"] = 3
         return form
 
     def save_model(self, request: HttpRequest, obj: Run, form: forms.ModelForm[Run], change: bool) -> None:
         if change:
-            # The owner of a live run writes heartbeats and numbers meanwhile: only what was typed here is saved.
+            # The supervisor of a live run writes heartbeats and numbers meanwhile: save only the edited fields.
             obj.save(update_fields=self.reviewed_fields(request, obj, form))
             return
         obj.created_by_id = request.user.pk
@@ -164,7 +164,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
         ]
 
     def export_view(self, request: HttpRequest, run_id: int, what: str) -> StreamingHttpResponse:
-        """Download what one run recorded: `what` is epochs, series, commands or branches."""
+        """Download recorded data of one run: `what` is epochs, series, commands or branches."""
         run = Run.objects.filter(pk=run_id).first()
         if not self.has_view_permission(request, run):
             raise PermissionDenied

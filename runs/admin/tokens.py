@@ -1,4 +1,4 @@
-"""Tokens: created here, shown once, revoked here. Their values cannot be computed from the stored hashes."""
+"""Tokens: created, shown once and revoked here. Their values cannot be computed from the stored hashes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ LABELS = {"valid": "success", "revoked": "danger", "expired": "default"}
 
 
 class NewTokenForm(forms.ModelForm[AccessToken]):
-    """A new token of the person who fills in the form. The admin sets `creator`, and `value` after the token is
-    made."""
+    """A new token of the person who fills in the form.
+
+    The admin sets `creator`, and `value` once the token is created.
+    """
 
     creator: User
     value = ""
@@ -38,7 +40,7 @@ class NewTokenForm(forms.ModelForm[AccessToken]):
         if self.errors:
             return cleaned
         try:
-            # Made while the form is checked: what is refused is shown at its field.
+            # Created while the form is validated, so that a refusal appears at its field.
             self.instance, self.value = create_token(
                 self.creator, cleaned["project"], cleaned["scope"], name=cleaned["name"], run=cleaned["run"],
                 expires_at=cleaned["expires_at"],
@@ -48,7 +50,7 @@ class NewTokenForm(forms.ModelForm[AccessToken]):
         return cleaned
 
     def _post_clean(self) -> None:
-        """The row is there already: nothing is to be copied onto it."""
+        """The row exists already, so there is nothing to copy onto it."""
 
 
 @admin.register(AccessToken)
@@ -89,7 +91,7 @@ class AccessTokenAdmin(ChoosesRows, ModelAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
-        """Show the value of the token that the form made: this once and never again."""
+        """Show the value of the new token: this is the only time."""
         text = gettext("The token is %(value)s: copy it now, it is not shown again.") % {"value": form.value}
         self.message_user(request, text, messages.WARNING)
 

@@ -1,4 +1,4 @@
-"""Alerts on trainings. `detectors` judges points of series; it imports neither Django nor torch.
+"""Alerts on trainings. `detectors` finds faults in points of series; it imports neither Django nor torch.
 
-Alerts on crashed, restarted and lost runs and on full disks do not depend on points: see `runs.recording`.
+Alerts about crashed, restarted and lost runs and full disks do not depend on points: see `runs.recording`.
 """

@@ -11,10 +11,10 @@ Found = TypeVar("Found")
 
 
 class Cooling(Generic[Found]):
-    """The open alarms, the reported ones among them, and those that are held back. Callers pass the time.
+    """Tracks the open alarms, the reported ones among them, and those that are held back. Callers pass the time.
 
-    `key_of` returns detector and series of a finding, `cool_down_of` the seconds of such a key's cool-down,
-    `active` the keys of the alarms that last now.
+    `key_of` returns detector and series of a finding, `cool_down_of` the cool-down of a key in seconds, `active` the
+    keys of the present alarms.
     """
 
     def __init__(
@@ -27,14 +27,16 @@ class Cooling(Generic[Found]):
         self._cool_down_of = cool_down_of
         self._active = active
         self.lasting: set[Key] = set()
-        # When the last alert of each began, and alerts that began again too soon, which are reported later if they
-        # last.
+        # When the last alert of each key began, and the alerts that began again too soon: they are reported later if
+        # they last.
         self._began: dict[Key, float] = {}
         self._held: dict[Key, Found] = {}
         self._left_out = 0
 
     def beginning(self, began: Iterable[Found], time: float) -> list[Found]:
-        """Return which of `began`, and of those held back, begin at `time`; hold back what begins too soon."""
+        """Return the alerts that begin at `time`, of `began` and of those held back; hold back those that begin too
+        soon.
+        """
         found = []
         for each in began:
             key = self._key_of(each)
@@ -59,7 +61,7 @@ class Cooling(Generic[Found]):
         return found
 
     def over(self) -> list[Key]:
-        """Return the alarms that lasted and do not any longer."""
+        """Return the keys of alarms that ended."""
         active = set(self._active())
         for key in self._held.keys() - active:
             self._leave_out(key)
@@ -78,12 +80,12 @@ class Cooling(Generic[Found]):
             self._leave_out(key)
 
     def take_left_out(self) -> int:
-        """Return the number of held back alerts that ended before they could be reported, since the last call."""
+        """Return how many held back alerts ended before they could be reported, since the last call."""
         left_out, self._left_out = self._left_out, 0
         return left_out
 
     def _is_cooling(self, key: Key, time: float) -> bool:
-        # Ranks' clocks differ, and clocks are set.
+        # The clocks of ranks differ, and clocks can be set back.
         return key in self._began and abs(time - self._began[key]) < self._cool_down_of(key)
 
     def _leave_out(self, key: Key) -> None:

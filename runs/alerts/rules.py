@@ -1,4 +1,4 @@
-"""Rules of alerts as values: the defaults, and which of several rules applies. No Django and no clock."""
+"""Rules of alerts as values: the defaults, and the precedence of several rules. No Django and no clock."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass, replace
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 
 STALL = "stall"
-# Detectors of the state of a run as a whole. They do not judge points, so they cannot be tried on the past or act.
+# Detectors of the state of a run as a whole. They do not judge points, so they can neither be tried on the past nor
+# act.
 CRASH, RESTART, LOST, DISK = OF_STATE = ("crash", "restart", "lost", "disk")
-# Of the training's time: so long after an alert of a detector and a series began none begins.
+# In seconds of the training's time. After an alert of a detector and a series begins, no other begins for this long.
 COOL_DOWN_S = 60.0
-# Stands for any text in the `series` of a rule.
+# Matches any text in the `series` of a rule.
 ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The fields of `runs.models.AlertRule` of these names; a rule without `id` is a default.
+    """Has the fields of `runs.models.AlertRule` with these names; a rule without `id` is a default.
 
-    `severity` "" is that of the detector. `snoozed_until` is in seconds since the epoch; alerts of a snoozed rule are
-    recorded, and neither told nor acted upon. `of_run`: it is of one run, and not of the whole project.
+    The `severity` "" is the default of the detector. `snoozed_until` is in seconds since the epoch; alerts of a snoozed
+    rule are recorded, but send no messages and have no action. `of_run`: the rule belongs to one run instead of the
+    project.
     """
 
     detector: str
@@ -56,23 +58,23 @@ class Rule:
         return f"{self.detector} {self.series}".strip()
 
     def makes_too_small(self, values: Iterable[float]) -> bool:
-        """Return whether scaling any of `values` would go below the smallest value that the rule allows."""
+        """Return whether scaling any of `values` would go below the minimum of the rule."""
         if self.smallest is None or self.factor is None:
             return False
         return any(value * self.factor < self.smallest for value in values)
 
     @property
     def is_of_state(self) -> bool:
-        """Whether it concerns the state of a run as a whole and not a series."""
+        """Whether it concerns the state of a run as a whole instead of a series."""
         return self.detector in OF_STATE
 
     @property
     def has_limit(self) -> bool:
-        """Whether it is of the detector of limits that people set."""
+        """Whether it belongs to the detector of limits that people set."""
         return self.detector == THRESHOLD
 
     def matches(self, detector: str, series: str) -> bool:
-        """Return whether it is about what `detector` finds in `series`."""
+        """Return whether it applies to alerts of `detector` in `series`."""
         return self.detector == detector and (not self.series or _fits(self.series, series))
 
     def is_snoozed(self, now: float) -> bool:
@@ -80,15 +82,15 @@ class Rule:
         return self.snoozed_until is not None and now < self.snoozed_until
 
     def asked_limit(self) -> LimitDefaults | None:
-        """Return the limit that a rule of the detector "threshold" sets, None if it sets none."""
+        """Return the limit of a rule of the detector "threshold", None if it has none."""
         if not self.has_limit or self.limit is None:
             return None
         clear_at = self.limit if self.clear_at is None else self.clear_at
         return LimitDefaults(self.limit, clear_at, above=self.is_above, points=self.points)
 
 
-# What is off by default is what healthy trainings do too, or what needs a limit that a person sets. What is not told is
-# no reason to look at once. A machine changes slowly: such alerts come again after an hour at the soonest.
+# Off by default: detectors that also fire in healthy trainings, or that need a limit. Not notified: alerts that are not
+# urgent. Machines change slowly, so their alerts repeat after an hour at the earliest.
 DEFAULT_RULES: dict[str, Rule] = {
     rule.detector: rule
     for rule in (
@@ -131,20 +133,20 @@ def recovery_rule(detector: str) -> Rule:
 
 
 def series_of(detector: str, series: str) -> str:
-    """Return the series that an alert is of; a stall is of none."""
+    """Return the series of an alert; a stall has none."""
     return "" if detector == STALL else series
 
 
 def default_of(detector: str) -> Rule:
-    """Return the default of a detector; one without an entry is on, and notifies people."""
+    """Return the default rule of a detector. A detector without an entry is on, and notifies people."""
     return DEFAULT_RULES.get(detector) or Rule(detector)
 
 
 def rule_for(rules: Iterable[Rule], detector: str, series: str, now: float) -> Rule:
-    """Return the rule that holds for what `detector` finds in `series`, or the default of the detector.
+    """Return the rule that applies to `detector` in `series`, or the default of the detector.
 
-    A rule of the run has precedence over one of the project, and of two of these one with `series` over one without; of
-    several with `series` the one that names more characters of it. A snooze that is over at `now` is left out of it.
+    A rule of the run precedes one of the project, then a rule with `series` one without; of several with `series`, the
+    one that names more characters of it wins. A snooze that is over at `now` is removed from the result.
     """
     found = max((rule for rule in rules if rule.matches(detector, series)), key=_precedence, default=None)
     rule = found or default_of(detector)
@@ -159,7 +161,7 @@ def _precedence(rule: Rule) -> tuple[bool, bool, bool, int, int]:
 
 
 def _fits(pattern: str, series: str) -> bool:
-    """Return whether a series matches. Not by a regular expression: of many `*` it would try all places of each."""
+    """Return whether a series matches. A regular expression with many `*` could take exponential time."""
     first, *others = pattern.split(ANY)
     if not others:
         return series == pattern

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runs.alerts.rules import CRASH, DISK, LOST, RESTART
 from steersman.marked_text import gettext_noop
 
-# By detector: the title, then what it means in a sentence.
+# By detector: the title, and a sentence about its meaning.
 TITLES: dict[str, tuple[str, str]] = {
     "non-finite": (gettext_noop("Not finite"), gettext_noop("A value is NaN or infinite.")),
     "spike": (gettext_noop("Spike"), gettext_noop("The loss jumped far above its usual level.")),

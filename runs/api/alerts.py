@@ -50,7 +50,7 @@ def list_alerts(
     summary="Acknowledge an alert",
 )
 def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[str, Any]:
-    """The alert as it is then. One that somebody acknowledged before, or that is cleared, stays as it was."""
+    """Return the alert after the request. An alert that is already acknowledged, or cleared, is not changed."""
     run, viewer = commanded_run_and_viewer(request, run_id)
     recorded.acknowledge(run.pk, alert_id, viewer.user_id, name_of(viewer, run.project_id))
     return alert_as_wire(_alert_of(run, alert_id))
@@ -62,7 +62,7 @@ def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[
     summary="Snooze the cause of an alert",
 )
 def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeIn) -> dict[str, Any]:
-    """A rule of the run: findings of the detector in this series are recorded, without messages or actions."""
+    """Create a rule of the run that records alerts of the detector in this series without messages or actions."""
     run, viewer = commanded_run_and_viewer(request, run_id)
     alert = _alert_of(run, alert_id)
     until = None if body.hours is None else timezone.now() + timedelta(hours=body.hours)

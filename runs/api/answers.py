@@ -1,7 +1,8 @@
-"""Rules for every answer: only known query fields are accepted, compression if it is safe, no shared caches.
+"""Rules for every answer: only known query fields are accepted, safe answers are compressed, shared caches are
+excluded.
 
-Large answers carry an `ETag`: a client that holds the same one gets 304 instead of the answer, and clients that ask at
-the same moment share one.
+Large answers have an `ETag`: a client that has the same one gets 304 instead of the answer, and concurrent requests
+share one answer.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from runs.api.errors import ApiError
 Answering = Callable[..., HttpResponse]
 
 JSON = "application/json; charset=utf-8"
-# Its answers differ in length by up to so many random bytes, which hides from a listener what compressed well.
+# It adds a random number of bytes, up to this many, which hides the compressed length from eavesdroppers.
 _gzip = GZipMiddleware(lambda request: HttpResponse())
 _RANDOM_BYTES = _gzip.max_random_bytes
 
 
 def _fingerprint() -> str:
-    """Return a hash of the code's files: another version of the code may give other answers."""
+    """Return a hash of the code's files, because other code may give other answers."""
     found = blake2b(digest_size=16)
     for path in sorted(Path(__file__).resolve().parents[1].rglob("*.py")):
         found.update(path.read_bytes())
@@ -59,7 +60,7 @@ class QueryFields:
         known: list[str] = []
         repeatable: set[str] = set()
         for model in operation.models:
-            # The library's models carry what it found of each parameter as attributes of the class.
+            # Django Ninja's models have the fields of each parameter as attributes of the class.
             found = cast(Any, model)
             if found.__ninja_param_source__ == "query":
                 known += found.__ninja_flatten_map__
@@ -67,9 +68,9 @@ class QueryFields:
         return cls(tuple(known), frozenset(repeatable))
 
     def check(self, request: HttpRequest) -> None:
-        """Refuse fields that the operation does not have, that come twice, or that no database takes.
+        """Refuse fields that the operation does not have, that are repeated, or that no database accepts.
 
-        A misspelled field that is passed over would answer another question than was asked.
+        If a misspelled field were ignored, the answer would be to another question.
         """
         for field, values in request.GET.lists():
             if field not in self.known:
@@ -87,14 +88,14 @@ class QueryFields:
 
 
 class Api(NinjaAPI):
-    """The API with what holds for each of its operations, so that none can be without it."""
+    """The API with the rules for all its operations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_decorator(_answering, mode="view")
 
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
-        # Called when it is known who asks and before the parameters are read: strangers learn of no field.
+        # Called after authentication and before the parameters are parsed: unauthenticated clients learn of no field.
         fields: QueryFields = request.query_fields  # type: ignore[attr-defined]
         fields.check(request)
         return super().create_temporal_response(request)
@@ -107,7 +108,7 @@ def _answering(run: Answering) -> Answering:
     def answer(request: HttpRequest, **parameters: Any) -> HttpResponse:
         request.query_fields = fields  # type: ignore[attr-defined]
         response = run(request, **parameters)
-        # An answer depends on the caller and the moment. A client may keep an answer that it can revalidate.
+        # An answer depends on the caller and the moment. A client may cache an answer that it can revalidate.
         if response.has_header("ETag"):
             patch_cache_control(response, private=True, no_cache=True)
             patch_vary_headers(response, ("Accept-Encoding", "Authorization", "Cookie"))
@@ -121,9 +122,9 @@ def _answering(run: Answering) -> Answering:
 def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Compress the answer to a GET request.
 
-    The length of a compressed answer reveals a secret in it if an attacker chooses text beside it (BREACH,
-    CVE-2013-3587). Answers to GET contain no secrets: tokens are stored as hashes, and a ticket, which opens a socket,
-    comes from a POST. Errors repeat the request and are short: they are not compressed.
+    The length of a compressed answer can reveal a secret in it to an attacker who chooses text in the same answer
+    (BREACH, CVE-2013-3587). Answers to GET contain no secrets: tokens are stored as hashes, and a ticket, which opens a
+    socket, comes from a POST. Errors quote the request and are short, so they are not compressed.
     """
     if request.method != "GET" or response.status_code != 200:
         return response
@@ -131,9 +132,10 @@ def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 
 def encoded(value: dict[str, Any]) -> HttpResponse:
-    """Return the answer of an operation whose value is built of what JSON has.
+    """Return the answer of an operation whose value consists of JSON types.
 
-    Of history and points: a schema would look at each of some hundred thousand numbers. Tests hold them to theirs.
+    Used for history and points, because a schema would validate hundreds of thousands of numbers. Tests compare these
+    answers with their schemas.
     """
     return HttpResponse(msgspec.json.encode(value), content_type=JSON)
 
@@ -144,12 +146,12 @@ def tag_of(*parts: Any) -> str:
 
 
 def if_changed(request: HttpRequest, tag: str, answer: Callable[[], HttpResponse]) -> HttpResponse:
-    """Return 304 if the client holds the answer with this tag, else the answer with its tag.
+    """Return 304 if the client has the answer with this tag, else the answer with its tag.
 
-    An answer that has a tag already keeps that one.
+    An answer that already has a tag keeps it.
     """
     held = parse_etags(request.headers.get("If-None-Match", ""))
-    # Compared as weak tags: a proxy may have changed the encoding, and with it the kind of the tag.
+    # Compared as weak tags, because a proxy may have changed the encoding, and with it the kind of tag.
     if tag.removeprefix("W/") in {one.removeprefix("W/") for one in held}:
         return HttpResponseNotModified(headers={"ETag": tag})
     response = answer()
@@ -158,7 +160,7 @@ def if_changed(request: HttpRequest, tag: str, answer: Callable[[], HttpResponse
 
 
 class SharedAnswer:
-    """The encoded answer to all who ask the same; `began` is when it began to be read."""
+    """The encoded answer to identical requests; `began` is when reading began."""
 
     def __init__(self, tag: str, body: bytes, began: float) -> None:
         self.tag, self.body, self.began = tag, body, began
@@ -166,7 +168,9 @@ class SharedAnswer:
         self._packing = threading.Lock()
 
     def response(self, request: HttpRequest) -> HttpResponse:
-        """Return it, compressed once for all who accept that: another text has another random length."""
+        """Return the response, compressed once for all clients that accept it: each compression has another random
+        length.
+        """
         response = HttpResponse(self.body, content_type=JSON, headers={"ETag": self.tag})
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             response.content = self._pack()
@@ -181,9 +185,9 @@ class SharedAnswer:
 
 
 class SharedAnswers:
-    """Answers that many ask for at the same moment: each is read once, and the newest ones are kept.
+    """Answers to concurrent identical requests: each is read once, and the newest ones are kept.
 
-    At most `most_bytes` of bodies are kept (what is compressed comes on top: a third at most), and one of each key.
+    At most `most_bytes` of bodies are kept (compressed copies add a third at most), and one per key.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -191,13 +195,13 @@ class SharedAnswers:
         self._bytes = 0
         self._kept: OrderedDict[Hashable, SharedAnswer] = OrderedDict()
         self._lock = threading.Lock()
-        # Those who ask for one thing wait for one reader. Two things rarely have the same lock, and then take turns.
+        # Identical requests wait for one reader. Two different keys rarely share a lock, and then take turns.
         self._reading = tuple(threading.Lock() for _ in range(64))
 
     def get(self, key: Hashable, tag: str, read: Callable[[], tuple[str, bytes]]) -> SharedAnswer:
         """Return the answer of `key` with this `tag`, or a newer one; `read` returns tag and body.
 
-        An answer that began to be read after this call is as new as one that is read for this caller alone.
+        An answer whose reading began after this call is as new as one that is read for this caller alone.
         """
         arrived = time.monotonic()
         if (kept := self._find(key, tag, arrived)) is not None:

@@ -1,7 +1,7 @@
 """The caller of the API: a token in the Authorization header, or the session of a browser with its CSRF token.
 
-The token of a share link is sent in that header too, and never in an address, because addresses are logged. It may read
-the data of the page of its run (`READERS`), and nothing else.
+The token of a share link is sent in that header too, and never in an address, because addresses are logged. It gives
+access to the data of its run's page (`READERS`), and to nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runs.models import Run, TokenScope
 
 
 class BearerToken(HttpBearer):
-    """`Authorization: Bearer stm_…`. A wrong token is refused, even where a session would do."""
+    """`Authorization: Bearer stm_…`. A wrong token is refused, even if the session would be valid."""
 
     scopes: ClassVar[Collection[str]] = BEARER_SCOPES
 
@@ -72,18 +72,18 @@ def train_token_only() -> str:
 
 
 class BearerOrShareToken(BearerToken):
-    """The same, or the token of a share link, which is part of the address of the page that it opens."""
+    """The same, or the token of a share link, which is part of the address of its page."""
 
     scopes = frozenset({*BEARER_SCOPES, TokenScope.SHARE})
 
 
 class BrowserSession(APIKeyCookie):
-    """The session cookie of a page; what changes something needs the CSRF token too."""
+    """The session cookie of a page; requests that change something need the CSRF token too."""
 
     param_name = settings.SESSION_COOKIE_NAME
 
     def __init__(self) -> None:
-        # Checked below: asked before the login, it would hide from a page that its session has ended.
+        # Checked below: checked before the login, an invalid CSRF token would hide that the session has ended.
         super().__init__(csrf=False)
 
     def authenticate(self, request: HttpRequest, key: str | None) -> Caller | None:
@@ -113,7 +113,7 @@ def visible_run(request: HttpRequest, pk: int) -> Run:
 
 
 def visible_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
-    """Return a run that the caller may see and who they are for it; 404 otherwise."""
+    """Return a run that the caller may see, and its viewer; 404 otherwise."""
     run = visible_run(request, pk)
     viewer = caller_of(request).viewer(run)
     if viewer is None:
@@ -122,12 +122,12 @@ def visible_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
 
 
 def commanded_run(request: HttpRequest, pk: int) -> Run:
-    """Return a run that the caller may steer. Answers 404 if they may not see it, 403 if they may only see it."""
+    """Return a run that the caller may steer. Raises 404 if they may not see it, 403 if they may only see it."""
     return commanded_run_and_viewer(request, pk)[0]
 
 
 def commanded_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
-    """Return a run that the caller may steer and who they are for it. Answers as `commanded_run`."""
+    """Return a run that the caller may steer, and its viewer. Raises the errors of `commanded_run`."""
     run, viewer = visible_run_and_viewer(request, pk)
     if not viewer.may_command:
         raise ApiError(403, operators_only())

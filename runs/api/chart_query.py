@@ -15,7 +15,7 @@ from runs.series.charts import BUCKETS, MOST_BUCKETS, MOST_SERIES_AT_ONCE
 from runs.series.raw_points import MOST_POINTS_A_PAGE, POINTS_A_PAGE, Place
 
 LONGEST_NAME = Series._meta.get_field("name").max_length or 0
-# As JSON and Python write them. Everything else that `float` takes (nan, 1_000, digits of other scripts) is a mistake.
+# As in JSON and Python. Other texts that `float` accepts (nan, 1_000, digits of other scripts) are mistakes.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST_NUMBER = 64
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -54,7 +54,7 @@ def _whole_number(most: int) -> BeforeValidator:
 
 
 class ChartQuery(Schema):
-    """Names, range and resolution. `limit` and `after` are for `raw` points, `buckets` for all others."""
+    """Names, range and resolution. `limit` and `after` apply to `raw` points, `buckets` to all others."""
 
     name: Annotated[list[Annotated[str, AfterValidator(_name)]], BeforeValidator(_names)] = Field(
         description=f"Repeat it for up to {MOST_SERIES_AT_ONCE} series"

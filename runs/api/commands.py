@@ -56,7 +56,7 @@ def one_command(request: HttpRequest, run_id: int, command_id: UUID) -> dict[str
 def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status[dict[str, Any]]:
     """201 with the new command, or 200 with the one that was recorded under this `id` before.
 
-    A command that the run's state does not allow is recorded too, with state `refused` and why in `outcome`.
+    A command that is illegal in the run's state is recorded too, with state `refused` and the reason in `outcome`.
     """
     run = visible_run(request, run_id)
     viewer = caller_of(request).viewer(run)

@@ -16,12 +16,12 @@ from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 
-# The default for clients that ask too often.
+# The default for clients that send too many requests.
 RETRY_AFTER_S = 60
 
 
 class ApiError(Exception):
-    """Answered with `status` and `{"error": message, "field": field}`; a 429 says when to ask again."""
+    """Answered with `status` and `{"error": message, "field": field}`; a 429 says when to retry."""
 
     def __init__(self, status: int, message: str, field: str = "", retry_after_s: int = RETRY_AFTER_S) -> None:
         super().__init__(message)
@@ -44,12 +44,12 @@ def no_such_run() -> ApiError:
 
 
 def no_such_address(request: HttpRequest) -> HttpResponse:
-    """Answer every address under /api/ that is none."""
+    """Answer unknown addresses under /api/."""
     return refuse(404, _("There is no such address: /api/docs/ lists them."))
 
 
 def answer_errors_of(api: NinjaAPI) -> None:
-    """Let `api` answer whatever its operations raise in the one form."""
+    """Give all errors of `api` the same form."""
 
     def answer(kind: type[Exception]) -> Any:
         return api.exception_handler(kind)
@@ -67,7 +67,7 @@ def answer_errors_of(api: NinjaAPI) -> None:
         first = error.errors[0]
         names = [str(part) for part in first["loc"][1:] if isinstance(part, str)]
         field = names[-1] if names else "body"
-        # A check of our own says it in a sentence of its own.
+        # Our own checks have a complete message.
         own_words = first.get("ctx", {}).get("error") if first["type"] == "value_error" else None
         return refuse(422, own_words or f"{field}: {first['msg']}.", field)
 
@@ -85,7 +85,7 @@ def answer_errors_of(api: NinjaAPI) -> None:
 
     @answer(HttpError)
     def refused(request: HttpRequest, error: HttpError) -> HttpResponse:
-        if error.status_code == 400:  # what the library says of a body that cannot be parsed
+        if error.status_code == 400:  # the library's message about a body that cannot be parsed
             return refuse(422, _("Send a JSON object."), "body")
         return refuse(error.status_code, str(error))
 

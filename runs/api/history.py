@@ -1,6 +1,6 @@
-"""The history of a run for its page, limited in size whatever the length of the run.
+"""The history of a run for its page, limited in size however long the run is.
 
-Everything is read as of one event number: a page that applies the events after it has the complete history.
+Everything is read as of one event number: a page that applies the later events has the complete history.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from runs.series.charts import BUCKETS, FEWEST_BUCKETS, charts_by_attempt
 
 CONSOLE_LINES = 500
 MOST_EVENTS = 200
-# More than a person scrolls through, less than a page feels.
+# More than a person scrolls through, and still fast for a page.
 EPOCHS = 2000
 MOST_COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
-# Rows of all charts together: of many series, and of many attempts, each has fewer, and a zoom reads finer ones. A row
-# of noise takes up to 25 bytes of the compressed answer, which so stays below 900 kB: 116 rows each of 300 series,
-# 1,000 of 35. If there are more than 17,500 attempts of series, each still has two.
+# Rows of all charts together. With many series or attempts each gets fewer rows, and a zoom reads finer ones. A row of
+# noise takes up to 25 bytes of the compressed answer, which therefore stays below 900 kB: 116 rows for each of 300
+# series, or 1,000 for each of 35. Above 17,500 attempts of series, each still has two rows.
 CHART_ROWS = 35_000
-# What float32 holds. Of merged points alone: a point is given as it was logged.
+# The precision of float32. Only merged points are rounded; single points are returned as they were logged.
 CHART_DIGITS = 7
 TEXTS = 50
 ALERTS = 200
@@ -47,7 +47,7 @@ LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, 
 
 
 def history(run: Run, role: str) -> dict[str, Any]:
-    """Return the past of `run` as JSON-ready values for a viewer with `role`.
+    """Return the history of `run` as JSON-ready values for a viewer with `role`.
 
     Keys: seq, seq_at, epochs, commands, console, unfinished, events, texts, alerts, series, and those of `details`. The
     newest of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
@@ -70,11 +70,11 @@ def history(run: Run, role: str) -> dict[str, Any]:
 
 
 def version(run: Run) -> list[Any]:
-    """Return JSON-ready values that stay the same only while no event comes and no points are folded.
+    """Return JSON-ready values that stay the same only while no event arrives and no points are compacted.
 
-    Epochs, commands, console, texts, alerts and points change with an event, in its transaction, and points also when
-    they are folded. The numbers of both only rise; times tell a record apart that was restored from a backup and went
-    on.
+    Epochs, commands, console, texts, alerts and points change together with an event, in its transaction; points also
+    change when they are compacted. The numbers of both only grow. Times distinguish a record that was restored from a
+    backup and then continued.
     """
     newest = run.events.order_by("-seq").values_list("at", flat=True).first()
     return [run.pk, run.created_at, run.last_seq, run.replay_from, run.last_point_at, newest]
@@ -103,19 +103,19 @@ def details(run: Run, role: str) -> dict[str, Any]:
 
 
 def _all_epochs(run: Run) -> list[EpochMetric]:
-    """Return the newest epochs of all attempts, in the order of epochs: a page shows earlier attempts too."""
+    """Return the newest epochs of all attempts, ordered by epoch: a page shows earlier attempts too."""
     newest = run.epochs.order_by("-attempt", "-epoch", "-order")[:EPOCHS]
     return sorted(newest, key=lambda epoch: (epoch.epoch, epoch.attempt, epoch.order))
 
 
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
-    """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601).
+    """Return the last `lines` lines of the console up to event `seq`: text, source, level, at (UTC, ISO 8601).
 
-    An entry of source "skipped" replaces output that was skipped, with the number of its bytes in `skipped`.
+    An entry with source "skipped" replaces skipped output, with the number of its bytes in `skipped`.
     """
     stored = StoredEvent.objects.filter(run=run, kind=LogWritten.kind, seq__lte=seq).order_by("-seq")[:lines]
     found: list[dict[str, Any]] = []
-    # Read from the newest, and no further than needed: one event may hold hundreds of lines.
+    # Read from the newest, and only as far as needed: one event may contain hundreds of lines.
     for at, frame in stored.values_list("at", "frame").iterator(chunk_size=50):
         written = msgspec.json.decode(frame, type=LogWritten)
         for line in reversed(written.lines):
@@ -129,7 +129,7 @@ def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, An
 
 
 def unfinished_lines(run: Run, seq: int) -> list[str]:
-    """Return the lines of the console that had no end yet as of event `seq`."""
+    """Return the incomplete last lines of the console as of event `seq`."""
     told = StoredEvent.objects.filter(run=run, kind=LineUnfinished.kind, seq__lte=seq).order_by("-seq")
     frame = told.values_list("frame", flat=True).first()
     return [] if frame is None else msgspec.json.decode(frame, type=LineUnfinished).lines

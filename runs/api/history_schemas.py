@@ -20,7 +20,7 @@ from runs.api.schemas import (
 
 
 class DetailsOut(Schema):
-    """Facts that no event contains, environment and tracebacks, and the lists that they belong to, oldest first."""
+    """Facts that no event contains, environment and tracebacks, and their lists, oldest first."""
 
     attempts: list[AttemptOut]
     checkpoints: list[CheckpointOut]
@@ -38,7 +38,7 @@ class ConsoleLineOut(Schema):
 
 
 class ToldEvent(Schema):
-    """An event as viewers received it; docs/protocol.md has the fields of each kind."""
+    """An event as viewers received it; docs/protocol.md describes the fields of each kind."""
 
     model_config = {"extra": "allow"}
 
@@ -57,7 +57,7 @@ class TextOut(ToldEvent):
 
 
 class HistoryOut(DetailsOut):
-    """The past of a run as of event `seq`: who applies the events after it holds the whole story."""
+    """The history of a run as of event `seq`: with the events after it, it is complete."""
 
     seq: int
     seq_at: str | None = Field(description="The time of event `seq`, null if it is not kept as an event")

@@ -1,4 +1,4 @@
-"""Operations of the page of a run, for members and guests: history, facts that no event contains, place, pins."""
+"""Operations of a run's page, for members and guests: history, facts that no event contains, queue position, pins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runs.recording.queue_places import place_of
 
 router = Router(tags=["page of a run"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
-# A history is some megabytes at most before it is compressed: those of the runs that are watched by many.
+# A history has at most a few megabytes before compression, so this holds those of the most watched runs.
 _histories = SharedAnswers(most_bytes=32 << 20)
 
 
@@ -35,13 +35,14 @@ _histories = SharedAnswers(most_bytes=32 << 20)
     summary="Everything that the page of a run shows",
 )
 def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
-    """As of event `seq`: a viewer applies the events after it. The newest of each list are kept, oldest first.
+    """As of event `seq`: a viewer applies the events after it. The newest entries of each list are returned, oldest
+    first.
 
-    A share token reads roles in place of names.
+    With a share token, names are replaced by roles.
     """
     run, viewer = visible_run_and_viewer(request, run_id)
     tag = tag_of(version(run), _names(run, viewer), details(run, viewer.role))
-    # What the answer depends on beside the run.
+    # The other things that the answer depends on.
     audience = (run.pk, viewer.is_guest, viewer.role in COMMANDING_ROLES)
 
     def answer() -> HttpResponse:
@@ -53,8 +54,8 @@ def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
 def _read_history(run_id: int, viewer: Viewer) -> tuple[str, bytes]:
     """Return the tag of a history and its JSON.
 
-    The tag is made of what was read before, which an event or a fold after it makes too old for any later request, and
-    of the details in the answer itself: those may change to and fro.
+    The tag is made of two parts. The version was read first, so that a later event or compaction makes the tag
+    outdated. The details are hashed as they are in the answer, because they may change back and forth.
     """
     while True:
         run = Run.objects.get(pk=run_id)
@@ -84,7 +85,7 @@ def _names(run: Run, viewer: Viewer) -> list[Any]:
     summary="Facts that no event contains",
 )
 def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
-    """Attempts and how they ended, the checkpoints that are left, knobs, environment, parameters."""
+    """Attempts and their ends, the remaining checkpoints, knobs, environment, parameters."""
     run, viewer = visible_run_and_viewer(request, run_id)
     answer = encoded(details(run, viewer.role))
     return if_changed(request, tag_of(answer.content), lambda: answer)
@@ -98,9 +99,9 @@ def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     summary="The position of a queued run",
 )
 def place_of_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
-    """To be asked again while it waits. Runs ahead that the caller may not see are counted alone.
+    """Repeat the request while the run waits. Runs ahead that the caller may not see are only counted.
 
-    A share token reads no name of a host.
+    With a share token, host names are omitted.
     """
     run, viewer = visible_run_and_viewer(request, run_id)
     place = place_of(run, caller_of(request).runs(), names_host=not viewer.is_guest)

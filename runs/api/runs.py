@@ -206,7 +206,7 @@ def list_epochs(
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Epochs that were trained or logged again appear once, with the values that were logged last."""
+    """Epochs that were trained or logged again appear once, with the values of the last time."""
     epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt", "order")
     items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
     if name:

@@ -1,5 +1,6 @@
-"""Schemas of requests and responses. Times are UTC in ISO 8601; a value that is not finite is null and named beside
-it."""
+"""Schemas of requests and responses. Times are UTC in ISO 8601; a value that is not finite is null, and another field
+names it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class ErrorOut(Schema):
 
 
 class TagsIn(Schema):
-    """Tags to give a run and to take from it."""
+    """Tags to add to a run and to remove from it."""
 
     model_config = {"extra": "forbid"}
 
@@ -64,7 +65,7 @@ class ProjectOut(Schema):
 
 
 class AwaitedOut(Schema):
-    """The run that a queued one waits for."""
+    """The run that a queued run waits for."""
 
     run: int | None = Field(description="null if the caller may not see it")
     state: str = Field(description="Empty if it was deleted")
@@ -72,7 +73,7 @@ class AwaitedOut(Schema):
 
 
 class PlaceOut(Schema):
-    """The position of a queued run for the devices that it needs, or the run that it waits for first."""
+    """The position of a queued run for its devices, or the run that it waits for first."""
 
     number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
@@ -88,7 +89,7 @@ class PlaceOut(Schema):
 
 
 class QueueIn(Schema):
-    """How a run is queued."""
+    """How to queue a run."""
 
     model_config = {"extra": "forbid"}
 
@@ -113,7 +114,7 @@ class WaitingOut(Schema):
 
 
 class HostOut(Schema):
-    """A host, what trains there and what waits there, in the order in which it starts."""
+    """A host, the runs that train there, and the runs that wait for it, in the order in which they start."""
 
     name: str = Field(description="Empty: any host")
     heartbeat_at: datetime | None
@@ -132,7 +133,7 @@ class QueueOut(Schema):
 
 
 class RunOut(Schema):
-    """One training, from created to an end."""
+    """One training, from its creation to its end."""
 
     id: int
     name: str
@@ -238,7 +239,7 @@ class SeriesPage(Schema):
 
 
 class ChartOut(Schema):
-    """Points of a series: each one where `raw`, else minimum, maximum, mean and last of each bucket."""
+    """Points of a series: single ones if `raw`, otherwise minimum, maximum, mean and last value of each bucket."""
 
     axis: Literal["step", "time"]
     raw: bool
@@ -264,8 +265,9 @@ class PointsOut(Schema):
 
 
 class AttemptChartsOut(Schema):
-    """A series attempt by attempt, and lap by lap where its step went back. One counts up to the first step of a later
-    one, which trained those again."""
+    """A series by attempt, and by lap if its step went back. An attempt counts up to the first step of a later one,
+    which trained the following steps again.
+    """
 
     axis: Literal["step", "time"]
     attempts: dict[int, ChartOut]
@@ -280,7 +282,7 @@ class AttemptPointsOut(Schema):
 
 
 class StretchOut(Schema):
-    """Consecutive points of one series in one lap of an attempt, as they were logged."""
+    """Consecutive points of one series in one lap of an attempt, as logged."""
 
     name: str
     attempt: int
@@ -292,7 +294,7 @@ class StretchOut(Schema):
 
 
 class RawPointsOut(Schema):
-    """A page of points in the order of series, attempts and logging, repeats and superseded ones included."""
+    """A page of points ordered by series, attempt and time of logging, including repeated and superseded ones."""
 
     seq: int = Field(description="The event up to which points were read")
     count: int = Field(description="How many points this page has")
@@ -301,9 +303,9 @@ class RawPointsOut(Schema):
 
 
 class CommandIn(Schema):
-    """The same `id` again is one command: it is safe to repeat a request whose answer got lost."""
+    """Requests with the same `id` are one command, so it is safe to repeat a request whose answer was lost."""
 
-    # An unknown field, such as a misspelled expiry, must not be ignored.
+    # An unknown field, such as a misspelled expiry, is an error.
     model_config = {"extra": "forbid"}
 
     command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
@@ -356,7 +358,7 @@ class CommandsPage(Schema):
 
 
 class AlertOut(Schema):
-    """Something that is wrong with the training, or was."""
+    """A fault of the training, present or past."""
 
     id: int
     attempt: int
@@ -390,7 +392,7 @@ class AlertOut(Schema):
 
 
 class SnoozeIn(Schema):
-    """For how long an alert is to be silent."""
+    """How long to snooze an alert."""
 
     model_config = {"extra": "forbid"}
 
@@ -403,7 +405,7 @@ class AlertsPage(Schema):
 
 
 class KnobOut(Schema):
-    """A value that may be changed with `set_knob`. `value` and `effective` are by group if there are groups."""
+    """A value that `set_knob` can change. `value` and `effective` are by group if there are several groups."""
 
     name: str
     kind: str = Field(description=f"The kind of its values: {', '.join(KINDS)}, or one that the training defines")
@@ -464,7 +466,7 @@ class CheckpointsPage(Schema):
 
 
 class AttemptOut(Schema):
-    """One holding of the run by its processes, and how it ended."""
+    """One attempt of the run's processes, and how it ended."""
 
     number: int
     ranks: int

@@ -1,4 +1,4 @@
-"""Series of a run: their list, and their points in any range, merged to a number of buckets or as logged."""
+"""Series of a run: their list, and their points in any range, merged into buckets or as logged."""
 
 from __future__ import annotations
 
@@ -53,12 +53,13 @@ def list_series(
     summary="Points of series",
 )
 def points(request: HttpRequest, run_id: int, query: Query[ChartQuery]) -> HttpResponse:
-    """Every point where they are few; else minimum, maximum, mean and last of each bucket, so that no spike hides.
+    """Every point if there are few; otherwise minimum, maximum, mean and last value of each bucket, so that spikes stay
+    visible.
 
-    Points that a later attempt went over are left out; with `by_attempt` each attempt has all of its own.
+    Points that a later attempt trained again are left out; with `by_attempt`, each attempt has all of its own.
 
-    With `raw` every point that was logged, those too that a later attempt went over and steps that were logged twice,
-    by series and attempt. `next` is the address of the page that follows.
+    With `raw`, every logged point is returned by series and attempt, including those that a later attempt trained again
+    and steps that were logged twice. `next` is the address of the next page.
     """
     run = visible_run(request, run_id)
     tag = tag_of(version(run), request.get_full_path())

@@ -1,6 +1,6 @@
 """Knobs, checkpoints and attempts of a run, and the queue.
 
-Commands change the order of the queue.
+The order of the queue is changed by commands.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AgainOut(RemarksOut):
 
 @router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")
 def list_knobs(request: HttpRequest, run_id: int) -> dict[str, Any]:
-    """None before the training has said what it has. `set_knob` changes them."""
+    """Empty until the training has declared its knobs. `set_knob` changes them."""
     knobs = visible_run(request, run_id).knobs
     return {"count": len(knobs), "items": knobs}
 
@@ -91,7 +91,7 @@ def list_checkpoints(
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Those that are kept. `manage.py train --run-id N --from NAME` resumes from one."""
+    """The checkpoints that exist. `manage.py train --run-id N --from NAME` resumes from one."""
     checkpoints = visible_run(request, run_id).checkpoints.order_by("-pk")
     if reason is not None:
         checkpoints = checkpoints.filter(reason=reason)
@@ -104,7 +104,7 @@ def list_checkpoints(
     summary="Mark a checkpoint, so that no rule removes it",
 )
 def keep_checkpoint(request: HttpRequest, run_id: int, checkpoint_id: int, body: KeepIn) -> Checkpoint:
-    """For operators and owners. The rules of the project remove others once the run has ended."""
+    """For operators and owners. The retention rules of the project remove others once the run has ended."""
     run = commanded_run(request, run_id)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
@@ -125,7 +125,7 @@ def list_attempts(
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Operators and owners read the traceback of each, too."""
+    """Operators and owners also get the traceback of each."""
     run, viewer = visible_run_and_viewer(request, run_id)
     attempts = run.attempts.order_by("-number")
     page = attempts[offset : offset + limit]
@@ -142,7 +142,9 @@ def patch(
     run_id: int,
     attempt: int | None = Query(None, ge=1, le=LARGEST_ID, description="Default: the newest attempt that has one"),
 ) -> HttpResponse:
-    """For operators and owners: `git apply` makes of the commit what was run. 404 where the source was as committed."""
+    """For operators and owners: `git apply` turns the commit into the code of the run. 404 if there were no local
+    changes.
+    """
     run = commanded_run(request, run_id)
     found = run.patched_attempt(attempt)
     if found is None:
@@ -247,7 +249,9 @@ def create_again(request: HttpRequest, run_id: int, body: AgainBody) -> Status[d
 
 @queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, with the runs that train there and those that wait")
 def show_queue(request: HttpRequest) -> dict[str, Any]:
-    """The hosts by name, and last, without a name, what any host may start. Other projects' runs are counted."""
+    """The hosts by name; the last entry, without a name, has the runs that any host may start. Other projects' runs are
+    only counted.
+    """
     hosts = board(caller_of(request).runs(), (), timezone.now())
     return {"count": len(hosts), "items": [_host(each) for each in hosts]}
 
@@ -259,7 +263,7 @@ def show_queue(request: HttpRequest) -> dict[str, Any]:
     tags=["queue"],
 )
 def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any]:
-    """A run that was created, or that ended and has something left to do. 409 where its state does not allow it."""
+    """For a run that was created, or that ended with work left. 409 if its state does not allow it."""
     run = commanded_run(request, run_id)
     visible = caller_of(request).runs()
     after = After(body.after, body.after_condition) if body.after else None

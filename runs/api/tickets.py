@@ -31,7 +31,7 @@ rate = TicketRate()
 
 
 def within_rate(request: HttpRequest) -> None:
-    """Refuse who asks too often, before the session or token is looked up. Raises `ApiError`."""
+    """Refuse clients that send too many requests, before the session or token is looked up. Raises `ApiError`."""
     if not rate.let_in(address_of(request) or "", *_presented(request)):
         text = _("Too many tickets were requested: try again in %(seconds)d seconds.") % {"seconds": TICKET_WAIT_S}
         raise ApiError(429, text, retry_after_s=TICKET_WAIT_S)
@@ -46,7 +46,7 @@ def within_rate(request: HttpRequest) -> None:
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}},
 )
 def new_ticket(request: HttpRequest) -> dict[str, Any]:
-    """Works once, within 30 seconds, for that run and for as long as the session, token or share link behind it."""
+    """Valid once, within 30 seconds, for that run, while the session, token or share link behind it is valid."""
     rate.note_known(*_presented(request))
     run_id = _run_id(request)
     if run_id is None:
@@ -61,7 +61,7 @@ def new_ticket(request: HttpRequest) -> dict[str, Any]:
 
 
 def _presented(request: HttpRequest) -> tuple[str, str]:
-    """Return the kind of a request's credential, and a value that identifies it: the key of a session is a secret."""
+    """Return the kind of a request's credential and a value that identifies it. The key of a session is a secret."""
     header = request.headers.get("Authorization", "")
     if header:
         return "token", digest(header)

@@ -1,4 +1,4 @@
-"""The JSON API under /api/, and its pages: openapi.json, and docs/ that loads nothing from elsewhere."""
+"""The JSON API under /api/, and its pages: openapi.json, and docs/, which loads nothing from other sites."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runs.api.errors import answer_errors_of, no_such_address
 
 
 class Docs(Swagger):
-    """The list of operations. The library is no installed app, which every process would load: the page is our own."""
+    """The page with the list of operations. The library's page would need an installed app that every process loads."""
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
         return render(request, "api/docs.html", {"page": {"openapi": self.get_openapi_url(api, kwargs)}})

@@ -1,4 +1,4 @@
-"""The audit: who signed in, and who changed accounts, access and alerts. Written by signals, read with the commands.
+"""The audit: logins, and changes of accounts, access and alerts. Signals write it; it is shown together with commands.
 
 Imports `runs.access`, `runs.sign_in` and `runs.models`.
 """

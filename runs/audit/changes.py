@@ -1,7 +1,8 @@
-"""Entries of changed accounts, projects, roles, invites, tokens, rules and destinations, by signals of models.
+"""Audit entries for changed accounts, projects, roles, invites, tokens, rules and destinations, written by model
+signals.
 
-So pages, admin, API and commands all count. Of changed fields the names are kept and no values, roles apart: a value
-may be a secret.
+Pages, admin, API and commands are therefore all covered. Entries store the names of changed fields but not their
+values, except roles, because a value may be a secret.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from runs.models import (
     TokenScope,
 )
 
-# What changes of itself, or says who changed the rest.
+# Fields that change automatically, or that name the author of other changes.
 PASSED_OVER = frozenset({"id", "last_login", "last_used_at", "changed_by", "changed_at", "created_by", "created_at"})
 BEFORE = "_audited_before"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The fields of a row that an entry stores."""
+    """The fields of a row that an audit entry stores."""
 
     person: User | None = None
     project: Project | None = None
@@ -49,7 +50,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A model whose rows are watched: the kinds of its entries, and their content."""
+    """An audited model: the kinds of its entries, and their content."""
 
     added: AuditKind
     changed: AuditKind
@@ -116,7 +117,7 @@ def connect() -> None:
 def _before_save(
     sender: type[models.Model], instance: models.Model, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Keep what the row held, where a watched field may change."""
+    """Store the previous values of the row if an audited field may change."""
     names = _names(sender, update_fields)
     if raw or instance._state.adding or not names:
         setattr(instance, BEFORE, None)
@@ -135,7 +136,8 @@ def _saved(sender: type[models.Model], instance: models.Model, created: bool, ra
         changed = [name for name, value in held.items() if not _is_same(sender, instance, name, value)]
         if isinstance(instance, User) and "password" in changed:
             changed.remove("password")
-            # A hash that is renewed at a login is not a new password: Django keeps the password until the save is over.
+            # A hash that is renewed at a login is not a new password: Django keeps the new password until the save is
+            # over.
             if getattr(instance, "_password", None) is not None:
                 record(AuditKind.PASSWORD_CHANGED, person=instance)
         if changed:
@@ -145,7 +147,10 @@ def _saved(sender: type[models.Model], instance: models.Model, created: bool, ra
 
 
 def _deleted(sender: type[models.Model], instance: models.Model, origin: Any = None, **kwargs: Any) -> None:
-    """Record what was deleted by itself. What goes with a project, a person or a run needs no entry of its own."""
+    """Record a deletion that a person requested.
+
+    Rows that are deleted with their project, person or run have no entry.
+    """
     if _is_origin(sender, origin):
         watched = WATCHED[sender]
         _record(watched.deleted, watched.facts(instance))
@@ -154,7 +159,7 @@ def _deleted(sender: type[models.Model], instance: models.Model, origin: Any = N
 def _record(kind: AuditKind, facts: Facts, detail: str = "") -> None:
     record(
         kind,
-        # A person who joins with an invite is not logged in yet.
+        # A person who joins through an invite is not logged in yet.
         visitor=facts.person,
         person=facts.person,
         project=facts.project,
@@ -165,19 +170,19 @@ def _record(kind: AuditKind, facts: Facts, detail: str = "") -> None:
 
 
 def _names(model: type[models.Model], update_fields: frozenset[str] | None) -> list[str]:
-    """Return the columns of a model that are watched and that a save may change."""
+    """Return the audited columns of a model that a save may change."""
     fields = [each for each in model._meta.concrete_fields if each.name not in PASSED_OVER]
     return [each.attname for each in fields if update_fields is None or {each.name, each.attname} & set(update_fields)]
 
 
 def _is_same(model: type[models.Model], instance: models.Model, name: str, held: Any) -> bool:
-    # A form may leave what the field itself turns into its type.
+    # A form may leave a value that the field itself converts to its type.
     field = next(each for each in model._meta.concrete_fields if each.attname == name)
     return bool(field.to_python(getattr(instance, name)) == held)
 
 
 def _is_origin(model: type[models.Model], origin: Any) -> bool:
-    """Return whether a deletion began with a row of `model`, or with a query for such rows."""
+    """Return whether a deletion started from a row of `model`, or from a query for such rows."""
     return isinstance(origin, model) or getattr(origin, "model", None) is model
 
 
@@ -209,8 +214,8 @@ def _token_deleted(sender: Any, instance: AccessToken, origin: Any = None, **kwa
 
 
 def _token_used(sender: Any, token: AccessToken, **kwargs: Any) -> None:
-    """The maker of a token acts by it; who opens a share link is nobody known."""
-    # Not by `actor_of`: it would read the session, and answers to tokens depend on none.
+    """Record the creator of a token as the actor; a person who opens a share link is anonymous."""
+    # Not `actor_of`, which would read the session, while answers to tokens depend on none.
     address = (address_of(context.request) if context.request is not None else None) or ""
     if token.scope == TokenScope.SHARE:
         by = Actor("", None, address)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from runs.access.addresses import address_of
 from runs.models import COMMAND_LINE, AuditEntry, AuditKind, Project
 
-# Entries that are too old go as new ones are written: at most so often in each process, so many at once.
+# Old entries are deleted when new ones are written: at most this often per process, and this many at once.
 PRUNE_EVERY_S = 3600.0
 MOST_PRUNED = 10_000
 
@@ -25,7 +25,7 @@ _pruned_at: float | None = None
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The person who did something: an account, or a name without one; `address` is empty if it is not known."""
+    """The author of an action: an account, or a name without one; `address` is empty if it is unknown."""
 
     name: str
     number: int | None
@@ -44,9 +44,10 @@ def record(
     detail: str = "",
     request: HttpRequest | None = None,
 ) -> None:
-    """Write one entry, in the caller's transaction. `by` is by default who asks by `request`, or by the present one.
+    """Write one entry in the caller's transaction. By default, `by` is the author of `request`, or of the present
+    request.
 
-    `visitor` is who it is if the request names nobody, as before a login. Neither `what` nor `detail` may hold a
+    `visitor` is the person if the request has no account, as before a login. `what` and `detail` must not contain a
     secret.
     """
     by = by or actor_of(request or context.request, visitor)
@@ -68,7 +69,7 @@ def record(
 
 
 def actor_of(request: HttpRequest | None, visitor: User | None = None) -> Actor:
-    """Return who asks by a request: the maker of a token, or who is logged in, or else `visitor`.
+    """Return the author of a request: the creator of a token, the logged in user, or else `visitor`.
 
     Without a request it is the command line.
     """
@@ -80,7 +81,7 @@ def actor_of(request: HttpRequest | None, visitor: User | None = None) -> Actor:
 
 
 def prune() -> int:
-    """Delete entries that are older than STEERSMAN_AUDIT_DAYS; return how many. 0 days keeps all."""
+    """Delete entries older than STEERSMAN_AUDIT_DAYS; return how many. 0 days keeps all entries."""
     global _pruned_at
     _pruned_at = time.monotonic()
     if not settings.STEERSMAN_AUDIT_DAYS:

@@ -1,4 +1,4 @@
-"""Reading the audit: its entries and the commands of runs, as one list by time, newest first."""
+"""Reads the audit: its entries and the commands of runs, as one list, newest first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A filter of entries; fields that are None or empty do not limit it. `person` is a login name, of either side."""
+    """A filter of entries; fields that are None or empty do not limit it. `person` is the login name of author or
+    subject.
+    """
 
     kind: str = ""
     person: str = ""
@@ -31,7 +33,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The end of a page: the next one begins below this entry or command."""
+    """The end of a page: the next one begins after this entry or command."""
 
     at: datetime
     entry: int | None = None
@@ -42,7 +44,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
-        """Return the place that `str` has written, None if it is none."""
+        """Return the place that `str` produced, None if the text is not one."""
         moment, _, key = text.partition("~")
         try:
             at = datetime.fromisoformat(moment)
@@ -78,7 +80,7 @@ class Told:
 
 
 def told(wanted: Wanted, below: Place | None, most: int) -> list[Told]:
-    """Return the newest `most` lines that are wanted, below a place. Of one moment entries come before commands."""
+    """Return the newest `most` lines of the filter after a place. At the same time, entries come before commands."""
     found = [_of_entry(each) for each in _entries(wanted, below)[:most]]
     found += [_of_command(each) for each in _commands(wanted, below)[:most]]
     found.sort(key=lambda each: (each.at, each.place.command is None), reverse=True)
@@ -86,7 +88,7 @@ def told(wanted: Wanted, below: Place | None, most: int) -> list[Told]:
 
 
 def audit_csv(wanted: Wanted, with_address: bool) -> Iterator[str]:
-    """Yield what is wanted in blocks of lines of CSV, newest first; texts are safe for spreadsheets."""
+    """Yield the filtered lines as blocks of CSV, newest first; texts are safe for spreadsheets."""
     yield line(HEAD)
     place: Place | None = None
     while found := told(wanted, place, ENTRIES_A_BLOCK):

@@ -1,4 +1,4 @@
-"""Entries of logins, sessions, passwords and second factors."""
+"""Audit entries of logins, sessions, passwords and second factors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect() -> None:
 
 def _logged_in(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
     records = get_authentication_records(request, user) if request is not None else []
-    # Of a second factor its kind: totp, webauthn or recovery_codes.
+    # A second factor is recorded by its kind: totp, webauthn or recovery_codes.
     methods = [str(each.get("type") or each["method"]) for each in records]
     record(AuditKind.LOGIN, visitor=user, detail=", ".join(methods), request=request)
 
@@ -44,9 +44,10 @@ def _logged_out(sender: Any, request: HttpRequest | None, user: User | None, **k
 
 
 def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Record a wrong password or code, and that it locked. A name without an account may be a password: it is left out.
+    """Record a wrong password or code, and that it locked the account.
 
-    Further guesses during a lock write no entries.
+    A name without an account may be a mistyped password, so it is not stored. Further guesses during a lock write no
+    entries.
     """
     if request is None or not is_counted(request):
         return

@@ -1,1 +1,1 @@
-"""Branches: opens a run at a checkpoint of another one, and returns the family of a run. Does not import torch."""
+"""Branches: opens a run at a checkpoint of another run, and returns the family of a run. Does not import torch."""

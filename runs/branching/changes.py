@@ -1,4 +1,4 @@
-"""The changes of a branch: checks values against the declared specs and compares them with those of the source."""
+"""The changes of a branch: validates values against the declared specs, and compares them with those of the source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Knobs = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A value that differs. `old` is None if it is not known; `group` is "" for all groups."""
+    """A value that differs. `old` is None if it is unknown; `group` is "" for all groups."""
 
     kind: BranchChange.Kind
     name: str
@@ -64,7 +64,7 @@ def changed(source: Run, saved: Knobs, request: BranchRequest) -> Changed:
         if name in source.parameters and source.parameters[name] != value
     ]
     told = {change.name for change in (*of_parameters, *asked)}
-    # A knob may have changed since the start. A request that names it as a parameter asks for this value.
+    # A knob may have changed since the start. A request that names it as a parameter means its present value.
     turned = [name for name in request.parameters if name in saved and name not in told]
     asked += list(_knobs(source, saved, {name: parameters[name] for name in turned}))
     return Changed(parameters, [*of_parameters, *asked])
@@ -98,7 +98,7 @@ def _knobs(source: Run, saved: Knobs, given: Mapping[str, Any]) -> Iterator[Chan
 
 
 def _before(by_group: Mapping[str, Any], group: str) -> Any:
-    """Return the earlier value of a knob: one value if all groups have the same, None if it is not known."""
+    """Return the earlier value of a knob: one value if all groups have the same, None if it is unknown."""
     if group:
         return by_group.get(group)
     values = list(by_group.values())

@@ -1,4 +1,4 @@
-"""Opens a branch: a run that begins at a checkpoint of another one. The source continues unchanged."""
+"""Opens a branch: a run that begins at a checkpoint of another run. The source continues unchanged."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from runs.recording import feed, queue_order
 from runs.recording.checkpoints import best_metric_name
 from runs.recording.queue import NotQueueable, enqueue
 
-# Another process may branch under the same id, or remove the checkpoint, at the same moment.
+# Another process may open a branch under the same id, or remove the checkpoint, at the same moment.
 TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best epoch that a run had up to a step."""
+    """The best epoch of a run up to a step."""
 
     metric: float | None = None
     metric_name: str = ""
@@ -51,7 +51,7 @@ class Best:
 
 
 def open_branch(source: Run, request: BranchRequest, author: Author) -> tuple[Run, bool]:
-    """Return the requested branch, and whether this call opened it: the same id is the same branch.
+    """Return the requested branch, and whether this call opened it: the same id returns the same branch.
 
     `author` must be allowed to command `source`. Raises `CannotBranch`.
     """
@@ -88,7 +88,10 @@ def _check_texts(request: BranchRequest) -> None:
 
 
 def _known(source: Run, request: BranchRequest) -> Run | None:
-    """Return the branch that was opened under the id of `request`. Raises `CannotBranch` if the id is another's."""
+    """Return the branch that was opened under the id of `request`.
+
+    Raises `CannotBranch` if another source has the id.
+    """
     command = Command.objects.filter(pk=request.id).first()
     if command is None:
         return None
@@ -126,7 +129,7 @@ def _opened(
 
 
 def _take_back(run_id: int, copy: Staged, path: str) -> None:
-    """Put the copy back where it was staged, and remove the folder of a run that does not exist."""
+    """Move the copy back to where it was staged, and remove the folder of a run that was not created."""
     folder = Path(settings.STEERSMAN_DATA) / "runs" / str(run_id)
     if Run.objects.filter(pk=run_id).exists():
         return
@@ -145,7 +148,7 @@ def _run(
     # A checkpoint of a recipe names the epoch of its last step.
     epoch = checkpoint.epoch if source.recipe_id is None or is_whole else checkpoint.epoch - 1
     best = _best(source, checkpoint)
-    # The changes may make it longer or shorter: the training reports the total.
+    # The changes may change the length: the training reports the new total.
     planned = {} if differing.changes else {
         each: getattr(source, each) for each in ("total_steps", "total_epochs", "steps_per_epoch")
     }  # fmt: skip
@@ -172,7 +175,7 @@ def _run(
 
 
 def _best(source: Run, checkpoint: Checkpoint) -> Best:
-    """Return the best epoch up to a checkpoint: of the run, or of its own source."""
+    """Return the best epoch up to a checkpoint, of the run or of the source that it branched from."""
     before = source.epochs.filter(was_best=True, step__lte=checkpoint.step).order_by("-step", "-pk")
     # An abandoned epoch counts for a checkpoint that the same roll back abandoned.
     row = before.first() if checkpoint.abandoned else before.filter(abandoned=False).first()
@@ -184,7 +187,7 @@ def _best(source: Run, checkpoint: Checkpoint) -> Best:
 
 
 def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -> Branch:
-    """Record the source of the run, and the copy of the checkpoint as its own."""
+    """Store the source of the run, and the copy of the checkpoint as its first checkpoint."""
     still_there = Checkpoint.objects.filter(pk=checkpoint.pk).exists()
     branch = Branch.objects.create(
         run=run,

@@ -1,4 +1,4 @@
-"""The checkpoint that a branch begins at: finds it, and makes the branch's own copy."""
+"""The checkpoint at which a branch begins: finds it, and copies it for the branch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from steersman.files.private import make_private
 
 logger = logging.getLogger(__name__)
 
-# On the same file system as the folders of runs, so that a copy is moved into one of them by renaming.
+# On the same file system as the folders of runs, so that a copy can be renamed into one of them.
 STAGED = ".branch-"
-# Older copies were left by processes that were killed.
+# Older copies were left behind by killed processes.
 LEFT_AFTER_S = 86_400.0
 MOST_TOLD = 10
 
@@ -54,7 +54,7 @@ def path_of(step: int) -> str:
 
 
 def found(source: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of this id, name or step, or the newest or best one on the present line of the run.
+    """Return the checkpoint of this id, name or step, or the newest or best one in the present lineage of the run.
 
     Checkpoints that a roll back abandoned can be chosen too. Raises `CannotBranch`.
     """

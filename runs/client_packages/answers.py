@@ -27,7 +27,7 @@ class Hashes(msgspec.Struct, frozen=True):
 
 
 class File(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`url` is relative to the page, so that it holds under any prefix; `size` is in bytes."""
+    """`url` is relative to the page, so that it is valid under any prefix; `size` is in bytes."""
 
     filename: str
     url: str
@@ -56,5 +56,5 @@ def files_json(project: str, packages: list[Package]) -> bytes:
 
 
 def relative_address(package: Package) -> str:
-    """Return where a file is, seen from the page of its project."""
+    """Return the URL of a file, relative to the page of its project."""
     return f"../../files/{package.name}"

@@ -1,4 +1,4 @@
-"""The wheels and sdists of a folder, each with its fields in an index."""
+"""The wheels and sdists of a folder, with the fields that an index shows."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Package:
 
 
 def packages_of(folder: Path) -> list[Package]:
-    """Return the packages that lie in `folder` itself, by name; none if there is no such folder.
+    """Return the packages that are directly in `folder`, by name; none if the folder does not exist.
 
-    A link is left out: it could lead to a file that nobody meant to serve. So is a file that is no whole package, with
-    a line in the log.
+    Links are skipped, because they could point outside of the folder. Files that are not complete packages are skipped
+    with a line in the log.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
@@ -61,7 +61,7 @@ def packages_of(folder: Path) -> list[Package]:
 
 @lru_cache(maxsize=MOST_KNOWN)
 def _described(path: Path, modified_ns: int, size: int) -> Package | None:
-    """Return what is known of a file; read once for each of its states."""
+    """Return the description of a file; cached by path, modification time and size."""
     try:
         if path.suffix == ".whl":
             name, version, _, _ = parse_wheel_filename(path.name)

@@ -17,7 +17,7 @@ from runs.client_packages.folder import Package, packages_of
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
-# The first one is for clients that accept any type, such as browsers.
+# The first type is for clients that accept any type, such as browsers.
 TYPES = ("text/html", HTML, JSON)
 
 
@@ -42,7 +42,7 @@ def simple_index(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def simple_project(request: HttpRequest, project: str) -> HttpResponse:
-    """List the files of a project; an address with another spelling of its name leads to the one of PEP 503."""
+    """List the files of a project; redirect other spellings of its name to the normalised one of PEP 503."""
     name = canonicalize_name(project)
     if name != project:
         return redirect("client_project", name)
@@ -65,7 +65,7 @@ def _tag_of_file(request: HttpRequest, name: str) -> str | None:
 @require_safe
 @condition(etag_func=_tag_of_file)
 def client_file(request: HttpRequest, name: str) -> HttpResponse:
-    """Return a file of the index. `name` is only compared with names, so that it leads to no other file."""
+    """Return a file of the index. `name` is only compared with known names, so that no other file can be read."""
     package = _package_named(name)
     if package is None:
         raise Http404
@@ -74,7 +74,7 @@ def client_file(request: HttpRequest, name: str) -> HttpResponse:
     except OSError as error:
         raise Http404 from error
     response = HttpResponse(content, content_type="application/octet-stream")
-    # The same version may be built again: a client with a cached copy has to ask whether it is still the same.
+    # The same version may be built again, so a client has to revalidate its cached copy.
     patch_cache_control(response, no_cache=True)
     return response
 

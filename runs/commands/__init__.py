@@ -1,5 +1,5 @@
-"""Commands of people: recording one, parsing a typed one, wording it, replaying those of a run.
+"""Commands of people: records them, parses typed ones, describes them in words, and replays those of a run.
 
-Imports `runs.access`, `runs.recording` and below. Kinds of commands: `runs.protocol.commands`. Delivery to a
-training: `runs.recording.record_side.orders`.
+Imports `runs.access`, `runs.recording` and below. Kinds of commands are in `runs.protocol.commands`, their delivery to
+a training in `runs.recording.record_side.orders`.
 """

@@ -1,4 +1,4 @@
-"""The states of a run in which a command may be sent, and why one is not offered now."""
+"""The states of a run in which a command may be sent, and why a command is not offered now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runs.recording.lifecycle import LIVE
 from steersman.commands import UNHANDLED
 from steersman.marked_text import gettext_noop
 
-# What is answered if a training is not asked for a command.
+# The answer if the training's script has not enabled a command.
 WITHHELD = UNHANDLED | {
     EndProcess.kind: gettext_noop(
         "No command is waiting for the training to read run.stopping: send stop first. If that has no effect for some "
@@ -20,9 +20,10 @@ SCRIPT_DECIDES = gettext_noop("Finish the current step and end. The script decid
 
 
 def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:
-    """Return the states of `run` in which `command` is taken: those of its kind, fewer if nothing could act on it.
+    """Return the states of `run` in which `command` is accepted: those of its kind, or fewer if nothing could execute
+    it.
 
-    Only a recipe can be given more epochs while it does not train: how a script is made longer, it says as it lives.
+    Only recipes accept more epochs while they do not train: a script declares how to extend it while it runs.
     """
     if issubclass(command, Extend) and run.recipe_id is None:
         return command.legal_in & frozenset(LIVE)
@@ -30,14 +31,17 @@ def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:
 
 
 def help_of(command: type[RunCommand], run: Run) -> str:
-    """Return what a command does. No checkpoint is promised where the training has not said how it saves one."""
+    """Return the description of a command.
+
+    It mentions a checkpoint only if the training has declared how it saves one.
+    """
     if issubclass(command, Stop) and run.withholds(SaveCheckpoint.kind):
         return SCRIPT_DECIDES
     return command.help
 
 
 def not_offered(run: Run) -> dict[str, str]:
-    """Return the commands that a run as it is now would refuse, by kind, each with the reason."""
+    """Return the commands that a run would refuse in its present state, by kind, with the reasons."""
     reasons: dict[str, str] = {}
     for kind, command in COMMANDS.items():
         if run.state not in command.legal_in:

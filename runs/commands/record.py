@@ -1,4 +1,4 @@
-"""Recording a command: from a request to a durable row. Used by socket, pages, API and command line."""
+"""Records commands: turns a request into a stored row. Used by socket, pages, API and command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from steersman.spec import ValueSpec
 
 
 class NotAllowed(Exception):
-    """The viewer's role does not include commanding, or not with this id. `field` is what the text is about."""
+    """The viewer's role does not allow commands, or not with this id. `field` is the field that the text is about."""
 
     def __init__(self, message: str, field: str = "command") -> None:
         super().__init__(message)
@@ -52,8 +52,8 @@ class NotAllowed(Exception):
 def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
     """Record the command of `viewer` and notify the run's owner; return its row.
 
-    The same id again returns the row of the first time and changes nothing. A command that is illegal in
-    the run's present state is recorded as refused, with the reason. Raises `NotAllowed`.
+    The same id again returns the first row and changes nothing. A command that is illegal in the run's present state is
+    recorded as refused, with the reason. Raises `NotAllowed`.
     """
     if not viewer.may_command:
         raise NotAllowed(operators_only())
@@ -71,7 +71,7 @@ def record(
     replayed_rule: str = "",
     before_start: bool = False,
 ) -> Command:
-    """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
+    """Record a command of a person, a rule, a signal or the command line, as `author_name` says.
 
     `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
     `rule_id` are taken for those of persons, whom guests are not told of. With `may_push` a run may be put before those
@@ -79,7 +79,7 @@ def record(
     """
     with transaction.atomic():
         if isinstance(request.command, MoveToFront):
-            # Before the run itself: two who move lock the same rows in the same order.
+            # Locked before the run, so that concurrent moves lock the same rows in the same order.
             queue_order.lock_line()
         run = Run.objects.select_for_update().get(pk=run_id)
         request = _in_types_of_knob(run, request)
@@ -123,7 +123,7 @@ def record(
 
 
 def _refusal(run: Run, request: Request) -> str:
-    """Return why a command cannot be meant for the run as it is now, "" if it can."""
+    """Return why a command does not apply to the run as it is now, "" if it does."""
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
     if run.state not in legal_states(type(request.command), run):
@@ -164,7 +164,7 @@ def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
 
 
 def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: bool) -> None:
-    """Apply a command to a run that waits in the queue. Its row must be locked."""
+    """Apply a command to a queued run. Its row must be locked."""
     done, refusal, old, new = True, "", None, None
     match request:
         case Withdraw():
@@ -185,12 +185,12 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
 
 
 def _may_become(run: Run, expected_state: str) -> bool:
-    """Return whether a run can be in a state at the moment of effect; only the training can check for a pause."""
+    """Return whether a run can be in a state when the command takes effect; only the training can check for a pause."""
     return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 
 def _in_types_of_knob(run: Run, request: Request) -> Request:
-    """Return a request whose texts are replaced by values, such as true for yes, if the knob is known."""
+    """Return a request with texts replaced by typed values, such as true for yes, if the knob is known."""
     command = request.command
     spec = run.knob_specs.get(command.knob) if isinstance(command, (SetKnob, RollBack)) else None
     if spec is None or not isinstance(command, (SetKnob, RollBack)):
@@ -206,14 +206,14 @@ def _typed(spec: ValueSpec, given: KnobValue | None) -> KnobValue | None:
     try:
         return None if given is None else spec.take(given)
     except SpecError:
-        return given  # it is refused as it was given
+        return given  # the refusal quotes it as it was given
 
 
 def knob_refusal(run: Run, command: RunCommand) -> SpecError | None:
-    """Check a knob against what the training declared; the training checks again what it applies."""
+    """Check a knob against the training's declaration; the training checks again when it applies the value."""
     specs = run.knob_specs
     if not specs or not isinstance(command, (SetKnob, RollBack)) or not command.knob:
-        return None  # the training may not have said yet what it has
+        return None  # the training may not have declared its knobs yet
     try:
         if command.knob not in specs:
             raise unknown_knob(command.knob, specs)
@@ -227,7 +227,7 @@ def knob_refusal(run: Run, command: RunCommand) -> SpecError | None:
 
 
 def _settled_here(run: Run, request: Request, command: Command) -> bool:
-    """Do what needs no training process; return whether that was so."""
+    """Execute a command that needs no training process; return whether it was one."""
     if isinstance(request.command, Cancel):
         return _cancel(request.command, command)
     if run.state in LIVE:
@@ -247,7 +247,7 @@ def _not_started(run: Run) -> str:
 
 
 def _cancel(request: Cancel, command: Command) -> bool:
-    """Withdraw a command that was not delivered; one that waits in the training is left to the training."""
+    """Cancel a command that was not delivered; the training cancels one that waits there."""
     wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).exclude(pk=command.pk).first()
     if wanted is None:
         return complete_command(command, CommandState.REFUSED, outcome="This run has no such command.")
@@ -256,7 +256,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     withdrawn = complete_command(
         wanted,
         CommandState.EXPIRED,
-        # The command log has the author; texts that a share link shows contain no names of members.
+        # The command log has the author; texts of share links contain no names of members.
         outcome="It was cancelled.",
         only_from=CommandState.SENT,
     )
@@ -271,7 +271,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
 
 
 def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
-    """Make a run that does not train longer; a finished one can be resumed from then on."""
+    """Extend a run that is not training; a finished one can then be resumed."""
     old = run.total_epochs
     new = None if old is None else old + request.epochs
     fields: dict[str, Any] = {"extra_epochs": F("extra_epochs") + request.epochs}

@@ -16,7 +16,7 @@ NO_KNOBS = "none yet: the training declares them when it starts"
 
 
 def commands_as_wire(run: Run) -> list[dict[str, Any]]:
-    """Return the commands that a run takes now, with help, arguments and the states in which each may be sent."""
+    """Return the commands that a run accepts now, with help, arguments and the states in which each may be sent."""
     refused = not_offered(run)
     return [
         {
@@ -31,7 +31,7 @@ def commands_as_wire(run: Run) -> list[dict[str, Any]]:
 
 
 def list_in_words(run: Run) -> Iterator[str]:
-    """Yield lines about the commands that a run takes now, those that it refuses and why, then its knobs."""
+    """Yield lines about the commands that a run accepts now, those that it refuses and why, and its knobs."""
     yield f"Run {run.pk} ({run.name}) is {run.state} at step {run.step}."
     yield ""
     yield "Commands:"
@@ -55,7 +55,7 @@ def list_in_words(run: Run) -> Iterator[str]:
 
 
 def outcome_in_words(command: Command) -> str:
-    """Return what became of a command, in a sentence."""
+    """Return the outcome of a command as a sentence."""
     words = f"{command.kind} {command.pk}: {command.state}"
     if command.state == CommandState.APPLIED:
         words += f" at step {command.step}" if command.step is not None else ""

@@ -12,11 +12,10 @@ from steersman.spec import ValueSpec
 
 
 def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = None) -> dict[str, Any]:
-    """Return the payload of words as typed: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
+    """Return the payload of typed words: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
 
-    `knob=value` gives the knob and its value, `knob*=factor` a factor; a word alone is the only argument of a
-    command that has one; what follows `note` is its text. `knobs` are those that the run is known to have. Raises
-    `InvalidCommand`.
+    `knob=value` sets a knob, `knob*=factor` multiplies it; a single word is the argument of a command with only one
+    argument; the words after `note` are its text. `knobs` are the known knobs of the run. Raises `InvalidCommand`.
     """
     if not words:
         raise InvalidCommand(f"Name a command: {', '.join(sorted(COMMANDS))}.", "command")
@@ -45,9 +44,9 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = No
 
 
 def value_from_text(text: str, spec: ValueSpec | None) -> Any:
-    """Return typed text as the value that a spec takes, or the text itself if there is no spec or it does not fit.
+    """Return typed text as a value of the spec, or the text itself if there is no spec or it does not fit.
 
-    The text is then parsed where the spec is known: by the command log, which records a refusal, or the training.
+    It is then parsed again when the command is recorded, which records a refusal, or by the training.
     """
     try:
         return text if spec is None else spec.parse(text)

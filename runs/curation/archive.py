@@ -19,7 +19,7 @@ class NotArchivable(Exception):
 
 
 def archive(run_id: int) -> bool:
-    """Put a run into the archive; return whether it was not there before. Links to it still work.
+    """Archive a run; return whether it was not archived before. Links to it still work.
 
     Raises `NotArchivable` if it is in use, `Run.DoesNotExist` if there is no such run.
     """
@@ -36,7 +36,7 @@ def archive(run_id: int) -> bool:
 
 
 def unarchive(run_id: int) -> bool:
-    """Take a run out of the archive; return whether it was there before. Raises `Run.DoesNotExist`."""
+    """Restore a run from the archive; return whether it was archived. Raises `Run.DoesNotExist`."""
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
         if run.archived_at is None:

@@ -23,9 +23,9 @@ from steersman.run import worker_lock_path
 
 logger = logging.getLogger(__name__)
 
-# Above every number of an event.
+# Greater than the number of any event.
 LAST_SEQ = 2**63 - 1
-# Somebody waits for the page; `manage.py watch` gives back the rest.
+# A person waits for the page; `manage.py watch` frees the remaining space.
 GIVE_BACK_WITHIN_S = 1.0
 
 
@@ -35,7 +35,9 @@ class NotDeletable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeletionCounts:
-    """Numbers of what is deleted with runs. `files_bytes` is the size of their folders here, with checkpoints."""
+    """The numbers of rows that are deleted with runs. `files_bytes` is the size of their folders here, with
+    checkpoints.
+    """
 
     epochs: int
     points: int
@@ -47,7 +49,7 @@ class DeletionCounts:
 
 
 def count_deletion(run_ids: list[int]) -> DeletionCounts:
-    """Count what deleting the runs would take along; the number of queries does not depend on how much each holds."""
+    """Count the rows that are deleted with the runs; the number of queries does not depend on their size."""
     checkpoints = Checkpoint.objects.filter(run__in=run_ids).aggregate(number=Count("pk"), size=Sum("size_bytes"))
     return DeletionCounts(
         epochs=EpochMetric.objects.filter(run__in=run_ids).count(),
@@ -62,7 +64,7 @@ def count_deletion(run_ids: list[int]) -> DeletionCounts:
 
 
 def delete_run(run_id: int) -> None:
-    """Delete a run with all its rows, and after the commit its folder.
+    """Delete a run with all its rows, and its folder after the commit.
 
     Raises `NotDeletable` with a sentence if it is live, `Run.DoesNotExist` if there is no such run.
     """
@@ -76,7 +78,7 @@ def delete_run(run_id: int) -> None:
 
 
 def check_deletable(run: Run) -> None:
-    """Raise `NotDeletable` with a sentence where an attempt holds the run, or its worker lives on this machine."""
+    """Raise `NotDeletable` with a sentence if an attempt holds the run, or its worker is alive on this machine."""
     if run.is_live:
         raise NotDeletable(
             _("Run %(run)s is %(state)s: stop it first, then delete it.")
@@ -95,7 +97,7 @@ def check_deletable(run: Run) -> None:
 
 
 def remove_files(run_id: int) -> bool:
-    """Remove the run's folder on this machine and return whether it is gone. No symbolic link is followed."""
+    """Remove the run's folder on this machine, without following symbolic links; return whether it is gone."""
     try:
         parent = os.open(_runs_folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -123,7 +125,7 @@ def _runs_folder() -> Path:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the files below `folder`; links count as themselves."""
+    """Return the number of bytes of the files below `folder`; a link counts only itself."""
     total = 0
     for place, _folders, names in os.walk(folder):
         for name in names:

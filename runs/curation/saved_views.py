@@ -1,4 +1,4 @@
-"""Saved views: search, order and columns of the list of runs, under a name that all members of the project see."""
+"""Saved views: search, order and columns of the list of runs, stored under a name for all members of the project."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class BadView(ValueError):
 
 
 def kept_query(query: str) -> str:
-    """Return the parts of a list's query that a view keeps, in their order."""
+    """Return the parts of a list's query that a view stores, in their order."""
     return urlencode([(name, value) for name, value in parse_qsl(query) if name in KEPT])
 
 
 def save_view(project: Project, name: str, query: str, *, is_default: bool, user: User) -> SavedView:
-    """Save a view under a name; one of the same name is replaced. Raises `BadView`."""
+    """Save a view under a name, replacing a view with that name. Raises `BadView`."""
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_VIEW_NAME or not name.isprintable():
         raise BadView(_("Give the view a name of 1 to %(most)d characters.") % {"most": LONGEST_VIEW_NAME}, "name")

@@ -31,7 +31,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The action on each run. `add` and `remove` are names of tags, for `TAG`; `reason` is stored with a stop."""
+    """An action on several runs. `add` and `remove` are names of tags, for `TAG`; `reason` is stored with a stop."""
 
     action: Action
     add: Sequence[str] = ()
@@ -59,7 +59,7 @@ class Refused(Exception):
 
 
 def do_to_each(run_ids: Iterable[int], asked: Asked, caller: Caller) -> Outcome:
-    """Do the action on each of the runs that the caller may change, in their order."""
+    """Apply the action to each of the runs that the caller may change, in order."""
     wanted = list(dict.fromkeys(run_ids))
     visible = {run.pk: run for run in caller.runs().select_related("project").filter(pk__in=wanted)}
     outcome = Outcome()

@@ -1,4 +1,4 @@
-"""Tags of runs: their spelling, and changes of them, which the audit records."""
+"""Tags of runs: their normal form, and their changes, which the audit records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runs.audit.entries import record
 from runs.models import LONGEST_TAG, AuditKind, Run, RunTag
 
 MOST_TAGS = 20
-# The comma separates several tags in one field; the search quotes with the quotation mark.
+# The comma separates tags in a field; the search uses quotation marks.
 NOT_IN_TAGS = ',"'
 
 

@@ -1,4 +1,4 @@
-"""The WebSocket of one run: authorise, subscribe, forward; parse messages of the viewer and pass them on.
+"""The WebSocket of one run: authorises, subscribes and forwards events; parses the viewer's messages and executes them.
 
 The protocol is described in `docs/protocol.md`.
 """
@@ -47,18 +47,18 @@ TOO_LARGE, MALFORMED = 1009, 4400
 FAILED = 1011
 TRY_AGAIN = 1013
 
-# The errors of a server whose transport is closed: as ASGI specifies, and as plain Daphne raises (`runserver`).
+# The exceptions of a server with a closed transport: by ASGI, and by plain Daphne (`runserver`).
 TRANSPORT_CLOSED = (OSError, Disconnected)
 
 
 class ViewerLeft(Exception):
-    """The transport is closed: the socket's disconnect message follows, or came already."""
+    """The transport is closed. The socket's disconnect message follows, or arrived already."""
 
 
 class RunConsumer(AsyncWebsocketConsumer):
-    """Shows one run to one viewer and passes on what they ask."""
+    """Shows one run to one viewer, and executes the viewer's requests."""
 
-    # Events come through the process's hub: this consumer needs no channel of its own.
+    # The process's hub delivers the events, so this consumer needs no channel.
     channel_layer_alias = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,14 +73,14 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.malformed = 0
         self.places: list[str] = []
         self.watcher: Watcher | None = None
-        # Whether its end is among the closes that are counted.
+        # Whether its end was counted as a close.
         self.is_counted = False
         self.answers = answers()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Handle what the viewer sends, one after the other.
+        """Handle the viewer's messages one after the other.
 
-        There is no channel to listen to, so a viewer needs one task, and not two as in the library's method.
+        There is no channel to listen to, so a viewer needs one task instead of the two of Channels' method.
         """
         self.scope, self.channel_layer, self.base_send = scope, None, send
         with contextlib.suppress(StopConsumer):
@@ -88,13 +88,13 @@ class RunConsumer(AsyncWebsocketConsumer):
                 await self.dispatch(await receive())
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Keep the socket alive, or close it tidily, whatever a handler raises."""
+        """Keep the socket open, or close it properly, whatever a handler raises."""
         try:
-            # Not by the library's `dispatch`: it goes to a thread for each message, to close connections that no
-            # consumer keeps there.
+            # Not Channels' `dispatch`, which uses a thread for each message to close database connections that no
+            # consumer has.
             await getattr(self, get_handler_name(message))(message)
         except (StopConsumer, asyncio.CancelledError):
-            # Cancelled is what still waits for the database some seconds after its viewer left.
+            # A cancelled handler waited for the database until some seconds after its viewer left.
             await self._leave()
             raise
         except ViewerLeft as left:
@@ -104,7 +104,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             if outage is None:
                 logger.exception("run %s: a socket's message could not be handled", self.run_id)
             if message["type"] == "websocket.connect":
-                # Half greeted it would show nothing for ever: let it come again.
+                # An incomplete greeting would leave the page empty, so let the viewer reconnect.
                 await self._fail(TRY_AGAIN if outage else FAILED)
                 return
             text = sentence(outage) if outage else "The server failed to handle this message. The error was logged."
@@ -119,7 +119,7 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self.run_id = int(self.scope["url_route"]["kwargs"]["run_id"])
         offered = self.scope.get("subprotocols", [])
-        # Accept first: a browser shows a refused handshake as 1006, without the reason.
+        # Accept first: a browser reports a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
         self.hub = current_hub()
         self.hub.reporter.wake()
@@ -160,7 +160,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         )
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close the socket, and count the code."""
+        """Close the socket and count the code."""
         if not self.is_counted:
             self.is_counted = True
             tally.counts.note_close(1000 if code is None or code is True else int(code))
@@ -174,7 +174,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         return True
 
     async def _greet(self, watchers: Watchers) -> Greeting:
-        """Send the snapshot at seq K; what is missing since the viewer's last seq follows from the outbox."""
+        """Send the snapshot at seq K; the outbox sends the events since the viewer's last seq."""
         assert self.room is not None and self.viewer is not None
         held = held_of(query_of(self.scope))
         greeting = await self.room.greeter.greet(held, is_guest=self.viewer.is_guest)
@@ -190,7 +190,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         return greeting
 
     def _wire(self) -> Wire | None:
-        """Return the connection itself, None if this server does not offer it: then messages pass through `send`."""
+        """Return the connection itself, None if this server does not offer it: messages are then sent by `send`."""
         offered = self.scope.get("extensions", {}).get(EXTENSION)
         wire: Wire | None = offered() if offered is not None else None
         return wire
@@ -203,13 +203,13 @@ class RunConsumer(AsyncWebsocketConsumer):
             raise ViewerLeft(f"the viewer left: {error}") from error
 
     async def _fail(self, code: int = FAILED) -> None:
-        """Close because of an error of ours, which has been logged: the viewer comes again with its last event."""
+        """Close because of an error of ours, which has been logged: the viewer reconnects with its last event."""
         await self._turn_away(code, TOO_SLOW)
 
     async def _turn_away(self, code: int, own_code: int) -> None:
-        """Take nothing more from the viewer, and close with a code of the standard.
+        """Handle no more messages of the viewer, and close with a code of the standard.
 
-        Plain Daphne (`runserver`) cannot send those; `own_code` leads a viewer to the same.
+        Plain Daphne (`runserver`) cannot send those; a viewer handles `own_code` in the same way.
         """
         self.viewer = None
         try:
@@ -224,7 +224,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             self.writer = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
-        """Send what waits in the outbox, as fast as the viewer takes it; ends when nothing waits."""
+        """Send the messages in the outbox at the viewer's speed; return when it is empty."""
         assert self.outbox is not None and self.viewer is not None
         outbox, guest = self.outbox, self.viewer.is_guest
         try:
@@ -256,7 +256,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             self.writer = None
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Handle one message of the viewer; what cannot be used is answered with an error message."""
+        """Handle one message of the viewer; invalid messages are answered with an error message."""
         if self.viewer is None:
             return
         if _is_too_large(text_data or bytes_data or ""):
@@ -298,7 +298,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         assert self.viewer is not None
         request = parse_command(payload)
         try:
-            # Known without a query: a role that has changed ends this socket within half a second.
+            # Needs no query: if a role changes, this socket ends within half a second.
             if not self.viewer.may_command:
                 raise NotAllowed(operators_only())
             await database_sync_to_async(self._record)(request)
@@ -306,7 +306,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))
 
     def _record(self, request: Request) -> Command:
-        """Ask anew what this viewer may do: a role may have changed since the handshake."""
+        """Check again what this viewer may do, because a role may have changed since the handshake."""
         assert self.grant is not None
         viewer = check_grants([self.grant])[self.grant]
         if isinstance(viewer, int):
@@ -314,7 +314,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         return record_as(self.run_id, request, viewer)
 
     async def end(self, code: int) -> None:
-        """Close because the right to watch is gone or has changed; what is still asked is not heard."""
+        """Close because the right to watch has ended or changed; pending requests are dropped."""
         self.viewer = None
         self._stop_writing()
         await self.close(code)
@@ -361,7 +361,7 @@ class NoSuchRun(AsyncWebsocketConsumer):
 
 
 def _is_too_large(message: str | bytes) -> bool:
-    """Return whether a message has more bytes than one may have; a character of a text has one at least."""
+    """Return whether a message exceeds the limit in bytes; each character of a text has at least one."""
     if len(message) > LARGEST_REQUEST_BYTES or isinstance(message, bytes):
         return len(message) > LARGEST_REQUEST_BYTES
     return len(message.encode(errors="surrogatepass")) > LARGEST_REQUEST_BYTES

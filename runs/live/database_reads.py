@@ -1,7 +1,7 @@
-"""Database queries of sockets and handshakes, on a few threads of their own, so that pages do not wait for them.
+"""Database queries of sockets and handshakes on a few separate threads, so that pages do not wait for them.
 
-On SQLite these threads keep their connections: opening one costs more than most questions. On PostgreSQL a pool keeps
-them, and each question gives its connection back.
+On SQLite these threads keep their connections, because opening one costs more than most queries. On PostgreSQL a pool
+keeps them, and each query returns its connection.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
-# Apart from the readers: a writer may have to wait for another one.
+# Separate from the readers, because a writer may wait for a lock.
 _writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-writer")
-# A crowd that asks for tickets must not stand before the look at who may still watch.
+# Many requests for tickets must not delay the check of who may still watch.
 _answerers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-answerer")
 # In the process that records remote trainings. SQLite takes one writer at a time, and the pool of PostgreSQL has ten
 # connections, of which detectors of alerts need some.
@@ -29,17 +29,19 @@ _storers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="storer")
 
 
 def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
-    """Make an awaitable of a function that only reads the database."""
+    """Return an awaitable version of a function that only reads the database."""
     return _on(_readers, function)
 
 
 def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
-    """Make an awaitable of a function that writes. Where nobody waits for it any longer, it may still happen."""
+    """Return an awaitable version of a function that writes. It may still run to its end after its caller was
+    cancelled.
+    """
     return _on(_writers, function)
 
 
 def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
-    """Make an awaitable of a function that answers a request of a crowd."""
+    """Return an awaitable version of a function that answers requests which may come in large numbers."""
     return _on(_answerers, function)
 
 
@@ -49,7 +51,7 @@ def storing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answ
 
 
 def look_at_outcome(asked: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody waits for any longer: who asks next asks anew, and learns it."""
+    """Retrieve the exception of a future that was abandoned; the next caller asks again, and gets the error."""
     if not asked.cancelled():
         asked.exception()
 
@@ -69,13 +71,13 @@ def _with_connection(function: Callable[[], Answer]) -> Answer:
         finally:
             close_old_connections()
     if connection.connection is None:
-        # The function meets the same error, and may have an answer to it.
+        # The function meets the same error, and may handle it.
         with suppress(Error):
             connection.connect()
             connection.close_at = None
     try:
         return function()
     except Error:
-        # Whatever is wrong with it, the next question opens a new one.
+        # If anything is wrong with it, the next query opens a new one.
         connection.close()
         raise

@@ -27,7 +27,7 @@ from runs.outage.answers import noted_outage
 logger = logging.getLogger(__name__)
 
 EXCHANGE_INTERVAL_S = 0.5
-# A live process writes its row this often even if nothing has changed.
+# A process writes its row this often even if nothing has changed, as a heartbeat.
 REWRITE_AFTER_S = 4.0
 DEAD_AFTER_S = 15.0
 
@@ -43,7 +43,7 @@ class Exchange:
         self.audience = Audience()
         self._on_news = on_news
         self._clock = clock
-        # The last beat of each other process, and the time of its writing by our clock.
+        # The last beat of each other process, and when it was read by our clock.
         self._seen: dict[uuid.UUID, tuple[int, float]] = {}
         self._written = Holding()
         self._written_at = self._exchanged_at = float("-inf")
@@ -57,7 +57,7 @@ class Exchange:
             if self._clock() - self._exchanged_at > 2 * EXCHANGE_INTERVAL_S:
                 self._heard.clear()
             self._exchanging = asyncio.create_task(self._exchange_forever())
-        # The first socket after a while must not be checked against old rows of the others.
+        # After a pause, the first socket must not be checked against old rows of the others.
         await self._heard.wait()
         return self.places.take(key)
 
@@ -71,7 +71,7 @@ class Exchange:
                 await self._read()
                 await self._write()
                 self._blind = False
-            except Exception as error:  # a database that is unavailable now may answer the next time
+            except Exception as error:  # an unavailable database may answer the next time
                 if noted_outage(error) is None and not self._blind:
                     logger.exception("the portal processes could not exchange their lists of viewers; trying again")
                 self._blind = True
@@ -98,12 +98,12 @@ class Exchange:
         for row in rows:
             known = self._seen.get(row.process)
             if self._blind:
-                # While no process could write, an old row is no evidence of death.
+                # While no process could write, an old row does not mean a dead process.
                 since = now
             elif known is not None and known[0] == row.beat:
                 since = known[1]
             else:
-                # The age is by the database's clock, as in all rows: the process may have died long before.
+                # The age is by the database's clock, like all times in rows: the process may have died long ago.
                 since = now - max(0.0, row.age_s)
             seen[row.process] = (row.beat, since)
             if now - since > DEAD_AFTER_S:

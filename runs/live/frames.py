@@ -1,4 +1,4 @@
-"""Messages that many viewers receive: their bytes are made once for all viewers of a kind."""
+"""Messages to many viewers: encoded once for all viewers of a kind."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from runs.protocol import merged_metrics
 from runs.protocol.sight import Sight, in_sight, read_metrics
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated, text_frame
 
-# Merged messages for viewers that lag, each from one position, of at most 64 KiB.
+# Merged messages for viewers that lag, each from one position and of at most 64 KiB.
 KEPT_TOGETHER = 16
 
 
 class Frame:
     """A message to many viewers: one event, several, or one without a number.
 
-    `first_seq` and `seq` are the numbers of its first and its last event; without a number `seq` is 0, and `first_seq`
-    is beyond all others. `parts` are the frames that it joins if they are several. `size` is the length of its text in
+    `first_seq` and `seq` are the numbers of its first and last event; without a number, `seq` is 0, and `first_seq` is
+    greater than all others. `parts` are the frames that a joined message contains. `size` is the length of its text in
     bytes of UTF-8.
     """
 
@@ -43,23 +43,23 @@ class Frame:
         self.names_somebody: bool = (
             any(part.names_somebody for part in parts) if parts else guest_view.names_somebody(text)
         )
-        # What the window of a viewer ends with who got this compressed; empty if it is never compressed.
+        # The compression window of a viewer after this frame; empty if the frame is never compressed.
         self.window = self.payload[-(1 << WINDOW_BITS) :] if self.size >= SMALLEST_COMPRESSED_BYTES else b""
-        # Without and with compression.
+        # Uncompressed and compressed.
         self._wires: list[bytes | None] = [None, None]
-        # Compressed for viewers with one window, that of the first who asked: as a rule all have the same.
+        # Compressed for viewers with one window, that of the first request: usually all have the same.
         self._after: tuple[bytes, bytes] | None = None
         self._for_guests: asyncio.Future[Frame] | None = None
 
     def wire(self, compressed: bool, window: bytes | None = None) -> bytes:
-        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others.
+        """Return the bytes of the WebSocket frame, with or without compression.
 
-        `window` is that of the frame that the viewer was sent before, which these bytes may refer to.
+        `window` is the window after the viewer's previous frame, which these bytes may refer to.
         """
         if window and self.window:
             if self._after is None:
                 self._after = window, text_frame(deflated(self.payload, window), compressed=True)
-            # The same object: equal ones are found in a moment too, but need not be.
+            # Compared by identity, which is fast; an equal window of another object only costs a compression.
             if self._after[0] is window:
                 return self._after[1]
         found = self._wires[compressed]
@@ -72,7 +72,7 @@ class Frame:
         return found
 
     async def for_guests(self) -> Frame:
-        """Return the frame with roles in place of names; all guests share one reading of the database."""
+        """Return the frame with names replaced by roles; all guests share one query of the database."""
         if not self.names_somebody:
             return self
         if self.parts:
@@ -83,7 +83,7 @@ class Frame:
 
 
 def joined(frames: Sequence[Frame]) -> Frame:
-    """Return one message with the events of several, in order: a JSON array of them, or the only one alone."""
+    """Return one message with the events of several frames in order: a JSON array, or the single event itself."""
     if len(frames) == 1:
         return frames[0]
     parts = [part for frame in frames for part in frame.parts or (frame,)]
@@ -91,7 +91,7 @@ def joined(frames: Sequence[Frame]) -> Frame:
 
 
 class Views:
-    """A frame as viewers see it who look at some series only: read once, and made once for all who look at the same."""
+    """A frame for viewers who look at some series only: parsed once, and encoded once per set of series."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
@@ -100,7 +100,7 @@ class Views:
         self._made: dict[Sight, Frame] = {}
 
     def of(self, sight: Sight) -> Frame:
-        """Return the frame without the points of series out of sight: the frame itself if it has none."""
+        """Return the frame without the points of hidden series: the frame itself if it has none."""
         if not self.metrics:
             return self._frame
         if sight not in self._made:
@@ -117,9 +117,9 @@ def _seen(frame: Frame, metrics: merged_metrics.Stored, sight: Sight) -> Frame:
 
 @lru_cache(KEPT_TOGETHER)
 def together(frames: tuple[Frame, ...]) -> Frame:
-    """Return one message with the events of several, in order, where neighbouring `metrics` events are merged.
+    """Return one message with the events of several frames in order, with neighbouring `metrics` events merged.
 
-    No event may be in two of them, and none may have parts. Viewers who are at the same place share the message.
+    No event may be in two frames, and none may have parts. Viewers at the same position share the message.
     """
     found: list[Frame] = []
     for are_metrics, neighbours in groupby(frames, key=lambda frame: merged_metrics.is_metrics(frame.text)):
@@ -136,7 +136,7 @@ def together(frames: tuple[Frame, ...]) -> Frame:
 
 
 def begin_without_names(frames: Sequence[Frame]) -> None:
-    """Begin to make what guests see of frames that name somebody: in one reading of the database, for all guests."""
+    """Start to prepare the guests' versions of frames that contain names, with one database query for all guests."""
     unmade = [frame for frame in frames if frame.names_somebody and not frame.parts and not _is_made(frame._for_guests)]
     if not unmade:
         return
@@ -151,5 +151,5 @@ async def _at_place(made: asyncio.Future[list[str]], place: int, seq: int) -> Fr
 
 
 def _is_made(future: asyncio.Future[Frame] | None) -> bool:
-    """Return whether a reading is under way or has succeeded; one that failed is begun anew."""
+    """Return whether a query is running or has succeeded; a failed one is repeated."""
     return future is not None and not (future.done() and (future.cancelled() or future.exception() is not None))

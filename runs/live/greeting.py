@@ -2,7 +2,7 @@
 
 A `Greeter` belongs to a room of the hub. It holds the encoded snapshot of the run as of an event, and in its `Ring` the
 frames of the events after that, so that a new viewer costs no query. Only the differences between viewers are encoded
-for each viewer. A snapshot is read again on a request if it is old, or lacks events that the viewer holds.
+per viewer. If a snapshot is old, or lacks events that the viewer has, the next request reads it again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from runs.protocol.messages import Hello, Watchers
 from runs.recording.feed import replay, time_of
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
-# Changes without an event, such as of a run's name, are sent this late at most.
+# Changes without an event, such as the name of a run, are sent after this time at the latest.
 LONGEST_SNAPSHOT_AGE_S = 0.5
-# More missing events than this are slower to replay than a fresh history.
+# Replaying more missing events than this is slower than a fresh history.
 LARGEST_RING_EVENTS = 2_000
 LARGEST_RING_BYTES = 4 << 20
 
 
-# If a viewer reconnects with more events than this, each of them costs a query.
+# If reconnecting viewers name more events than this, each of them costs a query.
 MOST_KNOWN_TIMES = 256
 
 
@@ -51,7 +51,7 @@ class Ring:
         self._bytes = 0
 
     def append(self, frame: Frame) -> None:
-        """Add the frame of the next event; the oldest ones leave where it becomes too much."""
+        """Add the frame of the next event, and drop the oldest ones beyond the bounds."""
         if frame.seq != self.last + 1:
             self.skip(frame.seq - 1)
         self._frames.append(frame)
@@ -62,13 +62,13 @@ class Ring:
             self.floor += 1
 
     def skip(self, seq: int) -> None:
-        """Forget all up to `seq`: the events before it are not to be had."""
+        """Drop all events up to `seq`, because those before it are not available."""
         self._frames.clear()
         self._bytes = 0
         self.floor = self.last = seq
 
     def put_before(self, frames: Sequence[Frame]) -> bool:
-        """Add the events that end at `floor`; return False, and add nothing, where they are too much."""
+        """Add the events that end at `floor`; if they exceed the bounds, add nothing and return False."""
         taken = sum(frame.size for frame in frames)
         if len(self._frames) + len(frames) > LARGEST_RING_EVENTS or self._bytes + taken > LARGEST_RING_BYTES:
             return False
@@ -78,13 +78,13 @@ class Ring:
         return True
 
     def time_of(self, seq: int) -> str | None:
-        """Return the `at` of an event, None if it is not held."""
+        """Return the `at` of an event, None if the event is not in the ring."""
         if not self.floor < seq <= self.last:
             return None
         return str(msgspec.json.decode(self._frames[seq - self.floor - 1].text, type=_Timed).at)
 
     def after(self, seq: int) -> list[Frame] | None:
-        """Return the events after `seq`, None if it lies before what is held."""
+        """Return the events after `seq`, None if `seq` is before the floor."""
         return None if seq < self.floor else list(islice(self._frames, seq - self.floor, None))
 
 
@@ -92,7 +92,7 @@ class Ring:
 class Snapshot:
     """A run as of event `seq`: the part of `hello` that is the same for all, encoded for members and for guests.
 
-    `began` is when it began to be read: whatever was committed before is in it.
+    `began` is when reading began: it contains everything that was committed before.
     """
 
     seq: int
@@ -113,7 +113,7 @@ class Snapshot:
             "link": link,
             "watchers": msgspec.structs.asdict(watchers.shown_to(is_guest=viewer.is_guest)),
         }
-        # Two JSON objects become one.
+        # Joins two JSON objects into one.
         return b"".join((shared[:-1], b",", msgspec.json.encode(own)[1:])).decode()
 
 
@@ -121,9 +121,9 @@ class Snapshot:
 class Greeting:
     """The first messages to a viewer: a snapshot, then `frames`, up to event `last_seq`.
 
-    `replays`: the frames are all that the viewer missed. Otherwise they follow the snapshot. They are those of the
-    ring, which all viewers share: a crowd that is greeted and does not read costs no copies of them. `begin_seq` is the
-    event before the first of them.
+    If `replays`, the frames are all events that the viewer missed. Otherwise they follow the snapshot. They are the
+    objects of the ring, which all viewers share, so viewers that do not read cost no copies. `begin_seq` is the event
+    before the first of them.
     """
 
     snapshot: Snapshot
@@ -134,7 +134,7 @@ class Greeting:
 
 
 class Greeter:
-    """Greets the viewers of one run. The hub puts each event into `ring` as it hands it on."""
+    """Greets the viewers of one run. The hub adds each event to `ring` when it delivers it."""
 
     def __init__(self, run_id: int, last_seq: int) -> None:
         self.run_id = run_id
@@ -143,11 +143,11 @@ class Greeter:
         self._reading: asyncio.Task[None] | None = None
         self._reading_back = asyncio.Lock()
         self._has_guests = False
-        # The `at` of events that reconnecting viewers named and the ring does not hold.
+        # The `at` of events that reconnecting viewers named and that are not in the ring.
         self._times: dict[int, str] = {}
 
     async def greet(self, held: Held | None, *, is_guest: bool) -> Greeting:
-        """Return the greeting of a viewer whose outbox is open already and who holds the events up to `held`.
+        """Return the greeting of a viewer whose outbox is already open, and who has the events up to `held`.
 
         Raises `Run.DoesNotExist`.
         """
@@ -158,7 +158,7 @@ class Greeter:
         if since is not None and snapshot.replay_from <= since < self.ring.floor:
             await self._read_back(since)
             snapshot = await self._snapshot_for(since, is_guest, arrived)
-        # Nothing is awaited between here and the choice of frames: they continue from the snapshot as it is now.
+        # There is no await between here and the choice of frames, so they continue from this snapshot.
         ring = self.ring
         replays = since is not None and ring.floor <= since <= snapshot.seq
         start = since if replays and since is not None else snapshot.seq
@@ -171,7 +171,7 @@ class Greeter:
     async def _is_of_this_past(self, held: Held) -> bool:
         """Return whether the run has the last event of a viewer; true if the viewer names none.
 
-        A database that was restored to an older state, or replaced, may have another event of that number.
+        A database that was restored to an older state, or replaced, may have another event with that number.
         """
         if not held.at or held.seq == 0:
             return True
@@ -187,18 +187,18 @@ class Greeter:
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
             found = self._snapshot
-            # A snapshot that was read after the viewer connected contains everything that the viewer may hold.
+            # A snapshot that was read after the viewer connected contains every event that the viewer may have.
             suits = found is not None and (found.began >= arrived or self._is_fresh(found, since))
             if found is not None and suits and (found.guests is not None or not is_guest):
                 return found
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
                 self._reading.add_done_callback(look_at_outcome)
-            # Shielded: one who leaves while it is read must not take it from the others.
+            # Shielded: if one viewer leaves during the read, the others still get the result.
             await asyncio.shield(self._reading)
 
     def _is_fresh(self, snapshot: Snapshot, since: int | None) -> bool:
-        """Return whether a snapshot is young, leads on to the ring, and is not behind what the viewer holds."""
+        """Return whether a snapshot is recent, continues into the ring, and is not behind the viewer's last event."""
         young = time.monotonic() - snapshot.began <= LONGEST_SNAPSHOT_AGE_S
         return young and snapshot.seq >= self.ring.floor and snapshot.seq >= (since or 0)
 
@@ -209,21 +209,21 @@ class Greeter:
             self._reading = None
 
     async def _read_back(self, since: int) -> None:
-        """Let the ring reach back to `since`, where the database has the events and they are not too many."""
+        """Extend the ring back to `since`, if the database has the events and they are not too many."""
         async with self._reading_back:
             floor = self.ring.floor
             if since >= floor or self.ring.last - since > LARGEST_RING_EVENTS:
                 return
             found = await reading(replay)(self.run_id, since, floor - since, LARGEST_RING_BYTES)
             frames = [Frame(seq, text) for seq, text in found if seq <= floor]
-            # A version before this one may have stored what is too large to be sent.
+            # An earlier version may have stored events that are too large to send.
             sendable = all(frame.size <= LARGEST_FRAME_BYTES for frame in frames)
             if self.ring.floor == floor and len(frames) == floor - since and sendable:
                 self.ring.put_before(frames)
 
 
 def read_snapshot(run_id: int, for_guests: bool) -> Snapshot:
-    """Read and encode what all viewers of a run are greeted with. Raises `Run.DoesNotExist`."""
+    """Read and encode the snapshot for all viewers of a run. Raises `Run.DoesNotExist`."""
     began = time.monotonic()
     parts = find(run_id)
     run = parts.run
@@ -241,7 +241,7 @@ def read_snapshot(run_id: int, for_guests: bool) -> Snapshot:
 def _shared_part(run: Run, snapshot: dict[str, object], latest: dict[str, dict[str, object]]) -> bytes:
     """Return the fields of `hello` that are the same for all, as a JSON object.
 
-    What a viewer's own fields take has room in a frame beside the largest of these.
+    The largest result leaves room for a viewer's own fields in a frame.
     """
     whole = Hello(
         seq=run.last_seq,

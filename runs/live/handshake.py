@@ -1,7 +1,7 @@
 """The handshake of a run's socket: authentication by a ticket, a share token or the Authorization header.
 
 Many handshakes arrive at the same moment, so they share queries: a token is looked up once per half second for all
-clients that present it, and the guard checks the permissions of all of them together.
+clients that present it, and the guard checks all their permissions together.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TicketDelayed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KnownToken:
-    """The ids of a token and its creator, and when they were looked up."""
+    """The ids of a token and its creator, and the time of the lookup."""
 
     token_id: int
     user_id: int
@@ -50,10 +50,10 @@ class KnownToken:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The credentials of a handshake: a ticket with its grant, or a token and the scopes that it may have here, or
+    """The credentials of a handshake: a ticket with its grant, a token with the scopes that are allowed here, or
     nothing.
 
-    `holder` is whose ticket of ours it is, or which token that was good before; empty if that is not known.
+    `holder` identifies the owner of a valid ticket, or a token that was valid before; empty if it is unknown.
     """
 
     address: str
@@ -70,10 +70,9 @@ class Credential:
 
 
 class Entrance:
-    """Lets viewers of one event loop in.
+    """Admits viewers of one event loop.
 
-    What it remembers of a token says only whose it is. Whether it still holds is the guard's answer, half a second old
-    at most.
+    A cached token only says who created it. Whether it is still valid is the guard's answer, at most half a second old.
     """
 
     def __init__(self, guard: RightsWatch, are_refused: Callable[[str], bool]) -> None:
@@ -86,10 +85,10 @@ class Entrance:
         self._is_delayed = False
 
     def credential_of(self, scope: dict[str, Any], run_id: int) -> Credential:
-        """Return what a handshake presents. Asks no database.
+        """Return the credentials of a handshake, without a query.
 
-        `?token=` takes a ticket or a share token: addresses end up in logs and histories, so no key that lives long
-        and commands may stand in one.
+        `?token=` accepts a ticket or a share token. URLs end up in logs and histories, so a long-lived key with the
+        right to command is not accepted there.
         """
         header = dict(scope.get("headers", [])).get(b"authorization", b"").decode("latin-1")
         if header:
@@ -133,7 +132,7 @@ class Entrance:
             if asked not in self._asking:
                 self._asking[asked] = asyncio.create_task(self._look_up(shown))
                 self._asking[asked].add_done_callback(look_at_outcome)
-            # Shielded: one who leaves meanwhile must not take the answer from the others.
+            # Shielded: if one client leaves meanwhile, the others still get the answer.
             known = await asyncio.shield(self._asking[asked])
         return Grant(run_id, known.user_id, token_id=known.token_id) if known is not None else None
 
@@ -141,11 +140,11 @@ class Entrance:
         asked, asked_at = (shown.token, shown.scopes), time.monotonic()
 
         def find() -> AccessToken | None:
-            # Asked again in the thread: thousands may have come from there before the first of them failed.
+            # Checked again in the thread: thousands of requests may have arrived before the first of them failed.
             return None if self._are_refused(shown.source) else find_token(*asked)
 
         try:
-            # Apart from the readers: it notes the use of the token, once a minute.
+            # Not on the readers' threads: it records the use of the token once a minute.
             token = await writing(find)()
             if token is None:
                 self._known.pop(asked, None)
@@ -159,12 +158,12 @@ class Entrance:
             del self._asking[asked]
 
     async def _redeemed(self, ticket: str, grant: Grant) -> Grant | None:
-        """Return the grant of a ticket of ours, None if it was used before. Raises `TicketDelayed`."""
+        """Return the grant of a valid ticket, None if it was used before. Raises `TicketDelayed`."""
         try:
             async with asyncio.timeout(LONGEST_REDEEMING_S):
                 unused = await writing(spend_ticket)(ticket)
         except (TimeoutError, OperationalError, InterfaceError) as error:
-            # If there are many, only one is logged.
+            # Only the first of many is logged as a warning.
             logger.log(logging.DEBUG if self._is_delayed else logging.WARNING, "tickets cannot be redeemed: %r", error)
             self._is_delayed = True
             raise TicketDelayed from error
@@ -174,10 +173,10 @@ class Entrance:
         return grant if unused else None
 
     async def _forget_expired(self) -> None:
-        """Remove what is kept of tickets that have expired; nobody waits for it."""
+        """Remove the rows of expired tickets in the background."""
         try:
             await writing(forget_expired_tickets)()
-        except Exception as error:  # a minute later is early enough
+        except Exception as error:  # it is tried again a minute later
             if noted_outage(error) is None:
                 logger.exception("expired tickets could not be removed")
         self._forgot_at = time.monotonic()

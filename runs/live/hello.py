@@ -1,4 +1,4 @@
-"""The first frame of a viewer: a snapshot that fits into one."""
+"""The first frame of a viewer: a snapshot that fits into one frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, bounded_value, size
 from runs.protocol.messages import Hello
 
-# What each part of a snapshot may take of a `hello` that is too large; `latest` has what they leave.
+# The share of each part in a `hello` that is too large; `latest` gets the rest.
 TEXT_BYTES = 2 * 1024
 KNOBS_BYTES = 12 * 1024
 COMMANDS_BYTES = 16 * 1024
@@ -21,7 +21,7 @@ COMMANDS_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HelloParts:
-    """A run as of its `last_seq`."""
+    """The state of a run as of its `last_seq`."""
 
     run: Run
     snapshot: dict[str, Any]
@@ -30,22 +30,22 @@ class HelloParts:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The last event that a viewer holds: its number and its `at`, which is "" if the viewer does not send it."""
+    """The last event that a viewer has: its number and its `at`, which is "" if the viewer does not send it."""
 
     seq: int
     at: str = ""
 
 
 def find(run_id: int) -> HelloParts:
-    """Read what a viewer is greeted with. Raises `Run.DoesNotExist`."""
+    """Read the greeting of a viewer. Raises `Run.DoesNotExist`."""
     run = Run.objects.select_related("project", "recipe").get(pk=run_id)
     return HelloParts(run, run_snapshot(run), latest_values(run))
 
 
 def bounded_hello(hello: Hello) -> Hello:
-    """Return `hello` where it fits into a frame, else one that does and names in `incomplete` what it leaves out.
+    """Return `hello` if it fits into a frame, otherwise a shorter one that lists the missing parts in `incomplete`.
 
-    The newest commands and the first series stay; knobs stay all or none.
+    It keeps the newest commands and the first series, and either all knobs or none.
     """
     if size(hello) <= LARGEST_EVENT_BYTES:
         return hello
@@ -69,10 +69,10 @@ def bounded_hello(hello: Hello) -> Hello:
 
 
 def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
-    """Return the items before the first that does not fit any longer."""
+    """Return the items before the first that does not fit."""
     kept: list[Any] = []
     for item in items:
-        # A pair counts as an array does: brackets for what is colon and comma in an object.
+        # A pair has the size of an array: its brackets count for the colon and the comma of an object.
         room -= size(item) + 1
         if room < 0:
             break
@@ -81,6 +81,6 @@ def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
 
 
 def held_of(query: Mapping[str, Sequence[str]]) -> Held | None:
-    """Return the last event that a viewer holds, None if the address does not name it."""
+    """Return the last event that a viewer has, None if the address does not name it."""
     since, at = (query.get(name, [""])[0] for name in ("since", "at"))
     return Held(int(since), at) if since.isdecimal() and len(since) < 19 else None

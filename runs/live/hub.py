@@ -40,21 +40,21 @@ from steersman.files.private import FileIdentity
 
 logger = logging.getLogger(__name__)
 
-# While the layer is away it is looked for more often.
+# While the layer is unavailable, reconnecting is tried more often.
 LAYER_RETRY_S = 0.25
 # A layer whose echo is older than this counts as unavailable; pages then show that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
-# A database that does not answer a look for so long is said to be away.
+# If the database takes longer than this for a poll, it counts as unavailable.
 LOOK_TIMEOUT_S = 1.5
 FIRST_ECHO_TIMEOUT_S = 0.5
-# A quarter of what an outbox holds: viewers take one part while the next is read.
+# A quarter of the limit of an outbox: viewers receive one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
 LARGEST_READ_BYTES = 1 << 20
 
 
 class Hub:
-    """All rooms of one event loop. `has_layer` is true while the channel layer's echo comes back."""
+    """All rooms of one event loop. `has_layer` is true while the channel layer returns its echoes."""
 
     def __init__(self) -> None:
         self.has_layer = False
@@ -92,15 +92,15 @@ class Hub:
             room = self._rooms.get(run_id)
             if room is None:
                 try:
-                    # Subscribe first, then read: an event that is committed in between is then received or read, never
-                    # missed.
+                    # Subscribe before reading, so that an event that is committed in between is received or read, but
+                    # never missed.
                     if not self._looking:
                         await self._connect()
                     await self._subscribe(run_id)
                     room = self._rooms[run_id] = await Room.open(run_id)
                     room.link = self._link_of(room)
                 except BaseException:
-                    # Nobody would leave, and with that end what was begun for the first viewer.
+                    # No viewer would leave later and undo what was started for the first one.
                     if not self._rooms:
                         await self._disconnect()
                     raise
@@ -114,7 +114,7 @@ class Hub:
         return room, outbox
 
     async def leave(self, room: Room, outbox: Outbox) -> None:
-        """Forget an outbox; leave the run's group with the last one."""
+        """Remove an outbox; leave the run's group when it was the last."""
         room.outboxes.discard(outbox)
         async with self._joining:
             if room.outboxes or self._rooms.get(room.run_id) is not room:
@@ -128,20 +128,20 @@ class Hub:
                 await self._disconnect()
 
     async def _connect(self) -> None:
-        """Take a layer instance of our own, so that a deaf one can be thrown away without harm to others."""
+        """Create a separate instance of the channel layer, so that replacing a dead one affects nothing else."""
         found = await self._open_layer()
         if found is not None:
             await self._use(*found)
 
     async def _open_layer(self) -> tuple[Any, str] | None:
-        """Return a new layer and our channel in it, None if there is no layer now."""
+        """Return a new layer and our channel in it, None if the layer is unavailable."""
         layer = channel_layers.make_backend("default")
         try:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
                 channel = await layer.new_channel("hub.")
                 await layer.group_add(self._echo_group, channel)
                 await layer.group_add(revocation.GROUP, channel)
-        except Exception as error:  # whatever a layer raises: the database serves meanwhile
+        except Exception as error:  # any exception: events come from the database meanwhile
             self._note_layer(False, str(error) or f"no answer within {LAYER_CALL_TIMEOUT_S:g} s")
             await _flush(layer)
             return None
@@ -155,7 +155,7 @@ class Hub:
             await self._subscribe(run_id)
         self._echoed.clear()
         if await self._send_echo():
-            # The first viewer is greeted with what is known: an echo takes a millisecond.
+            # The first viewer is told whether the layer works; an echo takes about a millisecond.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._echoed.wait(), FIRST_ECHO_TIMEOUT_S)
 
@@ -167,7 +167,7 @@ class Hub:
         try:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
                 await getattr(self._layer, name)(*arguments)
-        except Exception as error:  # the next echo that is due reconnects
+        except Exception as error:  # the next due echo reconnects
             self._note_layer(False, str(error))
             self._echo_at = 0.0
             return False
@@ -186,13 +186,13 @@ class Hub:
                 continue
             room = self._rooms.get(message.get("run"))
             if room is not None and message.get("type") == feed.HEARTBEAT_MESSAGE:
-                # Of an owner who cannot write it into the database now.
+                # From a supervisor that cannot write to the database now.
                 if message["attempt"] == room.attempt:
                     room.told_alive_at = time.monotonic()
             elif room is not None:
                 try:
                     await self._heard(room, message)
-                except Exception as error:  # the next look reads what this message announced
+                except Exception as error:  # the next poll reads what this message announced
                     if noted_outage(error) is None:
                         logger.exception("run %s: an announcement could not be passed on", room.run_id)
 
@@ -212,9 +212,10 @@ class Hub:
             await self._catch_up(room, seq)
 
     async def _catch_up(self, room: Room, up_to: int) -> None:
-        """Hand on what the database has beyond the room's last event, at least to `up_to`, which was committed.
+        """Deliver the events after the room's last one from the database, at least up to `up_to`, which was committed.
 
-        What was folded into charts meanwhile is no longer an event: viewers are told. The caller holds the room's lock.
+        Events that were compacted into charts meanwhile do not exist any longer; viewers are notified. The caller holds
+        the room's lock.
         """
         while room.last_seq < up_to:
             missing = await reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS, LARGEST_READ_BYTES)
@@ -230,19 +231,19 @@ class Hub:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 await self._look()
-            except Exception as error:  # a database that is away now may answer at the next look
+            except Exception as error:  # an unavailable database may answer the next poll
                 if noted_outage(error) is None:
                     logger.exception("the hub could not check the database")
                 else:
                     self._note_database(False, error)
 
     async def _look(self) -> None:
-        """One look: read the watched runs, judge life, hand on what was missed."""
+        """Poll once: read the watched runs, check heartbeats, deliver missed events."""
         handed_on = {run_id: room.last_seq for run_id, room in self._rooms.items()}
         asking = asyncio.ensure_future(reading(_read_runs)(list(self._rooms)))
         asking.add_done_callback(look_at_outcome)
         while not (await asyncio.wait({asking}, timeout=LOOK_TIMEOUT_S))[0]:
-            # It is not asked twice: each question that waits keeps a thread.
+            # Not queried twice, because each waiting query occupies a thread.
             self._note_database(False, f"no answer within {LOOK_TIMEOUT_S} s")
         rows, file = asking.result()
         self._note_database(True)
@@ -259,7 +260,7 @@ class Hub:
             self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
             room.stored_seq = last_seq
             if was_replaced or last_seq < handed_on.get(run_id, 0):
-                # What was committed before it was asked is there, unless the database was put back to an older state.
+                # A database has what was committed before the query, unless it was restored to an older state.
                 logger.warning("run %d: the database was restored to another state: viewers load the run again", run_id)
                 async with room.lock:
                     room.begin_anew(last_seq)
@@ -275,15 +276,15 @@ class Hub:
             await asyncio.sleep(POLL_INTERVAL_S if self.has_layer else LAYER_RETRY_S)
             try:
                 await self._stay_linked()
-            except Exception:  # the database serves meanwhile
+            except Exception:  # events come from the database meanwhile
                 logger.exception("the hub could not check the channel layer")
 
     async def _stay_linked(self) -> None:
-        """Ask for the next echo, or take a new layer if there is none, or where echoes stay away."""
+        """Request the next echo; create a new layer if there is none, or if echoes are missing."""
         if self._layer is None or time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
             self._note_layer(False, "no echo from the channel layer")
             await self._disconnect()
-            # Viewers that connect meanwhile do not wait for a layer that does not answer.
+            # Outside of the lock, so that connecting viewers do not wait for an unavailable layer.
             found = await self._open_layer()
             if found is not None:
                 async with self._joining:
@@ -304,10 +305,10 @@ class Hub:
         if heartbeat != room.heartbeat or not live:
             room.alive_at = now
         elif seen_s > 2 * POLL_INTERVAL_S:
-            # Time in which the database could not be read is no evidence against the training.
+            # If the database could not be read, a missing heartbeat says nothing about the training.
             room.alive_at += seen_s - POLL_INTERVAL_S
         room.heartbeat, room.live = heartbeat, live
-        # Either is evidence of life: a heartbeat in the database, or one on the channel layer if the database is
+        # Either heartbeat is enough: the one in the database, or the one on the channel layer if the database is
         # unavailable.
         life = life_after(now - max(room.alive_at, room.told_alive_at))
         if life != room.life:
@@ -357,7 +358,7 @@ class Hub:
 
 
 def levels_of(hub: Hub) -> PortalLevels:
-    """Return what a hub holds now, for the report of its process."""
+    """Return the present levels of a hub, for the report of its process."""
     waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
     degraded = int(bool(hub.watched) and not hub.has_layer)
@@ -365,7 +366,7 @@ def levels_of(hub: Hub) -> PortalLevels:
 
 
 def _read_runs(run_ids: list[int]) -> tuple[list[tuple[int, int, int, str, int]], FileIdentity | None]:
-    """Return number, last event, heartbeat, state and attempt of runs, and in which file they lie."""
+    """Return number, last event, heartbeat, state and attempt of runs, and the identity of the database file."""
     rows = Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt")
     return list(rows), database_file()
 
@@ -374,7 +375,7 @@ async def _flush(layer: Any) -> None:
     try:
         async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
             await layer.flush()
-    except Exception as error:  # it is thrown away in any case
+    except Exception as error:  # the connection is dropped in any case
         logger.debug("a channel layer did not close tidily: %s", error)
 
 

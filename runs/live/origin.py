@@ -1,6 +1,6 @@
-"""Refuse WebSocket handshakes for other hosts, and from pages of other origins: scheme, host and port are compared.
+"""Refuses WebSocket handshakes for other hosts, and from pages of other origins: compares scheme, host and port.
 
-An origin is written as in RFC 6454 §6.2. A client outside the browser sends none; its ticket decides.
+An origin is written as in RFC 6454 §6.2. Clients other than browsers send none and are checked by their ticket.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# It may contain nothing else: `http://own.example@evil.example` and `http://evil.example?own.example` are no origins.
+# Matches the whole text: `http://own.example@evil.example` and `http://evil.example?own.example` are not origins.
 ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]
 
 
 class OriginGuard:
-    """ASGI middleware: a handshake gets 403 if its Host is not the portal's, or its Origin neither that nor listed."""
+    """ASGI middleware: answers 403 to a foreign Host, and to an Origin that is neither the portal's nor listed."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
 
     def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[Any]:
-        # No coroutine of its own: it would be kept as long as the socket.
+        # Not a coroutine, which would stay in memory as long as the socket.
         headers = dict(scope.get("headers", []))
         origin = headers.get(b"origin")
         host = headers.get(b"host", b"").decode("latin-1")
@@ -40,7 +40,7 @@ class OriginGuard:
 
 
 def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:
-    """Return whether `origin` is the one that served `host`, or one of STEERSMAN_ORIGINS."""
+    """Return whether `origin` served `host`, or is listed in STEERSMAN_ORIGINS."""
     parsed = parse_origin(origin)
     if parsed is None:
         return False

@@ -25,29 +25,29 @@ LARGEST_UNACKED_FRAMES = 4_000
 
 
 class Outbox:
-    """Frames for one viewer, each once and in order of `seq`. It holds them back until `open`."""
+    """Frames for one viewer, each once and in order of `seq`. Sends nothing until `open`."""
 
     def __init__(self) -> None:
         self.last_seq = 0
-        # The series that the viewer looks at, None for all. The room makes frames accordingly.
+        # The series that the viewer looks at, None for all. The room prepares frames for them.
         self.sight: Sight | None = None
-        # The last event that a viewer who acknowledges may be sent.
+        # The last event that an acknowledging viewer may be sent.
         self._cut_beyond: float = math.inf
         self.overflowed = False
         self.has_failed = False
         self.is_closed = False
         self.wire: Wire | None = None
-        # Empty for most of the time, and an empty deque takes 760 bytes: each is made when something waits.
+        # Usually empty, and an empty deque takes 760 bytes, so each is created when something has to wait.
         self._first: deque[Frame] | None = None
         self._frames: deque[Frame] | None = None
         self._bytes = 0
-        # The last message about watchers that was sent to the viewer, None until its greeting.
+        # The last message about watchers that the viewer got, None before its greeting.
         self.watchers: Watchers | None = None
         self.is_guest = False
         self._compressed = False
         self._send: Callable[[bytes], bool] = bool
         self._start_writing: Callable[[], object] | None = None
-        # Whether a frame may go straight to the socket: nothing older waits in the queue or is being written.
+        # Whether a frame may go directly to the socket: nothing older is queued or being written.
         self._direct = False
 
     def open(
@@ -60,10 +60,10 @@ class Outbox:
         first: Sequence[Frame] = (),
         watchers: Watchers | None = None,
     ) -> None:
-        """Begin to send the events after `last_seq`: the frames of `first`, then those since then and all later ones.
+        """Start to send the events after `last_seq`: the frames of `first`, then those since then and all later ones.
 
-        `start_writing()` is called whenever frames begin to wait. Those of `first` do not count towards the bound,
-        because other viewers share them. `watchers` are those that the greeting named.
+        `start_writing()` is called whenever frames start to wait. Those of `first` do not count towards the limits,
+        because viewers share them. `watchers` are the ones in the greeting.
         """
         if first:
             self._first = deque(first)
@@ -80,8 +80,8 @@ class Outbox:
             start_writing()
 
     def put(self, frame: Frame) -> None:
-        """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
-        # Called for each event and viewer: what is usual comes first.
+        """Send or queue a frame; beyond the limits, drop the queue and set `overflowed`."""
+        # Called for each event and viewer, so the usual case comes first.
         if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
             if not (frame.names_somebody and self.is_guest) and self.send(frame):
                 self.last_seq = frame.seq or self.last_seq
@@ -90,7 +90,7 @@ class Outbox:
             self._overflow()
             return
         elif self._direct:
-            # The greeting held the first of these events, or all.
+            # The greeting contained the first of these events, or all of them.
             for part in frame.parts:
                 if part.seq > self.last_seq:
                     self.put(part)
@@ -98,7 +98,7 @@ class Outbox:
         self._queue(frame)
 
     def send(self, frame: Frame) -> bool:
-        """Hand a frame to the viewer's connection. Return False, and send nothing, if earlier bytes wait there."""
+        """Pass a frame to the viewer's connection. If earlier bytes wait there, send nothing and return False."""
         wire = self.wire
         assert wire is not None
         if wire.window is None:
@@ -110,24 +110,24 @@ class Outbox:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many frames wait, and how many bytes they have; those of the greeting are not counted."""
+        """Return how many frames wait, and their bytes, without those of the greeting."""
         return len(self._frames or ()), self._bytes
 
     @property
     def newest_seq(self) -> int:
-        """The newest event that was sent to the viewer or waits for it."""
+        """Return the newest event that was sent or is queued."""
         waiting = [*(self._first or ()), *(self._frames or ())]
         return max(self.last_seq, *(frame.seq for frame in waiting)) if waiting else self.last_seq
 
     def acknowledge(self, seq: int) -> None:
-        """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""
+        """Record that the viewer has applied all events up to `seq`; disconnect a viewer that is too far behind."""
         self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
 
     def take(self) -> Frame | None:
-        """Return the next message; None if none waits, and then frames may go straight to the socket again.
+        """Return the next message; None if none waits, and frames may then go directly to the socket again.
 
-        On a wire the frames that wait are put together as far as they fit, and metrics among them merged: who is behind
-        gets them at less cost.
+        On a wire, waiting frames are joined up to the size limit, and their metrics merged, so that a viewer that lags
+        catches up at a lower cost.
         """
         taken: list[Frame] = []
         size = 0
@@ -150,12 +150,12 @@ class Outbox:
         return together(tuple(taken))
 
     def begin_anew(self, frame: Frame) -> None:
-        """Forget what waits, send `frame`, and go on behind its number, which may be lower than those before."""
+        """Drop the queue, send `frame`, and continue after its number, which may be lower than earlier ones."""
         self._first = self._frames = None
         self._bytes = 0
         self._cut_beyond = math.inf
         if self._start_writing is None:
-            # It is being greeted with what counts no more: let it come again.
+            # The greeting in progress is outdated, so let the viewer reconnect.
             self._overflow()
             return
         self.last_seq = frame.seq - 1
@@ -163,13 +163,13 @@ class Outbox:
         self.put(frame)
 
     def fail(self) -> None:
-        """Stop sending, because a frame could not be sent; the viewer is disconnected and reconnects."""
+        """Stop sending because a frame could not be sent; the viewer is disconnected and reconnects."""
         self.has_failed = True
         self.close()
         self._wake()
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Accept no more frames."""
         self.is_closed = True
         self._direct = False
         self._first = self._frames = None
@@ -191,7 +191,7 @@ class Outbox:
         self._wake()
 
     def _overflow(self) -> None:
-        # Nothing is lost by it: the viewer comes back, and reads them from the database.
+        # The viewer loses nothing: it reconnects and reads them from the database.
         tally.counts.dropped_frames += len(self._frames or ())
         self._frames = None
         self._bytes = 0

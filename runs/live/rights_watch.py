@@ -1,4 +1,4 @@
-"""Permissions of open and new sockets, checked together in a few queries for all.
+"""Checks the permissions of open and new sockets, all together in a few queries.
 
 Open sockets are checked twice per second and on request; those without permission are closed.
 """
@@ -17,7 +17,7 @@ from runs.outage.answers import noted_outage
 
 logger = logging.getLogger(__name__)
 
-# Without the channel layer this alone must close a revoked socket within a second.
+# If the channel layer is unavailable, this check alone must close a revoked socket within a second.
 CHECK_INTERVAL_S = 0.5
 # A check that began at most this long ago is still valid for a new socket.
 LONGEST_ANSWER_AGE_S = 0.5
@@ -27,25 +27,25 @@ ROLE_CHANGED = 4409
 
 class Guarded(Protocol):
     async def end(self, code: int) -> None:
-        """Close the socket with `code` and take nothing more from it."""
+        """Close the socket with `code` and handle nothing more from it."""
 
 
 class RightsWatch:
-    """The open sockets of one event loop with their grants and viewers. Checks them while there are any."""
+    """The open sockets of one event loop, with their grants and viewers. Checks them while there are any."""
 
     def __init__(self) -> None:
         self._watched: dict[Guarded, tuple[Grant, Viewer]] = {}
         self._word = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
         self._blind = False
-        # The viewer of each grant, and when its check began. Refusals are not kept.
+        # The viewer of each grant, and when its check began. Refusals are not cached.
         self._answers: dict[Grant, tuple[Viewer, float]] = {}
         self._told_at = 0.0
         self._waiting: dict[Grant, asyncio.Future[Viewer | int]] = {}
         self._answering: asyncio.Task[None] | None = None
 
     async def viewer_of(self, grant: Grant) -> Viewer | int:
-        """Return the viewer that a grant makes, or the close code that refuses it, as of half a second ago at most."""
+        """Return the viewer of a grant, or the close code that refuses it, at most half a second old."""
         known = self._answers.get(grant)
         if known is not None and time.monotonic() - known[1] <= LONGEST_ANSWER_AGE_S and known[1] > self._told_at:
             return known[0]
@@ -54,7 +54,7 @@ class RightsWatch:
         answer = self._waiting[grant]
         if self._answering is None:
             self._answering = asyncio.create_task(self._answer_all())
-        # Shielded: one who leaves meanwhile must not take the answer from the others.
+        # Shielded: if one client leaves meanwhile, the others still get the answer.
         return await asyncio.shield(answer)
 
     def add(self, socket: Guarded, grant: Grant, viewer: Viewer) -> None:
@@ -69,18 +69,18 @@ class RightsWatch:
             self._checking = None
 
     def wake(self) -> None:
-        """Look now: somebody's access has changed. No answer of before lets anybody in."""
+        """Check now, because somebody's access has changed. Cached answers are no longer used."""
         self._told_at = time.monotonic()
         self._word.set()
 
     async def _answer_all(self) -> None:
-        """Answer those who wait, all at once, and those who came meanwhile, until nobody waits."""
+        """Answer all waiting callers together, and repeat for those that arrived meanwhile."""
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, {}
                 try:
                     found = await self._ask(set(waiting))
-                except Exception as error:  # each of them gets the error
+                except Exception as error:  # each caller gets the error
                     for answer in waiting.values():
                         answer.set_exception(error)
                         answer.exception()
@@ -91,7 +91,7 @@ class RightsWatch:
             self._answering = None
 
     async def _ask(self, grants: set[Grant]) -> dict[Grant, Viewer | int]:
-        """Ask the database, and keep what lets somebody in."""
+        """Query the database, and cache the grants that are valid."""
         asked_at = time.monotonic()
         found = await reading(check_grants)(grants)
         oldest = time.monotonic() - LONGEST_ANSWER_AGE_S
@@ -111,7 +111,7 @@ class RightsWatch:
             try:
                 await self._check()
                 self._blind = False
-            except Exception as error:  # a database that is away now may answer at the next look
+            except Exception as error:  # an unavailable database may answer the next check
                 if noted_outage(error) is None and not self._blind:
                     logger.exception("open sockets could not be checked; trying again")
                 self._blind = True
@@ -126,7 +126,7 @@ class RightsWatch:
                 ending.append((socket, now if isinstance(now, int) else ROLE_CHANGED))
         for socket, _ in ending:
             del self._watched[socket]
-        # Shielded: with the last socket this task is cancelled, and others' endings must go through.
+        # Shielded: this task is cancelled with the last socket, but the other sockets must still be closed.
         closing = asyncio.gather(*(socket.end(code) for socket, code in ending), return_exceptions=True)
         for outcome in await asyncio.shield(closing):
             if isinstance(outcome, Exception):

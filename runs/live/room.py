@@ -1,4 +1,4 @@
-"""A watched run: its viewers, and the events on their way to them."""
+"""A watched run: its viewers, and the delivery of events to them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ from runs.recording.liveness import life_after, told_heartbeats
 
 logger = logging.getLogger(__name__)
 
-# The interval of polling the database.
+# The interval at which the database is polled.
 POLL_INTERVAL_S = 1.0
-# A room that needs more sends per second than this, which take some 2 % of a core, gets two events in one message: half
-# the work. The first waits for the second, which is near at such a rate, no longer than `GATHER_S`.
+# If a room needs more sends per second than this, which take about 2 % of a core, it joins two events in one message,
+# which halves the work. The first waits at most `GATHER_S` for the second.
 BUSY_SENDS_PER_S = 2_000
 GATHER_S = 0.1
-# Announcements that come so long after their events were stored are late.
+# Announcements that arrive this long after their events were stored are late.
 LATE_S = 1.0
 LOST_S = 10.0
-# Viewers who have selected series get the newest points of the others this often.
+# Viewers who selected series get the newest points of the others this often.
 NEWEST_EVERY_S = 1.0
-# Each different choice of series costs its own frames. A further choice is replaced by a larger one that includes it.
+# Each different selection of series needs its own frames. A further selection is replaced by a larger one that includes
+# it.
 MOST_SIGHTS = 64
-# The rate of events is that of the last few.
+# The rate is measured over the last few events.
 RATE_EVENTS = 8
 
 
 @dataclass(slots=True)
 class Room:
-    """A watched run: its viewers, the last event handed to them, and evidence of life.
+    """A watched run: its viewers, the last event that was delivered to them, and its heartbeats.
 
-    `stored_seq` is the newest event that the database was seen to have.
+    `stored_seq` is the newest event that was seen in the database.
     """
 
     run_id: int
@@ -61,7 +62,7 @@ class Room:
     stored_seq: int = 0
     # The time of the owner's last heartbeat on the channel layer, by `time.monotonic`.
     told_alive_at: float = -math.inf
-    # What was read from the database before it was announced, and when.
+    # The newest event that was read from the database before its announcement, and when.
     _unannounced_seq: int = 0
     _unannounced_since: float | None = None
     _late_until: float = -math.inf
@@ -75,7 +76,7 @@ class Room:
     newest: NewestPoints = field(default_factory=NewestPoints)
     telling: asyncio.TimerHandle | None = None
     has_sights: bool = False
-    announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
+    announced: list[float] = field(default_factory=list)  # times of events in transit, by `time.time`
     delivered_at: deque[float] = field(default_factory=lambda: deque([-math.inf], RATE_EVENTS))  # by `time.monotonic`
 
     @classmethod
@@ -84,7 +85,7 @@ class Room:
         run: Run = await reading(Run.objects.get)(pk=run_id)
         live = run.state in LIVE
         # The clock of the run's host may be wrong: the stored time of its last heartbeat alone never makes a run
-        # unreachable. A run that really is unreachable becomes so at the second poll.
+        # unreachable. A run that is really unreachable is shown so after the second poll.
         silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
         silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
         alive_at = time.monotonic() - silent_s
@@ -97,17 +98,17 @@ class Room:
 
     @property
     def newest_seq(self) -> int:
-        """The newest event that is known here, whether or not it was handed on."""
+        """Return the newest event that is known here, delivered or not."""
         return max(self.last_seq, self.stored_seq)
 
     def note_unannounced(self, seq: int) -> None:
-        """Take note that the database has an event up to `seq` that was not announced yet."""
+        """Record that the database has an event up to `seq` that was not announced yet."""
         self._unannounced_seq = seq
         if self._unannounced_since is None:
             self._unannounced_since = time.monotonic()
 
     def note_announced(self, seq: int) -> None:
-        """Take note of the announcement of an event. One long after the database had it makes the room late."""
+        """Record the announcement of an event. If the database had it long before, the room is late."""
         if self._unannounced_since is None:
             return
         now = time.monotonic()
@@ -117,22 +118,24 @@ class Room:
             self._unannounced_since = None
 
     def expect_no_announcements(self) -> None:
-        """Take note that none can come: those that do not come are no sign of a slow layer."""
+        """Record that no announcement can arrive, so that missing ones do not count as a slow layer."""
         self._unannounced_since = None
 
     def is_late(self) -> bool:
-        """Return whether announcements come more than `LATE_S` after the database has their events, or not at all."""
+        """Return whether announcements arrive more than `LATE_S` after the database has their events, or not at all."""
         now = time.monotonic()
         since = self._unannounced_since
-        # One that was lost, and is followed by none, says nothing of those to come.
+        # A single lost announcement says nothing about later ones.
         waits = since is not None and LATE_S < now - since < LOST_S
         return waits or now < self._late_until
 
     def deliver(self, seq: int, text: str) -> None:
-        """Hand an event to all viewers: the same bytes to all of a kind. A busy room gets two in one message."""
+        """Deliver an event to all viewers, the same bytes to all of a kind. A busy room joins two events in one
+        message.
+        """
         frame = Frame(seq, text)
         if frame.size > LARGEST_FRAME_BYTES:
-            # Stored by a version before this one, or by a training that still runs with it.
+            # Stored by an earlier version, or by a training that still runs with it.
             self.skip(seq)
             return
         self.last_seq = seq
@@ -152,7 +155,7 @@ class Room:
             self.flush()
 
     def _is_busy(self) -> bool:
-        """Return whether this event and those before it make more than `BUSY_SENDS_PER_S`."""
+        """Return whether this event and the previous ones need more than `BUSY_SENDS_PER_S`."""
         now = time.monotonic()
         sends = len(self.outboxes) * len(self.delivered_at)
         busy = sends > BUSY_SENDS_PER_S * (now - self.delivered_at[0])
@@ -160,7 +163,7 @@ class Room:
         return busy
 
     def flush(self) -> None:
-        """Send what is held back for the next event."""
+        """Send the event that waits for the next one."""
         frame, self.gathered = self.gathered, None
         if self.flushing is not None:
             self.flushing.cancel()
@@ -169,7 +172,7 @@ class Room:
             self._send(frame)
 
     def skip(self, seq: int) -> None:
-        """Continue after `seq`, and notify viewers that events up to there are only in the history."""
+        """Continue after `seq`, and notify viewers that events up to it are only in the history."""
         tally.counts.skipped_events += seq - self.last_seq
         self.last_seq = seq
         self.greeter.ring.skip(seq)
@@ -178,7 +181,7 @@ class Room:
         self._send(Frame(seq, encode_message(Resync(seq=seq))))
 
     def begin_anew(self, seq: int) -> None:
-        """Go on after `seq` of a database that holds another past of the run, and let viewers load it."""
+        """Continue after `seq` of a restored database with another history of the run, and let viewers reload it."""
         self.last_seq = self.stored_seq = seq
         self.greeter = Greeter(self.run_id, seq)
         self.expect_no_announcements()
@@ -194,7 +197,7 @@ class Room:
         self._send(Frame(0, encode_message(message)))
 
     def tell_watchers(self, watchers: Watchers) -> None:
-        """Send the watchers to the viewers whose last message differs. Guests get no names."""
+        """Send the watchers to viewers whose last message differs. Guests get no names."""
         frames: dict[bool, Frame] = {}
         for outbox in self.outboxes:
             if outbox.watchers is None or outbox.watchers == watchers:
@@ -209,12 +212,13 @@ class Room:
                 self._give_up(outbox, self.last_seq)
 
     def look(self, outbox: Outbox, sight: Sight | None) -> None:
-        """Send a viewer from now on the points of the series in `sight` and, of the others, the newest now and then.
+        """From now on, send a viewer the points of the series in `sight`, and only the newest ones of the others, less
+        often.
 
-        The viewer is told after which event that is.
+        The viewer is told after which event this begins.
         """
         if outbox.sight is not None:
-            # Series that come into sight are not in later `newest` messages: their newest points are sent now.
+            # Series that come into sight are not in later `newest` messages, so their newest points are sent now.
             for text in self.newest.messages(outbox.newest_seq, outbox.sight, sight):
                 outbox.put(Frame(0, text))
         known = {other.sight: other.sight for other in self.outboxes if other is not outbox and other.sight is not None}
@@ -226,7 +230,7 @@ class Room:
         outbox.put(Frame(0, encode_message(SightTaken(seq=outbox.newest_seq))))
 
     def _tell_newest(self) -> None:
-        """Tell each viewer of the newest points of series that are not in sight."""
+        """Send each viewer the newest points of its hidden series."""
         self.telling = None
         self.flush()
         made: dict[Sight, list[Frame]] = {}
@@ -256,7 +260,7 @@ class Room:
         self.announced.clear()
 
     def _views(self, frame: Frame) -> Views:
-        """Return the part of a frame for viewers who selected some series, and note the points to send later."""
+        """Return the versions of a frame for viewers who selected series, and store its points for later."""
         views = Views(frame)
         for metrics in views.metrics:
             self.newest.note(metrics)
@@ -265,6 +269,6 @@ class Room:
         return views
 
     def _give_up(self, outbox: Outbox, seq: int) -> None:
-        """End one viewer, whose fault is not that of the others. Called where an exception is handled."""
+        """Disconnect one viewer after an exception, without affecting the others. Called in an exception handler."""
         logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, seq)
         outbox.fail()

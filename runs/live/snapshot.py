@@ -16,7 +16,7 @@ from runs.recording.status import status_of
 def run_snapshot(run: Run) -> dict[str, Any]:
     """Return the run's status, progress, knobs and latest commands, as JSON-ready values.
 
-    Among them are all fields of `runs.protocol.events.StatusChanged` but its `remark`.
+    They include all fields of `runs.protocol.events.StatusChanged` except `remark`.
     """
     commands = run.commands.order_by("-sent_at")[:20]
     status: dict[str, Any] = msgspec.to_builtins(status_of(run))
@@ -35,7 +35,7 @@ def run_snapshot(run: Run) -> dict[str, Any]:
         "best_epoch": run.best_epoch,
         "knobs": run.knobs,
         "stalled_since": iso(run.stalled_since) if run.stalled_since else None,
-        # Explains a stall; it changes with every step, and no event contains it.
+        # Explains a stall. It changes with every step, so no event contains it.
         "usual_step_s": run.usual_step_s if run.stalled_since else None,
         "lasting_alerts": lasting_alerts(run),
         "commands": [as_wire(command) for command in reversed(commands)],
@@ -49,9 +49,9 @@ def lasting_alerts(run: Run) -> dict[str, int]:
 
 
 def latest_values(run: Run) -> dict[str, dict[str, Any]]:
-    """Return the newest point of every series: step, time (s, UTC), value (null with `nonfinite` where not finite).
+    """Return the newest point of every series: step, time (s, UTC), value (null and `nonfinite` if it is not finite).
 
-    Series come in the order in which they were first logged.
+    The series are in the order in which they were first logged.
     """
     return {
         series.name: {

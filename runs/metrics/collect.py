@@ -38,19 +38,19 @@ from runs.protocol.reports import LATENCY_BOUNDS_S, PortalCounts, PortalLevels, 
 from runs.protocol.states import LIVE, LOST
 from runs.recording.liveness import heartbeat_age_s
 
-# The largest number of runs, and of their series, in a response: Prometheus stores a time series for each.
+# The maximum number of runs, and of their series, in a response: Prometheus stores a time series for each.
 MOST_RUNS = 200
 MOST_SERIES_OF_A_RUN = 50
 MOST_SERIES = 4_000
-# A run that is lost longer than this will hardly come back.
+# A run that is lost for longer will hardly recover.
 LOST_SHOWN_FOR = timedelta(days=1)
-# Counting all of a large table would take longer the longer an installation lives.
+# Counting a whole large table would take longer and longer as an installation ages.
 NEWEST_COUNTED = 100_000
 USUAL_WORDS = ("loss", "accuracy", "acc", "learning_rate", "lr", "grad_norm", "gradient_norm")
 USUAL = re.compile(rf"(^|[/._-])({'|'.join(USUAL_WORDS)})$", re.IGNORECASE)
 GPU = re.compile(r"^gpu/(\d+)/(\w+)$")
 MIB = 1 << 20
-# By what ends the name of a sampled series: the metric, and by what its value is multiplied.
+# By the end of a sampled series' name: the metric, and the factor for its values.
 GPU_METRICS = {
     "utilisation": ("steersman_run_gpu_utilization_ratio", 0.01),
     "memory_used_mib": ("steersman_run_gpu_memory_used_bytes", MIB),
@@ -63,20 +63,20 @@ NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The scope of an answer: all projects, one project, or one run of it."""
+    """The scope of an answer: all projects, one project, or one of its runs."""
 
     project_id: int | None = None
     run_id: int | None = None
 
     def of(self, prefix: str = "") -> Q:
-        """Return the condition on rows whose run is reached by `prefix`."""
+        """Return the condition on rows whose run is reached through `prefix`."""
         found = Q() if self.project_id is None else Q(**{f"{prefix}project_id": self.project_id})
         return found if self.run_id is None else found & Q(**{f"{prefix}pk": self.run_id})
 
 
 @dataclass(slots=True)
 class _Samples:
-    """Metrics as they fill; those without a sample are left out."""
+    """Collects the samples of metrics; metrics without a sample are left out."""
 
     metrics: dict[str, Metric] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ class _Samples:
 
 
 class Collected:
-    """A collector of prometheus-client that returns values which were read once."""
+    """A collector for prometheus-client that returns values which were read once."""
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
@@ -108,7 +108,7 @@ class Collected:
 
 
 def collect(shown: Shown) -> Collected:
-    """Read everything that `shown` allows. Raises `django.db.Error` if the database is away."""
+    """Read everything that `shown` allows. Raises `django.db.Error` if the database is unavailable."""
     samples = _Samples()
     now = timezone.now()
     live = Q(state__in=LIVE) | Q(state__in=LOST, heartbeat_at__gte=now - LOST_SHOWN_FOR)
@@ -162,7 +162,7 @@ def _add_run(samples: _Samples, run: Run, now: datetime) -> None:
 
 
 def is_chosen(name: str, marks: Iterable[str]) -> bool:
-    """Return whether a series is exported to Prometheus: a usual one, or one that its project marks."""
+    """Return whether a series is exported to Prometheus: a usual one, or one that its project has marked."""
     return USUAL.search(name) is not None or any(
         name.startswith(mark[:-1]) if mark.endswith("*") else name == mark for mark in marks
     )

@@ -11,7 +11,7 @@ OF_GPU = (*OF_RUN, "gpu")
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric as it is declared. The name of a counter ends with `_total`, as in the response."""
+    """The declaration of a metric. The name of a counter ends with `_total`, as in the response."""
 
     name: str
     kind: str

@@ -1,9 +1,9 @@
-"""The counts of this web process, written to a row that all web processes read.
+"""The counts of this web process, stored in a row that all web processes read.
 
 The row is written some seconds after a change, and before this process answers Prometheus, so that the sum over all
-rows never falls. A process that dies leaves its row: its counts stay, what it held counts no more. Rows that are old
-are summed up into one. A process whose row was summed up, because it was suspended or had nothing to tell, goes on in
-a new row with what it counted since.
+rows never falls. If a process dies, its counts stay, but its levels no longer count. Old rows are summed into one. A
+process whose row was summed, because it was suspended or had nothing to report, continues in a new row with the counts
+since then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runs.protocol.reports import PortalCounts, PortalLevels
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
-# A process that holds something writes its row so often, though nothing changed.
+# A process with open sockets writes its row this often even if nothing changed.
 REWRITE_AFTER_REPORTS = 3
 DEAD_AFTER = timedelta(seconds=20)
 SUM_UP_AFTER = timedelta(minutes=10)
@@ -36,20 +36,20 @@ Write = Callable[[], Awaitable[None]]
 
 
 class PortalTally:
-    """Counts of this process, and its row. `counts` is changed on the event loop; any thread may write the row."""
+    """The counts of this process, and its row. The event loop changes `counts`; any thread may write the row."""
 
     def __init__(self) -> None:
         self.counts = PortalCounts()
         self.levels = PortalLevels()
         self._process = uuid.uuid4()
-        # What rows that were summed up hold of this process.
+        # The counts of this process that were moved into the summed row.
         self._elsewhere = PortalCounts()
         self._written: PortalCounts | None = None
         self._lock = threading.Lock()
 
     def write(self) -> None:
-        """Write the row. Raises `DatabaseError` if that cannot be done now."""
-        # Two threads that write in the wrong order would let counts fall.
+        """Write the row. Raises `DatabaseError` if that fails."""
+        # If two threads wrote in the wrong order, counts would fall.
         if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
             return
         try:
@@ -72,7 +72,7 @@ class PortalTally:
             self._lock.release()
 
     def leave(self) -> None:
-        """Write the row for the last time, at the end of the process."""
+        """Write the row for the last time, when the process ends."""
         self.levels = PortalLevels()
         try:
             self.write()
@@ -86,7 +86,7 @@ tally = PortalTally()
 class Reporter:
     """Writes the row of `tally` while there is something to report. Belongs to one event loop.
 
-    `look` returns what the process holds now; `write` writes the row on a thread.
+    `look` returns the present levels of the process; `write` writes the row on a thread.
     """
 
     def __init__(self, look: Callable[[], PortalLevels], write: Write) -> None:
@@ -95,7 +95,7 @@ class Reporter:
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """Something was counted, or will be: report, if that is not done already."""
+        """Start reporting, if it is not running, because something was or will be counted."""
         if self._task is None:
             self._task = asyncio.create_task(self._report_forever())
 
@@ -108,7 +108,7 @@ class Reporter:
             now = levels, msgspec.json.encode(tally.counts)
             unwritten += 1
             if now == told and levels == PortalLevels(degraded=levels.degraded):
-                # Nobody is here any longer. What is counted next wakes it again.
+                # No viewer is left. The next count starts reporting again.
                 self._task = None
                 return
             if now == told and unwritten < REWRITE_AFTER_REPORTS:
@@ -117,16 +117,16 @@ class Reporter:
             try:
                 await self._write()
                 told, unwritten = now, 0
-            except Exception as error:  # a database that is away now may answer the next time
+            except Exception as error:  # an unavailable database may answer the next time
                 logger.debug("the counts of this process could not be written: %s", error)
 
 
 def read() -> tuple[PortalCounts, PortalLevels]:
-    """Return the counts of all web processes, and what those hold that live."""
-    # Ages are judged by the database's clock, which all rows are written by.
+    """Return the counts of all web processes, and the levels of those that are alive."""
+    # The database's clock determines the ages, because all rows are written by it.
     living = PortalReport.objects.filter(written_at__gt=Now() - DEAD_AFTER)
     levels = [msgspec.convert(each, PortalLevels) for each in living.values_list("levels", flat=True)]
-    # One statement, and so one moment: between two of them rows may have been summed up.
+    # One statement, because rows could be summed between two.
     counts = _sum(PortalReport.objects.values_list("counts", flat=True))
     return counts, PortalLevels(
         *(sum(getattr(each, name) for each in levels) for name in PortalLevels.__struct_fields__)
@@ -134,7 +134,7 @@ def read() -> tuple[PortalCounts, PortalLevels]:
 
 
 def sum_up() -> None:
-    """Put the counts of rows that are old into one, so that their number stays small."""
+    """Sum the counts of old rows into one, so that their number stays small."""
     if not PortalReport.objects.filter(written_at__lt=Now() - SUM_UP_AFTER).exclude(pk=SUMMED_UP).exists():
         return
     with transaction.atomic():

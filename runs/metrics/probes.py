@@ -1,7 +1,7 @@
-"""`/healthz` and `/readyz`: whether this process lives, and whether it can serve. For proxies and container engines.
+"""`/healthz` and `/readyz`: whether this process is alive, and whether it can serve. For proxies and container engines.
 
-They are answered before Django looks at the request: whatever Host, scheme or login there is, and while the database
-hangs. Asking often costs nothing: an answer holds for a second, and one look is under way at a time.
+They are answered before Django handles the request: for any Host, scheme or login, and while the database hangs.
+Frequent requests cost nothing: an answer is valid for a second, and only one check runs at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The answer of `/readyz`: for each part whether it works, and nothing else."""
+    """The answer of `/readyz`: for each part whether it works."""
 
     database: bool
     migrations: bool
@@ -56,7 +56,7 @@ class Probes:
         self._found_at = float("-inf")
         self._looking: asyncio.Task[Readiness] | None = None
         self._database = SharedQuestion(_ask_database, "readyz")
-        # What was said to fail, and is not back yet.
+        # The parts whose failure was logged, and that have not recovered.
         self._failing: set[str] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -75,7 +75,7 @@ class Probes:
             return self._found
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        # A client that disconnects does not end the check for the others.
+        # If one client disconnects, the others still get the answer.
         return await asyncio.shield(self._looking)
 
     async def _look(self) -> Readiness:
@@ -87,7 +87,7 @@ class Probes:
         """Return whether the database answers, and whether all migrations are applied."""
         try:
             found = await self._database.answer(LOOK_TIMEOUT_S)
-        except Exception as error:  # whatever is wrong with it: it is not ready
+        except Exception as error:  # any exception: the database is not ready
             self._note("the database", error)
             return False, False
         self._note("the database")
@@ -97,14 +97,14 @@ class Probes:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 await get_channel_layer().group_send(READY_GROUP, {"type": "ready"})
-        except Exception as error:  # whatever a layer raises: it is away
+        except Exception as error:  # any exception: the layer is unavailable
             self._note("the channel layer", error)
             return False
         self._note("the channel layer")
         return True
 
     def _note(self, part: str, error: Exception | None = None) -> None:
-        """Log the first of several failures of a part, and that it is back."""
+        """Log the first of several failures of a part, and its recovery."""
         if error is not None and part not in self._failing:
             logger.warning("/readyz: %s does not answer: %s", part, str(error) or type(error).__name__)
             self._failing.add(part)
@@ -125,7 +125,7 @@ def _ask_database() -> tuple[bool, bool]:
 
 @cache
 def needed_migrations() -> frozenset[tuple[str, str]]:
-    """Return the migrations that this version of the code has; asks no database."""
+    """Return the migrations of this version of the code, without a query."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 

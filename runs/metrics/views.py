@@ -1,4 +1,4 @@
-"""`GET /metrics`: what Prometheus collects, for a token with the scope `metrics` or from an address that is allowed."""
+"""`GET /metrics`: the response for Prometheus, with a token of the scope `metrics` or from an allowed address."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runs.models import TokenScope
 logger = logging.getLogger(__name__)
 
 PLAIN = "text/plain; charset=utf-8"
-# The token of a share link is none here, as in the API.
+# The token of a share link does not count as a token here, as in the API.
 OF_SCRIPTS = tuple(scope for scope in TokenScope if scope != TokenScope.SHARE)
-# What proxies say of whom they ask for.
+# The headers in which proxies name their client.
 FORWARDING = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA", "HTTP_X_FORWARDED_PROTO")
 
 
 class Refused(Exception):
-    """The caller gets no metrics; the text says why and what to do."""
+    """The caller gets no metrics. The text says why, and what to do."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -39,7 +39,7 @@ class Refused(Exception):
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer in Prometheus's text format, or in OpenMetrics where that is asked for."""
+    """Return the metrics in Prometheus's text format, or in OpenMetrics if the client accepts it."""
     try:
         shown = shown_to(request)
     except Refused as refused:
@@ -87,8 +87,8 @@ def shown_to(request: HttpRequest) -> Shown:
 def _shown_to_address(request: HttpRequest) -> Shown:
     """Return the scope of an allowed address, which is all projects. Raises `Refused`.
 
-    The client's address is known if there is no proxy, or if the proxy is trusted (STEERSMAN_TLS). Behind any
-    other proxy all requests come from its address, so that allowing it would let everybody in.
+    The client's address is known if there is no proxy, or if the proxy is trusted (STEERSMAN_TLS). Behind any other
+    proxy, all requests come from the proxy's address, so allowing it would admit everybody.
     """
     forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")
     is_forwarded = any(name in request.META for name in FORWARDING)

@@ -2,7 +2,7 @@
 
 Imports `runs.protocol` and `steersman.slots`.
 
-State changes are verbs in `runs.recording.lifecycle`; events are written by `runs.recording.feed` alone.
+State changes are functions of `runs.recording.lifecycle`; only `runs.recording.feed` writes events.
 """
 
 from runs.models.alert_deliveries import (

@@ -1,4 +1,4 @@
-"""Alert destinations, by which way, and each message that was sent."""
+"""Alert destinations, their mail accounts, and the messages that were sent."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class MailSecurity(models.TextChoices):
 
 
 class MailAccount(models.Model):
-    """The mail account by which alerts of a project are sent, in place of the installation's own.
+    """The mail account that sends the alerts of a project, instead of the installation's own.
 
-    `secret` is the password or authorization code, encrypted by `runs.alerts.sending.secrets`. An empty `sender` is
-    the `user`, as many mail servers ask.
+    `secret` is the password or authorization code, encrypted by `runs.alerts.sending.secrets`. An empty `sender` means
+    `user`, as many mail servers require.
     """
 
     project = models.OneToOneField(Project, models.CASCADE, related_name="mail_account", verbose_name=_("project"))
@@ -55,9 +55,9 @@ class DestinationKind(models.TextChoices):
 class AlertDestination(models.Model):
     """A destination that is notified of the alerts of a project.
 
-    `secret` is the address, encrypted by `runs.alerts.sending.secrets`: of mail the recipients, otherwise a URL that
-    holds keys. It is never shown again; members see `hint`. Links in messages act in the name of `person`; if there is
-    none, the reader who opens a link logs in first.
+    `secret` is the address, encrypted by `runs.alerts.sending.secrets`: the recipients of mail, otherwise a URL that
+    contains keys. It is never shown again; members see `hint`. Links in messages act in the name of `person`; without
+    one, the reader who opens a link logs in first.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="alert_destinations", verbose_name=_("project"))
@@ -65,7 +65,7 @@ class AlertDestination(models.Model):
     kind = models.CharField(_("kind"), max_length=10, choices=DestinationKind, default=DestinationKind.MAIL)
     secret = models.TextField()
     hint = models.CharField(_("address"), max_length=100, blank=True)
-    # What a robot's own filter asks each message to contain.
+    # The text that the filter of a robot requires in each message.
     keyword = models.CharField(_("keyword"), max_length=100, blank=True)
     person = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -77,14 +77,14 @@ class AlertDestination(models.Model):
     )
     least_severity = models.CharField(_("least severity"), max_length=10, choices=Severity, default=Severity.WARNING)
     tells_cleared = models.BooleanField(_("also when cleared"), default=False)
-    # By the clock of `quiet_zone` messages tell times, and hours are quiet: only critical alerts are told then, the
-    # others wait for their end.
+    # In the time zone `quiet_zone`, which messages also use for times. During quiet hours only critical alerts are
+    # sent; the others wait until the end.
     quiet_from = models.TimeField(_("quiet from"), null=True, blank=True)
     quiet_until = models.TimeField(_("quiet until"), null=True, blank=True)
     quiet_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    # Of its messages; "" is the installation's.
+    # The language of its messages; "" is the installation's.
     language = models.CharField(_("language"), max_length=10, blank=True)
-    # Alerts of so many minutes are one message; 0: each as it comes, and those that wait together are one.
+    # Alerts of this many minutes are one message. 0: each is sent when it arrives, together with others that wait.
     digest_minutes = models.PositiveSmallIntegerField(_("digest interval in minutes"), default=0)
     is_on = models.BooleanField(_("on"), default=True)
     created_by = models.ForeignKey(
@@ -112,7 +112,7 @@ class DeliveryMoment(models.TextChoices):
 
 
 class DeliveryState(models.TextChoices):
-    """`SENDING`: a sender has claimed it; if it dies, the claim lapses and the row is sent by another."""
+    """`SENDING`: a sender has claimed it. If it dies, the claim expires and another sender sends the row."""
 
     WAITING = "waiting", _("waiting")
     SENDING = "sending", _("being sent")
@@ -122,7 +122,7 @@ class DeliveryState(models.TextChoices):
 
 
 class AlertDelivery(models.Model):
-    """One alert's message to one destination. Several may travel as one message: they have one `message`."""
+    """One alert's message to one destination. Several rows may be sent as one message: they have the same `message`."""
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="deliveries", verbose_name=_("alert"))
     destination = models.ForeignKey(
@@ -133,7 +133,7 @@ class AlertDelivery(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     due_at = models.DateTimeField(_("due at"))
     tries = models.PositiveIntegerField(_("tries"), default=0)
-    # The error of the last try, without secrets; or why it is not sent.
+    # The error of the last try, without secrets, or why it is not sent.
     error = models.CharField(_("error"), max_length=500, blank=True)
     claimed_until = models.DateTimeField(null=True, blank=True)
     message = models.UUIDField(_("message"), null=True, blank=True)
@@ -153,7 +153,7 @@ class AlertDelivery(models.Model):
 
 
 class UsedAlertLink(models.Model):
-    """The SHA-256 of a link of a message that was used, so that it acts once."""
+    """The SHA-256 of a used link of a message, so that each link acts once."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     used_at = models.DateTimeField(auto_now_add=True)

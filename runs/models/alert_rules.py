@@ -37,9 +37,8 @@ class RuleAction(models.TextChoices):
 class AlertRule(models.Model):
     """One detector, for all series that it judges or for those that match `series` (`*` matches any text).
 
-    Without `run` it holds for all runs of the project. If several match, the rule of the run has precedence over
-    that of the project, and one with `series` over one without. If none matches, the default of
-    `runs.alerts.rules` holds.
+    Without `run` it applies to all runs of the project. If several rules match, a rule of the run precedes one of the
+    project, and one with `series` precedes one without. If none matches, the default of `runs.alerts.rules` applies.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="alert_rules", verbose_name=_("project"))
@@ -53,7 +52,8 @@ class AlertRule(models.Model):
     tells = models.BooleanField(_("notifies the destinations"), default=True)
     cool_down_s = models.PositiveIntegerField(_("cool-down in seconds"), default=60)
     snoozed_until = models.DateTimeField(_("snoozed until"), null=True, blank=True)
-    # Of the detector "threshold": it begins beyond `limit` in so many points in a row, and clears beyond `clear_at`.
+    # For the detector "threshold": the alert begins after `points` values in a row beyond `limit`, and clears beyond
+    # `clear_at`.
     limit = models.FloatField(_("limit"), null=True, blank=True)
     clear_at = models.FloatField(_("clears at"), null=True, blank=True)
     is_above = models.BooleanField(_("above the limit"), default=True)

@@ -22,7 +22,7 @@ LONGEST_NAME = 150
 
 
 class AlertState(models.TextChoices):
-    """An alert that somebody acknowledged lasts until it is cleared."""
+    """An acknowledged alert lasts until it is cleared."""
 
     OPEN = "open", pgettext_lazy("state of an alert", "open")
     ACKNOWLEDGED = "acknowledged", _("acknowledged")
@@ -57,12 +57,12 @@ class HeldBack(models.TextChoices):
 
 
 class Alert(models.Model):
-    """Something that is wrong with an attempt, from the step where it began until it is cleared.
+    """A fault of an attempt, from the step where it began until it is cleared.
 
-    `value` is the one that was judged, null if there is none or it is not finite (then named in `nonfinite`);
-    `usual` is the usual value before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles
-    and texts are in English: `runs.alerts.wording` makes those that people read of the detector and of `cause`, as
-    `runs.protocol.causes` stores it.
+    `value` is the judged value, null if there is none or it is not finite (then named in `nonfinite`); `usual` is the
+    usual value before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles and texts are in
+    English: `runs.alerts.wording` translates those of detectors, and makes texts from `cause`, which
+    `runs.protocol.causes` stores.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="alerts", verbose_name=_("run"))
@@ -93,7 +93,7 @@ class Alert(models.Model):
     acknowledged_name = models.CharField(_("acknowledged by"), max_length=LONGEST_NAME, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
 
-    # The rule that applied when it began, and its action: `command` if it sent one to the run.
+    # The rule that applied when the alert began, and its action: `command` if it sent one to the run.
     rule = models.ForeignKey(
         AlertRule, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("rule")
     )
@@ -115,7 +115,7 @@ class Alert(models.Model):
         verbose_name_plural = _("alerts")
 
     def __str__(self) -> str:
-        # Titles of detectors are in the catalogue.
+        # Titles of detectors are translated.
         title = self.title if self.detector == OF_CODE or not self.title else gettext(self.title)
         return f"{self.run_id} · {title}"
 

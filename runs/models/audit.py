@@ -59,11 +59,11 @@ class AuditKind(models.TextChoices):
 
 
 class AuditEntry(models.Model):
-    """One thing that somebody did. It holds names and numbers, no keys to other rows: those may be deleted.
+    """One recorded action. It stores names and numbers instead of foreign keys, because the rows may be deleted.
 
-    `actor_name` is a login name, the command line, or empty if nobody is known. `person_name` is whom it concerns.
-    `what` names the thing, `detail` holds a change such as "viewer → owner" or the names of changed fields. No secret
-    and nothing that an unknown visitor typed is stored.
+    `actor_name` is a login name, the command line, or empty if it is unknown. `person_name` is the affected person.
+    `what` names the thing, `detail` contains a change such as "viewer → owner" or the names of changed fields. Neither
+    secrets nor texts that an unknown visitor typed are stored.
     """
 
     at = models.DateTimeField(_("time"), default=timezone.now, db_index=True)

@@ -9,12 +9,12 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.models.runs import LONGEST_NAME, Checkpoint, Run
 
-# Used as the number of the attempt for the checkpoint that a branch began at.
+# The attempt number of the checkpoint at which a branch began.
 ORIGIN_ATTEMPT = 0
 
 
 class Branch(models.Model):
-    """The source of a branch, and the checkpoint that it began at.
+    """The source of a branch, and the checkpoint at which it began.
 
     The checkpoint was copied into the branch's own folder on `host`. Numbers, names and steps remain when the source is
     deleted. The best value is that of the source up to `step`.
@@ -60,7 +60,7 @@ class Branch(models.Model):
 
 
 class BranchChange(models.Model):
-    """One value in which a branch differs from its source at the checkpoint; `old` is null if it is not known."""
+    """One value that differs between a branch and its source at the checkpoint; `old` is null if it is unknown."""
 
     class Kind(models.TextChoices):
         PARAMETER = "parameter", _("parameter")

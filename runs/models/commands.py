@@ -41,14 +41,14 @@ class Command(models.Model):
         verbose_name=_("author"),
     )
     author_name = models.CharField(_("author"), max_length=150)
-    # The rule that asked; `author_name` names it.
+    # The rule that sent it; `author_name` contains its name.
     rule = models.ForeignKey(
         AlertRule, models.SET_NULL, null=True, blank=True, related_name="commands", verbose_name=_("rule")
     )
-    # Of a command that a replay repeats after a rule of the other run: what that rule was called.
+    # The name of the other run's rule, if a replay repeats a command of a rule.
     replayed_rule = models.CharField(_("replayed rule"), max_length=150, blank=True)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
-    # If no person gave the reason, which then is in English: what `runs.protocol.causes` stores.
+    # The reason as `runs.protocol.causes` stores it, if no person gave one; `reason` is then in English.
     cause = models.JSONField(default=dict, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=CommandState, default=CommandState.SENT)
     sent_at = models.DateTimeField(_("sent at"))

@@ -26,9 +26,9 @@ class TokenScope(models.TextChoices):
 
 
 class AccessToken(models.Model):
-    """A revocable key for scripts, or a share link: 256 random bits of which only the SHA-256 is kept.
+    """A revocable key for scripts, or a share link: 256 random bits of which only the SHA-256 is stored.
 
-    It never allows more than its creator may do now. Without `run` it is for the whole project.
+    It never allows more than its creator may do now. Without `run` it is valid for the whole project.
     """
 
     name = models.CharField(_("name"), max_length=100)
@@ -55,7 +55,7 @@ class AccessToken(models.Model):
 
 
 class UsedTicket(models.Model):
-    """The SHA-256 of a ticket that has opened a socket, so that it opens no other."""
+    """The SHA-256 of a ticket that has opened a socket, so that it opens no second one."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)

@@ -1,4 +1,4 @@
-"""Projects, who belongs to them with which role, and invites to them."""
+"""Projects, their members and roles, and invites."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.utils.translation import gettext_lazy as _
 # Series of a project that /metrics returns in addition to the default ones.
 MOST_MARKS = 50
 LONGEST_MARK = 200
-# Charts of a project that are pinned for everybody: more would be no choice.
+# The number of charts of a project that can be pinned for everybody.
 MOST_PINS = 50
-# Of the rules by which runs that have ended are pruned.
+# Limits of the retention rules for ended runs.
 MOST_DAYS = 36_500
 MOST_EPOCHS = 1_000_000
 LONGEST_DESCRIPTION = 20_000
@@ -22,7 +22,7 @@ LONGEST_GOAL = 210
 
 
 def validate_marks(text: str) -> None:
-    """Raise `ValidationError` if `text` holds too many names of series, or one that is too long or no name."""
+    """Raise `ValidationError` if `text` contains too many names of series, or one that is invalid or too long."""
     names = _lines(text)
     if len(names) > MOST_MARKS:
         raise ValidationError(_("Give at most %(most)d names.") % {"most": MOST_MARKS})
@@ -55,7 +55,7 @@ class GoalDirection(models.TextChoices):
 
 
 class Project(models.Model):
-    """A team's folder of runs."""
+    """A team's collection of runs."""
 
     name = models.CharField(_("name"), max_length=100)
     slug = models.SlugField(_("slug"), unique=True)
@@ -107,9 +107,12 @@ class Project(models.Model):
         return self.name
 
     def pin_chart(self, chart: str, pinned: bool) -> None:
-        """Pin a chart on the pages of all runs, or unpin it; raise `ValidationError` if there are `MOST_PINS`."""
+        """Pin a chart on the pages of all runs, or unpin it.
+
+        Raises `ValidationError` if there are already `MOST_PINS`.
+        """
         with transaction.atomic():
-            # Locked and read again: two people may pin at the same moment.
+            # Locked and read again, because two people may pin at the same moment.
             pins: list[str] = Project.objects.select_for_update().get(pk=self.pk).pinned_charts
             others = [name for name in pins if name != chart]
             if pinned and len(others) >= MOST_PINS:
@@ -142,7 +145,7 @@ class Membership(models.Model):
 
 
 class Invite(models.Model):
-    """A link by which somebody becomes a member of a project, once: only the SHA-256 of its key is kept."""
+    """A link with which one person can join a project; only the SHA-256 of its key is stored."""
 
     digest = models.CharField(max_length=64, unique=True)
     project = models.ForeignKey(Project, models.CASCADE, related_name="invites", verbose_name=_("project"))

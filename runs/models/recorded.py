@@ -1,4 +1,4 @@
-"""The records of trainings: epochs, series, events, and the positions in their journals."""
+"""The records of trainings: epochs, series, events, and the read positions in journals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Axis(models.TextChoices):
 
 
 class JournalOffset(models.Model):
-    """The position in a journal segment, committed with the records that were read up to there."""
+    """The position in a journal segment, committed together with the records before it."""
 
     attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="offsets")
     rank = models.PositiveIntegerField(default=0)
@@ -35,7 +35,7 @@ class EpochQuerySet(models.QuerySet["EpochMetric"]):
     def counted(self) -> EpochQuerySet:
         """Return the epochs that still count.
 
-        Epochs that a later attempt repeated, that were logged again, or that a roll back abandoned are left out.
+        Excluded are epochs that a later attempt repeated, that were logged again, or that a roll back abandoned.
         """
         later = EpochMetric.objects.filter(
             run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")
@@ -54,9 +54,11 @@ class EpochQuerySet(models.QuerySet["EpochMetric"]):
 
 
 class EpochMetric(models.Model):
-    """One epoch of one attempt. A column is null where not reported or not finite (then named in `nonfinite`).
+    """One epoch of one attempt. A column is null if the value was not reported or not finite (then named in
+    `nonfinite`).
 
-    An attempt may log an epoch several times, as a loop over folds does: `order` numbers these from 0, the last counts.
+    An attempt may log an epoch several times, as a loop over folds does: `order` numbers these from 0, and the last
+    counts.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="epochs")
@@ -74,9 +76,9 @@ class EpochMetric(models.Model):
     extra = models.JSONField(_("other values"), default=dict)
     nonfinite = models.JSONField(_("not finite"), default=dict)
     best = models.BooleanField(_("best"), default=False)
-    # Whether it was the best when it was logged: the run may be rolled back to there.
+    # Whether it was the best epoch when it was logged: the run may be rolled back to it.
     was_best = models.BooleanField(default=False, editable=False)
-    # The run was rolled back to a step before it.
+    # Whether the run was rolled back to a step before it.
     abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
     at = models.DateTimeField(_("at"))
 
@@ -120,13 +122,13 @@ class Series(models.Model):
     last_time = models.FloatField(default=0)
     last_value = models.FloatField(null=True)
     last_nonfinite = models.CharField(max_length=4, blank=True)
-    # Points of attempts up to this one are kept coarsely: see `runs.pruning`.
+    # Points of attempts up to this one are stored coarsely: see `runs.pruning`.
     coarse_attempt = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["name"]
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_series_a_name")]
-        # For searches, which ask whether any run has a series of a name.
+        # For searches for runs with a series of this name.
         indexes = [models.Index(fields=["name", "run"], name="series_by_name")]
         verbose_name_plural = "series"
 
@@ -137,12 +139,12 @@ class Series(models.Model):
 class ChunkPlaces(models.Model):
     """Steps and times of a chunk and of its summaries, packed: one row for all series that were logged together.
 
-    `digest` is the BLAKE2b of all columns, so that equal ones are found.
+    `digest` is the BLAKE2b of all columns, so that equal ones can be found.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="chunk_places")
     digest = models.BinaryField(max_length=16)
-    # The smaller come first: SQLite reads a row up to the column that is asked for.
+    # Small columns first, because SQLite reads a row only up to the requested column.
     coarse = models.BinaryField(default=b"")
     fine = models.BinaryField(default=b"")
     buckets = models.BinaryField()
@@ -156,8 +158,9 @@ class ChunkPlaces(models.Model):
 class Chunk(models.Model):
     """Some thousands of points of one series in one attempt, packed; see `runs.series.chunk_rows`.
 
-    `lap` says how often the step of the series had gone back in this attempt, as in a loop that counts anew each epoch.
-    A chunk that `closes_group` has the summaries of the 64 chunks that end with it: `fine` ones and `coarse` ones.
+    `lap` is the number of times that the step of the series went back in this attempt, as in a loop that restarts its
+    count each epoch. A chunk with `closes_group` has the summaries of the 64 chunks that end with it, as `fine` and
+    `coarse`.
     """
 
     series = models.ForeignKey(Series, models.CASCADE, related_name="chunks")
@@ -169,10 +172,10 @@ class Chunk(models.Model):
     last_step = models.BigIntegerField()
     first_time = models.FloatField()
     last_time = models.FloatField()
-    # Several chunks have the same. They are deleted with the run, or when the last of these chunks is.
+    # Shared by several chunks, and deleted with the run or with the last of these chunks.
     places = models.ForeignKey(ChunkPlaces, models.DO_NOTHING, related_name="chunks")
     closes_group = models.BooleanField(default=False)
-    # The smaller come first, as above.
+    # Small columns first, as above.
     coarse = models.BinaryField(default=b"")
     fine = models.BinaryField(default=b"")
     buckets = models.BinaryField()
@@ -181,10 +184,10 @@ class Chunk(models.Model):
     class Meta:
         ordering = ["series", "attempt", "lap", "index"]
         constraints = [models.UniqueConstraint(fields=["series", "attempt", "lap", "index"], name="one_chunk_an_index")]
-        # How many points there are is read from the index alone: rows are as large as their points.
+        # Points are counted in the index alone, because rows are as large as their points.
         indexes = [
             models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts"),
-            # The beginnings of laps and the ends of groups: a chart reads no other chunk before those that it needs.
+            # The beginnings of laps and the ends of groups, with which a chart finds the chunks that it needs.
             models.Index(fields=["series", "attempt", "lap"], condition=models.Q(index=0), name="first_chunks"),
             models.Index(
                 fields=["series", "attempt", "lap", "index"],

@@ -1,4 +1,4 @@
-"""Runs: what they train, their attempts and checkpoints, and the hosts that start them."""
+"""Runs: their recipes, attempts and checkpoints, and the hosts that start them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from steersman.commands import UNHANDLED
 from steersman.slots import MOST_SLOTS
 from steersman.spec import ValueSpec, specs_from_wire
 
-# What not every training is asked for: see `Run.offers`.
+# Commands that not every training supports: see `Run.offers`.
 OPTIONAL = (*UNHANDLED, EndProcess.kind)
 
 
@@ -34,7 +34,7 @@ class RunState(models.TextChoices):
 
 
 class AfterCondition(models.TextChoices):
-    """How the run that another waits for must have ended, as Slurm's afterok and afterany."""
+    """How another run must have ended before this one starts, like Slurm's afterok and afterany."""
 
     FINISHED = "finished", _("finished")
     ENDED = "ended", _("ended in any way")
@@ -61,7 +61,7 @@ class Recipe(models.Model):
 
     @property
     def parameter_specs(self) -> dict[str, ValueSpec]:
-        """Return what the parameters take, by name."""
+        """Return the specs of the parameters, by name."""
         return specs_from_wire(self.parameters)
 
 
@@ -99,7 +99,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return waiting.filter(remote_launch=None)
 
     def condition_met(self) -> RunQuerySet:
-        """Return the runs that wait for no other run, or no more; who starts again after a failure waits for none."""
+        """Return the runs that do not wait for another run (any longer). A retry after a failure waits for none."""
         awaited = Run.objects.filter(pk=models.OuterRef("after_run")).order_by()
         ended = models.Q(after_condition=AfterCondition.ENDED)
         met = (
@@ -117,12 +117,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 class Run(models.Model):
-    """One training with its configuration, from created to an end.
+    """One training with its configuration, from its creation to its end.
 
-    `attempt` is the fencing token: the owner's writes are conditional on it.
-    `is_paused` is what the worker said last: a lost run returns to it.
-    `heartbeat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
-    events with seq <= `replay_from` may have been folded into chunks.
+    `attempt` is the fencing token: the owner's writes are conditional on it. `is_paused` is what the worker last
+    reported: a lost run returns to that state. `heartbeat` counts up while a supervisor is alive. `last_seq` numbers
+    events without gaps; events with seq <= `replay_from` may have been compacted into chunks.
     """
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="runs", verbose_name=_("project"))
@@ -151,7 +150,7 @@ class Run(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # Time in attempts without their pauses, and without the present one while it trains: see `runs.recording.status`.
+    # Time in attempts without pauses, and without the present one while it trains: see `runs.recording.status`.
     trained_s = models.FloatField(_("trained (s)"), default=0.0)
     training_since = models.DateTimeField(_("training since"), null=True, blank=True)
     # GPUs times the time that attempts held them, pauses included, and what the present one holds since when.
@@ -161,14 +160,15 @@ class Run(models.Model):
 
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
-    # The content of `reason` as data, as `runs.protocol.causes` stores it; outdated if `reason` says something else.
+    # The content of `reason` as data, as `runs.protocol.causes` stores it; outdated if it does not match `reason`.
     cause = models.JSONField(default=dict, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     heartbeat = models.PositiveBigIntegerField(_("heartbeat"), default=0)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
     replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
-    # Points before this moment are kept coarsely, and how often chunks were replaced for that: see `runs.pruning`.
+    # Points before this time are stored coarsely, and the number of times chunks were replaced for that: see
+    # `runs.pruning`.
     coarse_until = models.DateTimeField(null=True, editable=False)
     thinnings = models.PositiveIntegerField(default=0, editable=False)
 
@@ -192,10 +192,10 @@ class Run(models.Model):
     restarts = models.PositiveIntegerField(_("restarts allowed"), default=0)
     restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
     usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
-    # Since when a command waits for a training that does not look at `run.stopping`.
+    # Since when a command waits for a training that does not read `run.stopping`.
     not_looking_since = models.DateTimeField(null=True, editable=False)
     stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
-    # What the supervisor measures of itself: a `runs.protocol.reports.SupervisorReport`.
+    # The supervisor's measurements of itself: a `runs.protocol.reports.SupervisorReport`.
     supervisor_report = models.JSONField(null=True, blank=True, editable=False)
 
     cloned_from = models.ForeignKey(
@@ -205,9 +205,9 @@ class Run(models.Model):
     queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
     # Higher ones start first.
     priority = models.SmallIntegerField(_("priority"), default=0)
-    # Its place among those of its priority: the time of queueing, unless somebody moved it.
+    # Its place among runs of the same priority: the time of queueing, unless somebody moved it.
     line_at = models.DateTimeField(_("place in line"), null=True, blank=True)
-    # No foreign key: that a run was deleted must not be forgotten by those that wait for it.
+    # Not a foreign key, because the number must remain when that run is deleted.
     after_run = models.PositiveBigIntegerField(_("starts after run"), null=True, blank=True)
     after_condition = models.CharField(
         _("starts when that has"), max_length=10, choices=AfterCondition, default=AfterCondition.FINISHED
@@ -218,7 +218,7 @@ class Run(models.Model):
         blank=True,
         help_text=_("Needed on each GPU. Empty: unknown."),
     )
-    # By the watch that started it; empty if a person did.
+    # Set by the watch that started it; empty if a person started it.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
     reviewed_by = models.ForeignKey(
@@ -257,20 +257,22 @@ class Run(models.Model):
 
     @property
     def offers(self) -> list[str]:
-        """Of the commands that not every training is asked for, those that this one is.
+        """Return the commands that this training supports, of those that not every training does.
 
-        A recipe does all that need a handler, a script those for which it has registered one. Its process is ended
-        where it does not look at what it is asked.
+        A recipe supports all that need a handler, a script those for which it has registered one. Ending the process is
+        offered if the training does not read its pending commands.
         """
         handled = [kind for kind in UNHANDLED if self.recipe_id or kind in self.handled_commands]
         return handled if self.not_looking_since is None else [*handled, EndProcess.kind]
 
     def withholds(self, kind: str) -> bool:
-        """Return whether a command is one that this training is not asked for."""
+        """Return whether this training does not support a command."""
         return kind in OPTIONAL and kind not in self.offers
 
     def patched_attempt(self, number: int | None = None) -> Attempt | None:
-        """Return the attempt of this number, or the newest, whose source differed from its commit; None if none."""
+        """Return the attempt of this number whose source differed from its commit, by default the newest such; else
+        None.
+        """
         attempts = self.attempts.exclude(patch="")
         if number is not None:
             attempts = attempts.filter(number=number if number <= LARGEST_ID else 0)
@@ -278,12 +280,12 @@ class Run(models.Model):
 
     @property
     def knob_specs(self) -> dict[str, ValueSpec]:
-        """Return what the knobs take, by name: none until the training has declared them."""
+        """Return the specs of the knobs, by name: none until the training has declared them."""
         return specs_from_wire(self.knobs)
 
 
 class Attempt(models.Model):
-    """One holding of a run by a supervisor and its workers."""
+    """One attempt of a supervisor and its workers to train a run."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField(_("number"))
@@ -298,15 +300,15 @@ class Attempt(models.Model):
     resumed_from = models.ForeignKey(
         "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
     )
-    # Outlives the checkpoint, which the rule of what to keep may remove.
+    # Remains when a retention rule removes the checkpoint.
     resumed_step = models.BigIntegerField(_("resumed from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # The pauses that are over, and since when it waits now: neither is time in which it trained.
+    # The past pauses, and the start of the present one: neither counts as training time.
     paused_s = models.FloatField(default=0.0)
     paused_since = models.DateTimeField(null=True)
     environment = models.JSONField(_("environment"), default=dict)
-    # What its source differed in from the commit, as `git diff` prints it.
+    # The difference between its source and the commit, as `git diff` prints it.
     patch = models.TextField(blank=True, editable=False)
     outcome = models.CharField(_("outcome"), max_length=10, blank=True)
     exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
@@ -317,15 +319,15 @@ class Attempt(models.Model):
     session = models.PositiveBigIntegerField(default=0, editable=False)
     reports = models.PositiveBigIntegerField(default=0, editable=False)
     console_offset = models.PositiveBigIntegerField(default=0)
-    # Of the ranks beside the first.
+    # For the ranks other than the first.
     console_offsets = models.JSONField(default=dict)
     unreadable_records = models.PositiveBigIntegerField(_("unreadable records"), default=0)
     dropped_records = models.PositiveBigIntegerField(_("dropped records"), default=0)
     set_aside_records = models.PositiveBigIntegerField(_("records set aside"), default=0)
     alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
-    # What `watch()` declared: "min" or "max", by series.
+    # The goals declared by `watch()`: "min" or "max", by series.
     goals = models.JSONField(default=dict)
-    # The first lap of the points since it was rolled back last; see `runs.series.laps`.
+    # The first lap of the points since its last roll back; see `runs.series.laps`.
     first_lap = models.PositiveIntegerField(default=0, editable=False)
     # For each roll back, the first lap after it and the step that the training went back to.
     roll_backs = models.JSONField(default=list, editable=False)
@@ -333,7 +335,7 @@ class Attempt(models.Model):
     class Meta:
         ordering = ["run", "number"]
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_attempt_a_number")]
-        # Who holds runs now: few of all attempts.
+        # The attempts that hold runs now, which are few of all.
         indexes = [models.Index(fields=["run"], condition=models.Q(ended_at=None), name="open_attempts")]
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
@@ -360,19 +362,19 @@ class Checkpoint(models.Model):
     step = models.BigIntegerField(_("step"))
     epoch = models.BigIntegerField(_("epoch"))
     name = models.CharField(_("name"), max_length=200)
-    # `attempts/N/` before what the training gave.
+    # `attempts/N/` and the path that the training gave.
     path = models.CharField(max_length=530)
     size_bytes = models.PositiveBigIntegerField(_("size"))
     sha256 = models.CharField(max_length=64)
     reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
-    # Marked by a person: no rule removes it once the run has ended.
+    # Marked by a person: no retention rule removes it after the run has ended.
     keep = models.BooleanField(_("keep"), default=False)
-    # The detectors were quiet for a while after it: a rule may roll back to it.
+    # The detectors found nothing for a while after it: a rule may roll back to it.
     good = models.BooleanField(_("good"), default=False)
-    # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
+    # Whether it is a folder with our manifest. Only the script can read any other checkpoint, and only it removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
-    # The run was rolled back to a step before it: no attempt resumes from it by itself.
+    # Whether the run was rolled back to a step before it: no attempt resumes from it automatically.
     abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
     created_at = models.DateTimeField(_("created at"))
 

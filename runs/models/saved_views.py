@@ -15,8 +15,8 @@ LONGEST_VIEW_QUERY = 4000
 class SavedView(models.Model):
     """Search, order and columns of the list of a project's runs, for all its members.
 
-    `query` is the part of the list's address after `?`, without the project and the page. The address of a project
-    without a query shows its default view.
+    `query` is the part of the list's address after `?`, without project and page. The address of a project without a
+    query shows its default view.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="saved_views", verbose_name=_("project"))

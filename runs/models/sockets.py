@@ -1,4 +1,4 @@
-"""The open sockets of each web process, for the other processes to read."""
+"""The open sockets of each web process, as the other processes read them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django.db import models
 class SocketCounts(models.Model):
     """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}, and watchers.
 
-    `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process writes the row again from time
-    to time, with a higher `beat`. A process whose `beat` no longer changes has died.
+    `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process rewrites the row from time to
+    time with a higher `beat`; if `beat` no longer changes, the process has died.
     """
 
     process = models.UUIDField(primary_key=True)

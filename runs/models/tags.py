@@ -1,4 +1,4 @@
-"""Tags, by which people mark and find runs."""
+"""Tags with which people mark and find runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_TAG = 40
 
 
 class RunTag(models.Model):
-    """One tag of one run, as `runs.curation.tags.tag_name` writes it. The tags of a project are those of its runs."""
+    """One tag of one run, in the form of `runs.curation.tags.tag_name`. The tags of a project are those of its runs."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="tags", verbose_name=_("run"))
     name = models.CharField(_("tag"), max_length=LONGEST_TAG)

@@ -1,4 +1,4 @@
-"""The answer 503: a page for people, JSON for programs, both with the time after which to try again."""
+"""The answer 503: a page for people, JSON for programs, both with the time after which to retry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RETRY_AFTER_S = 2
 
 
 def noted_outage(error: BaseException | None) -> Outage | None:
-    """Return what `outage_of` does, and let everybody know of a database that is away."""
+    """Return the result of `outage_of`, and notify the whole process of an unavailable database."""
     outage = outage_of(error)
     if outage is Outage.AWAY:
         database_watch.note_away(error)
@@ -40,13 +40,13 @@ def sentence(outage: Outage) -> str:
 
 
 def unavailable(request: HttpRequest, outage: Outage = Outage.AWAY) -> HttpResponse:
-    """Answer 503. Asks no database, and needs no middleware to have run before."""
+    """Answer 503, without a query and without depending on other middleware."""
     with override(get_language_from_request(request)):
         response: HttpResponse
         if request.path_info.startswith(API) or not request.accepts("text/html"):
             response = JsonResponse({"error": sentence(outage), "field": ""}, status=503)
         else:
-            # Only what was asked for by GET is asked for again by itself.
+            # The page only repeats GET requests automatically.
             context = {"sentence": sentence(outage), "retry_s": RETRY_AFTER_S if request.method == "GET" else None}
             response = SimpleTemplateResponse("503.html", context, status=503).render()
     response["Retry-After"] = str(RETRY_AFTER_S)
@@ -54,7 +54,7 @@ def unavailable(request: HttpRequest, outage: Outage = Outage.AWAY) -> HttpRespo
 
 
 def outage_answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
-    """Return the answer to a request that failed by `error`, None if that was no outage of the database."""
+    """Return the answer to a request that failed with `error`, None if the cause was not an outage of the database."""
     outage = noted_outage(error)
     return unavailable(request, outage) if outage else None
 

@@ -11,7 +11,7 @@ from django.db import Error, InterfaceError, OperationalError
 from runs.recording.database_errors import BUSY, OLD_TABLES, is_refusal, sqlstate
 
 UNCHANGEABLE = re.compile(r"readonly database|database or disk is full")
-# Of SQLSTATE (PostgreSQL, appendix A): read-only transaction, disk full.
+# SQLSTATE (PostgreSQL, appendix A): read-only transaction, disk full.
 UNCHANGEABLE_STATES = ("25006", "53100")
 # Lock not available, serialization failure and deadlock, too many connections and other exhausted resources.
 BUSY_STATES = ("55P03", "40001", "40P01", "53")
@@ -21,7 +21,7 @@ UNAVAILABLE = 503
 
 
 class Outage(Enum):
-    """Why the database did not do what a request needed. It is no fault of the request."""
+    """Why the database did not execute a request, although the request is valid."""
 
     AWAY = "away"
     BUSY = "busy"
@@ -29,7 +29,7 @@ class Outage(Enum):
 
 
 def outage_of(error: BaseException | None) -> Outage | None:
-    """Return why `error` was raised, None if trying again later would not help or it is no error of the database."""
+    """Return why `error` was raised, None if a retry would not help or it is not an error of the database."""
     if not isinstance(error, Error) or is_refusal(error):
         return None
     state = sqlstate(error)
@@ -50,7 +50,7 @@ def outage_of(error: BaseException | None) -> Outage | None:
 
 
 class WithoutOutages(logging.Filter):
-    """Takes out what Django logs of each request that met an outage: it was logged once, where it began."""
+    """Drops Django's log records about requests during an outage, because the outage itself was logged once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "status_code", None) == UNAVAILABLE:

@@ -1,4 +1,6 @@
-"""Whether the database answers this process: learned from the first failure, asked until it is back."""
+"""Tracks whether the database answers this process: it is marked as unavailable at a failure, and polled until it is
+back.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ from runs.outage.shared_question import SharedQuestion
 
 logger = logging.getLogger(__name__)
 
-# A request that takes longer lets the database be asked whether it still answers.
+# If a request takes longer, the database is polled to see whether it still answers.
 LOOK_TIMEOUT_S = 0.8
 RETRY_S = 0.25
 
 
 class DatabaseWatch:
-    """Knows whether the database is away. `ask` asks it anything, and raises where that fails.
+    """Tracks whether the database is unavailable. `ask` sends it any query, and raises if that fails.
 
     Safe to use from any thread.
     """
@@ -36,7 +38,7 @@ class DatabaseWatch:
         return self._away_since is not None
 
     def note_away(self, error: object) -> None:
-        """Take the database for away until it answers. Logs the first of several failures."""
+        """Mark the database as unavailable until it answers. Logs the first of several failures."""
         with self._lock:
             if self._away_since is not None:
                 return
@@ -46,7 +48,9 @@ class DatabaseWatch:
         threading.Thread(target=self._wait_until_back, name="database-watch", daemon=True).start()
 
     async def answers(self) -> bool:
-        """Ask the database, and return whether it answers within `LOOK_TIMEOUT_S`; take it for away if it does not."""
+        """Query the database; return whether it answers within `LOOK_TIMEOUT_S`, and mark it as unavailable if it does
+        not.
+        """
         try:
             await self._question.answer(LOOK_TIMEOUT_S)
         except TimeoutError:
@@ -60,7 +64,7 @@ class DatabaseWatch:
             try:
                 self._ask()
                 break
-            except Exception:  # whatever is wrong with it, it is not back
+            except Exception:  # any exception: it is not back yet
                 time.sleep(RETRY_S)
         with self._lock:
             assert self._away_since is not None
@@ -69,9 +73,9 @@ class DatabaseWatch:
 
 
 def ask_database() -> None:
-    """Read one row. Raises what the database raises."""
+    """Read one row. Raises the errors of the database."""
     try:
-        # A table: SQLite answers `SELECT 1` without its file.
+        # Reads a table, because SQLite answers `SELECT 1` without its file.
         MigrationRecorder(connection).migration_qs.first()
     finally:
         connection.close()

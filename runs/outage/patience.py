@@ -1,4 +1,4 @@
-"""No request waits long for a database that is away: neither the one that finds it so, nor those after it."""
+"""No request waits long for an unavailable database, neither the first one nor later ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from runs.outage.database_watch import DatabaseWatch, database_watch
 # A key of an ASGI scope: true if the request is to be answered without the database.
 AWAY = "steersman.database_away"
 LOOK_AFTER_S = 0.8
-# How long a request waits for a lock, or for a connection, before it is answered that the database is busy. Nobody
-# waits for a supervisor, which has longer.
+# How long a request waits for a lock or a connection before the answer is that the database is busy. Supervisors wait
+# longer, because no person waits for them.
 LONGEST_WAIT_S = 1.7
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class Patience:
-    """ASGI middleware: a request that takes long lets the database be asked, and does not wait for one that is away."""
+    """ASGI middleware: if a request takes long, it polls the database, and answers 503 if that is unavailable."""
 
     def __init__(self, application: Application, watch: DatabaseWatch = database_watch) -> None:
         self.application = application
         self._watch = watch
-        # Requests that were answered while a thread of theirs waits for the database.
+        # Requests that were answered although one of their threads still waits for the database.
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -50,7 +50,9 @@ class Patience:
         await self.application({**scope, AWAY: True}, _no_body(), send)
 
     async def _waits_in_vain(self, task: asyncio.Future[None], answer: _Answer) -> bool:
-        """Return once the answer has begun or is complete, or true once the database is away and it is abandoned."""
+        """Return false once the answer has begun or is complete, true once the database is unavailable and the answer
+        abandoned.
+        """
         while not (await asyncio.wait({task}, timeout=LOOK_AFTER_S))[0]:
             if answer.has_begun:
                 return False
@@ -65,7 +67,7 @@ class Patience:
 
 
 class _Answer:
-    """Passes an answer on, unless it is abandoned before it has begun."""
+    """Forwards an answer, unless it is abandoned before it has begun."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
@@ -78,13 +80,13 @@ class _Answer:
             await self._send(message)
 
     def abandon(self) -> bool:
-        """Let nothing more of the answer pass; return False if it has begun."""
+        """Forward no more of the answer; return False if it has already begun."""
         self.is_abandoned = not self.has_begun
         return self.is_abandoned
 
 
 def _no_body() -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Return the `receive` of a request without body whose client stays."""
+    """Return a `receive` for a request without body whose client stays connected."""
     received = False
 
     async def receive() -> dict[str, Any]:
@@ -98,14 +100,14 @@ def _no_body() -> Callable[[], Awaitable[dict[str, Any]]]:
 
 
 class AnswerWithoutDatabase(MiddlewareMixin):
-    """Answers 503 where `Patience` says so: before any middleware that asks the database, after those of headers."""
+    """Answers 503 if `Patience` set its key: before middleware that queries the database, after those for headers."""
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         return unavailable(request) if getattr(request, "scope", {}).get(AWAY) else None
 
 
 def wait_briefly() -> None:
-    """Let connections of this process wait no longer than `LONGEST_WAIT_S`. To be called before the first is opened."""
+    """Limit the waits of this process's connections to `LONGEST_WAIT_S`. Call before the first one is opened."""
     database = connections.settings["default"]
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("sqlite"):

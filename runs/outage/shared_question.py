@@ -1,4 +1,4 @@
-"""A query of the database that may hang: callers that come meanwhile share it, and none of them waits for long."""
+"""A query of a database that may hang: concurrent callers share it, and each waits only for a limited time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ Answer = TypeVar("Answer")
 
 
 class SharedQuestion(Generic[Answer]):
-    """Asks by `ask`, on threads of its own, since all others may wait for the same database. What hangs keeps one."""
+    """Runs `ask` on its own threads, since all others may wait for the same database. A hanging query occupies one
+    thread.
+    """
 
     def __init__(self, ask: Callable[[], Answer], name: str) -> None:
         self._ask = ask
@@ -19,9 +21,9 @@ class SharedQuestion(Generic[Answer]):
         self._asked: asyncio.Future[Answer] | None = None
 
     async def answer(self, timeout_s: float) -> Answer:
-        """Return the answer to the question that is under way, or to a new one.
+        """Return the result of the query in progress, or of a new one.
 
-        Raises `TimeoutError` if none came in time, and what `ask` raises.
+        Raises `TimeoutError` if there was none in time, and the exceptions of `ask`.
         """
         loop = asyncio.get_running_loop()
         if self._asked is None or self._asked.done() or self._asked.get_loop() is not loop:

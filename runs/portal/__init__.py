@@ -1,6 +1,6 @@
-"""The pages of the portal, and the addresses that only they read.
+"""The pages of the portal, and the addresses that only these pages request.
 
-Imports all of `runs` except `api` and `admin`. Templates: templates/. Scripts: static/js/.
+Imports all of `runs` except `api` and `admin`. Its templates are in templates/, its scripts in static/js/.
 """
 
 import django_stubs_ext

@@ -1,4 +1,4 @@
-"""The pages of the audit: of the installation for administrators, of a project for its owners; both also as CSV."""
+"""The pages of the audit: of the installation for administrators, of a project for owners; both also as CSV."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from runs.series.downloads import csv_response
 
 ENTRIES_A_PAGE = 50
 DATE = {"class": "form-control", "type": "date"}
-# Nothing here is older or newer: later days would lie outside of what a date can be.
+# Dates outside of these years would overflow, and no entry has one.
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 
 class AuditFilter(forms.Form):
-    """Kind, person, project and period in days of UTC; what cannot be used filters nothing."""
+    """Kind, person, project and period in days of UTC; invalid values are ignored."""
 
     kind = forms.ChoiceField(
         required=False,
@@ -53,7 +53,7 @@ class AuditFilter(forms.Form):
     until = forms.DateField(required=False, label=gettext_lazy("Until (UTC)"), widget=forms.DateInput(DATE, "%Y-%m-%d"))
 
     def wanted(self, project: Project | None) -> Wanted:
-        """Return what the valid choices ask for, of `project` alone where it is given."""
+        """Return the filter of the valid choices, limited to `project` if it is given."""
         self.is_valid()
         chosen = self.cleaned_data
         since, until = (chosen.get(name) for name in ("since", "until"))
@@ -81,7 +81,7 @@ class AuditFilter(forms.Form):
 @login_required
 @require_safe
 def audit(request: HttpRequest) -> HttpResponseBase:
-    """Show administrators what was done in the whole installation."""
+    """Show administrators the audit of the whole installation."""
     if not request.user.has_perm("runs.view_auditentry"):
         raise PermissionDenied(
             _("Only administrators can see this audit log. Owners find that of their project under Projects.")
@@ -92,7 +92,7 @@ def audit(request: HttpRequest) -> HttpResponseBase:
 @login_required
 @require_safe
 def project_audit(request: HttpRequest, slug: str) -> HttpResponseBase:
-    """Show owners what was done in their project, without addresses."""
+    """Show owners the audit of their project, without addresses."""
     own = membership_of(request, slug)
     if own.role != Role.OWNER:
         raise PermissionDenied(_("Only owners of the project can see its audit log."))

@@ -37,7 +37,7 @@ class KnobField(SpecField):
     def __init__(self, spec: ValueSpec, group: str, saved: Value | None) -> None:
         super().__init__(replace(spec, default=saved))
         self.group = group
-        # The control shows the value at the checkpoint.
+        # The control shows the value at the checkpoint instead of the default.
         self.help_text = explanation(replace(spec, default=None))
         if saved is None and isinstance(self.widget, forms.Select):
             self.widget.choices = [("", gettext("as at the checkpoint")), *self.widget.choices]
@@ -45,15 +45,15 @@ class KnobField(SpecField):
             self.label = f"{spec.name} ({group})"
 
     def clean(self, value: Any) -> Any:
-        """Return the value, None to keep that of the checkpoint. Raises `ValidationError`."""
+        """Return the value, None to keep the value at the checkpoint. Raises `ValidationError`."""
         is_left = value in ("", None) and not isinstance(self.spec.default, str)
         return None if is_left else super().clean(value)
 
 
 class BranchForm(forms.Form):
-    """A branch of `source`: fields of its parameters, called `p-<name>`, and of its knobs, `k-<number>`.
+    """A branch of `source`: its parameters have fields called `p-<name>`, its knobs `k-<number>`.
 
-    A parameter that is also a knob is shown as a knob, with its value at the checkpoint.
+    A parameter that is also a knob appears as a knob, with its value at the checkpoint.
     """
 
     name = forms.CharField(
@@ -70,7 +70,7 @@ class BranchForm(forms.Form):
         help_text=_("For the command logs of both runs."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
-    # A form that is submitted twice opens one branch.
+    # The id makes a form that is submitted twice open one branch.
     id = forms.UUIDField(widget=forms.HiddenInput)
 
     def __init__(self, data: Any = None, *, source: Run, saved: dict[str, dict[str, Any]]) -> None:
@@ -98,7 +98,7 @@ class BranchForm(forms.Form):
         given = self.cleaned_data
         knobs: dict[str, Any] = {}
         for name, field in self._knobs.items():
-            # A value that still equals the one shown is not a change.
+            # A value that equals the shown one is not a change.
             if given[name] is not None and given[name] != field.spec.default:
                 knobs.setdefault(field.spec.name, {})[field.group] = given[name]
         return BranchRequest(
@@ -123,7 +123,7 @@ class BranchForm(forms.Form):
 
 
 def _knob_fields(specs: dict[str, ValueSpec], saved: dict[str, dict[str, Any]]) -> Iterator[tuple[str, KnobField]]:
-    """Yield the fields by name: names of knobs and groups come from the training, and may be any text."""
+    """Yield the fields by name. They are numbered, because the names of knobs and groups may be any text."""
     number = 0
     for spec in specs.values():
         for group in spec.groups or ("",):

@@ -1,6 +1,6 @@
-"""The files of a checkpoint, as one stream of tar: found inside the run's folder, opened before the first byte is sent.
+"""The files of a checkpoint as a stream of tar, all opened inside the run's folder before the first byte is sent.
 
-A tar file without compression, so that its size is known and the weights, which do not shrink, cost no time.
+The tar file is not compressed, so that its size is known in advance; weights hardly compress.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NotThere(Exception):
 
 @dataclass(slots=True)
 class Member:
-    """One open file: its header in the archive, the file, its size in bytes."""
+    """One open file: its header in the archive, the file, and its size in bytes."""
 
     header: bytes
     file: BinaryIO
@@ -48,7 +48,7 @@ class Archive:
         return sum(len(member.header) + member.size + member.padding for member in self.members) + len(END)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the archive. Raises `OSError` if a file became shorter: the client sees a cut transfer."""
+        """Yield the archive. Raises `OSError` if a file became shorter, which cuts the transfer."""
         try:
             for member in self.members:
                 yield member.header
@@ -70,9 +70,9 @@ class Archive:
 
 
 def open_archive(run_folder: Path, path: str, name: str) -> Archive:
-    """Open the files of the checkpoint at `path` in the run's folder; in the archive they lie in a folder `name`.
+    """Open the files of the checkpoint at `path` in the run's folder; the archive has them in a folder `name`.
 
-    What is no plain file, and whatever leads out of the folder of the run, is not taken. Raises `NotThere`.
+    Files that are not regular, and paths that lead out of the run's folder, are refused. Raises `NotThere`.
     """
     if run_folder.is_symlink():
         raise NotThere
@@ -101,7 +101,7 @@ def open_archive(run_folder: Path, path: str, name: str) -> Archive:
 def _open(path: Path, name: str) -> Member | None:
     if path.is_symlink() or not path.is_file():
         return None
-    # Between the look and the opening a link may have taken its place.
+    # A link may have replaced the file between the check and the opening.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
     status = os.fstat(file.fileno())
     about = tarfile.TarInfo(name)

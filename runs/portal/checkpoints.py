@@ -1,4 +1,4 @@
-"""Downloading a checkpoint: for those who may command the run, from the host where it lies."""
+"""Downloading a checkpoint from the host where it is stored, for people who may command the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runs.recording.checkpoints import host_of
 @login_required
 @require_GET
 def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseBase:
-    """Return the checkpoint as a tar file; 404 where it is gone, 409 where it lies on another host."""
+    """Return the checkpoint as a tar file; 404 if it does not exist any longer, 409 if it is on another host."""
     run = commanded_run(request.user, pk)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
@@ -41,7 +41,7 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
 
 
 def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResponse:
-    """Say why the files are not here. The name of the other host is nobody's business here."""
+    """Explain why the files are not here, without the name of the other host."""
     if host_of(checkpoint) not in ("", socket.gethostname()):
         text = _("The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there.")
         return _refuse(request, run, 409, text)
@@ -55,6 +55,6 @@ def _refuse(request: HttpRequest, run: Run, status: int, sentence: str) -> HttpR
 
 
 def _file_name(run: Run, checkpoint: Checkpoint) -> str:
-    """Return a name that every system takes."""
+    """Return a file name that every operating system accepts."""
     name = re.sub(r"[^A-Za-z0-9.+-]+", "-", checkpoint.name).strip("-.") or "checkpoint"
     return f"run-{run.pk}-step-{checkpoint.step}-{name}"

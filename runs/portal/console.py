@@ -1,4 +1,4 @@
-"""Downloading the console of a run as a text: for all who see the run."""
+"""Downloading the console of a run as text, for all who may see the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.series.console_text import console_text
 @login_required
 @require_GET
 def download(request: HttpRequest, pk: int) -> HttpResponse:
-    """Return what the database keeps of the console, no more than STEERSMAN_CONSOLE_MIB."""
+    """Return the console as far as the database keeps it, at most STEERSMAN_CONSOLE_MIB."""
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
     return HttpResponse(
         "".join(console_text(run)),

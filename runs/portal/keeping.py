@@ -1,4 +1,4 @@
-"""The page on which owners set what a project keeps of ended runs. `manage.py prune` applies it."""
+"""The page with the retention rules of a project for ended runs, which `manage.py prune` applies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.models import Project, Role
 
 
 class KeepingForm(forms.ModelForm[Project]):
-    """The rules of a project; an empty field keeps all."""
+    """The retention rules of a project; an empty field keeps everything."""
 
     class Meta:
         model = Project
@@ -30,7 +30,7 @@ class KeepingForm(forms.ModelForm[Project]):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def keeping(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show the rules of a project to its owners, and change them by POST."""
+    """Show the rules of a project to its owners, and store changes by POST."""
     own = membership_in(request.user, slug)
     if own.role != Role.OWNER:
         raise PermissionDenied(_("Only owners of the project can change what is kept of its runs."))

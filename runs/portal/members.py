@@ -1,4 +1,4 @@
-"""People: the projects of a user, who belongs to one, and the invites by which others join."""
+"""People: a user's projects, the members of a project, and the invites through which others join."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from runs.models import Membership, Project, Role
 
 
 class ProjectForm(forms.Form):
-    """A new project; its slug is made from the name where it is left empty."""
+    """A new project; if the slug is left empty, it is made from the name."""
 
     name = forms.CharField(
         label=gettext_lazy("Name"), max_length=100, widget=forms.TextInput(attrs={"class": "form-control"})
@@ -59,7 +59,7 @@ class InviteForm(forms.Form):
 
 
 class AccountForm(UserCreationForm[User]):
-    """The account of somebody who was invited."""
+    """The account of an invited person."""
 
     full_name = forms.CharField(
         label=gettext_lazy("Full name"),
@@ -75,7 +75,7 @@ class AccountForm(UserCreationForm[User]):
         widgets = {"username": forms.TextInput(attrs={"autocomplete": "username"})}
 
     def save(self, commit: bool = True) -> User:
-        # In one field: not everywhere does a name have a first and a last part, in this order.
+        # One field, because not every name has a first and a last part in this order.
         self.instance.first_name = self.cleaned_data["full_name"].strip()
         return super().save(commit)
 
@@ -83,7 +83,7 @@ class AccountForm(UserCreationForm[User]):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def projects(request: HttpRequest) -> HttpResponse:
-    """List the user's projects; staff make new ones here, and own them."""
+    """List the user's projects; staff can create new ones here, and become their owners."""
     assert isinstance(request.user, User)
     form = ProjectForm(request.POST or None)
     if request.method == "POST":
@@ -108,7 +108,7 @@ def projects(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def members(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show who belongs to a project; an owner makes an invite by POST, whose link is shown this once."""
+    """Show the members of a project; an owner creates an invite by POST, whose link is shown only this once."""
     own = membership_of(request, slug)
     project = own.project
     form = InviteForm(request.POST or None, initial={"role": Role.VIEWER})
@@ -155,7 +155,7 @@ def change_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def remove_member(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Take a member out of the project."""
+    """Remove a member from the project."""
     own = membership_of(request, slug)
     project = own.project
     _require_owner(own)
@@ -169,7 +169,7 @@ def remove_member(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Withdraw an invite that was not used yet."""
+    """Revoke an invite that was not used yet."""
     own = membership_of(request, slug)
     project = own.project
     _require_owner(own)
@@ -181,7 +181,7 @@ def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 @require_http_methods(["GET", "HEAD", "POST"])
 def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
-    """Let the holder of the link join: with the account of the session, or with a new one."""
+    """Let the holder of the link join, with the account of the session or with a new one."""
     try:
         found = membership.find_invite(key)
         user = request.user
@@ -204,7 +204,7 @@ def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
 
 
 def membership_of(request: HttpRequest, slug: str) -> Membership:
-    """Return the user's membership of a project; 404 for those who do not belong to it."""
+    """Return the user's membership of a project; 404 for people outside it."""
     return membership_in(request.user, slug)
 
 

@@ -1,4 +1,4 @@
-"""The pages of a login and of one run. What they show is narrowed to the projects of the viewer."""
+"""The pages of the login and of a run, limited to the viewer's projects."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from runs.sign_in.passkeys import relying_party
 from runs.sign_in.second_factor import log_in, note_password
 
 LONGEST_HOST = 100
-# Of the newest values, as the script of the page shows them.
+# The number of cards with newest values that the page's script shows.
 MOST_CARDS = 6
 
-# Whose words the page shows.
+# The states whose names the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
 
 
 class LogIn(LoginView):
-    """Django's own. A locked account is refused before the form is looked at: that costs two queries and one page."""
+    """Django's view, which refuses a locked account before it validates the form, for two queries and one page."""
 
     redirect_authenticated_user = True
 
@@ -73,7 +73,7 @@ class LogIn(LoginView):
 
 
 class LogOut(LogoutView):
-    """Ends the session, and what the browser has kept of runs: it keeps histories, to ask whether they still hold."""
+    """Ends the session, and clears the browser's cache of runs, which holds histories for revalidation."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post(request, *args, **kwargs)
@@ -82,12 +82,14 @@ class LogOut(LogoutView):
 
 
 class ChangePassword(PasswordChangeView):
-    """Changes the visitor's password; the present one is counted where it is wrong."""
+    """Changes the visitor's password; a wrong present password is counted."""
 
     form_class = CountedPasswordChangeForm
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """Raises `PermissionDenied` if none is kept here: else one would go on after the directory's was taken."""
+        """Raise `PermissionDenied` if the password is in a directory: a local one would stay valid after the account
+        there ends.
+        """
         assert isinstance(self.request.user, User)
         if not self.request.user.has_usable_password():
             raise PermissionDenied(_("Your organisation manages your password. Change it there."))
@@ -95,7 +97,7 @@ class ChangePassword(PasswordChangeView):
 
 
 def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: Any) -> HttpResponse:
-    """Answer who has given too many wrong passwords, at the login and in the admin."""
+    """Answer a person who has entered too many wrong passwords, at the login and in the admin."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
     response = render(request, "registration/locked_out.html", {"minutes": seconds // 60}, status=429)
     response.headers["Retry-After"] = str(seconds)
@@ -103,20 +105,20 @@ def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: 
 
 
 class RunView(DetailView[Run], ABC):
-    """One run, live: the frame of the page; scripts fill it from the addresses and the socket."""
+    """One run, live: the frame of the page, which scripts fill through the API and the socket."""
 
     template_name = "runs/run.html"
 
     @abstractmethod
     def find_viewer(self) -> Viewer | None:
-        """Return who looks, None if they may not."""
+        """Return the viewer, None if access is denied."""
 
     def visible_runs(self) -> RunQuerySet:
-        """Return the runs that the viewer may see beside this one."""
+        """Return the other runs that the viewer may see."""
         return Run.objects.visible_to(self.request.user)
 
     def addresses(self) -> dict[str, str]:
-        """Return where the page's scripts ask for what, by name."""
+        """Return the URLs that the page's scripts request, by name."""
         names = ("history", "details", "points", "place")
         of_run = {name: reverse(f"api:{name}", args=[self.object.pk]) for name in names}
         return of_run | {"tickets": reverse("api:tickets"), "socket": f"{get_script_prefix()}ws/runs/{self.object.pk}/"}
@@ -128,11 +130,11 @@ class RunView(DetailView[Run], ABC):
             raise Http404
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
-            # Words of the team: none is for guests.
+            # Tags may contain internal words, so guests do not see them.
             "tags": [] if viewer.is_guest else list(run.tags.all()),
             "known_tags": tags_of_projects([run.project_id]) if viewer.may_command else [],
             "percent": percent_of(run),
-            # Their room is kept from the start, so that nothing moves when the page goes live.
+            # Space for these is reserved from the start, so that nothing moves when the page goes live.
             "tells_end": run.state in (RunState.FAILED, RunState.LOST),
             "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
             "tells_alert": run.alerts.filter(state=AlertState.OPEN).exists(),
@@ -141,7 +143,7 @@ class RunView(DetailView[Run], ABC):
             "patched": run.attempts.exclude(patch="").values_list("number", flat=True).last()
             if viewer.may_command
             else None,
-            # Who follows a share link sees this run alone.
+            # Guests see only this run.
             "family": [] if viewer.is_guest else family(run, self.visible_runs()),
             "branch": None if viewer.is_guest else branch_of(run),
             "help": {kind: command.help for kind, command in COMMANDS.items()},
@@ -162,7 +164,7 @@ class RunView(DetailView[Run], ABC):
 
 
 class RunPage(LoginRequiredMixin, RunView):
-    """The run for members of its project."""
+    """The page of a run for members of its project."""
 
     def get_queryset(self) -> RunQuerySet:
         return Run.objects.visible_to(self.request.user).select_related(
@@ -189,23 +191,23 @@ class RunPage(LoginRequiredMixin, RunView):
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a request whose CSRF token is missing or stale: a page for people, JSON for scripts."""
+    """Answer a request with a missing or outdated CSRF token: a page for people, JSON for scripts."""
     if request.path_info.startswith("/api/"):
         error = _("The CSRF token is missing or has expired. Reload the page.")
         return JsonResponse({"error": error, "field": "X-CSRFToken"}, status=403)
     origin = request.META.get("HTTP_ORIGIN", "")
-    # Django's reason if the address of the form is not ours, as behind a proxy that terminates TLS.
+    # This is Django's reason if the form's origin is not ours, as behind a proxy that terminates TLS.
     is_foreign = reason == REASON_BAD_ORIGIN % origin and parse_origin(origin) is not None
     context = {"origin": origin if is_foreign else ""}
     return render(request, "403_csrf.html", context, status=403)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer what cannot be read, and requests for an address that the portal does not answer to."""
+    """Answer requests that are malformed, or for a host that the portal does not serve."""
     host = split_domain_port(request.META.get("HTTP_HOST", "")[:LONGEST_HOST])[0]
     context = {
         "host": host if isinstance(exception, DisallowedHost) else "",
         "nul_in": str(exception) if isinstance(exception, NulInQuery) else None,
     }
-    # Without the request: a template that uses it would ask for the host.
+    # Rendered without the request, because the template context would ask for the host.
     return HttpResponse(render_to_string("400.html", context), status=400)

@@ -1,4 +1,4 @@
-"""Downloading what an attempt's source differed in from its commit: for those who may command the run."""
+"""Downloading the difference between an attempt's source and its commit, for people who may command the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runs.series.downloads import patch_response
 @login_required
 @require_GET
 def download(request: HttpRequest, pk: int, number: int) -> HttpResponse:
-    """Return the patch of an attempt; 404 where its source was as committed."""
+    """Return the patch of an attempt; 404 if its source had no uncommitted changes."""
     run = commanded_run(request.user, pk)
     attempt = run.patched_attempt(number)
     if attempt is None:

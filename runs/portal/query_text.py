@@ -1,4 +1,4 @@
-"""Addresses that hold the character NUL: no text here has it, and PostgreSQL takes none."""
+"""Refuses addresses with the character NUL, which no text here contains and PostgreSQL does not accept."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ API = "/api/"
 
 
 class NulInQuery(BadRequest):
-    """A field of an address holds NUL; its name is the argument."""
+    """A field of an address contains NUL; its name is the argument."""
 
 
 class RefuseNul(MiddlewareMixin):
-    """Answers 400 to a request with NUL in its query or a header, before anything looks for it or keeps it.
+    """Answers 400 to a request with NUL in its query or a header, before anything queries or stores it.
 
-    The API names such fields by itself, and forms those that were sent.
+    The API reports such fields itself, and forms report the fields that were sent.
     """
 
     def process_request(self, request: HttpRequest) -> None:

@@ -26,7 +26,7 @@ GUEST = Viewer(user_id=None, name="", role=SHARED)
 
 
 class SharedRunPage(RunView):
-    """The page of a run as its share link shows it: the same for everybody, logged in or not."""
+    """The page of a run through its share link, the same for everybody, logged in or not."""
 
     template_name = "runs/shared.html"
     token: AccessToken
@@ -44,8 +44,8 @@ class SharedRunPage(RunView):
             self.token = token
             self.kwargs = {"pk": token.run_id}
             response = super().dispatch(request, *args, **kwargs)
-        # The address is the key: it goes to no other site, no log and no index. Host and scheme alone may go, since
-        # with "no-referrer" a browser would not send the origin of the form that chooses the language either.
+        # The address contains the key, so it must reach no other site, no log and no index. Host and scheme may be
+        # sent: with "no-referrer", a browser would also omit the origin of the form that chooses the language.
         response["Referrer-Policy"] = "strict-origin"
         response["X-Robots-Tag"] = "noindex"
         return response
@@ -58,7 +58,7 @@ class SharedRunPage(RunView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        # The scripts take the key from the address of the page, and send it in a header.
+        # The scripts read the key from the address of the page, and send it in a header.
         context["page"]["shared"] = True
         return context
 
@@ -66,7 +66,7 @@ class SharedRunPage(RunView):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def share_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the share links of a run; POST makes one, which is shown this once."""
+    """Show the share links of a run; POST creates one, which is shown only this once."""
     run = commanded_run(request.user, pk)
     form = LifetimeForm(request.POST if request.method == "POST" else None, initial={"days": "7"})
     link, status = "", 200

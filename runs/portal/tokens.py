@@ -1,4 +1,4 @@
-"""The page on which tokens of a project are made, seen and revoked."""
+"""The page on which tokens of a project are created, listed and revoked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIFETIMES = [
 
 
 class LifetimeForm(forms.Form):
-    """A period of validity; empty is without end."""
+    """A period of validity; if it is empty, the token does not expire."""
 
     days = forms.ChoiceField(
         label=gettext_lazy("Valid for"),
@@ -91,7 +91,7 @@ class TokenForm(LifetimeForm):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show the project's tokens to an owner and their own to others; POST makes one, whose value is shown this once."""
+    """Show owners the project's tokens, others only their own; POST creates one, and only then shows its value."""
     own = membership_of(request, slug)
     may_make = own.role in COMMANDING_ROLES
     new_form = TokenForm(project=own.project, initial={"days": "30", "scope": TokenScope.VIEW})
@@ -117,7 +117,7 @@ def tokens(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def revoke_token(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Revoke a token or share link, and go back to where it was listed."""
+    """Revoke a token or share link, and return to the page that listed it."""
     own = membership_of(request, slug)
     token = get_object_or_404(own.project.tokens, pk=pk)
     assert isinstance(request.user, User)
@@ -130,7 +130,10 @@ def revoke_token(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 
 
 def listed_tokens(own: Membership) -> QuerySet[AccessToken]:
-    """Return the tokens that a member may see: an owner all of the project, others their own. Valid ones first."""
+    """Return the tokens that a member may see: for an owner all of the project, for others their own.
+
+    Valid ones first.
+    """
     tokens = own.project.tokens.select_related("created_by", "run")
     tokens = tokens.order_by(F("revoked_at").asc(nulls_first=True), "-created_at", "-pk")
     return tokens if own.role == Role.OWNER else tokens.filter(created_by_id=own.user_id)

@@ -54,6 +54,6 @@ urlpatterns: list[URLPattern] = [
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),
     path("share/<str:token>/", share.SharedRunPage.as_view(), name="share"),
-    # Not by include(): tests read the names of all pages from this list.
+    # Not through include(), because tests read the names of all pages from this list.
     *alerting,
 ]

@@ -1,4 +1,4 @@
-"""Typed messages: events to viewers, commands from them, and what an argument takes. No Django.
+"""Typed messages: events to viewers, commands from them, and descriptions of arguments. No Django.
 
-Imports msgspec and `steersman`. Sending an event: `runs.recording.feed`. Storing a command: `runs.commands`.
+Imports msgspec and `steersman`. Events are sent by `runs.recording.feed`, commands are stored by `runs.commands`.
 """

@@ -1,4 +1,7 @@
-"""Descriptions of the arguments of a command, from their types: a spec, and text. Imports neither Django nor torch."""
+"""Descriptions of a command's arguments, made from their types: a spec, and a text.
+
+Imports neither Django nor torch.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from steersman.spec import ValueSpec
 
 
 def takes(command: type[msgspec.Struct], name: str) -> str:
-    """Return what an argument takes: "a whole number from 1 to 100000"."""
+    """Return a description of an argument: "a whole number from 1 to 100000"."""
     return _in_words(_type_of(command, name))
 
 
 def argument_spec(command: type[msgspec.Struct], name: str) -> ValueSpec | None:
-    """Return the spec of an argument, by which typed text is parsed; None if text is all that it can be."""
+    """Return the spec that parses the typed text of an argument; None if it can only be text."""
     kind = _type_of(command, name)
     types = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
     specs = [_spec(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)]
@@ -57,6 +60,6 @@ def _in_words(kind: Any) -> str:
 
 
 def _is_implied(kind: Any, types: tuple[Any, ...]) -> bool:
-    """Return whether the words of another type cover this one: a number is a whole number too."""
+    """Return whether the description of another type covers this one: a number may be a whole number too."""
     floats = any(isinstance(each, msgspec.inspect.FloatType) for each in types)
     return isinstance(kind, msgspec.inspect.NoneType) or (isinstance(kind, msgspec.inspect.IntType) and floats)

@@ -1,6 +1,6 @@
 """Why an alert began or a command was sent, if neither a person nor a training gave the reason: kinds with values.
 
-Rows, events and the API contain them in addition to an English text. Code that shows one to people calls `words` with a
+Rows, events and the API contain them in addition to an English text. To show a cause to people, call `words` with a
 `gettext`.
 """
 
@@ -13,12 +13,12 @@ import msgspec
 
 from steersman.marked_text import gettext_noop
 
-# The detector of an alert that the training's own code raises: its title is in nobody's catalogue.
+# The detector of an alert that the training's own code raises: its title has no translation.
 OF_CODE = "code"
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    """The fields of a kind fill the places of its `pattern`."""
+    """The fields of a kind are the placeholders of its `pattern`."""
 
     pattern: ClassVar[str] = ""
 
@@ -35,7 +35,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_
 
 
 class Silence(Cause, frozen=True, kw_only=True, tag="silence"):
-    """A run is lost: for so many seconds it sent no heartbeat."""
+    """A run is lost because it sent no heartbeat for this many seconds."""
 
     pattern = gettext_noop("No heartbeat from the training host for %(seconds)d s.")
     seconds: int
@@ -57,7 +57,7 @@ class SilentHost(Cause, frozen=True, kw_only=True, tag="silent_host"):
 
 
 class Death(Cause, frozen=True, kw_only=True, tag="death"):
-    """A run is lost: its processes have died."""
+    """A run is lost because its processes have died."""
 
     pattern = gettext_noop("The training and its supervisor have died on this host. The cause is being determined.")
 
@@ -71,7 +71,9 @@ class LittleSpace(Cause, frozen=True, kw_only=True, tag="little_space"):
 
 
 class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
-    """A loss went wrong after the norm of a layer had left its usual range: `times` its usual, None if not finite."""
+    """A loss went wrong after the norm of a layer had left its usual range: `times` the usual value, None if not
+    finite.
+    """
 
     usual: ClassVar[dict[str, str]] = {
         "gradient": gettext_noop("Began in %(layer)s: gradient norm %(times)s× its usual at step %(step)s."),
@@ -128,7 +130,7 @@ class FaultReturned(Cause, frozen=True, kw_only=True, tag="fault_returned"):
 
 
 class OfAlert(Cause, frozen=True, kw_only=True, tag="alert"):
-    """A rule asked as an alert began. `title` is the alert's, in English."""
+    """A rule sent the command when an alert began. `title` is the alert's, in English."""
 
     detector: str
     title: str
@@ -142,9 +144,9 @@ class OfAlert(Cause, frozen=True, kw_only=True, tag="alert"):
 
 
 class OfLink(Cause, frozen=True, kw_only=True, tag="link"):
-    """Somebody opened a link of a message about an alert.
+    """Somebody opened a link in a message about an alert.
 
-    `destination` is the name of whom it was sent to, "" for guests, who are told no names.
+    `destination` is the name of the message's destination, "" for guests, who see no names.
     """
 
     pattern = gettext_noop("Alert %(alert)d: %(title)s · by a link sent to %(destination)s")
@@ -162,14 +164,14 @@ class OfLink(Cause, frozen=True, kw_only=True, tag="link"):
 
 
 class OfReplay(Cause, frozen=True, kw_only=True, tag="replay"):
-    """A replay repeats what was applied to another run."""
+    """A replay repeats a command that was applied to another run."""
 
     pattern = gettext_noop("Replay of run %(run)d.")
     run: int
 
 
 class Ending(Cause, frozen=True, kw_only=True):
-    """A training ended by itself. `of_rank` is the text if it was one of several ranks, `rank`."""
+    """A training ended by itself. `of_rank` is the text to use if `rank` was one of several ranks."""
 
     of_rank: ClassVar[str] = ""
     rank: int | None = None
@@ -185,7 +187,7 @@ class EndedBySignal(Ending, frozen=True, kw_only=True, tag="signal"):
 
 
 class EndedWithCode(Ending, frozen=True, kw_only=True, tag="exit_code"):
-    """Nothing else is known than its exit code, and the last line that it printed, "" if it printed none."""
+    """Only the exit code is known, and the last line that was printed, "" if there was none."""
 
     pattern = gettext_noop("The training process ended with exit code %(code)d.")
     of_rank = gettext_noop("Rank %(rank)d ended with exit code %(code)d.")
@@ -223,7 +225,7 @@ class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
 
 
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
-    """A share link shows this text, which names nobody; the command log names the author."""
+    """Share links show this text, so it contains no name; the command log has the author."""
 
     pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
 
@@ -242,7 +244,7 @@ def stored(cause: AlertCause | RunCause | CommandCause | AfterRollBack | None) -
 
 
 def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
-    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
+    """Return the cause in a row; None if there is none, or one of another version."""
     try:
         return msgspec.convert(kept, AlertCause) if kept else None
     except msgspec.ValidationError:
@@ -258,7 +260,7 @@ def after_roll_back(kept: Mapping[str, Any]) -> AfterRollBack | None:
 
 
 def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
-    """Return the cause in a run's row, if its `reason` says the same and no more; None otherwise.
+    """Return the cause in a run's row, None unless its `reason` has exactly the same content.
 
     Additions to a reason, such as that the run starts again, have no kind, and neither do reasons that a training gave.
     """
@@ -270,7 +272,7 @@ def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
 
 
 def command_cause(kept: Mapping[str, Any]) -> CommandCause | None:
-    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
+    """Return the cause in a row; None if there is none, or one of another version."""
     try:
         return msgspec.convert(kept, CommandCause) if kept else None
     except msgspec.ValidationError:

@@ -1,7 +1,7 @@
 """Typed commands of runs, and the parsing of requests.
 
-Imports neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
-inside, only these classes travel.
+Imports neither Django nor torch. A command is parsed once, where it arrives (page, socket, API, command line); all
+other code uses these classes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     kind: ClassVar[str]
     help: ClassVar[str]
     legal_in: ClassVar[frozenset[str]] = LIVE
-    # Whether it makes sense to ask for it at a later step or epoch.
+    # Whether it is useful to schedule it for a later step or epoch.
     can_be_scheduled: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -67,13 +67,13 @@ class Stop(RunCommand, frozen=True, kw_only=True):
     help: ClassVar[str] = gettext_noop(
         "Finish the current step, save a checkpoint and end. The run can be resumed later."
     )
-    # A queued run is taken out of the queue.
+    # Stopping a queued run removes it from the queue.
     legal_in: ClassVar[frozenset[str]] = LIVE | {"queued"}
     checkpoint: bool = True
 
 
 class EndProcess(RunCommand, frozen=True, kw_only=True):
-    """End the process of a training that does not look at what it is asked: SIGTERM, and SIGKILL 10 s later."""
+    """End the process of a training that does not read its commands: SIGTERM, and SIGKILL 10 s later."""
 
     kind: ClassVar[str] = gettext_noop("end_process")
     help: ClassVar[str] = gettext_noop(
@@ -84,7 +84,7 @@ class EndProcess(RunCommand, frozen=True, kw_only=True):
 
 
 class Pause(RunCommand, frozen=True, kw_only=True):
-    """Wait in front of the next step; every command still works."""
+    """Wait before the next step; every command still works."""
 
     kind: ClassVar[str] = gettext_noop("pause")
     help: ClassVar[str] = gettext_noop(
@@ -93,7 +93,7 @@ class Pause(RunCommand, frozen=True, kw_only=True):
 
 
 class Resume(RunCommand, frozen=True, kw_only=True):
-    """Go on after a pause."""
+    """Continue after a pause."""
 
     kind: ClassVar[str] = gettext_noop("resume")
     help: ClassVar[str] = gettext_noop("Continue with the next step after a pause.")
@@ -111,14 +111,14 @@ class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
 
 
 class Evaluate(RunCommand, frozen=True, kw_only=True):
-    """Evaluate now, between two steps; the training itself is not changed by it."""
+    """Evaluate now, between two steps; this does not change the training."""
 
     kind: ClassVar[str] = gettext_noop("evaluate")
     help: ClassVar[str] = gettext_noop("Evaluate the model after the current step, without changing the training.")
 
 
 class SetKnob(RunCommand, frozen=True, kw_only=True):
-    """Change a knob that the training declares: to `value`, or to `factor` times what it is."""
+    """Change a knob that the training declares, to `value`, or to `factor` times its present value."""
 
     kind: ClassVar[str] = gettext_noop("set_knob")
     help: ClassVar[str] = gettext_noop(
@@ -137,7 +137,7 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
 
 
 class Note(RunCommand, frozen=True, kw_only=True):
-    """Pin a remark to the present step."""
+    """Add a note to the present step."""
 
     kind: ClassVar[str] = gettext_noop("note")
     help: ClassVar[str] = gettext_noop("Attach a note to the current step; it is marked on every chart.")
@@ -150,7 +150,7 @@ class Note(RunCommand, frozen=True, kw_only=True):
 
 
 class Extend(RunCommand, frozen=True, kw_only=True):
-    """Train more epochs than were planned. A run that has finished can then be started again."""
+    """Train more epochs than planned. A finished run can then be started again."""
 
     kind: ClassVar[str] = gettext_noop("extend")
     help: ClassVar[str] = gettext_noop("Train more epochs than planned. A finished run can then be resumed.")
@@ -160,7 +160,7 @@ class Extend(RunCommand, frozen=True, kw_only=True):
 
 
 class RollBack(RunCommand, frozen=True, kw_only=True):
-    """Continue from a checkpoint, in the same process; `knob` is changed at once, to `value` or by `factor`."""
+    """Continue from a checkpoint in the same process; `knob` is changed at the same time, to `value` or by `factor`."""
 
     kind: ClassVar[str] = gettext_noop("roll_back")
     help: ClassVar[str] = gettext_noop(
@@ -188,7 +188,7 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
 
 
 class Cancel(RunCommand, frozen=True, kw_only=True):
-    """Withdraw a command that has not taken effect: one not delivered yet, or one that waits for its step."""
+    """Cancel a command that has not taken effect: one that is not delivered yet, or that waits for its step."""
 
     kind: ClassVar[str] = gettext_noop("cancel")
     help: ClassVar[str] = gettext_noop(
@@ -200,21 +200,21 @@ class Cancel(RunCommand, frozen=True, kw_only=True):
 
 
 class OfQueue(RunCommand, frozen=True, kw_only=True):
-    """A command of a run that waits in the queue; it does not reach a training."""
+    """A command for a queued run, which does not reach a training."""
 
     legal_in: ClassVar[frozenset[str]] = frozenset({"queued"})
     can_be_scheduled: ClassVar[bool] = False
 
 
 class Withdraw(OfQueue, frozen=True, kw_only=True):
-    """Take the run out of the queue: it is again what it was before."""
+    """Remove the run from the queue, which restores its earlier state."""
 
     kind: ClassVar[str] = gettext_noop("withdraw")
     help: ClassVar[str] = gettext_noop("Take the run out of the queue. It can be queued again.")
 
 
 class MoveToFront(OfQueue, frozen=True, kw_only=True):
-    """Start before the other runs of the project that wait; runs of other projects keep their places."""
+    """Start before the project's other waiting runs; runs of other projects keep their places."""
 
     kind: ClassVar[str] = gettext_noop("move_to_front")
     help: ClassVar[str] = gettext_noop(
@@ -233,7 +233,7 @@ class SetPriority(OfQueue, frozen=True, kw_only=True):
 
 
 class StartAnyway(OfQueue, frozen=True, kw_only=True):
-    """Wait for no other run any longer."""
+    """Do not wait for another run any longer."""
 
     kind: ClassVar[str] = gettext_noop("start_anyway")
     help: ClassVar[str] = gettext_noop("Stop waiting for another run. Start as soon as a device is free.")
@@ -252,7 +252,7 @@ BRANCH = "branch"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
+    """A parsed request: idempotency key, command, reason, expiry, condition, and time of effect.
 
     If no person gave the reason, `cause` holds as data what `reason` says in English; payloads cannot contain it.
     `at_step` and `at_epoch` delay the command until so many steps and epochs are done, `at_roll_backs` until the run
@@ -286,7 +286,8 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
         {"command": "set_knob", "arguments": {"knob": "learning_rate", "value": 0.001}, "id": …, "reason": "…",
          "expires_in_s": 60, "expect": {"state": "running", "value": 0.003}, "at": {"step": 2000}}
 
-    All but `command` is optional; an `id` is made if none is given. Raises `InvalidCommand` with a sentence.
+    All fields except `command` are optional; an `id` is generated if none is given. Raises `InvalidCommand` with a
+    sentence.
     """
     unknown = sorted(map(str, set(payload) - set(PAYLOAD_FIELDS)))
     if unknown:
@@ -329,7 +330,7 @@ def _convert(command: type[RunCommand], arguments: dict[str, Any]) -> RunCommand
     try:
         return msgspec.convert(arguments, command)
     except msgspec.ValidationError as error:
-        # Its text ends in: at `$.epochs`, or names the argument that is missing.
+        # msgspec's message ends in: at `$.epochs`, or names the missing argument.
         culprit = re.search(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
         field = culprit[1] if culprit and culprit[1] in names else "arguments"
         wanted = takes(command, field) if field in names else str(error)
@@ -342,7 +343,7 @@ def _check_text(value: object, field: str) -> None:
 
 
 def _as_json_holds(value: Any) -> Any:
-    """Return a number that JSON does not hold exactly as text: the spec of the knob decides whether to accept it."""
+    """Return numbers that JSON cannot represent exactly as text: the spec of the knob decides whether to accept it."""
     if isinstance(value, float) and not math.isfinite(value):
         return number_text(value)
     return number_text(value) if isinstance(value, int) and abs(value) > LARGEST_INT else value

@@ -22,13 +22,13 @@ from runs.protocol.events import (
     SystemSampled,
 )
 
-# Bytes of UTF-8 in a text frame, whatever it carries.
+# Bytes of UTF-8 in a text frame, for any message.
 LARGEST_FRAME_BYTES = 64 * 1024
-# The rest holds the number, the kind, the time, and a role instead of a name.
+# The rest is for number, kind, time, and a role instead of a name.
 LARGEST_EVENT_BYTES = 60 * 1024
-# Texts and objects in an event that is too large are cut to the first of these, as JSON, with which it fits.
+# Texts and objects in an event that is too large are cut to the first of these sizes, as JSON, with which it fits.
 SMALLER_VALUES_BYTES = (40 * 1024, 16 * 1024, 8 * 1024, 3 * 1024)
-# Of a console's line, as JSON: a line that a person reads is far shorter.
+# For a line of the console, as JSON; readable lines are far shorter.
 LARGEST_LINE_BYTES = 32 * 1024
 # A stored name may have fewer characters than this: the limit only keeps a frame within its size.
 LARGEST_KEY_BYTES = 2 * 1024
@@ -59,17 +59,17 @@ def parts(event: Event) -> list[Event]:
 
 
 def size(value: Any) -> int:
-    """Return how many bytes `value` has as JSON: escapes and characters of several bytes count as what is sent."""
+    """Return the size of `value` as JSON in bytes, including escapes and multi-byte characters."""
     return len(msgspec.json.encode(value))
 
 
 def frame_bytes(frame: str) -> int:
-    """Return how many bytes a text frame has."""
+    """Return the size of a text frame in bytes."""
     return len(frame) if frame.isascii() else len(frame.encode("utf-8", "surrogatepass"))
 
 
 def cut_text(text: str, most: int) -> str:
-    """Return `text` if it has at most `most` bytes as JSON, else its beginning and the number of characters cut."""
+    """Return `text` if it has at most `most` bytes as JSON, else its beginning and the number of removed characters."""
     if 6 * len(text) + 2 <= most or size(text) <= most:
         return text
     low, high = 0, len(text)
@@ -102,9 +102,9 @@ def _parts_of_metrics(event: Metrics) -> Iterator[Metrics]:
 
 
 def _pieces(block: Block, most: int) -> Iterator[Block]:
-    """Yield blocks of at most about `most` bytes that together hold the points of `block`, steps in order.
+    """Yield blocks of at most about `most` bytes that together contain the points of `block`, with steps in order.
 
-    The cheaper side is halved: a part by series repeats the steps, a part by steps repeats the names.
+    The cheaper side is halved: parts by series repeat the steps, parts by steps repeat the names.
     """
     most = max(most, LARGEST_EVENT_BYTES // 2)
     if size(block) <= most:
@@ -157,7 +157,7 @@ def _parts_of_system(event: SystemSampled) -> Iterator[SystemSampled]:
 
 
 def _parts_of_log(event: LogWritten) -> Iterator[LogWritten]:
-    """Yield parts by lines. Skipped output came before all of them, so the first part has its size."""
+    """Yield parts by lines. Skipped output came before the lines, so the first part has its size."""
     lines = [_bounded_line(line) for line in event.lines]
     skipped = event.skipped_bytes
     room = LARGEST_EVENT_BYTES - size(msgspec.structs.replace(event, lines=[]))
@@ -191,7 +191,7 @@ def _parts_of_epoch(event: EpochDone) -> Iterator[EpochDone]:
 
 
 def _parts_of_knobs(event: KnobsChanged) -> Iterator[KnobsChanged]:
-    """Yield parts by knobs. The first takes the place of all that were known, the others add to it."""
+    """Yield parts by knobs. The first replaces all known knobs, the others add to it."""
     room = LARGEST_EVENT_BYTES - size(msgspec.structs.replace(event, knobs=[], part=1_000_000))
     knobs = [_bounded_knob(knob) for knob in event.knobs]
     for part, group in enumerate(_filled(knobs, room, lambda knob: size(knob) + 1), start=event.part):
@@ -206,7 +206,9 @@ def _bounded_knob(knob: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounded_checkpoint(event: CheckpointSaved) -> CheckpointSaved:
-    """Return the event with the first of its metrics, and how many it leaves out; the checkpoint's row has them all."""
+    """Return the event with the first of its metrics, and the number of omitted ones; the checkpoint's row has them
+    all.
+    """
     bare = msgspec.structs.replace(
         event, name=_cut_key(event.name), reason=_cut_key(event.reason), sha256=_cut_key(event.sha256), metrics={}
     )
@@ -217,7 +219,7 @@ def _bounded_checkpoint(event: CheckpointSaved) -> CheckpointSaved:
 
 
 def _bounded(event: AnyEvent) -> AnyEvent:
-    """Return an event with its long texts cut and its large values replaced by a sentence, no more than needed."""
+    """Return an event with long texts cut and large values replaced by a sentence, as far as needed."""
     for most in SMALLER_VALUES_BYTES:
         changed = {name: bounded_value(value, most) for name, value in msgspec.structs.asdict(event).items()}
         smaller = msgspec.structs.replace(event, **changed)
@@ -227,13 +229,13 @@ def _bounded(event: AnyEvent) -> AnyEvent:
 
 
 def bounded_value(value: Any, most: int) -> Any:
-    """Return `value` if it has at most `most` bytes; else a text, or the texts of an object, cut, or a sentence."""
+    """Return `value` if it has at most `most` bytes; otherwise cut its text or texts, or return a sentence."""
     if isinstance(value, str):
         return cut_text(value, most)
     if not isinstance(value, (dict, list, tuple)) or size(value) <= most:
         return value
     if isinstance(value, dict):
-        # The text of a note is in an object: the part that fits is more useful than a sentence about its length.
+        # The text of a note is in an object, and the beginning is more useful than a sentence about its size.
         shortened = {key: cut_text(entry, most // 2) if isinstance(entry, str) else entry
                      for key, entry in value.items()}  # fmt: skip
         return shortened if size(shortened) <= most else {"left_out": _left_out(value)}
@@ -249,12 +251,12 @@ def _cut_key(name: str) -> str:
 
 
 def _pair_bytes(pair: tuple[str, Any]) -> int:
-    """Return how many bytes a name and its value take in an object, with colon and comma."""
+    """Return the bytes of a name and its value in an object, with colon and comma."""
     return size(pair[0]) + size(pair[1]) + 2
 
 
 def _filled(items: Sequence[Item], room: int, taken: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Yield `items` in order, in groups that take at most `room`; at least one group, and at least one in each."""
+    """Yield `items` in order, in groups that take at most `room`; at least one group, and at least one item in each."""
     group: list[Item] = []
     used = 0
     for item in items:

@@ -1,6 +1,6 @@
 """Typed events: what happened to a run, numbered and stored (`runs.recording.feed.append`).
 
-Imports neither Django nor torch. `docs/protocol.md` describes every kind, and a test holds the two against each other.
+Imports neither Django nor torch. `docs/protocol.md` describes every kind, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from steersman.marked_text import gettext_noop
 # The values of a series, null if one is not finite or was not reported.
 Column = list[float | None]
 
-# Of an event's kind, as it is stored.
+# The maximum length of an event's kind in the database.
 LONGEST_KIND = 20
 
 
@@ -34,12 +34,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Points of several series that share their steps: one column per series.
 
-    `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
-    A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
-    With `float32` the numbers of all columns but those named in `float64` are to be rounded to float32: what was
-    logged. `runs.series.float32` shortens and restores them. `laps` says by name how often the step of a series had
-    gone back in this attempt before these points; a series that it does not name has counted on. If several events
-    were merged for one viewer `seqs` has the number of its event for each step (`runs.protocol.merged_metrics`).
+    `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have the same length. A value that is
+    not finite is null in `values` and listed in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`. With `float32`, the
+    numbers of all columns except those in `float64` must be rounded to float32 to get the logged values;
+    `runs.series.float32` shortens and restores them. `laps` has, by name, how often the step of a series had gone back
+    in this attempt before these points; 0 for a series without an entry. If several events were merged for a viewer,
+    `seqs` has the number of the event of each step (`runs.protocol.merged_metrics`).
     """
 
     steps: list[int]
@@ -53,7 +53,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(Event, frozen=True, kw_only=True):
-    """Step metrics of one tick. `step` is the run's after it, `last_point_at` the time of its last point."""
+    """Step metrics of one tick. `step` is the run's step after it, `last_point_at` the time of its last point."""
 
     kind: ClassVar[str] = gettext_noop("metrics")
     attempt: int
@@ -63,12 +63,12 @@ class Metrics(Event, frozen=True, kw_only=True):
 
 
 class EpochDone(Event, frozen=True, kw_only=True):
-    """One epoch is complete. `values` holds every number that the epoch reported.
+    """One epoch is complete. `values` has every number that the epoch reported.
 
-    Where they are too many for a frame several events tell them: `part` 0 takes the place of what was told of this
-    epoch, attempt and order before, each later part adds its values. All else is the same in every part. `best_metric`
-    and `best_metric_name` say by which value a `best` epoch is the best. `order` counts from 0 how often this attempt
-    has logged the epoch before; the newest counts.
+    If they are too many for a frame, there are several events: `part` 0 replaces earlier values of this epoch, attempt
+    and order, and each later part adds its values. All other fields are the same in every part. A `best` epoch is the
+    best by the value `best_metric` with the name `best_metric_name`. `order` is the number of times that this attempt
+    had logged the epoch before; the newest counts.
     """
 
     kind: ClassVar[str] = gettext_noop("epoch")
@@ -87,7 +87,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
 
 
 class BestEpoch(msgspec.Struct, frozen=True, kw_only=True):
-    """The row of an epoch that is the best, and the value by which it is."""
+    """The row of the best epoch, and the value by which it is the best."""
 
     attempt: int
     epoch: int
@@ -111,7 +111,7 @@ class RolledBack(Event, frozen=True, kw_only=True):
 
 
 class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt as every viewer may know it; times are ISO 8601, UTC."""
+    """The fields of an attempt that every viewer may see; times are ISO 8601, UTC."""
 
     number: int
     ranks: int
@@ -127,11 +127,11 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusChanged(Event, frozen=True, kw_only=True):
-    """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
+    """The run's state and everything that depends on it, or its plan, has changed. Created by `runs.recording.status`.
 
-    `reason` says why the run is in its state, in English if `cause` holds the same as data; `remark` is a further
-    sentence about this change. `trained_s` is the time in attempts until `training_since`, or in all if that is null,
-    as while the run is paused; neither pauses nor the time between attempts count.
+    `reason` explains the state of the run, in English if `cause` has the same content as data; `remark` is a further
+    sentence about this change. `trained_s` is the time in attempts until `training_since`, or the total if that is
+    null, as while the run is paused. Pauses and the time between attempts do not count.
     """
 
     kind: ClassVar[str] = gettext_noop("status")
@@ -152,21 +152,21 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     restarts: int
     restarts_used: int
     last_attempt: AttemptState | None
-    # Those of save_checkpoint, evaluate, extend, roll_back and end_process that the training accepts.
+    # Those of save_checkpoint, evaluate, extend, roll_back and end_process that the training supports.
     offers: list[str]
-    # Since when a command waits for a training that does not look at `run.stopping`.
+    # Since when a command waits for a training that does not read `run.stopping`.
     not_looking_since: str | None
 
 
 class EnvironmentRecorded(Event, frozen=True, kw_only=True):
-    """The environment of an attempt was reported: the details of the run contain it."""
+    """The environment of an attempt was reported; the details of the run contain it."""
 
     kind: ClassVar[str] = gettext_noop("environment")
     attempt: int
 
 
 class SystemSampled(Event, frozen=True, kw_only=True):
-    """Samples of host and GPUs, once a second. Names such as `gpu/0/utilisation`, units in docs/protocol.md."""
+    """Samples of host and GPUs, once per second. Names such as `gpu/0/utilisation`; docs/protocol.md has the units."""
 
     kind: ClassVar[str] = gettext_noop("system")
     attempt: int
@@ -176,9 +176,9 @@ class SystemSampled(Event, frozen=True, kw_only=True):
 
 
 class CommandChanged(Event, frozen=True, kw_only=True):
-    """A command was sent or moved on: sent, delivered, then applied, refused or expired.
+    """A command was sent, or its state changed: sent, delivered, then applied, refused or expired.
 
-    `cause` tells if nobody gave the reason what `reason` tells in English.
+    If no person gave the reason, `cause` has the content of the English `reason` as data.
     """
 
     kind: ClassVar[str] = gettext_noop("command")
@@ -209,10 +209,10 @@ class CommandChanged(Event, frozen=True, kw_only=True):
 
 
 class KnobsChanged(Event, frozen=True, kw_only=True):
-    """The knobs of the training: specs, values, and values in effect if a schedule multiplies them.
+    """The knobs of the training: specs, values, and effective values if a schedule multiplies them.
 
     Each of `knobs` has the fields of `steersman.spec.ValueSpec`, `value` and `effective`; the last two are objects by
-    parameter group if `groups` is not empty. `part` 0 replaces all knobs. The knobs of a later part replace those of
+    parameter group if `groups` is not empty. `part` 0 replaces all knobs. The knobs of a later part replace those with
     the same names, or are appended.
     """
 
@@ -234,7 +234,7 @@ class StallChanged(Event, frozen=True, kw_only=True):
 
 
 class AlertChanged(Event, frozen=True, kw_only=True):
-    """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it.
+    """An alert began or changed: the whole alert as of now. `by` is the person who acknowledged it.
 
     `cause` tells what `text` tells in English: of a lost run, of a full disk, and of the layer where it began. `action`
     is what its rule asks of the run, `command_id` the command by which it did, `held_back` why it did not.
@@ -270,7 +270,7 @@ class AlertChanged(Event, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
-    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
+    """A checkpoint is complete on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
 
     kind: ClassVar[str] = gettext_noop("checkpoint")
     id: int
@@ -288,7 +288,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
 
 
 class CheckpointsRemoved(Event, frozen=True, kw_only=True):
-    """Checkpoints, by id, are kept no longer: the rule of what to keep removed them, or they are gone from the disk."""
+    """Checkpoints, by id, that were removed by a retention rule, or are missing on the disk."""
 
     kind: ClassVar[str] = gettext_noop("checkpoints_removed")
     attempt: int
@@ -296,8 +296,9 @@ class CheckpointsRemoved(Event, frozen=True, kw_only=True):
 
 
 class CheckpointMarked(Event, frozen=True, kw_only=True):
-    """A person marked the checkpoint `id`, which no rule of pruning removes then, or took the mark away; or it is
-    `good` now, since the detectors were quiet for a while after it."""
+    """A person marked the checkpoint `id`, so that no retention rule removes it, or removed the mark; or it became
+    `good`, because the detectors found nothing for a while after it.
+    """
 
     kind: ClassVar[str] = gettext_noop("checkpoint_marked")
     attempt: int
@@ -307,7 +308,7 @@ class CheckpointMarked(Event, frozen=True, kw_only=True):
 
 
 class TextLogged(Event, frozen=True, kw_only=True):
-    """A text that the training shows, such as a sample of a language model."""
+    """A text logged by the training, such as a sample of a language model."""
 
     kind: ClassVar[str] = gettext_noop("text")
     attempt: int
@@ -335,7 +336,7 @@ class LogWritten(Event, frozen=True, kw_only=True):
 
 
 class LineUnfinished(Event, frozen=True, kw_only=True):
-    """The unfinished lines of the console, such as a progress bar. They replace those of the last such event."""
+    """The incomplete lines of the console, such as a progress bar. They replace those of the previous such event."""
 
     kind: ClassVar[str] = gettext_noop("unfinished")
     attempt: int

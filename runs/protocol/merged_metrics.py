@@ -1,4 +1,7 @@
-"""Merges several `metrics` events into one with all their points: names and times occur once. Pure functions."""
+"""Merges several `metrics` events into one with all their points, so that names and times occur once.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ METRICS_MARK = f'"kind":"{Metrics.kind}"'
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A `metrics` event as in its frame; it has `first_seq` if it contains several events."""
+    """A `metrics` event as it is in its frame; it has `first_seq` if it contains several events."""
 
     seq: int
     kind: str
@@ -33,9 +36,10 @@ def is_metrics(frame: str) -> bool:
 
 
 def merged(frames: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield (how many, frame): the frames of neighbouring `metrics` events of one attempt as one each.
+    """Yield (count, frame): neighbouring `metrics` events of one attempt, merged into one frame each.
 
-    What would not become smaller stays apart. Raises `msgspec.ValidationError` if a frame is not such an event.
+    Events whose merge would not be smaller stay separate. Raises `msgspec.ValidationError` if a frame is not such an
+    event.
     """
     events = [msgspec.json.decode(frame, type=Stored) for frame in frames]
     place = 0
@@ -51,22 +55,22 @@ def merged(frames: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _line(numbered: tuple[int, Stored]) -> tuple[int, int]:
-    """Return what neighbours have in common: an attempt, and numbers without a gap."""
+    """Return a key that is equal for neighbours: the attempt, and the offset of numbers without a gap."""
     index, event = numbered
     return event.attempt, event.seq - index
 
 
 def _merge(events: Sequence[Stored]) -> Stored:
-    """Return the last of `events`, in order and of one attempt, with the points of all."""
+    """Return the last of `events`, ordered and of one attempt, with the points of all."""
     lasting: list[list[Block]] = []
-    # The positions of the newest points of a series.
+    # The position of the newest points of each series.
     newest: dict[str, int] = {}
     for event in events:
         for block in event.blocks:
             told = msgspec.structs.replace(block, seqs=[event.seq] * len(block.steps))
             places = {newest.get(name, -1) for name in block.values}
             place = places.pop() if len(places) == 1 else -1
-            # Joined to nothing but the newest points of all its series, so that each keeps its order.
+            # A block is only joined to the newest points of all its series, so that each series keeps its order.
             if place < 0 or not _are_alike(lasting[place][0], block):
                 place = len(lasting)
                 lasting.append([])

@@ -1,7 +1,7 @@
-"""Typed messages of a viewer's socket beside the events: to one viewer, or to the viewers of one process, unnumbered.
+"""Typed messages of a viewer's socket that are not events: to one viewer, or to all viewers of one process.
 
-Imports neither Django nor torch. `docs/protocol.md` describes every kind and every close code, and a test holds the two
-against each other.
+Imports neither Django nor torch. `docs/protocol.md` describes every kind and every close code, and a test compares the
+two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from runs.protocol.events import Block
 
 PROTOCOL = "steersman.v1"
 
-# Of a viewer who does not keep up, and of one who asks for more than there is.
+# For a viewer that is too slow, and for one that exceeds a limit.
 TOO_SLOW, TOO_MANY = 4408, 4429
 CLOSE_CODES: dict[int, str] = {
     1002: "the viewer broke the WebSocket protocol",
@@ -34,15 +34,15 @@ CLOSE_CODES: dict[int, str] = {
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """Told to a viewer without a number, never stored."""
+    """A message to a viewer without a number, which is never stored."""
 
     kind: ClassVar[str]
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept.
+    """The first frame: the run as of `seq`. With `replay`, the missing events follow and charts are kept.
 
-    `incomplete` names what has more than a frame carries: history has the rest.
+    `incomplete` lists the parts that do not fit into the frame; the history has them.
     """
 
     kind: ClassVar[str] = "hello"
@@ -61,21 +61,21 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Resync(Message, frozen=True, kw_only=True):
-    """Events up to `seq` are not kept, are too many or are too large to be sent: load history again."""
+    """Events up to `seq` are not stored, too many or too large to send: load the history again."""
 
     kind: ClassVar[str] = "resync"
     seq: int
 
 
 class Sight(Message, frozen=True, kw_only=True):
-    """What the viewer looks at is known: of events after `seq` the series that it named come in full."""
+    """Confirms the viewer's selection: after event `seq`, the selected series are sent in full."""
 
     kind: ClassVar[str] = "sight"
     seq: int
 
 
 class Newest(Message, frozen=True, kw_only=True):
-    """The newest points, as of event `seq`, of series that are not in the viewer's sight: blocks of one step each."""
+    """The newest points, as of event `seq`, of series that the viewer has not selected, in blocks of one step each."""
 
     kind: ClassVar[str] = "newest"
     seq: int
@@ -83,7 +83,7 @@ class Newest(Message, frozen=True, kw_only=True):
 
 
 class Life(Message, frozen=True, kw_only=True):
-    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a heartbeat)."""
+    """The heartbeat status of the training changed: alive, unreachable (6 s) or silent (12 s without a heartbeat)."""
 
     kind: ClassVar[str] = "life"
     life: str
@@ -91,10 +91,11 @@ class Life(Message, frozen=True, kw_only=True):
 
 
 class Link(Message, frozen=True, kw_only=True):
-    """The way in which events reach this server.
+    """How events reach this server.
 
-    "live" by the channel layer; "late" by it too, more than a second after they were stored; "database" from the
-    database within 2 s, because the layer is away; "unavailable" not at all, because the database does not answer.
+    "live": through the channel layer. "late": through it, more than a second after they were stored. "database": from
+    the database within 2 s, because the layer is unavailable. "unavailable": not at all, because the database does not
+    answer.
     """
 
     kind: ClassVar[str] = "link"
@@ -102,9 +103,9 @@ class Link(Message, frozen=True, kw_only=True):
 
 
 class Watchers(Message, frozen=True, kw_only=True):
-    """The present watchers of the run, over all web processes: numbers of members and guests, names of members.
+    """The present watchers of the run across all web processes: numbers of members and guests, names of members.
 
-    `names` holds those that fit, and is empty for a guest.
+    `names` has those that fit, and is empty for a guest.
     """
 
     kind: ClassVar[str] = "watchers"
@@ -118,7 +119,7 @@ class Watchers(Message, frozen=True, kw_only=True):
 
 
 class Pong(Message, frozen=True, kw_only=True):
-    """Answer to ping, with what the ping carried, and the newest event of the run that this server has received."""
+    """The answer to a ping, with its content, and the newest event of the run that this server has received."""
 
     kind: ClassVar[str] = "pong"
     echo: Any = None

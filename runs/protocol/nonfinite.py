@@ -1,4 +1,4 @@
-"""Numbers that JSON cannot carry: null in their place, and named beside it."""
+"""Numbers that JSON cannot represent: replaced by null, and named in another field."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable
 from typing import cast
 
-# How a reader sees them, as on the page of a run.
+# The notation for people, as on the page of a run.
 WRITTEN = {"nan": "NaN", "inf": "∞", "-inf": "−∞"}
 
 
 def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
-    """Return values fit for JSON (null where not finite) and the names of what was replaced."""
+    """Return values for JSON (null if not finite), and the indices and names of the replaced ones."""
     given = list(values)
     if math.isfinite(sum(given)):
-        # One that is not finite would have made the sum so. The list is ours: it need not be copied for its type.
+        # The sum would not be finite if one value were not. The list is not shared, so it needs no copy for its type.
         return cast("list[float | None]", given), []
     column: list[float | None] = []
     replaced: list[tuple[int, str]] = []

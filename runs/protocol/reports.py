@@ -7,9 +7,9 @@ from itertools import zip_longest
 
 import msgspec
 
-# Upper bounds of the buckets of the time from an announcement to the sockets, in seconds.
+# Upper bounds, in seconds, of the buckets of the time from an announcement to the sockets.
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-# What sockets are closed with: any other code is counted as one, since a viewer may send whatever it likes.
+# The close codes that are counted separately. All others count as one, because a viewer may send any code.
 CLOSE_CODES = frozenset(
     {1000, 1001, 1005, 1006, 1009, 1011, 1012, 1013, 4400, 4401, 4403, 4404, 4408, 4409, 4429},
 )
@@ -33,7 +33,7 @@ class RunWatchers(msgspec.Struct, frozen=True):
 
 
 class PortalLevels(msgspec.Struct, frozen=True):
-    """The present numbers of a web process."""
+    """The present levels of a web process."""
 
     viewers: int = 0
     sockets: int = 0
@@ -44,7 +44,10 @@ class PortalLevels(msgspec.Struct, frozen=True):
 
 
 class PortalCounts(msgspec.Struct):
-    """The counts of a web process since its start. `latencies` has a number for each bucket, and one above them."""
+    """The counts of a web process since its start.
+
+    `latencies` has a number for each bucket, and one for larger values.
+    """
 
     events: int = 0
     replays: int = 0
@@ -56,7 +59,7 @@ class PortalCounts(msgspec.Struct):
     latency_s: float = 0.0
 
     def note_latency(self, seconds: float) -> None:
-        """Count one announcement that took `seconds` to the sockets; clocks of two hosts may make it negative."""
+        """Count an announcement that took `seconds` to the sockets; the clocks of two hosts may make it negative."""
         seconds = max(0.0, seconds)
         self.latencies[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.latency_s += seconds
@@ -66,7 +69,7 @@ class PortalCounts(msgspec.Struct):
         self.closes[shown] = self.closes.get(shown, 0) + 1
 
     def plus(self, other: PortalCounts, sign: int = 1) -> PortalCounts:
-        """Return the sum of both, or with `sign` -1 what this one has beyond `other`."""
+        """Return the sum of both, or with `sign` -1 the difference."""
         codes = self.closes.keys() | other.closes.keys()
         return PortalCounts(
             events=self.events + sign * other.events,

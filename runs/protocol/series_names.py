@@ -1,10 +1,10 @@
-"""Names of series that mean something to the product, and the order in which people read names."""
+"""Names of series with a special meaning, and the natural order of names."""
 
 from __future__ import annotations
 
 import re
 
-# The names under which a training loss is usually logged, by the built-in recipes and by scripts.
+# The usual names of a training loss, in the built-in recipes and in scripts.
 LOSS_NAMES = ("train/loss", "loss")
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -12,10 +12,10 @@ NaturalKey = tuple[tuple[tuple[int, str], ...], str]
 
 
 def natural_key(name: str) -> NaturalKey:
-    """Return the key that sorts names as people count: blocks.2 before blocks.10, whatever their case."""
+    """Return a key that sorts names in natural order: blocks.2 before blocks.10, ignoring case."""
     parts = []
     for place, part in enumerate(_NUMBER.split(name.casefold())):
         digits = part.lstrip("0")
-        # Text alone at even places, numbers at odd ones: the longer number is the larger.
+        # Text is at even indices, numbers at odd ones; a number with more digits is larger.
         parts.append((len(digits), digits) if place % 2 else (0, part))
     return tuple(parts), name

@@ -1,7 +1,7 @@
 """The series that a viewer has selected; of the others only the newest points are sent, about once per second.
 
-A viewer of a run with hundreds of series sees a few charts at a time. Events keep their numbers and all that is no
-point; points of series out of sight are left out of them. Pure functions and a collection.
+A viewer of a run with hundreds of series sees a few charts at a time. Points of series out of sight are removed from
+events; their numbers and other fields stay. Pure functions and a collection.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Sight = frozenset[str]
 
 # More than a page shows at once.
 MOST_IN_SIGHT = 256
-# Upper limits of the bytes of a point in a message, without its name (which is written twice if the value is not
-# finite), and of a block with one step.
+# Upper limits for the bytes of a point in a message without its name, which appears twice if the value is not finite,
+# and of a block with one step.
 POINT_BYTES, BLOCK_BYTES = 64, 128
 
 
 def parse_sight(payload: dict[str, Any]) -> Sight | None:
-    """Return what a viewer asks for. Raises `InvalidCommand`."""
+    """Return the selection in a viewer's message. Raises `InvalidCommand`."""
     names = payload.get("series", ())
     if names is None:
         return None
@@ -47,7 +47,7 @@ def read_metrics(frame: str) -> Stored | None:
     try:
         return msgspec.json.decode(frame, type=Stored)
     except msgspec.DecodeError:
-        # An older version may have stored it: viewers get it whole.
+        # An earlier version may have stored it: viewers get all of it.
         return None
 
 
@@ -72,18 +72,18 @@ def _block_in_sight(block: Block, sight: Sight) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a series. `nonfinite` names a value that is not a finite number, and which is None then."""
+    """A point of a series. `nonfinite` names a value that is not finite; `value` is then None."""
 
     step: int
     time: float
     value: float | None
     nonfinite: str
-    # Whether the value is shortened and has to be rounded to float32.
+    # Whether the value was shortened, and has to be rounded to float32.
     is_float32: bool
 
     @property
     def row(self) -> tuple[int, float, bool]:
-        """The properties that the points of one block share."""
+        """Return the properties that all points of one block share."""
         return self.step, self.time, self.is_float32
 
 
@@ -97,7 +97,7 @@ class NewestPoints:
         return bool(self._points)
 
     def note(self, event: Stored) -> None:
-        """Note the points of the next event. Within an event time decides, as where a page reads it."""
+        """Record the points of the next event. Within an event the latest time wins, as when a page reads it."""
         newest: dict[str, Point] = {}
         for block in event.blocks:
             if not block.steps:
@@ -123,7 +123,7 @@ class NewestPoints:
 
 
 def _that_fit(points: Iterable[tuple[str, Point]]) -> Iterator[list[tuple[str, Point]]]:
-    """Yield the points that one message has room for, and so on."""
+    """Yield groups of points that fit into one message each."""
     part: list[tuple[str, Point]] = []
     left = LARGEST_EVENT_BYTES
     for name, point in points:
@@ -139,7 +139,7 @@ def _that_fit(points: Iterable[tuple[str, Point]]) -> Iterator[list[tuple[str, P
 
 
 def _blocks(points: Iterable[tuple[str, Point]]) -> list[Block]:
-    """Return blocks of one step each. Points of one row are in one block."""
+    """Return blocks of one step each. Points with the same `row` are in one block."""
     blocks: list[Block] = []
     row = None
     for name, point in points:

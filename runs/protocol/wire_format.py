@@ -1,9 +1,9 @@
-"""Text messages on a WebSocket as bytes, and the connection that takes them.
+"""Text messages on a WebSocket as bytes, and the interface of the connection that sends them.
 
-Framing after RFC 6455 §5.2, compression after RFC 7692 §7.2.1.
+Framing as in RFC 6455 §5.2, compression as in RFC 7692 §7.2.1.
 
-A message is compressed by itself, or with one message before it in the window: so the same bytes suit every viewer who
-agreed to compression, or every one whose last compressed message was that one. Pure functions.
+A message is compressed by itself, or with one earlier message as its window. The same bytes are then valid for every
+viewer that agreed to compression, or for all whose last compressed message was that one. Pure functions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import struct
 import zlib
 from typing import Protocol
 
-# What a viewer may send in one message. Our own server judges it as it comes in; others may take any size.
+# The largest message of a viewer. Our server checks it while receiving; other servers may accept any size.
 LARGEST_REQUEST_BYTES = 64 * 1024
-# A window of 4 KiB suits messages of a few hundred bytes, and clients that limit the window allow it as a rule.
+# A window of 4 KiB suits messages of a few hundred bytes, and clients that limit the window usually allow it.
 WINDOW_BITS = 12
 MEMORY_LEVEL = 6
-# What is smaller grows by compression, or gains less than it costs.
+# Compressing smaller messages costs more than it saves.
 SMALLEST_COMPRESSED_BYTES = 128
 
 FIN_TEXT = 0x81
@@ -27,7 +27,7 @@ END_OF_BLOCK = b"\x00\x00\xff\xff"
 
 
 def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
-    """Return the frame in which a server sends a whole message of UTF-8, or what `deflated` made of it."""
+    """Return the server frame with a whole message of UTF-8, or with the result of `deflated`."""
     first = FIN_TEXT_COMPRESSED if compressed else FIN_TEXT
     length = len(payload)
     if length <= LARGEST_7_BITS:
@@ -38,9 +38,9 @@ def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def deflated(payload: bytes, window: bytes = b"") -> bytes:
-    """Return a compressed message without the four bytes that RFC 7692 §7.2.1 leaves out.
+    """Return a compressed message without the four bytes that RFC 7692 §7.2.1 omits.
 
-    `window` is what the receiver's window ends with: the end of the last compressed message, or nothing.
+    `window` is the end of the receiver's window: the end of the last compressed message, or nothing.
     """
     compressor = zlib.compressobj(
         zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, window
@@ -49,20 +49,20 @@ def deflated(payload: bytes, window: bytes = b"") -> bytes:
 
 
 class Wire(Protocol):
-    """The viewer's connection, where the server offers it to the application (`EXTENSION` in an ASGI scope)."""
+    """The viewer's connection, if the server offers it to the application (`EXTENSION` in an ASGI scope)."""
 
-    # Whether the viewer agreed to compressed messages.
+    # Whether the viewer agreed to compression.
     compressed: bool
-    # The end of the last compressed message, to which the next may refer: empty if that is not known, None if the
-    # viewer did not agree to it. The sender of a frame writes it.
+    # The end of the last compressed message, to which the next may refer; empty if it is unknown, None if the viewer
+    # did not agree to it. The sender of a frame sets it.
     window: bytes | None
 
     def send(self, frame: bytes) -> bool:
-        """Hand a WebSocket frame to the kernel at once. Return False, and send nothing, if earlier bytes wait."""
+        """Pass a WebSocket frame to the kernel at once. If earlier bytes wait, send nothing and return False."""
 
     async def drained(self) -> None:
-        """Wait until no bytes wait. Raises `OSError` if the connection is closed."""
+        """Wait until no bytes are left to send. Raises `OSError` if the connection is closed."""
 
 
-# Under this name a scope's `extensions` may have a function that returns the connection's `Wire`, or None.
+# The key in a scope's `extensions` with a function that returns the connection's `Wire`, or None.
 EXTENSION = "steersman.wire"

@@ -1,6 +1,6 @@
-"""Prunes runs that have ended, by the rules of their projects. If it is killed, the next pruning continues.
+"""Prunes ended runs by the retention rules of their projects. If it is killed, the next pruning continues.
 
-What a run told stays: its epochs, events of other kinds, commands, alerts, and the last value of each series.
+The rest of the record stays: epochs, events of other kinds, commands, alerts, and the last value of each series.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ SIZE = Sum(Length("coarse") + Length("fine") + Length("buckets") + Length("point
 
 
 class _Resumed(Exception):
-    """The run is trained again."""
+    """The run is training again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The points and checkpoints that a pruning removes from one run, or would remove.
+    """The points and checkpoints that a pruning removes from a run, or would remove.
 
-    Bytes are those of packed points, and of checkpoints' files.
+    Bytes are those of packed points, and of checkpoint files.
     """
 
     run: Run
@@ -58,7 +58,7 @@ class Pruned:
 
 
 def due(project_slug: str = "", run_id: int | None = None) -> QuerySet[Run]:
-    """Return the ended runs of projects that have a rule, oldest first; only those that were asked for."""
+    """Return the ended runs of projects that have a rule, oldest first, limited to a project or a run."""
     runs = Run.objects.filter(state__in=ENDED).exclude(project__coarse_after_days=None, project__checkpoint_epochs=None)
     if project_slug:
         runs = runs.filter(project__slug=project_slug)
@@ -77,7 +77,7 @@ def prune(run: Run, data: Path, now: datetime, *, dry: bool = False) -> Pruned:
 
 
 def _is_at_rest(run: Run, data: Path) -> bool:
-    """Return whether no process on this machine trains the run, whatever its state says."""
+    """Return whether no process on this machine trains the run, whatever its state."""
     folder = data / "runs" / str(run.pk) / "attempts" / str(run.attempt)
     if not folder.is_dir():
         return True
@@ -88,7 +88,7 @@ def _is_at_rest(run: Run, data: Path) -> bool:
 
 
 def _coarsen(run: Run, now: datetime, dry: bool) -> tuple[int, int, int]:
-    """Thin the points of a run that ended long enough ago; return (points before, points after, bytes freed)."""
+    """Thin the points of a run that ended long enough ago; return (points before, points after, freed bytes)."""
     days = run.project.coarse_after_days
     if days is None or run.ended_at is None or run.ended_at > now - timedelta(days=days):
         return 0, 0, 0
@@ -97,7 +97,7 @@ def _coarsen(run: Run, now: datetime, dry: bool) -> tuple[int, int, int]:
     try:
         totals = _coarsen_series(run, dry)
     except _Resumed:
-        # The next pruning begins at the same place: thinned points stay thinned.
+        # The next pruning starts again at this place: thinned points stay as they are.
         return 0, 0, 0
     if totals[2] and not dry:
         _tell(run)
@@ -116,18 +116,18 @@ def _coarsen_series(run: Run, dry: bool) -> tuple[int, int, int]:
             before, left, freed = before + part["total"], left + points, freed + size
         if not dry:
             Series.objects.filter(pk=series.pk).update(coarse_attempt=run.attempt)
-    # Of steps and times, which series share, a pruning that does nothing says the part that goes of the points.
+    # Series share steps and times, so a dry run estimates their freed bytes from the share of removed points.
     freed += places * (before - left) // max(1, before) if dry else places - _places_size(run)
     return before, left, max(0, freed)
 
 
 def _places_size(run: Run) -> int:
-    """Return the bytes that the steps and times of a run take."""
+    """Return the bytes of the steps and times of a run."""
     return ChunkPlaces.objects.filter(run=run).aggregate(size=SIZE)["size"] or 0
 
 
 def _coarsen_attempt(run: Run, series: Series, attempt: int, count: int, size: int, dry: bool) -> tuple[int, int]:
-    """Thin one series in one attempt; return (points after, bytes freed)."""
+    """Thin one series in one attempt; return (points after, freed bytes)."""
     laps = Chunk.objects.filter(series=series, attempt=attempt).order_by("lap").values_list("lap", flat=True).distinct()
     by_time = series.axis == Axis.TIME
     kept = {lap: join_points(list(thinned(_points(series, attempt, lap), by_time=by_time))) for lap in laps}
@@ -136,7 +136,7 @@ def _coarsen_attempt(run: Run, series: Series, attempt: int, count: int, size: i
         return count, 0
     if dry:
         return number, max(0, size - sum(len(pack_values(points)) for points in kept.values()))
-    # Read before, so that nobody waits for it. The run has ended: that no attempt has begun is looked at again.
+    # Read before the transaction, so that no writer waits. That no attempt has begun since is checked again.
     with transaction.atomic():
         held = Run.objects.select_for_update().get(pk=run.pk)
         if held.state not in ENDED or held.attempt != run.attempt:
@@ -163,9 +163,9 @@ def _tell(run: Run) -> None:
 
 
 def _remove_checkpoints(run: Run, data: Path, dry: bool) -> tuple[int, int, int]:
-    """Remove checkpoints that the rule does not keep; return (their number, their bytes, those on other hosts).
+    """Remove checkpoints that no rule keeps; return (their number, their bytes, those on other hosts).
 
-    Files go first: who is killed in between leaves a row whose files are gone, which the next pruning takes.
+    Files go first: if the process is killed in between, the row without files is removed by the next pruning.
     """
     every = run.project.checkpoint_epochs
     if every is None:

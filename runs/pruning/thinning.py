@@ -1,4 +1,4 @@
-"""The points that are kept of a thinned series. Imports NumPy, not Django."""
+"""The points that remain of a thinned series. Imports NumPy, not Django."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 
 from runs.series.packing.chunks import HAS_INF, HAS_MINUS_INF, HAS_NAN, Points, as_buckets, join_points
 
-# Points of so many steps become one. Samples of the machine are kept by time.
+# Points within this many steps are thinned together. Samples of the machine are thinned by time.
 STRIDE_STEPS = 100
 STRIDE_MS = 100_000
 
 
 def thin(points: Points, *, by_time: bool, is_begin: bool = True) -> Points:
-    """Return what stays of points that were logged one after another, in their order.
+    """Return the remaining points of those that were logged one after another, in their order.
 
-    Of each hundred steps (`by_time`: of each hundred seconds) that is the last point, the lowest and the highest, and
-    the first of each kind that is not finite: no spike is lost. The first of all stays where it `is_begin`: from its
-    step on a later attempt went over what earlier ones logged. What was thinned before stays as it is.
+    Of each hundred steps (with `by_time`, each hundred seconds) these are the last point, the lowest, the highest, and
+    the first of each kind that is not finite, so that no spike is lost. The very first point stays if `is_begin`,
+    because from its step on, a later attempt replaced the points of earlier ones. Points that were thinned before stay
+    as they are.
     """
     if not len(points):
         return points
     places = points.times_ms // STRIDE_MS if by_time else points.steps // STRIDE_STEPS
-    # Stretches of the same hundred: steps may go down, as in a loop over folds.
+    # Stretches of the same hundred. Steps may decrease, as in a loop over folds.
     begins = np.concatenate([[True], places[1:] != places[:-1]])
     stretches = np.cumsum(begins) - 1
     kept = np.concatenate([begins[1:], [True]])
@@ -39,7 +40,7 @@ def thin(points: Points, *, by_time: bool, is_begin: bool = True) -> Points:
 
 
 def thinned(parts: Iterable[Points], *, by_time: bool) -> Iterator[Points]:
-    """Yield what stays of a long series that comes in parts; memory does not grow with it."""
+    """Yield the remaining points of a long series that comes in parts, in bounded memory."""
     held: Points | None = None
     is_begin = True
     for part in parts:
@@ -57,7 +58,7 @@ def thinned(parts: Iterable[Points], *, by_time: bool) -> Iterator[Points]:
 
 
 def _firsts(stretches: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the place of the lowest value of each stretch, the first of equal ones."""
+    """Return the index of the lowest value of each stretch, the first of equal ones."""
     order = np.lexsort((values, stretches))
     first: NDArray[np.intp] = order[np.unique(stretches[order], return_index=True)[1]]
     return first

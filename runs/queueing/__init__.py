@@ -1,4 +1,4 @@
-"""The runs that train on each host and those that wait there, as far as a viewer may see them.
+"""The runs that train on each host and those that wait there, limited to what a viewer may see.
 
-Imports `runs.models`, `runs.recording` and `runs.access`. The queue itself: `runs.recording.queue`.
+Imports `runs.models`, `runs.recording` and `runs.access`. The queue itself is in `runs.recording.queue`.
 """

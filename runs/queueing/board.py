@@ -1,6 +1,6 @@
-"""The hosts, what runs there with the time left, and what waits there and why, in the order in which it starts.
+"""The hosts, their running runs with the remaining time, and their waiting runs with reasons, in starting order.
 
-Runs that a viewer may not see are counted, not named. A board costs the same number of queries for any number of runs.
+Runs that a viewer may not see are counted, not named. The number of queries does not depend on the number of runs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from runs.recording.lifecycle import LIVE
 from runs.recording.liveness import host_is_living, percent_of
 from runs.recording.queue_places import QueuePlace, WaitingRuns
 
-# More rows say no more to somebody who looks for their run: the list of runs has them all.
+# Enough rows for an overview: the list of runs has them all.
 MOST_ROWS = 8
-# A host that was away for so long, and for which nothing waits, is forgotten here.
+# A host that was offline for this long, and for which no run waits, is not shown.
 FORGOTTEN_AFTER = timedelta(days=7)
-# Of a few steps nothing can be said of the rest.
+# After fewer steps, the remaining time cannot be estimated.
 LEAST_SHARE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class RunningRow:
-    """A run that holds a host's devices: its state, the share done in per cent, and the seconds that are left."""
+    """A run that holds a host's devices: its state, the completed share in per cent, and the remaining seconds."""
 
     run: Run
     state: str
@@ -40,7 +40,7 @@ class RunningRow:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
-    """A waiting run, and the reason for its waiting. `may_order` is true if the viewer may move and withdraw it."""
+    """A waiting run, and why it waits. `may_order` is true if the viewer may move and withdraw it."""
 
     run: Run
     place: QueuePlace
@@ -49,8 +49,9 @@ class WaitingRow:
 
 @dataclass(slots=True)
 class HostBoard:
-    """One host, or any host, whose name is then "". `more` and `hidden` count runs that are not named: beyond the first
-    rows, and those that the viewer may not see.
+    """One host, or any host, whose name is then "".
+
+    `more` counts runs beyond the first rows, `hidden` those that the viewer may not see.
     """
 
     name: str
@@ -69,8 +70,9 @@ class HostBoard:
 
 
 def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> list[HostBoard]:
-    """Return the hosts, and last what waits for any host, for who may see the runs of `visible` and commands those of
-    the projects `commanded`.
+    """Return the hosts, and last the runs that wait for any host.
+
+    The viewer may see the runs of `visible`, and command those of the projects in `commanded`.
     """
     hosts = list(Host.objects.all())
     line = WaitingRuns(hosts, now)
@@ -92,7 +94,7 @@ def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> li
 
 
 def commanded_projects(user: AbstractBaseUser | AnonymousUser) -> set[int]:
-    """Return the projects in which a user may order the queue."""
+    """Return the projects in which a user may change the queue order."""
     if user.pk is None:
         return set()
     members = Membership.objects.filter(user_id=user.pk, role__in=COMMANDING_ROLES)
@@ -100,9 +102,9 @@ def commanded_projects(user: AbstractBaseUser | AnonymousUser) -> set[int]:
 
 
 def seconds_left(step: int, total: int | None, first_step: int, trained_s: float) -> float | None:
-    """Return how long the steps that are left take at the pace of this attempt, which began after `first_step`.
+    """Return how long the remaining steps take at the pace of this attempt, which began after `first_step`.
 
-    None if that is not known: no total, or too few steps to tell.
+    None if it is unknown: no total, or too few steps.
     """
     done = step - first_step
     if not total or done <= 0 or done < LEAST_SHARE * total or trained_s <= 0:

@@ -1,5 +1,5 @@
-"""Writing the record: states of a run, the feed of events, the queue.
+"""Writes the record: states of a run, the feed of events, the queue.
 
-Imports `runs.models` and `runs.protocol`. Records of a journal become rows in `record_side`;
-points are packed in `runs.series`.
+Imports `runs.models` and `runs.protocol`. `record_side` stores the records of a journal as rows; `runs.series` packs
+points.
 """

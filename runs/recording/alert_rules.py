@@ -17,13 +17,13 @@ COPIED = (
 
 
 def rules_of(run: Run) -> tuple[Rule, ...]:
-    """Return the rules that people made for a run: its own and those of its project. Costs a query."""
+    """Return the rules that people created for a run: its own and those of its project. Costs a query."""
     rows = AlertRule.objects.filter(Q(run=run) | Q(run=None, project=run.project_id))
     return typed(rows)
 
 
 def rules_of_project(project: Project) -> tuple[Rule, ...]:
-    """Return the rules that people made for all runs of a project. Costs a query."""
+    """Return the rules that people created for all runs of a project. Costs a query."""
     return typed(AlertRule.objects.filter(run=None, project=project))
 
 
@@ -33,7 +33,7 @@ def typed(rows: Iterable[AlertRule]) -> tuple[Rule, ...]:
 
 
 def fields_of(rule: Rule) -> dict[str, Any]:
-    """Return the fields to copy into a row for other series: all except detector, series and snooze."""
+    """Return the fields to copy into a row for another series: all except detector, series and snooze."""
     return {name: getattr(rule, name) for name in COPIED}
 
 

@@ -1,7 +1,7 @@
 """Alerts of a run: each function writes row and event in one transaction.
 
-What a detector or a training tells is written for the attempt that holds the run, and for no other: the run's row is
-locked first, as everywhere.
+Findings of a detector or a training are only written for the attempt that holds the run: the run's row is locked first,
+as everywhere.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from runs.protocol.causes import AfterRollBack, AlertCause, stored
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import deliveries, feed
 
-# A point or a record that comes so much later than it was logged makes an alert that says so.
+# If a point or record arrives this long after it was logged, its alert is marked as late.
 LATE_S = 60.0
-# Per attempt. More alerts are of no use, and each is a row, two or three events and a line of the page.
+# Per attempt. More alerts are not useful, and each is a row, two or three events and a line of the page.
 MOST_OF_CODE = 200
 MOST_OF_DETECTORS = 200
-# Of a rule that is snoozed until its alert is cleared.
+# For a rule that is snoozed until its alert clears.
 UNTIL_CLEARED = datetime(9999, 12, 31, tzinfo=UTC)
 LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An alert that begins: the fields of `runs.models.Alert` of these names."""
+    """An alert that begins: the fields of `runs.models.Alert` with these names."""
 
     detector: str
     severity: str
@@ -53,14 +53,14 @@ class Finding:
 
 
 def is_late(logged: float, now: float) -> bool:
-    """Return whether what was logged at `logged` comes late; both in seconds since the epoch."""
+    """Return whether a record that was logged at `logged` is late; both in seconds since the epoch."""
     return now - logged > LATE_S
 
 
 def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False) -> Alert | None:
     """Record an alert that begins and notify viewers; None if the attempt has ended or another holds the run.
 
-    With `of_ended` it may have ended: how it did is what the alert tells.
+    With `of_ended` the attempt may have ended, because the alert is about its end.
     """
     with transaction.atomic():
         if not (_lock(run_id) == attempt if of_ended else _holds(run_id, attempt)):
@@ -90,7 +90,7 @@ def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False
 
 
 def has_room(run_id: int, attempt: int, detector: str) -> bool:
-    """Return whether one more alert of this detector, or of the training's own code, may be recorded."""
+    """Return whether another alert of this detector, or of the training's own code, may be recorded."""
     recorded = Alert.objects.filter(run_id=run_id, attempt=attempt)
     if detector == OF_CODE:
         return recorded.filter(detector=OF_CODE).count() < MOST_OF_CODE
@@ -103,7 +103,7 @@ def leave_out(run_id: int, attempt: int, count: int = 1) -> None:
 
 
 def tell_left_out(run_id: int, attempt: int) -> None:
-    """Say on the console how many alerts of an attempt were not recorded. Call once, as it ends."""
+    """Log on the console how many alerts of an attempt were not recorded. Call once, when it ends."""
     counts = Attempt.objects.filter(run_id=run_id, number=attempt).values_list("alerts_left_out", flat=True)
     left_out = counts.first()
     if left_out:
@@ -113,7 +113,7 @@ def tell_left_out(run_id: int, attempt: int) -> None:
 
 
 def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCause) -> bool:
-    """Record the cause of a lasting alert, found later, and its text; return whether this call did."""
+    """Record the text and the cause of an active alert, which was found later; return whether this call did."""
     with transaction.atomic():
         if not _holds(run_id, attempt):
             return False
@@ -127,7 +127,7 @@ def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCau
 
 
 def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:
-    """Record that an alert is over, at `step` if it is known; return whether this call did. Notifies viewers."""
+    """Record that an alert cleared, at `step` if it is known; return whether this call did. Notifies viewers."""
     with transaction.atomic():
         if not _holds(run_id, attempt):
             return False
@@ -135,23 +135,23 @@ def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> 
 
 
 def clear_all(run_id: int) -> int:
-    """Clear the lasting alerts of detectors when no process judges the run any longer; return how many. Notifies
+    """Clear the active alerts of detectors when no process judges the run any longer; return how many. Notifies
     viewers.
 
-    What the training's own code raised stays: it says something that was so, and no point will take it back. Call
-    inside the transaction that ends an attempt, after the run's row is locked.
+    Alerts from the training's own code stay: they describe the past, and no later point withdraws them. Call inside the
+    transaction that ends an attempt, after the run's row is locked.
     """
     return _clear(Alert.objects.filter(run_id=run_id, state__in=LASTING).exclude(detector=OF_CODE), None)
 
 
 def clear_detector(run_id: int, detector: str) -> int:
-    """Clear the lasting alerts of one detector; return how many. Call inside a transaction. Notifies viewers."""
+    """Clear the active alerts of one detector; return how many. Call inside a transaction. Notifies viewers."""
     _lock(run_id)
     return _clear(Alert.objects.filter(run_id=run_id, detector=detector, state__in=LASTING), None)
 
 
 def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> bool:
-    """Record that somebody has seen an open alert; return whether this call did. Notifies viewers."""
+    """Record that a person acknowledged an open alert; return whether this call did. Notifies viewers."""
     with transaction.atomic():
         _lock(run_id)
         opened = Alert.objects.filter(pk=alert_id, run_id=run_id, state=AlertState.OPEN)
@@ -201,12 +201,12 @@ def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
 
 
 def _rule_left(rule_id: int | None) -> int | None:
-    """Return the id of a rule, None if somebody has deleted it meanwhile."""
+    """Return the id of a rule, None if it was deleted meanwhile."""
     return None if rule_id is None else AlertRule.objects.filter(pk=rule_id).values_list("pk", flat=True).first()
 
 
 def _end_snooze(alert: Alert) -> None:
-    """An alert that is over ends the snooze that was to last until then."""
+    """End a snooze that was to last until this alert clears."""
     snoozed = AlertRule.objects.filter(run=alert.run_id, detector=alert.detector, series=alert.series)
     snoozed.filter(snoozed_until=UNTIL_CLEARED).update(snoozed_until=None)
 

@@ -1,7 +1,7 @@
 """Sends messages to the channel layer from synchronous code, on one thread with one event loop.
 
-A loop and connection for each message (`async_to_sync`) would cost more than the message; a frozen
-Redis must not hold the caller. Messages that cannot be sent are dropped: the database has their content.
+A loop and connection per message (`async_to_sync`) would cost more than the message, and a hanging Redis must not block
+the caller. Messages that cannot be sent are dropped: the database has their content.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# Of a run that has more waiting than that, or for longer, only the newest is announced: viewers' servers read from the
-# database what was left out, faster than a message would arrive.
+# If more messages of a run wait, or for longer, only the newest is announced: the viewers' servers read the others from
+# the database, faster than they would arrive.
 LARGEST_BACKLOG = 1000
 STALE_S = 1.0
-# Over a layer that is far away, a message does not wait until the one before it has arrived.
+# With a distant layer, a message does not wait for the arrival of the one before it.
 MOST_IN_FLIGHT = 16
-# A layer that takes longer is far away: one that is near needs one connection.
+# A layer that takes longer is distant; a near one needs one connection.
 FAR_S = 0.02
 SEND_TIMEOUT_S = 3.0
 RETRY_PAUSE_S = 0.5
@@ -50,7 +50,7 @@ class Message:
 
 
 class Lane:
-    """Carries one message at a time. The first uses the layer of this process, each other one of its own."""
+    """Sends one message at a time. The first lane uses the channel layer of this process, the others their own."""
 
     def __init__(self, number: int) -> None:
         self.sending: asyncio.Task[None] | None = None
@@ -70,15 +70,15 @@ class Lane:
         return self._own
 
     async def close(self) -> None:
-        """Give up the connection of one that failed."""
+        """Drop the connection of a lane that failed."""
         own, self._own = self._own, None
         if own is not None:
-            with suppress(Exception):  # it is thrown away in any case
+            with suppress(Exception):  # it is dropped in any case
                 await asyncio.wait_for(own.flush(), SEND_TIMEOUT_S)
 
 
 class Announcer:
-    """One daemon thread, one event loop, one bounded backlog, and lanes by which several messages travel at once."""
+    """One daemon thread, one event loop, one bounded backlog, and lanes that send several messages at the same time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -87,7 +87,7 @@ class Announcer:
         self._came, self._freed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._away = False
-        # Messages that were not sent: viewers read their events from the database.
+        # The number of messages that were not sent: viewers get these events from the database.
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._thread.start()
@@ -101,7 +101,7 @@ class Announcer:
         return asyncio.run_coroutine_threadsafe(self._listen(group, heard), self._loop)
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until what was queued so far is sent or dropped, at most `timeout_s`."""
+        """Wait until all messages queued so far are sent or dropped, at most `timeout_s`."""
         future = asyncio.run_coroutine_threadsafe(self._wait_until_idle(), self._loop)
         try:
             future.result(timeout_s)
@@ -109,9 +109,9 @@ class Announcer:
             future.cancel()
 
     def close(self) -> None:
-        """End the thread; what still waits is dropped.
+        """End the thread; waiting messages are dropped.
 
-        A thread that the interpreter ends by force, while it packs a message in C++, aborts the process.
+        If the interpreter ends a thread by force while it packs a message in C++, the process aborts.
         """
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT_S)
@@ -137,7 +137,7 @@ class Announcer:
         self._came.set()
 
     def _drop_stale(self) -> None:
-        """Keep of each kind of message to a group only the newest."""
+        """Keep only the newest message of each kind to a group."""
         newest = {message.subject: message for message in self._backlog}
         kept = [message for message in self._backlog if newest[message.subject] is message][-LARGEST_BACKLOG:]
         self.dropped += len(self._backlog) - len(kept)
@@ -152,7 +152,7 @@ class Announcer:
                 self._came.clear()
 
     async def _free_lane(self) -> Lane:
-        """Return the first lane, or another where the layer is there but far away."""
+        """Return the first lane, or another one if the layer is available but distant."""
         while self._lanes[0].is_busy:
             self._freed.clear()
             try:
@@ -169,7 +169,7 @@ class Announcer:
             if self._away:
                 logger.warning("the channel layer is available again")
             self._away = False
-        except Exception as error:  # whatever a layer raises, the message is expendable
+        except Exception as error:  # any exception: messages may be lost
             if not self._away:
                 why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
                 logger.warning("the channel layer is unavailable (%s); viewers get events from the database", why)
@@ -204,7 +204,7 @@ _lock = threading.Lock()
 
 
 def current() -> Announcer:
-    """Return this process's announcer; a forked child gets one of its own."""
+    """Return this process's announcer; a forked child gets its own."""
     global _announcer, _owner_pid
     with _lock:
         if _announcer is None or _owner_pid != os.getpid():
@@ -215,7 +215,7 @@ def current() -> Announcer:
 
 
 def _close() -> None:
-    """End the announcer of this process at its exit; a forked child that sent nothing has none of its own."""
+    """End the announcer of this process at exit; a forked child that sent nothing has none."""
     if _announcer is not None and _owner_pid == os.getpid():
         _announcer.close()
 

@@ -18,7 +18,10 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
-    """Delete the rows of checkpoints whose files are gone, and notify viewers. `attempt` is the run's present one."""
+    """Delete the rows of checkpoints whose files were removed, and notify viewers.
+
+    `attempt` is the run's present one.
+    """
     ids = [checkpoint.pk for checkpoint in removed]
     if not ids:
         return
@@ -28,7 +31,7 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
 
 
 def host_of(checkpoint: Checkpoint) -> str:
-    """Return the host on which a checkpoint was written, "" if it is not known."""
+    """Return the host on which a checkpoint was written, "" if it is unknown."""
     if checkpoint.attempt == ORIGIN_ATTEMPT:
         branch = Branch.objects.filter(run=checkpoint.run_id).first()
         return branch.host if branch else ""
@@ -37,7 +40,7 @@ def host_of(checkpoint: Checkpoint) -> str:
 
 
 def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
-    """Mark a checkpoint, so that no rule removes it once its run has ended, or take the mark away; notify viewers."""
+    """Mark a checkpoint, so that no retention rule removes it after its run has ended, or unmark it; notify viewers."""
     with transaction.atomic():
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
             checkpoint.refresh_from_db(fields=["keep", "good"])
@@ -46,9 +49,9 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
 
 
 def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
-    """Rate as good the checkpoints of an attempt after which the detectors were quiet for `QUIET_STEPS` steps.
+    """Rate the checkpoints of an attempt as good if the detectors found nothing for `QUIET_STEPS` steps after them.
 
-    `step` is the one up to which the detectors have judged. Returns the number that this call rated as good. Notifies
+    `step` is the last step that the detectors have judged. Returns the number that this call rated as good. Notifies
     viewers.
     """
     waiting = Checkpoint.objects.filter(run_id=run_id, attempt=attempt, abandoned=False, good=False)
@@ -66,7 +69,7 @@ def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
 
 
 def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
-    """Return whether a fault lasted when a checkpoint was saved, or began in the steps after it.
+    """Return whether a fault was active when a checkpoint was saved, or began in the steps after it.
 
     Times are compared first, because a run that was rolled back repeats the steps of earlier faults.
     """
@@ -110,7 +113,7 @@ def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) ->
 
 
 def _best_epoch(run_id: int) -> EpochMetric | None:
-    """Return the newest epoch on the present line of the run that was the best when it was logged."""
+    """Return the newest epoch in the present lineage of the run that was the best when it was logged."""
     resumed = [
         (number, step)
         for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")
@@ -123,7 +126,7 @@ def _best_epoch(run_id: int) -> EpochMetric | None:
 
 
 def _best_before(run_id: int) -> BestEpoch | None:
-    """Return the best epoch that a branch had when it began, None if it had none or the run is not a branch."""
+    """Return the best epoch of a branch at its beginning, None if it had none or the run is not a branch."""
     branch = Branch.objects.filter(run=run_id).exclude(best_epoch=None).first()
     if branch is None or branch.best_epoch is None:
         return None

@@ -1,4 +1,4 @@
-"""Messages of alerts that wait to be sent: rows, written in the transaction in which an alert begins or clears.
+"""Rows of messages about alerts that are to be sent, written in the transaction in which an alert begins or clears.
 
 `manage.py send_alerts` sends them. Nothing here waits for a network.
 """

@@ -21,29 +21,30 @@ from runs.recording import announcer
 
 logger = logging.getLogger(__name__)
 
-# Above this size only the number travels: viewers' servers read the event from the database.
+# Larger events are announced by number only: the viewers' servers read them from the database.
 LARGEST_ANNOUNCED_BYTES = 32 * 1024
-# Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
+# The number of frames per read: a few of the largest frames, or some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
 HOST_HEARTBEAT_MESSAGE = "host.heartbeat"
-# Group with the events of all runs and hosts, for processes that judge them; the group of each run has its events too.
+# The group with the events of all runs and hosts, for processes that judge them. Each run's own group has its events
+# too.
 HEARTBEATS_GROUP = "heartbeats"
 
 
 def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
-    """Store `events` under the run's next numbers, announce them after commit, return the last number.
+    """Store `events` under the run's next numbers, announce them after the commit, and return the last number.
 
-    Several events in one call cost one numbering. One that is too large for a frame becomes several, each with a
-    number of its own. Must run inside the transaction of what they tell of, or opens one. Raises `Run.DoesNotExist`
-    if there is no such run.
+    Several events in one call cost one numbering. An event that is too large for a frame becomes several, each with its
+    own number. Must run inside the transaction of the described change, or opens one. Raises `Run.DoesNotExist` if
+    there is no such run.
     """
     if not events:
         raise ValueError("append needs at least one event")
     moment = at or timezone.now()
     fitting = [part for event in events for part in parts(event)]
     with transaction.atomic():
-        # The update takes the run's row lock, so numbers follow commits even if ids would not.
+        # The update locks the run's row, so that numbers are in the order of commits, as ids might not be.
         if not Run.objects.filter(pk=run_id).update(last_seq=F("last_seq") + len(fitting)):
             raise Run.DoesNotExist(f"there is no run {run_id}")
         last = Run.objects.values_list("last_seq", flat=True).get(pk=run_id)
@@ -58,13 +59,13 @@ def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
 
 
 def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
-    """Hand stored events to the channel layer; a layer that is away is logged once and costs nothing."""
+    """Send stored events to the channel layer; if the layer is unavailable, that is logged once and costs nothing."""
     for event in stored:
         message: dict[str, object] = {
             "type": "run.event",
             "run": run_id,
             "seq": event.seq,
-            # For the measure of how long it takes to the sockets.
+            # To measure the time until the sockets.
             "announced": time.time(),
         }
         if frame_bytes(event.frame) <= LARGEST_ANNOUNCED_BYTES:
@@ -84,14 +85,14 @@ def announce_host_heartbeat(host: str) -> None:
 
 
 def announce_command(run_id: int) -> None:
-    """Tell the owner of a run that a command waits in the database. Call inside the command's transaction."""
+    """Notify the owner of a run that a command waits in the database. Call inside the command's transaction."""
     transaction.on_commit(
         lambda: announcer.send(f"owner.{run_id}", {"type": "command.waiting", "run": run_id}), robust=True
     )
 
 
 def time_of(run_id: int, seq: int) -> str | None:
-    """Return the `at` of an event as it was sent, None if it is not stored, or not as an event any longer."""
+    """Return the `at` of an event as it was sent, None if it is not stored, or was compacted."""
     at = StoredEvent.objects.filter(run_id=run_id, seq=seq).values_list("at", flat=True).first()
     return iso(at) if at is not None else None
 
@@ -99,7 +100,7 @@ def time_of(run_id: int, seq: int) -> str | None:
 def replay(run_id: int, after: int, limit: int, most_bytes: int) -> list[tuple[int, str]]:
     """Return at most `limit` stored (seq, frame) with seq > `after`, in order.
 
-    No more than `most_bytes` of frames are returned, but one event in any case.
+    Returns at most `most_bytes` of frames, but at least one event.
     """
     rows = StoredEvent.objects.filter(run_id=run_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
     found: list[tuple[int, str]] = []

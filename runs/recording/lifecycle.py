@@ -1,7 +1,7 @@
 """The lease of a run, fencing, and every transition of its state.
 
-The attempt number is the fencing token (Kleppmann, "How to do distributed locking", 2016): each write of
-an owner is conditional on it, so an owner that was suspended and overtaken writes nothing.
+The attempt number is the fencing token (Kleppmann, "How to do distributed locking", 2016): each write of an owner is
+conditional on it, so an owner that was suspended and replaced writes nothing.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ NOT_DELIVERED = "It was not delivered before it expired."
 LIVE = tuple(state for state in RunState if state in states.LIVE)
 ENDED = tuple(state for state in RunState if state in states.ENDED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
-# States in which a run may be although its owner lives: others gave it up too soon.
+# States in which a run may be although its owner is alive, because others gave it up too soon.
 RECOVERING = (RunState.LOST, RunState.QUEUED)
 
 
 class Fenced(Exception):
-    """Another attempt holds the run now: this owner must write nothing more."""
+    """Another attempt holds the run now: this owner must not write any more."""
 
 
 class NotStartable(Exception):
-    """The run is in a state from which no attempt can start; the text says which and what to do."""
+    """No attempt can start in the run's state; the text says which state it is and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One holding of a run. `attempt_id` is the row, `number` the fencing token."""
+    """The right of an attempt to write to a run. `attempt_id` is the row, `number` the fencing token."""
 
     run_id: int
     attempt_id: int
@@ -56,7 +56,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds, or asks for, a run."""
+    """The process that holds a run, or asks for it."""
 
     host: str
     boot_id: str
@@ -67,7 +67,7 @@ class Holder:
 class AttemptEnd:
     """The end of an attempt. `error` is one line for everybody, `traceback` is for operators.
 
-    `cause` tells what `error` tells in English, None if the training said it.
+    `cause` has the content of the English `error` as data, None if the error comes from the training.
     """
 
     outcome: str
@@ -94,13 +94,12 @@ def open_attempt(
     launch: str = "",
     given_devices: Sequence[str] = (),
 ) -> Lease:
-    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
+    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set the run running.
 
-    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" if none did;
-    `given_devices` are those of the queue, none if a person starts it.
-    A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
-    Raises `Fenced` if another attempt was opened meanwhile, or the restart given up, and `NotStartable` if the
-    run has finished.
+    It trains with `ranks` processes. `launch` identifies the launch of torchrun that started them, "" if none did.
+    `given_devices` are those of the queue, none if a person starts it. A `restart` is one that the run was queued for
+    when it failed; any other start resets its number of restarts. Raises `Fenced` if another attempt was opened
+    meanwhile, or the restart was given up, and `NotStartable` if the run has finished.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
@@ -109,13 +108,13 @@ def open_attempt(
         if restart and (run.state != RunState.QUEUED or not run.restarts_used):
             raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
         if given_devices and (run.state != RunState.QUEUED or run.given_devices != list(given_devices)):
-            # Somebody withdrew it, or queued it anew, while the queue started it.
+            # It was withdrawn, or queued again, while the queue started it.
             raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
-        # A holder on another host that sent no heartbeat: it is fenced out by the new number, and nobody knows how
-        # long it trained after its last one.
+        # A holder on another host that sent no heartbeats is fenced out by the new number. How long it trained after
+        # its last heartbeat is unknown.
         silent_since = run.heartbeat_at or timezone.now()
         if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
             announce_status(run_id, remark="another attempt takes its place")
@@ -160,7 +159,7 @@ def open_attempt(
             feed.append(run_id, StallChanged(attempt=run.attempt, stalled=False))
         announce_status(run_id, remark=_start_remark(resumed_from))
         if run.knobs:
-            # The attempt declares its own.
+            # The new attempt declares its own knobs.
             feed.append(run_id, KnobsChanged(attempt=number, step=run.step, knobs=[]))
         if restart:
             state_alerts.restarted(run_id, number)
@@ -168,10 +167,10 @@ def open_attempt(
 
 
 def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
-    """Take over the supervision of a living worker whose supervisor died on this host. Raises `Fenced`."""
+    """Take over the supervision of a live worker whose supervisor died on this host. Raises `Fenced`."""
     lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
     with transaction.atomic():
-        # The run's row first, as everywhere: two that lock in different orders would wait for each other.
+        # Lock the row of the run first, as everywhere: different lock orders could deadlock.
         renew_lease(lease)
         adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
         if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
@@ -181,10 +180,10 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 
 
 def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
-    """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` if it does not.
+    """Count a heartbeat and write `fields` of the run if the lease is still valid. Raises `Fenced` if it is not.
 
-    A run that was set lost, or queued to resume elsewhere, is running again when its owner sends a heartbeat. It stays
-    so if `recover` is false, which is for records of an owner that has died.
+    If the run was set lost, or queued to resume elsewhere, the heartbeat of its owner sets it running again. With
+    `recover` false it does not, which is for records of an owner that has died.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     written = {"heartbeat": F("heartbeat") + 1, "heartbeat_at": timezone.now(), **fields}
@@ -198,7 +197,7 @@ def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
 
 
 def _recover(lease: Lease) -> None:
-    """Bring a run that was given up too soon back to what its worker said last."""
+    """Return a run that was given up too soon to the state that its worker last reported."""
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
     if held.filter(state__in=RECOVERING).update(state=state, reason=""):
@@ -207,7 +206,10 @@ def _recover(lease: Lease) -> None:
 
 
 def note_pause(lease: Lease, paused: bool) -> None:
-    """Record that the worker waits or continues; notify viewers. Call after the lease was renewed (`renew_lease`)."""
+    """Record that the worker waits or continues, and notify viewers.
+
+    Call after the lease was renewed (`renew_lease`).
+    """
     state = RunState.PAUSED if paused else RunState.RUNNING
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     held.update(is_paused=paused)
@@ -217,7 +219,7 @@ def note_pause(lease: Lease, paused: bool) -> None:
 
 
 def _count_pause(lease: Lease, paused: bool) -> None:
-    """Note since when an attempt waits, or for how long it did."""
+    """Record since when an attempt waits, or for how long it waited."""
     now = timezone.now()
     attempt = Attempt.objects.filter(pk=lease.attempt_id)
     if paused:
@@ -254,9 +256,9 @@ def _silence_of(run_id: int, attempt: int) -> Silence | SilentHost:
 
 
 def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
-    """Record how the attempt ended and bring the run to that state; commands still open expire.
+    """Record how the attempt ended, and set the run's state accordingly; pending commands expire.
 
-    `remark` says of the run what the attempt's error does not.
+    `remark` is a sentence about the run that is not in the attempt's error.
     """
     now = timezone.now()
     room = LONGEST_REASON_CHARACTERS - len(remark) - 1
@@ -285,14 +287,14 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
 
 
 def open_commands(run_id: int) -> list[Command]:
-    """Return commands of a run that were sent or delivered and have no outcome yet, oldest first."""
+    """Return the commands of a run that were sent or delivered and have no outcome yet, oldest first."""
     return list(Command.objects.filter(run_id=run_id, state__in=UNSETTLED).order_by("sent_at", "id"))
 
 
 def deliver_command(lease: Lease, command: Command) -> bool:
-    """Mark a command as handed to the worker and notify viewers; return whether the worker may get it.
+    """Mark a command as delivered to the worker and notify viewers; return whether the worker may get it.
 
-    It is not if it was withdrawn or expired meanwhile: then it must not be posted.
+    If it was cancelled or expired meanwhile, it must not be posted.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -306,9 +308,9 @@ def deliver_command(lease: Lease, command: Command) -> bool:
 
 
 def expire_commands(run_id: int | None = None) -> None:
-    """Give up the commands of a run, or of all, that were not delivered before they expired.
+    """Expire the commands of a run, or of all runs, that were not delivered in time.
 
-    By the clock of the database, which all hosts share: that of a training host may be hours wrong.
+    Uses the clock of the database, which all hosts share: the clock of a training host may be hours wrong.
     """
     late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=Now())
     for command in late if run_id is None else late.filter(run_id=run_id):
@@ -316,7 +318,7 @@ def expire_commands(run_id: int | None = None) -> None:
 
 
 def seconds_left(command: Command) -> float | None:
-    """Return how long a command may still take effect, by the clock of the database; None if it never expires."""
+    """Return the seconds during which a command may still take effect, by the database's clock; None for ever."""
     if command.expires_at is None:
         return None
     left = ExpressionWrapper(F("expires_at") - Now(), output_field=DurationField())
@@ -336,13 +338,13 @@ def complete_command(
     ranks: int | None = None,
     only_from: CommandState | None = None,
 ) -> bool:
-    """Give a command its outcome, once; return whether this call did. Notifies viewers.
+    """Record the outcome of a command, once; return whether this call did. Notifies viewers.
 
-    With `only_from` it is settled only from that state.
+    With `only_from`, only if the command is in that state.
     """
     unsettled = Command.objects.filter(pk=command.pk, state__in=(only_from,) if only_from else UNSETTLED)
     with transaction.atomic():
-        # The run's row first, as everywhere.
+        # Lock the row of the run first, as everywhere.
         list(Run.objects.select_for_update().filter(pk=command.run_id).values_list("pk"))
         settled = unsettled.update(
             state=state,
@@ -361,7 +363,7 @@ def complete_command(
 
 
 def correct_effect(command_id: str, run_id: int, effective: Any) -> None:
-    """Correct the value in effect that an applied command reported, and notify viewers."""
+    """Correct the effective value that an applied command reported, and notify viewers."""
     applied = Command.objects.filter(pk=command_id, run_id=run_id, state=CommandState.APPLIED)
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(pk=run_id).values_list("pk"))

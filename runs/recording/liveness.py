@@ -1,4 +1,4 @@
-"""Evidence of life: from heartbeats in the database, and from those of owners that cannot write to it."""
+"""Whether runs and hosts are alive, by heartbeats in the database and on the channel layer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 class ToldHeartbeats:
-    """The last heartbeat of each run and host from the channel layer, sent because the database took none.
+    """The last heartbeat of each run and host on the channel layer, sent while the database was unavailable.
 
-    Safe to use from any thread. Those that are `SILENT_AFTER_S` old are forgotten.
+    Safe to use from any thread. Heartbeats older than `SILENT_AFTER_S` are dropped.
     """
 
     def __init__(self) -> None:
-        # By `time.monotonic`, by run and attempt, or by the name of a host.
+        # Times by `time.monotonic`, by run and attempt, or by the name of a host.
         self._told_at: dict[tuple[int, int] | str, float] = {}
 
     def listen(self) -> None:
-        """Receive heartbeats from now on, for the life of this process."""
+        """Receive heartbeats from now on, until the process ends."""
         announcer.current().listen(HEARTBEATS_GROUP, self.take)
 
     def take(self, message: dict[str, Any]) -> None:
@@ -59,9 +59,9 @@ def life_after(silent_s: float) -> str:
 
 
 def silent(run: Run, now: datetime) -> bool:
-    """Say whether `run` should be alive but sent no heartbeat for 12 s, to the database or by the channel layer.
+    """Return whether `run` should be alive but sent no heartbeat for 12 s, to the database or on the channel layer.
 
-    Compares with this host's wall clock, which is good enough to show, not to take a run over.
+    Uses this host's wall clock, which is good enough to show a state, but not to take over a run.
     """
     if not run.is_live:
         return False
@@ -72,9 +72,9 @@ def silent(run: Run, now: datetime) -> bool:
 
 
 def host_is_living(host: Host, now: datetime) -> bool:
-    """Return whether the `watch` of a host sent a heartbeat lately, to the database or by the channel layer.
+    """Return whether the `watch` of a host sent a heartbeat recently, to the database or on the channel layer.
 
-    Compares with this host's wall clock, which is good enough to choose from, not to take a run over.
+    Uses this host's wall clock, which is good enough to offer a host, but not to take over a run.
     """
     return now - host.heartbeat_at < SILENT_AFTER or told_heartbeats.host_silent_s(host.name) < SILENT_AFTER_S
 
@@ -103,7 +103,7 @@ def gpu_hours_of(run: Run, now: datetime) -> float | None:
 
 
 def percent_of(run: Run) -> int | None:
-    """Return how much of the planned steps, or epochs, is done: 0 to 100."""
+    """Return the completed part of the planned steps or epochs: 0 to 100."""
     if run.total_steps:
         return min(100, run.step * 100 // run.total_steps)
     if run.total_epochs:

@@ -1,6 +1,6 @@
-"""Queueing: the runs that wait to be started, their hosts, and the commands to them.
+"""The queue: runs that wait to be started, their hosts, and changes to them.
 
-`manage.py watch` starts what is queued here; `trainer` runs the processes themselves.
+`manage.py watch` starts the queued runs; `trainer` runs the processes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
 
-# From these a person may queue: a run that never started, or one whose last attempt left something to do.
+# A person may queue a run in these states: it never started, or its last attempt left work to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 WITHDRAWN = "withdrawn from the queue"
 
@@ -34,7 +34,7 @@ class NotQueueable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """A run waits until that of `run_id` has finished, or has ended in any way."""
+    """A condition: a run waits until the run `run_id` has finished, or has ended in any way."""
 
     run_id: int
     condition: AfterCondition = AfterCondition.FINISHED
@@ -43,9 +43,9 @@ class After:
 def enqueue(
     run_id: int, host: str = "", *, after: After | None = None, priority: int = 0, among: RunQuerySet | None = None
 ) -> None:
-    """Queue a run for `host`, or for the first host that takes it where that is "". Notifies viewers.
+    """Queue a run for `host`, or for the first host that takes it if `host` is "". Notifies viewers.
 
-    `after` names a run of `among`, those that its author may see, or of all if that is left out. Raises
+    `after` names a run of `among`, those that its author may see, or of all runs if `among` is None. Raises
     `NotQueueable`, and `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
@@ -78,7 +78,7 @@ def enqueue(
 def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
     """Refuse a run that cannot be waited for. Raises `NotQueueable`.
 
-    Only earlier runs can: whatever is queued when, and by whom at the same moment, none wait in a circle.
+    Only earlier runs are allowed, so that runs never wait in a circle, even if several are queued at the same time.
     """
     if after.run_id >= run_id:
         raise NotQueueable(
@@ -106,9 +106,9 @@ def start_anyway(run: Run) -> bool:
 
 
 def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
-    """Queue a run that has just failed to start again on `host` in `pause_s` seconds. Notifies viewers of the reason.
+    """Queue a failed run to start again on `host` in `pause_s` seconds. Notifies viewers of the reason.
 
-    Its supervisor waits for that; if it was killed meanwhile, the host's watch starts it.
+    Its supervisor waits for that time; if it was killed meanwhile, the host's watch starts the run.
     """
     run = Run.objects.get(pk=run_id)
     reason = reason[-LONGEST_REASON_CHARACTERS:]
@@ -121,12 +121,12 @@ def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
 
 
 def waits_to_restart(run: Run) -> bool:
-    """Return whether a run is queued because it failed and starts again by itself."""
+    """Return whether a run is queued because it failed and will be restarted."""
     return run.state == RunState.QUEUED and run.restarts_used > 0
 
 
 def give_up_restart(run_id: int, why: str) -> bool:
-    """Take a run that waits to start again out of the queue: it has failed; return whether it still waited."""
+    """Remove a run that waits for a restart from the queue, as failed; return whether it was still waiting."""
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
         if not waits_to_restart(run):
@@ -154,24 +154,24 @@ def leave_queue(run: Run, why: str) -> None:
 def waiting_for(host: str) -> list[Run]:
     """Return the queued runs that `host` may start now, in the order of the line."""
     waiting = Run.objects.all().startable_on(host)
-    # Only a restart waits for its time, set by this host's own clock.
+    # Only restarts wait for a time, which is set by this host's own clock.
     waiting = waiting.exclude(restarts_used__gt=0, queued_at__gt=timezone.now())
     return list(waiting.in_line())
 
 
 def claim(run_id: int, host: str, devices: Sequence[str] = ()) -> bool:
-    """Take a queued run for `host`, on `devices` of it; return whether no other host or person was faster.
+    """Claim a queued run for `host`, on `devices` of it; return whether no other host or person was faster.
 
-    Not one that was queued anew meanwhile and waits for another run now.
+    Fails if it was queued again meanwhile and now waits for another run.
     """
     waiting = Run.objects.filter(pk=run_id).startable_on(host)
     return bool(waiting.update(queued_host=host, given_devices=list(devices)))
 
 
 def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
-    """Set a queued run failed that cannot start, and say why; return whether it still waited.
+    """Set a queued run that cannot start to failed, with the reason; return whether it was still waiting.
 
-    `attempt` is the run's when it was tried: one that was queued anew meanwhile waits for another try.
+    `attempt` is the run's attempt at the time of the start: a run that was queued again meanwhile is tried again.
     """
     waiting = Run.objects.filter(pk=run_id, state=RunState.QUEUED, attempt=attempt)
     with transaction.atomic():
@@ -182,9 +182,9 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
 
 
 def start_command(run: Run, script: Sequence[str] = ()) -> str:
-    """Return the command line that starts, or resumes, a run on the host where it is typed.
+    """Return the command line that starts, or resumes, a run on the host where it is entered.
 
-    A run without a recipe needs its script: `script`, or else what it was started with before.
+    A run without a recipe needs a script: `script`, or else the one of its last start.
     """
     command = f"python manage.py train --run-id {run.pk}"
     return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
@@ -200,7 +200,7 @@ def home_of(run: Run) -> str:
 
 
 def living_hosts(now: datetime) -> list[Host]:
-    """Return the hosts whose `watch` sent a heartbeat lately."""
+    """Return the hosts whose `watch` sent a heartbeat recently."""
     return [host for host in Host.objects.all() if host_is_living(host, now)]
 
 
@@ -210,14 +210,14 @@ def starter_missing(host: str, hosts: Sequence[Host]) -> bool:
 
 
 def _state_after(last: Attempt | None) -> RunState:
-    """Return the state that a run has after its `last` attempt."""
+    """Return the state of a run after its `last` attempt."""
     if last is None:
         return RunState.CREATED
     return RunState(last.outcome) if last.outcome in RunState.values else RunState.LOST
 
 
 def _script_of(run: Run) -> list[str]:
-    """Return the command line of the last attempt; for a branch that never started, that of its source."""
+    """Return the command line of the last attempt, or for a branch that never started, that of its source."""
     seen: set[int] = set()
     number: int | None = run.pk
     while number is not None and number not in seen:

@@ -1,7 +1,8 @@
-"""The order of the queue, and who may change it. docs/running.md states the rule.
+"""The order of the queue, and who may change it. docs/running.md describes the rule.
 
-Runs start by priority, then by their place in line. A run that is moved to the front takes the place of another, which
-takes the next one's: nobody else has more runs before them than they had.
+Runs start by priority, then by their place in line. A run that is moved to the front takes the place of another run of
+the project, which takes the next one's, and so on. Runs of other projects therefore have no more runs ahead than
+before.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from steersman.slots import stands_in_for
 
 
 def lock_line() -> None:
-    """Keep the line as it is until the transaction ends. Call before the row of any run is locked."""
+    """Lock the line until the transaction ends. Call before the row of any run is locked."""
     list(Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk").values_list("pk"))
 
 
 def move_to_front(run: Run, *, over_all: bool = False) -> bool:
     """Move a queued run before the waiting runs of its project, with `over_all` before all runs of its priority.
 
-    It takes the place of a run only if that run asks for all devices that this one could use: a run that waits for
-    another host has no place to give here. Returns whether there was one. Call with the line locked (`lock_line`).
+    It takes the place of a run only if that run requests all devices that this one could use: taking the place of a run
+    that waits for another host would not help. Returns whether there was such a place. Call with the line locked
+    (`lock_line`).
     """
     waiting = Run.objects.filter(state=RunState.QUEUED, priority=run.priority, restarts_used=0)
     ready = set(waiting.condition_met().values_list("pk", flat=True))
@@ -47,6 +49,6 @@ def move_to_front(run: Run, *, over_all: bool = False) -> bool:
 
 
 def set_priority(run: Run, priority: int) -> bool:
-    """Give a queued run its priority; return whether it still stood in line. Call where its row is locked."""
+    """Set the priority of a queued run; return whether it was still queued. Call with its row locked."""
     standing = Run.objects.filter(pk=run.pk, state=RunState.QUEUED, restarts_used=0, given_devices=[])
     return bool(standing.update(priority=priority))

@@ -1,4 +1,4 @@
-"""The place of a queued run in the line for its devices, as far as a viewer may see it.
+"""The position of a queued run in the line for its devices, limited to what a viewer may see.
 
 Only viewers who may see a run get its id; the others get the number of such runs.
 """
@@ -21,14 +21,16 @@ from runs.recording.queue import living_hosts
 from steersman.gpu_memory import GpuRoom, Obstacle, gib
 from steersman.slots import CPU, HostDevices, Wish, ahead_of, candidates, fits, obstacles
 
-# More ids than these say no more than their number.
+# If there are more runs, their number says enough.
 MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """The run that another waits for: its number, None if the viewer may not see it, and its state, "" if it was
-    deleted; `condition` as in `runs.models.AfterCondition`.
+    """The run that another waits for.
+
+    `number` is None if the viewer may not see it, `state` is "" if it was deleted; `condition` is as in
+    `runs.models.AfterCondition`.
     """
 
     run: int | None
@@ -37,12 +39,12 @@ class Awaited:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether nothing that happens by itself lets the waiting run start."""
+        """Return whether the waiting run can only start if a person acts."""
         return self.condition == AfterCondition.FINISHED and self.state in ("", RunState.STOPPED, RunState.FAILED)
 
     @property
     def sentence(self) -> str:
-        """Return such as "waits until #12 has finished"."""
+        """Return a sentence such as "waits until #12 has finished"."""
         name = _("a run that you may not see") if self.run is None else f"#{self.run}"
         if self.is_stuck:
             texts: dict[str, str] = {
@@ -64,11 +66,11 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """Number `number` in line for `device` ("cpu", "cuda", "cuda:1") on `host` ("" for any), `ranks` of them.
+    """Position `number` in the line for `device` ("cpu", "cuda", "cuda:1") on `host` ("" for any), for `ranks` of them.
 
-    `after` are the runs ahead that the viewer may see, `hidden` how many others there are. With `names_host` false
-    nothing is said of the host. `why` says what else it waits for: memory of GPUs. One that waits for another run,
-    `awaits`, stands in no line yet: its number is 0.
+    `after` are the runs ahead that the viewer may see, `hidden` the number of others. If `names_host` is false, texts
+    do not mention the host. `why` is a further reason to wait, such as the memory of GPUs. A run that waits for another
+    run, `awaits`, is in no line yet: its number is 0.
     """
 
     number: int
@@ -83,7 +85,7 @@ class QueuePlace:
     awaits: Awaited | None = None
 
     def without_host(self) -> QueuePlace:
-        """Return the place as guests may know it."""
+        """Return the position as guests may see it."""
         return replace(self, host="", names_host=False, why="")
 
     def as_wire(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class QueuePlace:
 
     @property
     def sentence(self) -> str:
-        """Return such as "3rd in line for cuda:0 on gpu1, after #41 and #44"."""
+        """Return a text such as "3rd in line for cuda:0 on gpu1, after #41 and #44"."""
         if self.awaits is not None:
             return self.awaits.sentence
         words = {"place": ordinal(self.number), "device": self._device_words(), "host": self.host or _("any host")}
@@ -138,13 +140,12 @@ class QueuePlace:
 
 
 class WaitingRuns:
-    """All that waits, read once for as many runs as are shown."""
+    """All waiting runs, read once for any number of runs that are shown."""
 
     def __init__(self, hosts: Sequence[Host] | None = None, now: datetime | None = None) -> None:
-        """`hosts` are all hosts where they have been read already, as they were at `now`."""
+        """`hosts` are all hosts as they were at `now`, if they were already read."""
         waiting = Run.objects.filter(state=RunState.QUEUED).in_line()
-        # A run that was given devices is being started, and one that restarts keeps its devices: neither is in the
-        # line.
+        # A run with given devices is being started, and a run that restarts keeps its devices: neither is in the line.
         waiting = waiting.filter(restarts_used=0).only(*WISH_FIELDS)
         standing = [run for run in waiting if not run.given_devices]
         self.states = _states({run.after_run for run in standing if run.after_run})
@@ -159,12 +160,12 @@ class WaitingRuns:
             self._hosts = {host.name: devices_of(host) for host in living}
 
     def place(self, run: Run, seen: Collection[int]) -> QueuePlace | None:
-        """Return the place of `run`, None if it waits for nothing; `seen` are the runs that the viewer may see."""
+        """Return the position of `run`, None if it waits for nothing; `seen` are the runs that the viewer may see."""
         if run.pk in self._awaits:
             waiting = self._awaits[run.pk]
             assert waiting.after_run is not None
             state = self.states.get(waiting.after_run, "")
-            # A run that was deleted is named by its number, which reveals nothing else.
+            # A deleted run is named by its number, which reveals nothing else.
             named = waiting.after_run if not state or waiting.after_run in seen else None
             awaits = Awaited(named, state, waiting.after_condition)
             return QueuePlace(
@@ -182,20 +183,20 @@ class WaitingRuns:
 
     @property
     def waiting(self) -> set[int]:
-        """The runs that wait for a device or for another run, and those that are waited for."""
+        """Return the runs that wait for a device or another run, and the runs for which they wait."""
         return {wish.run_id for wish in self._queue} | set(self._awaits) | set(self.states)
 
     def in_order(self) -> list[tuple[int, str]]:
-        """Return each run that waits, with the host that it waits for, "" for any: first what stands in line."""
+        """Return each waiting run with its host, "" for any; runs in the line come first."""
         in_line = [each for each in self._order if each[0] not in self._awaits]
         return in_line + [each for each in self._order if each[0] in self._awaits]
 
     def waiting_for(self, host: str) -> int:
-        """Return how many runs wait for that very host."""
+        """Return how many runs wait for exactly this host."""
         return sum(wish.host == host for wish in self._queue)
 
     def _waits(self, run: Run) -> bool:
-        """Return whether the run that this one waits for has not come to what it waits for, as `condition_met` does."""
+        """Return whether the run still waits for another one, as `condition_met` does."""
         if not run.after_run:
             return False
         state = self.states.get(run.after_run, "")
@@ -203,7 +204,7 @@ class WaitingRuns:
         return state not in met
 
     def _why(self, wish: Wish) -> str:
-        """Return what keeps a run from the GPUs of the only host that it could start on, "" if nothing is known."""
+        """Return why a run cannot get the GPUs of the only host on which it could start, "" if it is unknown."""
         hosts = [name for name, devices in self._hosts.items() if wish.host in ("", name) and fits(wish, devices)]
         if len(hosts) != 1:
             return ""
@@ -217,7 +218,7 @@ class WaitingRuns:
         return _("; ").join(texts)
 
     def _device(self, wish: Wish) -> str:
-        """Return the reason for its waiting, as exactly as its host reports it."""
+        """Return the reason for waiting, as precisely as the host reports it."""
         devices = self._hosts.get(wish.host)
         if devices is None:
             return wish.device
@@ -230,7 +231,7 @@ class WaitingRuns:
 
 
 def _states(run_ids: set[int]) -> dict[int, str]:
-    """Return the states of those of the runs that there are."""
+    """Return the states of those of the runs that exist."""
     return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "state")) if run_ids else {}
 
 
@@ -255,7 +256,7 @@ WISH_FIELDS = (
 
 
 def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, QueuePlace]:
-    """Return the places of those of `runs` that wait, for somebody who may see the runs of `visible`."""
+    """Return the positions of those of `runs` that wait, for a viewer who may see the runs of `visible`."""
     queued = [run for run in runs if run.state == RunState.QUEUED]
     if not queued:
         return {}
@@ -266,7 +267,7 @@ def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, Queue
 
 
 def place_of(run: Run, visible: RunQuerySet, *, names_host: bool = True) -> QueuePlace | None:
-    """Return the place of `run`, None if it waits for no device."""
+    """Return the position of `run`, None if it waits for no device."""
     place = places_of([run], visible).get(run.pk)
     return place if place is None or names_host else place.without_host()
 

@@ -1,4 +1,4 @@
-"""Whether a training that failed starts again by itself, and after which pause. Imports neither Django nor torch."""
+"""Whether a failed training is restarted, and after which pause. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMES_LONGER = 3
 BAD_INPUT = 2
 MOST_RESTARTS = 1000
 
-# What differs from one time to the next although the fault is the same: addresses and counts.
+# Parts of an error that change although the fault is the same: addresses and counts.
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
@@ -31,7 +31,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The restart `number` of `of`, due in `pause_s` seconds."""
+    """Restart `number` of `of`, due in `pause_s` seconds."""
 
     number: int
     of: int
@@ -43,10 +43,10 @@ class Restart:
 
 
 def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_pause_s: float) -> Restart | str:
-    """Return the restart after the last of `faults`, oldest first, or in a sentence why there is none, "" if none
-    was asked for.
+    """Return the restart after the last of `faults`, oldest first, or a sentence why there is none.
 
-    `faults` are those since a person started the run, `used` the restarts since then.
+    The sentence is "" if no restart was requested. `faults` are those since a person started the run, `used` the
+    restarts since then.
     """
     last = faults[-1]
     if not allowed or last.exit_code == BAD_INPUT:
@@ -67,7 +67,7 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
 
 
 def number_of_restarts(text: str) -> int:
-    """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` if it is not such a number."""
+    """Return the number given to `--restarts`. Raises `argparse.ArgumentTypeError` if it is invalid."""
     if not text.isdecimal() or int(text) > MOST_RESTARTS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0 to {MOST_RESTARTS}")
     return int(text)

@@ -29,9 +29,10 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class DiskDefaults:
-    """A disk is nearly full while less than both `part` of it and `bytes_left` is free.
+    """A disk is nearly full if both less than `part` of it and less than `bytes_left` is free.
 
-    It is well again when `room` times either of them is free: files that come and go around the limit make one alert.
+    The alert clears when `room` times either limit is free, so that files that come and go around the limit make one
+    alert.
     """
 
     part: float = 0.05
@@ -39,7 +40,7 @@ class DiskDefaults:
     room: float = 1.5
 
     def limit(self, total: int) -> float:
-        """Return below how many free bytes a disk of `total` bytes is nearly full."""
+        """Return the number of free bytes below which a disk of `total` bytes is nearly full."""
         return min(self.part * total, self.bytes_left)
 
     def is_full(self, free: int, total: int) -> bool:
@@ -50,18 +51,21 @@ class DiskDefaults:
 
 
 def crashed(run_id: int, attempt: int, error: str, cause: AlertCause | None = None) -> None:
-    """Tell that an attempt has failed. Call in the transaction that ends it, after its other alerts were cleared."""
+    """Begin the alert of a failed attempt.
+
+    Call in the transaction that ends it, after its other alerts were cleared.
+    """
     _begin(run_id, attempt, CRASH, error, cause=cause, of_ended=True)
 
 
 def restarted(run_id: int, attempt: int) -> None:
-    """Tell that the training starts again after a failure. Call in the transaction that opens the attempt."""
+    """Begin the alert of a restart after a failure. Call in the transaction that opens the attempt."""
     error = Run.objects.get(pk=run_id).attempts.filter(number=attempt - 1).values_list("error", flat=True).first()
     _begin(run_id, attempt, RESTART, error or "")
 
 
 def lost(run_id: int, attempt: int, cause: AlertCause) -> None:
-    """Tell that nothing is heard of a run. Call in the transaction that sets it lost."""
+    """Begin the alert of a lost run. Call in the transaction that sets it lost."""
     if alerts.has_room(run_id, attempt, LOST):
         _begin(run_id, attempt, LOST, str(cause), cause=cause)
     else:
@@ -74,7 +78,7 @@ def heard_again(run_id: int) -> None:
 
 
 def note_disk(run_id: int, attempt: int, free: int, total: int, defaults: DiskDefaults | None = None) -> None:
-    """Begin or clear the alert of the disk that a live run writes to; `free` and `total` in bytes."""
+    """Begin or clear the alert of the disk to which a live run writes; `free` and `total` in bytes."""
     defaults = defaults or DiskDefaults()
     lasts = Alert.objects.filter(run_id=run_id, detector=DISK, state__in=LASTING).exists()
     if lasts and defaults.is_well(free, total):

@@ -1,6 +1,6 @@
 """The state of a run as the server reports it: one value for events, `hello`, lists and the admin.
 
-Viewers never derive a state, its group or a time: they show the fields of this event.
+Viewers never compute a state, its group or a time: they show the fields of this event.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_GPUS = 100_000
 
 
 def status_of(run: Run, remark: str = "") -> StatusChanged:
-    """Return the state of `run` as its row and its last attempt hold it."""
+    """Return the state of `run` from its row and its last attempt."""
     return _status(run, run.attempts.filter(number=run.attempt).first(), remark)
 
 
@@ -51,7 +51,7 @@ def _status(run: Run, last: Attempt | None, remark: str) -> StatusChanged:
 
 
 def attempt_state(attempt: Attempt) -> AttemptState:
-    """Return what every viewer may know of an attempt."""
+    """Return the fields of an attempt that every viewer may see."""
     return AttemptState(
         number=attempt.number,
         ranks=attempt.ranks,
@@ -115,8 +115,8 @@ def _set_gpu_time(run: Run, attempts: Iterable[Attempt]) -> None:
 def _training_time(run: Run, attempts: Iterable[Attempt]) -> tuple[float, datetime | None]:
     """Return for how many seconds a run trained before, and since when it trains now: None while it is paused.
 
-    Pauses of an attempt do not count: while it trains, `training_since` is later than its start by their length. One
-    that is silent counts up to its last heartbeat: nobody knows what came after it.
+    Pauses of an attempt do not count: while it trains, `training_since` is later than its start by their length. An
+    attempt without heartbeats counts up to its last one, because it may have stopped since.
     """
     total, since = timedelta(), None
     for attempt in attempts:

@@ -1,1 +1,1 @@
-"""Search, order and columns of the list of runs and of the API, from an address."""
+"""Search, order and columns of the list of runs and of the API, as an address names them."""

@@ -1,4 +1,4 @@
-"""Database expressions by which runs are compared and sorted."""
+"""Database expressions for comparing and sorting runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from django.db.models.functions import Coalesce, NullIf
 from runs.models import Attempt, EpochMetric, RunTag, Series
 from runs.protocol.series_names import LOSS_NAMES
 
-# Which end of an epoch's measure is the good one; of the others there is no best.
+# Whether the least or the greatest value of an epoch metric is the best; other metrics have no best value.
 BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
 
 
 class ParameterNumber(Func):
-    """A parameter of a run, or what another column of JSON holds under a name, where it is a number; otherwise null."""
+    """A number among a run's parameters, or in another JSON column; null if it is not a number."""
 
     output_field = FloatField()
 
@@ -51,7 +51,7 @@ class ParameterNumber(Func):
 
 
 class ParameterText(Func):
-    """A parameter of a run as text: true and false for booleans, null where it is missing or null."""
+    """A parameter of a run as text: true and false for booleans, null if it is missing or null."""
 
     output_field = CharField()
 
@@ -71,9 +71,9 @@ class ParameterText(Func):
 
 
 def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, ...]]:
-    """Fill {type} and {value} of a parameter into `sql`."""
+    """Fill the SQL for type and value of a parameter into `sql`."""
     if '"' in name or "\\" in name:
-        # A path cannot name it; to look through all parameters takes several times as long.
+        # A JSON path cannot contain this name; scanning all parameters takes several times as long.
         each = sql.format(type="type", value="value")
         return f"(SELECT {each} FROM JSON_EACH({column}) WHERE key = %s)", (name,)
     filled = sql.format(type=f"JSON_TYPE({column}, %s)", value=f"JSON_EXTRACT({column}, %s)")
@@ -81,9 +81,9 @@ def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, 
 
 
 def last_value(*names: str) -> Subquery:
-    """Return the last value of a series of one of these names, of the newest if there are several."""
+    """Return the last value of a series with one of these names, of the newest if there are several."""
     named = Series.objects.filter(run=OuterRef("pk"))
-    # A run has one series of a name: nothing is to be sorted.
+    # A run has only one series with a name, so there is nothing to sort.
     newest = named.filter(name=names[0]).order_by() if len(names) == 1 else _newest(named, names)
     return Subquery(newest.values("last_value")[:1], output_field=FloatField())
 
@@ -97,31 +97,31 @@ def last_loss() -> Subquery:
 
 
 def epoch_value(name: str) -> Subquery:
-    """Return a measure of the last epoch of a run that counts."""
+    """Return a metric of the last epoch of a run that counts."""
     epochs = EpochMetric.objects.filter(run=OuterRef("pk")).counted().order_by("-attempt", "-epoch", "-order")
     value = F(name) if name in EpochMetric.COLUMNS else ParameterNumber(name, "extra")
     return Subquery(epochs.annotate(measure=value).values("measure")[:1], output_field=FloatField())
 
 
 def best_epoch_value(name: str) -> Subquery:
-    """Return the best of a measure in all epochs of a run that count, for a name in `BEST_OF`."""
+    """Return the best value of a metric in all epochs of a run that count, for a name in `BEST_OF`."""
     epochs = EpochMetric.objects.filter(run=OuterRef("pk")).counted().order_by().values("run")
     return Subquery(epochs.annotate(measure=BEST_OF[name](name)).values("measure"), output_field=FloatField())
 
 
 def last_host() -> Coalesce:
-    """Return the host of the last attempt, or the one that a waiting run is to start on."""
+    """Return the host of the last attempt, or the host on which a waiting run is to start."""
     newest = Attempt.objects.filter(run=OuterRef("pk")).order_by("-number")
     return Coalesce(Subquery(newest.values("host")[:1]), NullIf(F("queued_host"), Value("")), output_field=CharField())
 
 
 def first_tag() -> Subquery:
-    """Return the first tag of a run by name."""
+    """Return the first tag of a run in alphabetical order."""
     return Subquery(RunTag.objects.filter(run=OuterRef("pk")).order_by("name").values("name")[:1])
 
 
 def has_tag(name: str, *, part: bool = False) -> Exists:
-    """Return whether a run has a tag: this one, or with `part` one that contains it."""
+    """Return whether a run has this tag, or with `part` a tag that contains the text."""
     lookup = {"name__contains" if part else "name": name.lower()}
     return Exists(RunTag.objects.filter(run=OuterRef("pk"), **lookup))
 
@@ -132,7 +132,7 @@ def gpu_hours() -> ExpressionWrapper:
 
 
 def progress() -> Coalesce:
-    """Return how much of the planned steps or epochs is done, in percent; null if neither is planned."""
+    """Return the completed part of the planned steps or epochs in percent; null if neither is planned."""
     steps = 100.0 * F("step") / NullIf(F("total_steps"), Value(0))
     epochs = 100.0 * F("epoch") / NullIf(F("total_epochs"), Value(0))
     return Coalesce(steps, epochs, output_field=FloatField())

@@ -1,5 +1,4 @@
-"""Fields by which runs can be searched and sorted: their own facts, its parameters, and the last values of its
-series."""
+"""Fields for searching and sorting runs: their own properties, parameters, and the last values of their series."""
 
 from __future__ import annotations
 
@@ -30,9 +29,9 @@ PARAMETER = "parameter:"
 LAST = "last:"
 EPOCH = "epoch:"
 BEST = "best:"
-# The usual measures of epochs. What is called learning_rate is a parameter, as most trainings have one.
+# The usual epoch metrics. `learning_rate` is excluded, because most trainings have a parameter of this name.
 MEASURES = frozenset(EpochMetric.COLUMNS) - {"learning_rate"}
-# As long as a series may be called.
+# The maximum length of a series name.
 LONGEST_KEY = 210
 
 
@@ -43,13 +42,15 @@ class Kind(Enum):
     NUMBER = "number"
     DURATION = "duration"
     MOMENT = "moment"
-    # A number or a text, as parameters are.
+    # A number or a text, like a parameter.
     PARAMETER = "parameter"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One fact of a run. `key` names it in addresses, `title` for people; a dynamic one is called by its name."""
+    """One property of a run. `key` names it in addresses, `title` for people; a dynamic field has no other title than
+    its name.
+    """
 
     key: str
     title: str | Promise
@@ -90,7 +91,7 @@ OWN_FIELDS = {field.key: field for field in _OWN}
 
 
 def field_of(key: str) -> Field | None:
-    """Return the field that a key of an address names, None if there is none of that form."""
+    """Return the field for a key in an address, None if the key has no valid form."""
     if len(key) > LONGEST_KEY:
         return None
     if key.startswith(PARAMETER) and (name := key.removeprefix(PARAMETER)):
@@ -105,9 +106,9 @@ def field_of(key: str) -> Field | None:
 
 
 def find_field(name: str, runs: RunQuerySet) -> Field | None:
-    """Return the field that a person calls `name`: a fact, or a series, a parameter or a measure of epochs of `runs`.
+    """Return the field that a person calls `name`: a property, or a series, a parameter or an epoch metric of `runs`.
 
-    Takes up to three queries for a name that is none of a fact's.
+    Takes up to three queries for a name that is not a property.
     """
     if (field := field_of(name)) is not None:
         return field
@@ -125,6 +126,6 @@ def find_field(name: str, runs: RunQuerySet) -> Field | None:
 
 
 def _is_of_epochs(name: str, runs: RunQuerySet) -> bool:
-    """Return whether an epoch of one of the runs has a measure of this name, beside the usual ones."""
+    """Return whether an epoch of one of the runs has a metric of this name, other than the usual ones."""
     measures = EpochMetric.objects.filter(run__in=runs).exclude(extra={})
     return measures.alias(sought=ParameterNumber(name, "extra")).filter(sought__isnull=False).exists()

@@ -1,4 +1,4 @@
-"""From a search to the runs that it finds, and to sentences about its errors."""
+"""Applies a search to runs, and reports its errors in sentences."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ NUMBER_SIGNS = ("=", "!=", *ORDERS)
 ME = ("me", "我")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-# Numbers of the database are 64 bits wide.
+# Integers in the database have 64 bits.
 _LARGEST_NUMBER = 2.0**63
 
 
 class NotUnderstood(Exception):
-    """A term cannot be used; the text is a sentence for who wrote it."""
+    """A term cannot be used; the text explains it to its author."""
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """The runs that a search finds. `problems` has a sentence for each term that was left out."""
+    """The runs that a search matches. `problems` has a sentence for each term that was left out."""
 
     runs: RunQuerySet
     problems: tuple[str, ...] = ()
 
 
 def narrow(runs: RunQuerySet, search: Search, user: AbstractBaseUser | AnonymousUser) -> Narrowed:
-    """Return those of `runs` in which every word and every term of `search` holds.
+    """Return those of `runs` that match every word and every term of `search`.
 
-    Asks the database only to find out what a name means that is none of a run's own facts.
+    Queries the database only for names that are not properties of a run.
     """
     found = runs
     for word in search.words:
@@ -124,7 +124,7 @@ def _compared(found: RunQuerySet, alias: str, sign: str, value: float | datetime
     if sign in ORDERS:
         return found.filter(**{f"{alias}__{ORDERS[sign]}": value})
     if isinstance(value, float) and not value.is_integer():
-        # What was stored as 0.1 is found by 0.1, whichever width of float it went through.
+        # A value that was logged as 0.1 is found by 0.1, whether it was stored as float32 or float64.
         near = found.alias(**{f"{alias}_number": Cast(F(alias), FloatField())})
         width = max(abs(value) * 1e-6, 1e-300)
         near_value = Q(**{f"{alias}_number__gte": value - width, f"{alias}_number__lte": value + width})
@@ -133,7 +133,7 @@ def _compared(found: RunQuerySet, alias: str, sign: str, value: float | datetime
 
 
 def _where(found: RunQuerySet, condition: Q, sign: str, alias: str) -> RunQuerySet:
-    """Return those that meet a condition on the expression `alias`; by != all others, also those without a value."""
+    """Return those that meet a condition on the expression `alias`; with !=, all others, also those without a value."""
     if sign != "!=":
         return found.filter(condition)
     return found.exclude(condition & Q(**{f"{alias}__isnull": False}))
@@ -154,7 +154,7 @@ def _author(value: str, sign: str, user: AbstractBaseUser | AnonymousUser) -> Q:
 
 
 def _state(value: str) -> str:
-    """Return the state that is called so, in English or in the reader's language."""
+    """Return the state of this name, in English or in the reader's language."""
     for state in RunState:
         if value.casefold() in (state.value, str(state.label).casefold()):
             return state.value
@@ -191,7 +191,7 @@ def _as_number(text: str) -> float | None:
 
 
 def _moment(term: Term) -> datetime:
-    """Return the moment of a date, of a date with time, or of a period before now such as 3d."""
+    """Return the time of a date, of a date with time, or of a period before now such as 3d."""
     if found := _DURATION.fullmatch(term.value):
         try:
             return timezone.now() - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])

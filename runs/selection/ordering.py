@@ -15,7 +15,7 @@ from runs.selection.fields import PARAMETER, Field, Kind, field_of
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A field, and whether the greatest comes first. Without a field: the newest run first."""
+    """A field, and whether the greatest value comes first. Without a field, the newest run comes first."""
 
     field: Field | None = None
     descending: bool = True
@@ -26,21 +26,21 @@ class Order:
         return f"-{self.field.key}" if self.descending else self.field.key
 
     def toggled(self, field: Field) -> Order:
-        """Return the order after a click on the head of a column: a number falls first, a text rises first."""
+        """Return the order after a click on the head of a column: numbers first sort descending, texts ascending."""
         if self.field is not None and self.field.key == field.key:
             return Order(field, not self.descending)
         return Order(field, field.kind is not Kind.TEXT)
 
 
 def parse_order(text: str) -> Order:
-    """Return the order that `text` names, as `-loss`; the newest first if it names none."""
+    """Return the order that `text` names, such as `-loss`; the newest first if it names none."""
     descending = text.startswith("-")
     field = field_of(text[1:] if descending else text)
     return Order(field, descending) if field is not None else Order()
 
 
 def ordered(runs: RunQuerySet, order: Order, *, live_first: bool = True) -> RunQuerySet:
-    """Return `runs` in an order; those that lack the value come last, and equal ones with the newest first."""
+    """Return `runs` in an order. Runs without the value come last; of equal ones, the newest comes first."""
     keys: list[str | OrderBy] = []
     if live_first:
         runs = runs.alias(band=Case(When(state__in=LIVE, then=Value(0)), default=Value(1), output_field=IntegerField()))
@@ -50,7 +50,7 @@ def ordered(runs: RunQuerySet, order: Order, *, live_first: bool = True) -> RunQ
         runs = runs.alias(sorted_by=expression)
         keys.append(_directed("sorted_by", order.descending))
         if order.field.kind is Kind.PARAMETER:
-            # Those that are no number, by their text.
+            # Values that are not numbers are sorted by their text.
             runs = runs.alias(sorted_by_text=ParameterText(order.field.key.removeprefix(PARAMETER)))
             keys.append(_directed("sorted_by_text", order.descending))
     return runs.order_by(*keys, "-pk")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# A name and its value may be quoted, to hold blanks and signs.
+# Names and values may be quoted, to contain blanks and signs.
 _PART = re.compile(
     r"""(?P<name>"[^"]+"|[^\s<>=!~"]+)\s*(?P<sign><=|>=|!=|==|=|<|>|~)\s*(?P<value>"[^"]*"|[^\s"]+)"""
     r"""|"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+)|(?P<quote>")"""
@@ -29,7 +29,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a person wrote: every word and every term must hold."""
+    """A parsed search: a run must match every word and every term."""
 
     words: tuple[str, ...] = ()
     terms: tuple[Term, ...] = ()
@@ -38,7 +38,7 @@ class Search:
         return " ".join([*map(_quoted, self.words), *map(str, self.terms)])
 
     def with_term(self, term: Term) -> Search:
-        """Return the search narrowed by one more term."""
+        """Return the search with an additional term."""
         return Search(self.words, tuple(dict.fromkeys((*self.terms, term))))
 
     def without(self, part: str | Term) -> Search:
@@ -49,7 +49,7 @@ class Search:
 
 
 def parse(text: str) -> Search:
-    """Return what `text` asks for. Every text has a meaning: what is not a comparison is a word."""
+    """Return the search in `text`. Every text is valid: parts that are not comparisons are words."""
     words: list[str] = []
     terms: list[Term] = []
     for found in _PART.finditer(text[:LONGEST_SEARCH]):

@@ -1,4 +1,4 @@
-"""Points of a run: stored, packed into chunks, read as charts, exported as CSV, drawn as SVG.
+"""Points of a run: stores them, packs them into chunks, reads them as charts, exports them as CSV, draws them as SVG.
 
 Imports `runs.models`, `runs.protocol` and numpy.
 """

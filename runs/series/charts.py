@@ -1,7 +1,7 @@
-"""Charts of series: read from the level that fits, never more than some hundred packed rows per series.
+"""Charts of series, read from the level that fits: never more than some hundred packed rows per series.
 
-Levels: every point, one row per 64 points, per 512 and per 32,768. If the axis is steps, points that a later attempt or
-a later lap repeated are left out.
+The levels are every point, one row per 64 points, per 512 and per 32,768. If the axis is steps, points that a later
+attempt or a later lap repeated are left out.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from runs.series.packing.chunks import (
 from runs.series.storage import points_by_key, read_settled, tail
 
 BUCKETS = 1000
-# What one request may ask for.
+# Limits of one request.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# The fewest rows of one of several attempts, and of one of so many that these would exceed the limit of the sum.
+# The fewest rows for one of several attempts, and for one of so many attempts that these would exceed the total.
 FEWEST_BUCKETS = 20
 FEWEST_OF_MANY = 2
-# Unpacked at once.
+# The number of points that are unpacked at once.
 BATCH_POINTS = 2**18
-# SQLite takes 32,766 values a statement.
+# SQLite accepts 32,766 values per statement.
 KEYS_A_QUERY = 10_000
 
-# Points of a row, by level, the coarsest first.
+# Points per row of each level, the coarsest first.
 LEVELS = {"coarse": COARSE_POINTS, "fine": FINE_POINTS, "buckets": BUCKET_POINTS, "points": 1}
 
 ChunkPosition = tuple[int, int, int, int]  # series, attempt, lap, index of the chunk
@@ -59,14 +59,14 @@ ChunkPosition = tuple[int, int, int, int]  # series, attempt, lap, index of the 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The part of an axis that is asked for, both ends included; `start` and `end` in steps or seconds."""
+    """The requested part of an axis, both ends included; `start` and `end` in steps or seconds."""
 
     by: str = Axis.STEP
     start: float | None = None
     end: float | None = None
 
     def condition(self) -> Condition | None:
-        """Return `rows` in SQL, None where the extent is all."""
+        """Return `rows` in SQL, None if the extent is everything."""
         bounds = (("last", ">=", self.start), ("first", "<=", self.end))
         found = [
             Condition(f'c."{side}_{self.by}" {sign} %s', [bound]) for side, sign, bound in bounds if bound is not None
@@ -74,7 +74,7 @@ class Extent:
         return reduce(Condition.__and__, found) if found else None
 
     def rows(self) -> Q:
-        """Return the condition that a chunk reaches into the extent."""
+        """Return the condition that a chunk overlaps the extent."""
         reaches = Q()
         if self.start is not None:
             reaches &= Q(**{f"last_{self.by}__gte": self.start})
@@ -83,7 +83,7 @@ class Extent:
         return reaches
 
     def cut(self, rows: Buckets) -> Buckets:
-        """Return the rows that reach into the extent."""
+        """Return the rows that overlap the extent."""
         if self.start is None and self.end is None:
             return rows
         by_step = self.by == Axis.STEP
@@ -96,7 +96,7 @@ class Extent:
         return rows.part(inside)
 
     def covers(self, points: Points) -> NDArray[np.bool_]:
-        """Return the mask of the points that lie in the extent."""
+        """Return the mask of the points in the extent."""
         places = points.steps if self.by == Axis.STEP else points.times_ms / 1000
         inside = np.ones(len(points), bool)
         if self.start is not None:
@@ -117,10 +117,10 @@ def charts(
     A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` if all its points fit, else
     `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite",
     "nonfinite_steps", "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket,
-    and the number of its points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is
-    not finite is null and named in `nonfinite`; `nonfinite_counts` says how many of a bucket are, and `nonfinite_steps`
-    the step of the first (of a series so long that its points are read by 64, the first step of those). `count` is the
-    number of points.
+    and the number of its points. Steps (axis "step") or times in seconds (axis "time") are ascending and unique. Values
+    that are not finite are null and named in `nonfinite`; `nonfinite_counts` has their number in each bucket, and
+    `nonfinite_steps` the step of the first. If a series is so long that summaries of 64 points are read, that is the
+    first step of the summary. `count` is the number of points.
     Raises `Run.DoesNotExist` if there is no such run.
     """
 
@@ -138,12 +138,12 @@ def charts_by_attempt(
     extent: Extent | None = None,
     digits: int | None = None,
 ) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return (seq, `{"axis", "attempts": {number: chart}, "laps": {number: {lap: chart}}}` by name): all points of each
-    attempt in a chart of its own, and those behind a step that went back in one for each such lap, from 1.
+    """Return (seq, `{"axis", "attempts": {number: chart}, "laps": {number: {lap: chart}}}` by name).
 
-    Points that were gone over again are among them. A chart is as in `charts`, over the series' own axis
-    whatever the extent is given by; those of one series share `buckets` by their number of points, but each has a few.
-    With `digits` the numbers of buckets are rounded to so many, and have no `last`.
+    Each attempt has a chart with all its points; if the step went back, each further lap, from 1, has its own chart.
+    Points that were repeated later are included. A chart is as in `charts`, over the series' own axis whatever axis the
+    extent uses. The charts of one series share `buckets` in proportion to their points, but each gets a few. With
+    `digits`, the numbers of buckets are rounded to that many significant digits, and `last` is omitted.
     Raises `Run.DoesNotExist` if there is no such run.
     """
 
@@ -160,9 +160,9 @@ def _unfolded(run_id: int, seq: int, series: Sequence[SeriesHead]) -> dict[Key, 
 
 
 class Reading:
-    """One reading of several series: a handful of queries, whatever the number of points.
+    """Reads several series with a handful of queries, whatever the number of points.
 
-    With `whole_attempts` no point is left out because a later one went over its step again.
+    With `whole_attempts`, points are kept even if a later attempt repeated their step.
     """
 
     def __init__(
@@ -184,18 +184,18 @@ class Reading:
         self._straddling: list[ChunkPosition] = []
 
     def charts(self, unfolded: dict[Key, Points]) -> dict[str, dict[str, Any]]:
-        """Return the charts by name, of chunks and of the `unfolded` points."""
+        """Return the charts by name, of chunks and of the points in `unfolded`."""
         rows, by = self.rows(unfolded), self._extent.by
         axes = {one.pk: str(Axis.TIME if Axis.TIME in (one.axis, by) else Axis.STEP) for one in self._series}
         return {one.name: as_chart(rows[one.pk], axes[one.pk], self._buckets, self._digits) for one in self._series}
 
     def rows(self, unfolded: dict[Key, Points]) -> dict[int, Buckets]:
-        """Return by series the rows of the level that suits, in the order of attempts and laps."""
+        """Return, by series, the rows of the suitable level, ordered by attempts and laps."""
         keys = self._read(unfolded)
         return {series.pk: self._rows(keys.get(series.pk, [])) for series in self._series}
 
     def charts_by_attempt(self, unfolded: dict[Key, Points]) -> dict[str, dict[str, Any]]:
-        """Return `{"axis", "attempts", "laps"}` by name, of chunks and of the `unfolded` points."""
+        """Return `{"axis", "attempts", "laps"}` by name, of chunks and of the points in `unfolded`."""
         keys = self._read(unfolded)
         found: dict[str, dict[str, Any]] = {}
         for series in self._series:
@@ -215,7 +215,7 @@ class Reading:
         return found
 
     def _read(self, fresh: dict[Key, Points]) -> dict[int, list[Key]]:
-        """Read what there is of every attempt; return the keys by series, in the order of attempts and laps."""
+        """Read the points of every attempt; return the keys by series, ordered by attempts and laps."""
         laps = chunk_queries.laps([series.pk for series in self._series])
         if not self._whole_attempts:
             self._find_superseded(fresh, laps)
@@ -228,9 +228,9 @@ class Reading:
         return keys
 
     def _find_superseded(self, fresh: dict[Key, Points], laps: Sequence[Lap]) -> None:
-        """Note for each lap the step from which a later lap or attempt went over its points again."""
+        """Store for each lap the step from which a later lap or attempt repeated its points."""
         by_step = {series.pk for series in self._series if series.axis == Axis.STEP}
-        # The steps of a lap count up, so that its first chunk has the lowest; those of the last one do not.
+        # The steps of a lap increase, so its first chunk has the lowest one, except in the last lap.
         if any(lap.key[2] == LAST_LAP for lap in laps):
             laps = [*laps, *chunk_queries.laps_within(list(by_step), Condition('c."lap" = %s', [LAST_LAP]))]
         first = {key: int(points.steps.min()) for key, points in fresh.items()}
@@ -267,8 +267,8 @@ class Reading:
         self._read_straddling()
 
     def _level(self, points: int) -> str:
-        """Return the coarsest level that still fills half of the buckets, of so many points."""
-        # By points: the last chunk of a lap has few.
+        """Return the coarsest level that still fills half of the buckets, for this many points."""
+        # Computed from points, because the last chunk of a lap has few.
         fitting = (level for level, row_points in LEVELS.items() if points // row_points >= self._buckets / 2)
         return next(fitting, "points")
 
@@ -291,7 +291,7 @@ class Reading:
                 self._add_rows(stretch[0].key, stretch[0].index, rows.part(slice(end, end := end + number)))
 
     def _read_groups(self, level: str, row_points: int, spans: dict[Key, tuple[int, int]], chosen: Condition) -> None:
-        """Read the rows of whole groups from their last chunk, and of the rest those of each chunk."""
+        """Read the rows of whole groups from their last chunk, and the rows of all other chunks one by one."""
         last_of_group = GROUP_CHUNKS - 1
         lowest = min(low for low, _ in spans.values())
         highest = max(high for _, high in spans.values()) | last_of_group
@@ -309,7 +309,7 @@ class Reading:
         self._read_buckets(chosen & chunk_queries.loose(spans, closed))
 
     def _read_straddling(self) -> None:
-        """Read point by point the chunks that were gone over in part: first which rows they are."""
+        """Read the chunks that were partly repeated point by point, after finding their rows."""
         if not self._straddling:
             return
         wanted = set(self._straddling)
@@ -325,11 +325,11 @@ class Reading:
     def _add_groups(self, key: Key, firsts: Sequence[int], rows: Buckets, row_points: int) -> None:
         """Add the rows of the groups that begin with the chunks `firsts`, in their order."""
         number = GROUP_POINTS // row_points
-        # The chunk that each row begins in.
+        # The chunk in which each row begins.
         indexes = np.add.outer(np.asarray(firsts), np.arange(number) * row_points // CHUNK_POINTS).ravel()
         bound = self._superseded_from.get(key)
         if bound is not None:
-            # A chunk counts by all of its rows, and a row by all of its chunks.
+            # A chunk only counts if all of its rows do, and a row if all of its chunks do.
             starts = np.flatnonzero(np.append(True, indexes[1:] != indexes[:-1]))
             lengths = np.diff(np.append(starts, len(indexes)))
             whole = np.repeat(np.maximum.reduceat(rows.last_steps, starts) < bound, lengths)
@@ -338,14 +338,14 @@ class Reading:
                 chunks = range(index, index + max(1, row_points // CHUNK_POINTS))
                 self._straddling += [(*key, chunk) for chunk in chunks]
             rows, indexes = rows.part(whole), indexes[whole]
-        # Apart if other chunks, read by themselves, come in between.
+        # Separated if other chunks, which are read one by one, come in between.
         ends = [*(np.flatnonzero(np.diff(indexes) > max(1, row_points // CHUNK_POINTS)) + 1).tolist(), len(indexes)]
         for start, end in pairwise([0, *ends]):
             if end > start:
                 self._add_rows(key, int(indexes[start]), rows.part(slice(start, end)))
 
     def _counts_whole(self, key: Key, index: int, first: int, last: int) -> bool:
-        """Say whether no point of a chunk is superseded; note it for reading point by point where some are."""
+        """Return whether no point of a chunk is superseded; if some are, schedule it for reading point by point."""
         bound = self._superseded_from.get(key)
         if bound is None or last < bound:
             return True
@@ -368,7 +368,7 @@ class Reading:
 
 
 def _in_batches(found: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield the chunks so many at once that unpacking costs little a chunk, and no more memory than it must."""
+    """Yield the chunks in batches, large enough to unpack quickly and small enough to bound the memory."""
     batch: list[Part] = []
     points = 0
     for each in found:
@@ -382,9 +382,9 @@ def _in_batches(found: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 def _shared(rows: dict[Key, int], buckets: int) -> dict[Key, int]:
-    """Return how many of `buckets` each attempt or lap gets, by its number of rows: all of them where they fit.
+    """Return how many of `buckets` each attempt or lap gets, by its number of rows: all rows if they fit.
 
-    The shortest are served first, so that what they do not need and what each has at least are not given twice.
+    The shortest are served first, so that the buckets that they leave, and the minimum for each, are counted once.
     """
     fewest = max(FEWEST_OF_MANY, min(FEWEST_BUCKETS, buckets // max(1, len(rows))))
     left, total = buckets, sum(rows.values())

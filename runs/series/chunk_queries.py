@@ -1,7 +1,7 @@
-"""Queries of chunks for charts, in SQL: a chart needs a few statements, and building them with the ORM takes as long as
-running them.
+"""Queries of chunks for charts, in SQL: a chart needs a few statements, and the ORM takes as long to build them as the
+database to run them.
 
-Each function is one statement, two if an extent is given. Blobs are read only of the level that is asked for.
+Each function runs one statement, or two if an extent is given. Only blobs of the requested level are read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from django.db import connection
 from runs.series.packing.chunks import CHUNK_POINTS, GROUP_CHUNKS, Packed
 
 Key = tuple[int, int, int]  # series, attempt, lap
-# Stretches of chunks that are named one by one in a query.
+# The number of ranges of chunks that a query lists one by one.
 MOST_GAPS = 100
 ROWS_A_READ = 256
 
 _PLACED = 'FROM "runs_chunk" c JOIN "runs_chunkplaces" p ON p."id" = c."places_id"'
-# The conditions of the partial indexes are part of the text: SQLite uses such an index only without a parameter.
+# The conditions of the partial indexes are literal, because SQLite does not use such an index with a parameter.
 _LAPS = """
 SELECT f."series_id", f."attempt", f."lap", f."first_step", l."index", l."count"
 FROM "runs_chunk" f JOIN "runs_chunk" l ON l."series_id" = f."series_id" AND l."attempt" = f."attempt"
@@ -46,7 +46,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """The chunks of a series in one lap: where they begin and end, and how many points they have."""
+    """The chunks of a series in one lap: where they begin and end, and their number of points."""
 
     key: Key
     first_step: int
@@ -57,7 +57,7 @@ class Lap:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A chunk of `count` points: what is packed are its points, its buckets or the summaries of its group."""
+    """A chunk of `count` points; packed are its points, its buckets, or the summaries of its group."""
 
     key: Key
     index: int
@@ -91,7 +91,7 @@ def is_one_of(column: str, values: Iterable[int] | Iterable[str]) -> Condition:
 
 
 def laps(series_ids: Sequence[int]) -> list[Lap]:
-    """Return the laps of several series. All chunks but the last of each are full."""
+    """Return the laps of several series. All chunks of a lap except the last are full."""
     chosen = is_one_of("series_id", series_ids)
     rows = _rows(_LAPS + chosen.text.replace("c.", "f."), chosen.parameters)
     return [
@@ -101,7 +101,7 @@ def laps(series_ids: Sequence[int]) -> list[Lap]:
 
 
 def laps_within(series_ids: Sequence[int], extent: Condition) -> list[Lap]:
-    """Return of the laps of several series what lies in an extent; `first_step` is that of the extent."""
+    """Return the parts of the laps of several series in an extent; `first_step` is that of the extent."""
     chosen = is_one_of("series_id", series_ids) & extent
     rows = _rows(
         'SELECT c."series_id", c."attempt", c."lap", MIN(c."first_step"), MIN(c."index"), MAX(c."index"), '
@@ -123,7 +123,7 @@ def parts(level: str, chosen: Condition, order: str = "") -> Iterator[Part]:
 
 
 def neighbours(found: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield chunks that follow one another in a lap together, in the order in which they come."""
+    """Yield lists of chunks that follow one another in a lap, in their order."""
     stretch: list[Part] = []
     for part in found:
         if stretch and (part.key, part.index) != (stretch[-1].key, stretch[-1].index + 1):
@@ -142,7 +142,7 @@ def groups(level: str, series_ids: Sequence[int], low: int, high: int) -> Iterat
 
 
 def loose(spans: Mapping[Key, tuple[int, int]], closed: Mapping[Key, Sequence[int]]) -> Condition:
-    """Return the condition of chunks that are in no whole group: mostly the last few of each lap."""
+    """Return the condition of chunks that belong to no whole group: mostly the last few of each lap."""
     gaps: list[tuple[Key, int, int]] = []
     for key, (low, high) in spans.items():
         edges = [low - low % GROUP_CHUNKS - GROUP_CHUNKS, *closed.get(key, ()), high + 1]

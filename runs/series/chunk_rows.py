@@ -1,4 +1,4 @@
-"""Points of a run as rows: cut into chunks, with their steps and times once for all series that share them."""
+"""Points of a run as rows: divided into chunks, with steps and times stored once for all series that share them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from runs.series.packing.chunks import (
 )
 
 Key = tuple[int, int, int]  # series, attempt, lap
-# SQLite takes 32,766 values a statement.
+# SQLite accepts 32,766 values per statement.
 KEYS_A_QUERY = 10_000
 
 
@@ -40,17 +40,19 @@ def points_of(chunk: Chunk) -> Points:
 
 
 class ChunkWriter:
-    """Makes chunks of the points of one run and saves them together. Call inside a transaction that holds the run."""
+    """Creates chunks of the points of one run and saves them together. Call inside a transaction with the run's row
+    locked.
+    """
 
     def __init__(self, run_id: int) -> None:
         self._run_id = run_id
         self._chunks: list[Chunk] = []
         self._replaced: set[int] = set()
-        # Packed steps and times of points and of buckets, by what they are of: series share them.
+        # Packed steps and times of points and of buckets, by their digests, because series share them.
         self._packed: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
 
     def extend(self, key: Key, last: Chunk | None, added: Points) -> None:
-        """Put `added` behind the `last` chunk of a series in one lap: into it, and into new ones."""
+        """Append `added` to the `last` chunk of a series in one lap, and to new chunks."""
         index = 0
         if last is not None and last.count < CHUNK_POINTS:
             index = last.index
@@ -68,13 +70,13 @@ class ChunkWriter:
             index += 1
 
     def remove(self, key: Key) -> None:
-        """Remove all that is stored of a series in one lap."""
+        """Remove all stored points of a series in one lap."""
         chunks = Chunk.objects.filter(series_id=key[0], attempt=key[1], lap=key[2])
         self._replaced |= set(chunks.order_by().values_list("places_id", flat=True))
         chunks.delete()
 
     def save(self) -> None:
-        """Store the chunks, and delete steps and times that no chunk has any more."""
+        """Store the chunks, and delete steps and times that no chunk uses any longer."""
         self._save_places()
         Chunk.objects.bulk_create(
             self._chunks,
@@ -127,7 +129,7 @@ class ChunkWriter:
         )
 
     def _save_places(self) -> None:
-        """Give each chunk the row of its steps and times, which may be stored already."""
+        """Give each chunk the row of its steps and times, which may exist already."""
         wanted = {bytes(chunk.places.digest): chunk.places for chunk in self._chunks}
         stored = ChunkPlaces.objects.filter(run_id=self._run_id, digest__in=list(wanted))
         keys = {bytes(digest): pk for digest, pk in stored.values_list("digest", "pk")}

@@ -1,6 +1,6 @@
-"""The console of a run in the database: limited in size, and read as a text.
+"""The console of a run in the database: bounded in size, and read as text.
 
-The first part and the last part stay; between them, one event counts the text that was left out.
+The beginning and the end stay; between them, one event has the size of the removed text.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from runs.models import Run, StoredEvent
 from runs.protocol.events import LogLine, LogWritten, encode_event
 from runs.series.storage import fold
 
-# Events left out in one transaction: some tens of milliseconds of lock.
+# Events that one transaction removes: some tens of milliseconds of lock.
 LEFT_OUT_AT_ONCE = 500
-# What Steersman itself said in the middle of a console stays: the newest lines, so that an event holds them.
+# Steersman's own messages in the removed part stay: the newest lines, as many as fit into an event.
 MOST_NOTES = 100
 MOST_NOTE_CHARACTERS = 8_000
 EVENTS_A_BLOCK = 100
 
 
 def bound_console(run_id: int, largest_characters: int) -> int:
-    """Leave out the middle of a console whose events have more characters; return how many events were deleted.
+    """Remove the middle of a console whose events have more characters; return how many events were deleted.
 
-    The first quarter of `largest_characters` stays, and the newest half. In between stands one event whose
-    `skipped_bytes` counts the output that was left out; its lines are what Steersman itself said meanwhile.
-    `Run.replay_from` rises to the last event deleted: a viewer who holds less loads the history again. A long middle
-    is left out in several transactions, each of which leaves the console whole.
+    The first quarter of `largest_characters` stays, and the newest half. Between them is one event whose
+    `skipped_bytes` counts the removed output; its lines are Steersman's own messages. `Run.replay_from` rises to the
+    last deleted event: a viewer with earlier events loads the history again. A long middle is removed in several
+    transactions, each of which leaves the console complete.
     """
     written = _written(run_id).annotate(size=Length("frame"))
     if (written.order_by().aggregate(total=Sum("size"))["total"] or 0) <= largest_characters:
@@ -41,15 +41,15 @@ def bound_console(run_id: int, largest_characters: int) -> int:
         first -= 1
     if behind - first < 2:
         return 0
-    # Points must not lie before the place from which events are complete.
+    # Points must not be stored before the position from which events are complete.
     fold(run_id, before_seq=sizes[behind - 1][0] + 1)
     return _leave_out(run_id, sizes[first][0], sizes[behind - 1][0])
 
 
 def middle(sizes: Sequence[int], largest: int) -> tuple[int, int]:
-    """Return the places [first, behind) of what is left out so that a quarter, then a half of `largest` stay.
+    """Return the range [first, behind) to remove, so that a quarter and then a half of `largest` stay.
 
-    The last one always stays.
+    The last event always stays.
     """
     first = kept = 0
     while first < len(sizes) - 1 and kept + sizes[first] <= largest // 4:
@@ -63,7 +63,7 @@ def middle(sizes: Sequence[int], largest: int) -> tuple[int, int]:
 
 
 def console_text(run: Run) -> Iterator[str]:
-    """Yield the console of a run as text, in blocks of lines; what Steersman said is marked, and what was left out."""
+    """Yield the console of a run as text, in blocks of lines; Steersman's messages and removed parts are marked."""
     after = 0
     while found := list(_written(run.pk).filter(seq__gt=after).values_list("seq", "frame")[:EVENTS_A_BLOCK]):
         after = found[-1][0]
@@ -78,11 +78,11 @@ def _lines(event: LogWritten) -> str:
 
 
 def _leave_out(run_id: int, first: int, last: int) -> int:
-    """Put one event in place of those with numbers from `first` to `last`, as the first of them."""
+    """Replace the events with numbers from `first` to `last` by one event with the number of the first."""
     deleted = 0
     while True:
         with transaction.atomic():
-            # The row lock keeps two processes apart.
+            # The row lock serializes concurrent processes.
             run = Run.objects.select_for_update().only("replay_from").get(pk=run_id)
             events = list(_written(run_id).filter(seq__gte=first, seq__lte=last)[: LEFT_OUT_AT_ONCE + 1])
             if len(events) < 2:

@@ -1,4 +1,4 @@
-"""From rows of points or summaries to the chart of a page. Does not use the database."""
+"""Turns rows of points or summaries into the chart of a page. Does not use the database."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ Places = NDArray[np.intp]
 def as_chart(rows: Buckets, axis: str, buckets: int, digits: int | None = None) -> dict[str, Any]:
     """Return the chart (see `charts`) of `rows` in the order of logging, merged to at most `buckets`.
 
-    With `digits` the numbers of merged rows are rounded to so many, and `last` is left out. Points are never rounded.
+    With `digits`, the numbers of merged rows are rounded to that many significant digits, and `last` is omitted. Points
+    are never rounded.
     """
     return as_charts([(rows, buckets)], axis, digits)[0]
 
 
 def merged_rows(rows: Buckets, axis: str, buckets: int) -> Buckets:
-    """Return `rows` in the order of the axis, merged to at most `buckets`."""
+    """Return `rows` ordered by the axis, merged to at most `buckets`."""
     rows, starts = _ordered(rows, axis, buckets)
     return rows if len(starts) == len(rows) else merge(rows, starts)
 
 
 def as_charts(parts: Sequence[tuple[Buckets, int]], axis: str, digits: int | None = None) -> list[dict[str, Any]]:
-    """Return charts of several (rows, buckets), merged at once: hundreds of short ones cost little more than one."""
+    """Return charts of several (rows, buckets), merged together: hundreds of short ones cost little more than one."""
     charts: list[dict[str, Any]] = []
     merged: list[tuple[dict[str, Any], Buckets, Places]] = []
     for given, buckets in parts:
@@ -54,7 +55,7 @@ def as_charts(parts: Sequence[tuple[Buckets, int]], axis: str, digits: int | Non
 
 
 def _ordered(rows: Buckets, axis: str, buckets: int) -> tuple[Buckets, Places]:
-    """Return the rows in the order of the axis, and where each of at most `buckets` begins."""
+    """Return the rows ordered by the axis, and where each of at most `buckets` begins."""
     x = rows.last_steps if axis == STEP else rows.last_ms
     if not len(x):
         return rows, np.zeros(0, np.intp)
@@ -68,7 +69,7 @@ def _ordered(rows: Buckets, axis: str, buckets: int) -> tuple[Buckets, Places]:
 
 
 def _fill(merged: Sequence[tuple[dict[str, Any], Buckets, Places]], digits: int | None) -> None:
-    """Give each chart the columns of its rows, merged from its starts on."""
+    """Fill each chart with the columns of its rows, merged at its starts."""
     before = [0, *accumulate(len(rows) for _, rows, _ in merged)]
     starts = np.concatenate([own + first for (_, _, own), first in zip(merged, before, strict=False)])
     rows = merge(join_buckets([own for _, own, _ in merged]), starts)
@@ -98,9 +99,10 @@ def _fill(merged: Sequence[tuple[dict[str, Any], Buckets, Places]], digits: int 
 
 
 def _rounded(column: Floats, digits: int) -> Floats:
-    """Return the numbers with so many significant digits: the nearest that a short decimal writes."""
+    """Return the numbers rounded to significant digits: the nearest number with a short decimal."""
     size = np.abs(column)
-    # Beyond these no power of ten is exact: the smallest keep all their digits, and the largest have no more to lose.
+    # Beyond these, powers of ten are not exact: the smallest numbers keep all their digits, the largest stay as they
+    # are.
     usual = np.isfinite(column) & (size > 1e-15) & (size < 1e15)
     given = np.where(usual, column, 1.0)
     power = digits - 1 - np.floor(np.log10(np.abs(given)))

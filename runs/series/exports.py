@@ -1,4 +1,4 @@
-"""CSV of what runs recorded: epochs, commands, every point of every series. Memory does not grow with a run's length.
+"""CSV of recorded data: epochs, commands, every point of every series. Memory does not grow with the length of a run.
 
 Numbers are written so that reading them gives the same bits; what is not finite is written nan, inf or -inf. The column
 `abandoned` is 1 in epochs and points after the step to which the run was rolled back later.
@@ -22,11 +22,11 @@ from runs.series.chunk_rows import points_of
 from runs.series.packing.chunks import Points, make_points
 from runs.series.storage import Columns, read_settled, tail
 
-# One block of the answer: small against a page of chunks, large against the cost of a block.
+# The size of a block: small compared with a page of chunks, large compared with the cost of a block.
 EPOCHS_A_BLOCK = 500
 CHUNKS_A_READ = 8
-# A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236): after blanks and characters
-# without width too, and with the wide forms of East Asian keyboards.
+# A spreadsheet interprets a cell that begins like this as a formula (CWE-1236), also after blanks and zero-width
+# characters, and with the wide forms of East Asian keyboards.
 FORMULA = re.compile(r"[\t\r\n]|[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 SERIES_HEAD = ("run", "run_name", "series", "attempt", "lap", "step", "time", "value", "abandoned")
 COMMANDS_A_BLOCK = 500
@@ -45,7 +45,7 @@ EPOCH_HEAD = (
 
 
 class _Line:
-    """The file of a `csv.writer`: returns each line."""
+    """The file of a `csv.writer`, which returns each line."""
 
     def write(self, text: str) -> str:
         return text
@@ -57,11 +57,11 @@ _writer = csv.writer(_Line())
 def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
     """Yield the epochs of `runs` in blocks of lines: oldest first, superseded ones included.
 
-    Columns that a recipe reports beyond the usual ones follow these, in the order of their names.
+    Further columns that a recipe reports follow the usual ones, ordered by name.
     """
     chosen = list(runs)
     extras = _extra_names(chosen)
-    # A training may name a value as one of our columns: a reader by names must find both.
+    # A training may use the name of one of our columns, and a reader by names must find both.
     yield line([*EPOCH_HEAD, *(f"values/{name}" if name in EPOCH_HEAD else name for name in extras)])
     for run in chosen:
         place = (-1, -1, -1)
@@ -73,7 +73,7 @@ def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
 def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
     """Yield the command logs of `runs` in blocks of lines, oldest command first.
 
-    Arguments are JSON, and so are values that are no number or text.
+    Arguments are JSON, and so are values other than numbers and texts.
     """
     yield line(COMMAND_HEAD)
     for run in runs:
@@ -105,13 +105,13 @@ def branches_csv(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def series_csv(runs: Iterable[Run]) -> Iterator[str]:
-    """Yield every point of every series of `runs` as of the beginning of each run's part, in blocks of lines.
+    """Yield every point of every series of `runs` in blocks of lines, each run as of the beginning of its part.
 
     Times are UTC, to the millisecond.
     """
     yield line(SERIES_HEAD)
     for run in runs:
-        # Points that are compacted meanwhile move to the end of the chunks: the numbers of points say when to stop.
+        # Points that are compacted meanwhile are appended to the chunks, so the numbers of points limit the reading.
         _seq, (counts, rest) = read_settled(run.pk, lambda seq, run=run: (_counts(run), tail(run.pk, seq)))  # type: ignore[misc]
         last_steps = _LastSteps(run)
         for series_id, name, attempt, lap, count in counts:
@@ -196,7 +196,7 @@ def _counts(run: Run) -> list[tuple[int, str, int, int, int]]:
 
 
 def _chunks(series_id: int, attempt: int, lap: int, count: int) -> Iterator[Points]:
-    """Yield the first `count` points, a chunk at a time. No cursor stays open while a slow reader takes its time."""
+    """Yield the first `count` points, a chunk at a time. No cursor stays open while a slow client reads."""
     index = -1
     chunks = Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap).order_by("index")
     while count > 0:

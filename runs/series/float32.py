@@ -1,7 +1,8 @@
-"""Columns of float32s, as tensors give them: written with few digits, but exact.
+"""Columns of float32s, as tensors give them, written with few digits but exact.
 
-A float32 that is written as a double has up to 17 digits; at most 9 of them tell it from every other float32. So a
-block may say that its numbers are float32s, and have the shortest decimals that round to them. Pure functions.
+A float32 that is written as a double has up to 17 digits; at most 9 of them distinguish it from every other float32. A
+block can therefore declare that its numbers are float32s, and contain the shortest decimals that round to them. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import numpy as np
 
 from runs.protocol.events import Block, Column
 
-# Of `,"float32":true`, and of `,"float64":` before a list.
+# The bytes of `,"float32":true`, and of `,"float64":` before a list.
 MARK_BYTES, LIST_MARK_BYTES = 15, 11
-# The first few values show whether a column is of doubles.
+# The first few values show whether a column has doubles.
 LOOKED_AT_FIRST = 8
 
 
 def with_few_digits(block: Block) -> Block:
-    """Return `block` marked and with short decimals where that makes it smaller, otherwise the block itself.
+    """Return `block` marked and with short decimals if that makes it smaller, otherwise the block itself.
 
     Its columns must be exact, as `exact_columns` returns them.
     """
@@ -56,7 +57,7 @@ def shortest(values: Iterable[float]) -> list[float]:
     exact = array("f", values)
     texts = map(str, np.frombuffer(exact, np.float32))
     short = msgspec.json.decode(f"[{','.join(texts)}]", type=list[float])
-    # Readers round twice, to a double and then to a float32: of 7.038531e-26 that gives the float32 beside it.
+    # Readers round twice, to a double and then to a float32: 7.038531e-26 becomes the neighbouring float32.
     return [one if back == value else value for one, back, value in zip(short, array("f", short), exact, strict=True)]
 
 
@@ -65,7 +66,7 @@ def _size(values: list[float] | list[str]) -> int:
 
 
 def _are_float32(values: list[float]) -> bool:
-    # A number beyond all float32s becomes infinite.
+    # A number beyond the range of float32 becomes infinite.
     first = values[:LOOKED_AT_FIRST]
     return array("f", first).tolist() == first and array("f", values).tolist() == values
 

@@ -1,9 +1,9 @@
 """Laps: how often the step of a series went back within an attempt.
 
-A loop that counts its steps anew in each epoch, or trains one fold after another, gives the same steps again. The
-points after a step that went back are a new lap, counted from 1, and are stored and drawn separately, so that no point
-is the mean of two epochs. Threads that count together log a little out of order: a new step between the last few begins
-no lap. So no step of a lap is below its first, except in the last lap that there may be.
+A loop that restarts its count of steps in each epoch, or trains one fold after another, logs the same steps again. The
+points after a step that went back are a new lap, counted from 1. Laps are stored and drawn separately, so that no point
+is the mean of two epochs. Threads that count together log slightly out of order, so a new step between the last few
+begins no lap. No step of a lap is therefore below its first one, except in the last possible lap.
 
 A roll back begins a lap in every series at once, whatever their steps are.
 """
@@ -15,20 +15,20 @@ from collections.abc import Mapping, Sequence
 from runs.models import Axis, Chunk
 from runs.series.storage import tail
 
-# A series of a loop without any order would become thousands of lines of one point each.
+# A series with steps in random order would become thousands of lines of one point each.
 MOST_LAPS = 250
 LAST_LAP = MOST_LAPS - 1
-# Above every number of an event.
+# Greater than the number of any event.
 LAST_SEQ = 2**63 - 1
 
-# How many points back a step may come late.
+# The number of points by which a step may be late.
 LATE_POINTS = 8
 
 Place = tuple[int, int, tuple[int, ...]]  # lap, its highest step, its newest steps in the order of logging
 
 
 class StepOrder:
-    """The position of each series of an attempt. Unusual orders of steps are reported once in all, in `remarks`."""
+    """The position of each series of an attempt. An unusual order of steps is reported once, in `remarks`."""
 
     def __init__(self, places: Mapping[str, Place] | None = None, first_lap: int = 0) -> None:
         """`first_lap` is the lowest lap of later points: above 0 after a roll back."""
@@ -37,7 +37,7 @@ class StepOrder:
         # The roll backs since the positions were given: the lap that each began, and the step that it went back to.
         self.roll_backs: list[tuple[int, int]] = []
         self.remarks: list[str] = []
-        # An earlier supervisor of the same attempt has already reported the laps that are stored.
+        # An earlier supervisor of the same attempt has already reported the stored laps.
         self._told_back = any(lap > first_lap for lap, *_ in self._places.values())
         self._told_full = any(lap == LAST_LAP for lap, *_ in self._places.values())
         self._told_twice = False
@@ -54,7 +54,7 @@ class StepOrder:
         self.roll_backs.append((self.first_lap, to_step))
 
     def laps(self, names: Sequence[str], step: int) -> tuple[int, ...]:
-        """Note the next point of the series `names`; return the lap that it is in, of each."""
+        """Record the next point of the series `names`; return the lap of each."""
         places = self._places
         found = []
         for name in names:
@@ -102,7 +102,7 @@ class StepOrder:
 
 
 def places_of(run_id: int, attempt: int) -> dict[str, Place]:
-    """Return where each series of an attempt is, of all that is stored of it: the highest step of its last lap."""
+    """Return the position of each series of an attempt from its stored points: the highest step of its last lap."""
     places: dict[str, tuple[int, int]] = {}
     stored = Chunk.objects.filter(series__run_id=run_id, series__axis=Axis.STEP, attempt=attempt).order_by()
     for name, lap, step in stored.values_list("series__name", "lap", "last_step"):

@@ -15,7 +15,7 @@ from runs.series.storage import points_by_key, read_all_settled, tails
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A series of a run: rows in the order of its axis, "step" or "time"."""
+    """A series of a run, with rows ordered by its axis, "step" or "time"."""
 
     run_id: int
     name: str
@@ -31,7 +31,7 @@ class SeriesOfRun:
 
 @dataclass(frozen=True, slots=True)
 class ExtentsOfRuns(Extent):
-    """A part of the axis for each run, for example the first hour of each; runs that are not named are read whole.
+    """A part of the axis for each run, for example its first hour; runs that are not named are read completely.
 
     `series` are the keys of each run's series.
     """
@@ -40,7 +40,7 @@ class ExtentsOfRuns(Extent):
     series: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def condition(self) -> Condition | None:
-        """Return the condition that a chunk reaches into the extent of its run, None if all is asked for."""
+        """Return the condition that a chunk overlaps the extent of its run, None if everything is requested."""
         alike: dict[Extent, list[int]] = {}
         for run_id, own in self.series.items():
             alike.setdefault(self.extents.get(run_id, Extent(self.by)), []).extend(own)
@@ -66,7 +66,7 @@ def series_of_runs(run_ids: Iterable[int], names: Iterable[str]) -> list[SeriesO
 def curves_of(wanted: Sequence[SeriesOfRun], buckets: int, by: str, extents: Mapping[int, Extent]) -> list[Curve]:
     """Return a curve for each of `wanted`, with at most `buckets` rows in the extent of its run.
 
-    `by` is the column that extents are given by, "step" or "time". Points that a later attempt repeated are left out.
+    `by` is the column of the extents, "step" or "time". Points that a later attempt repeated are left out.
     """
     names: dict[int, dict[str, int]] = {}
     for one in wanted:

@@ -17,7 +17,7 @@ CHUNKS_A_READ = 200
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """Points by attempt and series, each in the order of logging, and how many older ones there are."""
+    """Points by attempt and series, each in the order of logging, and the number of older ones."""
 
     points: dict[tuple[int, str], Points]
     left_out: int
@@ -26,7 +26,7 @@ class Newest:
 def newest_points(run_id: int, names: Collection[str], most_each: int) -> Newest:
     """Return at most `most_each` points of each of the series `names`, the newest.
 
-    Memory grows with what is asked for and with what is not folded yet. Raises `Run.DoesNotExist`.
+    Memory grows with the requested points and with those that are not compacted yet. Raises `Run.DoesNotExist`.
     """
     series = dict(Series.objects.filter(run_id=run_id, name__in=names).values_list("pk", "name"))
     return read_settled(run_id, lambda seq: _read(series, tail(run_id, seq), most_each))[1]
@@ -36,7 +36,7 @@ def _read(series: dict[int, str], unfolded: dict[PartKey, Columns], most_each: i
     parts: dict[tuple[int, str], list[Points]] = {}
     room = dict.fromkeys(series.values(), most_each)
     left_out = 0
-    # From the newest to the oldest: what is not folded, then chunks.
+    # From the newest to the oldest: points that are not compacted, then chunks.
     for (attempt, _lap, name), columns in sorted(unfolded.items(), reverse=True, key=lambda item: item[0]):
         if name in room:
             left_out += _take(parts, room, (attempt, name), make_points(columns.steps, columns.times, columns.values))
@@ -58,7 +58,7 @@ def _read(series: dict[int, str], unfolded: dict[PartKey, Columns], most_each: i
 
 
 def _take(parts: dict[tuple[int, str], list[Points]], room: dict[str, int], key: tuple[int, str], found: Points) -> int:
-    """Keep the newest of `found` for which there is room; return how many are left out."""
+    """Add the newest of `found` for which there is room; return how many are left out."""
     left_out = max(0, len(found) - room[key[1]])
     kept = found.part(slice(left_out, None))
     if len(kept):

@@ -1,6 +1,6 @@
 """Points as they were logged: of every attempt, with repeated and superseded ones, one page at a time.
 
-They are ordered by the first logging of their series, then by attempt, then as logged: the laps of an attempt
+They are ordered by the first point of their series, then by attempt, then as logged: the laps of an attempt
 (`runs.series.laps`) follow one another. A point keeps its number in its lap when it is compacted, so that a position
 between two pages stays valid while the run continues.
 """
@@ -24,7 +24,7 @@ from runs.series.storage import Columns, PartKey, read_settled, tail
 
 POINTS_A_PAGE = 10_000
 MOST_POINTS_A_PAGE = 50_000
-# Of short attempts a page reads no more rows than this, however few points they have.
+# A page reads at most this many rows, even if short attempts have few points each.
 MOST_CHUNKS_A_PAGE = 500
 PLACE = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,9})\.(\d{1,18})", re.ASCII)
 
@@ -40,7 +40,7 @@ class Place:
 
     @classmethod
     def of(cls, text: str) -> Place | None:
-        """Return the place that `str` of one wrote, None if it is none."""
+        """Return the place that `str` produced, None if the text is not one."""
         found = PLACE.fullmatch(text)
         return cls(*map(int, found.groups())) if found else None
 
@@ -49,7 +49,7 @@ class Place:
 
     @property
     def part(self) -> tuple[int, int, int]:
-        """The lap of an attempt of a series."""
+        """Return the series, attempt and lap."""
         return self.series, self.attempt, self.lap
 
 
@@ -76,7 +76,7 @@ def raw_points(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One page in four queries, whatever the number of attempts."""
+    """Reads one page with four queries, whatever the number of attempts."""
 
     run_id: int
     names: dict[int, str]
@@ -102,7 +102,7 @@ class _Reading:
         return Page(items, self.limit - room, bound)
 
     def _chunks(self) -> tuple[Iterator[tuple[Place, Points]], Place | None]:
-        """Return the chunks that a page needs, and the place of the first that it does not read."""
+        """Return the chunks for a page, and the place of the first chunk that it does not read."""
         same = Q(series_id=self.start.series, attempt=self.start.attempt)
         begun = same & Q(lap=self.start.lap, index__gte=self.start.number // CHUNK_POINTS)
         later = same & Q(lap__gt=self.start.lap)
@@ -115,7 +115,7 @@ class _Reading:
         found = 0
         for pk, series_id, attempt, lap, index, count in heads[: MOST_CHUNKS_A_PAGE + 1]:
             place = Place(series_id, attempt, lap, index * CHUNK_POINTS)
-            # One chunk more than the limit: of the first, points before the page may be left out.
+            # One chunk more than the limit, because points of the first one may come before the page.
             if found >= self.limit + CHUNK_POINTS or len(taken) == MOST_CHUNKS_A_PAGE:
                 return self._unpacked(taken), place
             taken[pk] = place
@@ -143,7 +143,7 @@ class _Reading:
             yield place, make_points(columns.steps, columns.times, columns.values)
 
     def _wanted(self, place: Place, points: Points) -> Any:
-        """Return the mask of the points that lie in the extent and do not come before the page."""
+        """Return the mask of the points that are in the extent and not before the page."""
         wanted = self.extent.covers(points)
         if place.part < self.start.part:
             wanted[:] = False

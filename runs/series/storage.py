@@ -1,6 +1,6 @@
-"""Series of a run: their latest points, and the folding of stored events into chunks.
+"""Series of a run: stores their latest points, and compacts stored events into chunks.
 
-Points arrive in events, one a tick; `fold` moves them into `Chunk` rows. `runs.series.charts` reads them.
+Points arrive in events, one per tick; `fold` moves them into `Chunk` rows. `runs.series.charts` reads them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from runs.series.chunk_rows import ChunkWriter
 from runs.series.float32 import exact_columns
 from runs.series.packing.chunks import Points, make_points
 
-# Samples of the machine are drawn over time; everything else over steps.
+# Samples of the machine are plotted over time, everything else over steps.
 TIME_PREFIXES = ("gpu/", "host/")
 POINT_KINDS = (Metrics.kind, SystemSampled.kind)
-# Events folded in one transaction: about a minute of training, some tens of milliseconds of lock. Of a burst, whose
-# events are as large as a frame may be, so many characters: points that are decoded take ten times their memory.
+# The number of events compacted in one transaction: about a minute of training, some tens of milliseconds of lock.
+# Events of a burst are as large as a frame may be, so their characters are limited too: decoded points take ten times
+# their memory.
 FOLDED_AT_ONCE = 1000
 CHARACTERS_FOLDED_AT_ONCE = 4 << 20
 FRAMES_A_READ = 32
 
-# A fold takes milliseconds and comes every few seconds: twice in a row under one reader is bad luck already.
+# Compacting takes milliseconds and happens every few seconds, so even two in a row during one read are rare.
 READ_ATTEMPTS = 4
 
 Result = TypeVar("Result")
@@ -41,14 +42,14 @@ NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
 
 @dataclass(slots=True)
 class Columns:
-    """Points of one series in one lap of an attempt as they come out of events; `times` in seconds."""
+    """Points of one series in one lap of an attempt, as read from events; `times` in seconds."""
 
     steps: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
     def put_in_order(self, start: int) -> None:
-        """Sort the points from `start` on by time and step; equal ones stay in their order."""
+        """Sort the points from `start` on by time and step; the sort is stable."""
         order = sorted(range(start, len(self.steps)), key=lambda place: (self.times[place], self.steps[place]))
         self.steps[start:] = [self.steps[place] for place in order]
         self.times[start:] = [self.times[place] for place in order]
@@ -56,7 +57,7 @@ class Columns:
 
 
 def axis_of(name: str) -> Axis:
-    """Return what a series of this name is drawn over."""
+    """Return the axis over which a series of this name is plotted."""
     return Axis.TIME if name.startswith(TIME_PREFIXES) else Axis.STEP
 
 
@@ -65,7 +66,7 @@ def points_of(
 ) -> Iterator[tuple[str, int, Sequence[int], Sequence[float], Sequence[float]]]:
     """Yield (name, lap, steps, times, values) of an event, with NaN and infinities restored.
 
-    A sample of the machine that could not be taken is left out; it is not a point.
+    Failed samples of the machine are left out, because they are not points.
     """
     if isinstance(event, SystemSampled):
         for name, value in event.values.items():
@@ -84,7 +85,7 @@ def points_of(
 
 
 def last_points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, int, float, float]]:
-    """Yield (name, step, time, value) of the last point that an event brings of each series, as `points_of` does."""
+    """Yield (name, step, time, value) of the last point of each series in an event, as `points_of` does."""
     if isinstance(event, Metrics):
         event = msgspec.structs.replace(event, blocks=[_end_of(block) for block in event.blocks])
     for name, _lap, steps, times, values in points_of(event):
@@ -92,7 +93,7 @@ def last_points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, int, f
 
 
 def _end_of(block: Block) -> Block:
-    """Return the last point of each column of a block as a block of its own."""
+    """Return a block with only the last point of each column."""
     last = len(block.steps) - 1
     return msgspec.structs.replace(
         block,
@@ -106,12 +107,11 @@ def _end_of(block: Block) -> Block:
 
 
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
-    """Keep the latest point of every series that `events` bring points of; new series get their row.
+    """Store the latest point of every series in `events`; new series get a row.
 
-    With `only_new`, series that are known stay as they are.
-
-    If several blocks of an event have points of a series, they are ordered by time, as on a page.
-    One statement whatever the number of points. Call inside the transaction that stores the events.
+    With `only_new`, known series are not changed. If several blocks of an event have points of a series, they are
+    ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction that
+    stores the events.
     """
     latest: dict[str, Series] = {}
     for event in events:
@@ -135,13 +135,13 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
     """Move points of stored events into chunks, delete those events, and return the number of points moved.
 
     Takes events with seq < `before_seq` (all by default) except the `keep_latest` newest numbers of the run, which
-    viewers that reconnect may ask for. `Run.replay_from` rises to the last event taken, in the same transaction;
-    a long backlog is taken in several. Raises `Run.DoesNotExist` if there is no such run.
+    viewers that reconnect may need. `Run.replay_from` rises to the last event taken, in the same transaction; a long
+    backlog is taken in several transactions. Raises `Run.DoesNotExist` if there is no such run.
     """
     folded = 0
     while True:
         with transaction.atomic():
-            # The row lock keeps two folding processes apart, and `feed.append` out until the events are gone.
+            # The row lock serializes processes that compact, and blocks `feed.append` until the events are deleted.
             run = Run.objects.select_for_update().only("last_seq", "replay_from").get(pk=run_id)
             bound = run.last_seq - keep_latest
             if before_seq is not None:
@@ -164,7 +164,7 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
 
 
 def _some_frames(events: QuerySet[StoredEvent]) -> list[tuple[int, str]]:
-    """Return (seq, frame) of the first events, as many as are folded at once."""
+    """Return (seq, frame) of the first events, as many as are compacted at once."""
     rows: list[tuple[int, str]] = []
     characters = 0
     found = events.order_by("seq").values_list("seq", "frame")[:FOLDED_AT_ONCE]
@@ -177,7 +177,7 @@ def _some_frames(events: QuerySet[StoredEvent]) -> list[tuple[int, str]]:
 
 
 def _forget_overwritten_lines(run_id: int, bound: int) -> None:
-    """Delete all events of unfinished lines up to `bound` except the newest: a progress bar may move for days."""
+    """Delete all events of incomplete lines up to `bound` except the newest: a progress bar may run for days."""
     told = StoredEvent.objects.filter(run_id=run_id, kind=LineUnfinished.kind, seq__lte=bound)
     newest = told.aggregate(seq=Max("seq"))["seq"]
     if newest is not None:
@@ -187,8 +187,8 @@ def _forget_overwritten_lines(run_id: int, bound: int) -> None:
 def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
     """Return the points of stored frames by (attempt, lap, name), in the order of logging.
 
-    An event has a block for each set of names that were logged together, so that a series which was logged with
-    different ones is in several: its points are put in order by time, those of one millisecond by step.
+    An event has a block for each set of names that were logged together. If a series was logged with different sets, it
+    is in several blocks: its points are sorted by time, those of one millisecond by step.
     """
     collected: dict[PartKey, Columns] = {}
     for frame in frames:
@@ -212,12 +212,12 @@ def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
 
 
 def tail(run_id: int, seq: int) -> dict[PartKey, Columns]:
-    """Return the points up to `seq` that are not folded yet, by (attempt, lap, name)."""
+    """Return the points up to `seq` that are not compacted yet, by (attempt, lap, name)."""
     return collect(_frames(run_id, seq))
 
 
 def points_by_key(unfolded: dict[PartKey, Columns], ids: dict[str, int]) -> dict[tuple[int, int, int], Points]:
-    """Return points by (series, attempt, lap), of those series of a run whose names are in `ids`."""
+    """Return points by (series, attempt, lap) of the series whose names are in `ids`."""
     return {
         (ids[name], attempt, lap): make_points(columns.steps, columns.times, columns.values)
         for (attempt, lap, name), columns in unfolded.items()
@@ -226,7 +226,9 @@ def points_by_key(unfolded: dict[PartKey, Columns], ids: dict[str, int]) -> dict
 
 
 def _frames(run_id: int, seq: int) -> Iterator[str]:
-    """Yield the frames of events with points up to `seq`, in order. Charts are read often: the ORM takes longer."""
+    """Yield the frames of events with points up to `seq`, in order. In SQL, because charts are read often and the ORM
+    is slower.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             'SELECT "frame" FROM "runs_storedevent" '
@@ -238,12 +240,11 @@ def _frames(run_id: int, seq: int) -> Iterator[str]:
 
 
 def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Result]:
-    """Return (seq, what `read(seq)` returned), read while neither a fold nor a pruning moved points.
+    """Return (seq, result of `read(seq)`), read while no compaction or pruning moved points.
 
-    Between two statements a fold may hide points or show them twice. It always raises `Run.replay_from`, and a pruning
-    `Run.thinnings`, so reading is repeated where one changed: a transaction would take SQLite's write lock from the
-    training.
-    Raises `Run.DoesNotExist` if there is no such run.
+    A compaction between two statements may hide points or show them twice. It always raises `Run.replay_from`, and a
+    pruning `Run.thinnings`, so reading is repeated if one of them changed. A transaction would instead take SQLite's
+    write lock from the training. Raises `Run.DoesNotExist` if there is no such run.
     """
     for _attempt in range(READ_ATTEMPTS):
         seq, *moved = _numbers(run_id)
@@ -256,7 +257,7 @@ def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Resul
 
 
 def _numbers(run_id: int) -> tuple[int, int, int]:
-    """Return the last event of a run, the last that was folded, and how often it was thinned."""
+    """Return the last event of a run, the last compacted one, and how often the run was thinned."""
     with connection.cursor() as cursor:
         cursor.execute('SELECT "last_seq", "replay_from", "thinnings" FROM "runs_run" WHERE "id" = %s', (run_id,))
         row = cursor.fetchone()
@@ -266,7 +267,7 @@ def _numbers(run_id: int) -> tuple[int, int, int]:
 
 
 def tails(bounds: dict[int, int]) -> dict[int, dict[PartKey, Columns]]:
-    """Return by run the points up to its event in `bounds` that are not folded yet. One query for all runs."""
+    """Return by run the points up to its event in `bounds` that are not compacted yet. One query for all runs."""
     frames: dict[int, list[str]] = {}
     if bounds:
         found = StoredEvent.objects.filter(run_id__in=bounds, kind__in=POINT_KINDS).order_by("run_id", "seq")
@@ -277,7 +278,7 @@ def tails(bounds: dict[int, int]) -> dict[int, dict[PartKey, Columns]]:
 
 
 def read_all_settled(run_ids: Sequence[int], read: Callable[[dict[int, int]], Result]) -> Result:
-    """Return what `read({run: its last event})` returned, read while no points of these runs moved: see `read_settled`.
+    """Return the result of `read({run: its last event})`, read while no points of these runs moved: see `read_settled`.
 
     Runs that do not exist are left out.
     """
@@ -321,7 +322,7 @@ def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
 
 
 def replace_points(run_id: int, series_id: int, attempt: int, laps: dict[int, Points]) -> None:
-    """Put points in place of all that are stored of a series in some laps. Call inside a transaction."""
+    """Replace all stored points of a series in some laps. Call inside a transaction."""
     writer = ChunkWriter(run_id)
     for lap, points in laps.items():
         writer.remove((series_id, attempt, lap))
@@ -345,7 +346,7 @@ def _series_ids(run_id: int, collected: dict[PartKey, Points]) -> dict[str, int]
 
 
 def _last_chunks(series_ids: Sequence[int], laps: set[tuple[int, int]]) -> dict[tuple[int, int, int], Chunk]:
-    # Chunks of a lap are made in the order of their index, so the newest key is the last chunk.
+    # Chunks of a lap are created in the order of their index, so the newest key is the last chunk.
     newest = (
         Chunk.objects.filter(
             series_id__in=series_ids, attempt__in={attempt for attempt, _ in laps}, lap__in={lap for _, lap in laps}

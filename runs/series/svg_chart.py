@@ -1,4 +1,4 @@
-"""Line charts as SVG made on the server: for pages that do not move, such as the admin."""
+"""Line charts as SVG, drawn on the server for static pages such as the admin."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 34, 44
 TICKS = 5
-# Beyond these the arithmetic of a picture leaves what a float holds; values are drawn at the bound.
+# Beyond these, computing positions would overflow; values are drawn at the bound.
 LARGEST, SMALLEST_EXTENT = 1e300, 1e-300
-# Told apart by people who do not see red or green, on white and on near-black.
+# Distinguishable with red-green colour blindness, on white and on near-black.
 COLOURS = ("#3b82f6", "#f59e0b", "#14b8a6", "#ec4899", "#8b5cf6", "#84cc16")
 
 _POLYLINE = '<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8"/>'
@@ -35,9 +35,9 @@ def svg_chart(
 ) -> SafeString:
     """Return an SVG line chart of `columns`, charts of `runs.series.charts.charts` by label, over one shared axis.
 
-    Bucketed charts are drawn as their mean with a band from minimum to maximum. Values that are not finite break
-    the line and are marked at the foot. Minimum and maximum of each line stand in the legend. `marks` are places on the
-    axis that get an upright line.
+    Bucketed charts are drawn as their mean with a band from minimum to maximum. Values that are not finite break the
+    line and are marked at the bottom. The legend has the minimum and maximum of each line. `marks` are places on the
+    axis with a vertical line.
     """
     drawn = {label: chart for label, chart in columns.items() if chart["steps"]}
     bounds = [value for chart in drawn.values() for value in (*_low(chart), *_high(chart)) if value is not None]
@@ -64,7 +64,7 @@ def svg_chart(
 
 
 def columns_of(steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]) -> dict[str, dict[str, Any]]:
-    """Return charts by label of columns that share their steps; a value that is None breaks the line."""
+    """Return charts by label of columns with the same steps; a value that is None breaks the line."""
     return {
         label: {"axis": "step", "raw": True, "steps": list(steps), "times": [], "values": list(values), "nonfinite": []}
         for label, values in columns.items()
@@ -73,7 +73,7 @@ def columns_of(steps: Sequence[int], columns: Mapping[str, Sequence[float | None
 
 
 class _Frame:
-    """The positions of values in the picture."""
+    """Converts values into positions in the picture."""
 
     def __init__(self, width: int, height: int, across: tuple[float, float], up: tuple[float, float]) -> None:
         self.left, self.right = LEFT, width - RIGHT
@@ -172,7 +172,7 @@ def _marks(frame: _Frame, marks: Sequence[float]) -> SafeString:
         format_html(
             '<line class="cx-mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}" stroke="#ef4444" stroke-width="1.4" '
             'stroke-dasharray="4 3"><title>{3}</title></line>',
-            # A bucket is drawn at its last step: the first mark may be before the first bucket.
+            # A bucket is drawn at its last step, so the first mark may come before the first bucket.
             frame.x(max(low, min(high, mark))),
             frame.top,
             frame.bottom,
@@ -201,7 +201,9 @@ def _legend(drawn: Mapping[str, Mapping[str, Any]]) -> SafeString:
 
 
 def _width(text: str) -> float:
-    """Return about how wide a legend is in units of the picture; Chinese characters are twice as wide as letters."""
+    """Return the approximate width of a legend in units of the picture; Chinese characters are twice as wide as
+    letters.
+    """
     return sum(12.0 if east_asian_width(character) in "WF" else 6.2 for character in text)
 
 
@@ -253,7 +255,7 @@ def _high(chart: Mapping[str, Any]) -> Sequence[float | None]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Return bounds that a line can be drawn between, also where all values are one."""
+    """Return bounds for drawing a line, even if all values are equal."""
     low, high = _drawable(low), _drawable(high)
     if high - low > SMALLEST_EXTENT:
         return low, high

@@ -1,4 +1,4 @@
-"""How people sign in: their sessions, the second factor, single sign-on.
+"""How people log in: sessions, the second factor, single sign-on.
 
-Imports `runs.access` and `runs.models`. What a person may do once they are in: `runs.access`.
+Imports `runs.access` and `runs.models`. Permissions after the login are in `runs.access`.
 """

@@ -1,4 +1,4 @@
-"""Settings of django-allauth: it adds steps to the login, but no sign-up and no mail."""
+"""Adapters for django-allauth, which adds steps to the login, but no sign-up and no mail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRETS_OF_APPS = "second-factor"
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """No sign-up by a form: invites make accounts. Pages say themselves what happened."""
+    """There is no sign-up form, because invites create accounts. The pages have their own messages."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
@@ -51,12 +51,12 @@ class AccountAdapter(DefaultAccountAdapter):
         return can_confirm(request.user) or not logged_in_just_now(request)
 
     def get_reauthentication_methods(self, user: User | AnonymousUser) -> list[dict[str, Any]]:
-        """Return how a person can confirm who they are; there is always one."""
+        """Return how a person can confirm their identity; there is always one way."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
         return methods or [{"id": "log_in_again", "description": "", "url": reverse("log_in_again")}]
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
-        """Say nothing."""
+        """Show no message."""
 
 
 class SignOnAdapter(DefaultSocialAccountAdapter):
@@ -66,9 +66,9 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         return True
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Match nobody by mail address: a person who can choose one at the provider could take over an account.
+        """Match no account by mail address: a person who can choose one at the provider could take over an account.
 
-        Raises `ImmediateHttpResponse` if a person wants to connect a login that leads to another account.
+        Raises `ImmediateHttpResponse` if a person wants to connect a login that belongs to another account.
         """
         sociallogin.email_addresses = []
         is_connecting = sociallogin.state.get("process") == AuthProcess.CONNECT
@@ -78,16 +78,16 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
     def on_authentication_error(
         self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
     ) -> None:
-        # By name alone: what the provider answered may hold a key.
+        # Only the name, because the provider's answer may contain a key.
         reason = type(exception).__name__ if exception else request.GET.get("error", "")[:100]
         logger.warning("single sign-on failed: %s, %r", error, reason)
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
-    """Seals what is stored, and asks nobody for a code where the setting is off."""
+    """Encrypts stored secrets, and requires no code if the setting is off."""
 
     def is_mfa_enabled(self, user: User | AnonymousUser, types: Any = None) -> bool:
-        """Return whether the person has a factor of these kinds. One whose kind is off does not count."""
+        """Return whether the person has a factor of these kinds. Kinds that are off do not count."""
         factors = set(settings.STEERSMAN_SECOND_FACTOR)
         offered = factors | {Authenticator.Type.RECOVERY_CODES} if factors else set()
         asked = factors if types is None else set(types) & offered
@@ -111,5 +111,5 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return fernet(SECRETS_OF_APPS).encrypt(text.encode()).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
-        """Return what was sealed. Raises `InvalidToken` after the secret key was changed without a fallback."""
+        """Return the decrypted text. Raises `InvalidToken` after the secret key was changed without a fallback."""
         return fernet(SECRETS_OF_APPS).decrypt(encrypted_text.encode()).decode()

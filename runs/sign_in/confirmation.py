@@ -1,4 +1,4 @@
-"""Confirmation that the owner of an account changes its login, and not somebody who found the page open."""
+"""Confirms that the owner of an account changes its login, and not a person who found the page open."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from allauth.account.internal.flows.reauthentication import (
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 
-# As long as the password or the code that somebody gave to confirm who they are.
+# The same period as for a password or code that was entered as confirmation.
 LOGIN_HOLDS_S = 300.0
 
 
 def confirm_first(request: HttpRequest) -> None:
-    """Raises `ReauthenticationRequired`, which leads to the page that asks, and from there back to this request."""
+    """Raise `ReauthenticationRequired`, which redirects to the confirmation page, and then back to this request."""
     raise_if_reauthentication_required(request, app="runs.sign_in")
 
 
 def can_confirm(user: User | AnonymousUser) -> bool:
-    """Return whether the person has a password or a second factor here. Others log in again in their provider's way."""
+    """Return whether the person has a password or a second factor here. Others log in again through their provider."""
     return bool(get_reauthentication_flows(user))
 
 
 def logged_in_just_now(request: HttpRequest) -> bool:
-    """Return whether the login of this session is as young as a confirmation may be."""
+    """Return whether the login of this session is recent enough to count as a confirmation."""
     user = request.user
     if not isinstance(user, User):
         return False

@@ -15,12 +15,12 @@ from runs.sign_in.directory_marks import DIRECTORY, is_in_directory
 
 
 class LastWayIn(Exception):
-    """Without this login nothing would lead to the account any longer."""
+    """Without this login, no way of logging in to the account would be left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A login at the provider. `known_as` is what the provider called the person last."""
+    """A login at the provider. `known_as` is the provider's latest name for the person."""
 
     pk: int
     known_as: str
@@ -28,23 +28,23 @@ class Connection:
 
 
 def connections_of(user: User) -> list[Connection]:
-    """Return the logins that lead to the account, the oldest first."""
+    """Return the logins connected to the account, the oldest first."""
     held = SocialAccount.objects.filter(user=user).exclude(provider=DIRECTORY).order_by("pk")
     return [Connection(each.pk, _known_as(each), each.date_joined) for each in held]
 
 
 def has_another_way(user: User) -> bool:
-    """Return whether the person can log in without the provider: by a password that is kept here, or in a directory."""
+    """Return whether the person can log in without the provider: with a password here or in a directory."""
     return user.has_usable_password() or is_in_directory(user)
 
 
 def disconnect(request: HttpRequest, user: User, pk: int) -> bool:
-    """Take a login from the account; return whether there was one. Raises `LastWayIn`.
+    """Disconnect a login from the account; return whether there was one. Raises `LastWayIn`.
 
     The caller must have confirmed the identity of the person: see `runs.sign_in.confirmation`.
     """
     with transaction.atomic():
-        # Two requests at once must not take the last two.
+        # Two concurrent requests must not remove the last two logins.
         person = User.objects.select_for_update().get(pk=user.pk)
         found = SocialAccount.objects.filter(user=person, pk=pk).exclude(provider=DIRECTORY).first()
         if found is None:

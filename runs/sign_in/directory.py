@@ -1,4 +1,4 @@
-"""Logins with the password of a directory (LDAP). Needs django-auth-ldap, which is imported if the setting is on.
+"""Logins with the password of a directory (LDAP). Needs django-auth-ldap, which is imported only if the setting is on.
 
 An entry of the directory only opens the account that was created for it: a person who can choose a name in the
 directory must not get access to a local account of that name.
@@ -34,10 +34,11 @@ logger = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 5
 LDAPS_PORT = 636
-# A directory that is away is not asked again for so long: each question costs a login its time-out.
+# An unavailable directory is not asked again for this long, because each attempt delays a login by its timeout.
 AWAY_FOR_S = 15.0
 AWAY = (ldap.SERVER_DOWN, ldap.TIMEOUT, ldap.CONNECT_ERROR, ldap.UNAVAILABLE, ldap.BUSY)
-# What names an entry for ever: OpenLDAP and others, Active Directory. A login name may be given to somebody else later.
+# Attributes that identify an entry permanently, of OpenLDAP and others, and Active Directory. A login name may be given
+# to another person later.
 LASTING_NAMES = ("entryUUID", "objectGUID", "nsUniqueId", "ipaUniqueID")
 LONGEST_NAME = 150
 
@@ -45,7 +46,7 @@ _away_until = 0.0
 
 
 class DirectoryBackend(LDAPBackend):
-    """Finds the entry of a name, lets the directory look at the password, and reads the entry's groups."""
+    """Finds the entry of a name, lets the directory check the password, and reads the entry's groups."""
 
     @property
     def settings(self) -> LDAPSettings:
@@ -55,7 +56,7 @@ class DirectoryBackend(LDAPBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        """Return the account of who has this name and password in the directory, None if nobody has."""
+        """Return the account of the person with this name and password in the directory, None if there is none."""
         if time.monotonic() < _away_until:
             note_failure(request)
             return None
@@ -69,21 +70,21 @@ class DirectoryBackend(LDAPBackend):
         return user
 
     def authenticate_ldap_user(self, ldap_user: Any, password: str) -> User | None:
-        """Look at the password, and keep the groups for the login that may follow a second factor."""
+        """Check the password, and store the groups for the login, which may follow only after a second factor."""
         user: User | None = super().authenticate_ldap_user(ldap_user, password)
         if user is None or not chosen_directory().groups:
             return user
         try:
             groups = groups_of(ldap_user)
         except ldap.LDAPError as error:
-            # Without an answer nobody keeps a role that they lost, and nobody loses one that they have.
+            # Without an answer the login is refused, so that roles are neither kept too long nor lost.
             ldap_error.send(DirectoryBackend, context="groups", user=user, request=ldap_user._request, exception=error)
             return None
         SocialAccount.objects.filter(user=user, provider=DIRECTORY).update(extra_data={"groups": groups})
         return user
 
     def get_or_build_user(self, username: str, ldap_user: Any) -> tuple[User, bool]:
-        """Return the account of an entry, made at its first login with a name that nobody has yet."""
+        """Return the account of an entry, created at the first login if the name is free."""
         lasting = lasting_name(ldap_user)
         try:
             with transaction.atomic():
@@ -95,29 +96,29 @@ class DirectoryBackend(LDAPBackend):
                 user.save()
                 SocialAccount.objects.create(user=user, provider=DIRECTORY, uid=lasting)
         except IntegrityError:
-            # Two first logins at once: the other was quicker.
+            # Of two concurrent first logins, the other one was faster.
             return SocialAccount.objects.get(provider=DIRECTORY, uid=lasting).user, False
         return user, False
 
     def get_user(self, user_id: int) -> User | None:
-        """Return who a session belongs to, None once the account is deactivated."""
+        """Return the user of a session, None once the account is deactivated."""
         user: User | None = PasswordBackend().get_user(user_id)
         return user
 
     def get_group_permissions(self, user: User, obj: Any = None) -> set[str]:
-        """Return nothing: groups give roles in projects."""
+        """Return no permissions: groups give roles in projects."""
         return set()
 
 
 def chosen_directory() -> Directory:
-    """Return the directory of the settings; there is one where this module is loaded."""
+    """Return the directory in the settings, which exists whenever this module is loaded."""
     chosen = settings.STEERSMAN_LDAP
     assert chosen is not None
     return chosen
 
 
 def options() -> dict[str, Any]:
-    """Return how django-auth-ldap asks the directory."""
+    """Return the settings of django-auth-ldap for its queries."""
     chosen = chosen_directory()
     return {
         "SERVER_URI": chosen.url,
@@ -131,23 +132,26 @@ def options() -> dict[str, Any]:
 
 
 def connection_options() -> dict[int, Any]:
-    """Return the options of a connection: times, and certificates that are looked at."""
+    """Return the options of a connection: timeouts, and the verification of certificates."""
     chosen = chosen_directory()
     authorities = {ldap.OPT_X_TLS_CACERTFILE: chosen.ca_file} if chosen.ca_file else {}
     return {
         ldap.OPT_NETWORK_TIMEOUT: ANSWER_TIMEOUT_S,
         ldap.OPT_TIMEOUT: ANSWER_TIMEOUT_S,
-        # A referral would hand the password to a server that nobody chose.
+        # A referral could send the password to another server.
         ldap.OPT_REFERRALS: 0,
         ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
         **authorities,
-        # Must be last: it puts the options above into effect.
+        # Must be last, because it applies the options above.
         ldap.OPT_X_TLS_NEWCTX: 0,
     }
 
 
 def groups_of(ldap_user: Any) -> list[str]:
-    """Return the names (cn) of the groups that hold an entry, by its DN or its login name. Raises `ldap.LDAPError`."""
+    """Return the names (cn) of the groups that contain an entry, by its DN or its login name.
+
+    Raises `ldap.LDAPError`.
+    """
     name = escape_filter_chars(ldap_user.dn)
     login = escape_filter_chars((ldap_user.attrs.get("uid") or [""])[0])
     wanted = f"(|(member={name})(uniqueMember={name}){f'(memberUid={login})' if login else ''})"
@@ -156,7 +160,7 @@ def groups_of(ldap_user: Any) -> list[str]:
 
 
 def lasting_name(ldap_user: Any) -> str:
-    """Return what names an entry for ever, its DN where the directory has nothing better."""
+    """Return the permanent identifier of an entry, its DN if the directory has nothing better."""
     for attribute in LASTING_NAMES:
         values = ldap_user.attrs.get(attribute)
         if values:
@@ -165,7 +169,7 @@ def lasting_name(ldap_user: Any) -> str:
 
 
 def names_of(ldap_user: Any) -> dict[str, str]:
-    """Return first and last name of an entry, as far as it has them."""
+    """Return first and last name of an entry, if it has them."""
     parts = {"first_name": "givenName", "last_name": "sn"}
     values = {name: (ldap_user.attrs.get(attribute) or [""])[0] for name, attribute in parts.items()}
     return {name: value[:LONGEST_NAME] for name, value in values.items() if isinstance(value, str)}
@@ -179,7 +183,9 @@ def _failed(sender: Any, request: HttpRequest | None, exception: Exception, **kw
 
 
 def greet() -> None:
-    """Make sure that a server of ldaps:// says hello in time: libldap would wait for it for ever. Raises `OSError`."""
+    """Check that an ldaps:// server completes the handshake in time, for which libldap has no timeout. Raises
+    `OSError`.
+    """
     chosen = chosen_directory()
     parts = urlsplit(chosen.url)
     if parts.scheme != "ldaps":
@@ -194,8 +200,9 @@ def greet() -> None:
 
 
 def look() -> int:
-    """Ask the directory for people, as a login does; return how many there are, up to one. Raises `ldap.LDAPError`
-    and `OSError`.
+    """Search the directory for people, as a login does; return how many there are, up to one.
+
+    Raises `ldap.LDAPError` and `OSError`.
     """
     greet()
     chosen = chosen_directory()

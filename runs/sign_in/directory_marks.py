@@ -7,25 +7,25 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-# django-allauth keeps in one table which account a login elsewhere leads to: in place of a provider's name.
+# django-allauth stores in one table which account an external login belongs to: used instead of a provider's name.
 DIRECTORY = "ldap"
-# No client sets it: headers begin with HTTP_.
+# Clients cannot set it, because headers begin with HTTP_.
 FAILED = "steersman.directory_failed"
 
 
 def is_in_directory(user: User) -> bool:
-    """Return whether a directory that is set up keeps the password of the account."""
+    """Return whether the configured directory holds the password of the account."""
     if settings.STEERSMAN_LDAP is None:
         return False
     return bool(SocialAccount.objects.filter(user=user, provider=DIRECTORY).exists())
 
 
 def note_failure(request: HttpRequest | None) -> None:
-    """Note that the directory gave no answer to the login of a request."""
+    """Record that the directory did not answer during the login of a request."""
     if request is not None:
         request.META[FAILED] = True
 
 
 def has_failed(request: HttpRequest) -> bool:
-    """Return whether the directory gave no answer to the login of this request."""
+    """Return whether the directory did not answer during the login of this request."""
     return FAILED in request.META

@@ -1,4 +1,4 @@
-"""Roles in projects by the groups that the provider of single sign-on, or a directory, names at a login."""
+"""Roles in projects by the groups that the provider of single sign-on, or a directory, reports at a login."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 def connect() -> None:
-    """Apply groups once somebody is in: after the second factor, where there is one."""
+    """Apply groups once a login is complete: after the second factor, if there is one."""
     user_logged_in.connect(_logged_in, dispatch_uid="groups-of-a-login")
-    # The admin's own login is none of django-allauth's.
+    # The admin's login does not use django-allauth.
     signals.user_logged_in.connect(_logged_in_by_directory, dispatch_uid="groups-of-a-directory")
 
 
 def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
-    """Return the groups that the user info or the ID token names in the claim `name`; one alone may be a text."""
+    """Return the groups in the claim `name` of the user info or the ID token; a single one may be a text."""
     found: set[str] = set()
     for part in (claims.get("userinfo"), claims.get("id_token")):
         value = part.get(name) if isinstance(part, dict) else None
@@ -41,10 +41,10 @@ def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
 
 
 def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole], setting: str) -> None:
-    """Give `user` in each project that a rule names the highest role of their groups, and none without a group.
+    """Give `user` the highest role of their groups in each project that a rule names, and none without a group.
 
-    `setting` is the name of the setting with the rules. A project keeps its last owner, whatever the groups say. Other
-    projects are left as they are.
+    `setting` is the name of the setting with the rules. A project keeps its last owner, whatever the groups are. Other
+    projects are not changed.
     """
     slugs = {rule.project for rule in rules}
     projects = {project.slug: project for project in Project.objects.filter(slug__in=slugs)}
@@ -60,7 +60,7 @@ def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRol
 
 
 def _set_role(user: User, project: Project, wanted: Role | None) -> None:
-    """Raises `LastOwner`."""
+    """Set the role, or remove the member if `wanted` is None. Raises `LastOwner`."""
     membership = Membership.objects.filter(user=user, project=project).first()
     if membership is None:
         if wanted is not None:
@@ -83,7 +83,7 @@ def _logged_in_by_directory(sender: Any, request: HttpRequest | None, user: User
     methods = [each["method"] for each in get_authentication_records(request, user)] if request is not None else []
     if directory is None or not directory.roles or "socialaccount" in methods:
         return
-    # Its groups are those that the last login with a password found.
+    # The groups were read at the last login with a password.
     entry = SocialAccount.objects.filter(user=user, provider=DIRECTORY).first()
     if entry is not None:
         apply_groups(user, set(entry.extra_data.get("groups", ())), directory.roles, "STEERSMAN_LDAP_ROLES")

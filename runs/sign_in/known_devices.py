@@ -1,8 +1,8 @@
-"""Browsers in which a person logged in before: a stranger who guesses that person's password does not lock them out.
+"""Browsers in which a person logged in before, so that guesses of others do not lock that person out.
 
-A login leaves a signed cookie that names the account and a random device. Wrong passwords for that account from that
-device are counted by themselves, and all others for the account together. See *Slow Down Online Guessing Attacks with
-Device Cookies*, OWASP, https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies.
+A login sets a signed cookie with the account and a random device. Wrong passwords for that account from that device are
+counted separately, all others for the account together. See *Slow Down Online Guessing Attacks with Device Cookies*,
+OWASP, https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from runs.access.logins import LoginLimits
 COOKIE = "steersman_device"
 SALT = "steersman.known-device"
 LASTS_S = 180 * 86_400
-# People share a computer in a lab; a cookie holds 4 KiB.
+# People may share a computer in a lab; a cookie holds 4 KiB.
 MOST_ACCOUNTS = 5
 # The user who logged in with this request. Clients cannot set it, because headers begin with HTTP_.
 LOGGED_IN = "steersman.logged_in"
-# Of a user agent in the list of wrong passwords; its column takes 255 characters.
+# Of a user agent in the list of wrong passwords, whose column has 255 characters.
 LONGEST_USER_AGENT = 200
 
 
 class DeviceLimits(LoginLimits):
     """Counts wrong passwords from a known device separately.
 
-    For other devices all wrong passwords of the account count, those of known devices too: sending the user agent of a
-    known device gains nothing.
+    For other devices, all wrong passwords of the account count, including those of known devices, so sending the user
+    agent of a known device gains nothing.
     """
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """Return the failures of the device, where it is known to the account; else those that `LoginLimits` counts."""
+        """Return the failures of the device if the account knows it, else those that `LoginLimits` counts."""
         mark = _mark_of(request, credentials)
         if not mark:
             return super().get_failures(request, credentials)
@@ -54,7 +54,7 @@ class DeviceLimits(LoginLimits):
     def user_login_failed(
         self, sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
     ) -> None:
-        """Count a wrong password; that of a known device with its mark."""
+        """Count a wrong password, with the mark of a known device."""
         mark = _mark_of(request, credentials) if request is not None else ""
         agent = getattr(request, "axes_user_agent", "")
         if mark and not agent.endswith(mark):
@@ -63,13 +63,13 @@ class DeviceLimits(LoginLimits):
 
 
 def connect() -> None:
-    """Let logins leave a cookie."""
+    """Set the cookie at each login."""
     user_logged_in.connect(_logged_in, dispatch_uid="device-of-a-login")
 
 
 @sync_and_async_middleware
 def remembers_devices(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Middleware: the answer to a login leaves the cookie by which the device is known to the account."""
+    """Middleware: the response to a login sets the cookie by which the device becomes known to the account."""
     if iscoroutinefunction(get_response):
 
         async def answer_async(request: HttpRequest) -> HttpResponseBase:
@@ -106,7 +106,7 @@ def _with_cookie(request: HttpRequest, response: HttpResponseBase) -> HttpRespon
 
 
 def _known(request: HttpRequest) -> list[list[str]]:
-    """Return the accounts that the device is known to, each with its random part; none if the cookie is not ours."""
+    """Return the accounts to which the device is known, each with its random part; none if the cookie is not ours."""
     try:
         found: list[list[str]] = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=LASTS_S)
     except signing.BadSignature:
@@ -115,9 +115,9 @@ def _known(request: HttpRequest) -> list[list[str]]:
 
 
 def _mark_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return what the device is counted by for the account, "" if it is not known to it.
+    """Return the key under which the device is counted for the account, "" if it is unknown to it.
 
-    A digest, because readers of the list of wrong passwords must not see the random part.
+    It is a digest, because readers of the list of wrong passwords must not see the random part.
     """
     name = get_client_username(request, credentials)
     part = next((part for account, part in _known(request) if account == name), "")

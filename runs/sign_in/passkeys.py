@@ -1,6 +1,6 @@
 """Passkeys and security keys (WebAuthn): the address for which they are valid, and the data that browsers send.
 
-What a browser sends is anybody's: it is looked at before django-allauth and fido2 are, and little of it is kept.
+Data from browsers is not trusted: it is validated before django-allauth and fido2 get it, and little of it is stored.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from runs.sign_in.sessions import device_of
 
 MOST_PASSKEYS = 20
 LONGEST_NAME = 60
-# Of each text of a new passkey, in characters; a key with its attestation takes some hundreds.
+# The limit for each text of a new passkey, in characters; a key with its attestation takes a few hundred.
 LONGEST_PART = 16_384
-# What parsers raise at bytes that no authenticator makes, and keys of a kind that they do not know.
+# The exceptions of the parsers for malformed data and unknown kinds of keys.
 MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError,
     ValueError,
@@ -46,7 +46,7 @@ MALFORMED = (
 
 
 def relying_party(request: HttpRequest) -> str:
-    """Return the name that passkeys hold for: that of STEERSMAN_PUBLIC_URL over https, else the one that was asked.
+    """Return the domain for which passkeys are valid: that of STEERSMAN_PUBLIC_URL over https, else the request's host.
 
     Browsers refuse it on pages of another host.
     """
@@ -58,31 +58,31 @@ def relying_party(request: HttpRequest) -> str:
 
 
 def handle_of(user: User) -> bytes:
-    """Return what an authenticator keeps of the account beside a passkey.
+    """Return the user handle, which an authenticator stores with a passkey.
 
-    It replaces its passkey for the same host and handle: two portals on one host must not have equal ones.
+    It replaces a passkey with the same host and handle, so two portals on one host must not have equal handles.
     """
     return f"{_installation()}-{user.pk}".encode()
 
 
 def user_of(handle: bytes) -> User | None:
-    """Return whose handle it is, None if it is not one of `handle_of`."""
+    """Return the user with this handle, None if it does not come from `handle_of`."""
     _, _, number = handle.decode().rpartition("-")
     return User.objects.filter(pk=int(number)).first() if number.isascii() and number.isdigit() else None
 
 
 def default_name(request: HttpRequest) -> str:
-    """Return the name that a new passkey is given: that of the browser."""
+    """Return the name of a new passkey: that of the browser."""
     return device_of(request.META.get("HTTP_USER_AGENT", ""))[:LONGEST_NAME]
 
 
 class PasskeyForm(AddWebAuthnForm):
-    """Adds a passkey. With STEERSMAN_PASSKEY_LOGIN it logs in by itself, else beside a password."""
+    """Adds a passkey. With STEERSMAN_PASSKEY_LOGIN it replaces the password, otherwise it is a second factor."""
 
     name = forms.CharField(required=False, max_length=LONGEST_NAME)
 
     def clean(self) -> dict[str, Any]:
-        """Return the name, and of the credential what logins need. Raises `ValidationError`."""
+        """Return the name, and the parts of the credential that logins need. Raises `ValidationError`."""
         given = self.cleaned_data
         if Authenticator.objects.filter(user=self.user, type=Authenticator.Type.WEBAUTHN).count() >= MOST_PASSKEYS:
             raise get_adapter().validation_error("incorrect_code")
@@ -99,15 +99,15 @@ class PasskeyForm(AddWebAuthnForm):
 
 
 class CountedPasskey:
-    """Looks at what an authenticator has signed, for the forms below. What does not hold counts as a wrong password.
+    """Verifies the signature of an authenticator, for the forms below. An invalid one counts as a wrong password.
 
-    Nobody guesses a signature: the count keeps a stranger from asking for ever.
+    Signatures cannot be guessed: the count limits the number of requests.
     """
 
     user: User | None
 
     def clean_credential(self) -> Authenticator:
-        """Return the passkey that has signed. Raises `ValidationError`."""
+        """Return the passkey that signed. Raises `ValidationError`."""
         request = context.request
         credentials = {"username": self.counted_as()}
         if not AxesProxyHandler.is_allowed(request, credentials):
@@ -124,27 +124,27 @@ class CountedPasskey:
         return found
 
     def counted_as(self) -> str:
-        """Return the name that failures are counted by."""
+        """Return the name under which failures are counted."""
         assert self.user is not None
         return self.user.get_username()
 
     def prepare(self, sent: dict[str, Any]) -> None:
-        """Change what was sent so that django-allauth understands it."""
+        """Change the sent data into the form that django-allauth expects."""
 
 
 class CountedPasskeyForm(CountedPasskey, AuthenticateWebAuthnForm):
-    """The passkey of a login whose password was right."""
+    """The passkey of a login, after the correct password."""
 
 
 class CountedPasskeyConfirmationForm(CountedPasskey, ReauthenticateWebAuthnForm):
-    """The passkey that confirms who is there before the factor is changed."""
+    """The passkey that confirms the person's identity before a factor is changed."""
 
 
 class PasskeyLoginForm(CountedPasskey, LoginWebAuthnForm):
-    """The passkey that logs in by itself. It says whose it is, so that failures are counted by address alone."""
+    """The passkey that replaces the password. It names its user itself, so failures are counted by address only."""
 
     def counted_as(self) -> str:
-        # No account has a blank in its name.
+        # The blank makes it differ from every account name.
         return f"passkey {address_of(context.request) or ''}"
 
     def prepare(self, sent: dict[str, Any]) -> None:
@@ -157,9 +157,9 @@ def _installation() -> str:
 
 
 def _check_origin(client_data: Any) -> None:
-    """Raises `ValidationError` unless the page that asked the authenticator was one of this portal.
+    """Raise `ValidationError` unless the page that used the authenticator belongs to this portal.
 
-    fido2 would take one of another port, or of a host below the portal's.
+    fido2 would also accept another port, or a subdomain of the portal's host.
     """
     request = context.request
     own = {f"{request.scheme}://{request.get_host()}", *settings.STEERSMAN_ORIGINS, settings.STEERSMAN_PUBLIC_URL}
@@ -168,7 +168,7 @@ def _check_origin(client_data: Any) -> None:
 
 
 def _origin(address: str) -> str:
-    """Return scheme, host and port of an address as browsers write them."""
+    """Return scheme, host and port of a URL as browsers write them."""
     parts = urlsplit(address)
     default = {"http": 80, "https": 443}.get(parts.scheme)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
@@ -177,7 +177,7 @@ def _origin(address: str) -> str:
 
 
 def _kept(credential: dict[str, Any]) -> dict[str, Any]:
-    """Return of a new credential what later logins need. Raises one of `MALFORMED`."""
+    """Return the parts of a new credential that later logins need. Raises one of `MALFORMED`."""
     response = credential["response"]
     parts = {
         "id": credential["id"],

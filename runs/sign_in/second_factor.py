@@ -1,4 +1,4 @@
-"""The second factor: logins that need it, codes that are counted like passwords, and removing it from an account."""
+"""The second factor: logins that need it, codes that count like passwords, and its removal from an account."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-# A code of an app holds in its own 30 s, the 30 s before and those after.
+# A code of an app is valid in its own 30 s, and in the 30 s before and after.
 CODE_HOLDS_S = 90
 
 
 def log_in(request: HttpRequest, user: User, to: str) -> HttpResponse:
-    """Log `user` in, whose password was right, and lead to `to`; who has a factor is asked for a code before."""
+    """Log in `user`, whose password was correct, and redirect to `to`, after the code if they have a second factor."""
     response: HttpResponse = perform_login(request, user, redirect_url=to)
     return response
 
 
 def note_password(request: HttpRequest, user: User) -> None:
-    """Note in the session that the password of `user` was right, which is not yet a login."""
+    """Record in the session that the password of `user` was correct, which is not yet a login."""
     record_authentication(request, user, "password")
 
 
 def take_away(user: User) -> int:
-    """Take every second factor and recovery code from `user`; return how many there were."""
+    """Remove every second factor and recovery code of `user`; return how many there were."""
     return int(Authenticator.objects.filter(user=user).delete()[0])
 
 
 class CountedCode:
-    """Looks at codes for the forms below. A wrong one counts as a wrong password does; a right one holds once."""
+    """Verifies codes for the forms below. A wrong code counts like a wrong password; a correct one is valid once."""
 
     user: User
 
@@ -59,7 +59,7 @@ class CountedCode:
                 found.type in settings.STEERSMAN_SECOND_FACTOR and _spend(found, code)
             )
         except InvalidToken:
-            # The secret key was changed: the app's codes are lost, recovery codes too.
+            # The secret key was changed, so the app's codes and the recovery codes cannot be decrypted.
             is_right = False
         except ValidationError:
             is_right = False
@@ -74,11 +74,11 @@ class CountedCodeForm(CountedCode, AuthenticateForm):
 
 
 class CountedConfirmationForm(CountedCode, ReauthenticateForm):
-    """The code that confirms who is there before the factor is changed."""
+    """The code that confirms the person's identity before a factor is changed."""
 
 
 def _spend(authenticator: Authenticator, code: str) -> bool:
-    """Use a code of an app up, for all web processes; return False if it was used before."""
+    """Use up a code of an app, for all web processes; return False if it was used before."""
     now = int(time.time())
     digest = hashlib.sha256(f"{settings.SECRET_KEY}{code.strip()}".encode()).hexdigest()
     with transaction.atomic():

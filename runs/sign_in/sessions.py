@@ -1,6 +1,6 @@
 """The sessions of a person: the device of each, its address and its last use.
 
-The rows are those of `allauth.usersessions`. They are written here, since its own middleware writes for each request.
+The rows belong to `allauth.usersessions`. They are written here, because its own middleware writes on each request.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from runs.access.addresses import address_of
 
 logger = logging.getLogger(__name__)
 
-# A page that asks for itself every few seconds must not cost a write each time.
+# A page that refreshes itself every few seconds must not cost a write each time.
 SEEN_EVERY_S = 60.0
 MOST_REMEMBERED = 10_000
-# Stored if the address is not known, for example behind a proxy that connects by a socket file.
+# Stored if the address is unknown, for example behind a proxy that connects through a socket file.
 NO_ADDRESS = "0.0.0.0"
-# The first that a user agent names; browsers name those that they descend from too.
+# The first match counts, because user agents also name browsers that they are compatible with.
 BROWSERS = (
     ("Edg", "Edge"), ("OPR/", "Opera"), ("SamsungBrowser", "Samsung Internet"), ("Firefox/", "Firefox"),
     ("Chrome/", "Chrome"), ("Safari/", "Safari"),
@@ -45,16 +45,16 @@ SYSTEMS = (
     ("Mac OS X", "macOS"), ("Linux", "Linux"),
 )  # fmt: skip
 
-# user: whose session a person has ended from the list; device: on what.
+# user: the person who ended the session from the list; device: the browser of that session.
 session_ended = Signal()
 
-# When this process last wrote down each session, by the monotonic clock.
+# When this process last stored each session, by the monotonic clock.
 _written: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class OwnSession:
-    """A session as its owner sees it. `address` is empty if it is not known."""
+    """A session as its owner sees it. `address` is empty if it is unknown."""
 
     pk: int
     device: str
@@ -65,13 +65,13 @@ class OwnSession:
 
 
 def connect() -> None:
-    """Write down logins, and forget a session that has ended, however it did."""
+    """Store logins, and remove sessions that have ended, for whatever reason."""
     user_logged_in.connect(_logged_in, dispatch_uid="session-of-a-login")
     post_delete.connect(_session_ended, sender=Session, dispatch_uid="session-ended")
 
 
 def own_sessions(user: User, current_key: str | None) -> list[OwnSession]:
-    """Return the sessions in which `user` is logged in now, the present one first, then those used last."""
+    """Return the present sessions of `user`: the current one first, then by last use."""
     held = [
         OwnSession(
             pk=each.pk,
@@ -87,7 +87,7 @@ def own_sessions(user: User, current_key: str | None) -> list[OwnSession]:
 
 
 def end_session(user: User, pk: int) -> bool:
-    """End a session of `user`, its sockets too; return whether there was one."""
+    """End a session of `user` and its sockets; return whether there was one."""
     found = UserSession.objects.filter(user=user, pk=pk).first()
     if found is None:
         return False
@@ -96,7 +96,7 @@ def end_session(user: User, pk: int) -> bool:
 
 
 def end_other_sessions(user: User, current_key: str | None) -> int:
-    """End all sessions of `user` but the present one; return how many."""
+    """End all sessions of `user` except the present one; return how many."""
     others = list(UserSession.objects.filter(user=user).exclude(session_key=current_key or ""))
     for each in others:
         _end(each)
@@ -104,14 +104,14 @@ def end_other_sessions(user: User, current_key: str | None) -> int:
 
 
 def device_of(user_agent: str) -> str:
-    """Return what people call a browser and its system, such as "Firefox, Linux"; else the start of the text itself."""
+    """Return the name of a browser and its system, such as "Firefox, Linux"; else the start of the user agent."""
     browser = next((name for mark, name in BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
     return ", ".join(filter(None, [browser, system])) or user_agent[:60] or _("unknown device")
 
 
 def note_session(request: HttpRequest) -> None:
-    """Write down that the session of a request is in use, at most once a minute. A database that is away loses it."""
+    """Store that the session of a request is in use, at most once a minute. Skipped if the database is unavailable."""
     key = request.session.session_key
     user = request.user
     if not key or not isinstance(user, User):
@@ -127,7 +127,7 @@ def note_session(request: HttpRequest) -> None:
 
 @sync_and_async_middleware
 def notes_sessions(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Middleware: sessions that were used to answer are noted. One that no view asked for costs nothing."""
+    """Middleware: records the use of sessions. A session that no view accessed costs nothing."""
     if iscoroutinefunction(get_response):
 
         async def answer_async(request: HttpRequest) -> HttpResponseBase:
@@ -154,7 +154,7 @@ def _end(session: UserSession) -> None:
 
 
 def _is_due(request: HttpRequest) -> bool:
-    # The view has looked up the user; a request that did not need the user must not look it up now.
+    # The view has loaded the user; if it did not need to, loading it now would cost a query.
     if not request.session.accessed or not hasattr(request, "_cached_user"):
         return False
     key = request.session.session_key

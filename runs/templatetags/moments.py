@@ -1,4 +1,4 @@
-"""Moments in templates: the browser applies the reader's zone and language."""
+"""Times in templates: the browser applies the reader's time zone and language."""
 
 from __future__ import annotations
 
@@ -14,5 +14,7 @@ register = template.Library()
 
 @register.filter
 def moment(at: datetime) -> SafeString:
-    """Return a `time` element that `static/js/shared/moments.js` shows in the reader's zone; without scripts UTC."""
+    """Return a `time` element that `static/js/shared/moments.js` shows in the reader's time zone; without scripts in
+    UTC.
+    """
     return format_html('<time datetime="{}">{} UTC</time>', at.isoformat(), date_format(at, "DATETIME_FORMAT"))

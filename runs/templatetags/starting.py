@@ -21,25 +21,28 @@ register = template.Library()
 
 @register.filter
 def translated(text: str | MarkedText) -> str:
-    """Return a text that is stored in English in the reader's language; the tag of that name doubles each per cent."""
+    """Return a text that is stored in English in the reader's language.
+
+    Django's tag would double each per cent sign.
+    """
     return (text if isinstance(text, MarkedText) else MarkedText(text or "")).translated(gettext)
 
 
 @register.filter
 def shown_name(user: AbstractBaseUser) -> str:
-    """Return the name under which other members see somebody."""
+    """Return the name of a user as other members see it."""
     return display_name(user)
 
 
 @register.simple_tag
 def second_factor() -> bool:
-    """Return whether people may have a second factor."""
+    """Return whether a second factor is offered."""
     return bool(settings.STEERSMAN_SECOND_FACTOR)
 
 
 @register.simple_tag
 def single_sign_on() -> bool:
-    """Return whether a provider of single sign-on is set up."""
+    """Return whether a provider of single sign-on is configured."""
     return settings.STEERSMAN_OIDC is not None
 
 
@@ -53,7 +56,7 @@ def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 @register.simple_tag
 def start_of(run: Run) -> dict[str, Any]:
-    """Return how a run is started, or resumed, and whether anybody is there to do so."""
+    """Return how a run is started or resumed, and whether a scheduler is available to do it."""
     waits = run.state == RunState.QUEUED
     return {
         "command": start_command(run),
@@ -61,7 +64,7 @@ def start_of(run: Run) -> dict[str, Any]:
         "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
-        # A run that restarts by itself has a supervisor that waits; it needs a watch only if that was killed.
+        # A run that restarts has a supervisor that waits; it needs a watch only if that was killed.
         "nobody": waits
         and not waits_to_restart(run)
         and starter_missing(run.queued_host, living_hosts(timezone.now())),

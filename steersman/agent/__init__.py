@@ -1,5 +1,5 @@
-"""The host side of a supervisor: processes, journals, devices. `folders` says where the files of a run are.
+"""The host side of a supervisor: processes, journals, devices. `folders` has the paths of a run's files.
 
-Imports `steersman`, psutil, pynvml and msgspec; never Django or torch. Rows of the database: `runs.recording` and
-`trainer.control`.
+Imports `steersman`, psutil, pynvml and msgspec; never Django or torch. The code that needs rows of the database is in
+`runs.recording` and `trainer.control`.
 """

@@ -1,4 +1,4 @@
-"""Where a run's files lie under the data folder, and which process holds what. No Django, no torch."""
+"""The paths of a run's files in the data folder, and the processes that hold locks. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def host_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """A worker by its pid and start time, so that a pid that was given again is not mistaken for it."""
+    """A worker by its pid and start time, so that another process with the same pid is not mistaken for it."""
 
     pid: int
     started_at: float
 
     @classmethod
     def of(cls, pid: int) -> WorkerProcess:
-        """Raises `psutil.NoSuchProcess` if it has ended already."""
+        """Return the process with this pid. Raises `psutil.NoSuchProcess` if it has already ended."""
         return cls(pid, psutil.Process(pid).create_time())
 
     @classmethod
@@ -80,19 +80,19 @@ def _worker_path(folder: Path, rank: int) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file atomically: no reader sees half of it."""
+    """Replace a file atomically: no reader sees an incomplete file."""
     temporary = path.with_suffix(".new")
     write_private(temporary, text)
     os.replace(temporary, path)
 
 
 def record_exit(folder: Path, rank: int, code: int) -> None:
-    """Write down how a rank's process ended, for the supervisor that did not start it; `code` as in `subprocess`."""
+    """Store how a rank's process ended, for a supervisor that did not start it; `code` as in `subprocess`."""
     write_whole(folder / f"exit-{rank:04d}.json", json.dumps({"code": code}))
 
 
 def recorded_exit(folder: Path, rank: int) -> int | None:
-    """Return how a rank's process ended, None if that is not known."""
+    """Return how a rank's process ended, None if it is unknown."""
     try:
         return int(json.loads((folder / f"exit-{rank:04d}.json").read_text())["code"])
     except (OSError, ValueError, KeyError):
@@ -124,12 +124,12 @@ def recorded_workers(folder: Path) -> list[WorkerProcess]:
 
 
 def below(pids: Iterable[int], above: Collection[int]) -> set[int]:
-    """Return those of `pids` that are processes of `above`, or that such a process started."""
+    """Return those of `pids` that are in `above`, or descend from a process in `above`."""
     return {pid for pid in pids if pid in above or any(parent in above for parent in _parents(pid))}
 
 
 def _parents(pid: int) -> list[int]:
-    """Return the processes above one, the nearest first; none if it has ended."""
+    """Return the ancestors of a process, the nearest first; none if it has ended."""
     try:
         return [parent.pid for parent in psutil.Process(pid).parents()]
     except psutil.Error:
@@ -141,7 +141,7 @@ def _recorded_ranks(folder: Path) -> int:
 
 
 def close_attempt(folder: Path, ranks: int = 1) -> bool:
-    """Keep workers that start late from training in `folder`; return False if one is alive and holds its lock."""
+    """Prevent workers that start late from training in `folder`; return False if one is alive and holds its lock."""
     locks = [try_lock(worker_lock_path(folder, rank)) for rank in range(ranks)]
     held = [lock for lock in locks if lock is not None]
     if len(held) == ranks:

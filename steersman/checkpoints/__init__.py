@@ -1,4 +1,4 @@
-"""Checkpoints that a training process writes and reads: their content, and which of them it keeps.
+"""Checkpoints that a training process writes and reads: their content and their retention.
 
-Standard library only; uses torch only where it is loaded already.
+Standard library only; uses torch only if it is already loaded.
 """

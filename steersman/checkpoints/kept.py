@@ -1,4 +1,4 @@
-"""The checkpoints of one attempt: where each lies, and which are removed when others replace them."""
+"""The checkpoints of one attempt: their folders, and which are removed when others replace them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steersman.files.checkpoint import remove_checkpoint
 from steersman.files.retention import Kept, dropped
 from steersman.records.kinds import Level
 
-# The folder of checkpoints in that of an attempt.
+# The folder of checkpoints within that of an attempt.
 CHECKPOINTS = "checkpoints"
 # Folders that this module names; whatever else lies beside them is the training's own.
 FOLDER_NAME = re.compile(r"step-(-?\d{7,})(?:-(\d+))?")
@@ -24,7 +24,7 @@ def place_of(name: str) -> tuple[int, int] | None:
 
 
 class Notes(Protocol):
-    """Takes the messages about problems: a run."""
+    """Receives messages about problems: a run."""
 
     def note(self, text: str, level: Level = "info") -> None: ...
 
@@ -36,11 +36,12 @@ class KeptCheckpoints:
         self._notes = notes
         self._parent = parent
         self._kept: list[Kept] = []
-        # How often was saved at each step: a training that is rolled back comes to the same steps again.
+        # The number of saves at each step: after a roll back, a training reaches the same steps again.
         self._saves: dict[int, int] = {}
 
     def new_folder(self, step: int) -> Path:
         """Return a folder that does not exist yet: several may be saved at one step, with different knobs.
+
         All ranks find the same one by counting, because a host may not see the newest folders of another yet.
         """
         saves = self._saves[step] = self._saves.get(step, 0) + 1

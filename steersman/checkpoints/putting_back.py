@@ -1,4 +1,4 @@
-"""Putting the objects of a script back to what a checkpoint holds, while it trains: all of them, or none."""
+"""Restores the objects of a script from a checkpoint while it trains: all of them, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steersman.records.posted import RollBackArguments
 
 
 def verified(folder: Path, arguments: RollBackArguments) -> Manifest | None:
-    """Return the manifest of a checkpoint of which every file is what it was; None where the script alone can read it.
+    """Return the manifest of a checkpoint with only unchanged files; None if only the script can read it.
 
     Raises `Damaged` with a sentence if the checkpoint is gone or damaged.
     """
@@ -30,20 +30,19 @@ def verified(folder: Path, arguments: RollBackArguments) -> Manifest | None:
 
 
 def can_be_put_back(objects: Mapping[str, Any]) -> bool:
-    """Return whether a script can be rolled back by these objects: at least one of them takes a state."""
+    """Return whether a script can be rolled back with these objects: at least one of them has a state."""
     return bool(_stateful(objects))
 
 
 def put_back(
     objects: Mapping[str, Any], folder: Path, wanted: RollBackArguments, agree: Callable[[str], str]
 ) -> Callable[[], None]:
-    """Give each object that takes one the state that the checkpoint has of it; return what puts all back as it was.
+    """Load the checkpoint's state into each object that has one; return a function that undoes this.
 
-    Plain values stay with the script.
+    Plain values stay unchanged.
 
-    All ranks read before one changes anything: `agree` returns the problem of any rank. If an object takes no such
-    state, all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what
-    `load_state_dict` raises.
+    All ranks read before one changes anything: `agree` returns the problem of any rank. If an object refuses its state,
+    all are restored from a copy in memory. Raises `Damaged` with a sentence, and exceptions of `load_state_dict`.
     """
     stateful = _stateful(objects)
     states: dict[str, Any] = {}
@@ -85,7 +84,7 @@ def _stateful(objects: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copied(state: Any) -> Any:
-    """Return a copy of a state, its tensors on the CPU: the GPU may have no room for a second one."""
+    """Return a copy of a state with tensors on the CPU, because the GPU may have no memory for a second one."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)

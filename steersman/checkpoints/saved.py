@@ -1,4 +1,4 @@
-"""A checkpoint that a script has saved, and how its objects are read again."""
+"""A checkpoint that a script has saved, and how its objects are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.files.private import write_private
 from steersman.values import first_line, shown
 
-# In the folder of an attempt: the checkpoint that it continues from.
+# The file in the folder of an attempt with the checkpoint from which it resumes.
 RESUME_FILE = "resume.json"
 SUFFIX = ".pt"
 

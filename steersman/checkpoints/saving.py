@@ -1,4 +1,4 @@
-"""Saving the objects of a script as a checkpoint: whole on disk with a manifest, or not there at all."""
+"""Saves the objects of a script as a checkpoint, which is complete on disk with a manifest, or does not exist."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from steersman.files.checkpoint import FILE_NAME, Manifest, write_hashed, write_
 from steersman.files.private import FOLDER_MODE, make_private
 from steersman.records.kinds import Reason
 
-# Of the text of an error, in characters.
+# The maximum length of an error's text, in characters.
 LONGEST_REASON = 200
-# In lists and dictionaries within each other.
+# The maximum depth of nested lists and dictionaries.
 DEEPEST = 20
 
 
@@ -28,7 +28,7 @@ class NotSaved(ValueError):
 def states_of(objects: Any) -> dict[str, Any]:
     """Return the value to write for each object: its `state_dict()`, or a plain value itself.
 
-    Raises `NotSaved` if something is neither, or a name is none for a file.
+    Raises `NotSaved` if something is neither, or a name cannot be a file name.
     """
     if not values.is_mapping(objects) or not objects:
         raise NotSaved('save_checkpoint() takes objects by name, such as {"model": model, "optimizer": optimizer}')
@@ -67,7 +67,7 @@ def _is_plain(given: Any, depth: int) -> bool:
 
 
 def as_reason(name: str) -> Reason:
-    """Return why a checkpoint of this name is saved: under a name of its own it is kept."""
+    """Return the reason for a checkpoint of this name: a checkpoint with a custom name is kept."""
     reason: Any = name if name in get_args(Reason) else "named"
     return reason  # type: ignore[no-any-return]
 
@@ -82,9 +82,9 @@ def write_checkpoint(
     metrics: Mapping[str, float],
     knobs: Mapping[str, dict[str, Any]],
 ) -> tuple[SavedCheckpoint, int]:
-    """Write `states`, by file name, as a whole checkpoint; return it and its size in bytes.
+    """Write `states`, by file name, as a complete checkpoint; return it and its size in bytes.
 
-    Raises `NotSaved` or `OSError` if it cannot be written: then nothing is left over.
+    Raises `NotSaved` or `OSError` if it cannot be written; nothing is then left over.
     """
     handled = sys.exc_info()[1]
     torch = sys.modules.get("torch")
@@ -92,7 +92,7 @@ def write_checkpoint(
         raise NotSaved("writing it requires torch: import torch first")
     folder = kept.new_folder(step)
     while folder.exists():
-        # A process before this one has saved at this step.
+        # An earlier process has saved at this step.
         folder = kept.new_folder(step)
     make_private(folder.parent)
     folder.mkdir(mode=FOLDER_MODE)
@@ -101,7 +101,7 @@ def write_checkpoint(
         finite = {metric: value if math.isfinite(value) else None for metric, value in metrics.items()}
         manifest = Manifest(step, epoch, name, as_reason(name), files, finite, _plain_knobs(knobs))
         written = write_manifest(folder, manifest)
-    except Exception as error:  # from the disk, torch, or the objects in the states
+    except Exception as error:  # any exception: from the disk, torch, or the objects in the states
         kept.remove(folder)
         raise NotSaved(innermost(error, handled)) from error
     kept.add(folder, as_reason(name), step)
@@ -109,7 +109,7 @@ def write_checkpoint(
 
 
 def _plain_knobs(knobs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the knobs whose values JSON can hold."""
+    """Return the knobs whose values JSON can represent."""
     return {
         name: by_group
         for name, by_group in knobs.items()
@@ -121,7 +121,7 @@ def innermost(error: BaseException, handled: BaseException | None) -> str:
     """Return the reason of the first cause in an exception's chain, without a path.
 
     `handled` is what the training was handling before, which is not a cause: many scripts save while they handle an
-    interrupt. torch's archive writer turns an `OSError` of the file beneath it into a `RuntimeError`.
+    interrupt. torch's archive writer turns an `OSError` of the underlying file into a `RuntimeError`.
     """
     while (cause := error.__cause__ or error.__context__) is not None and cause is not handled:
         error = cause

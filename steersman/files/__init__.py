@@ -1,4 +1,4 @@
 """Files that processes of a run share: journal, mailbox, locks, checkpoints, and their permissions.
 
-Imports the standard library only. Which folder belongs to which run: `steersman.agent.folders`.
+Imports only the standard library. `steersman.agent.folders` has the paths of a run.
 """

@@ -1,16 +1,16 @@
-"""Run and number of an attempt, from the path of its folder: `runs/7/attempts/2` is the second attempt of run 7."""
+"""The run and number of an attempt, from the path of its folder: `runs/7/attempts/2` is the second attempt of run 7."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 ATTEMPTS = "attempts"
-# In the folder of a run: files of its script, kept over attempts.
+# The folder for files of a run's script, which stay across attempts.
 FILES = "files"
 
 
 def run_folder_of(attempt: Path) -> Path:
-    """Return the folder of an attempt's run; an attempt outside a run's folder is its own."""
+    """Return the folder of an attempt's run; an attempt outside of a run's folder is its own run."""
     return attempt.parent.parent if attempt.parent.name == ATTEMPTS else attempt
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from steersman.files.private import write_private
 
 CHANGED_KNOBS_FILE = "changed_knobs.json"
-# Instead of a parameter group: the value of all groups.
+# The key for the value of all groups, instead of the name of a parameter group.
 EVERY_GROUP = ""
 
-# As in JSON: the knob checks its value.
+# The types of JSON. The knob checks the value.
 PlainValue = bool | int | float | str
 ChangedKnobs = dict[str, dict[str, PlainValue]]
 
@@ -43,7 +43,7 @@ def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, PlainV
 
 
 def read_changed_knobs(attempt: Path) -> ChangedKnobs | None:
-    """Return what `write_changed_knobs` wrote, None if it wrote nothing or the file is damaged."""
+    """Return the values that `write_changed_knobs` wrote, None if there are none or the file is damaged."""
     try:
         told = json.loads((attempt / CHANGED_KNOBS_FILE).read_text())
         return {str(name): dict(by_group) for name, by_group in told.items()}

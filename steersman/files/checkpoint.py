@@ -1,8 +1,8 @@
 """Checkpoints on disk: files that are either complete or do not exist, and folders with a manifest.
 
 A checkpoint is a folder of files. `manifest.json` names them with size and SHA-256 and is written last, so a folder
-without one is left from an interrupted save. The SHA-256 of the manifest identifies the checkpoint. Standard
-library only; does not depend on the content of the files.
+without it is left from an interrupted save. The SHA-256 of the manifest identifies the checkpoint. Standard library
+only; does not depend on the content of the files.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What `write_atomically` put on disk."""
+    """The result of `write_atomically`."""
 
     size_bytes: int
     sha256: str
 
 
 class _HashingFile:
-    """Passes writes on and hashes them; offers no seek, so that what was hashed is what lies there."""
+    """Forwards writes and hashes them. It has no seek, so that the hash is that of the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -66,7 +66,7 @@ class _HashingFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a checkpoint holds: `files` by name; `reason` is one of last, best, hourly, named and stop."""
+    """The content of a checkpoint: `files` by name; `reason` is one of last, best, hourly, named and stop."""
 
     step: int
     epoch: int
@@ -83,7 +83,7 @@ class Manifest:
 
 
 def write_hashed(path: Path, write: Callable[[BinaryIO], object]) -> Written:
-    """Write a file of a checkpoint whose manifest is to come; it is on disk after return. Raises `OSError`."""
+    """Write a file of a checkpoint before its manifest; it is on disk after return. Raises `OSError`."""
     with open_private(path, "wb") as file:
         hashing = _HashingFile(file)
         write(cast(BinaryIO, hashing))
@@ -93,7 +93,7 @@ def write_hashed(path: Path, write: Callable[[BinaryIO], object]) -> Written:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Written:
-    """Make the checkpoint in `folder` whole; return its size, the manifest's included, and the manifest's SHA-256."""
+    """Complete the checkpoint in `folder`; return its size with the manifest, and the manifest's SHA-256."""
     text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, allow_nan=False).encode()
     written = write_atomically(folder / MANIFEST, lambda file: file.write(text))
     sync_folder(folder.parent)
@@ -116,7 +116,7 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
 
 
 def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
-    """Return the manifest of a checkpoint of which every file is what it was. Raises `Damaged`."""
+    """Return the manifest of a checkpoint if all files are unchanged. Raises `Damaged` otherwise."""
     manifest = read_manifest(folder, sha256)
     for name, expected in manifest.files.items():
         path = folder / name
@@ -133,10 +133,10 @@ def is_whole(folder: Path) -> bool:
 
 
 def has_manifest(folder: Any, sha256: Any) -> bool:
-    """Return whether a path, of whatever type, is a folder with a manifest of ours that has this SHA-256."""
+    """Return whether a path, of any type, is a folder with a manifest of ours that has this SHA-256."""
     try:
         read_manifest(Path(folder), sha256)
-    except Exception:  # also from the values' own methods
+    except Exception:  # any exception, also of the values' own methods
         return False
     return True
 
@@ -167,10 +167,10 @@ def _parsed(fields: Mapping[str, Any]) -> Manifest:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written:
-    """Write the file `path` by `write(file)`, where `file` takes only `write` and `flush`.
+    """Write the file `path` with `write(file)`, where `file` supports only `write` and `flush`.
 
-    After return the file is whole and on disk under its name; after an exception, `OSError` for a full
-    disk among them, what was there before is there still and nothing is left over.
+    After return, the file is complete and on disk under its name. After an exception, such as `OSError` for a full
+    disk, the previous file is unchanged and nothing is left over.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -189,7 +189,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written
 
 
 def verify(path: Path, sha256: str) -> bool:
-    """Return whether the file `path` is there, readable, and has this SHA-256 (lower-case hexadecimal)."""
+    """Return whether the file `path` exists, is readable, and has this SHA-256 (lower-case hexadecimal)."""
     try:
         return hashed(path).sha256 == sha256
     except OSError:
@@ -207,7 +207,7 @@ def hashed(path: Path) -> Written:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the rename itself durable: without this a power cut may bring the old name back."""
+    """Make the rename durable: without this, a power failure may restore the old name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

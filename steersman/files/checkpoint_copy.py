@@ -15,11 +15,11 @@ CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 
 
 def copy_checkpoint(source: Path, target: Path, sha256: str) -> Manifest:
-    """Make the folder `target` a copy of the checkpoint in `source`; return its manifest.
+    """Copy the checkpoint in `source` to the folder `target`; return its manifest.
 
-    Files are linked where that is possible, for a checkpoint is never written to again. All of the copy is verified:
-    `source` may be removed at any moment. Raises `Damaged` if it is not the checkpoint with this SHA-256, `OSError` if
-    it cannot be read or written.
+    Files are hard links if possible, because a checkpoint never changes. The whole copy is verified: `source` may be
+    removed at any moment. Raises `Damaged` if it is not the checkpoint with this SHA-256, `OSError` if it cannot be
+    read or written.
     """
     manifest = read_manifest(source, sha256)
     target.mkdir(mode=FOLDER_MODE)

@@ -1,4 +1,4 @@
-"""The folder of all state: created for its owner only, and refused if others may enter it. Does not import Django."""
+"""The folder of all state: created for its owner only, and refused if others have access. Does not import Django."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from steersman.files.private import OF_OTHERS, make_private, narrow
 
 logger = logging.getLogger(__name__)
 SHARED_VARIABLE = "STEERSMAN_SHARED_DATA"
-# The file is there from before `manage.py restore` puts anything in place until all of it is.
+# The file exists while `manage.py restore` puts files in place.
 UNFINISHED_RESTORE = "restore-unfinished"
 
 
 class UnfitFolder(Exception):
-    """The data folder must not be used as it is; the text names the folder, and the remedy."""
+    """The data folder cannot be used as it is; the text names the folder and the remedy."""
 
 
 def prepare(folder: Path, default: Path, *, shared: bool) -> None:
-    """Make the data folder if it is missing. Our own default folder, which earlier versions left open, is closed.
+    """Create the data folder if it is missing. Others lose access to our own default folder, which earlier versions
+    left open.
 
-    Raises `UnfitFolder` if it cannot be made, or not be written to.
+    Raises `UnfitFolder` if it cannot be created, or is not writable.
     """
     try:
         make_private(folder)
@@ -41,11 +42,12 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
 
 
 def refuse_unfit(folder: Path, *, shared: bool) -> None:
-    """Raise `UnfitFolder` if others may enter the data folder, and no setting allows it.
-    Also if a restore has begun and not ended: only a part of an installation is there.
+    """Raise `UnfitFolder` if others have access to the data folder, and no setting allows it.
+
+    Also if a restore has begun and not ended, because the installation is then incomplete.
     """
     if os.pathsep in str(folder):
-        # Scripts find the client by PYTHONPATH, in which this sign cannot be escaped.
+        # Scripts find the client through PYTHONPATH, in which this character cannot be escaped.
         raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
     problem = "" if shared else who_else(folder)
     if problem:
@@ -58,7 +60,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
 
 
 def who_else(folder: Path) -> str:
-    """Return a sentence that names who else may enter `folder` and the remedy, "" if only its owner may."""
+    """Return a sentence with those who have access to `folder` and the remedy, "" if only its owner has."""
     found = folder.stat()
     on_purpose = f"or allow it with {SHARED_VARIABLE}=1"
     if found.st_uid not in (os.getuid(), 0):

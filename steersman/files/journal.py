@@ -3,19 +3,20 @@
 Each record contains its names, so that damage to one record affects only that record.
 
     size  field
-    4     SYNC, where a reader that lost its way looks for the next record
+    4     SYNC, with which a reader finds the next record after damage
     4     length of the whole record in bytes
     1     kind
-    2     number of values: 0 where not a POINT
-    2     length n of the names in bytes: 0 where not a POINT
+    2     number of values: 0 unless it is a POINT
+    2     length n of the names in bytes: 0 unless it is a POINT
     n     names of the values, joined by NUL, UTF-8
-    8     number: 0, 1, 2 … of this writer, so that a gap is seen
+    8     number: 0, 1, 2 … of this writer, so that gaps are visible
     8     time, seconds since the epoch (UTC)
     8     step
-    …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
+    …     POINT: 8 bytes per value (IEEE 754 binary64); other kinds: JSON
     4     CRC-32 (ISO 3309) of everything before it
 
-All little-endian. The fields of each kind: `steersman.records.kinds`. Independent of runs, supervisors and torch.
+All numbers are little-endian. `steersman.records.kinds` has the fields of each kind. Independent of runs, supervisors
+and torch.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ SMALLEST_RECORD_BYTES = _HEAD.size + _PLACE.size + _CHECKSUM.size
 # A length beyond this is damage, not a record.
 LARGEST_RECORD_BYTES = 1 << 20
 LARGEST_NAMES_BYTES = (1 << 16) - 1
-# Far fewer than the 16 bits of their number hold; eight bytes each.
+# Far fewer than fit into the 16 bits of their number; eight bytes each.
 MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
-# A thread that has taken the number of a record has written it by then, unless it is lost; and a writer has told of
-# records that the disk did not take.
+# After this time, a thread that has taken the number of a record has written it, unless it is lost, and a writer has
+# reported the records that the disk refused.
 WRITTEN_WITHIN_S = 1.0
-# The end of the year 9999, beyond which no calendar goes.
+# The end of the year 9999, the limit of calendars.
 LATEST_TIME = 253_402_300_799.0
 
 
@@ -66,10 +67,10 @@ def is_begun(folder: Path, rank: int) -> bool:
 
 
 class JournalWriter:
-    """Appends records, each by one write, to segments in `folder`.
+    """Appends records to segments in `folder`, each with one write.
 
-    A full disk raises no error: the record is dropped, counted in `dropped`, and reported when a write succeeds. Above
-    `bound_bytes`, points are left out; see `steersman.files.journal_bound`.
+    A full disk raises no exception: the record is dropped, counted in `dropped`, and reported when a write succeeds.
+    Above `bound_bytes`, points are left out; see `steersman.files.journal_bound`.
     """
 
     keeps = True
@@ -81,7 +82,7 @@ class JournalWriter:
         self._untold = 0
         segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
         self._segment = int(segments[-1].stem.rsplit("-", 1)[1]) + 1 if segments else 0
-        # One count for all segments: encoders keep hold of it.
+        # One counter for all segments, because encoders keep a reference to it.
         self._numbers = count()
         self.fd = self._open()
         self._largest = LARGEST_SEGMENT_BYTES
@@ -95,18 +96,18 @@ class JournalWriter:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def encoder(self, names: tuple[str, ...]) -> Encoder:
-        """Return a function (step, values) that appends one POINT of these names.
+        """Return a function (step, values) that appends one POINT with these names.
 
-        `values` come in the order of `names`. If one is not a plain float, or the step no plain int, it writes
-        nothing and returns False. Raises `ValueError` if the names fill a record.
+        `values` are in the order of `names`. If one is not a plain float, or the step is not a plain int, it writes
+        nothing and returns False. Raises `ValueError` if the names do not fit into a record.
         """
         encoder: Encoder = append_maker(len(names))(*self._parts(names))
         return encoder
 
     def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]:
-        """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.files.point_code`.
+        """Return a `log(step, **values)` for exactly these names, the fastest way; see `steersman.files.point_code`.
 
-        It sets `run.step`, and calls `with_care` if the values are not one plain float for each name.
+        It sets `run.step`, and calls `with_care` unless there is one plain float for each name.
         """
         log: Callable[..., None] = log_maker(names)(*self._parts(names), run, with_care)
         return log
@@ -121,7 +122,7 @@ class JournalWriter:
         return self, self._settle, head, length, packed.pack, self._numbers.__next__
 
     def append(self, record: Record) -> None:
-        """Append one record of JSON fields, under a number and time of its own.
+        """Append one record of JSON fields, with its own number and time.
 
         Raises `ValueError` if it is larger than a record may be.
         """
@@ -140,12 +141,12 @@ class JournalWriter:
         self._settle(written, length)
 
     def _settle(self, written: int, length: int) -> None:
-        """Count a record that could not be written; report the count when one can; replace a full segment."""
+        """Count a record that could not be written; report the count once a write succeeds; replace a full segment."""
         if written != length:
             self.dropped += 1
             self._untold += 1
             if written:
-                # The torn record would only read as damage.
+                # A partial record would be read as damage.
                 os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
             return
         if self._untold:
@@ -162,11 +163,11 @@ class JournalWriter:
         try:
             following = self._open()
         except OSError:
-            # No file can be created now: continue in this one and try again a MiB later.
+            # No file can be created now: continue in this segment, and try again after another MiB.
             self._segment -= 1
             self._largest += 1 << 20
             return
-        # Under the same number: a thread that is about to write must not find it closed, or given to another file.
+        # Keep the same descriptor: a thread that is about to write must not find it closed, or reused for another file.
         os.dup2(following, self.fd, inheritable=False)
         os.close(following)
         self._largest = LARGEST_SEGMENT_BYTES
@@ -187,7 +188,7 @@ class JournalWriter:
 
 
 def records_of(names: tuple[str, ...]) -> Iterator[slice]:
-    """Yield the parts of `names` that fit into one record each."""
+    """Yield the slices of `names` that fit into one record each."""
     first = used = 0
     for index, name in enumerate(names):
         added = len(name.encode()) + 1
@@ -211,17 +212,17 @@ def encode(record: Record) -> bytes:
     return body + _CHECKSUM.pack(crc32(body))
 
 
-# The position of a reader after a record: offset, next number, and how many records were lost up to there. A plain
-# tuple, as each of a hundred thousand points a second has one.
+# The position of a reader after a record: offset, next number, and the number of lost records so far. A plain tuple for
+# speed, because there is one for each of a hundred thousand points per second.
 Behind = tuple[int, int, int]
 
 
 class JournalReader:
-    """Reads whole records from `offset` of one segment, and finds its way past damage.
+    """Reads complete records from `offset` of one segment, and continues after damage.
 
-    `next_number` is the number expected next. After `read`, `offset` is the start of the next read;
-    `unreadable` counts records that were lost to damage since the reader was made, as far as their
-    numbers tell, at least one for each damaged stretch.
+    `next_number` is the number expected next. After `read`, `offset` is the start of the next read; `unreadable` counts
+    records that were lost to damage since the reader was created, as far as their numbers show, and at least one for
+    each damaged range.
     """
 
     def __init__(self, path: Path, offset: int = 0, next_number: int = 0) -> None:
@@ -229,7 +230,7 @@ class JournalReader:
         self.offset = offset
         self.next_number = next_number
         self.unreadable = 0
-        # One for each record of the last `read`.
+        # One position for each record of the last `read`.
         self.behind: list[Behind] = []
         self._shape: PointShape | None = None
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -243,15 +244,15 @@ class JournalReader:
         return os.fstat(self._file).st_size <= self.offset
 
     def read(self, limit: int, ended: bool = False) -> list[Record]:
-        """Return the whole records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
+        """Return the complete records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
 
-        An incomplete record stays for the next read, unless whole ones follow it or the
-        writer has `ended`: then it is damage, and counted.
+        An incomplete record stays for the next read, unless complete ones follow it or the writer has `ended`: then it
+        is damage, and counted.
         """
         self.behind = []
         size = os.fstat(self._file).st_size
         if size < self.offset:
-            # Truncated to less than was read: new records are appended at the new end.
+            # The file was truncated below the read position: new records are appended at the new end.
             self.offset = size
         if size == self.offset:
             return []
@@ -259,7 +260,8 @@ class JournalReader:
         at_end = self.offset + len(data) >= size
         begin: Behind = (self.offset, self.next_number, self.unreadable)
         records: list[Record] = []
-        # Places of records before which numbers are missing although no byte is damaged, and the first of those.
+        # The indices of records before which numbers are missing although no byte is damaged, and the first missing
+        # number.
         gaps: list[tuple[int, int]] = []
         position = 0
         is_damaged = False
@@ -294,21 +296,21 @@ class JournalReader:
                 self.unreadable += 1
                 position = len(data)
             elif position == 0 and len(data) == limit:
-                # Wider than any record and not one whole in it: all but its end is damage.
+                # Longer than any record, and without a complete one: all except the end is damage.
                 self.unreadable += 1
                 position = limit - LARGEST_RECORD_BYTES
         self.offset += position
         if gaps and not ended and (most := _settled(records, gaps)) < len(records):
-            # What is left is read again: then it is known whether the numbers have come.
+            # The rest is read again later, when the missing numbers may have arrived.
             del records[most:], self.behind[most:]
             last = self.behind[-1] if self.behind else begin
             self.offset, self.next_number, self.unreadable = last
         return records
 
     def _take_alike(self, shape: PointShape, view: memoryview, position: int, records: list[Record]) -> int:
-        """Add the whole records from `position` on that come in order and have the names of the one before them.
+        """Add the complete records from `position` on that are in sequence and have the same names as the one before.
 
-        Return the offset after them. A training logs the same names at each step: this spares most of `decode`.
+        Returns the offset after them. A training logs the same names at each step, and this avoids most of `decode`.
         """
         data = view.obj
         assert isinstance(data, bytes)
@@ -330,7 +332,7 @@ class JournalReader:
         return position
 
     def _appended_before_offset(self) -> list[Record]:
-        """Return new records that stand before `offset` because the file was cut and written on."""
+        """Return new records before `offset`, which exist if the file was truncated and then extended."""
         data = os.pread(self._file, self.offset + LARGEST_RECORD_BYTES, 0)
         records: list[Record] = []
         position: int | None = 0
@@ -348,7 +350,7 @@ class JournalReader:
 
     def _count_damage(self, data: bytes, following: int) -> None:
         record, _ = decode(data, following)
-        # If a gap in the numbers shows how many records were lost, the gap counts.
+        # If a gap in the numbers shows how many records were lost, the gap counts instead.
         if record is None or record.number <= self.next_number:
             self.unreadable += 1
 
@@ -356,7 +358,7 @@ class JournalReader:
         if record.number > self.next_number:
             self.unreadable += record.number - self.next_number
         elif record.number < self.next_number and self.unreadable:
-            # Threads that log at once take their numbers in one order and write in another: it was not lost.
+            # Concurrent threads take their numbers in one order and write in another, so it was not lost.
             self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
         if isinstance(record, DroppedRecord) and not record.above_bound:
@@ -367,9 +369,9 @@ class JournalReader:
 def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
     """Return how many of the records precede a number that another thread may be about to write.
 
-    Threads that log at once take their numbers in one order and write in another. The report of dropped
-    records follows the first record that could be written again. `gaps` are places of records, each with the first
-    number that is missing before it.
+    Concurrent threads take their numbers in one order and write in another. The report of dropped records follows the
+    first record that could be written again. `gaps` are indices of records, each with the first number that is missing
+    before it.
     """
     behind = records[gaps[0][0] :]
     came = sorted(record.number for record in behind)
@@ -385,7 +387,7 @@ def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
 
 
 def decode(data: bytes, position: int) -> tuple[Record | None, int]:
-    """Return the whole record at `position` and its length, (None, 0) if there is none."""
+    """Return the complete record at `position` and its length, (None, 0) if there is none."""
     if len(data) - position < SMALLEST_RECORD_BYTES or data[position : position + 4] != SYNC:
         return None, 0
     _, length, kind, width, names_bytes = _HEAD.unpack_from(data, position)
@@ -409,12 +411,12 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
             return PointRecord(step=step, number=number, time=moment, values=values), length
         return record_kind.from_payload(payload, number=number, time=moment, step=step), length
     except (ValueError, struct.error):
-        # Whole, but not written by us: damage like any other.
+        # Complete, but not from our writer: this counts as damage too.
         return None, 0
 
 
 def _next_whole(data: bytes, position: int) -> int | None:
-    """Return where the next whole record at or after `position` starts, None if there is none."""
+    """Return where the next complete record at or after `position` starts, None if there is none."""
     found = data.find(SYNC, position)
     while found != -1:
         if decode(data, found)[0] is not None:

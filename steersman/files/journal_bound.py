@@ -19,17 +19,17 @@ from steersman.records.record import Record
 
 JOURNAL_MIB_VARIABLE = "STEERSMAN_JOURNAL_MIB"
 DEFAULT_MIB = 8192
-# Without an outage there may be two segments of 64 MiB.
+# Even without an outage, there may be two segments of 64 MiB.
 SMALLEST_MIB = 256
 LARGEST_EVERY = 64
-# While steps are left out: how often to see whether segments have been removed.
+# How often to check whether segments have been removed, while steps are left out.
 LOOK_AGAIN_S = 5.0
-# For how many of the last steps the decision is remembered.
+# The number of last steps for which the decision is remembered.
 MOST_DECIDED = 256
 
 
 def journal_bound_bytes(environment: Mapping[str, str]) -> int:
-    """Return the bound that the environment sets. A wrong one is printed to standard error; the training continues."""
+    """Return the bound in the environment. An invalid one is reported on standard error; the training continues."""
     text = environment.get(JOURNAL_MIB_VARIABLE, "").strip() or str(DEFAULT_MIB)
     # No disk needs more digits, and int() refuses thousands of them.
     if text.isdecimal() and len(text) <= 12 and int(text) >= SMALLEST_MIB:
@@ -70,7 +70,7 @@ class Thinning:
         # Values from a GPU are written later than those of the following steps.
         self._is_kept: dict[int, bool] = {}
         self._steps: deque[int] = deque()
-        # Steps since the last one that was kept.
+        # The number of steps since the last one that was kept.
         self._since = -1
         self._is_in_phase = False
 
@@ -89,7 +89,7 @@ class Thinning:
 
     def _decide(self, step: int) -> bool:
         if not self._is_in_phase and self._steps and step > self._steps[-1]:
-            # The step number decides, so all ranks keep the same steps, and their means stay complete.
+            # The step number decides, so that all ranks keep the same steps, and their means stay complete.
             self._is_in_phase = True
             self._since = step // (step - self._steps[-1]) % self.every
         else:
@@ -113,13 +113,13 @@ class JournalBound:
         self.thinning: Thinning | None = None
 
     def look_again(self) -> list[Record]:
-        """As `look`, but at most every `LOOK_AGAIN_S` seconds, and only while steps are left out."""
+        """Do the same as `look`, but at most every `LOOK_AGAIN_S` seconds, and only while steps are left out."""
         if self.thinning is None or time.monotonic() < self._look_again_at:
             return []
         return self.look()
 
     def look(self) -> list[Record]:
-        """Set `thinning` by the size of the journal; return the notes about the change."""
+        """Set `thinning` by the size of the journal; return notes about a change."""
         spooled = spooled_bytes(self._folder, self._rank)
         self._look_again_at = time.monotonic() + LOOK_AGAIN_S
         every, thinning = every_kept(spooled, self._bound_bytes), self.thinning
@@ -136,7 +136,7 @@ class JournalBound:
         return [*told, NoteRecord(text=_notice(spooled, every), level="warning")]
 
     def tell_left_out(self) -> list[Record]:
-        """Return a record of how many were left out since the last one, none if there were none."""
+        """Return a record with the number of records left out since the last one, none if there were none."""
         if self.thinning is None or not self.thinning.left_out:
             return []
         left_out, self.thinning.left_out = self.thinning.left_out, 0

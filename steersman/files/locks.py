@@ -1,7 +1,7 @@
-"""POSIX record locks. On one host, they show at once which process is alive.
+"""POSIX record locks, which show at once which process of a host is alive.
 
-`lockf` rather than `flock`: a lock of the latter kind is inherited by forked DataLoader workers and
-would outlive the process that it belongs to.
+`lockf` instead of `flock`, because forked DataLoader workers would inherit the latter, and the lock would outlive its
+process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class HeldLock:
         self._descriptor = descriptor
 
     def note(self, text: str) -> None:
-        """Write the holder of the lock into its file. Use this descriptor: closing another one would free the lock."""
+        """Write the holder of the lock into its file by this descriptor: closing another would release the lock."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 

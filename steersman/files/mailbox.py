@@ -1,10 +1,10 @@
 """The mailbox: passes commands from a supervisor to a training process, at no cost to its loop.
 
-`mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
-is raised each second while a supervisor lives, the third by the worker for each outcome in its journal; the fourth
-is how many commands the worker has taken.
-`commands.jsonl` holds the commands (`steersman.records.posted`), a JSON object a line. A counter is raised after what
-it counts is written, so that a process which sees the count can read it. Imports neither runs nor torch.
+`mailbox` is one page of shared memory with 8-byte words. The first counts the posted commands, the second grows each
+second while a supervisor is alive, the worker increases the third for each outcome in its journal, and the fourth
+counts the commands that the worker has taken. `commands.jsonl` has the commands (`steersman.records.posted`), one JSON
+object per line. A counter is increased after the counted data is written, so that a process that reads the counter can
+read the data. Imports neither runs nor torch.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Inbox(Protocol):
 
 
 class Mailbox:
-    """Both ends of an attempt's mailbox. `posted` is a view of its words: `posted[0]`, no system call."""
+    """Both ends of an attempt's mailbox. `posted` is a view of its words: reading `posted[0]` needs no system call."""
 
     def __init__(self, folder: Path) -> None:
         self._commands = folder / "commands.jsonl"
         descriptor = os.open(folder / "mailbox", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size < PAGE_BYTES:
-                # Whole before it is mapped: a hole on a full disk would end the training with SIGBUS.
+                # Allocated before it is mapped: a hole on a full disk would end the training with SIGBUS.
                 os.posix_fallocate(descriptor, 0, PAGE_BYTES)
             self._page = mmap.mmap(descriptor, PAGE_BYTES)
         finally:
@@ -51,9 +51,9 @@ class Mailbox:
         self._read_bytes = 0
 
     def post(self, command: PostedCommand) -> None:
-        """Append `command` for the worker to take at its next step boundary. Raises `OSError` if the disk is full.
+        """Append `command`, which the worker takes at its next step boundary. Raises `OSError` if the disk is full.
 
-        A line begins with its own end of line, so that one that was torn before it spoils nothing.
+        A line begins with a line break, so that an incomplete line before it does no harm.
         """
         line = b"\n" + encode(command) + b"\n"
         descriptor = os.open(self._commands, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -65,7 +65,7 @@ class Mailbox:
         self.posted[0] += 1
 
     def commands(self) -> list[PostedCommand]:
-        """Return every whole command posted so far, oldest first; torn lines are left out."""
+        """Return every complete command posted so far, oldest first, without incomplete lines."""
         try:
             text = self._commands.read_bytes()
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class Mailbox:
         return _whole_commands(text[: text.rfind(b"\n") + 1])
 
     def new_commands(self) -> list[PostedCommand]:
-        """Return the whole commands posted since the last call, oldest first."""
+        """Return the complete commands posted since the last call, oldest first."""
         try:
             with self._commands.open("rb") as file:
                 file.seek(self._read_bytes)
@@ -86,7 +86,7 @@ class Mailbox:
 
     @property
     def heartbeats(self) -> int:
-        """Count the seconds in which a supervisor was alive; if the counter does not change, there is none."""
+        """Return in how many seconds a supervisor was alive; if the counter does not change, there is none."""
         return self.posted[1]
 
     def heartbeat(self) -> None:
@@ -94,7 +94,7 @@ class Mailbox:
 
     @property
     def outcomes(self) -> int:
-        """Count the worker's records about commands: after a change, its journal is to be read at once."""
+        """Return the number of the worker's records about commands; after a change, read its journal at once."""
         return self.posted[2]
 
     def tell_outcome(self) -> None:
@@ -102,14 +102,14 @@ class Mailbox:
 
     @property
     def taken(self) -> int:
-        """Count the commands that the worker has taken: fewer than were posted where it has not looked since."""
+        """Return how many commands the worker has taken: fewer than were posted if it has not checked since."""
         return self.posted[3]
 
     def tell_taken(self, posted: int) -> None:
         self.posted[3] = posted
 
     def settle(self) -> None:
-        """Raise the counter to the last one in the file: the last writer may have died between the two writes."""
+        """Set the counter to the last command in the file: the last writer may have died between the two writes."""
         self.posted[0] = max(self.posted[0], len(self.commands()))
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Mailbox:
 
 
 class NullMailbox:
-    """The worker's end of a mailbox without a supervisor: no command is posted into it."""
+    """The worker's end of a mailbox without a supervisor, into which no command is posted."""
 
     heartbeats = 0
 
@@ -134,7 +134,7 @@ class NullMailbox:
 
 
 def _whole_commands(text: bytes) -> list[PostedCommand]:
-    """Return the commands of these lines, without those that a full disk or a killed writer left in part."""
+    """Return the commands in these lines, without those that a full disk or a killed writer left incomplete."""
     found = []
     for line in text.split(b"\n"):
         if line:

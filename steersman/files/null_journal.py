@@ -8,19 +8,19 @@ from typing import Any, Protocol
 from steersman.files.point_code import append_maker, log_maker
 from steersman.records.record import Record
 
-# Appends one point of given names: (step, values). False if a value is not a plain float, or the step no plain int of
-# 64 bits.
+# Appends one point of given names: (step, values). Returns False if a value is not a plain float, or the step is not a
+# plain int of 64 bits.
 Encoder = Callable[[int, Iterable[Any]], bool]
-# Takes the calls of `log` that a function of given names cannot.
+# Handles the calls of `log` that a function of given names cannot.
 WithCare = Callable[..., None]
-# The arguments of the functions of `steersman.files.point_code` if they write nothing.
+# The arguments for the functions of `steersman.files.point_code` that write nothing.
 NOTHING = (None,) * 6
 
 
 class Journal(Protocol):
     """The journal of a run: a `JournalWriter`, or a `NullJournal` without a supervisor."""
 
-    # Whether anything is kept; if not, nothing need be brought from a GPU for it.
+    # Whether records are stored; if not, nothing needs to be copied from a GPU for them.
     keeps: bool
 
     def encoder(self, names: tuple[str, ...]) -> Encoder: ...
@@ -30,7 +30,7 @@ class Journal(Protocol):
 
 
 class NullJournal:
-    """Keeps nothing. Its functions check values as those of a `JournalWriter` do, so that a wrong one is noticed."""
+    """Stores nothing. Its functions check values like those of a `JournalWriter`, so that wrong values are noticed."""
 
     keeps = False
 

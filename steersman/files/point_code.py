@@ -1,8 +1,8 @@
-"""Writes the source of the functions that append one POINT to a journal, unrolled for its values.
+"""Generates the source of the functions that append one POINT to a journal, unrolled for its values.
 
-This call is made at every step of a training, and half of its cost in plain Python is to carry values that
-vary in number from call to call. As `collections.namedtuple` does, the source is written for the number of
-values, or for their names, and compiled once. Independent of runs.
+This function is called at every step of a training, and half of its cost in plain Python would be the variable number
+of values. As in `collections.namedtuple`, the source is therefore generated for the number of values, or for their
+names, and compiled once. Independent of runs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from time import time
 from typing import Any
 from zlib import crc32
 
-# The segment's size and the unreported drops are checked once per this many records (a power of two less one), and
-# # not in every call.
+# The segment's size and the unreported drops are checked once per this many records (a power of two less one), and not
+# in every call.
 LOOK_EVERY_MASK = 31
 
-# All names start with an underscore, which no parameter does: they cannot hide one another.
+# All names start with an underscore, which no parameter does, so that they cannot shadow one another.
 _APPEND = """\
 _thinning = _writer.thinning
 {pad}if _thinning is None or _thinning.keeps(_step):
@@ -59,27 +59,27 @@ MISSING = object()
 
 @cache
 def append_maker(width: int, writes: bool = True) -> Callable[..., Any]:
-    """Return a maker of `append(step, values) -> bool` for `width` values.
+    """Return a factory of `append(step, values) -> bool` for `width` values.
 
-    `append` writes nothing and returns False if a value is not a plain float, or the step no plain int of 64 bits. One
-    that never `writes` checks them all the same.
+    `append` writes nothing and returns False if a value is not a plain float, or the step is not a plain int of 64
+    bits. If `writes` is false, it only checks them.
     """
     return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)], writes)
 
 
 @cache
 def log_maker(names: tuple[str, ...], writes: bool = True) -> Callable[..., Any]:
-    """Return a maker of `log(step, **values)` for values of these names; see `can_be_parameters`.
+    """Return a factory of `log(step, **values)` for values with these names; see `can_be_parameters`.
 
-    Called with anything else than one plain float for each name, `log` leaves it to `with_care(step, values)`.
+    Unless it is called with exactly one plain float for each name, `log` calls `with_care(step, values)`.
     """
     return _compiled(_BY_NAME, list(names), writes)
 
 
 def can_be_parameters(names: tuple[str, ...]) -> bool:
-    """Return whether metrics of these names can be parameters of a function: train/loss cannot.
+    """Return whether metrics with these names can be parameters of a function: train/loss cannot.
 
-    Python takes different spellings of some letters beyond ASCII for the same name.
+    Python treats different spellings of some non-ASCII letters as the same name.
     """
     return 0 < len(names) < 64 and all(
         name.isascii() and name.isidentifier() and not iskeyword(name) and not name.startswith("_") for name in names
@@ -103,7 +103,7 @@ def _compiled(template: str, names: list[str], writes: bool) -> Callable[..., An
         "_checksum": struct.Struct("<I").pack,
         "_mask": LOOK_EVERY_MASK,
         "_missing": MISSING,
-        # Not by their own names, which metrics may have too.
+        # Prefixed, because metrics may have these names too.
         "_type": type,
         "_int": int,
         "_float": float,

@@ -1,6 +1,6 @@
-"""The common part of POINT records with the same names, which therefore need not be decoded one by one.
+"""The common part of POINT records with the same names, which avoids decoding them one by one.
 
-The format: `steersman.files.journal`. Standard library only.
+`steersman.files.journal` describes the format. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from steersman.records.kinds import PointRecord
 
 
 class PointShape(NamedTuple):
-    """The first bytes of such a record, up to its names, its length, and what follows."""
+    """The first bytes of such a record up to its names, its length, and the rest."""
 
     head: bytes
     length: int
     names: tuple[str, ...]
-    # From bytes and the offset after the head: (number, time, step, each value, checksum).
+    # From bytes and the offset after the head to (number, time, step, each value, checksum).
     unpack: Callable[[bytes, int], tuple[Any, ...]]
 
     @classmethod
     def of(cls, record: PointRecord, data: bytes) -> PointShape:
-        """Return the shape of a record whose bytes in a journal are `data`."""
+        """Return the shape of a record with the bytes `data` in a journal."""
         names = tuple(record.values)
         following = struct.Struct(f"<Qdq{len(names)}dI")
         return cls(data[: len(data) - following.size], len(data), names, following.unpack_from)

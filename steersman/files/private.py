@@ -1,7 +1,7 @@
-"""Files and folders for their owner alone, whatever the umask and the mode of the folder around them.
+"""Files and folders for their owner only, whatever the umask and the mode of the parent folder are.
 
-The modes are given when something is made, never corrected afterwards: others get no moment to open it. The umask
-stays as it is, since files that a person's own script writes are that person's affair. Standard library only.
+The modes are set at creation, never corrected afterwards, so that others cannot open a file in between. The umask is
+not changed, because the files of a person's own script are up to that person. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FileIdentity = tuple[int, int]
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """Return which file lies at `path`, None if there is none."""
+    """Return the identity of the file at `path`, None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -30,8 +30,8 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 def make_private(folder: Path) -> Path:
-    """Make `folder`, and what is missing above it, with mode 0700; one that is there stays as it is."""
-    # `mkdir(parents=True)` would make those above with the mode that the umask leaves.
+    """Create `folder` and its missing parents with mode 0700; an existing folder stays unchanged."""
+    # `mkdir(parents=True)` would create the parents with the mode that the umask leaves.
     if not folder.parent.is_dir():
         make_private(folder.parent)
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -39,15 +39,15 @@ def make_private(folder: Path) -> Path:
 
 
 def open_private(path: Path, mode: str) -> BinaryIO:
-    """Open a file to write ("wb", "xb" or "ab"); one that has to be made gets mode 0600."""
+    """Open a file for writing ("wb", "xb" or "ab"); a new file gets mode 0600."""
     # The caller closes it.
     return cast(BinaryIO, open(path, mode, opener=_private))  # noqa: SIM115
 
 
 def append_whole(path: Path, data: bytes) -> None:
-    """Append `data` to a file, which is made with mode 0600 if it is not there.
+    """Append `data` to a file, which is created with mode 0600 if it does not exist.
 
-    Raises `OSError` if the disk does not take all of it; then the file holds what it held before.
+    Raises `OSError` if the disk does not take all of it; the file then has its previous content.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
     try:
@@ -65,15 +65,15 @@ def append_whole(path: Path, data: bytes) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a text into a file that is made with mode 0600."""
+    """Write a text into a file that is created with mode 0600."""
     with open_private(path, "wb") as file:
         file.write(text.encode())
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file with mode 0600 if there is none; one of our own that others may open is closed to them.
+    """Create an empty file with mode 0600 if there is none; remove the access of others to an existing one of ours.
 
-    One that is there is never opened: closing it would free the locks that SQLite holds on it in this process.
+    An existing file is never opened: closing it would release the locks that SQLite holds on it in this process.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
@@ -82,7 +82,7 @@ def make_private_file(path: Path) -> None:
 
 
 def narrow(path: Path) -> bool:
-    """Take away what others may do with a file or folder of our own; return whether they could do anything."""
+    """Remove the access of others to a file or folder of ours; return whether they had any."""
     try:
         found = path.stat()
         if found.st_uid != os.getuid() or not found.st_mode & OF_OTHERS:

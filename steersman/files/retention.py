@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The last two: should the newest turn out damaged, there is one before it.
+# The last two, so that there is another one if the newest is damaged.
 LAST = 2
 HOURS = 24
 HOUR_S = 3600.0

@@ -1,5 +1,5 @@
 """Norms of the layers of a torch model: the grouping of parameters, the measures, and the steps of measurement.
 
-`watching` has hooks at the steps of optimizers, `measuring` computes norms with torch, `naming` groups parameters.
-Standard library only; uses torch only where it is loaded already.
+`watching` has the hooks of optimizer steps, `measuring` computes norms with torch, `naming` groups parameters. Standard
+library only; uses torch only if it is already loaded.
 """

@@ -1,4 +1,4 @@
-"""Norms of parameters, gradients and updates, by few kernels and one copy to the CPU for each device.
+"""Norms of parameters, gradients and updates, with few kernels and one copy to the CPU per device.
 
 Nothing here waits for a device, and no rank waits for another. torch is not imported: `torch` is the module that the
 training has loaded. All norms are Euclidean.
@@ -10,17 +10,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-# An update is measured at so many places of a parameter, evenly spread: a copy of all weights may not fit beside them.
+# An update is measured at this many places of a parameter, evenly spread: a copy of all weights may not fit into
+# memory.
 MOST_PLACES = 1 << 14
-# Bytes of an element: a norm of shorter ones is summed in 32 bits.
+# Bytes per element: norms of shorter elements are summed in 32 bits.
 OF_FLOAT32 = 4
 
 
 class Updates:
-    """What parameters hold at `MOST_PLACES` places each, to be compared with what they hold after the step."""
+    """The values of parameters at `MOST_PLACES` places each, to be compared with those after the step."""
 
     def __init__(self, torch: Any, parameters: Sequence[Any]) -> None:
-        """`parameters` lie on one device."""
+        """`parameters` are on one device."""
         self._torch = torch
         parts = [_places_of(parameter) for parameter in parameters]
         self._sizes = [len(part) for part in parts]
@@ -32,8 +33,10 @@ class Updates:
         self._before = wide(torch, torch.cat(parts))
 
     def norms(self, parameters: Sequence[Any]) -> list[Any]:
-        """Return the norm of what changed in each of the same parameters since then; times `factors` it is that of the
-        whole parameter."""
+        """Return the norm of the change in each of the same parameters since then.
+
+        Multiplied by `factors`, it is the norm of the whole parameter.
+        """
         present = wide(self._torch, self._torch.cat([_places_of(parameter) for parameter in parameters]))
         return list(self._torch._foreach_norm((present - self._before).split(self._sizes)))
 
@@ -42,24 +45,24 @@ def _places_of(parameter: Any) -> Any:
     flat = parameter.detach().reshape(-1)
     if len(flat) <= MOST_PLACES:
         return flat
-    # Odd, so that it does not meet the same column of each row.
+    # An odd stride, so that it does not always hit the same column of a row.
     return flat[:: -(-len(flat) // MOST_PLACES) | 1]
 
 
 def wide(torch: Any, tensor: Any) -> Any:
-    """Return a tensor in at least 32 bits."""
+    """Return a tensor with at least 32 bits per element."""
     return tensor.float() if tensor.element_size() < OF_FLOAT32 else tensor
 
 
 def norms_of(torch: Any, tensors: Sequence[Any]) -> list[Any]:
-    """Return the norm of each of several tensors of one device, as tensors with one element there."""
+    """Return the norms of several tensors of one device, as tensors with one element on it."""
     norms: list[Any] = [None] * len(tensors)
     by_type: dict[Any, list[int]] = {}
     for place, tensor in enumerate(tensors):
         by_type.setdefault(tensor.dtype, []).append(place)
     for places in by_type.values():
         alike = [tensors[place] for place in places]
-        # In 16 bits a norm would be infinite from 65,504 on, or rounded to three digits.
+        # In 16 bits a norm above 65,504 would be infinite, and others would be rounded to three digits.
         precision = torch.float32 if alike[0].element_size() < OF_FLOAT32 else None
         for place, norm in zip(places, torch._foreach_norm(alike, 2, dtype=precision), strict=True):
             norms[place] = norm
@@ -67,8 +70,10 @@ def norms_of(torch: Any, tensors: Sequence[Any]) -> list[Any]:
 
 
 def to_cpu(torch: Any, norms: Sequence[Any]) -> tuple[Any, Any]:
-    """Return norms of one device as one tensor on its way to the CPU, and the event of its arrival; None
-    if it has arrived. Values of CUDA are copied without a wait."""
+    """Return the norms of one device as one tensor that is being copied to the CPU, and the event of its arrival.
+
+    The event is None if it has arrived. Values of CUDA are copied without waiting.
+    """
     together = torch.stack([norm if norm.dtype == torch.float64 else norm.float() for norm in norms])
     if not together.is_cuda:
         return together.to("cpu"), None
@@ -79,13 +84,13 @@ def to_cpu(torch: Any, norms: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def local_part(tensor: Any) -> Any:
-    """Return what this rank holds of a tensor that is spread over ranks; any other tensor as it is."""
+    """Return this rank's part of a tensor that is sharded over ranks; any other tensor unchanged."""
     to_local = getattr(tensor, "to_local", None)
     return tensor if to_local is None else to_local()
 
 
 def shards_of(tensor: Any) -> int:
-    """Return over how many ranks a DTensor is spread, 1 for any other tensor."""
+    """Return the number of ranks over which a DTensor is sharded, 1 for any other tensor."""
     mesh = getattr(tensor, "device_mesh", None)
     if mesh is None:
         return 1
@@ -93,7 +98,7 @@ def shards_of(tensor: Any) -> int:
 
 
 def shards_by_module(model: Any) -> dict[int, int]:
-    """Return over how many ranks parameters are spread by FullyShardedDataParallel, by their identity."""
+    """Return the number of ranks over which FullyShardedDataParallel shards parameters, by their identity."""
     found: dict[int, int] = {}
     for module in model.modules():
         if type(module).__name__ != "FullyShardedDataParallel":
@@ -101,6 +106,6 @@ def shards_by_module(model: Any) -> dict[int, int]:
         if getattr(getattr(module, "sharding_strategy", None), "name", "") == "NO_SHARD":
             continue
         shards = module.process_group.size()
-        # Inner ones come later, and are more specific.
+        # Inner modules come later, and are more specific.
         found |= {id(parameter): shards for parameter in module.parameters()}
     return found

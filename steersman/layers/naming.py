@@ -1,4 +1,4 @@
-"""The layers of a model: its parameters grouped by module, at most `MOST_LAYERS` of them. Pure."""
+"""The layers of a model: its parameters grouped by module, in at most `MOST_LAYERS` groups. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OF_DATA_PARALLEL = "module."
 
 
 def layer_names(parameters: Sequence[str], whole: str, most: int = MOST_LAYERS) -> list[str]:
-    """Return the name of the layer of each parameter, in their order: its module, such as `layer4.1.conv2`.
+    """Return the name of the layer of each parameter, in order: its module, such as `layer4.1.conv2`.
 
-    `whole` names the model itself, which holds a parameter of its own. If there are more than `most` such modules,
-    they are grouped by the module around them, as deep as `most` allows; those of one list by neighbours.
+    `whole` names the model itself, for parameters that belong to it directly. If there are more than `most` such
+    modules, they are grouped by their parent modules, as deep as `most` allows; those of one list by neighbours.
     """
     paths = [_path(name) for name in _plain(parameters)]
     depth = max(map(len, paths), default=0)
@@ -26,7 +26,7 @@ def layer_names(parameters: Sequence[str], whole: str, most: int = MOST_LAYERS) 
 
 
 def _plain(parameters: Sequence[str]) -> list[str]:
-    """Return names without what DataParallel and DistributedDataParallel put before each."""
+    """Return names without the prefix of DataParallel and DistributedDataParallel."""
     if parameters and all(name.startswith(OF_DATA_PARALLEL) for name in parameters):
         return [name.removeprefix(OF_DATA_PARALLEL) for name in parameters]
     return list(parameters)
@@ -38,7 +38,7 @@ def _path(parameter: str) -> tuple[str, ...]:
 
 
 def _in_runs(names: Iterable[str], most: int) -> list[str]:
-    """Return names, of which each represents several neighbours if there are more than `most`."""
+    """Return names; if there are more than `most`, each represents several neighbours."""
     names = list(names)
     distinct = list(dict.fromkeys(names))
     if len(distinct) <= most:

@@ -1,7 +1,7 @@
-"""Records the norms of a watched model: hooks at the steps of its optimizers, and observations for the journal.
+"""Records the norms of a watched model: hooks of its optimizers' steps, and observations for the journal.
 
-The hooks are torch's for all optimizers, so that neither the script nor a wrapper has to hand one over. An error is
-reported once and ends the watch, but not the training.
+The hooks are torch's global ones for all optimizers, so that neither the script nor a wrapper has to pass one. An error
+is reported once and ends the watch, but not the training.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ NOTHING_SEEN = (
     "watch_layers() saw no step of an optimizer of torch with parameters of {name}: nothing of its layers is recorded. "
     "Optimizers that keep copies of the parameters, and steps that are compiled or captured in a graph, are not seen."
 )
-# A measurement of a parameter: its layer, the measure, and the factor of its norm.
+# The measurement of a parameter: its layer, the measure, and the factor of its norm.
 Part = tuple[str, str, float]
 
 
 class Observation:
-    """Norms of the layers at one step, some of which may be on their way from a GPU. `step` is None until it is known:
-    optimizers step before the loop logs its step."""
+    """Norms of the layers at one step, some of which may still be in transit from a GPU.
+
+    `step` is None until it is known: optimizers step before the loop logs its step.
+    """
 
     def __init__(self) -> None:
         self.step: int | None = None
         self._parts: list[tuple[Any, Any, list[Part]]] = []
 
     def add(self, norms: Any, event: Any, parts: list[Part]) -> None:
-        """Add norms of one device, a tensor with one element for each of `parts`."""
+        """Add norms of one device, as a tensor with one element for each of `parts`."""
         self._parts.append((norms, event, parts))
 
     def has_arrived(self, wait: bool) -> bool:
@@ -52,7 +54,7 @@ class Observation:
         return self.step is not None
 
     def values(self, remarks: Remarks) -> dict[str, float]:
-        """Return the norms by series; those of the parameters of a layer become one."""
+        """Return the norms by series; those of all parameters of a layer are combined."""
         found: dict[str, list[float]] = {}
         for norms, _, parts in self._parts:
             for norm, (layer, measure, factor) in zip(norms.tolist(), parts, strict=True):
@@ -73,12 +75,12 @@ class WatchedModel:
         self._has_stepped = False
         self._most_steps = 0
         self._steps: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        # Between the hooks before and after a step, by optimizer.
+        # The measurements between the hooks before and after a step, by optimizer.
         self._begun: dict[int, list[_OfDevice]] = {}
 
     @property
     def is_unseen(self) -> bool:
-        """Whether its turn came, or no optimizer ever stepped, and none had parameters of this model."""
+        """Whether no optimizer stepped this model when an observation was due, or no optimizer has stepped at all."""
         return not self._has_stepped and (not self._most_steps or self._most_steps >= self._every)
 
     @property
@@ -93,7 +95,7 @@ class WatchedModel:
         return dict.fromkeys(layer for layer, _ in self._layers().values())
 
     def before(self, optimizer: Any) -> None:
-        """Measure what an optimizer is about to step with, if it is its turn."""
+        """Measure the state before an optimizer steps, if this step is to be observed."""
         step = self._steps[optimizer] = self._steps.get(optimizer, 0) + 1
         self._most_steps = max(self._most_steps, step)
         if step % self._every:
@@ -113,14 +115,14 @@ class WatchedModel:
         ]
 
     def after(self, optimizer: Any, observation: Callable[[], Observation]) -> None:
-        """Measure what a step has changed, and add all to an observation."""
+        """Measure the changes of a step, and add everything to an observation."""
         for each in self._begun.pop(id(optimizer), ()):
             each.finish(observation())
 
     def _layers(self) -> dict[int, tuple[str, int]]:
-        """Return layer and number of shards of each parameter that is trained, by its identity.
+        """Return layer and number of shards of each trained parameter, by its identity.
 
-        Call it for each observation: a model may have been wrapped, frozen or unfrozen since the last one.
+        Call it for each observation, because a model may have been wrapped, frozen or unfrozen since the last one.
         """
         model = self._model()
         if model is None:
@@ -136,7 +138,7 @@ class WatchedModel:
 
 
 class _OfDevice:
-    """One step of an optimizer, seen on one device: measured before it, and after it."""
+    """One step of an optimizer on one device, measured before and after it."""
 
     def __init__(self, torch: Any, parameters: list[Any], layers: list[tuple[str, int]], scale: Any) -> None:
         self._torch = torch
@@ -150,7 +152,7 @@ class _OfDevice:
         ]
         found = norms_of(torch, [each for _, each in gradients])
         if scale is not None:
-            # A fused optimizer divides by it in its own kernel.
+            # A fused optimizer divides by the scale in its own kernel.
             found = [norm / scale.to(norm.device, non_blocking=True) for norm in found]
         self._norms = norms_of(torch, held) + found
         self._parts = [self._part(WEIGHT, place) for place in range(len(held))]
@@ -158,7 +160,7 @@ class _OfDevice:
         self._updates = Updates(torch, held)
 
     def _held(self) -> list[Any]:
-        """Return what this rank holds of the parameters: anew after a step, since some optimizers replace tensors."""
+        """Return this rank's part of the parameters; again after a step, because some optimizers replace tensors."""
         return [_real(self._torch, local_part(each)) for each in self._parameters]
 
     def finish(self, observation: Observation) -> None:
@@ -167,14 +169,19 @@ class _OfDevice:
         observation.add(*to_cpu(self._torch, norms), parts)
 
     def _part(self, measure: str, place: int, factor: float = 1.0) -> Part:
-        """Each rank records its shard as if all were like it: the root mean square over ranks is the norm of all."""
+        """Return a part. Each rank records its shard as if all were alike: the root mean square over ranks is the norm
+        of all.
+        """
         layer, shards = self._layers[place]
         return layer, measure, factor * math.sqrt(shards)
 
 
 class LayerWatch:
-    """All models that a training watches. `begin(observation)` is called for each new one, `remark` with each
-    problem. Without `keep`, observations are dropped and only arguments are checked."""
+    """All models that a training watches.
+
+    `begin(observation)` is called for each new one, `remark` with each problem. Without `keep`, observations are
+    dropped and only arguments are checked.
+    """
 
     def __init__(self, begin: Callable[[Observation], None], remark: Callable[[Remarks], None], keeps: bool) -> None:
         self._begin = begin
@@ -185,21 +192,21 @@ class LayerWatch:
         self._present: Observation | None = None
 
     def add(self, model: Any, every: object, name: object, remarks: Remarks) -> None:
-        """Watch a model from now on; replaces an earlier watch of the same model. Never raises."""
+        """Watch a model from now on, replacing an earlier watch of the same model. Never raises."""
         try:
             prefix = "" if name is None else values.as_text(name, values.LONGEST_NAME // 2)
             self._add(model, _as_every(every, remarks), prefix, remarks)
-        except Exception as error:  # from the model's own methods
+        except Exception as error:  # any exception, also of the model's own methods
             remarks.append(_left_out(f"the layers of {type(model).__name__} cannot be read ({_told(error)})"))
 
     def settle(self, step: int) -> None:
-        """What was observed since the last step boundary is of this step."""
+        """Assign the observations since the last step boundary to this step."""
         if self._present is not None:
             self._present.step = step
             self._present = None
 
     def end(self) -> None:
-        """Remove the hooks; log which models never made a step."""
+        """Remove the hooks; log the models that never made a step."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -231,7 +238,7 @@ class LayerWatch:
         self._models = [*others, watched]
 
     def _hang(self, torch: Any) -> None:
-        # torch removes it from `torch.optim`.
+        # torch deletes the name from `torch.optim`.
         hooks = sys.modules["torch.optim.optimizer"]
         self._torch = torch
         self._handles = [
@@ -246,7 +253,8 @@ class LayerWatch:
             with self._torch.no_grad():
                 for watched in self._models:
                     watched.before(optimizer)
-        except Exception as error:  # from an unexpected kind of tensor, or a device without memory
+        # any exception, for example from an unexpected kind of tensor, or a device without memory
+        except Exception as error:
             self._give_up(error)
 
     def _after(self, optimizer: Any, arguments: Any, named: Any) -> None:
@@ -266,20 +274,20 @@ class LayerWatch:
         return self._present
 
     def _give_up(self, error: Exception) -> None:
-        # The hooks stay: torch goes through them just now.
+        # The hooks stay, because torch is iterating over them.
         self._models = []
         self._remark([f"The layers are not recorded any longer ({_told(error)})."])
 
 
 def is_recorded(torch: Any) -> bool:
-    """Return whether torch compiles this step, or captures it in a CUDA graph: it runs later, without the hooks."""
+    """Return whether torch compiles this step, or captures it in a CUDA graph, which later runs without the hooks."""
     if torch.compiler.is_compiling():
         return True
     return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def _named(torch: Any, model: Any, every: int, name: str, most: int) -> Iterator[WatchedModel]:
-    """Yield a watch of a model under its name, then under others that keep its layers apart from other models."""
+    """Yield a watch of a model under its name, then under names that distinguish its layers from other models'."""
     yield WatchedModel(torch, model, every, name, most)
     kind = name or type(model).__name__
     if not name:

@@ -9,7 +9,7 @@ from steersman.records.kinds import AnyOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWords:
-    """The end that a training process itself reported: see `steersman.records.kinds.EndRecord`. Redacted."""
+    """The end that a training process itself reported, redacted: see `steersman.records.kinds.EndRecord`."""
 
     outcome: AnyOutcome
     error: str = ""
@@ -18,12 +18,12 @@ class LastWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The end of the rank that is the root cause: `code` as in `subprocess`, None if it is not known.
+    """The end of the rank that is the root cause: `code` as in `subprocess`, None if it is unknown.
 
-    `codes` has the exit status of every rank, in their order. `last_words` is the end record of the root cause, None if
-    it died without one. `stopped`: a signal asked for a stop. `interrupted`: a second one ended the training at once.
-    `oom_kill`: the kernel killed it, out of memory. `last_line` is the last line that the rank printed, redacted.
-    `may_restart`: the host can start the training again if it failed.
+    `codes` has the exit status of every rank, in order. `last_words` is the END record of the root cause, None if it
+    died without one. `stopped`: a signal requested a stop. `interrupted`: a second one ended the training immediately.
+    `oom_kill`: the kernel killed it because memory ran out. `last_line` is the last line that the rank printed,
+    redacted. `may_restart`: the host can restart the training if it failed.
     """
 
     rank: int
@@ -41,8 +41,8 @@ class Ended:
 class Concluded:
     """The answer to `Ended`: the state in which the attempt ended, and the reason, "" if none is needed.
 
-    `restart_in_s` is the number of seconds after which the host starts it again, None if it does not; `used` and
-    `allowed` count its restarts. `exit_code` is that of the training, None if it is not known.
+    `restart_in_s` is the number of seconds after which the host restarts it, None if it does not; `used` and `allowed`
+    count its restarts. `exit_code` is that of the training, None if it is unknown.
     """
 
     state: str
@@ -56,8 +56,9 @@ class Concluded:
 @dataclass(frozen=True, slots=True)
 class Fenced:
     """This host side no longer records the attempt.
-    `overtaken`: another attempt holds the run, so the training is to be ended, and its remaining records are stored
-    as the history of its attempt. Otherwise another host side follows the same training, which continues.
+
+    `overtaken`: another attempt holds the run, so the training must end, and its remaining records are stored as the
+    history of its attempt. Otherwise another host side follows the same training, which continues.
     """
 
     reason: str

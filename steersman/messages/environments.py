@@ -1,4 +1,4 @@
-"""The environment of an attempt, as both sides have it."""
+"""Merges the environments of an attempt's ranks, for both sides."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
-    """Return the environment of an attempt with the report of one more rank: all GPUs of all ranks.
-    A script may report any value under any name; only texts are taken as UUIDs of GPUs.
+    """Return the environment of an attempt with the report of another rank: all GPUs of all ranks.
+
+    A script may report any value under any name; only texts are used as UUIDs of GPUs.
     """
     known = _texts(environment.get("gpu_uuids"))
     uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]

@@ -1,4 +1,4 @@
-"""An error as one line, in the same form on both sides."""
+"""The text of an error on one line, in the same form on both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a host side and a record side exchange messages, in one process or over a socket."""
+"""The interface through which a host side and a record side exchange messages, in one process or over a socket."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ FromRecord = Attached | Stored | Post | EndProcess | Fenced | Concluded
 
 
 class LinkCut(Exception):
-    """The way to the record side was broken and is found again.
+    """The connection to the record side broke and was restored.
 
-    What was on its way may have arrived or not: begin with `Attach`.
+    Messages in transit may have arrived or not: begin with `Attach`.
     """
 
 
 class RecordSideGone(Exception):
-    """Nothing can be stored any more. The text gives the reason and the remedy."""
+    """Nothing can be stored any longer. The text gives the reason and the remedy."""
 
 
 class Link(Protocol):
     """The host side's end. Neither method blocks.
 
-    `receive` raises `LinkCut` after the connection broke, and in one process the error that ended the record side,
+    `receive` raises `LinkCut` after the connection broke, and within one process the error that ended the record side,
     such as `RecordSideGone`.
     """
 

@@ -10,9 +10,9 @@ from steersman.records.typed_json import Json
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A command for the training. It expires `expires_in_s` seconds after the message came, None if it never does.
+    """A command for the training. It expires `expires_in_s` seconds after the message arrived, None if it never does.
 
-    The portal's clock gives the remaining time, and a monotonic clock counts it on the host.
+    The portal's clock determines the remaining time, and a monotonic clock counts it on the host.
     """
 
     command: PostedCommand
@@ -21,14 +21,14 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class EndProcess:
-    """The process of the training is to be ended, as `author` asked."""
+    """The process of the training must end, as `author` requested."""
 
     author: str
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a signal asked of the training, which has it already: for the command log. `id` is that of the command."""
+    """The request of a signal, which the training already has: for the command log. `id` is that of the command."""
 
     id: str
     command: str

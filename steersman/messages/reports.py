@@ -19,7 +19,7 @@ PartKind = Literal["records", "stall", "system", "lines", "console"]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a journal is consumed: all before `offset` of `segment`, all numbers below `next_number`."""
+    """How far a journal is consumed: everything before `offset` of `segment`, all numbers below `next_number`."""
 
     segment: int = 0
     offset: int = 0
@@ -28,9 +28,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A host side begins to report. `token` is its own for this call; `posted` are the commands that its training has.
+    """A host side begins to report. `token` is unique to this call; `posted` are the commands that its training has.
 
-    The same message sent again, on the same connection, begins no other session.
+    Sending the same message again on the same connection begins no other session.
     """
 
     token: str
@@ -39,11 +39,12 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The stored state of an attempt when a host side begins to report: the answer to `Attach` of `token`.
-    `session` counts the host sides that have attached so far: a report of an earlier one is no longer stored.
-    `next_report` is the number that the next report has. `positions` and `console_offsets` are by rank; `last_steps`
-    has the last stored step of each series if the attempt has several ranks. `checkpoints` has, for each path within
-    the attempt's folder, whether it is a folder with a manifest.
+    """The stored state of an attempt when a host side begins to report: the answer to `Attach` with `token`.
+
+    `session` counts the host sides that have attached so far: reports of earlier ones are no longer stored.
+    `next_report` is the number of the next report. `positions` and `console_offsets` are by rank; `last_steps` has the
+    last stored step of each series if the attempt has several ranks. `checkpoints` has, for each path within the
+    attempt's folder, whether it is a folder with a manifest.
     """
 
     session: int
@@ -71,9 +72,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleText:
-    """What was printed: lines, how many bytes were skipped over the bound, and up to where each rank's console is read.
+    """Console output: lines, the number of skipped bytes, and the read position of each rank's console.
 
-    `unfinished` has the lines that have no end yet, None if nothing is new of them.
+    `unfinished` has the lines without a line break, None if they have not changed.
     """
 
     lines: Sequence[str] = ()
@@ -84,9 +85,9 @@ class ConsoleText:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """For how many seconds a training has stalled, 0.0 if it no longer does, None if neither has changed.
+    """For how many seconds a training has stalled, 0.0 if it no longer does, None if nothing has changed.
 
-    `usual_step_s` is the time of a usual step in seconds, None if it is not known.
+    `usual_step_s` is the usual time of a step in seconds, None if it is unknown.
     """
 
     stalled_s: float | None
@@ -105,7 +106,7 @@ class GpuDescription:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Something that could not be stored and is kept in a file of the training host, and why."""
+    """An item that could not be stored, and why. A file of the training host contains it."""
 
     what: str
     reason: str
@@ -114,12 +115,13 @@ class SetAside:
 @dataclass(frozen=True, slots=True)
 class Report:
     """Records to store in one transaction, if `session`, `number` and `begin` match the state of the record side.
-    `begin` and `end` are the positions in the journals, by rank, before and after the report. `backlog_bytes` is how
-    much of the journals is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
+
+    `begin` and `end` are the positions in the journals, by rank, before and after the report. `backlog_bytes` is the
+    part of the journals that is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
     seconds the training has not read waiting commands, 0.0 if it reads them again, None if nothing has changed.
-    `removed_checkpoints` are paths within the attempt's folder. `asked` are the requests of signals, `posted`
-    the commands that were delivered since the last report. `by_rank` has the points of several ranks that became one
-    point, by rank.
+    `removed_checkpoints` are paths within the attempt's folder. `asked` are the requests of signals, `posted` the
+    commands that were delivered since the last report. `by_rank` has the points of several ranks that were merged into
+    one point, by rank.
     """
 
     session: int
@@ -146,7 +148,7 @@ class Report:
 class Refused:
     """A part of a report that cannot be stored, and why: `key` is its index, or the name of a sample.
 
-    None is the part as a whole: a stall, or lines of a console without end.
+    `key` is None for the part as a whole: a stall, or incomplete lines of a console.
     """
 
     kind: PartKind
@@ -156,8 +158,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The answer to report `answers` of `session`: the number of the last report that is stored, and the positions that
-    it led to.
+    """The answer to report `answers` of `session`: the number of the last stored report, and the positions after it.
 
     A number below that of the report means that nothing of the report was stored: because parts of it are `refused`,
     and it is to be sent again without them, or because it does not continue what the record side holds.

@@ -1,4 +1,4 @@
-"""Parameter groups of an optimizer: their names, and the values that a change of a base value moves.
+"""Parameter groups of an optimizer: their names, and the values that change with a base value.
 
 Uses only attributes of torch's optimizers and schedules. Standard library only.
 """
@@ -16,14 +16,14 @@ class Optimizer(Protocol):
     param_groups: list[dict[str, Any]]
 
 
-# Keys of a group: the value in effect, and the values that torch's schedules store beside it.
+# Keys of a group: the effective value, and the values that torch's schedules store with it.
 LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-# Attributes of schedules with one value per group. Those of timm have `base_values`.
+# Attributes of schedules with one value per group. Schedules of timm have `base_values`.
 OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr", "base_values")
 
 
 def group_names(optimizer: Optimizer) -> tuple[str, ...]:
-    """Return the names of the parameter groups where each has one of its own, else nothing."""
+    """Return the names of the parameter groups if each has its own, else nothing."""
     names = tuple(str(group.get("name") or "") for group in optimizer.param_groups)
     return names if all(names) and len(set(names)) == len(names) else ()
 
@@ -35,29 +35,29 @@ def has_learning_rates(optimizer: object) -> bool:
 
 
 def is_schedule(given: object) -> bool:
-    """Return whether this may be a schedule, a list of them, or None: people write classes of their own."""
+    """Return whether this may be a schedule, a list of them, or None: people also write their own classes."""
     if isinstance(given, (list, tuple)):
         return all(map(is_schedule, given))
     return not isinstance(given, (str, bytes, int, float, Mapping))
 
 
 def base_learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """Return the base value by the names of the parameter groups; that of the first under "" where they have none."""
+    """Return the base value by the names of the parameter groups; without names, that of the first under ""."""
     names = group_names(optimizer) or ("",)
     return {name: base_learning_rate(group) for name, group in zip(names, optimizer.param_groups, strict=False)}
 
 
 def base_of_group(optimizer: Optimizer, name: str) -> float | None:
-    """Return the base value of a parameter group, of the first where `name` is ""; None where it is gone."""
+    """Return the base value of a parameter group, of the first if `name` is ""; None if the group no longer exists."""
     named = (group for group in optimizer.param_groups if not name or group.get("name") == name)
     first = next(named, None)
     return None if first is None else base_learning_rate(first)
 
 
 def own_learning_rates(optimizer: Optimizer) -> None:
-    """Give each group a learning rate of its own.
+    """Give each group its own learning rate.
 
-    torch puts the tensor that was given for all groups into each of them: a change of one would change the others.
+    torch puts the same tensor into each group: a change of one group would change the others.
     """
     seen: set[int] = set()
     for group in optimizer.param_groups:
@@ -67,9 +67,9 @@ def own_learning_rates(optimizer: Optimizer) -> None:
 
 
 def keep_base(optimizer: Optimizer) -> None:
-    """Keep the present learning rate of each group as its base, unless a schedule has done so.
+    """Store the present learning rate of each group as its base, unless a schedule has done so.
 
-    ReduceLROnPlateau lowers the learning rate itself. The key is that of torch, and part of the optimizer's state.
+    ReduceLROnPlateau lowers the learning rate itself. The key is torch's, and part of the optimizer's state.
     """
     for group in optimizer.param_groups:
         if "max_lr" not in group and "initial_lr" not in group:
@@ -78,9 +78,9 @@ def keep_base(optimizer: Optimizer) -> None:
 
 
 def learning_rate_in_effect(optimizer: Optimizer, name: str = "") -> Any:
-    """Return the learning rate of a parameter group, of the first where it has no name, as the optimizer holds it.
+    """Return the learning rate of a parameter group as the optimizer stores it; without a name, of the first group.
 
-    Not a number if the group is gone.
+    NaN if the group does not exist any longer.
     """
     return next((each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name), math.nan)
 
@@ -93,15 +93,15 @@ def base_learning_rate(group: Mapping[str, Any]) -> float:
 def change_learning_rate(
     optimizer: Optimizer, scheduler: object | None, old: float, new: float, name: str = ""
 ) -> None:
-    """Move the base value from `old` to `new`, and with it at once all that a schedule made of it.
+    """Change the base value from `old` to `new`, together with all values that a schedule derived from it.
 
-    `name` is the parameter group concerned; "" for all: then a group with another value keeps its ratio to `old`.
+    `name` is the parameter group, "" for all groups: a group with another value then keeps its ratio to `old`.
     """
     found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
-    # By identity: combined schedules share their lists, and each list must be changed once.
+    # By identity: combined schedules share their lists, and each list must be changed only once.
     of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
     own_learning_rates(optimizer)
-    # Tensors moved so far: a schedule may hold that of a group.
+    # Tensors changed so far: a schedule may contain that of a group.
     tensors: dict[int, Any] = {}
     for index, group in enumerate(optimizer.param_groups):
         if name and group.get("name") != name:
@@ -117,7 +117,7 @@ def change_learning_rate(
 def _moved(value: Any, old: float, new: float, tensors: dict[int, Any]) -> Any:
     if hasattr(value, "fill_"):
         if id(value) not in tensors:
-            # In place: a captured CUDA graph reads it at its address.
+            # In place, because a captured CUDA graph reads it at its address.
             moved = value.mul_(new / old) if old else value.fill_(new)
             tensors[id(value)], tensors[id(moved)] = value, moved
             return moved
@@ -128,7 +128,7 @@ def _moved(value: Any, old: float, new: float, tensors: dict[int, Any]) -> Any:
 
 
 def _nested(scheduler: object | None) -> Iterator[object]:
-    """Yield a schedule and those that it is made of, or wraps as Accelerate does; each of several in a list."""
+    """Yield a schedule and its parts, or the one that it wraps, as Accelerate does; for a list, those of all."""
     if scheduler is None:
         return
     if isinstance(scheduler, (list, tuple)):

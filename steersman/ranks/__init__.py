@@ -1,5 +1,5 @@
-"""Several training processes as one run: which rank this process is, and the barrier where ranks wait.
+"""Several training processes as one run: the rank of this process, and the barrier where ranks wait.
 
-Imports the standard library and `steersman.files`. The run of such a training: `steersman.ranked_run`. Starting
-ranks: `steersman.agent.launch`.
+Imports the standard library and `steersman.files`. The run of such a training is in `steersman.ranked_run`;
+`steersman.agent.launch` starts ranks.
 """

@@ -1,7 +1,7 @@
-"""The rank of this process, from the environment variables of launchers, and by PyTorch if it is loaded.
+"""The rank of this process, from the environment variables of launchers, or from PyTorch if it is loaded.
 
-torchrun, accelerate, deepspeed and Lightning set RANK, LOCAL_RANK and WORLD_SIZE; MPI and Slurm have variables of their
-own. Standard library only; torch is used only if it is loaded already.
+torchrun, accelerate, deepspeed and Lightning set RANK, LOCAL_RANK and WORLD_SIZE; MPI and Slurm have other variables.
+Standard library only; torch is used only if it is already loaded.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# The launchers' variables in the environment of `train` itself: they describe `train`, not what it started.
+# The launchers' variables in the environment of `train` itself: they describe `train`, not the processes that it
+# starts.
 OUTSIDE_VARIABLE = "STEERSMAN_OUTSIDE"
 SPAWNED = "torch.multiprocessing.spawn"
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """Number `rank` of `size` processes that train together; `size` is 0 if it is not known."""
+    """Rank `rank` of `size` processes that train together; `size` is 0 if it is unknown."""
 
     rank: int
     size: int
@@ -27,7 +28,7 @@ class RankPlace:
 
 @dataclass(frozen=True, slots=True)
 class LauncherVariables:
-    """Variables that a launcher sets: which process, of how many, and further ones that differ between launches."""
+    """The variables of a launcher: the rank, the number of processes, and others that differ between launches."""
 
     ranks: tuple[str, ...]
     sizes: tuple[str, ...]
@@ -48,19 +49,20 @@ LAUNCHERS = (
     LauncherVariables(("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_SIZE",), ("PMIX_NAMESPACE",)),
     LauncherVariables(("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_SIZE",)),
     LauncherVariables(("PMI_RANK",), ("PMI_SIZE",)),
-    # Not SLURM_NTASKS: a batch script has it too, and is one process all the same. A step has the number of its own.
+    # Not SLURM_NTASKS, which a batch script also has although it is one process. A job step has its own number of
+    # tasks.
     LauncherVariables(("SLURM_PROCID", "PMIX_RANK"), ("SLURM_STEP_NUM_TASKS",), ("SLURM_JOB_ID", "SLURM_STEP_ID")),
 )
 
 
 def outside(environment: Mapping[str, str]) -> str:
-    """Return the launchers' variables of this process, so that a process that it starts can ignore them."""
+    """Return the launchers' variables of this process, so that its child processes can ignore them."""
     names = [name for launcher in LAUNCHERS for name in launcher.names]
     return json.dumps({name: environment[name] for name in names if name in environment})
 
 
 def place_in(environment: Mapping[str, str]) -> RankPlace | None:
-    """Return which process this is by its environment, None if no launcher has started several."""
+    """Return the rank of this process by its environment, None if no launcher has started several."""
     known = _known(environment.get(OUTSIDE_VARIABLE, ""))
     for launcher in LAUNCHERS:
         given = {name: environment[name] for name in launcher.names if name in environment}
@@ -72,7 +74,7 @@ def place_in(environment: Mapping[str, str]) -> RankPlace | None:
         if size is None or rank is None or size <= 1:
             continue
         if launcher is TORCH and "RANK" not in given:
-            # Lightning numbers the processes of a node, and the nodes.
+            # Lightning numbers the nodes and the processes of each node.
             node = _first(given, ("NODE_RANK", "GROUP_RANK")) or 0
             rank = rank if node == 0 else max(1, rank)
         return RankPlace(rank, size)
@@ -80,7 +82,7 @@ def place_in(environment: Mapping[str, str]) -> RankPlace | None:
 
 
 def place_in_torch() -> RankPlace | None:
-    """Return which process this is by PyTorch, None if it trains alone, or has not joined a process group yet."""
+    """Return the rank of this process by PyTorch, None if it trains alone, or has not joined a process group yet."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None:
         return None
@@ -89,15 +91,15 @@ def place_in_torch() -> RankPlace | None:
             return None
         place = RankPlace(int(distributed.get_rank()), int(distributed.get_world_size()))
     except (AttributeError, RuntimeError, ValueError):
-        # Half imported, by another thread or by one that called this.
+        # torch is only partly imported, by another thread or by the caller of this.
         return None
     return place if place.size > 1 else None
 
 
 def place_by_spawn() -> RankPlace | None:
-    """Return which process of `torch.multiprocessing.spawn` this is, None if spawn did not start it.
+    """Return the rank of this process under `torch.multiprocessing.spawn`, None if spawn did not start it.
 
-    spawn passes the number only to the function, so it is read from the arguments that multiprocessing keeps.
+    spawn passes the rank only to the function, so it is read from the arguments that multiprocessing stores.
     """
     process = _process()
     target: Any = getattr(process, "_target", None)
@@ -108,7 +110,7 @@ def place_by_spawn() -> RankPlace | None:
 
 
 def own_place(environment: Mapping[str, str]) -> RankPlace | None:
-    """Return which of several processes this is, None if it is alone as far as is known."""
+    """Return the rank of this process, None if it is alone as far as is known."""
     return place_in_torch() or place_in(environment) or place_by_spawn()
 
 

@@ -1,8 +1,8 @@
 """Undeclared ranks: processes of a training that a script, or a launcher inside it, started without Steersman.
 
-Only rank 0 of them records. A command would reach it alone, and the weights would drift apart: while others exist, it
-is refused. Each other rank leaves a mark in the attempt's folder; rank 0 leaves one when it is to stop, so that the
-supervisor ends the others, which the stop does not reach. Standard library only.
+Only rank 0 of them records. A command would only reach rank 0, and the weights would diverge, so it is refused while
+other ranks exist. Each other rank leaves a mark in the attempt's folder; rank 0 leaves one when it has to stop, so that
+the supervisor ends the others, which the stop does not reach. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from steersman.files.private import write_private
 from steersman.ranks.launchers import RankPlace, place_in_torch
 
-# Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
+# Left by rank 0, beside the journal: its process, once it was asked to stop while others train.
 STOPPING_FILE = "stopping.json"
-# These may reach rank 0 alone: at a stop the supervisor ends the others, and a paused training must be able to resume.
+# These may reach only rank 0: at a stop the supervisor ends the others, and a paused training must be able to resume.
 HARMLESS = frozenset({"stop", "resume", "note", "cancel", "expire"})
 
 
 def how_to_declare(size: int) -> str:
-    """Return what to type so that every process of a training is known."""
+    """Return the command with which every process of a training is declared."""
     number = str(size) if size > 1 else "N"
     return (
         f"`train --nproc {number} -- python script.py` or `torchrun --nproc-per-node={number} manage.py train "
@@ -34,7 +34,7 @@ def how_to_declare(size: int) -> str:
 
 
 def unrecorded_notice(place: RankPlace) -> str:
-    """Return what an undeclared rank other than 0 prints."""
+    """Return the notice that an undeclared rank other than 0 prints."""
     of = f" of {place.size}" if place.size else ""
     return (
         f"steersman: this is rank {place.rank}{of}, which was not declared to Steersman: only rank 0 is recorded. To "
@@ -43,14 +43,14 @@ def unrecorded_notice(place: RankPlace) -> str:
 
 
 class UndeclaredPeers:
-    """The other processes of this training that rank 0 can find: by its launcher, their marks, and PyTorch."""
+    """The other processes of this training that rank 0 can find: through its launcher, their marks, and PyTorch."""
 
     def __init__(self, folder: Path, place: RankPlace | None) -> None:
         self._folder = folder
         self._size = place.size if place is not None else 0
 
     def refusal(self, kind: str) -> str:
-        """Return why a command cannot be done, "" if this process is alone or the command does no harm."""
+        """Return why a command is not possible, "" if this process is alone or the command is harmless."""
         if kind in HARMLESS or not (size := self.count()):
             return ""
         return (
@@ -59,7 +59,7 @@ class UndeclaredPeers:
         )
 
     def count(self) -> int:
-        """Return how many processes train together, as far as known; 0 if there is this one alone."""
+        """Return how many processes train together, as far as is known; 0 if this one is alone."""
         if self._size > 1:
             return self._size
         place = place_in_torch()
@@ -69,19 +69,19 @@ class UndeclaredPeers:
         return marked + 1 if marked else 0
 
     def note_stop(self) -> None:
-        """Leave a mark for the supervisor: this process is to stop, and others train beside it."""
+        """Leave a mark for the supervisor: this process has to stop, and others train with it."""
         path = self._folder / STOPPING_FILE
         try:
             if not path.exists() and self.count():
                 mark = {"pid": os.getpid(), "host": socket.gethostname(), "above": ancestors()}
                 _write_whole(path, mark)
         except OSError:
-            # On a full disk the others end later, when their collectives fail.
+            # If the disk is full, the others end later, when their collectives fail.
             return
 
 
 def leave_mark(folder: Path) -> None:
-    """Leave a mark for rank 0: this process trains beside it."""
+    """Leave a mark for rank 0: this process trains with it."""
     path = folder / f"beside-{socket.gethostname()}-{os.getpid()}.json"
     try:
         _write_whole(path, {"pid": os.getpid(), "host": socket.gethostname()})
@@ -90,12 +90,12 @@ def leave_mark(folder: Path) -> None:
 
 
 def is_below(holder: int) -> bool:
-    """Return whether this process was started by process `holder`, or by one that it started, as helpers are."""
+    """Return whether this process descends from process `holder`, as helpers do."""
     return holder in ancestors()
 
 
 def ancestors() -> list[int]:
-    """Return the processes above this one, the nearest first."""
+    """Return the ancestors of this process, the nearest first."""
     found = []
     pid = _parent(os.getpid())
     while pid > 1:
@@ -108,14 +108,14 @@ def _parent(pid: int) -> int:
     if pid == os.getpid():
         return os.getppid()
     try:
-        # The name in brackets may hold anything, brackets too.
+        # The name in brackets may contain anything, even brackets.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return 0
 
 
 def _is_alive(path: Path) -> bool:
-    """Return whether the process that left a mark is alive; one of another host counts as alive."""
+    """Return whether the process that left a mark is alive; a process of another host counts as alive."""
     try:
         mark = json.loads(path.read_text())
         if mark["host"] != socket.gethostname():

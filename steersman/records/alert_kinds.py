@@ -11,13 +11,13 @@ from steersman.values.remarks import Remarks
 from steersman.values.series_names import as_series_name
 
 AlertLevel = Literal["info", "warning", "critical"]
-# Whether less of a series is better, or more.
+# Whether lower or higher values of a series are better.
 Goal = Literal["min", "max"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRecord(Record):
-    """Something that the training's own code finds wrong."""
+    """A problem that the training's own code reports."""
 
     kind: ClassVar[int] = 15
     title: ClassVar[str] = "the alert {name}"

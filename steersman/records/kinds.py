@@ -1,9 +1,9 @@
-"""The records of a journal, one class for each kind. A new kind begins here.
-Those of alerts stand in `alert_kinds`, those of knobs in `knob_kinds`, those by which a script describes itself in
-`own_kinds`.
+"""The records of a journal, one class per kind. A new kind begins here.
 
-`of` takes what a training passes and returns what can be stored of it: the table of docs/values.md. What could not be
-stored as it was given is added to `remarks`; it raises for no value, and returns None if nothing is left to store.
+`alert_kinds` has those of alerts, `knob_kinds` those of knobs, `own_kinds` those with which a script describes itself.
+`of` turns the arguments of a training into values that can be stored: the table of docs/values.md. For each value that
+could not be stored unchanged, it appends to `remarks`; it raises for no value, and returns None if nothing is left to
+store.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AnyOutcome = Literal["finished", "stopped", "failed", ""]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointRecord(Record):
-    """Step metrics by name. A journal packs them without JSON, and `log()` makes no object of this class."""
+    """Step metrics by name. A journal packs them without JSON, and `log()` does not create objects of this class."""
 
     kind: ClassVar[int] = 1
     title: ClassVar[str] = "a point at step {step}"
@@ -58,7 +58,7 @@ class PointRecord(Record):
 
     @classmethod
     def read(cls, step: int, number: int, time: float, values: dict[str, float]) -> PointRecord:
-        """Return a point as a journal holds it, at a third of the cost of `PointRecord(…)`: a burst has millions."""
+        """Return a point read from a journal, at a third of the cost of `PointRecord(…)`: a burst has millions."""
         record = _new(cls)
         _set_step(record, step)
         _set_number(record, number)
@@ -68,7 +68,7 @@ class PointRecord(Record):
         return record
 
 
-# A frozen dataclass looks each field up by its name when it is made; its slots take a value at once.
+# The constructor of a frozen dataclass looks up each field by name; the slots' setters do not.
 _new = object.__new__
 _set_step, _set_number, _set_time, _set_rank = (
     getattr(PointRecord, name).__set__ for name in ("step", "number", "time", "rank")
@@ -120,7 +120,7 @@ class EpochRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRecord(Record):
-    """How long the training will be; None means open-ended."""
+    """The length of the training; None means open-ended."""
 
     kind: ClassVar[int] = 3
     title: ClassVar[str] = "the plan"
@@ -147,7 +147,7 @@ class PlanRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentRecord(Record):
-    """What a rank runs on: versions, GPU names and the like."""
+    """The environment of a rank: versions, GPU names and similar values."""
 
     kind: ClassVar[int] = 4
     title: ClassVar[str] = "the environment"
@@ -183,7 +183,7 @@ class NoteRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRecord(Record):
-    """What became of a command; `id` is its id, None if a signal asked."""
+    """The outcome of a command; `id` is its id, None if a signal requested it."""
 
     kind: ClassVar[int] = 6
     title: ClassVar[str] = "the outcome of a command"
@@ -196,7 +196,7 @@ class OutcomeRecord(Record):
     old: Json = None
     new: Json = None
     effective: Json = None
-    # How many ranks applied it.
+    # The number of ranks that applied it.
     ranks: int | None = None
     reason: str = ""
     # The step from which the training continues, if it was rolled back: `step` is then the last one before that.
@@ -209,7 +209,7 @@ class OutcomeRecord(Record):
         old: object = None, new: object = None, effective: object = None, remark: object = "",
         to_step: int | None = None, to_epoch: int | None = None,
     ) -> OutcomeRecord:  # fmt: skip
-        # One bound for all three: a handler may return a value of any shape and size.
+        # One bound for all three: a handler may return values of any shape and size.
         kept = _object({"old": old, "new": new, "effective": effective})
         return cls(
             step=step,
@@ -228,7 +228,7 @@ class OutcomeRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRecord(Record):
-    """A checkpoint that is whole on disk; `path` is relative to the attempt's folder."""
+    """A checkpoint that is complete on disk; `path` is relative to the attempt's folder."""
 
     kind: ClassVar[int] = 7
     title: ClassVar[str] = "the checkpoint {name}"
@@ -242,7 +242,7 @@ class CheckpointRecord(Record):
     sha256: str
     reason: Reason = "last"
     metrics: dict[str, float] = field(default_factory=dict)
-    # A folder with our manifest, whose SHA-256 this is; everything else is the script's own to read and to remove.
+    # A folder with our manifest, which has this SHA-256; only the script can read and remove any other checkpoint.
     has_manifest: bool = False
 
     @classmethod
@@ -285,14 +285,14 @@ class CheckpointRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedRecord(Record):
-    """How many records the disk did not take; or, `above_bound`, were left out because the journal was too large."""
+    """The number of records that the disk refused, or, if `above_bound`, that were left out to limit the journal."""
 
     kind: ClassVar[int] = 8
     title: ClassVar[str] = "the number of dropped records"
     from_every_rank: ClassVar[bool] = True
 
     records: int
-    # Those took no number of the journal: none is missing.
+    # Those took no number of the journal, so none is missing.
     above_bound: bool = False
 
     def check(self) -> None:
@@ -323,7 +323,7 @@ class EndRecord(Record):
     ) -> EndRecord:
         try:
             text = "".join(traceback.format_exception(kind, error, trace))
-        except Exception:  # from the exception's own methods
+        except Exception:  # any exception, of the error's own methods
             text = ""
         return cls(
             step=step,
@@ -340,7 +340,7 @@ class EndRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRecord(Record):
-    """A text that the training shows, such as a sample of a language model."""
+    """A text logged by the training, such as a sample of a language model."""
 
     kind: ClassVar[int] = 10
     title: ClassVar[str] = "the text {name}"
@@ -375,7 +375,7 @@ class StateRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietRecord(Record):
-    """The next sign may take this long."""
+    """The next sign of progress may take this long."""
 
     kind: ClassVar[int] = 13
     title: ClassVar[str] = "an announcement of silence"
@@ -394,8 +394,7 @@ class QuietRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAsideRecord(Record):
-    """Data that a supervisor could not store and that is not a record of a journal: text, samples, events. Only in
-    a quarantine."""
+    """Data that a supervisor could not store and that is no record: text, samples, events. Only in a quarantine."""
 
     kind: ClassVar[int] = 14
     title: ClassVar[str] = "what was set aside"

@@ -13,9 +13,9 @@ from steersman.records.typed_json import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnobsRecord(Record):
-    """What the knobs take and where they stand: each has the fields of `ValueSpec.to_wire`, `value` and `effective`.
+    """The specs and values of knobs: each has the fields of `ValueSpec.to_wire`, `value` and `effective`.
 
-    If `partial`, the other knobs that the training has are as they were.
+    If `partial`, the other knobs of the training are unchanged.
     """
 
     kind: ClassVar[int] = 11
@@ -38,14 +38,14 @@ class KnobsRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectRecord(Record):
-    """The value in effect one step after a change of a knob, if it differs from the outcome of the change."""
+    """The effective value one step after a change of a knob, if it differs from the outcome of the change."""
 
     kind: ClassVar[int] = 17
     title: ClassVar[str] = "what is in effect after a command"
     is_of_the_leader: ClassVar[bool] = True
     shows_progress: ClassVar[bool] = True
 
-    # The command that made the change.
+    # The command that changed the knob.
     id: str
     effective: Json
 

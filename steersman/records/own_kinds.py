@@ -11,13 +11,13 @@ from steersman.records.record import Record
 from steersman.records.typed_json import Json
 from steersman.values.remarks import Remarks
 
-# A run has at most so many.
+# The maximum per run.
 MOST_PARAMETERS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlersRecord(Record):
-    """The commands for which the training has handlers, all of them."""
+    """All commands for which the training has handlers."""
 
     kind: ClassVar[int] = 18
     title: ClassVar[str] = "the commands that it does"
@@ -32,7 +32,7 @@ class HandlersRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParametersRecord(Record):
-    """What a script was configured with, or a part of it: values by name."""
+    """The configuration of a script, or a part of it: values by name."""
 
     kind: ClassVar[int] = 19
     title: ClassVar[str] = "its parameters"
@@ -53,7 +53,7 @@ class ParametersRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchRecord(Record):
-    """What differs between the files that a script was started from and their commit, as git prints it."""
+    """The difference between a script's files and their commit, as git prints it."""
 
     kind: ClassVar[int] = 20
     title: ClassVar[str] = "its uncommitted changes"
@@ -65,6 +65,7 @@ class PatchRecord(Record):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRolledBackRecord(Record):
     """A rank other than 0 was rolled back: its later records follow the roll back that rank 0 records.
+
     It is not stored, because the outcome of rank 0 has the rest.
     """
 

@@ -1,6 +1,7 @@
 """Messages to a training: commands in its mailbox, and the decisions that all ranks apply at one step boundary.
-A command has its values in `arguments`. Those of the commands that every training knows have a class here; a handler of
-a script (`run.on`) gets the object as it came.
+
+A command has its values in `arguments`. The arguments of commands that every training supports have a class here; a
+handler of a script (`run.on`) gets the object unchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from steersman.records.typed_json import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostedCommand:
-    """A command as a mailbox carries it. `id` is None if a signal asked for it: no row waits for its outcome."""
+    """A command in a mailbox. `id` is None if a signal requested it: no row waits for its outcome."""
 
     id: str | None
     command: str
@@ -26,13 +27,13 @@ class PostedCommand:
     # The condition at that moment; otherwise it is refused.
     expected_state: str = ""
     expected_value: Json = None
-    # By `time.monotonic` of the host that the supervisor and the first rank share: its wall clock may be hours wrong.
+    # By `time.monotonic` of the host of both supervisor and first rank, because the wall clock may be hours wrong.
     expires_monotonic_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What all ranks apply at step boundary number `at`; `step` and `epoch` are the leader's there."""
+    """The commands that all ranks apply at step boundary number `at`; `step` and `epoch` are the leader's there."""
 
     at: int
     step: int
@@ -55,7 +56,7 @@ class SetKnobArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelArguments:
-    """`command` is the id of the command that is withdrawn."""
+    """`command` is the id of the command to cancel."""
 
     command: str
 

@@ -1,8 +1,8 @@
 """Converts dataclasses to JSON objects and back. Standard library only.
 
 The JSON was written by another process, perhaps by another version of this program, or by a user's script. A missing
-field takes its default, and a field that the class does not have is left out. Anything else that does not fit, such as
-a field of a wrong type, raises `Malformed` and nothing but `Malformed`.
+field gets its default, and unknown fields are ignored. Any other error, such as a field of a wrong type, raises
+`Malformed` and no other exception.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 from steersman.values import LARGEST_STORED_INT, SMALLEST_INT, shown
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
-# Returns a value in the type that it was made for. Raises `Malformed`.
+# Returns a value in its declared type. Raises `Malformed`.
 Reader = Callable[[object], object]
 Item = TypeVar("Item")
-# Far more than `steersman.values` lets through.
+# Far more than `steersman.values` allows.
 DEEPEST = 100
 _KNOWN: dict[type, dict[str, tuple[Reader, bool]]] = {}
 
 
 class Malformed(ValueError):
-    """What was read is not an item of the class that was asked for. The text names the field."""
+    """The data is not an item of the requested class. The text names the field."""
 
 
 def encode(value: object) -> bytes:
-    """Return JSON in UTF-8. Escaped, a text of emoji would take three times the room, and a traceback fill a record.
+    """Return JSON in UTF-8. With escapes, a text of emoji would take three times the space, and a traceback fill a
+    record.
 
-    Dataclasses become objects. Raises `ValueError` or `RecursionError` if a value has no JSON.
+    Dataclasses become objects. Raises `ValueError` or `RecursionError` if a value cannot be represented.
     """
     try:
         return json.dumps(value, separators=(",", ":"), default=_plain, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # Half a character, which only an escape can carry.
+        # A lone surrogate, which only an escape can represent.
         return json.dumps(value, separators=(",", ":"), default=_plain).encode()
 
 
@@ -63,7 +64,7 @@ def fields_of(item: object, without: frozenset[str] = frozenset()) -> dict[str, 
 
 
 def from_fields(kind: type[Item], given: object, **known: object) -> Item:
-    """Return the item of a class that has these fields, and those that are `known` otherwise. Raises `Malformed`.
+    """Return the item of a class with the fields of `given` and of `known`. Raises `Malformed`.
 
     A class may have a method `check()`, which raises `ValueError` for errors that the types of its fields do not
     exclude.
@@ -92,7 +93,7 @@ def from_fields(kind: type[Item], given: object, **known: object) -> Item:
 
 
 def _readers(kind: type) -> dict[str, tuple[Reader, bool]]:
-    """Return for each field of a dataclass how it is read, and whether it must be there."""
+    """Return for each field of a dataclass how it is read, and whether it is required."""
     found = _KNOWN.get(kind)
     if found is None:
         found = _KNOWN[kind] = _made_readers(kind)
@@ -129,7 +130,7 @@ def _reader(hint: Any) -> Reader:
 
 
 def _any(value: object) -> object:
-    """Return a value of any shape that is not deeper than what follows it can bear, each level by a call."""
+    """Return a value of any shape, with a limited depth, because later code recurses into it."""
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:

@@ -1,5 +1,4 @@
-"""Interpreter, packages and devices of this process, without importing modules that the script has not imported
-itself."""
+"""Interpreter, packages and devices of this process. Imports no modules that the script has not imported itself."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def own_environment() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of those of PACKAGES that are installed."""
+    """Return the versions of the installed ones of PACKAGES."""
     versions = {}
     for name in PACKAGES:
         try:

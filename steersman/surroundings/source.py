@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-# A working directory on a network disk must not hold up a training.
+# A working directory on a network disk must not delay a training.
 GIT_TIMEOUT_S = 5.0
-# A larger patch holds data, not source. One that is cut could not be applied.
+# A larger patch contains data, not source. A truncated patch could not be applied.
 LARGEST_PATCH_BYTES = 256 * 1024
 
 
@@ -31,7 +31,7 @@ def uncommitted_changes(folder: Path) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # Optional locks off: asking for the status must not write into a repository that others work in.
+    # Without optional locks, because reading the status must not write into a repository that others use.
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
         answer = subprocess.run(

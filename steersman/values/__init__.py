@@ -1,8 +1,8 @@
 """Converts values of a training to values that can be stored: the table of docs/values.md as functions.
 
-A value that cannot be stored as it is becomes the nearest that can, or is left out, with a remark for the training's
-log that names the argument: a logged value must not end the training. Standard library only: NumPy and
-torch values are read through their methods (`item`, `detach`, `dtype`), so neither is imported.
+A value that cannot be stored unchanged is replaced by the nearest valid value, or left out, with a remark for the
+training's log that names the argument: a logged value must not end the training. Standard library only: NumPy and torch
+values are read through their methods (`item`, `detach`, `dtype`), so neither is imported.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LARGEST_STORED_INT = 2**63 - 1
 LONGEST_NAME = 200
 LONGEST_TEXT = 10_000
 LONGEST_NOTE = 2_000
-# Bounds of a value of any shape, such as an environment or what a command changed: how deep, how many parts, how long
-# all texts in it together, in characters.
+# Bounds of a value of any shape, such as an environment or the result of a command: depth, number of parts, and the
+# total length of its texts in characters.
 DEEPEST = 12
 MOST_PARTS = 5_000
 LONGEST_TEXTS = 100_000
@@ -31,7 +31,7 @@ UNNAMED = "unnamed"
 
 
 def shown(value: object) -> str:
-    """Return a short text of any value, for a sentence."""
+    """Return a short text of any value for a sentence."""
     try:
         text = reprlib.repr(value)
     except Exception:  # of the value's own __repr__
@@ -40,18 +40,18 @@ def shown(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` with U+FFFD for NUL and for halves of characters, which no database takes."""
+    """Return `text` with U+FFFD instead of NUL and lone surrogates, which databases refuse."""
     text = text.replace("\0", "\ufffd")
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Two halves that stand together are one character.
+        # Two adjacent surrogates form one character.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
 
 def as_text(value: object, longest: int) -> str:
-    """Return the text of any value, at most `longest` characters of it."""
+    """Return the text of any value, at most `longest` characters."""
     try:
         if isinstance(value, (bytes, bytearray)):
             text = bytes(value[: longest * 4]).decode(errors="replace")
@@ -68,7 +68,7 @@ def first_line(error: BaseException, longest: int = 300) -> str:
 
 
 def as_error(kind: type[BaseException], error: BaseException, longest: int) -> str:
-    """Return name and first line of an exception; notes and further lines stand in the traceback."""
+    """Return name and first line of an exception; the traceback has notes and further lines."""
     is_plain = kind.__module__ in ("builtins", "__main__")
     name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
     try:
@@ -79,8 +79,8 @@ def as_error(kind: type[BaseException], error: BaseException, longest: int) -> s
 
 
 def as_name(given: object, remarks: Remarks) -> str:
-    """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
-    # The text itself, not what an enumeration of texts makes of it: `log` finds both under one name.
+    """Return a name of 1 to LONGEST_NAME characters. A changed name ends with a hash of the original one."""
+    # The text itself, not that of a str enumeration, so that `log` finds both under one name.
     text = str.__str__(given) if isinstance(given, str) else as_text(given, LONGEST_TEXT)
     cleaned = clean(text) or UNNAMED
     if cleaned == text and len(text) <= LONGEST_NAME:
@@ -96,7 +96,7 @@ def as_name(given: object, remarks: Remarks) -> str:
 
 
 def as_number(value: Any, argument: str, remarks: Remarks) -> float:
-    """Return one number as a float, which may be infinite or NaN. Raises `TypeError` naming `argument`."""
+    """Return one number as a float, which may be infinite or NaN. Raises `TypeError` with the name `argument`."""
     if type(value) is float:
         return value
     try:
@@ -112,7 +112,7 @@ def as_number(value: Any, argument: str, remarks: Remarks) -> float:
 
 
 def as_whole(value: Any, argument: str) -> int:
-    """Return a whole number of any size. Raises `TypeError` naming `argument`."""
+    """Return a whole number of any size. Raises `TypeError` with the name `argument`."""
     if type(value) is int:
         return value
     try:
@@ -126,7 +126,7 @@ def as_whole(value: Any, argument: str) -> int:
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether a value is a whole number, of any size."""
+    """Return whether a value is a whole number of any size."""
     try:
         as_whole(value, "")
     except TypeError:
@@ -135,7 +135,7 @@ def is_whole(value: Any) -> bool:
 
 
 def as_step(value: Any, present: int, argument: str, remarks: Remarks) -> int:
-    """Return the step of a call; where none was given, or one that cannot be stored, the `present` one."""
+    """Return the step of a call; if it is missing or cannot be stored, the `present` one."""
     if value is None:
         return present
     whole = as_stored_whole(value, argument, remarks)
@@ -143,12 +143,12 @@ def as_step(value: Any, present: int, argument: str, remarks: Remarks) -> int:
 
 
 def fits(whole: int) -> bool:
-    """Return whether a whole number has a place in 64 bits."""
+    """Return whether a whole number fits into 64 bits."""
     return SMALLEST_INT <= whole <= LARGEST_STORED_INT
 
 
 def as_stored_whole(value: Any, argument: str, remarks: Remarks, what: str = "it was") -> int | None:
-    """Return a whole number of 64 bits; None, with the remark that `what` left out, if it is none."""
+    """Return a whole number of 64 bits; otherwise None, with a remark that `what` left out."""
     try:
         whole = as_whole(value, argument)
     except TypeError as error:
@@ -162,7 +162,7 @@ def as_stored_whole(value: Any, argument: str, remarks: Remarks, what: str = "it
 
 
 def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
-    """Return how many there will be in all, rounded up; None, which means open-ended, below 1 or without end."""
+    """Return a total, rounded up; None, which means open-ended, if it is below 1 or infinite."""
     if value is None:
         return None
     total = _number_or_none(value, argument, remarks)
@@ -170,7 +170,7 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
         return None
     if not math.isfinite(total) or total < 1:
         if total > 1:
-            # Infinity is what a data set without a length has: nothing to remark.
+            # A dataset without a length has infinity, so there is nothing to report.
             return None
         if total not in (0, -1):
             told = f"{argument}: {shown(value)} is not a number of at least 1; it is treated as open-ended."
@@ -185,7 +185,7 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
 
 
 def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
-    """Return a time in seconds, also of a `timedelta`; None if it is negative or not finite."""
+    """Return a time in seconds, also from a `timedelta`; None if it is negative or not finite."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else _number_or_none(value, argument, remarks)
     if seconds is None:
         return None
@@ -196,12 +196,12 @@ def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
 
 
 def as_flag(value: Any) -> bool:
-    """Return a truth value, also of NumPy or torch; see `is_flag`."""
+    """Return a truth value, also from NumPy or torch; see `is_flag`."""
     return bool(_plain(value))
 
 
 def is_flag(value: Any) -> bool:
-    """Return whether a value is True or False, of Python, NumPy or torch."""
+    """Return whether a value is True or False, in Python, NumPy or torch."""
     try:
         return isinstance(_plain(value), bool) or value is None
     except Exception:  # of the value's own conversion
@@ -241,14 +241,14 @@ def _number_or_none(value: Any, argument: str, remarks: Remarks) -> float | None
 def as_values(value: Any) -> Any:
     """Return a value of any shape as a JSON value, within the bounds above.
 
-    Dataclasses, namespaces and named tuples become dictionaries. Values that JSON does not have become their text,
-    numbers that are not finite their names, keys text.
+    Dataclasses, namespaces and named tuples become dictionaries. Values that JSON cannot represent become text, numbers
+    that are not finite their names, keys text.
     """
     return _Values().of(value, 0)
 
 
 class _Values:
-    """One value of any shape, and how much of it may still be kept."""
+    """One value of any shape, and the remaining budget for its parts."""
 
     def __init__(self) -> None:
         self._parts = MOST_PARTS
@@ -268,14 +268,14 @@ class _Values:
             return self._text(value)
 
     def _mapping(self, given: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        """Return what can be read of a mapping: one entry that raises costs itself alone."""
+        """Return the readable entries of a mapping: an entry that raises an exception is left out alone."""
         kept: dict[str, Any] = {}
         for name in _readable(given):
             if self._parts < 0:
                 break
             try:
                 value = given[name]
-            except Exception as error:  # a configuration may have entries without a value
+            except Exception as error:  # any exception: a configuration may have entries without a value
                 value = f"could not be read: {type(error).__name__}"
             kept[self._text(name)] = self.of(value, depth + 1)
         return kept
@@ -298,7 +298,7 @@ class _Values:
         return self._text(plain)
 
     def _text(self, value: Any) -> str:
-        # For an enumeration of texts the text, as in `json`. A mock may claim to be a text and not be one.
+        # For a str enumeration the text, as in `json`. A mock may pretend to be a str.
         if issubclass(type(value), str):
             value = str.__str__(value)
         text = as_text(value, max(1, min(LONGEST_TEXT, self._characters)))
@@ -307,7 +307,7 @@ class _Values:
 
 
 def _readable(given: Any) -> Iterator[Any]:
-    """Yield what can be read of a collection, up to where reading it raises."""
+    """Yield the items of a collection, up to the first exception."""
     try:
         yield from given
     except Exception:  # of the collection's own iterator
@@ -331,7 +331,7 @@ def is_mapping(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return the Python value of a NumPy or torch value with one element; any other value as it is."""
+    """Return the Python value of a NumPy or torch value with one element; any other value unchanged."""
     if isinstance(value, (int, float, str, bytes, bytearray)) and type(value).__module__ == "builtins":
         return value
     item = getattr(value, "item", None)
@@ -339,7 +339,7 @@ def _plain(value: Any) -> Any:
 
 
 def _as_real(value: Any) -> Any:
-    """Return the Python value of one number. Raises `TypeError` for text, complex numbers and those that are masked."""
+    """Return the Python value of one number. Raises `TypeError` for text, complex numbers and masked values."""
     plain = _plain(value)
     if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value) or _is_masked(value):
         raise TypeError(type(value).__name__)
@@ -347,30 +347,30 @@ def _as_real(value: Any) -> Any:
 
 
 def _is_complex(value: Any) -> bool:
-    """Recognise a complex number of NumPy or torch, of which `float` would take only the real part."""
+    """Return whether a value is a complex number of NumPy or torch, of which `float` would use only the real part."""
     dtype = getattr(value, "dtype", None)
     return getattr(dtype, "kind", "") == "c" or bool(getattr(dtype, "is_complex", False))
 
 
 def _is_masked(value: Any) -> bool:
-    """Recognise a masked value of NumPy, such as the mean of an array that is entirely masked: its `item()` is 0."""
+    """Return whether a value is masked in NumPy, such as the mean of a fully masked array, whose `item()` is 0."""
     return hasattr(value, "dtype") and bool(getattr(value, "mask", False))
 
 
 def _size(number: Any) -> str:
-    """Return a number in words: Python refuses to print one of thousands of digits."""
+    """Return the size of a number in words, because Python refuses to print one with thousands of digits."""
     if isinstance(number, int) and number.bit_length() > 256:
         return f"a whole number of {number.bit_length()} bits"
     return shown(number)
 
 
 def argument(call: str, name: object) -> str:
-    """Return how an argument is named in a sentence."""
+    """Return the name of an argument in a sentence."""
     return f"{call}({as_text(name, 60)}=…)"
 
 
 def check_one_element(value: Any, argument: str) -> None:
-    """Raise `TypeError` if a value on a device has not one element; reading it would wait for the device."""
+    """Raise `TypeError` unless a value on a device has exactly one element; reading it would wait for the device."""
     count = getattr(value, "numel", None)
     if callable(count) and count() != 1:
         raise TypeError(f"{argument} takes one number, or a value with one element, not one of {count()} elements")
@@ -379,7 +379,7 @@ def check_one_element(value: Any, argument: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return the Python value of a NumPy or torch value with one element; any other value as it is."""
+    """Return the Python value of a NumPy or torch value with one element; any other value unchanged."""
     try:
         return _plain(value)
     except Exception:  # of the value's own methods
@@ -387,7 +387,7 @@ def plain(value: Any) -> Any:
 
 
 def as_choice(value: object, choices: Sequence[str], default: str, argument: str, remarks: Remarks) -> str:
-    """Return `value` where it is one of `choices`, otherwise `default`."""
+    """Return `value` if it is one of `choices`, otherwise `default`."""
     if isinstance(value, str) and value in choices:
         return str(value)
     told = f"{argument}: {shown(value)} is none of {', '.join(choices)}; {default} is stored."

@@ -11,7 +11,8 @@ from typing import Any
 
 def fields_of(given: Any) -> Mapping[Any, Any] | None:
     """Return the values of a configuration by name, a mapping unchanged; None if it is neither.
-    A field that cannot be read has the reason as its value.
+
+    If a field cannot be read, its value is the reason.
     """
     if isinstance(given, Mapping):
         return given
@@ -22,7 +23,7 @@ def fields_of(given: Any) -> Mapping[Any, Any] | None:
 def _names_of(given: Any) -> Iterable[str] | None:
     if dataclasses.is_dataclass(given) and not isinstance(given, type):
         return [field.name for field in dataclasses.fields(given)]
-    # A script that has arguments of argparse has loaded it.
+    # If a script has arguments of argparse, the module is loaded.
     argparse = sys.modules.get("argparse")
     if isinstance(given, SimpleNamespace) or (argparse is not None and isinstance(given, argparse.Namespace)):
         return list(vars(given))

@@ -1,6 +1,6 @@
 """Values of a call of `log` that are on a GPU: they are copied without waiting, and read once the copy has arrived.
 
-Uses torch only where it is loaded already.
+Uses torch only if it is already loaded.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from steersman.values.remarks import Remark, Remarks
 
 
 class Held(Protocol):
-    """An entry that is written when its values have arrived and its step is known, in the order of the calls."""
+    """An entry that is written once its values have arrived and its step is known, in the order of the calls."""
 
     step: int | None
 
     def has_arrived(self, wait: bool) -> bool:
-        """Return whether it may be written; with `wait`, wait for its values. May raise what the device raises."""
+        """Return whether it may be written; with `wait`, wait for its values. May raise exceptions of the device."""
         ...
 
     def values(self, remarks: Remarks) -> dict[str, float]:
@@ -28,8 +28,10 @@ class Held(Protocol):
 
 
 class HeldPoint:
-    """A point of a call of `log`: `event` signals that its values have come from the GPU, None if they were not on
-    one."""
+    """A point of a call of `log`.
+
+    `event` signals that its values have arrived from the GPU; it is None if they were not on one.
+    """
 
     def __init__(self, event: Any, step: int, names: Sequence[str], numbers: Sequence[Any]) -> None:
         self.step: int | None = step
@@ -49,7 +51,7 @@ class HeldPoint:
 
 
 def of_copy(number: Any, name: str, remarks: Remarks) -> float:
-    """Return a value that has come from the GPU: the call that gave it is over, nothing may raise out of it."""
+    """Return a value that has arrived from the GPU. The call that logged it is over, so this must not raise."""
     try:
         return values.as_number(number, values.argument("log", name), remarks)
     except TypeError as error:
@@ -58,12 +60,10 @@ def of_copy(number: Any, name: str, remarks: Remarks) -> float:
 
 
 def on_cpu(given: dict[Any, Any], remarks: Remarks, keeps: bool) -> tuple[Any, dict[Any, Any]]:
-    """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that is complete when they
-    have arrived.
+    """Return plain numbers by name, CUDA values that are being copied to pinned memory, and the event of their arrival.
 
     Values that are not numbers are left out with a remark. If no journal `keeps` them, CUDA values are not copied.
-
-    `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
+    `float()` of a CUDA tensor would make the loop wait for the device; a copy that is read later does not.
     """
     numbers: dict[Any, Any] = {}
     device: Any = None

@@ -32,6 +32,6 @@ def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]
 
 
 def is_path_inside(text: str) -> bool:
-    """Return whether a relative path can be stored, and leads to no place outside the folder where it begins."""
+    """Return whether a relative path can be stored, and does not lead out of its folder."""
     path = Path(text)
     return text == clean(text) and len(text) <= LONGEST_PATH and not path.is_absolute() and ".." not in path.parts

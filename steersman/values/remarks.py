@@ -18,5 +18,5 @@ class Remark(str):
 
 
 def subject_of(remark: str) -> str:
-    """Return the key by which a remark is logged once: its subject, or itself if it has none."""
+    """Return the key by which a remark is logged once: its subject, or the remark itself."""
     return remark.subject if isinstance(remark, Remark) else remark

@@ -1,17 +1,17 @@
-"""Names of series: keeps those of a training apart from those that Steersman measures."""
+"""Names of series: separates those of a training from those that Steersman measures."""
 
 from __future__ import annotations
 
 from steersman import values
 from steersman.values.remarks import Remark, Remarks
 
-# Samples of GPUs and host have these names, an axis of time, and no step.
+# Samples of GPUs and host have these names. Their axis is time, and they have no step.
 MEASURED = ("gpu/", "host/")
 OWN = "own/"
 
 
 def as_series_name(given: object, remarks: Remarks) -> str:
-    """Return the name of a series of a training's own; see `steersman.values.as_name`.
+    """Return the name of a training's own series; see `steersman.values.as_name`.
 
     A name that begins like those of measured series gets the prefix `own/`, so that the two are not mixed.
     """

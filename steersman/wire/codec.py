@@ -1,7 +1,7 @@
 """Encodes messages as bytes and decodes them: msgpack, with points in blocks of columns.
 
-The bytes come from another process, perhaps of another version or of an attacker: if they do not fit, `BadMessage` is
-raised, and no other error.
+The bytes come from another process, perhaps of another version or of an attacker: invalid bytes raise `BadMessage`, and
+no other exception.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Post(msgspec.Struct, array_like=True):
     expires_in_s: float | None
 
 
-# The type for each name. Do not change a name: the other side may have another version.
+# The type for each name. Do not change a name, because the other side may have another version.
 KINDS: dict[str, type] = {
     "attach": Attach,
     "attached": Attached,

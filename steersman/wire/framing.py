@@ -1,4 +1,4 @@
-"""Messages on a stream of bytes: each is preceded by its length. Does not depend on their content."""
+"""Messages on a stream of bytes, each preceded by its length. Does not depend on their content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 _LENGTH = struct.Struct(">I")
-# A report has at most 1 MiB of a journal, and as much of consoles.
+# A report has at most 1 MiB of a journal, and the same of consoles.
 LARGEST_MESSAGE_BYTES = 16 << 20
 
 
@@ -15,12 +15,12 @@ class TooLarge(ValueError):
 
 
 def framed(message: bytes) -> bytes:
-    """Return a message with its length in front."""
+    """Return a message with its length in front of it."""
     return _LENGTH.pack(len(message)) + message
 
 
 class Frames:
-    """Takes bytes as they arrive, and yields complete messages."""
+    """Collects bytes as they arrive, and yields complete messages."""
 
     def __init__(self) -> None:
         self._arrived = bytearray()

@@ -1,4 +1,4 @@
-"""Encodes records: points of the same names as columns, all others with their fields as JSON."""
+"""Encodes records: points with the same names as columns, all others with their fields as JSON."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NO_TIME = "records: a time is not valid"
 
 
 class Block(msgspec.Struct, array_like=True, tag="points"):
-    """Points of the same names, of one rank, in their order: columns with 8 bytes per number, little endian.
+    """Points of one rank with the same names, in order: columns with 8 bytes per number, little endian.
 
-    `places` has the step, then the number of each point, `times` the seconds since the epoch; `columns` the values by
-    name.
+    `places` has the step and then the number of each point, `times` the seconds since the epoch, `columns` the values
+    by name.
     """
 
     rank: int

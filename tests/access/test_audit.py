@@ -1,4 +1,4 @@
-"""The audit: who did what, when and from where. Nobody sees more than is theirs, and no secret is in it."""
+"""The audit: who did what, when and from where. People only see their own part, and it contains no secret."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_wrong_passwords_are_told_until_they_lock_and_no_unknown_name_is_kept(la
     client = visitor()
     for _ in range(5):
         client.post("/login/", {"username": "viewer", "password": CANARY})
-    # The admin's login looks at the lock last.
+    # The admin's login checks the lock last.
     client.post("/admin/login/", {"username": "viewer", "password": CANARY})
     visitor(address="198.51.100.1").post("/login/", {"username": f"my {CANARY}", "password": "x"})
     assert [(kind, person) for kind, _actor, person, _ in told()] == [
@@ -233,7 +233,7 @@ def test_it_is_narrowed_by_kind_person_project_and_period(lab: Project) -> None:
     assert found("project=lab") == ["command"]
     assert len(found(f"since={day}&until={day}")) == 3
     assert found("until=2001-01-01") == found("since=9998-12-31") == []
-    # What cannot be used narrows nothing.
+    # Invalid parameters do not filter.
     assert len(found("until=9999-12-31&kind=x&project=x&since=0001-01-01&below=x")) == 3
 
 
@@ -243,7 +243,7 @@ def test_pages_and_csv_hold_each_line_once(lab: Project) -> None:
     moment = timezone.now()
     for number in range(60):
         entries.record(entries.AuditKind.LOGOUT, what="=1+1")
-        # Entries and commands of one moment, more than a page of each.
+        # Entries and commands at the same time, more than a page of each.
         Command.objects.create(run=run, kind="pause", author_name="Ada", sent_at=moment, reason=str(number))
     AuditEntry.objects.filter(kind="logout").update(at=moment)
     address, seen = "/audit/", []

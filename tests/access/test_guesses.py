@@ -1,4 +1,4 @@
-"""Unknown tokens are looked up a hundred times from one address, those that are good always."""
+"""A hundred unknown tokens per address are looked up; valid tokens always are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.models import AccessToken, Membership, Project, Run
 
 @pytest.fixture
 def made(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AccessToken, str]]:
-    """A good token, and nothing remembered; no time passes for guesses."""
+    """A valid token and an empty cache; the clock stands still."""
     project = Project.objects.create(name="Lab", slug="lab")
     user = User.objects.create_user("ada")
     Membership.objects.create(project=project, user=user, role="owner")

@@ -1,4 +1,4 @@
-"""Token buckets with a clock of the test's own, and whose address counts."""
+"""Token buckets with a test clock, and which address counts."""
 
 from __future__ import annotations
 

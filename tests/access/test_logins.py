@@ -1,4 +1,4 @@
-"""Wrong passwords lock the account and the address, at the login and in the admin, and nobody else."""
+"""Wrong passwords lock the account and the address, at the login and in the admin, and no one else."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_no_password_is_stored_and_an_administrator_unlocks(settings: Any) -> No
 
 
 def test_one_password_is_hashed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight guessers took the cores from the pages before."""
+    """Before, eight guessers blocked the pages by using all cores."""
     at_once: list[int] = []
     running = 0
 
@@ -125,7 +125,7 @@ def test_one_password_is_hashed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
         nonlocal running
         running += 1
         at_once.append(running)
-        # Whoever else comes here meanwhile is seen above.
+        # Concurrent calls would be counted above.
         for _ in range(100):
             os.sched_yield()
         running -= 1
@@ -139,7 +139,7 @@ def test_one_password_is_hashed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_guess_that_has_waited_for_its_turn_is_refused_if_others_were_wrong_meanwhile(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that came at once had passed the lock before the first of them was counted."""
+    """All concurrent requests had passed the lock before the first of them was counted."""
 
     class Turn:
         def __enter__(self) -> None:
@@ -153,7 +153,7 @@ def test_a_guess_that_has_waited_for_its_turn_is_refused_if_others_were_wrong_me
 
 
 def test_the_page_that_changes_a_password_counts_wrong_ones_too(settings: Any) -> None:
-    """Whoever finds a session open would otherwise try as many as they like."""
+    """Otherwise a person who finds a session open could try as many passwords as they like."""
     client = Client(REMOTE_ADDR=HOME)
     client.force_login(User.objects.get(username="ada"), "runs.access.logins.PasswordBackend")
     new = "another long river"

@@ -1,4 +1,4 @@
-"""People: invites, roles, the last owner, and what each role sees of the members page."""
+"""People: invites, roles, the last owner, and what each role sees on the members page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets close when the right behind them is gone: who it concerns, with which code, and nobody else."""
+"""Sockets close when their permission is gone: the right ones, with the right code, and no others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSWORD = "a long and quiet river"
 
 @pytest.fixture
 def run(transactional_db: None, layer: None, settings: Any, monkeypatch: Any) -> Run:
-    """A run watched over a real layer. The look by the clock is off: what is heard alone must do."""
+    """A run watched over a real layer. The periodic check is off, so only announcements count."""
     monkeypatch.setattr("runs.live.rights_watch.CHECK_INTERVAL_S", 3600)
     project = Project.objects.create(name="Lab", slug="lab")
     for role in ("owner", "operator", "viewer"):
@@ -42,7 +42,7 @@ def run(transactional_db: None, layer: None, settings: Any, monkeypatch: Any) ->
 
 
 async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "") -> WebsocketCommunicator:
-    """Open a socket and return it once it was greeted; `hello` is kept as its attribute."""
+    """Open a socket and return it once it was greeted; `hello` is stored as its attribute."""
     socket = WebsocketCommunicator(
         application,
         f"/ws/runs/{run.pk}/{query}",
@@ -55,7 +55,7 @@ async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "
 
 
 async def refused(run: Run, *, query: str = "", bearer: str = "") -> int:
-    """Return the code with which a handshake is answered."""
+    """Return the close code of a refused handshake."""
     headers = [HOST, *([(b"authorization", f"Bearer {bearer}".encode())] if bearer else [])]
     socket = WebsocketCommunicator(application, f"/ws/runs/{run.pk}/{query}", headers)
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
@@ -107,7 +107,7 @@ def delete_sessions(client: Client) -> None:
 
 
 def end_from_elsewhere(client: Client) -> None:
-    """End the session on the page of another one."""
+    """End the session on the page of another session."""
     elsewhere = Client()
     elsewhere.force_login(User.objects.get(username="operator"))
     held = UserSession.objects.get(session_key=client.session.session_key)
@@ -200,7 +200,7 @@ def test_it_closes_the_sockets_of_a_token(run: Run, scope: str, act: Callable[[A
 
 @pytest.mark.parametrize("layer_away", [False, True])
 def test_it_closes_what_nobody_told_of_at_the_next_look(run: Run, monkeypatch: Any, layer_away: bool) -> None:
-    """An expiry tells nobody, and a message may get lost."""
+    """An expiry is not announced, and a message may be lost."""
     monkeypatch.setattr("runs.live.rights_watch.CHECK_INTERVAL_S", 0.1)
 
     async def check() -> None:

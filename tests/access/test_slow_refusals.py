@@ -1,4 +1,4 @@
-"""Refusals come late, and those of one address one after another."""
+"""Refusals are delayed, and those of one address are sent one after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tickets: signed, sealed, used once, and stored by nobody before that."""
+"""Tickets: signed, encrypted, used once, and not stored before that."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_it_opens_nothing_once_it_has_expired(run: Run, user: User, monkeypatch:
 
 
 def test_it_tells_nobody_the_key_of_a_session(run: Run, user: User) -> None:
-    """Scripts of the page hold the ticket, and must not learn the cookie that they cannot read."""
+    """Scripts of the page have the ticket, and must not learn the session cookie, which they cannot read."""
     ticket = issue_ticket(user, run, SESSION)
     content = ticket.split(".")[0]
     opened = base64.urlsafe_b64decode(content + "=" * (-len(content) % 4))
@@ -83,7 +83,7 @@ def test_it_tells_nobody_the_key_of_a_session(run: Run, user: User) -> None:
 
 
 def test_it_may_be_offered_as_a_subprotocol(run: Run, user: User) -> None:
-    """RFC 7230 names the characters of a token."""
+    """RFC 7230 defines the characters of a token."""
     allowed = re.escape(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
     assert re.fullmatch(f"[{allowed}]+", issue_ticket(user, run, SESSION))
 

@@ -1,4 +1,4 @@
-"""Tokens and share links: made once, shown once, never more than their maker may, worthless once revoked."""
+"""Tokens and share links: shown once, never more powerful than their creator, useless once revoked."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_it_lets_owners_revoke_all_and_others_their_own(project: Project) -> Non
 
 
 def guest(address: str) -> Client:
-    """Return who holds a share link, as its page asks: with the key in a header."""
+    """Return the client of a guest's page, with the key in a header."""
     value = address.split("/")[2]
     return Client(headers={"Authorization": f"Bearer {value}"}, enforce_csrf_checks=True)
 
@@ -322,13 +322,13 @@ def test_it_logs_no_key(run: Run, project: Project) -> None:
 
 
 def test_it_logs_through_that_alone() -> None:
-    """Django's own handler would write addresses as they are."""
+    """Django's own handler would write addresses unchanged."""
     assert not logging.getLogger("django").handlers
 
 
 @pytest.mark.parametrize(("logger", "traces"), [("django.security.DisallowedHost", False), ("django.request", True)])
 def test_what_a_stranger_did_is_one_line(logger: str, traces: bool) -> None:
-    """A request for another host wrote a traceback, each time."""
+    """Each request for an unknown host used to log a traceback."""
     try:
         raise ValueError("ours")
     except ValueError as error:
@@ -340,7 +340,7 @@ def test_what_a_stranger_did_is_one_line(logger: str, traces: bool) -> None:
 
 
 def test_events_of_a_run_still_flow(run: Run) -> None:
-    """Replacing names must leave every other event as it was stored."""
+    """Replacing names must leave all other events as they were stored."""
     from runs.protocol.events import LogLine, LogWritten
 
     feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text='"kind":"command"')]))

@@ -1,4 +1,7 @@
-"""Who works in the admin, and on what. Imports models when they are needed: Django is set up after this is read."""
+"""Users and data for the admin tests.
+
+Models are imported in functions, because Django is set up after this is loaded.
+"""
 
 from __future__ import annotations
 

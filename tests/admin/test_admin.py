@@ -1,4 +1,4 @@
-"""The admin: what is recorded can be read and not changed; new runs are made; queries do not grow with rows."""
+"""The admin: recorded data is read-only, new runs can be created, and queries do not grow with rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_run(project: Project, **fields: Any) -> Run:
 
 
 def fill(run: Run, first: int, number: int) -> None:
-    """Record `number` of everything that the page of a run shows."""
+    """Record `number` rows of everything that the page of a run shows."""
     now = timezone.now()
     author = User.objects.create_user(f"author-{run.pk}-{first}")
     for place in range(first, first + number):
@@ -71,7 +71,7 @@ def fill(run: Run, first: int, number: int) -> None:
 
 
 def queries_of(client: Client, url: str) -> int:
-    client.get(url)  # content types and the like are read once a process
+    client.get(url)  # content types and similar data are read once per process
     with CaptureQueriesContext(connection) as captured:
         assert client.get(url).status_code == 200
     return len(captured)
@@ -195,7 +195,7 @@ def test_it_renames_a_run_and_changes_nothing_else(
 ) -> None:
     run = make_run(project, parameters={"epochs": 3})
     opened = Run.objects.get(pk=run.pk)
-    # The supervisor writes between the reading of the row and its saving.
+    # The supervisor writes between reading the row and saving it.
     monkeypatch.setattr("runs.admin.runs.RunAdmin.get_object", lambda *_: opened)
     Run.objects.update(last_seq=41, heartbeat=7, state=RunState.PAUSED)
     answer = client.post(

@@ -1,4 +1,4 @@
-"""The command log in the admin: all of it to read and export, and commands sent after a confirmation."""
+"""The command log in the admin: complete, exportable, and commands are sent after a confirmation."""
 
 from __future__ import annotations
 

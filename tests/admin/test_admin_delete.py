@@ -1,4 +1,4 @@
-"""Deletion of runs in the admin: says what goes, takes rows and files, follows no link, never a run that lives."""
+"""Deletion of runs in the admin shows what it will delete, removes rows and files, follows no link, keeps live runs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def filled(project: Project, data: Path, **fields: Any) -> Run:
 
 
 def text_of(response: Any) -> str:
-    """Return what a person reads on the page, in one line."""
+    """Return the visible text of the page in one line."""
     return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 

@@ -1,4 +1,4 @@
-"""New runs in the admin: parameters are held against what the recipe published."""
+"""New runs in the admin: parameters are validated against the published recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's console as a growing file, and what is taken out of it before it is shown."""
+"""The worker's console as a growing file, and the text that is removed before it is shown."""
 
 from __future__ import annotations
 

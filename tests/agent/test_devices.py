@@ -1,4 +1,4 @@
-"""The devices that a host offers for runs: read by the loading path of pynvml itself, from a small stub library."""
+"""The devices that a host offers for runs, read through pynvml's own loading path from a small stub library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One report is under way at a time, over a link that breaks: what was stored is settled, all else is told again."""
+"""One report is in transit at a time over a link that breaks: stored ones are settled, all others are sent again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steersman.messages.reports import Attach, Attached, Line, Position, Refused
 
 
 class Scripted:
-    """A link that brings what a test has put into it."""
+    """A link that returns the messages that a test has put into it."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []

@@ -1,4 +1,4 @@
-"""GPU and host samples, against a stand-in for the driver's library that is compiled here."""
+"""GPU and host samples, with a stub of the driver's library that is compiled here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[1] / "support" / "nvml_stub" / "nvml_stub.c"
 ROOT = Path(__file__).parents[2]
 MIB_PER_GIB = 1024.0
 
-# Each script runs in a process of its own, where the loader finds the stub; it prints one JSON value.
+# Each script runs in a separate process, where the loader finds the stub; it prints one JSON value.
 PRELUDE = """
 import json, os, sys, time
 from steersman.agent.machine.sampler import Sampler
@@ -68,7 +68,7 @@ def stub(build_stub: Callable[..., Path]) -> Path:
 
 
 def ask(library: Path, script: str, **environment: str) -> Any:
-    """Return what `script` prints, run where `library` holds the NVIDIA driver's library."""
+    """Return the output of `script`, run with the NVIDIA driver's library from `library`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "STUB_"))}
     answer = subprocess.run(
         [sys.executable, "-c", PRELUDE + script],
@@ -135,7 +135,7 @@ print(json.dumps([first, "gpu/0/energy_j" in again, later]))
         "gpu/1/energy_j": 0.0,
     }
     assert not again
-    # Counted from the first reading, not since the driver was loaded.
+    # Counted from the first reading, not from the start of the driver.
     assert later["gpu/0/energy_j"] == 2.5
 
 
@@ -188,7 +188,7 @@ print(json.dumps(gpu_values()))
 def test_it_reads_memory_of_a_mig_instance_and_the_rest_of_its_board(stub: Path) -> None:
     values = ask(stub, READ_ALL, CUDA_VISIBLE_DEVICES="MIG-dddd", STUB_MIG="1", WAIT="gpu/1.1/power_w")
     assert boards(values) == {"1.1"}
-    # An instance has no utilisation of its own to tell, and its board's would be that of all its users.
+    # An instance has no utilisation, and its board's would include all instances.
     assert not [name for name in values if name.endswith("utilisation")]
     assert values["gpu/1.1/memory_used_mib"] == 2 * MIB_PER_GIB
     assert values["gpu/1.1/memory_total_mib"] == 16 * MIB_PER_GIB
@@ -224,7 +224,7 @@ def test_it_reads_an_older_driver_by_its_own_names(build_stub: Callable[..., Pat
     assert values["gpu/0/throttle_reasons"] == 1.0
 
 
-# 4 is no permission (the field stays away), 999 an unknown error (it is asked for again), and neither hides the rest.
+# 4 means no permission (the field is not read again), 999 an unknown error (it is read again); neither hides the rest.
 @pytest.mark.parametrize("code", ["4", "999"])
 def test_it_reads_everything_else_where_one_field_fails(stub: Path, code: str) -> None:
     values = ask(stub, READ_ALL, STUB_FAN=code)
@@ -336,7 +336,7 @@ open(os.environ["STUB_HANG"], "w").close()
 until(lambda: sampler.problem)
 print(json.dumps(problem))
 """
-    # The process ends although a thread is still inside the driver: ask() would time out otherwise.
+    # The process ends although a thread is still inside the driver; otherwise ask() would time out.
     assert ask(stub, script, STUB_HANG=str(tmp_path / "hang")) == ""
 
 

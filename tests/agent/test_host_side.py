@@ -1,4 +1,4 @@
-"""A host side whose record side never answers: signals, processes and its own end do not wait for that."""
+"""A host side whose record side never answers: signals, processes and its own end do not wait for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.stack import wait_for
 
 
 class Silent:
-    """A link whose other end takes everything and says nothing."""
+    """A link whose other end accepts everything and never answers."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -43,7 +43,7 @@ class Silent:
 
 
 class Storing(Silent):
-    """A link whose other end stores each report at once. Once one is stored, no heartbeat is due any more."""
+    """A link whose other end stores each report immediately. After one is stored, no heartbeat is due any longer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Storing(Silent):
 def followed(
     tmp_path: Path, interrupts: Interrupts, link: Any, push_s: float = 0.08
 ) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """Follow a process that ends by signals alone; yield it, and the list that gets the exit code."""
+    """Follow a process that only ends by signals; yield it, and the list that gets the exit code."""
     folder = tmp_path / "attempt"
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)

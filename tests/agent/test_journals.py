@@ -1,4 +1,4 @@
-"""What several ranks logged of the same step becomes one point, once, whatever is read when."""
+"""Records of several ranks for the same step become one point, exactly once, in whatever order they are read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def points(batch: JournalsRead | None) -> list[tuple[int, dict[str, float]]]:
         ("speed/tokens_per_second", [10.0, 12.0, 1.0], 23.0),
         ("speed/step_ms", [3.0, 5.0], 5.0),
         ("speed/data_wait_fraction", [0.25, 0.125], 0.25),
-        # Two parts of one whole: 3 and 4 times the root of two.
+        # Two shards of one tensor: 3 and 4 times the root of two.
         ("layers/gradient/head", [3 * math.sqrt(2), 4 * math.sqrt(2)], pytest.approx(5.0)),
         ("layers/weight/head", [0.3, 0.3, 0.3], 0.3),
         ("mine", [1e308, 1.5e308], math.inf),
@@ -96,7 +96,7 @@ def test_a_step_is_held_back_until_every_rank_has_logged_it(tmp_path):
 
 
 def test_a_reader_that_was_killed_anywhere_leaves_no_gap_and_no_double(tmp_path):
-    """Every batch is stored or lost with its reader, as a transaction is."""
+    """Every batch is either stored or lost with its reader, like a transaction."""
     rng = random.Random(3)
     logs = [Log(tmp_path, rank) for rank in range(3)]
     waiting = [list(range(1, 400)) for _ in range(3)]
@@ -388,7 +388,7 @@ def test_a_rank_that_was_killed_before_its_mark_of_a_roll_back_holds_nothing_bac
     reader = opened(tmp_path, 2)
     batch = reader.read(ended=True)
     assert batch is not None and [type(each) for each in batch.records] == [PointRecord, OutcomeRecord]
-    # And the other way round: rank 0 cannot tell it any more.
+    # And the reverse: rank 0 cannot report it any more.
     (tmp_path / "b").mkdir()
     third, fourth = Log(tmp_path / "b", 0), Log(tmp_path / "b", 1)
     third.point(1, loss=1.0)

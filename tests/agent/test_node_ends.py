@@ -1,4 +1,4 @@
-"""Ranks on several nodes: whose end ends all, and what is said of it."""
+"""Ranks on several nodes: which end is the root cause, and how it is reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
     assert whole.poll_alive()
     third.kill()
     third.wait()
-    # As the `train` beside it does.
+    # As the `train` of that rank does.
     record_exit(post.folder, 2, -signal.SIGKILL)
     second.wait(60)
     record_exit(post.folder, 1, -signal.SIGTERM)
@@ -68,7 +68,7 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
 
 
 def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
-    """Its journal may be on its way yet."""
+    """Its journal may not have arrived yet."""
     nodes.begin(2, [0])
     post = nodes.client(1, [1], 2)
     first = nodes.worker(0, SLEEPING, nodes.folder)

@@ -1,4 +1,4 @@
-"""How a node finds the attempt of its launch, what it takes for an earlier one, and what it leaves there."""
+"""How a node finds the attempt of its launch, recognises an earlier one, and which files it leaves there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def announcement(data: Path) -> dict[str, Any]:
 
 
 def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_one(tmp_path, monkeypatch):
-    """From the same place, by the same name: an attempt whose node server is gone, and a failure."""
+    """From the same address with the same id: an attempt whose node server is gone, and a failure."""
     monkeypatch.setattr(torchrun, "RETRY_INTERVAL_S", 0.02)
     earlier, present = (tmp_path / "runs" / "7" / "attempts" / number for number in "12")
     for folder in (earlier, present):

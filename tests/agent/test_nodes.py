@@ -1,6 +1,6 @@
-"""Ranks on several nodes: messages between them that arrive late, twice or not at all, and what each end does then.
+"""Ranks on several nodes: messages between them that arrive late, twice or not at all, and the reaction of each end.
 
-The nodes here are folders of one process. The line between them can be slow, cut, or gone.
+The nodes here are folders of one process. The connection between them can be slow, cut, or gone.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class RanksOfNodes(Ranks):
 
 
 def test_commands_take_effect_at_the_same_step_however_slow_the_line_is(nodes):
-    """The ranks of the other node are far ahead of what the leader knows of them, in each command anew."""
+    """For each command, the ranks of the other node are far ahead of the leader's data about them."""
     rng = random.Random(1)
     slow = random.Random(2)
     pace = uneven(3)
@@ -138,7 +138,7 @@ def test_a_barrier_that_a_node_does_not_see_is_given_up_and_training_goes_on(tmp
     assert outcome.state == "refused" and outcome.reason.startswith("Not all nodes have answered within 0.2 s")
     last = run._last_barrier
     assert page[BARRIER] == 0
-    # No rank has gone farther, and yet the barrier is another: an answer to the earlier one does not count for it.
+    # No rank has gone farther, but the barrier is a new one: an answer to the earlier one does not count for it.
     page[BARRIER_SEEN] = last
     run._set_barrier()
     assert run._last_barrier > last and page[BARRIER] == 0 and not run.stopping
@@ -186,7 +186,7 @@ def test_the_page_of_another_node_never_shows_an_end_before_the_decisions_that_l
 
 
 class Boards:
-    """What a host with so many GPUs reads of them."""
+    """What a host with this many GPUs reads from them."""
 
     def __init__(self, boards: int, **values: float) -> None:
         self.boards = boards
@@ -211,7 +211,7 @@ def test_gpus_of_other_nodes_come_behind_those_of_the_nodes_before_them(nodes):
     assert server.take_samples(4) == {}
     first.start()
     wait_for(lambda: server._nodes[1].samples, "the samples of the other")
-    # Before it is known how many this one has, no number is certain.
+    # Before the number of GPUs on this node is known, no number is final.
     assert server.take_samples(None) == {}
     assert server.take_samples(4) == {"gpu/4/power_w": 100.0, "gpu/5.3/power_w": 200.0, "gpu/6/power_w": 300.0}
     assert server.take_samples(4) == {}
@@ -231,7 +231,7 @@ def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
     nodes.server.elsewhere[1].signal = signal.SIGTERM
     with pytest.raises(NodeRefused, match="ending"):
         nodes.client(2, [2], 3)
-    # A node whose connection broke has still to report how its ranks end.
+    # A node whose connection broke still has to report how its ranks end.
     nodes.clients[0].connect(HERE, nodes.line.port)
 
 
@@ -253,7 +253,7 @@ def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):
 
 
 def test_strangers_who_wait_keep_no_node_out(nodes):
-    """Each silent for less than the time in which a greeting must come."""
+    """Each is silent for less than the timeout of the greeting."""
     server = nodes.begin(2, [0])
     strangers = []
     for _ in range(MOST_UNAUTHENTICATED):
@@ -281,7 +281,7 @@ def test_an_impostor_that_answers_at_the_place_of_the_server_is_told_nothing(nod
 
 
 class Noting:
-    """Words of a page that note in which order they are read and written."""
+    """Words of a page that record the order of reads and writes."""
 
     def __init__(self, words: memoryview) -> None:
         self.words = words
@@ -298,7 +298,7 @@ class Noting:
 
 
 def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes):
-    """Read from the end back, written towards it: so it holds whenever between two words a rank writes."""
+    """Reads go backwards from the end, writes go towards it, so it is true wherever a rank writes between two reads."""
     server = NodeServer(nodes.folder, 2, [0], 2, HERE)
     post = NodeClient(nodes.folder, 1, [1], 2, "s")
     here, there = Noting(server._page.words), Noting(post._words)
@@ -329,7 +329,7 @@ def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes
 
 
 def test_a_node_reports_a_barrier_as_seen_with_how_far_its_ranks_were_then(tmp_path, monkeypatch):
-    """A rank that reaches it while it is written may have passed it unaware, and the leader must learn of that."""
+    """A rank that reaches the barrier while it is written may have passed it, and the leader must learn that."""
     server = socket.create_server((HERE, 0))
     post = NodeClient(tmp_path, 1, [1], 2, "s")
     page = open_page(post.folder, 2)

@@ -1,4 +1,4 @@
-"""Out of memory as the end of an attempt: named where there is proof, and never without."""
+"""Out of memory as the end of an attempt: reported if there is proof, and never without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PID = 7
 
 
 class Kernel:
-    """Files as the kernel shows them: the groups of process 7, and what was killed in them."""
+    """Files as the kernel shows them: the cgroups of process 7, and the kills in them."""
 
     def __init__(self, folder: Path, cgroup: str, counter: str, before: str = "") -> None:
         self.cgroups, self.processes = folder / "cgroup", folder / "proc"
@@ -196,7 +196,7 @@ for counter in sys.argv[2:]:
     Path(counter).write_text("oom_kill 1\\n")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-# `manage.py` on a kernel whose counts are files of the test.
+# `manage.py` on a kernel whose counters are files of the test.
 MANAGE = """
 import sys
 from pathlib import Path
@@ -212,7 +212,7 @@ manage.main()
 def test_a_worker_that_the_kernel_killed_ends_with_that_name(offline_stack: Any, tmp_path: Path, counted: bool):
     script = tmp_path / "greedy.py"
     script.write_text(KILLED_BY_THE_KERNEL)
-    # Whichever version this host has, the group's own path is not there, as in a container.
+    # Whichever version this host has, the path of the cgroup itself does not exist, as in a container.
     counters = [tmp_path / "cgroup" / "memory.events", tmp_path / "cgroup" / "memory" / "memory.oom_control"]
     counters[1].parent.mkdir(parents=True)
     for counter in counters:
@@ -226,7 +226,7 @@ def test_a_worker_that_the_kernel_killed_ends_with_that_name(offline_stack: Any,
         cwd=ROOT, env=offline_stack.environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        # A point was stored, so the supervisor knows the count before the kill.
+        # A point was stored, so the supervisor has read the counter before the kill.
         wait_for(lambda: run_row(offline_stack, run_id)["step"] == 1, "the first point")
     finally:
         go.touch()

@@ -1,4 +1,4 @@
-"""What must not leave the training host is taken out of texts, and nothing else."""
+"""Private data is removed from texts that leave the training host, and nothing else is."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_what_stands_between_secrets_is_shown() -> None:
 
 
 def test_a_long_value_costs_little() -> None:
-    """The number that it begins with was tried at each of its digits."""
+    """The number at its beginning used to be tried at each of its digits."""
     assert secret_texts({"MY_TOKEN": "1" * 120_000 + "x"})
 
 

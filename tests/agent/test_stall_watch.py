@@ -1,4 +1,4 @@
-"""When a training counts as stalled, by what its journal told and the supervisor's clock."""
+"""When a training counts as stalled, by its journal and the supervisor's clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stepping(step_s: float, *, shortest_s: float = 60.0, steps: int = 20, **opti
 
 
 def silent_after(watch: StallWatch, limit_s: int) -> float | None:
-    """Return after how many seconds of silence, looked at each second, the training counts as stalled."""
+    """Return after how many seconds of silence, checked every second, the training counts as stalled."""
     return next((second for second in range(1, limit_s) if watch.measure(float(second))), None)
 
 

@@ -1,4 +1,4 @@
-"""The processes of all ranks: whose end ends the others, and what is left of them."""
+"""The processes of all ranks: whose end ends the others, and which processes are left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c',
 
 
 class Started:
-    """Starts ranks as the supervisor does; nothing is left behind."""
+    """Starts ranks as the supervisor does, and cleans up after them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

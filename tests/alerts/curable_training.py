@@ -1,4 +1,4 @@
-"""A worker without torch whose loss explodes at step GOOD and stays so until its learning rate is halved.
+"""A worker without torch whose loss explodes at step GOOD and stays high until its learning rate is halved.
 
 usage: curable_training.py GOOD
 """

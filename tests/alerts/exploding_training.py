@@ -1,6 +1,6 @@
-"""A worker without torch whose loss falls, explodes, and falls again; then it waits until it is told to stop.
+"""A worker without torch whose loss falls, explodes, and falls again; then it waits for a stop.
 
-Of its two layers the gradient of the second grows before that.
+Before the explosion, the gradient of the second of its two layers grows.
 
 usage: exploding_training.py GOOD BAD
 """

@@ -1,4 +1,4 @@
-"""A recipe one rank of which is slow before the ranks wait for one another, and again in step from SLOW_UNTIL on."""
+"""A recipe in which one rank is slow before the ranks wait for one another, until SLOW_UNTIL."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_a_loss_that_explodes_is_an_alert_while_it_trains_and_is_cleared_after(o
     }  # fmt: skip
     told = [event["state"] for event in events(offline_stack, run_id, "alert") if event["id"] == row["id"]]
     assert told == ["open", "cleared"]
-    # What the training's own code says is not taken back by the end of the attempt.
+    # The end of the attempt does not clear alerts from the training's own code.
     (lasting,) = rows(offline_stack, "SELECT * FROM runs_alert WHERE run_id = ? AND state != 'cleared'", run_id)
     assert (lasting["detector"], lasting["title"], lasting["step"]) == ("code", "It explodes soon", 200)
     assert (lasting["severity"], lasting["text"], lasting["series"]) == ("critical", "All values become NaN.", "")
@@ -47,7 +47,7 @@ def test_a_training_that_raises_one_at_every_step_is_cut_short(offline_stack: St
     offline_stack.manage("train", "--run-id", str(run_id), "--quiet", "--", SHORT, "230", "0", "alarmed")
     raised = rows(offline_stack, "SELECT step FROM runs_alert WHERE run_id = ? AND detector = 'code'", run_id)
     assert sorted(row["step"] for row in raised) == list(range(1, MOST_OF_CODE + 1))
-    # The short training logs NaN: that is an alert of a detector, for which there is room.
+    # The short training logs NaN, which is an alert of a detector with its own limit.
     assert len(alerts_of(offline_stack, run_id)) >= 1
     said = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
     assert [text for text in said if "not recorded" in text] == ["30 more alerts were not recorded."]

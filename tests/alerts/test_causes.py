@@ -1,4 +1,4 @@
-"""What alerts and the command log say is stored as a kind with values: each reader is told in their language."""
+"""Causes of alerts and commands are stored as a kind with values, and shown in the reader's language."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def newest_event(run_id: int) -> dict[str, Any]:
 def test_an_alert_of_a_run_as_a_whole_is_told_in_both_languages(
     lease: Lease, detector: str, cause: AlertCause, said: tuple[str, str]
 ) -> None:
-    # Whoever stores it may be working for a reader of another language.
+    # The process that stores it may be serving a reader of another language.
     with translation.override("zh-hans"):
         if isinstance(cause, LittleSpace):
             note_disk(lease.run_id, lease.number, 4 * GIB, 100 * GIB)
@@ -87,7 +87,7 @@ def test_an_alert_of_a_run_as_a_whole_is_told_in_both_languages(
     for language, part in zip(("en", "zh-hans"), said, strict=True):
         with translation.override(language):
             assert part in texts_of(alert).text
-    # The API and events are in English, and have what the page makes its text of.
+    # The API and events are in English, and have the data from which the page makes its text.
     for told in (alert_as_wire(alert), newest_event(lease.run_id)):
         assert told["text"] == said[0] and told["cause"] == stored(cause)
 

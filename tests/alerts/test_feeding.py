@@ -1,4 +1,4 @@
-"""What the detectors of a run are shown beside the points of its steps: values of epochs, and that it goes on."""
+"""What the detectors of a run receive besides the points of its steps: values of epochs, and resumes of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a supervisor's thread makes of stored ticks: findings, their ends, and nothing that delays a tick."""
+"""A supervisor's alert thread: findings in stored ticks, their ends, and no delay of a tick."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOSS = "train/loss"
 
 
 def losses(*values: float, first: int = 1, began: float = NOW) -> Batch:
-    """Return a batch of losses, ten a second."""
+    """Return a batch of losses, ten per second."""
     records = [
         PointRecord(step=first + place, time=began + place / 10, values={LOSS: value})
         for place, value in enumerate(values)
@@ -42,7 +42,7 @@ def judged(judge: RunJudge, batch: Batch, now: float = NOW) -> list[Any]:
 
 
 class Told(Judge):
-    """Notes what it is told; an alarm lasts while a value is negative."""
+    """Records what it is passed; an alarm lasts while a value is negative."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def test_what_begins_again_too_soon_is_told_later_if_it_lasts() -> None:
     assert (finding.step, finding.began_at.timestamp()) == (3, NOW + 2) and judge.take_left_out() == 0
     judged(judge, losses(1.0, first=6, began=NOW + 61))
     assert judge.over() == [("spike", LOSS)]
-    # Another series has a minute of its own, and what is held back as the training ends is counted.
+    # Another series has its own minute, and alarms that are held back when the training ends are counted.
     other = PointRecord(step=7, time=NOW + 62, values={"other/loss": -1.0, LOSS: -1.0})
     assert [finding.series for finding in judged(judge, Batch(records=[other]))] == ["other/loss"]
     judge.end()
@@ -217,7 +217,7 @@ def test_a_slow_detector_delays_nobody_and_costs_the_oldest_points(
     thread = begin(slow)
     thread.take(losses(0.0))
     assert waits.wait(60)
-    # The detector does not come back: whoever hands over does.
+    # The detector hangs, but passing on a batch returns.
     for step in range(2, 102):
         thread.take(losses(float(step), first=step))
     (line,) = thread.take_lines()
@@ -244,7 +244,7 @@ def test_a_database_that_waits_delays_nobody_and_costs_no_alert(
     thread = begin(Told())
     thread.take(losses(-1.0))
     assert waits.wait(60)
-    # The database does not answer: whoever hands over, and whoever ends, goes on.
+    # The database does not answer, but passing on a batch and finishing return.
     thread.take(losses(1.0, first=2))
     thread.finish(0.0)
     assert states() == []

@@ -1,4 +1,4 @@
-"""A rank that lags behind the others is named, although all step at its pace."""
+"""A rank that lags behind the others is named, although all ranks step at its pace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def speeds(step_ms: float, **more: float) -> dict[str, float]:
         ([speeds(100, own_ms=10, data_wait_fraction=0.9), speeds(100, own_ms=70, data_wait_fraction=0.1)], [40, 100]),
         ([speeds(100, data_wait_fraction=0.05), speeds(100, data_wait_fraction=0.65)], [40, 100]),
         ([speeds(40), speeds(100)], [40, 100]),
-        # They wait for nobody within the step, and each waits for its data.
+        # They do not wait for one another within the step, and each waits for its data.
         ([speeds(40, data_wait_fraction=0.5), speeds(100, data_wait_fraction=0.5)], [40, 100]),
         ([{"speed/own_ms": 40}, {"speed/own_ms": 100}], [40, 100]),
         ([speeds(100), speeds(100)], [100, 100]),
@@ -40,7 +40,7 @@ def test_the_time_of_a_rank_is_what_its_step_would_take_without_the_others(ranks
 
 
 def test_ranks_that_tell_no_times_are_followed_from_point_to_point():
-    """Rank 1 runs freely at half the speed; its other names are another call of the same step."""
+    """Rank 1 runs independently at half the speed; its other names come from another call in the same step."""
     times, found = RankTimes(), []
     for step in range(1, 4):
         by_rank = {rank: PointRecord(step=step, time=step * (1.0 + rank), values={"loss": 1.0}) for rank in range(2)}
@@ -50,7 +50,7 @@ def test_ranks_that_tell_no_times_are_followed_from_point_to_point():
         ("rank/0/step_ms", 2, 1000.0), ("rank/1/step_ms", 2, 2000.0),
         ("rank/0/step_ms", 3, 1000.0), ("rank/1/step_ms", 3, 2000.0),
     ]  # fmt: skip
-    # From the first point that tells times on, these count alone.
+    # From the first point with times on, only these count.
     assert len(list(times.points(logged(speeds(1), speeds(2), step=4)))) == 2
     assert not list(times.points(logged({"loss": 1.0}, {"loss": 1.0}, step=5)))
     assert not list(times.points(logged(speeds(float("nan")), speeds(2), step=6)))
@@ -85,6 +85,6 @@ def test_a_training_of_two_ranks_names_the_one_that_is_slow_before_they_meet(off
     (alert,) = rows(stack, query, run_id)
     assert (alert["series"], alert["severity"]) == ("rank/1/step_ms", "warning")
     assert alert["value"] > 50 and "±" in str(alert["usual"])
-    # No series of the run: its page shows what all ranks together are told by.
+    # Not a series of the run, whose page shows the merged values of all ranks.
     names = {row["name"] for row in rows(stack, "SELECT name FROM runs_series WHERE run_id = ?", run_id)}
     assert "speed/own_ms" in names and not [name for name in names if name.startswith("rank/")]

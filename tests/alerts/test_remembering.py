@@ -1,4 +1,4 @@
-"""What detectors know of a training that they did not see begin: it was resumed, or its supervisor replaced."""
+"""What detectors know of a training whose beginning they did not see: it was resumed, or its supervisor replaced."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lease() -> Lease:
 
 
 def resumed(lease: Lease, values: list[float], step: int) -> Attempt:
-    """Store what attempt 1 logged, and begin attempt 2 behind `step`."""
+    """Store the points of attempt 1, and begin attempt 2 after `step`."""
     run = Run.objects.get(pk=lease.run_id)
     store(run, values)
     storage.fold(run.pk)
@@ -52,9 +52,9 @@ def resumed(lease: Lease, values: list[float], step: int) -> Attempt:
         (LEARNS_NOTHING, 4000, ["plateau"]),
         (LEARNS_NOTHING[:60], 60, []),
         (CONVERGED, 4000, []),
-        # It diverged behind the checkpoint: what was taken back is no part of the curve.
+        # It diverged after the checkpoint: points that were rolled back are not part of the curve.
         ([*CONVERGED[:4001], *[9.0] * 900], 4000, []),
-        # It diverged before: that goes on, and new points tell.
+        # It diverged before: that continues, and new points show it.
         ([*CONVERGED[:3500], *[9.0] * 1500], 4999, ["divergence"]),
     ],
     ids=["plateau", "few points", "converged", "taken back", "diverged"],
@@ -73,7 +73,7 @@ def test_a_resumed_attempt_is_judged_with_what_came_before(lease, values, seen, 
         alarm for step, value in enumerate(later, seen + 1) for alarm in judge.judge(Point(LOSS, step, NOW, value))
     ]
     assert [alarm.detector for alarm in found] == expected
-    # Of points that are not known nobody can tell that they learn nothing.
+    # With unknown earlier points, it cannot be seen that nothing was learnt.
     alone = Judge()
     alone.continues()
     blind = [alarm for step, value in enumerate(later, seen) for alarm in alone.judge(Point(LOSS, step, NOW, value))]

@@ -1,4 +1,4 @@
-"""What a rule asks of a run as its alert begins, and the limits that hold it back."""
+"""The actions of rules when their alerts begin, and the limits that hold them back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOSS = "train/loss"
 
 
 def rule_of(lease: Lease, **fields: Any) -> AlertRule:
-    """Make a rule that halves the learning rate at once."""
+    """Create a rule that halves the learning rate immediately."""
     run = Run.objects.get(pk=lease.run_id)
     Run.objects.filter(pk=run.pk).update(knobs=[Knob(RATE, 0.1).to_wire()])
     given = {"detector": "spike", "action": "scale_knob", "knob": "learning_rate", "factor": 0.5, "dry_run": False}
@@ -50,7 +50,7 @@ def rule_of(lease: Lease, **fields: Any) -> AlertRule:
 def alert_of(
     lease: Lease, rule: AlertRule, began: datetime | None = None, series: str = LOSS, step: int | None = None
 ) -> Alert:
-    """Begin an alert of `rule`, and do what it asks."""
+    """Begin an alert of `rule`, and perform its action."""
     finding = Finding("spike", "warning", "Spike", began or timezone.now(), series=series, step=step, rule_id=rule.pk,
                       action=rule.action)  # fmt: skip
     alert = alerts.begin(lease.run_id, lease.number, finding)
@@ -90,7 +90,7 @@ def test_guests_see_that_a_rule_did_it(lease: Lease) -> None:
 def test_acting_twice_asks_once(lease: Lease) -> None:
     alert = alert_of(lease, rule_of(lease))
     acting.act(alert.pk)
-    # As if the process had died before it could note what it asked for.
+    # As if the process had died before it could record its action.
     Alert.objects.update(action_state="", command=None)
     acting.act(alert.pk)
     assert Command.objects.count() == 1 and Alert.objects.get().command == Command.objects.get()
@@ -117,7 +117,7 @@ def test_it_acts_once_in_an_attempt(lease: Lease) -> None:
     assert alert_of(lease, rule, now).action_state == ActionState.ASKED
     second = alert_of(lease, rule, now + timedelta(minutes=2))
     assert (second.action_state, second.held_back) == (ActionState.HELD_BACK, HeldBack.ACTED_IN_ATTEMPT)
-    # Also under a rule that was made anew.
+    # Also under a rule that was created again.
     rule.delete()
     anew = rule_of(lease, most_per_hour=9)
     assert alert_of(lease, anew, now + timedelta(minutes=4)).held_back == HeldBack.ACTED_IN_ATTEMPT
@@ -125,14 +125,14 @@ def test_it_acts_once_in_an_attempt(lease: Lease) -> None:
 
 
 def test_alerts_of_one_cause_ask_once(lease: Lease) -> None:
-    """A loss, its copies and the norm of gradients rise together; whichever rule is first has the cure."""
+    """A loss, its copies and the norm of gradients rise together, and whichever rule is first acts."""
     rule, now = rule_of(lease), timezone.now()
     gradient = rule_of(lease, series="optimizer/*", factor=0.1)
     begun = [(rule, LOSS), (rule, "loss"), (gradient, "optimizer/gradient_norm"), (rule, "val/loss")]
     made = [alert_of(lease, of, now + timedelta(seconds=9 * place), name) for place, (of, name) in enumerate(begun)]
     assert [each.action_state for each in made] == ["asked", "held_back", "held_back", "held_back"]
     assert {each.held_back for each in made[1:]} == {HeldBack.SAME_CAUSE} and Command.objects.count() == 1
-    # Another action is no second dose, and what begins later has another cause.
+    # Another action is not a repetition, and an alert that begins later has another cause.
     saves = rule_of(lease, detector="divergence", action="save_checkpoint", knob="", factor=None)
     assert alert_of(lease, saves, now).action_state == ActionState.ASKED
     assert alert_of(lease, rule, now + timedelta(minutes=2), "loss").action_state == ActionState.ASKED
@@ -155,7 +155,8 @@ def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
     new.refresh_from_db()
     (repeated,) = replay(old, new, author_id=None, author_name="the command line")
     assert repeated.replayed_rule == "rule spike" and repeated.state == CommandState.SENT
-    # The alert of then, then one that the other run held back, then one of a later attempt behind all that is repeated.
+    # The original alert, then one that the other run held back, then one of a later attempt after all repeated
+    # commands.
     first = alert_of(its, rule, now, step=38)
     second = alert_of(its, rule, now + timedelta(minutes=2), step=39)
     assert [first.held_back, second.held_back] == [HeldBack.REPLAYED, HeldBack.ACTED_IN_ATTEMPT]
@@ -165,7 +166,7 @@ def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
     third = alert_of(later, rule, now + timedelta(hours=2), step=60)
     assert (third.action_state, third.action_text) == (ActionState.ASKED, "learning_rate × 0.5")
     assert new.commands.count() == 2
-    # The replay of a replay knows that a rule asked for it; a rule that only tries says what it would have done.
+    # The replay of a replay shows that a rule sent it; a rule in a dry run says what it would have done.
     complete_command(repeated, CommandState.APPLIED, step=40)
     newest = Run.objects.create(project=old.project, name="newest")
     last = open_attempt(newest.pk, Holder("gpu-host", "boot", 4), 0, command_line=[])
@@ -197,7 +198,7 @@ def test_it_acts_so_often_in_an_attempt(lease: Lease) -> None:
 def test_a_knob_gets_no_smaller_than_allowed(lease: Lease, smallest: float, text: str) -> None:
     alert = alert_of(lease, rule_of(lease, smallest=smallest))
     assert alert.action_text == text
-    # Who turns the knob meanwhile has precedence.
+    # A change of the knob by a person wins.
     assert [command.expected_value for command in Command.objects.all()] == ([0.1] if smallest == 0.05 else [])
 
 
@@ -216,7 +217,7 @@ def test_a_rule_that_was_changed_meanwhile_does_not_act(lease: Lease) -> None:
     acting.act(second.pk)
     texts = list(Alert.objects.order_by("pk").values_list("action_state", "held_back"))
     assert texts == [("held_back", HeldBack.RULE_CHANGED)] * 2
-    # And a rule that is gone before its alert begins makes an alert without one.
+    # If a rule is deleted before its alert begins, the alert has no rule.
     third = alerts.begin(lease.run_id, lease.number, finding)
     assert third is not None and third.rule_id is None
 

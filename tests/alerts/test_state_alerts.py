@@ -1,4 +1,4 @@
-"""Alerts of what becomes of a run as a whole: begun and cleared with its state, and once."""
+"""Alerts of a run's state: begun and cleared together with it, and only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run.watch`: what is recorded of a declared goal, and that nothing it is given ends a training."""
+"""`run.watch`: what is recorded of a declared goal, and that no argument ends a training."""
 
 from __future__ import annotations
 

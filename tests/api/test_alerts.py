@@ -1,4 +1,4 @@
-"""Alerts of a run: rows and events that go together, for the attempt that holds the run alone; and who reads them."""
+"""Alerts of a run: rows and events match, only for the attempt that holds the run; and who may read them."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_an_alert_is_acknowledged_by_those_of_its_run(lease: Lease) -> None:
 def test_the_admin_shows_them_and_changes_none(lease: Lease, admin_client: Client) -> None:
     alert = begin(lease, title="Loss is not finite", severity="critical")
     page = admin_client.get(f"/admin/runs/alert/?run__id__exact={lease.run_id}").content.decode()
-    # As it is worded for the reader, from what was stored.
+    # In the reader's language, from the stored cause.
     title = texts_of(alert).title
     assert escape(title) in page and "critical" in page
     assert (
@@ -218,7 +218,7 @@ def test_a_snooze_is_a_rule_of_the_run_that_otherwise_says_what_held(lease: Leas
     assert rule.changed_by == User.objects.get(username="operator") and rule.project == run.project
     assert rule.snoozed_until is not None
     assert 7.9 * 3600 < (rule.snoozed_until - timezone.now()).total_seconds() <= 8 * 3600
-    # The next one changes this rule; until the alert is cleared.
+    # The next one changes this rule, to last until the alert clears.
     assert snoozed(lease, alert, "operator", None).status_code == 200
     rule = AlertRule.objects.get(run=run)
     assert rule.snoozed_until == alerts.UNTIL_CLEARED
@@ -238,7 +238,7 @@ def test_what_cannot_be_snoozed_says_why(lease: Lease) -> None:
 
 
 def test_who_acknowledges_is_named_by_the_login_too_where_the_name_is_anothers(lease: Lease) -> None:
-    """The page shows it as it shows who sent a command."""
+    """The page shows the name in the same form as for authors of commands."""
     operator = User.objects.get(username="operator")
     operator.first_name = "Viewer"
     operator.save()

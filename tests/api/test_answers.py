@@ -1,4 +1,4 @@
-"""What holds for every operation: fields that it knows, answers of a bounded size that no cache keeps."""
+"""Rules of every operation: known query fields, answers of a bounded size, no caching."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def operations() -> list[tuple[str, Operation]]:
 
 
 def address_of(path: str, run: Run) -> str:
-    """Fill in the path of an operation, whose command need not be there."""
+    """Fill in the path of an operation; the command in it need not exist."""
     uuid = "00000000-0000-0000-0000-000000000000"
     return path.replace("{int:run_id}", str(run.pk)).replace("{uuidstr:command_id}", uuid).replace("//", "/")
 
@@ -113,7 +113,7 @@ def test_it_compresses_what_it_found_and_neither_errors_nor_tickets(run: Run, cl
     assert answer.headers["Content-Encoding"] == "gzip" and "Accept-Encoding" in answer.headers["Vary"]
     assert json.loads(gzip.decompress(answer.content)) == plain.json()
     assert len(answer.content) < len(plain.content) / 2
-    # Padding makes the length of the same answer another each time.
+    # Padding makes the length of equal answers different.
     assert len({len(client.get(f"/api/runs/{run.pk}/details/", headers=ZIPPED).content) for _ in range(20)}) > 1
     refused = client.get(f"/api/runs/{run.pk}/details/?{'x' * 300}=1", headers=ZIPPED)
     ticket = client.post("/api/tickets/", {"run": run.pk}, content_type="application/json", headers=ZIPPED)

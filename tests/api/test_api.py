@@ -1,4 +1,4 @@
-"""The JSON API: who gets what, in which form, at which cost."""
+"""The JSON API: who gets which data, in which form, at which cost."""
 
 from __future__ import annotations
 
@@ -211,13 +211,13 @@ def test_it_refuses_a_command_that_is_none(run: Run, fields: dict[str, Any], fie
 
 
 def test_it_refuses_numbers_that_no_json_may_carry(run: Run) -> None:
-    """Python's own parser takes NaN and half characters: they must not reach the database."""
+    """Python's own parser accepts NaN and lone surrogates, which must not reach the database."""
     for given, field in (("NaN", "factor"), ("1e999", "factor"), ('"\\ud800"', "value"), ('"a\\u0000"', "value")):
         body = f'{{"command": "set_knob", "arguments": {{"knob": "rate", "{field}": {given}}}}}'
         answer = session("operator").post(f"/api/runs/{run.pk}/commands/", body, content_type="application/json")
         assert answer.status_code == 422 and answer.json()["field"] == field, given
     assert not Command.objects.exists()
-    # A value is the knob's to judge: it is kept as its text.
+    # The knob decides about a value, so it is stored as its text.
     body = '{"command": "set_knob", "arguments": {"knob": "rate", "value": NaN}, "expect": {"value": 1e999}}'
     session("operator").post(f"/api/runs/{run.pk}/commands/", body, content_type="application/json")
     kept = Command.objects.get()

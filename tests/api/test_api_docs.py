@@ -1,4 +1,4 @@
-"""`docs/api.md`: every example runs as it stands there, and every operation is named."""
+"""`docs/api.md`: every example runs as it is written, and every operation is listed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXAMPLES = re.findall(r"^```(sh|python)\n(.*?)^```", TEXT, re.MULTILINE | re.DOT
 
 @pytest.fixture(scope="module")
 def environment(stack: Stack) -> dict[str, str]:
-    """What the page asks a reader to set: portal, token and run."""
+    """Set what the page tells a reader to set: portal, token and run."""
     words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
     run = int(stack.manage(*words, "--set", "epochs=1").stdout)
-    # Its checkpoints are real: an example branches from one.
+    # Its checkpoints are real, because an example branches from one.
     assert stack.train(run, "--quiet").wait(120) == 0, stack.log()
     rows(stack, "UPDATE runs_run SET state = 'running', is_paused = FALSE WHERE id = ? RETURNING id", run)
     made = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "command")

@@ -1,4 +1,4 @@
-"""The past of a run as its page gets it: whole, in order, bounded, and no more than the viewer may see."""
+"""The history of a run for its page: complete, ordered, bounded, and limited to what the viewer may see."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
 
 
 def test_it_has_the_knobs_as_of_its_event(run: Run) -> None:
-    """A page applies the events after it: a change before it would be lost."""
+    """A page applies later events, so a change before it would be lost."""
     declared = [{"name": "beta", "value": 1.0}]
     Run.objects.filter(pk=run.pk).update(knobs=declared)
     assert history(run, "viewer")["knobs"] == details(run, "viewer")["knobs"] == declared
@@ -162,7 +162,7 @@ def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:
 
     def grow(first: int, number: int) -> None:
         store(run, [1.0] * number, first=first)
-        # Attempts go over a part of what the one before did, and each knows more series.
+        # Each attempt repeats a part of the previous one, and has more series.
         for place in range(number // 50):
             name = f"loss of {first + place}"
             feed.append(run.pk, *(metrics({LOSS: [1.0] * 9, name: [1.0] * 9}, range(at, at + 9), at) for at in (5, 9)))
@@ -176,7 +176,7 @@ def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:
     grow(0, 200)
     few = queries()
     grow(200, 6000)
-    # Of longer series coarser levels are read, of chunks that were gone over in part their points: a query each.
+    # For longer series coarser levels are read, and for partly repeated chunks their points: one query each.
     many = queries()
     assert many <= few + 4
     grow(6200, 3000)

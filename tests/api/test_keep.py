@@ -1,4 +1,4 @@
-"""Marking a checkpoint that no rule is to remove: who may, and what viewers are told."""
+"""Marking a checkpoint so that no retention rule removes it: who may do it, and which events viewers get."""
 
 from __future__ import annotations
 

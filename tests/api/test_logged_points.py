@@ -1,4 +1,4 @@
-"""From a script that logs a step twice to a script that reads the points: both are there, step by step."""
+"""From a script that logs a step twice to a script that reads the points: both points are there, for every step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ print(json.dumps(client.get("/api/runs/{run}/points/?name=loss&name=accuracy&raw
 
 def test_a_step_that_a_script_logs_twice_comes_twice(offline_stack: Stack) -> None:
     run = create_run(offline_stack)
-    # Every tick brings points of both calls, hundreds at once, each kind of call in a block of its own.
+    # Every tick has points of both calls, hundreds at once, and each kind of call has its own block.
     offline_stack.manage("train", "--run-id", str(run), "--quiet", "--", TWICE, str(STEPS))
     told = offline_stack.manage("shell", "-v", "0", "-c", READ.format(run=run)).stdout
     page = json.loads(told.strip().splitlines()[-1])
     loss, accuracy = page["items"]
     assert (loss["name"], accuracy["name"], loss["attempt"], page["next"]) == ("loss", "accuracy", 1, None)
     assert loss["steps"] == [step for step in range(1, STEPS + 1) for _ in range(2)] + [STEPS]
-    # Which of several calls within one millisecond came first is not stored.
+    # The order of several calls within one millisecond is not stored.
     ((place, kind),) = loss["nonfinite"]
     assert (kind, loss["values"].pop(place), loss["steps"][place]) == ("nan", None, STEPS)
     assert sorted(loss["values"]) == [step / 2 for step in range(2, 2 * STEPS + 2)]

@@ -1,4 +1,4 @@
-"""Pinning charts for all runs of a project: who may, what is refused, and what pages are told."""
+"""Pinning charts for all runs of a project: who may do it, what is refused, and which pins pages get."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def test_what_is_no_chart_and_one_too_many_are_refused_by_name(run: Run) -> None
     answer = pin(run, "operator", "train/loss")
     assert answer.status_code == 422 and answer.json()["field"] == "chart"
     assert "unpin one first" in answer.json()["error"]
-    # What is pinned already stays, and can be unpinned.
+    # Pinned charts stay, and can be unpinned.
     assert pin(run, "operator", "layer/3").status_code == 200
     assert len(pin(run, "operator", "layer/3", pinned=False).json()["pinned"]) == MOST_PINS - 1

@@ -1,4 +1,4 @@
-"""Points of series over the API: what may be asked, in which words it is refused, and points as they were logged."""
+"""Points of series over the API: valid queries, the messages of refused ones, and points as they were logged."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_it_gives_every_point_of_every_attempt(run: Run, viewer: Client) -> None
         points = read_all(viewer, run, name=LOSS)
         assert [(name, attempt, step, value) for name, attempt, step, _time, value in points] == expected
         assert [time for *_, time, _ in points[:3]] == [START, START + 0.02, START + 0.04]
-        # The chart has none of those that the second attempt went over.
+        # The chart has none of the points that the second attempt repeated.
         assert ask(viewer, run, f"name={LOSS}").json()["series"][LOSS]["count"] == 15
         storage.fold(run.pk)
 
@@ -231,7 +231,7 @@ def test_a_page_reads_what_it_gives_and_not_the_whole_run(
 
     steps = np.arange(100 * CHUNK_POINTS)
     store_folded(run, LOSS, Points(steps, steps * 20, steps / 3))
-    # Many attempts that crashed early: as many chunks.
+    # Many attempts that crashed early make as many chunks.
     for attempt in range(2, 700):
         store_folded(run, LOSS, Points(steps[:2], steps[:2], steps[:2] / 3), attempt)
     unpacked = 0
@@ -300,7 +300,7 @@ def keys(value: Any) -> Any:
 
 
 def assert_holds(schema: type[Schema], answer: Any) -> None:
-    """Compare an answer with its schema: nothing that it does not know, nothing of a wrong type."""
+    """Compare an answer with its schema: no unknown fields, and no wrong types."""
     known = schema.model_validate(answer).model_dump(mode="json", by_alias=True, exclude_unset=True)
     assert keys(known) == keys(answer)
 

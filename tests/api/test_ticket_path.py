@@ -1,4 +1,4 @@
-"""The short way on which tickets are given: it answers in every case as all other addresses do."""
+"""The short path for tickets: in every case, it answers like all other addresses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_S = 60
 CSRF = "c" * 32
 HOST = (b"host", b"localhost")
 JSON = (b"content-type", b"application/json")
-# Of a moment, or of chance.
+# Headers that depend on time or chance.
 VARYING = ("date", "expires")
 
 
@@ -35,7 +35,7 @@ def run(transactional_db: None) -> Run:
 
 
 def cookies(name: str, csrf: bool = True) -> list[tuple[bytes, bytes]]:
-    """Return what a page of a logged-in person sends."""
+    """Return the cookies of a logged-in person's page."""
     client = Client()
     client.force_login(User.objects.get(username=name))
     sent = f"steersman_session={client.session.session_key}; steersman_csrf={CSRF}"
@@ -106,7 +106,7 @@ def test_it_answers_as_the_long_way_does(run: Run, status: int, who: Any, body: 
         if status == 200:
             assert set(json.loads(found[2])) == {"ticket", "expires_in_s"}
         elif found[1]["content-type"].startswith("application/json"):
-            # Other answers are pages, each with a CSRF token of its own.
+            # Other answers are pages, each with its own CSRF token.
             assert found[2] == expected[2]
 
     async_to_sync(check)()

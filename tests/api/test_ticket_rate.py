@@ -1,4 +1,4 @@
-"""How often tickets are given: so often to a session or a token, and to an address from which nobody is known yet."""
+"""Rate limits for tickets: per session or token, and per address for clients that are not authenticated yet."""
 
 from __future__ import annotations
 

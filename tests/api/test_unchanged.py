@@ -1,4 +1,4 @@
-"""Who asks again hears that nothing changed only while nothing did, and who asks with others shares their answer."""
+"""Clients get 304 only if nothing has changed, and concurrent requests share an answer."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ pytestmark = pytest.mark.django_db
 POINTS = "points/?name=train/loss"
 OF_POINTS = (POINTS, f"{POINTS}&buckets=5", f"{POINTS}&by_attempt=true", f"{POINTS}&raw=true&limit=5")
 READERS = ("viewer", "operator", "share", "chinese")
-# Points are the same for all.
+# Points are the same for all readers.
 PLACES = [(who, address) for who in READERS for address in ("history/", "details/")]
 PLACES += [("share", POINTS), *(("viewer", address) for address in OF_POINTS)]
 
 
 @dataclass
 class Readers:
-    """Members, a script and a guest of one run, and all answers that any of them has had, by tag."""
+    """Members, a script and a guest of one run, and all their answers so far, by tag."""
 
     run: RecordedRun
     clients: dict[str, Client] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Readers:
         return self.clients[who].get(f"/api/runs/{self.run.pk}/{address}", headers=headers)
 
     def look(self) -> set[tuple[str, str]]:
-        """Ask for all by all, and hold each answer against those before; return who got a new one of what."""
+        """Request everything for everybody, compare each response with the last; return which differ, and for whom."""
         changed = set()
         for who, address in PLACES:
             held = self.newest.get((who, address), "")
@@ -78,7 +78,7 @@ class Readers:
             page._histories = shared
             assert read.status_code == 200, read.content
             tag = read.headers["ETag"]
-            # The tag says all: whoever holds an answer with it, holds this one.
+            # The tag identifies the answer: equal tags mean equal content.
             assert self.bodies.setdefault(tag, read.content) == read.content, (who, address)
             assert again.status_code == (304 if tag == held else 200), (who, address)
             if again.status_code == 304:
@@ -108,7 +108,7 @@ def test_who_holds_an_answer_is_told_so_only_while_it_is_the_same(readers: Reade
     tracebacks = {("operator", "history/"), ("operator", "details/")}
 
     def note_by_author() -> None:
-        # A name that guests are shown where no account stands behind it.
+        # Guests see a name without an account unchanged.
         author = Viewer(User.objects.get(username="author").pk, "SIGTERM", "operator")
         record_as(run.pk, parse_command({"command": "note", "arguments": {"text": "Look here."}}), author)
 
@@ -119,7 +119,7 @@ def test_who_holds_an_answer_is_told_so_only_while_it_is_the_same(readers: Reade
         assert rows.update(**fields)
 
     def another_past() -> None:
-        # An older copy of the database goes on with another event of the last number.
+        # An older copy of the database continues with another event of the last number.
         newest = run.row.last_seq
         assert StoredEvent.objects.filter(run=run.pk, seq=newest).delete()[0]
         alter(Run.objects.filter(pk=run.pk), last_seq=newest - 1)
@@ -128,7 +128,7 @@ def test_who_holds_an_answer_is_told_so_only_while_it_is_the_same(readers: Reade
     author, account = Membership.objects.filter(user__username="author"), User.objects.filter(username="author")
     witness = Membership.objects.filter(user__username="witness")
     row, attempts = Run.objects.filter(pk=run.pk), Attempt.objects.filter(run=run.pk)
-    # What happens, and whose answers to what it changes; more may have a new tag than have a new answer.
+    # Each event, and whose answers it changes; tags may change more often than answers.
     story: list[tuple[str, Any, set[tuple[str, str]]]] = [
         ("nothing was asked before", lambda: None, everything),
         ("an attempt begins", run.start, of_details),
@@ -198,7 +198,7 @@ def test_those_who_share_an_answer_may_all_know_what_is_in_it(
     readers.run.fail()
     told = {who: readers.ask(who, "history/").content for who in READERS}
     other = RecordedRun(readers.run.folder, random.Random(4), name="other")
-    # A clock that runs backwards: whatever is kept was read after everybody came.
+    # A clock that runs backwards, as if every answer had been read after all requests arrived.
     ticks = count()
     monkeypatch.setattr(answers, "time", SimpleNamespace(monotonic=lambda: -next(ticks)))
     for order in (READERS, READERS[::-1]):
@@ -242,13 +242,13 @@ def test_who_asks_for_the_same_costs_no_second_reading_and_no_second_packing(rea
     assert len(captured) <= 12
     assert not [query["sql"] for query in captured if "runs_chunk" in query["sql"] or "runs_series" in query["sql"]]
     assert "Accept-Encoding" in second.headers["Vary"] and second.headers["Content-Encoding"] == "gzip"
-    # The random length that hides what compressed well is part of it: packed anew, they would differ.
+    # The random padding is part of the compressed answer: if it were compressed again, it would differ.
     assert second.content == first.content
     assert gzip.decompress(second.content) == readers.ask("share", "history/").content
 
 
 def test_all_who_come_while_one_is_read_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read already may be too old for those who come then."""
+    """An answer that is being read may already be too old for later requests."""
     ticks = count()
     arrivals: list[int] = []
 
@@ -303,6 +303,6 @@ def test_it_keeps_so_many_bytes_and_those_that_were_asked_for_last() -> None:
     assert set(shared._kept) == {"c", "a", "d"} and shared._bytes == 30
     shared.get("a", "newer", lambda: ("newer", bytes(20)))
     assert set(shared._kept) == {"a", "d"} and shared._bytes == 30
-    # One that is larger than all together is given, and not kept.
+    # An answer that exceeds the limit by itself is returned, but not kept.
     assert len(shared.get("e", "tag", lambda: ("tag", bytes(31))).body) == 31
     assert not shared._kept and shared._bytes == 0

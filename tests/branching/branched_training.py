@@ -1,6 +1,6 @@
-"""A script that adds its knob `rate` to a weight 40 times and saves every 10 steps, but ends after the 25th before it.
+"""A script that adds its knob `rate` to a weight 40 times and saves every 10 steps, but ends after step 25 at first.
 
-So its last checkpoint is that of step 20, with a knob that was changed before it if somebody did. Argument: steps.
+Its last checkpoint is therefore that of step 20, with a knob that may have been changed before. Argument: steps.
 """
 
 from __future__ import annotations

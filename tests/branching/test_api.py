@@ -1,4 +1,4 @@
-"""Opening a branch over the API: who may, what is checked, what is recorded of it, and what is refused."""
+"""Opening a branch over the API: who may do it, what is validated and recorded, and what is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SAVED = {"learning_rate": {"body": 0.05, "head": 0.05}}
 
 @pytest.fixture
 def source(settings: LazySettings, tmp_path: Path) -> Run:
-    """A run of a recipe that trains, with a checkpoint at step 12; its knob was changed since it began."""
+    """A run of a training recipe with a checkpoint at step 12; its knob was changed since the start."""
     settings.STEERSMAN_DATA = tmp_path
     project = Project.objects.create(name="Lab", slug="lab")
     for name in ("viewer", "operator", "owner"):
@@ -108,7 +108,7 @@ def test_an_operator_branches_with_changes_and_both_runs_tell_of_it(source: Run,
     assert run.parameters == {"epochs": 5, "learning_rate": 0.1} and run.created_by is not None
     assert told["command"] == f"python manage.py train --run-id {run.pk}"
 
-    # The copy is a checkpoint of the branch, whatever becomes of the source.
+    # The copy is a checkpoint of the branch, whatever happens to the source.
     assert (folder_of(tmp_path, run.pk) / "model.pt").read_bytes() == b"weights"
     (own,) = run.checkpoints.all()
     assert (own.attempt, own.step, own.reason, own.name) == (0, 12, "named", "before")
@@ -124,7 +124,7 @@ def test_an_operator_branches_with_changes_and_both_runs_tell_of_it(source: Run,
     lines = client("owner").get("/projects/lab/audit/", {"kind": AuditKind.COMMAND}).content.decode()
     assert lines.count("branch") >= 2
 
-    # The same id is the same branch; another run's is refused.
+    # The same id returns the same branch; an id of another run is refused.
     again = ask(source, id="9c858901-8a57-4791-81fe-4c455b099bc9")
     assert again.status_code == 200 and again.json()["run"] == run.pk and Branch.objects.count() == 1
     taken = ask(run, id="9c858901-8a57-4791-81fe-4c455b099bc9")
@@ -224,7 +224,7 @@ def test_what_fails_in_the_middle_leaves_neither_row_nor_file(
     assert answer.status_code == 409 and answer.json() == {"error": "no place", "field": "start"}
     assert Run.objects.count() == 1 and not Branch.objects.exists() and not Command.objects.exists()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [str(source.pk)]
-    # What a killed branch left in the folder of the next run is in nobody's way.
+    # Leftovers of a killed branch in the folder of the next run do not matter.
     monkeypatch.undo()
     left = folder_of(tmp_path, source.pk + 1)
     left.mkdir(parents=True)

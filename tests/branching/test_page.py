@@ -1,4 +1,4 @@
-"""Branching from the page: the form with what may be changed, and what both pages tell of it afterwards."""
+"""Branching from the page: the form with the possible changes, and what both pages show afterwards."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_what_is_changed_in_the_form_is_the_branch_and_nothing_else(source: Run)
     operator = client("operator")
     page = operator.get(address_of(source))
     fields = fields_of(page)
-    # The knob stands by parameter group, with its values at the checkpoint; as a parameter it is not asked for twice.
+    # The knob appears by parameter group, with its values at the checkpoint, and not a second time as a parameter.
     assert (fields["k-1"], fields["k-2"], fields["p-epochs"]) == ("0.05", "0.05", "3")
     assert "p-learning_rate" not in fields
     assert "learning_rate (head)" in page.content.decode()
@@ -54,7 +54,7 @@ def test_what_is_changed_in_the_form_is_the_branch_and_nothing_else(source: Run)
     assert (run.name, run.state, run.parameters) == ("calm head", "queued", source.parameters)
     (change,) = run.branch.changes.all()
     assert (change.name, change.group, change.old, change.new) == ("learning_rate", "head", 0.05, 0.01)
-    # Who presses twice gets the same one.
+    # Pressing twice leads to the same branch.
     again = operator.post(address_of(source), fields | {"k-2": "0.01"})
     assert again["Location"] == f"/runs/{run.pk}/" and Branch.objects.count() == 1
 

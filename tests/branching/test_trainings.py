@@ -1,4 +1,4 @@
-"""Branches that train: a recipe's goes on bit for bit as its source did, a script's from the objects that it saved."""
+"""Branches that train: a recipe's continues bit for bit like its source, a script's from the objects that it saved."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_branch_of_a_recipe_goes_on_bit_for_bit_and_takes_what_it_changes(publ
 
     stack.train(source, "--quiet")
     wait_for(lambda: run_row(stack, source)["state"] == "paused", f"the source\n{stack.log()}")
-    # In the middle of the second epoch, of 24 steps each; the knob is another one by then.
+    # In the middle of the second epoch, with 24 steps per epoch; the knob has been changed by then.
     command("set_knob", "learning_rate=0.004", "--at-step", "20")
     command("save_checkpoint", "middle", "--at-step", "30")
     command("pause", "--at-step", "33")
@@ -81,7 +81,7 @@ def test_a_branch_of_a_recipe_goes_on_bit_for_bit_and_takes_what_it_changes(publ
     assert (of_source["arguments"]["run"], of_source["step"], of_source["author_name"]) == (same, 30, "Operator Lab")
     assert of_source["reason"] == told["reason"] == "is it the same?"
 
-    # The branches need nothing of the source, which trains on undisturbed.
+    # The branches need nothing from the source, which continues to train.
     middle = rows(stack, "SELECT * FROM runs_checkpoint WHERE run_id = ? AND name = 'middle'", source)[0]
     shutil.rmtree(stack.data / "runs" / str(source) / middle["path"])
     stack.manage("train", "--run-id", str(same), "--quiet")
@@ -92,7 +92,7 @@ def test_a_branch_of_a_recipe_goes_on_bit_for_bit_and_takes_what_it_changes(publ
     for series in ("train/loss", "optimizer/learning_rate", "optimizer/gradient_norm"):
         whole, rest = points(stack, source, series), points(stack, same, series)
         assert list(rest) == list(range(31, 3 * steps + 1)), series
-        # Some are told in fewer digits, which are those of the same float32.
+        # Some are sent with fewer digits, which are those of the same float32.
         assert [float32(each) for each in rest.values()] == [float32(whole[step]) for step in rest], series
     epochs = (
         "SELECT epoch, step, train_loss, validation_loss, best FROM runs_epochmetric WHERE run_id = ? AND epoch > 1"
@@ -102,7 +102,7 @@ def test_a_branch_of_a_recipe_goes_on_bit_for_bit_and_takes_what_it_changes(publ
     (attempt,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ?", same)
     assert attempt["resumed_step"] == 30
 
-    # Half as many steps are left of each epoch, at the rate that was asked for in place of the one at the checkpoint.
+    # Half as many steps of each epoch are left, with the requested rate instead of the one at the checkpoint.
     row = run_row(stack, other)
     half = -(-steps // 2)
     assert row["steps_per_epoch"] == half and row["name"] == "slower"
@@ -142,11 +142,11 @@ def test_a_branch_of_a_script_begins_with_its_objects_and_knobs_at_the_checkpoin
     assert set(points(stack, run_id, "momentum").values()) == {0.75}
     assert run_row(stack, run_id)["epoch"] == 4
 
-    # A branch of the branch, trained at once; where its checkpoint is gone, it does not begin at step 1.
+    # A branch of the branch, trained at once. If its checkpoint is gone, it does not begin at step 1.
     third = branch(stack, run_id, "--from", "40", "--start", "--", SCRIPT, "41")
     assert points(stack, third, "weight") == {41: 72.0}
     fourth = branch(stack, source, "--from", "40")
-    # A backup holds what a branch that never started begins at, and nothing of it is taken for a leftover.
+    # A backup includes the checkpoint of a branch that never started, and treats no part of it as an orphan.
     archive = stack.folder / "branched.tar"
     stack.manage("backup", str(archive))
     with tarfile.open(archive) as held:

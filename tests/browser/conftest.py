@@ -1,4 +1,4 @@
-"""A real Chromium for the browser tests, and a place for what it saw."""
+"""A real Chromium for the browser tests, and a folder for its screenshots."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def screenshots() -> Path:
 
 @pytest.fixture(scope="session")
 def places(stack: Stack) -> Places:
-    """Where the things of `tests.browser.seed` lie in the stack, by name."""
+    """The ids of the objects of `tests.browser.seed` in the stack, by name."""
     stack.manage("recipes", "--publish")
     done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
     write_wheel(stack.folder / "client-packages", steersman.__version__)

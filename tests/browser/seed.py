@@ -1,4 +1,4 @@
-"""A project with something on every page, made inside a stack by `manage.py shell`; `seed` prints where it lies."""
+"""A project with something on every page, created inside a stack by `manage.py shell`; `seed` prints its ids."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def seed() -> None:
 
 
 def _queue(project: Project, failed: Run) -> None:
-    """Make two runs that wait: one for another program on a GPU, one for a run that has failed."""
+    """Create two waiting runs: one for another program on a GPU, one for a run that has failed."""
     gpu = {
         "device": "cuda:0", "title": "GPU", "uuid": "GPU-a", "memory_used_mib": 62_000, "memory_total_mib": 81_920,
         "others_mib": 62_000, "allowed_mib": 8192, "free_mib": 19_920, "usual_mib": 73_728,
@@ -121,13 +121,13 @@ def _branch(run: Run) -> dict[str, Any]:
     origin.save(update_fields=["sha256"])
     asked = BranchRequest(checkpoint=str(origin.pk), name="again", knobs={"learning_rate": 0.001})
     branch, _ = open_branch(run, asked, Author("Ολγα"))
-    # It stands in no list.
+    # It appears in no list.
     Run.objects.filter(pk=branch.pk).update(archived_at=timezone.now())
     return {"origin": origin.pk, "branch": branch.pk}
 
 
 def _tell_of_alerts(run: Run, owner: User) -> dict[str, Any]:
-    """Make what the pages of destinations show, and a link of a message; return where it lies."""
+    """Create the data for the pages of destinations, and a link of a message; return their ids."""
     MailAccount.objects.create(project=run.project, host="smtp.qq.com", user="1@qq.com", secret=seal("code"))
     operator = User.objects.get(username="operator")
     fields: dict[str, Any] = {"project": run.project, "created_by": owner, "changed_by": owner}
@@ -157,7 +157,7 @@ def _tell_of_alerts(run: Run, owner: User) -> dict[str, Any]:
 
 
 def make_run(project: Project, name: str, state: str, rate: float) -> Run:
-    """Make a run whose loss falls by `rate` a step, with a NaN, epochs, texts, console and machine samples."""
+    """Create a run whose loss falls by `rate` per step, with a NaN, epochs, texts, console and machine samples."""
     now = timezone.now()
     run = Run.objects.create(
         project=project,
@@ -196,7 +196,7 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
 
 
 def make_full_run(project: Project) -> Run:
-    """Make a paused run with long and many of everything: parameters, console, names, a note of its review."""
+    """Create a paused run with many long values: parameters, console, names, a note of its review."""
     run = make_run(project, f"γεμάτο {LONG}", RunState.RUNNING, rate=0.001)
     now = timezone.now()
     fields: dict[str, Any] = {
@@ -217,7 +217,7 @@ def make_full_run(project: Project) -> Run:
 
 
 def make_run_of_two_attempts(project: Project) -> Run:
-    """Make a run that was stopped after 400 steps, and trains again from step 101 on; its folds count from 1 each."""
+    """Create a run that was stopped after 400 steps, and trains again from step 101 on; each fold counts from 1."""
     now = timezone.now()
     begun = now - timedelta(hours=5)
     run = Run.objects.create(
@@ -258,7 +258,7 @@ def make_run_of_two_attempts(project: Project) -> Run:
 
 
 def _alert(run: Run, severity: str, detector: str, state: str, step: int) -> None:
-    """Record an alert, cleared ten steps later or not at all."""
+    """Record an alert that clears ten steps later or not at all."""
     now = timezone.now()
     alert = Alert.objects.create(
         run=run,

@@ -54,7 +54,7 @@ AlertRule.objects.filter(project__slug="lab").delete()
 AlertDestination.objects.filter(project__slug="lab").delete()
 """
 DESCENDING = str(ROOT / "tests" / "alerts" / "descending_training.py")
-# Says whether the page had stopped it before.
+# Records whether the page had already prevented it.
 HOLD_BACK = "stopped = []; addEventListener('submit', e => { stopped.push(e.defaultPrevented); e.preventDefault(); })"
 PHONE: ViewportSize = {"width": 390, "height": 844}
 LAPTOP: ViewportSize = {"width": 1366, "height": 768}
@@ -129,7 +129,7 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
 
 @pytest.fixture
 def some_more(stack: Stack, places: Places) -> Iterator[None]:
-    """Alerts of the training's own code, which are the first that the banner tells of."""
+    """Alerts from the training's own code, which the banner shows first."""
     stack.manage("shell", "-v", "0", "-c", BEGIN.format(run=places["live"]))
     yield
     stack.manage("shell", "-v", "0", "-c", FORGET.format(run=places["live"]))
@@ -152,7 +152,7 @@ def test_who_acknowledges_takes_it_off_the_banner_and_is_named_in_the_panel(
         expect(row.filter(has_text="First · step 1")).to_contain_text("acknowledged by")
         expect(page.locator("#alerts")).to_be_focused()
         expect(page.get_by_role("alert").filter(has_text="First")).to_have_count(0)
-        # What is open stands first, although the others are newer.
+        # Open alerts come first, although the others are newer.
         expect(row.nth(0)).to_contain_text("Third · step 3")
         expect(row.nth(1)).to_contain_text("Fourth · step 4")
         page.get_by_role("button", name="Acknowledge all").press("Enter")
@@ -175,7 +175,7 @@ def test_a_viewer_has_no_button(stack: Stack, chromium: Browser, places: Places,
 
 @pytest.fixture
 def night(stack: Stack) -> Iterator[tuple[MailServer, int]]:
-    """A mail server, and the id of a training whose alerts a person is told of by it; a rule saves a checkpoint."""
+    """A mail server, and the id of a training whose alerts are sent there; a rule saves a checkpoint."""
     server = MailServer()
     server.start()
     add_destination(stack, "mail", "operator@example.org", name="On call")
@@ -264,13 +264,13 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
 
 
 def marked(chart: Locator, text: str) -> None:
-    """Step through the marks of a chart, there and back, until one says `text`."""
+    """Step through the marks of a chart, back and forth, until one has `text`."""
     chart.scroll_into_view_if_needed()
     chart.focus()
     tip = chart.get_by_test_id("mark-tip")
 
     def found() -> bool:
-        # Marks are drawn as data comes, and a cursor that reached the last one stays there.
+        # Marks are drawn when data arrives, and a cursor at the last one stays there.
         for key in "mM":
             for _ in range(10):
                 chart.press(key)
@@ -282,7 +282,7 @@ def marked(chart: Locator, text: str) -> None:
 
 
 def look_at(page: Page, screenshots: Path, name: str) -> None:
-    """Take pictures of a page in the light, in the dark and on a phone; it fits each."""
+    """Take screenshots of a page in light, in dark and on a phone, and check that it fits."""
     desk = page.viewport_size
     for scheme, size in (("light", desk), ("dark", desk), ("light", PHONE)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ def look_at(page: Page, screenshots: Path, name: str) -> None:
 
 
 def shown(mail: EmailMessage) -> str:
-    """Return the HTML of a mail with its pictures in it, as a program for mail shows it."""
+    """Return the HTML of a mail with its pictures, as a mail program shows it."""
     html: str = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
     for part in mail.walk():
         if part.get_content_type() == "image/png":
@@ -318,7 +318,7 @@ def test_a_rule_is_tried_before_it_is_stored(page: Page, stack: Stack, places: P
     expect(page.locator('[data-rule="non-finite"]')).to_contain_text("would have fired")
     expect(progress).to_be_hidden()
     page.get_by_test_id("new-rule").press("Enter")
-    # A browser opens the list of what there is as somebody types, by keyboard and by touch.
+    # While a person types, by keyboard or touch, a browser opens the list of options.
     offered = page.get_by_label("Series").evaluate("box => [...box.list.options].map(each => each.value)")
     assert "train/loss" in offered
     assert "learning_rate" in page.get_by_label("Knob").evaluate("box => [...box.list.options].map(each => each.value)")

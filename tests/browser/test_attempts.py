@@ -1,4 +1,4 @@
-"""A run that was started again: earlier attempts stay as paler lines, and a person may choose among them."""
+"""A run that was restarted: earlier attempts stay as paler lines, and a person can choose among them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_earlier_attempt_stays_as_a_paler_line(page: Page, screenshots: Path)
     chart = page.locator(LOSS)
     expect(chart).to_have_attribute("data-earlier", "1")
     expect(chart.locator(".chart-caption")).to_contain_text("paler: other attempts")
-    # 100 of the first attempt count, and 200 of the second.
+    # 100 points of the first attempt count, and 200 of the second.
     expect(chart).to_have_attribute("data-points", "300")
     page.screenshot(path=screenshots / "attempts.png", full_page=True)
 
@@ -60,7 +60,7 @@ def test_a_person_chooses_the_attempt_that_the_charts_show(page: Page) -> None:
 
 
 def test_the_time_between_attempts_is_not_elapsed(page: Page) -> None:
-    # Ten minutes of the first attempt and five of the second when the stack was made; the run began five hours before.
+    # When the stack was made: ten minutes of the first attempt and five of the second; the run began five hours before.
     expect(page.locator("[data-slot=elapsed]")).to_have_text(re.compile(r"^(1[5-9]|[2-5]\d) min"))
 
 

@@ -1,5 +1,4 @@
-"""Every page of the portal for everybody: axe finds nothing, light and dark; a phone shows it without sideways scroll;
-the keyboard reaches all of it."""
+"""Every page for everybody: axe finds no fault, a phone needs no sideways scrolling, the keyboard reaches all of it."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from tests.support.stack import Stack
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
-# Drawn with what those see who may steer: knobs and curves come with the run, downloads with the details.
+# Complete when the parts for people who may steer are drawn: knobs and curves with the run, downloads with the details.
 DRAWN = "[data-link=live]:has(.stat-value):has([data-testid=chart])"
 STEERED = f"{DRAWN}:has([data-testid=knob-value]):has([data-testid=download])"
 
-# Name of the page: its address, who looks, and what is there once it is drawn.
+# By name of the page: its address, the user, and a selector that matches once it is drawn.
 PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "login": (lambda _: "/login/", "", "form"),
     "password_change": (lambda _: "/password/", "viewer", "form"),
@@ -92,7 +91,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "alert_link, damaged": (lambda _: "/alerts/act/nothing/", "", "h1"),
     "no such page": (lambda _: "/runs/999999/", "viewer", "h1"),
 }  # fmt: skip
-# Routes that answer with no page of their own: JSON, scripts, and what is only sent to.
+# Routes without a page of their own: JSON, scripts, and addresses that only accept POST.
 NO_PAGES = {
     "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
@@ -104,7 +103,7 @@ FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summar
 
 @pytest.fixture(scope="module")
 def visitors(stack: Stack, chromium: Browser) -> Iterator[Callable[[str], Page]]:
-    """Pages of people who have logged in, one each, by user name; "" is nobody."""
+    """Pages of logged-in users, one each, by user name; "" is an anonymous visitor."""
     pages: dict[str, Page] = {}
 
     def visit_as(name: str) -> Page:
@@ -134,7 +133,7 @@ def opened(stack: Stack, places: Places, visitors: Callable[[str], Page]) -> Cal
 
 
 def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
-    """Return what axe finds, a line for each element: the rule, where it is, what is wrong."""
+    """Return axe's findings, a line for each element: the rule, its place, and the problem."""
     return [
         f"{rule['id']}: {node['target']}: {node['failureSummary']}"
         for rule in Axe().run(page, options=options).response["violations"]
@@ -143,9 +142,9 @@ def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
 
 
 def focused(page: Page) -> str:
-    """Return the number that `number_focusable` gave the element in focus, "" where it is another.
+    """Return the number that `number_focusable` gave the focused element, "" if it has none.
 
-    A page that draws itself anew meanwhile has a copy in the place of an element: it is the same one to a reader.
+    A page that renders itself again meanwhile has a copy instead of the element, which is the same for a reader.
     """
     script = """() => {
         const now = document.activeElement;
@@ -156,9 +155,10 @@ def focused(page: Page) -> str:
 
 
 def number_focusable(page: Page) -> list[str]:
-    """Number what a keyboard must reach: all that can be seen and used; a group of radio buttons is one stop.
+    """Number the elements that a keyboard must reach: all that are visible and usable; a group of radio buttons is one
+    stop.
 
-    The page keeps the elements in a list. A mark on them would be a change, which pages undo as they refresh.
+    The page stores the elements in a list. A mark on them would be a change, which pages undo when they refresh.
     """
     script = """selector => {
         window.wanted = [...document.querySelectorAll(selector)].filter(node =>
@@ -180,7 +180,7 @@ def test_it_looks_at_every_page() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_for_everybody(opened: Callable[..., Page], name: str) -> None:
-    """In light and dark, by keyboard alone, and on a phone: axe finds nothing."""
+    """In light and dark, by keyboard only, and on a phone: axe finds nothing."""
     page = opened(name)
     assert (name, "light", violations(page)) == (name, "light", [])
     assert out_of_reach(page) == ([], [])
@@ -195,7 +195,7 @@ def test_a_page_is_for_everybody(opened: Callable[..., Page], name: str) -> None
 def test_the_admin_page_of_a_full_run_is_for_everybody(
     stack: Stack, places: Places, visitors: Callable[[str], Page]
 ) -> None:
-    """What the theme of the admin has around its pages has no landmarks: the rules of WCAG alone are asked."""
+    """The admin theme's elements around its pages have no landmarks, so only the rules of WCAG are checked."""
     page = visitors("admin")
     page.set_viewport_size(DESK)
     rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
@@ -208,11 +208,11 @@ def test_the_admin_page_of_a_full_run_is_for_everybody(
 
 
 def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
-    """Return what the keyboard does not reach, and what does not show that it has the focus."""
+    """Return the elements that the keyboard does not reach, and those without a visible focus."""
     page.evaluate("document.activeElement?.blur()")
     wanted = number_focusable(page)
     reached: dict[str, bool] = {}
-    # A field of a time or a date has a stop for each of its parts.
+    # A time or date field has a stop for each of its parts.
     parts = 3 * page.locator("input[type=time], input[type=date]").count()
     for _ in range(len(wanted) + parts + 2):
         page.keyboard.press("Tab")
@@ -226,7 +226,7 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
 
 
 def controls(page: Page) -> list[list[int]]:
-    """Return where the controls are that can be seen: name, left, top, width."""
+    """Return the positions of the visible controls: name, left, top, width."""
     found: list[list[int]] = page.evaluate("""() => [...document.querySelectorAll("[data-ask]")]
         .filter(one => one.checkVisibility())
         .map(one => [one.dataset.testid, one.getBoundingClientRect()])
@@ -256,7 +256,7 @@ def test_no_control_moves_when_the_page_goes_live(
     assert before == live and all(live.values())
 
 
-# Summed up as browsers do: a page at rest has 0, and 0.1 is felt as restless.
+# Summed as browsers do: a page at rest has 0, and 0.1 is noticeable.
 MOVED = """
 window.moved = 0;
 new PerformanceObserver(list => {
@@ -289,7 +289,7 @@ def test_the_first_screen_shows_a_curve_and_nothing_moves(opened: Callable[..., 
         page.evaluate("scrollTo(0, 1500)")
         for part in ("state", "stop"):
             expect(page.get_by_test_id(part)).to_be_in_viewport(ratio=1)
-        # A browser that opens the same address again goes back to where it was.
+        # A browser that opens the same address again restores the scroll position.
         page.evaluate("scrollTo(0, 0)")
 
 
@@ -327,7 +327,7 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(opened: Callable[..., Page],
     outside = 0
     for _ in range(8):
         page.keyboard.press("Tab")
-        # Between the last and the first stop the browser may offer its own controls: the body stands for them.
+        # Between the last and the first stop the browser may focus its own controls, which appear as the body.
         outside += not in_dialog(page) and page.evaluate("document.activeElement !== document.body")
     assert not outside
     page.keyboard.press("Escape")

@@ -1,4 +1,4 @@
-"""The page of `docs/protocol.md` that has none of our JavaScript: it shows a run, and stops it."""
+"""The page of `docs/protocol.md` without any of our JavaScript: it shows a run, and stops it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def driver(tmp_path: Path) -> str:
-    """A stand-in for the NVIDIA driver's library, so that there is a GPU to show."""
+    """A stub of the NVIDIA driver's library, so that there is a GPU to show."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "gcc is missing: apt-get install gcc"
     library = tmp_path / "libnvidia-ml.so.1"

@@ -1,4 +1,4 @@
-"""What a person does with charts: smooth them, change their axes, zoom, save."""
+"""What people do with charts: smooth them, change their axes, zoom, save."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
     with operators_page(chromium, stack.address, has_touch=True) as page:
         page.goto(f"{stack.address}/runs/{places['ended']}/")
         expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
-        # The last to be drawn above the charts: it moves them.
+        # The last part that is drawn above the charts, which moves them.
         expect(page.get_by_test_id("knob").first).to_be_visible(timeout=20_000)
         page.locator(LOSS).scroll_into_view_if_needed()
         yield page
 
 
 def picture(chart: Locator) -> str:
-    """Return what is on the canvas."""
+    """Return the content of the canvas."""
     return str(chart.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
 
 
@@ -94,7 +94,7 @@ def test_it_draws_over_steps_epochs_and_times(page: Page, over: str, first: str)
     expect(chart).to_have_attribute("aria-label", re.compile(f"over {name}$"))
     chart.focus()
     page.keyboard.press("Home")
-    # The first column: how many of the 3,000 steps it holds follows from the width of the chart.
+    # The first column: how many of the 3,000 steps it has depends on the width of the chart.
     expect(chart.locator(".chart-reading")).to_contain_text(re.compile(first))
 
 
@@ -126,7 +126,7 @@ def test_the_wheel_zooms_only_with_a_key_and_scrolls_without(page: Page) -> None
 def test_two_fingers_and_the_keyboard_zoom(page: Page) -> None:
     chart = page.locator(LOSS)
     reset = page.locator("[data-group=train] .zoom-reset")
-    # A hover waits until the page has settled: fingers are put down where the chart stays.
+    # A hover waits until the page has settled, so that the fingers touch a chart that stays in place.
     chart.locator(".u-over").hover()
     box = chart.locator(".u-over").bounding_box()
     assert box is not None
@@ -303,7 +303,7 @@ def test_the_console_is_coloured_and_searched(page: Page) -> None:
     expect(page.get_by_test_id("console-hits")).to_have_text("1 of 3 lines")
     page.get_by_test_id("console-search").fill("")
     page.get_by_label("Level").select_option("problems")
-    # What was skipped may have been a warning too.
+    # The skipped output may have contained a warning too.
     expect(lines).to_have_text([re.compile("skipped"), "no space left"])
 
 
@@ -315,6 +315,6 @@ def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None
         expect(row).to_have_count(1)
     expect(page.get_by_test_id("command-row").filter(has_text="scheduled").first).to_be_visible()
     expect(page.get_by_test_id("checkpoint-row")).to_contain_text("Validation loss 0.3")
-    # The best epoch is that of one measure: a card says what its own measure reached.
+    # The best epoch is chosen by one metric: a card shows what its own metric reached.
     expect(page.locator("#stats")).to_contain_text("lowest")
     expect(page.locator("#stats")).not_to_contain_text("best")

@@ -1,4 +1,4 @@
-"""The portal in Chinese as a reader sees it: chosen in the menu, kept, drawn by scripts too, and fit for a phone."""
+"""The portal in Chinese as a reader sees it: chosen in the menu, remembered, also in scripts, and on a phone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESK = {"width": 1280, "height": 900}
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[tuple[Stack, dict[str, Any]]]:
-    """A portal of its own: the project that is made has a fixed short name."""
+    """A separate portal, because the created project has a fixed slug."""
     with Stack() as stack:
         seed_stack(stack)
         stack.manage("recipes", "--publish")

@@ -1,4 +1,4 @@
-"""The main job as a person sees it: `make demo`, log in, watch the loss, stop, find the run in the admin."""
+"""The main use case: `make demo`, log in, watch the loss, stop, find the run in the admin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WATCHED_S = 30
 
 
 class Demo:
-    """A demo with a data folder and a port of its own, and what it printed."""
+    """A demo with its own data folder and port, and its output."""
 
     def __init__(self) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="steersman-demo-"))
@@ -100,7 +100,7 @@ def test_the_operator_watches_the_loss_and_stops_the_run(demo: Demo, page: Page,
     wait_for(lambda: points_of(page, "train/loss") > 5, "the first points of the loss curve")
     seen = [points_of(page, "train/loss")]
     for _ in range(3):
-        # The curve is watched for 30 s, in three looks: it must have grown at each.
+        # The curve is watched for 30 s, with three checks: it must have grown at each.
         page.wait_for_timeout(WATCHED_S * 1000 / 3)
         seen.append(points_of(page, "train/loss"))
     assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False)), seen

@@ -1,4 +1,4 @@
-"""A page of a run with thousands of series, one whose events are swallowed on the way, and one that is loaded again."""
+"""A page of a run with thousands of series, one whose events are lost on the way, and one that is reloaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tell(stack: Stack, run: int, steps: list[int], count: int) -> None:
 
 
 def tell_of(stack: Stack, run: int, steps: list[int], names: str) -> None:
-    """Tell of points of the series that `names`, a Python expression, lists."""
+    """Send points of the series that `names`, a Python expression, lists."""
     stack.manage("shell", "-v", "0", "-c", f"""
 {IMPORTS}
 block = Block(steps={steps}, times=[1e9 + step for step in {steps}],
@@ -89,7 +89,7 @@ def shown_charts(page: Page) -> Locator:
 
 
 def groups_open(page: Page) -> list[str]:
-    """Return the titles of the open groups of charts, without how many charts they have."""
+    """Return the titles of the open groups of charts, without their numbers of charts."""
     return [each.strip() for each in page.locator(".chart-group[open]:visible .block-title").all_inner_texts()]
 
 
@@ -148,7 +148,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
     page.locator("[data-key='train/accuracy']").get_by_test_id("chart-menu").click()
     page.get_by_role("button", name="Show train/accuracy again").click()
     expect(page.get_by_role("button", name="Hidden: 1")).to_be_hidden()
-    # Others see what an operator pinned; a viewer's pins are their own.
+    # Other people see an operator's pins; a viewer's pins are their own.
     viewers = page.context.browser.new_page(locale="en-GB")
     log_in(viewers, stack.address, "viewer", "viewer")
     viewers.goto(f"{stack.address}/runs/{run}/")
@@ -163,7 +163,7 @@ def test_one_chart_is_found_among_300_and_pinned(page: Page, stack: Stack, run: 
 
 
 class Sockets:
-    """What a page asks on its sockets and what comes: its sights, the series of each `metrics`, and all as text."""
+    """What a page sends and receives on its sockets: its sights, the series of each `metrics`, all of it as text."""
 
     def __init__(self, page: Page) -> None:
         self.looked: list[list[str]] = []
@@ -238,7 +238,7 @@ def look_at_charts_near_and_far(page: Page, stack: Stack, run: int, sockets: Soc
 
 
 def retry(holds: Callable[[], object], page: Page) -> None:
-    """Wait until something holds; the browser goes on meanwhile."""
+    """Wait until something is true, while the browser continues."""
     deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold"
@@ -271,7 +271,7 @@ def test_a_page_notices_an_event_that_was_swallowed(page: Page, stack: Stack, ru
         });
     }""")
     tell(stack, run, [1, 2, 7], 1)
-    # The only event that told of a series.
+    # The only event with a series.
     expect(page.get_by_test_id("chart")).to_have_count(1, timeout=30_000)
     assert len(swallowed) == 1
     expect(page.locator("#run")).to_have_attribute("data-link", "live")
@@ -279,10 +279,10 @@ def test_a_page_notices_an_event_that_was_swallowed(page: Page, stack: Stack, ru
 
 
 class HistoryStatuses:
-    """The statuses of answers to requests for the history, as they came over the wire: the page sees 200 alone."""
+    """The statuses of answers to history requests on the wire: the page only sees 200."""
 
     def __init__(self, page: Page) -> None:
-        # Of a request, the browser may tell of its headers before it tells of its address.
+        # The browser may report the headers of a request before its address.
         self._asked: list[str] = []
         self._answered: dict[str, int] = {}
         session = page.context.new_cdp_session(page)

@@ -1,4 +1,4 @@
-"""The page of a script of one's own: what it is offered, and the end of one that does not look at `run.stopping`."""
+"""The page of a person's script: the offered commands, and the end of a script that does not read `run.stopping`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_the_place_moves_up_while_one_looks_and_goes_with_the_queue(chromium: Br
     expect(page.locator(f"[data-run='{second}']").get_by_test_id("place")).to_have_text("2nd in line")
     page.goto(f"{stack.address}/runs/{second}/")
     expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
-    # Nothing of this run changes: only the line does.
+    # This run does not change, only the queue does.
     rows(stack, "UPDATE runs_run SET state = 'running' WHERE id = ? RETURNING id", first)
     expect(place).to_have_text(f"1st in line for cuda:1 on {HOST}", timeout=30_000)
     rows(stack, "UPDATE runs_run SET given_devices = '[\"GPU-b\"]' WHERE id = ? RETURNING id", second)

@@ -1,5 +1,8 @@
-"""A day in a lab of three: owner invites, operator starts from the form, viewer and share link watch,
-operator stops from a phone, admin reviews. In English and in Chinese; screenshots are kept."""
+"""A day in a lab of three, in English and in Chinese, with screenshots.
+
+The owner invites, the operator starts a run from the form, viewer and guest watch, the operator stops it from a phone,
+and the admin reviews.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def lab() -> Iterator[Stack]:
 
 
 class People:
-    """Browsers of several persons at once."""
+    """Browsers of several people at once."""
 
     def __init__(self, chromium: Browser, language: str) -> None:
         self._chromium = chromium
@@ -163,5 +166,5 @@ def test_a_day_in_the_lab(lab: Stack, people: People, language: str, screenshots
     admin.wait_for_url(lambda url: "/change/" not in url)
     run = run_row(lab, run_id)
     assert run["state"] == "stopped" and run["review_note"] and run["reviewed_at"]
-    # Resources that a page asks for and may not have are its own business; everything else is a fault.
+    # Resources that a page requests without permission do not count; everything else is an error.
     assert not [line for each in people.complaints for line in each.lines]

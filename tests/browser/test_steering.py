@@ -17,14 +17,14 @@ from tests.support.stack import ROOT, Stack, rows, run_row, started_stack, wait_
 DESK = {"width": 1360, "height": 1000}
 SCREEN = {"width": 1440, "height": 900}
 PHONE = {"width": 375, "height": 740}
-# A busy machine is no fault of the page.
+# A busy machine is not an error of the page.
 expect.set_options(timeout=20_000)
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Stack]:
-    """A stack with a run of the image recipe that trains for as long as it is let."""
+    """A stack with a run of the image recipe that trains until it is stopped."""
     with started_stack() as stack:
         made = stack.manage(
             "create_run", "--quiet", "--project", "lab", "--recipe", "tests.recipes.unhurried:Unhurried",
@@ -70,7 +70,7 @@ def command_log(page: Page, text: str | re.Pattern[str]) -> Locator:
 
 
 def drag(page: Page, slider: Locator, fraction: float) -> None:
-    """Put the slider's thumb at a fraction of its width, still held."""
+    """Drag the slider's thumb to a fraction of its width without releasing it."""
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     assert box is not None
@@ -102,7 +102,7 @@ def test_folded_knobs_tell_their_values_and_stay_folded(chromium: Browser, lab: 
     page = open_run(chromium, lab, "operator", SCREEN)
     value, summary = knob(page).get_by_test_id("knob-value"), page.get_by_test_id("knobs-summary")
     expect(value).to_be_visible()
-    page.set_viewport_size(PHONE)  # there they would push the curves away
+    page.set_viewport_size(PHONE)  # there they would push the curves out of sight
     expect(value).to_be_hidden()
     expect(summary).to_contain_text("Learning rate 0.003 · ")
     fold = page.get_by_test_id("knobs-fold")
@@ -241,7 +241,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     operator.get_by_test_id("resume").press("Enter")
     expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running")
     expect(operator.get_by_test_id("paused")).to_be_hidden()
-    expect(operator.get_by_test_id("pause")).to_be_focused()  # it took the place of the button that was pressed
+    expect(operator.get_by_test_id("pause")).to_be_focused()  # it replaced the button that was pressed
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     expect(asked).to_contain_text("applied")
     saved.get_by_role("button", name="Copy the command").click()
     command = saved.get_by_test_id("resume-command")
-    # By its id: a newer one may have the same name.
+    # By its id, because a newer one may have the same name.
     (checkpoint,) = rows(lab, "SELECT id FROM runs_checkpoint WHERE name = ?", "while paused")
     expect(command).to_have_text(f"python manage.py train --run-id 1 --from {checkpoint['id']}")
 
@@ -314,14 +314,14 @@ def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab:
     field.fill("0.002")
     field.press("Enter")
     expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
-    expect(row.get_by_test_id("knob-draft")).to_contain_text("→")  # the hand still holds it
+    expect(row.get_by_test_id("knob-draft")).to_contain_text("→")  # the thumb is not released yet
     operator.mouse.up()
     note = row.get_by_test_id("knob-note")
     expect(note).to_contain_text("Refused:")
     expect(note).to_contain_text(f"expected to be {seen}")
     expect(note).to_contain_text("Somebody else has changed it meanwhile")
     expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
-    # Who still sees the refused value under way would be refused as well.
+    # While the page still shows the refused value as pending, another change would be refused as well.
     expect(knob(owner).get_by_test_id("knob-note")).to_contain_text("Refused:")
     field.fill("0.001")
     field.press("Enter")

@@ -1,9 +1,10 @@
-"""Give every method of the client arbitrary values, through journal and supervisor, into both databases.
+"""Call every method of the client with arbitrary values, and check what journal and supervisor store in both databases.
 
 usage: python -m tests.chaos.any_value [--each 280]
 
-What must be stored is taken from the table in docs/values.md. Prints progress to stderr and one JSON object as its last
-line; exits 1 where a run or a storable value is lost, a call raises what the table does not name, or a supervisor dies.
+The table in docs/values.md defines what must be stored. Prints progress to stderr and one JSON object as its last line;
+exits with 1 if a run or a storable value is lost, a call raises an exception that the table does not name, or a
+supervisor dies.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ print(json.dumps([
 ]))
 """
 
-# Of these the newest value stands in place of those before.
+# For these, only the newest value is stored.
 LAST = ("environment", "parameters")
 
 
 def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
-    """Return what a run left in the database, in the words of `Call.stored`."""
+    """Return what a run left in the database, in the form of `Call.stored`."""
     found: set[tuple[Any, ...]] = set()
     printed = stack.manage("shell", "-v", "0", "-c", POINTS.format(run=run_id)).stdout
     found |= {("point", *point) for point in json.loads(printed.strip().splitlines()[-1])}
@@ -76,7 +77,7 @@ def beginnings(text: str) -> list[str]:
 
 
 def lost_of(notes: list[dict[str, Any]], found: set[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return what had to be stored and was not. Of some the newest stands for all: see LAST."""
+    """Return the values that had to be stored and were not. For kinds in LAST, only the newest counts."""
     wanted = [stored for note in notes for stored in note["stored"]]
     last = list({stored[0]: stored for stored in wanted if stored[0] in LAST}.values())
     return [stored for stored in [*wanted, *last] if tuple(stored) not in found and (
@@ -118,7 +119,7 @@ def main(each: int) -> int:
         with Stack() as stack:
             stored = check(stack, each)
         notes = stored.pop("notes")
-        # The same calls for both: one count.
+        # Both databases get the same calls, so they are counted once.
         methods = Counter(note["method"] for note in notes)
         total["calls"] = len(notes)
         total["storable"] = sum(note["expected"] == "stored" for note in notes)

@@ -1,10 +1,10 @@
-"""Large things through a real stack: bursts of console, thousands of series, long notes; and who watches them.
+"""Large events through a real stack: bursts of console, thousands of series, long notes, and their viewers.
 
 usage: python -m tests.chaos.big_events [--short]
 
-Two viewers watch from the start, one comes late, one comes again by `since`. Each must be greeted, get no frame over
-64 KiB, and come to the newest event; the database must have every point, value, note and byte of console, or say how
-many bytes were skipped. Prints progress to stderr and one JSON object as its last line.
+Two viewers watch from the start, one connects late, one reconnects by `since`. Each must be greeted, receive no frame
+over 64 KiB, and receive the newest event; the database must have every point, value, note and byte of console, or the
+number of skipped bytes. Prints progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOVES_WITHIN_S = 30.0
 
 
 class Viewer(Watcher):
-    """A viewer on a thread of its own, which notes the largest frame."""
+    """A viewer on a separate thread, which records the largest frame."""
 
     def __init__(self, stack: Stack, run_id: int, since: int | None = None) -> None:
         super().__init__(stack.address, run_id, lambda: operator_ticket(run_id))
@@ -64,7 +64,7 @@ def within(look: Callable[[], object]) -> bool:
 
 
 def is_stuck(stack: Stack, viewer: Viewer) -> bool:
-    """Tell whether a viewer does not come to what was stored by now, or was sent a frame that is too large."""
+    """Return whether a viewer does not reach the newest stored event, or was sent a frame that is too large."""
     newest = run_row(stack, viewer.run_id)["last_seq"]
     moves = within(lambda: viewer.last_seq > newest)
     return not moves or viewer.largest > LARGEST_FRAME_BYTES
@@ -89,7 +89,7 @@ def send_notes(run_id: int, count: int) -> None:
 
 
 def missing(stack: Stack, run_id: int, series: int, printed: int, notes: int) -> int:
-    """Count what the training and people told and the database does not have."""
+    """Return how much of the data from the training and people is missing in the database."""
     from tests.support.stored_points import read_points
 
     lost = 0

@@ -1,15 +1,15 @@
-"""Autobahn's cases of RFC 6455 and RFC 7692, driven by kosoku, against the portal's own server class.
+"""Run Autobahn's cases of RFC 6455 and RFC 7692, by kosoku, against the portal's server class.
 
 usage: python -m tests.chaos.conformance [--short]
 
 The application behind the server echoes (`tests.live.echo_server`). Groups: 1 framing, 2 pings and pongs, 3 reserved
-bits, 4 opcodes, 5 fragments, 6 UTF-8, 7 closing, 9 large messages, 10 odd fragments, 12 and 13 compression. A viewer
-may send 64 KiB a message: for the larger ones of group 9 the limit of this server is raised. The short form keeps the
-product's limit, all groups but 12 and 13 as far as their messages fit, and a part of those.
+bits, 4 opcodes, 5 fragments, 6 UTF-8, 7 closing, 9 large messages, 10 odd fragments, 12 and 13 compression. The portal
+limits a viewer's message to 64 KiB; for the larger ones of group 9 this server has a higher limit. The short form keeps
+the product's limit, and runs the cases that fit it, with only a part of groups 12 and 13.
 
-kosoku puts modules on the path that are named as those of the real Autobahn, so this imports nothing of the portal.
-Prints progress to stderr and one JSON object as its last line: `wrong` has the cases that failed and should not have,
-`mended` those of `KNOWN` that passed, `declined` counts offers of compression that the server did not take.
+kosoku adds modules to the path with the names of the real Autobahn, so this program imports nothing of the portal.
+Prints progress to stderr and one JSON object as its last line: `wrong` lists the cases that failed unexpectedly,
+`mended` those of `KNOWN` that passed, `declined` counts offers of compression that the server declined.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from kosoku import FailureError, run_fuzzingclient
 ROOT = Path(__file__).resolve().parents[2]
 # The largest messages of group 9 have 16 MiB.
 LIMIT_BYTES = 16 << 20
-# Daphne hands no empty message on, so nothing comes back: text and binary, in one frame, in three, a thousand times.
+# Daphne does not pass on empty messages, so they are not echoed: text and binary, in one frame, in three, a thousand
+# times.
 KNOWN = ("1.1.1", "1.2.1", "6.1.1", "6.1.2", "9.7.1", "9.8.1")
-# Compression is an offer: a server that does not take it, or not with these parameters, conforms.
+# Compression is only an offer: a server that declines it, or some parameters, conforms.
 OFFERS = ("12.", "13.")
-# A thousand messages a case: these have the smallest ones of each way in which compression is offered.
+# These send a thousand messages per case, and have the smallest ones of each kind of offer.
 SHORT_OFFERS = ["12.1.1", "12.2.1", *(f"13.{offer}.1" for offer in range(1, 8))]
 LARGER_THAN_THE_LIMIT = ["9.1.2", "9.1.3", "9.1.4", "9.1.5", "9.1.6", "9.2.2", "9.2.3", "9.2.4", "9.2.5", "9.2.6",
                          "9.3.*", "9.4.*", "9.5.*", "9.6.*"]  # fmt: skip
@@ -42,7 +43,7 @@ TIMEOUT_S = 1800.0
 
 
 def drive(port: int, include: list[str] | None, exclude: list[str]) -> list[Any]:
-    """Run the cases that `include` names and `exclude` does not; return kosoku's results."""
+    """Run the cases in `include` without those in `exclude`; return kosoku's results."""
 
     async def run() -> list[Any]:
         try:
@@ -89,7 +90,7 @@ def main() -> int:
     try:
         assert server.stdout is not None and server.stdout.readline() == "ready\n", "the server does not listen"
         if short:
-            # Two selections: a case that is excluded stays so where it is included as well.
+            # Two selections, because an excluded case stays excluded even if it is included as well.
             results = drive(port, None, [*LARGER_THAN_THE_LIMIT, "12.*", "13.*"]) + drive(port, SHORT_OFFERS, [])
         else:
             results = drive(port, None, [])

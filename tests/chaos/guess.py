@@ -1,11 +1,11 @@
-"""Guess passwords beside a person who reads: guesses are refused soon, the right one too, and pages stay quick.
+"""Guess passwords while a person reads: the portal must soon refuse every guess, even the right one, and stay quick.
 
 usage: python -m tests.chaos.guess [--seconds 60] [--guessers 8]
 
-A reader asks for the list of runs, alone and then beside the guessers, who try one account and put the right password
-among the wrong ones. Prints one JSON object as its last line. `guesses`: those answered; `right_after_lock`: those with
-the right password after the first refusal; `accepted_after_lock`: those of them that were accepted; `page_p95_ratio`:
-the 95th percentile of the reader's page beside the guessers against alone.
+A reader requests the list of runs, first without and then with the guessers, who try one account with wrong passwords
+and sometimes the right one. Prints one JSON object as its last line. `guesses`: those with a response;
+`right_after_lock`: those with the right password after the first refusal; `accepted_after_lock`: those of them that
+were accepted; `page_p95_ratio`: the 95th percentile of the reader's page with guessers divided by that without.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WRONG = {"accepted_after_lock": 0}
 ACCOUNT = "guessed"
 PASSWORD = "a long and quiet river"
 READ_EVERY_S = 0.1
-# The right one among the wrong ones.
+# The correct password comes between wrong ones.
 RIGHT_EVERY = 10
 SEED = f"""
 from django.contrib.auth.models import User
@@ -40,7 +40,7 @@ for name in ("{ACCOUNT}", "reader"):
 
 @dataclass(slots=True)
 class Guesses:
-    """What one guesser counted."""
+    """The counts of one guesser."""
 
     answered: int = 0
     refused: int = 0
@@ -50,7 +50,7 @@ class Guesses:
 
 @dataclass(slots=True)
 class Visitor:
-    """A browser without pages: keeps cookies, and one connection."""
+    """A minimal browser: keeps cookies, and one connection."""
 
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Visitor:
 
 
 def guess(port: int, until: float, number: int) -> Guesses:
-    """Guess until `until` by the monotonic clock, and until the right password was tried on the locked account."""
+    """Guess until `until` by the monotonic clock, and until the correct password was tried on the locked account."""
     visitor = Visitor(port)
     token = visitor.form_token()
     made = Guesses()
@@ -97,7 +97,7 @@ def guess(port: int, until: float, number: int) -> Guesses:
 
 
 def read(visitor: Visitor, seconds: float) -> list[float]:
-    """Return how long the list of runs took, each time, in seconds."""
+    """Return the durations of each request for the list of runs, in seconds."""
     took = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -119,7 +119,7 @@ def check(stack: Stack, seconds: float, guessers: int) -> dict[str, float]:
     assert reader.log_in("reader", PASSWORD, reader.form_token()) == 302
     read(reader, 2.0)
     alone = read(reader, max(5.0, seconds / 4))
-    # Processes of their own: threads would slow the reader's clock down.
+    # Separate processes, because threads would slow down the reader's clock.
     with multiprocessing.get_context("spawn").Pool(guessers) as pool:
         until = time.monotonic() + seconds
         guessing = pool.starmap_async(guess, [(stack.port, until, number) for number in range(guessers)])

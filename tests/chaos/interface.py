@@ -1,4 +1,4 @@
-"""Join a host side and a record side by a socket that fails; kill both ends; count what is lost, doubled or late.
+"""Connect a host side and a record side by a faulty socket, kill both ends, and count what is lost, doubled or late.
 
 usage: python -m tests.chaos.interface [--over socket] [--faults 200] [--points 50000] [--commands 200] [--seed N]
 
@@ -28,7 +28,7 @@ from tests.support.stack import ROOT, Stack, create_run, seed_project, wait_for
 WRONG = ("lost", "doubled", "applied_twice", "delivered_after_expiry", "commands_open")
 MOST_OPEN_COMMANDS = 3
 ROUND_S = 0.05
-# Both ends have spoken to each other for so long before one of them is killed.
+# How many messages both ends exchange before one of them is killed.
 MESSAGES_BEFORE_A_KILL = 40
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
 
@@ -67,7 +67,7 @@ class Interface:
                 break
             self._disturb()
             self._ask()
-            # A round of the training, not a wait for something.
+            # A round of the training, not a wait for a condition.
             time.sleep(ROUND_S)
             if self._faults // 20 > told:
                 told = self._faults // 20
@@ -96,7 +96,7 @@ class Interface:
         return open_attempt(create_run(self._stack, "interface"), Holder("host", "boot", 1), 0, command_line=[])
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a process that knows nothing of Django."""
+        """Start a process that does not use Django."""
         command = [str(self._python), "-m", f"tests.chaos.link.{name}", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, stdout=self._log, stderr=self._log)
         self._stack.trainings.append(process)
@@ -115,7 +115,7 @@ class Interface:
         return process
 
     def _disturb(self) -> None:
-        """Kill one of the ends now and then, and start whichever is gone."""
+        """Kill one of the ends now and then, and restart a missing one."""
         if self.way.messages > self._messages_then + MESSAGES_BEFORE_A_KILL:
             self._messages_then = self.way.messages
             end = self._ends[self._rng.choice(self.ends)]
@@ -143,7 +143,7 @@ class Interface:
         return Command.objects.filter(run_id=self._lease.run_id, state__in=UNSETTLED).count()
 
     def _ask(self) -> None:
-        """Send a command; some are late before they can arrive."""
+        """Send a command; some expire before they can arrive."""
         from django.db.models.functions import Now
 
         from runs.commands.record import record

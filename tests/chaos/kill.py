@@ -1,10 +1,10 @@
-"""Kill worker, supervisor, web server and embedded server with -9 at random moments; count what is lost or doubled.
+"""Kill worker, supervisor, web server and embedded server at random moments; count what is lost or doubled.
 
 usage: python -m tests.chaos.kill [--kills 50] [--seed N] [--resume]
 
-What a worker noted after each `log()` is held against the database and against what a WebSocket client
-received over all its reconnects. With --resume a recipe is trained, also killed while it saves, and every loss is
-held against a training to which nothing happened. Prints progress to stderr and one JSON object as its last line.
+The program compares the worker's notes after each `log()` with the database, and with the events that a WebSocket
+client received over all its reconnects. With --resume it trains a recipe, kills it while it saves too, and compares
+every loss with an uninterrupted training. Prints progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WRONG_RESUMED = (*WRONG, "not_bit_equal", "half_files_listed", "resume_failed")
 
 
 def run_kills(kills: int, seed: int, kind: Callable[[Stack, random.Random], Killing]) -> dict[str, int]:
-    """Kill what belongs to a training of this kind; return what was lost, doubled and wrong, by name."""
+    """Kill processes of a training of this kind; return how many points were lost, doubled and wrong, by name."""
     rng = random.Random(seed)
     with Stack() as stack:
         stack.migrate()
@@ -58,7 +58,7 @@ def run_kills(kills: int, seed: int, kind: Callable[[Stack, random.Random], Kill
         seen = Counter(killing.seen(watcher))
         numbers = [event["seq"] for event in watcher.events]
         first = watcher.resyncs[0] if watcher.resyncs else 0
-        # A viewer that had to load history again (more missed than is replayed) finds it there.
+        # A viewer that missed more than is replayed reloads the history, and finds it there.
         reloaded = set(stored) if len(watcher.resyncs) > 1 else set()
         return {
             "kills": sum(killing.killed.values()),

@@ -1,17 +1,17 @@
-"""A training, its viewer and visitors of the portal while PostgreSQL is at fault.
+"""A training, its viewer and visitors of the portal during faults of PostgreSQL.
 
 usage: python -m tests.chaos.postgres_gone [--short]
 
-The server is restarted, stopped, made read-only, all its backends are terminated, and its connections are exhausted.
+The server is restarted, stopped and made read-only, all its backends are terminated, and its connections are exhausted.
 Prints progress to stderr and one JSON object as its last line:
-points, lost, doubled      points that were logged, and how many of them the database lost or has twice
-false_unreachable          how often the viewer was told that the training is silent; it never was
-pages_5xx_other_than_503   answers of pages and the API that are a fault of the portal
-slowest_page_s             the slowest of all answers
-recover_s                  until points come in, and somebody can log in, after a fault: the longest
-locked_errors              lines of the logs that tell of a locked database
-log_lines                  lines that portal and supervisor logged in all
-step_ratio                 time of a step in the outages, compared with the time before and between
+points, lost, doubled      logged points, and how many of them the database lost or has twice
+false_unreachable          how often the viewer received that the training is silent, which it never was
+pages_5xx_other_than_503   responses of pages and the API that are a fault of the portal
+slowest_page_s             the slowest response
+recover_s                  longest time from a fault until points arrive and a visitor can log in
+locked_errors              log lines about a locked database
+log_lines                  log lines of portal and supervisor in total
+step_ratio                 time of a step in the outages, divided by the time before and between
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WRONG = ("lost", "doubled", "viewer_gaps", "false_unreachable", "pages_5xx_other
 
 @contextmanager
 def exhausted(stack: Stack) -> Iterator[None]:
-    """Take all connections that the server has left, after those of the project were ended."""
+    """Take all connections of the server, after those of the project were ended."""
     import psycopg
 
     address = stack.environment["STEERSMAN_DATABASE_URL"]

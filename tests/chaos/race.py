@@ -1,11 +1,11 @@
-"""Race for the lease of a run: long-lived processes by the functions of the lifecycle, real `train` by the dozen.
+"""Race for the lease of a run: with the functions of the lifecycle, and with real `train` processes.
 
 usage: python -m tests.chaos.race [--races 500] [--trains 10] [--fences 2] [--seed N]
 
-Two processes ask for the same attempt at the same moment; the one that is overtaken goes on writing with what it held.
-Of two real `train` on one run, on one host and on two that share a database, one trains. A holder that is suspended
-with its worker, overtaken and woken, leaves the history of its attempt and writes nothing else. Prints progress to
-stderr and one JSON object as its last line.
+Two processes request the same attempt at the same moment; the superseded owner keeps writing with its old lease. Two
+real `train` processes start on one run, on one host and on two hosts that share a database: exactly one trains. An
+owner that is suspended with its worker, superseded and resumed stores the history of its attempt and writes nothing
+else. Prints progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stac
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")
-# Both are told to begin so long before they do.
+# Time between the order to both processes and their start.
 LEAD_S = 0.004
 STALE_EXIT_CODE = 77
-# Events by which an attempt that was overtaken is told.
+# Events that a superseded attempt may still store.
 HISTORY = frozenset({"metrics", "log", "unfinished", "epoch", "checkpoint", "text", "environment"})
 
 
-# The side of one racer
+# One racer's side
 
 
 def race() -> None:
-    """Take orders from standard input, a JSON object a line, and answer each with one."""
+    """Read orders from standard input, one JSON object per line, and answer each with one."""
     import django
 
     django.setup()
@@ -55,20 +55,20 @@ def race() -> None:
             pass
         before = held
         if order["write_first"] and held is not None and held.number == order["attempt"]:
-            # The owner writes while the other asks for the next attempt.
+            # The owner writes while the other process requests the next attempt.
             try_all(usual_writes(held))
         try:
             held = open_attempt(order["run"], holder, order["attempt"], command_line=[])
             won = True
         except Fenced:
             won = False
-        # Whoever won, what was held before is stale now.
+        # Whichever process won, the previous lease is stale now.
         stale = try_all(usual_writes(before) | last_writes(before)) if before is not None else []
         print(json.dumps({"won": won, "stale": stale}), flush=True)
 
 
 def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
-    """Return what an owner does all the time, by name."""
+    """Return the writes that an owner does all the time, by name."""
     from django.conf import settings
 
     from runs.recording.lifecycle import renew_lease
@@ -85,7 +85,7 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
 
 
 def last_writes(lease: Any) -> dict[str, Callable[[], object]]:
-    """Return what an owner does rarely, or once, by name."""
+    """Return the writes that an owner does rarely, or once, by name."""
     from runs.models import Attempt, Command, RunState
     from runs.recording.lifecycle import AttemptEnd, Holder, adopt_attempt, deliver_command, end_attempt
 
@@ -100,7 +100,7 @@ def last_writes(lease: Any) -> dict[str, Callable[[], object]]:
 
 
 def try_all(writes: dict[str, Callable[[], object]]) -> list[str]:
-    """Do them; return the names of those that were not refused."""
+    """Try all writes; return the names of those that were accepted."""
     from runs.recording.lifecycle import Fenced
 
     done = []
@@ -153,7 +153,7 @@ def race_for_leases(stack: Stack, races: int, rng: random.Random) -> dict[str, i
     for number in range(races):
         at = time.monotonic() + LEAD_S
         order = {"run": run_id, "attempt": number, "write_first": bool(number % 2)}
-        # Not always the same is the first to be told, and now and then one is a little late.
+        # The order of the racers is random, and now and then one is a little late.
         for racer in rng.sample(racers, 2):
             racer.send(order | {"at": at + rng.choice((0.0, 0.0, 0.0005, 0.002))})
         answers = [racer.answer() for racer in racers]
@@ -177,7 +177,7 @@ def race_for_leases(stack: Stack, races: int, rng: random.Random) -> dict[str, i
 
 
 def out_of_order(stack: Stack, run_id: int) -> int:
-    """Count what an attempt had stored after a later one began."""
+    """Count the events of an attempt that were stored after a later attempt began."""
     newest = found = 0
     for event in events(stack, run_id):
         attempt = event.get("attempt")
@@ -198,7 +198,7 @@ def ended_by_the_overtaken(stack: Stack, run_id: int) -> int:
 
 
 class Hosts:
-    """Two hosts, as far as the record can tell: each with a data folder of its own, and one database."""
+    """Simulates two hosts for the record: each with a separate data folder, both with one database."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -215,7 +215,7 @@ class Hosts:
 
 
 def race_trainings(stack: Stack, trains: int) -> dict[str, int]:
-    """Start two real `train` at once; half of the races on one host, half on two."""
+    """Start two real `train` processes at once; half of the races on one host, half on two."""
     hosts = Hosts(stack)
     not_one = 0
     for number in range(trains):
@@ -240,8 +240,10 @@ def doubled(stack: Stack, run_id: int) -> int:
 
 
 def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
-    """Suspend a host, let another take its run over, wake it; count what it wrote beside its history, and what of that
-    is not stored."""
+    """Suspend a host, let another take over its run, and resume it.
+
+    Count what it wrote besides its history, and the bytes of the history that are not stored.
+    """
     hosts = Hosts(stack)
     written = wrong_codes = lost_bytes = 0
     for number in range(fences):
@@ -262,7 +264,7 @@ def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
         wait_for_end(worker)
         written += len(rows_of(stack, run_id) ^ before)
         for path, content in contents(folder).items():
-            # What its worker wrote until it was killed, and how it ended.
+            # The worker wrote these files until it was killed.
             if not path.name.startswith(("journal", "console", "mailbox", "ended")):
                 written += files.get(path) != content
         lost_bytes += unread_bytes(stack, run_id, folder)
@@ -273,7 +275,7 @@ def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
 
 
 def rows_of(stack: Stack, run_id: int) -> set[str]:
-    """Return what the record holds of attempt 1 that is no history, and the commands of the run."""
+    """Return the rows of attempt 1 that are not history, and the commands of the run."""
     commands = rows(stack, "SELECT id, state FROM runs_command WHERE run_id = ?", run_id)
     of_attempt = [event for event in events(stack, run_id) if event.get("attempt") == 1]
     told = [event for event in of_attempt if event["kind"] not in HISTORY]

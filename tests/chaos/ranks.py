@@ -1,13 +1,13 @@
-"""Send random commands to gloo ranks, hold what each did against the others; then kill one and look for the rest.
+"""Send random commands to gloo ranks and compare what the ranks did; then kill one rank and check that all others end.
 
 usage: python -m tests.chaos.ranks [--ranks 4] [--commands 50] [--seed N] [--nodes 1]
 
-With several nodes torchrun starts as many ranks on each: processes of other nodes are not seen there where this user
-may arrange that, and the nodes share their data folder.
+With several nodes, torchrun starts that many ranks on each. The nodes share their data folder; where this user may
+create namespaces, a node cannot see the processes of the others.
 
-Prints progress to stderr and one JSON object as its last line: `commands` that had an outcome, `step_differs` is how
-many things were not done at the same step boundary, with the same value, by all ranks, or not where the command log
-says; `processes_left` is what lived 10 s after one rank was killed with -9.
+Prints progress to stderr and one JSON object as its last line: `commands` counts those with an outcome; `step_differs`
+counts actions that the ranks did not all do at the same step boundary with the same value, or not at the step of the
+command log; `processes_left` counts processes that live 10 s after one rank was killed with SIGKILL.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_OPEN = 4
 
 
 def random_command(rng: random.Random, step: int, paused: bool) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return a command's name, arguments and what else is asked; some must be refused."""
+    """Return a command's name, arguments and further fields; the run must refuse some of them."""
     later = {"step": step + rng.randrange(30, 90)} if rng.random() < 0.2 and not paused else {}
     if not later and rng.random() < 0.05:
         later = {"epoch": step // 20 + 2}
@@ -91,7 +91,7 @@ class Ranks:
             run = run_row(self.stack, self.run_id)
             self.ask(*random_command(self.rng, run["step"], run["state"] == "paused"))
             time.sleep(self.rng.choice((0.0, 0.0, 0.05, 0.3)))
-            # One that is paused would keep those for later waiting for ever.
+            # A paused run would never do the commands for later steps.
             if number % 7 == 6 and run_row(self.stack, self.run_id)["state"] == "paused":
                 self.ask("resume", {}, {})
             wait_for(lambda: len(self.open()) <= MOST_OPEN, f"outcomes\n{self.stack.log()}")
@@ -107,7 +107,7 @@ class Ranks:
         return False
 
     def noted(self) -> list[Counter[tuple[int, int, str, str]]]:
-        """Return what each rank did: step boundary, step, what and value; of a knob what it was left at."""
+        """Return what each rank did: step boundary, step, action and value; for a knob, the value that remained."""
         found = []
         for rank in range(self.ranks):
             done: Counter[tuple[int, int, str, str]] = Counter()
@@ -123,7 +123,7 @@ class Ranks:
         return found
 
     def differing(self) -> int:
-        """Count what not all ranks did alike, and what the command log has as applied but no rank did at that step."""
+        """Count actions that not all ranks did alike, and applied commands that no rank did at their step."""
         noted = self.noted()
         everywhere = noted[0]
         anywhere = noted[0]
@@ -136,12 +136,12 @@ class Ranks:
             wrong += command["ranks"] != self.ranks
             if command["kind"] == "set_knob":
                 arguments = json.loads(command["arguments"])
-                # Two in a row at one step: the later one is what was left.
+                # Of two commands at one step, the later one's value remains.
                 wrong += not any(step == command["step"] and what == arguments["knob"] for step, what, _ in done)
         return wrong
 
     def kill_one(self) -> int:
-        """Kill the worker of a rank with -9; return how many processes of the run live when it must be over."""
+        """Kill the worker of a rank with SIGKILL; return how many processes of the run live when it must be over."""
         folder = self.stack.data / "runs" / str(self.run_id) / "attempts" / "1"
         worker_of(self.stack, self.run_id, self.ranks - 1).kill()
         began = time.monotonic()

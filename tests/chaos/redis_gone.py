@@ -1,15 +1,15 @@
-"""A training and its viewer while Redis is gone: killed, frozen, far away, mute, or dropping its subscribers.
+"""A training and its viewer during faults of Redis: killed, frozen, slow, unresponsive, or disconnecting subscribers.
 
 usage: python -m tests.chaos.redis_gone [--short]
 
 Prints progress to stderr and one JSON object as its last line:
-points, lost, doubled   points that were logged, and how many of them the database lost or has twice
+points, lost, doubled   logged points, and how many of them the database lost or has twice
 sockets_closed          connections of the viewer that ended
-longest_silence_s       the longest time in which the viewer saw nothing new
-recover_s               until the viewer is live again after Redis was killed or frozen
+longest_silence_s       longest time without anything new for the viewer
+recover_s               time until the viewer is live again after Redis was killed or frozen
 recover_other_s         the same after the other faults
 lag_far_s               median time from a point to the viewer, while Redis is 50 ms away (`very_far`: 300 ms)
-step_ratio              time of a step in the outages, compared with the time before and between
+step_ratio              time of a step in the outages, divided by the time before and between
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def frozen(stack: Stack, followed: Followed, seconds: float) -> float:
 
 
 def far(between: Between, followed: Followed, one_way_s: float, seconds: float) -> tuple[float, float]:
-    """Return how long it takes to recover, and how old points are while Redis is far."""
+    """Return the recovery time, and the age of points while Redis is far away."""
     first = len(followed.viewer.events)
     between.delay_s = one_way_s
     followed.trouble(seconds)
@@ -93,7 +93,7 @@ def mute(between: Between, followed: Followed, seconds: float) -> float:
 
 
 def dropped(between: Between, followed: Followed, seconds: float) -> float:
-    """End the connections of subscribers, as the server does with those that read too slowly."""
+    """End the connections of subscribers, as the server does to those that read too slowly."""
     between.drop_subscribers()
     followed.trouble(seconds)
     return followed.recovered_s()

@@ -1,11 +1,12 @@
-"""Every route × everybody who may knock, against a real stack; and how long a socket stays open once revoked.
+"""Request every route as every kind of visitor, with real processes; measure how long a socket outlives a revocation.
 
     .venv/bin/python -m tests.chaos.routes
 
-The routes are read from the URL resolver and the WebSocket patterns: one without a row below is wrong, and so is a row
-without a route. To add a route, add a row: what is asked, and the answer for each of WHO in their order. An answer is
-an HTTP status; for sockets `hello` or the close code. A token that was narrowed to something else gets what a stranger
-gets, although its owner may do more: that needs no row of its own. The last line on stdout is one JSON object.
+The program reads the routes from the URL resolver and the WebSocket patterns, and reports a route without a row below
+or a row without a route. For a new route, add a row: the request, and the responses for WHO in their order. A response
+is an HTTP status; for sockets it is `hello` or the close code. A token that is limited to another project or run gets
+the response of a stranger, although its owner may do more: that needs no row. The last line on stdout is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from tests.support.routes.scene import Scene, Tally, say
 from tests.support.stack import Stack
 
 WHO = ("anonymous", "stranger", "viewer", "operator", "owner", "share token", "revoked token")
-# Tokens of the owner: of a project of theirs other than the scene's, and of a run other than its run.
+# Tokens of the owner for another project, and for another run.
 NARROWED = ("token of another project", "token of another run")
-# All of the admin is for staff, and none of WHO is: each of its routes sends everybody to its login.
+# The admin is for staff only, and WHO contains no staff: each route of the admin redirects to its login.
 ADMIN_PREFIX = "admin/"
 ADMIN = "302 302 302 302 302 302 302"
 LOGIN_PAGE = "302 404 200 200 200 302 302"
@@ -40,16 +41,16 @@ OWNERS_ABSENT = "302 404 403 403 404 302 302"
 NOBODYS = "404 404 404 404 404 404 404"
 FOR_ALL = "200 200 200 200 200 200 200"
 FOR_LINKS = "404 404 404 404 404 200 404"
-# A share token is known, and told that it opens the page of its run alone.
+# The portal recognises a share token, and answers that it only opens the page of its run.
 API_OF_RUN = "401 404 200 200 200 403 401"
-# What that page asks for.
+# The requests of that page.
 PAGE_OF_RUN = "401 404 200 200 200 200 401"
 PAGE_OF_OTHER_RUN = "401 404 404 404 404 404 401"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked of a route, and the answers by WHO. `path` and `form` may name things of `Scene.fill`."""
+    """A request for a route, and the responses by WHO. `path` and `form` may contain names from `Scene.fill`."""
 
     route: str
     path: str
@@ -76,7 +77,7 @@ ROWS = [
     Row("password/done/", "/password/done/", "302 200 200 200 200 302 302"),
     Row("sessions/", "/sessions/", "302 200 200 200 200 302 302"),
     Row("sessions/<int:pk>/end/", "/sessions/999999/end/", "302 404 404 404 404 302 302", form={}),
-    # A stack without STEERSMAN_SECOND_FACTOR has none of these pages.
+    # Without STEERSMAN_SECOND_FACTOR the portal has none of these pages.
     *(
         Row(f"second-factor/{page}", f"/second-factor/{page}", NOBODYS)
         for page in (
@@ -96,7 +97,7 @@ ROWS = [
         )
     ),
     Row("second-factor/passkey/<int:pk>/remove/", "/second-factor/passkey/1/remove/", NOBODYS),
-    # Nor has one without STEERSMAN_OIDC_… these.
+    # Without STEERSMAN_OIDC_… it does not have these pages either.
     Row("sso/", "/sso/", "302 404 404 404 404 302 302"),
     Row("sso/connect/", "/sso/connect/", "302 404 404 404 404 302 302", form={}),
     Row("sso/<int:pk>/disconnect/", "/sso/1/disconnect/", "302 404 404 404 404 302 302", form={}),
@@ -105,13 +106,13 @@ ROWS = [
     Row("sso/cancelled/", "/sso/cancelled/", ADMIN),
     Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
-    # What pip asks, without a login: packages hold no secret.
+    # pip requests these without a login, because packages contain no secret.
     Row("client/simple/", "/client/simple/", FOR_ALL),
     Row("client/simple/<str:project>/", "/client/simple/no-such-package/", NOBODYS),
     Row("client/files/<str:name>", "/client/files/settings.py", NOBODYS),
     Row("metrics", "/metrics", "401 401 401 401 401 401 401"),
     Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),
-    # Who may start nothing is told so, by the same page for GET and POST.
+    # Visitors who may not start runs get the same explanation for GET and POST.
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
     Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
     Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
@@ -188,7 +189,8 @@ ROWS = [
     ),
     Row("projects/<slug:slug>/tokens/<int:pk>/revoke/", "/projects/lab/tokens/{token}/revoke/", OWNERS_POST, form={}),
     Row("share/<str:token>/", "/share/{link}/", FOR_LINKS),
-    # Whoever has a link of a message may look; who is no owner is told before it is known what is there.
+    # Anybody with a link from a message may open it; other roles than owners get their refusal before the portal looks
+    # the link up.
     Row("alerts/act/<str:token>/", "/alerts/act/invented/", NOBODYS),
     Row("alerts/act/<str:token>/", "/alerts/act/invented/", NOBODYS, form={"nonce": "x"}),
     Row("projects/<slug:slug>/alerts/", "/projects/lab/alerts/", LOGIN_PAGE),
@@ -248,7 +250,7 @@ ROWS = [
         body='{"keep": true}',
     ),
     Row("api/runs/<int:run_id>/tags/", "/api/runs/{run}/tags/", "401 404 403 200 200 403 401", body='{"add": ["new"]}'),
-    # Who may not change it is told so of each run.
+    # Visitors without the right to change runs get a refusal for each run.
     Row("api/runs/several/", "/api/runs/several/", "401 200 200 200 200 403 401", body=SEVERAL),
     Row(
         "api/runs/<int:run_id>/pins/",
@@ -257,7 +259,7 @@ ROWS = [
         body='{"chart": "train/loss", "pinned": true}',
     ),
     Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", API_OF_RUN),
-    # Whose run has no checkpoint is told so.
+    # The run has no checkpoint, so the answer is 409.
     Row("api/runs/<int:run_id>/branches/", "/api/runs/{run}/branches/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/again/", "/api/runs/{run}/again/", API_OF_RUN),
     # The run at which a branch would be opened does not exist.
@@ -281,14 +283,14 @@ ROWS = [
     Row("api/projects/<slug:slug>/views/<int:view_id>/delete/", f"{VIEWS}9/delete/", VIEW_GONE, body="{}"),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
-    # Last: it ends the sessions with which the rows above ask.
+    # The last row, because it ends the sessions that the rows above use.
     Row("sessions/end-others/", "/sessions/end-others/", ADMIN, form={}),
 ]
 
 
 @dataclass(frozen=True)
 class SocketRow:
-    """A handshake. `by` is how the visitor shows who they are: by ticket, by address or by header."""
+    """A handshake. `by` is how the visitor authenticates: by ticket, by address or by header."""
 
     route: str
     path: str
@@ -298,7 +300,7 @@ class SocketRow:
 
 SOCKETS = [
     SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "nothing", "4401 4401 4401 4401 4401 4401 4401"),
-    # Tickets are made here without asking, as if the right had been lost within the ticket's life.
+    # This test creates tickets directly, as if the visitor had lost the right during the ticket's life.
     SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "ticket", "4401 4403 hello hello hello hello 4401"),
     SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "address", "4401 4401 4401 4401 4401 hello 4401"),
     SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "header", "4401 4401 4401 hello hello 4401 4401"),
@@ -308,7 +310,7 @@ SOCKETS = [
 
 
 def http_routes() -> Iterator[tuple[str, str]]:
-    """Return every HTTP route and a path that leads to it; the path is filled in for the admin only."""
+    """Yield every HTTP route and a path that leads to it; only for the admin is the path complete."""
     from django.urls import URLResolver, get_resolver
 
     def walk(patterns: Any, prefix: str) -> Iterator[str]:
@@ -324,7 +326,7 @@ def http_routes() -> Iterator[tuple[str, str]]:
 
 
 def _admin_path(route: str) -> str:
-    """Fill in a route of the admin: each of its places takes 1."""
+    """Fill in a route of the admin: each placeholder becomes 1."""
     path = route.replace("^(?P<app_label>auth|runs)/$", "runs/").replace("(?P<url>.*)$", "nothing")
     return "/" + re.sub(r"<[^>]+>", "1", path)
 
@@ -348,7 +350,7 @@ def uncovered() -> list[str]:
 
 
 def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
-    """Fill in the table, of the admin's routes only with `admin`."""
+    """Request the rows of the table; with `admin`, only the routes of the admin."""
     for row in ROWS:
         say(f"{row.method} /{row.route}")
         for who, expected in zip(WHO, row.answers.split(), strict=True):
@@ -361,7 +363,7 @@ def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
             tally.note(f"POST {row.path} as owner without the CSRF token", 403, _ask(scene, row, "owner", csrf=False))
     for route, path in http_routes() if admin else ():
         if route.startswith(ADMIN_PREFIX):
-            # Its login shows itself to everybody, and says to those who are logged in that they are no staff.
+            # Its login page opens for everybody, and explains to logged-in visitors that they are not staff.
             answers = FOR_ALL if route == "admin/login/" else ADMIN
             for who, expected in zip(WHO, answers.split(), strict=True):
                 tally.note(f"GET {path} as {who}", expected, scene.ask(who, path))
@@ -384,7 +386,7 @@ def _ask(scene: Scene, row: Row, who: str, csrf: bool = True) -> int:
 
 
 def main() -> int:
-    """Run all of it; return 1 where something was wrong."""
+    """Check everything; return 1 if something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="without the admin, and without a dead channel layer")
     short = parser.parse_args().short

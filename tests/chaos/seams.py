@@ -1,17 +1,16 @@
-"""Pages that follow a run through a torn world hold what a page holds that is loaded at the end.
+"""Check that pages which follow a run through faults end with the same state as a page that is loaded at the end.
 
 usage: python -m tests.chaos.seams [--seed 1] [--stories 5] [--short]
 
-On a real stack three pages follow a run that is recorded as in earnest (`tests.live.recorded_run`): an operator's with
-compression and one without, and one by a share link. Meanwhile, in an order that the seed decides, their connections
-are cut, Redis and the portal are stopped and started, the database is locked for a second, very large events are
-logged, and points are folded away; the layer that the portal hears loses, doubles and delays announcements
-(`tests.chaos.torn.layer`). At the end each page's reducer, in node, must hold what a fresh page holds, and have applied
-each event once at most. Prints progress to stderr and one JSON object as its last line:
-different  where pages differ from a fresh one, or applied an event twice
-doubled    events that a socket sent twice, or behind a later one
-gaps       events that a socket left out without a word
-stuck      pages that did not come to the newest event
+Three pages follow a real run (`tests.live.recorded_run`): an operator's with compression and one without, and one by a
+share link. Meanwhile, in an order from the seed, the program cuts their connections, restarts Redis and the portal,
+locks the database for a second, logs very large events, and folds points. The portal's channel layer loses, duplicates
+and delays announcements (`tests.chaos.torn.layer`). At the end the reducer of each page, in node, must have the state
+of a fresh page, and must have applied no event twice. Prints progress to stderr and one JSON object as its last line:
+different  pages that differ from a fresh one, or applied an event twice
+doubled    events that a socket sent twice, or after a later one
+gaps       events that a socket left out without a notice
+stuck      pages that did not receive the newest event
 torn       announcements lost (L), doubled (D), held back (H) and passed on (P)
 """
 
@@ -43,10 +42,10 @@ RETRY_PAUSE_S = 0.1
 LOCKED_S = 1.0
 ASKS_TIMEOUT_S = 15.0
 COMES_WITHIN_S = 45.0
-# About 100 KB of one epoch, and as much console: more than one frame holds. Not so many series: then points are merged
-# by other rules in a history than in a page that followed.
+# About 100 KB of one epoch, and as much console output: more than one frame may contain. With as many series, a history
+# would merge points by other rules than a page that followed.
 WIDE_EPOCH, LONG_LINE, LONG_LINES = 1_500, 2_000, 50
-# What happens to a story, in an order of its own; between two of them the run goes on.
+# How often each disturbance happens to a story, in random order; between two of them the run continues.
 DISTURBANCES = {"cut": 10, "huge": 4, "fold": 4, "redis": 2, "web": 2, "lock": 2}
 SHORT_DISTURBANCES = {"cut": 5, "huge": 2, "fold": 2, "redis": 1, "web": 1, "lock": 1}
 MOST_ACTIONS = 5
@@ -57,7 +56,7 @@ def say(text: str) -> None:
 
 
 class Page:
-    """Follows a run as static/js/run does, on a thread of its own, and notes all that its reducer would be told."""
+    """Follows a run as static/js/run does, on a separate thread, and records everything for its reducer."""
 
     def __init__(self, stack: Stack, run_id: int, key: str, name: str, compression: str | None) -> None:
         self.name, self.seq = name, 0
@@ -66,28 +65,28 @@ class Page:
         self.codes: Counter[int | None] = Counter()
         self._stack, self._run_id, self._key, self._compression = stack, run_id, key, compression
         self._must_load, self._over = True, threading.Event()
-        # Whether a greeting has told what the newest history does not: the run itself.
+        # Whether a greeting has delivered what the newest history lacks: the run itself.
         self.is_greeted = False
         self._socket: ClientConnection | None = None
         self.come()
 
     def come(self) -> None:
-        """Follow the run, after `close` from where the page left off."""
+        """Follow the run; after `close`, continue from the last event."""
         self._over.clear()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def cut(self) -> None:
-        """End the connection without a word, wherever it is."""
+        """End the connection without a close frame, at any point."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # it was cut already
+            with contextlib.suppress(OSError):  # already closed
                 self._socket.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._over.set()
 
         def ends() -> bool:
-            # It may be about to connect.
+            # The thread may be about to connect.
             self.cut()
             return not self._thread.is_alive()
 
@@ -100,7 +99,7 @@ class Page:
                     self._load()
                 self._watch()
             except (OSError, http.client.HTTPException, websockets.WebSocketException, EOFError):
-                pass  # the portal is away, or the connection was cut
+                pass  # the portal is down, or the connection was cut
             self._over.wait(RETRY_PAUSE_S)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -151,10 +150,10 @@ class Page:
             self._must_load = not message["replay"] and message["seq"] != self.seq
             self.is_greeted = not self._must_load
         elif kind == "resync":
-            # Events that follow it in the same frame go on from there; what is missing is in the history.
+            # Later events in the same frame continue from there; the history has the missing ones.
             self._must_load, sent = True, message["seq"]
         elif kind != "pong" and "seq" in message:
-            # Metrics of several events may come as one.
+            # The portal may merge the metrics of several events into one.
             first = message.get("first_seq", message["seq"])
             self.doubled += first <= sent
             if first > sent + 1:
@@ -168,7 +167,7 @@ class Page:
 
 
 class Story:
-    """A run, the pages that follow it, and what happens to both."""
+    """A run, the pages that follow it, and the disturbances of both."""
 
     def __init__(self, stack: Stack, run: RecordedRun, chance: random.Random, keys: dict[str, str]) -> None:
         self.stack, self.run, self.chance, self.keys = stack, run, chance, keys
@@ -193,14 +192,14 @@ class Story:
             if self.chance.random() < 0.5:
                 self.start_all()
                 if self.pages_behind():
-                    break  # more would only hide how it came to that
+                    break  # more disturbances would only hide the cause
         self.start_all()
 
     def newest(self) -> int:
         return int(run_row(self.stack, self.run.pk)["last_seq"])
 
     def pages_behind(self) -> int:
-        """Wait for the pages to come to the newest event, and return how many do not."""
+        """Wait until the pages have received the newest event, and return how many have not."""
         newest = self.newest()
 
         def is_there(page: Page) -> bool:
@@ -218,7 +217,7 @@ class Story:
             self.stack.start_web()
         self.redis_is_up = self.web_is_up = True
 
-    # Disturbances.
+    # Disturbances
 
     def cut(self) -> None:
         for page in self.chance.sample(self.pages, self.chance.randint(1, len(self.pages))):
@@ -234,7 +233,7 @@ class Story:
     def web(self) -> None:
         if self.web_is_up:
             assert self.stack.web is not None
-            # An orderly end says 1012 to every page, the other says nothing.
+            # In an orderly end the portal closes every page with 1012; killed, it sends nothing.
             self.chance.choice((self.stack.web.terminate, self.stack.web.kill))()
             self.stack.web.wait(60)
         else:
@@ -244,7 +243,7 @@ class Story:
     def lock_database(self, locked: threading.Event) -> None:
         with write_locked(self.stack, self.run.pk):
             locked.set()
-            # What wants to write meanwhile waits, in this process and in the portal's.
+            # Writers in this process and in the portal wait meanwhile.
             time.sleep(LOCKED_S)
 
     def lock(self) -> None:
@@ -254,7 +253,7 @@ class Story:
         locked.wait(60)
 
     def revive(self) -> None:
-        """Let the run train, if it does not."""
+        """Start a training of the run if none is running."""
         if self.run.training is None or not self.run.row.is_live:
             if self.run.state == "finished":
                 self.run.extend()
@@ -276,7 +275,7 @@ class Story:
         self.run.store(Tick(console=ConsolesRead(lines, 0, {})))
 
     def fold(self) -> None:
-        """Fold points of which the portal does not hear, so that it finds a hole where they were."""
+        """Fold points without an announcement, so that the portal finds a gap."""
         from tests.chaos.torn.layer import fate_of
 
         self.revive()
@@ -285,10 +284,10 @@ class Story:
             self.run.log_points(1)
         self.run.fold()
 
-    # The end.
+    # The end
 
     def judge(self) -> dict[str, Any]:
-        """Compare each page with a fresh one of the same viewer; the run is at rest."""
+        """Compare each page with a fresh one of the same viewer, while the run is idle."""
         stuck, stories = self.pages_behind(), []
         for page in self.pages:
             page.close()
@@ -321,7 +320,7 @@ def within(look: Callable[[], object]) -> bool:
 
 
 def keys_of(run_id: int) -> dict[str, str]:
-    """Return a token of the operator that only sees, and the key of a share link."""
+    """Return a read-only token of the operator, and the key of a share link."""
     from django.contrib.auth.models import User
 
     from runs.access.tokens import create_token
@@ -377,7 +376,7 @@ def measure(seed: int, stories: int, disturbances: dict[str, int]) -> dict[str, 
 
 
 def copy_logs(stack: Stack) -> None:
-    """Say what the portal logged as an error, which may explain what went wrong."""
+    """Print the errors that the portal logged, which may explain a failure."""
     lines = (stack.folder / "web.log").read_text(errors="replace").splitlines()
     for line in dict.fromkeys(line for line in lines if "could not" in line):
         say(f"portal: {line}")

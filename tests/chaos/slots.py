@@ -1,11 +1,11 @@
-"""Queue more runs than two hosts have slots for, and count how many train together, in which order, on which GPU.
+"""Queue more runs than two hosts have slots for, and check how many train together, in which order, on which GPU.
 
 usage: python -m tests.chaos.slots [--gpu-runs 12] [--cpu-runs 6]
 
-Two real `manage.py watch` share a database: one on a host with 2 GPUs (a stand-in for the driver's library), one on a
-host without. The runs are queued at once, with different priorities. In the midst of it the watch of the first is
-killed and started again. What trains is looked up among the processes. Prints progress to stderr and one JSON object as
-its last line.
+Two real `manage.py watch` share a database: one on a host with 2 GPUs (a fake of the driver's library), one on a host
+without. The program queues all runs at once, with different priorities, and meanwhile kills and restarts the watch of
+the first host. It finds the running trainings in the table of processes. Prints progress to stderr and one JSON object
+as its last line.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ GPUS, CPU_SLOTS = 2, 1
 LONGEST_S = 270.0
 LOOK_INTERVAL_S = 0.05
 PRIORITIES = range(-1, 2)
-# A host name of its own takes a namespace; who is not root takes one of users first.
+# A separate host name needs a namespace; users other than root need a user namespace first.
 NAMESPACES = (["unshare", "--uts"], ["unshare", "--user", "--map-root-user", "--uts"])
 
 
 @dataclass
 class Seen:
-    """What was seen among the processes: when each run's `train` was started, and how much there was at once."""
+    """What the table of processes showed: when each run's `train` started, and how many trained at once."""
 
     started: dict[int, float] = field(default_factory=dict)
     most_together: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ def say(text: str) -> None:
 
 
 def namespace() -> list[str] | None:
-    """Return the command that gives a process a host name of its own, None where this user may not."""
+    """Return the command that starts a process with a separate host name, or None if this user may not do that."""
     if shutil.which("unshare") is None:
         return None
     found = (each for each in NAMESPACES if subprocess.run([*each, "true"], capture_output=True).returncode == 0)
@@ -60,7 +60,7 @@ def namespace() -> list[str] | None:
 
 
 def build_stub(folder: Path) -> Path:
-    """Compile the stand-in for the driver's library with two GPUs."""
+    """Compile the fake of the driver's library with two GPUs."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise SystemExit("no C compiler on this host: the stand-in for the driver's library cannot be built")
@@ -115,9 +115,9 @@ class Hosts:
 
 
 def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:
-    """Queue the runs of all hosts at once, in turn, with different priorities.
+    """Queue the runs of all hosts at once, alternating, with different priorities.
 
-    Returns the host of each, in the order of the line.
+    Returns the host of each run, in the order of the queue.
     """
     from django.db import transaction
 
@@ -132,7 +132,7 @@ def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:
                 project=project, recipe=recipe, name=f"{host} {number}", device="auto", parameters={"epochs": 1}
             )
             made[run.pk] = host
-    # In one transaction: no watch sees some of them without the others.
+    # One transaction, so that a watch sees all of them or none.
     with transaction.atomic():
         priorities = {run_id: PRIORITIES[place % len(PRIORITIES)] for place, run_id in enumerate(made)}
         for run_id, host in made.items():
@@ -141,7 +141,7 @@ def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:
 
 
 def trains(stack: Stack) -> Iterator[tuple[int, psutil.Process]]:
-    """Yield each `train` of the stack that lives, with its run."""
+    """Yield each living `train` process of the stack, with its run."""
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error, ValueError):
             words = process.info["cmdline"] or []
@@ -150,7 +150,7 @@ def trains(stack: Stack) -> Iterator[tuple[int, psutil.Process]]:
 
 
 def look(stack: Stack, hosts: dict[int, str], seen: Seen) -> None:
-    """Note what trains now: a run from the start of its `train` to the end of its training process."""
+    """Record what trains now: a run from the start of its `train` to the end of its training process."""
     together: Counter[str] = Counter()
     used: list[str] = []
     for run_id, process in trains(stack):
@@ -170,7 +170,7 @@ def look(stack: Stack, hosts: dict[int, str], seen: Seen) -> None:
 
 
 def out_of_order(line: Sequence[int], started: dict[int, float]) -> int:
-    """Count the runs that started although one before them in line had not."""
+    """Count the runs that started before a run that was ahead of them in the queue."""
     latest, late = 0.0, 0
     for run_id in (run_id for run_id in line if run_id in started):
         late += started[run_id] < latest
@@ -179,7 +179,7 @@ def out_of_order(line: Sequence[int], started: dict[int, float]) -> int:
 
 
 def overlapping(stack: Stack, run_ids: Sequence[int]) -> int:
-    """Return how many attempts of these runs were open at once, by their own record."""
+    """Return how many attempts of these runs were open at once, according to their records."""
     marks = []
     for attempt in rows(stack, "SELECT run_id, started_at, ended_at FROM runs_attempt"):
         if attempt["run_id"] in run_ids:
@@ -193,12 +193,12 @@ def overlapping(stack: Stack, run_ids: Sequence[int]) -> int:
 
 
 def wrong_panels(stack: Stack) -> int:
-    """Count the runs whose GPU panels show another GPU than the one that they were given."""
+    """Count the runs whose GPU panels show another GPU than the one assigned to them."""
     shown: dict[int, set[str]] = {}
     for row in rows(stack, "SELECT run_id, name FROM runs_series WHERE name LIKE 'gpu/%'"):
         shown.setdefault(row["run_id"], set()).add(row["name"].split("/")[1])
     given = {row["id"]: str(row["given_devices"]) for row in rows(stack, "SELECT id, given_devices FROM runs_run")}
-    # The stand-in's GPU 0 is called GPU-aaaa…, GPU 1 GPU-bbbb….
+    # The fake's GPU 0 has the name GPU-aaaa…, GPU 1 has GPU-bbbb….
     return sum(names != {"0" if "GPU-aaaa" in given[run_id] else "1"} for run_id, names in shown.items())
 
 

@@ -1,15 +1,15 @@
-"""Trainings, their viewers and visitors of the portal while the SQLite file is at fault, then a crowd on it.
+"""Trainings, their viewers and visitors of the portal during faults of the SQLite file, then many viewers of one file.
 
 usage: python -m tests.chaos.sqlite_gone [--short]
 
-The file is locked for 20 s, read-only, on a full disk, and replaced by a copy of a moment ago; then three trainings and
-50 viewers share it for a minute. The read-only file and the full disk need root. Prints progress to stderr and one JSON
+The file is locked for 20 s, read-only, on a full disk, and replaced by a recent copy; then three trainings and 50
+viewers share it for a minute. The read-only file and the full disk need root. Prints progress to stderr and one JSON
 object as its last line; its keys are those of `tests.chaos.postgres_gone`, and:
-locked_errors       lines of the logs that tell of a locked database while the crowd is there
-false_unreachable   before the file is replaced: then the run has no supervisor for a moment
-train_exit_code     of the supervisor whose file was replaced: not 0
-crowd_silence_s     the longest time in which a viewer in the crowd saw nothing new
-skipped             what was left out here
+locked_errors       lines of the logs about a locked database while many viewers watch
+false_unreachable   runs wrongly reported as unreachable, before the file is replaced and its supervisor ends
+train_exit_code     exit code of the supervisor whose file was replaced: not 0
+crowd_silence_s     longest time without anything new for one of the many viewers
+skipped             faults that were left out here
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Story:
         self._note("locked")
 
     def read_only(self) -> None:
-        # Not the -shm: the kernel ends a process that writes to the memory of an immutable file.
+        # Leave out the -shm file: the kernel ends a process that writes to the memory of an immutable file.
         with immutable(self._file, self._file.with_name(self._file.name + "-wal")):
             self._followed.trouble(self._fault_s)
         self._note("read-only")
@@ -63,7 +63,7 @@ class Story:
         self._note("full")
 
     def replaced(self) -> int:
-        """Put a copy of a moment ago in the place of the file; return the exit code of the supervisor."""
+        """Replace the file by a recent copy; return the exit code of the supervisor."""
         copy = self._file.with_name("copy")
         with closing(sqlite3.connect(self._file)) as here, closing(sqlite3.connect(copy)) as there:
             here.backup(there)
@@ -89,7 +89,7 @@ class Story:
 
 @contextmanager
 def crowd(stack: Stack, token: str, run_ids: list[int], viewers: int) -> Iterator[list[Watcher]]:
-    """Some viewers of runs, in turn, until the end of the context."""
+    """Connect viewers, distributed over the runs, until the end of the context."""
     watchers = [
         Watcher(stack.address, run_id, lambda run_id=run_id: ticket_of(stack, run_id, token))  # type: ignore[misc]
         for run_id in (run_ids[number % len(run_ids)] for number in range(viewers))
@@ -111,7 +111,7 @@ def crowd(stack: Stack, token: str, run_ids: list[int], viewers: int) -> Iterato
 
 
 def share(stack: Stack, token: str, viewers: int, seconds: float) -> dict[str, Any]:
-    """Let three trainings and a crowd of viewers share the file; return what went wrong."""
+    """Let three trainings and many viewers share the file; return what went wrong."""
     told = len(logged(stack))
     with ExitStack() as trainings:
         three = [trainings.enter_context(Followed(stack, token, f"crowd-{number}")) for number in range(3)]
@@ -152,7 +152,7 @@ def measure(short: bool) -> dict[str, Any]:
             if has_disk:
                 story.read_only()
                 story.full()
-            # While the next supervisor starts there is none.
+            # There is no supervisor until the next one has started.
             false_lives = followed.false_lives()
             code = story.replaced()
             followed.end()

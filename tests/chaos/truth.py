@@ -1,10 +1,10 @@
-"""Hold what viewers are told of a run against what was done to it: lost, dead, adopted, and busy but alive.
+"""Compare the state of a run that viewers see with its real state: lost, dead, adopted, and busy but alive.
 
 usage: python -m tests.chaos.truth [--loaded-s 240] [--repeats 2]
 
-On a real stack with `watch` and a WebSocket viewer: a supervisor and its worker are suspended, as if their host were
-gone; both are killed; the supervisor alone is killed, while a second training beside it tells what steps take at that
-moment; then every core is loaded. Prints progress to stderr and one JSON object as its last line.
+With `watch` and a WebSocket viewer, the program suspends a supervisor and its worker, as if their host were lost; kills
+both; kills only the supervisor, while a second training provides the usual time of steps; then loads every core. Prints
+progress to stderr and one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from tests.support.watcher import Watcher
 
 WORKER = str(ROOT / "tests" / "trainings" / "timed.py")
 PAUSE_S = 0.01
-# A step in the time of an adoption is disturbed that took so many times as long as any other step, and this longer.
+# An adoption disturbed a step if the step took so many times as long as any other, and at least so much longer.
 TIMES_LONGER = 2.0
 LONGER_S = 0.005
-# The starting process of the next supervisor may disturb as well.
+# The start of the next supervisor may disturb steps too.
 AFTER_ADOPTION_S = 2.0
 
 
 class Training:
-    """A run with its viewer, and when each of its steps was made."""
+    """A run with its viewer, and the time of each of its steps."""
 
     def __init__(self, stack: Stack, name: str) -> None:
         self.stack = stack
@@ -72,18 +72,18 @@ class Training:
         return rows(self.stack, sql, self.run_id)[0]
 
     def seen(self, states: set[str], since: int = 0) -> bool:
-        """Tell whether the viewer was told of one of `states` after its event `since`."""
+        """Return whether the viewer received one of `states` after its event `since`."""
         return any(
             event["kind"] == "status" and event["state"] in states and event["seq"] > since
             for event in list(self.viewer.events)
         )
 
     def lives(self) -> list[str]:
-        """Return what the viewer was told of heartbeats, in order."""
+        """Return the heartbeat states that the viewer received, in order."""
         return [message["life"] for message in list(self.viewer.messages) if message["kind"] == "life"]
 
     def steps(self) -> list[tuple[int, float]]:
-        """Return each noted step and when it was made."""
+        """Return each noted step and its time."""
         data = self.note.read_bytes()
         return list(struct.iter_unpack("<qd", data[: len(data) // 16 * 16]))
 
@@ -93,7 +93,7 @@ class Training:
         self.close()
 
     def close(self) -> None:
-        # Its loop ends with the viewer: nobody is left to tell that it stopped.
+        # The loop ends with the viewer, so the future of `stop` never completes.
         asyncio.run_coroutine_threadsafe(self.viewer.stop(), self._loop)
         self._following.join(60)
 
@@ -136,7 +136,7 @@ def every_core_loaded() -> Iterator[None]:
 
 
 def suspend(training: Training) -> dict[str, float]:
-    """Suspend supervisor and worker as if their host were gone; measure until the viewer knows, and until it heals."""
+    """Suspend supervisor and worker as if their host were lost; measure how long the viewer and the recovery take."""
     pids = (training.supervisor.pid, training.worker)
     since = training.viewer.last_seq
     began = suspend_between_writes(training.stack, training.run_id, *pids)
@@ -167,7 +167,7 @@ def kill_both(stack: Stack, number: int) -> float:
 
 
 def kill_supervisor(training: Training) -> tuple[float, tuple[float, float]]:
-    """Kill a supervisor; return the seconds until another holds the run, and the time in which steps may suffer."""
+    """Kill a supervisor; return the seconds until another holds the run, and the period in which steps may be slow."""
     before = training.attempt
     began = time.monotonic()
     kill(before["supervisor_pid"])
@@ -182,15 +182,15 @@ def kill_supervisor(training: Training) -> tuple[float, tuple[float, float]]:
 
 
 def durations(steps: list[tuple[int, float]]) -> list[tuple[float, float]]:
-    """Return when each step ended, and the seconds since the one before."""
+    """Return when each step ended, and the seconds since the previous one."""
     return [(end, end - start) for (_, start), (_, end) in zip(steps, steps[1:], strict=False)]
 
 
 def disturbed(training: Training, beside: Training, spans: list[tuple[float, float]]) -> dict[str, float]:
-    """Count the steps that the deaths of a supervisor cost: missed, or longer than steps are without one.
+    """Count the steps that the deaths of a supervisor affected: missing, or longer than other steps.
 
-    What is usual is told by the same training at other times, and by another one beside it at the same times, which
-    feels the load of this host as well.
+    The usual time comes from the same training at other times, and from a second training at the same times, which is
+    subject to the same load.
     """
 
     def within(end: float) -> bool:
@@ -223,7 +223,7 @@ def lost_points(training: Training) -> int:
 
 
 def load(trainings: list[Training], seconds: float) -> dict[str, int]:
-    """Load every core; count how often a viewer was told that a living training was gone."""
+    """Load every core; count how often a viewer received the state of a lost run for a living training."""
     before = [(training.viewer.last_seq, len(training.lives())) for training in trainings]
     with every_core_loaded():
         until = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""A script that saves a model every 10 steps, writes files of its own, and resumes. Arguments: steps, crash at step."""
+"""A script that saves a model every 10 steps, writes additional files, and resumes. Arguments: steps, crash at step."""
 
 from __future__ import annotations
 

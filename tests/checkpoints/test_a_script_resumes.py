@@ -1,4 +1,4 @@
-"""A script of one's own that saves, crashes and resumes: what is listed, what stays on disk, and where it goes on."""
+"""A script that saves, crashes and resumes: which checkpoints are listed and stay on disk, and where it continues."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_it_goes_on_from_its_newest_checkpoint_and_keeps_what_it_recorded_itself
     start = ("train", "--run-id", str(run_id), "--quiet", "--")
     crashed = offline_stack.manage(*start, SCRIPT, "60", "35", check=False)
     assert crashed.returncode == 1 and "out of patience" in crashed.stdout + crashed.stderr
-    # The last two that it saved; all that it recorded at places of its own.
+    # The last two that it saved, and all that it recorded in other folders.
     first = [("mine-10", 1, 10), ("last", 1, 20), ("mine-20", 1, 20), ("last", 1, 30), ("mine-30", 1, 30)]
     assert listed(offline_stack, run_id) == first
 
-    # What a save that was killed leaves behind is removed, a folder of the script's own is not.
+    # The supervisor removes the remains of an interrupted save, but not a folder of the script.
     places = folder_of(offline_stack, run_id) / "attempts" / "1" / "checkpoints"
     (places / "step-00000031").mkdir()
     (places / "untold").mkdir()

@@ -40,7 +40,7 @@ def test_a_checkpoint_is_whole_recorded_and_read_again(run, tmp_path):
     assert record.has_manifest and record.metrics == {"loss": 0.5}
     manifest = verify_checkpoint(tmp_path / record.path, record.sha256)
     assert set(manifest.files) == {"model.pt", "place.pt"}
-    # The size that is shown has the manifest's in it.
+    # The reported size includes the manifest.
     size = sum(path.stat().st_size for path in saved.folder.iterdir())
     assert record.size_bytes == size
     other = torch.nn.Linear(2, 1)
@@ -89,7 +89,7 @@ def test_what_cannot_be_saved_leaves_a_note_and_no_file(run, tmp_path, objects, 
 
 
 def test_why_a_checkpoint_was_not_saved_is_not_what_interrupted_the_training(run, tmp_path, monkeypatch):
-    """Many save as they are interrupted: the error that they handle is no cause."""
+    """Many scripts save when they are interrupted; the exception that they handle did not cause the failed save."""
     monkeypatch.delitem(sys.modules, "torch")
     for interrupted in (KeyboardInterrupt(), RuntimeError("the loss is NaN")):
         try:

@@ -1,4 +1,4 @@
-"""The packages of `make client`, built once for these tests, and environments that have nothing of this clone."""
+"""The packages of `make client`, built once for these tests, and environments without access to this clone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.stack import ROOT
 
-# No variable or file of this machine tells pip of other indexes or authorities, and nothing leads to this clone.
+# Variables and files that would configure other indexes or authorities for pip, or lead to this clone.
 OF_MACHINES = ("PIP_", "PYTHON", "STEERSMAN_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_")
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(OF_MACHINES)} | {
     "PIP_CONFIG_FILE": os.devnull,
@@ -42,7 +42,7 @@ class CleanPython:
 
 @pytest.fixture(scope="session")
 def client_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of packages that `make client` makes for this Python and machine."""
+    """The folder of packages that `make client` builds for this Python and machine."""
     folder = tmp_path_factory.mktemp("client") / "packages"
     version = ".".join(map(str, sys.version_info[:2]))
     command = [sys.executable, str(ROOT / "scripts" / "client.py"), "--output", str(folder)]

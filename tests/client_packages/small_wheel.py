@@ -1,4 +1,4 @@
-"""A wheel of the client that holds nothing, for pages that only show which version there is."""
+"""An empty wheel of the client, for pages that only show which version exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package index of the portal: what pip installs from it behind a prefix and TLS, and what it gives to nobody."""
+"""The package index of the portal: what pip installs from it behind a prefix and TLS, and what it never serves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.tls.certificate import write_certificate
 
 JSON = "application/vnd.pypi.simple.v1+json"
 PREFIX = "/lab/steersman"
-# As deploy/nginx has it, with the folders of a test.
+# As in deploy/nginx, with the folders of a test.
 PROXY = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 events {{}}
@@ -86,7 +86,7 @@ class SecurePortal:
 
 @pytest.fixture
 def index(client_packages: Path, tmp_path: Path, settings: Any) -> Iterator[Path]:
-    """The folder that the index of this process serves: a copy, into which a test may put more."""
+    """The folder that the index of this process serves: a copy, to which a test may add files."""
     folder = tmp_path / "served"
     shutil.copytree(client_packages, folder)
     settings.STEERSMAN_CLIENT_PACKAGES = folder

@@ -1,4 +1,4 @@
-"""What `make client` builds: installed where nothing else is, it logs, has its types, and is whole."""
+"""The package that `make client` builds: installed alone, it logs, has type hints, and is complete."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_it_needs_nothing_else_and_has_the_version_of_the_portal(
 
 
 def assert_types_are_seen(clean: CleanPython) -> None:
-    """Check the script of a user with mypy: as it is, and with two mistakes."""
+    """Check the script of a user with mypy: unchanged, and with two mistakes."""
     (clean.folder / "wrong.py").write_text(SCRIPT + WRONG)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(clean.folder / "cache")]
     mypy += ["--python-executable", str(clean.python)]

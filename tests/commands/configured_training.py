@@ -1,4 +1,4 @@
-"""A script that says what it is configured with, as it attaches and later, and takes --out=PATH."""
+"""A script that prints its configuration when it attaches and later, and accepts --out=PATH."""
 
 from __future__ import annotations
 

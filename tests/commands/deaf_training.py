@@ -1,4 +1,4 @@
-"""A script that ignores SIGTERM and looks at `run.stopping` once for each file of that name, else never."""
+"""A script that ignores SIGTERM and reads `run.stopping` once for each file of that name, and never otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A script that can neither save nor evaluate at first: it registers a handler when the file of that name comes."""
+"""A script that can neither save nor evaluate at first: it registers a handler when the file of that name appears."""
 
 from __future__ import annotations
 

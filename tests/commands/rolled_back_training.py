@@ -1,6 +1,6 @@
-"""A script that saves two objects every 10 steps under the run's eyes, and reads from `run.step` where it goes on.
+"""A script that saves two objects every 10 steps through the run, and reads from `run.step` where to continue.
 
-It trains as fast as the file `go` in its folder lets it: to the step that stands there.
+It trains up to the step that the file `go` in its folder contains.
 """
 
 from __future__ import annotations

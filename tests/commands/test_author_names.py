@@ -1,4 +1,4 @@
-"""The ledger tells apart people whose names look alike, whatever they call themselves."""
+"""The ledger distinguishes people with similar names, whatever names they choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py command`: what a person types, who the author is, what is printed, and the exit codes."""
+"""`manage.py command`: what a person types, who the author is, the output, and the exit codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run() -> Run:
 
 
 def typed(*words: str) -> tuple[int, str]:
-    """Run `manage.py command` with these words; return its exit code and what it printed or said."""
+    """Run `manage.py command` with these words; return its exit code and output."""
     out = StringIO()
     command = Typed(stdout=out, stderr=out, no_color=True)
     parser = command.create_parser("manage.py", "command")
@@ -173,7 +173,7 @@ def test_it_prints_json_as_the_api_gives_it(run: Run) -> None:
 
 
 def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(run: Run) -> None:
-    # What it is asked waits, so that its process may be ended too.
+    # The requests wait, so the command offers to end the process too.
     Run.objects.filter(pk=run.pk).update(not_looking_since=timezone.now())
     code, said = typed(str(run.pk), "--list")
     assert code == 0 and f"Run {run.pk} (first) is running at step 10." in said
@@ -220,7 +220,7 @@ def test_its_help_shows_examples_line_by_line(capsys: Any) -> None:
 
 
 def applied(run: Run, kind: str, step: int, attempt: int | None = 1, **arguments: Any) -> Command:
-    """Make a command of `run` as it stands once it was applied, with its event."""
+    """Create a command of `run` in its applied state, with its event."""
     now = timezone.now()
     row = Command.objects.create(
         run=run, kind=kind, arguments=arguments, author_name="Ada", sent_at=now, applied_at=now, step=step,
@@ -278,7 +278,7 @@ def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> N
     applied(run, "set_knob", 5, knob="rate", value=0.5)
     before = applied(run, "set_knob", 20, knob="rate", value=0.6)
     saved(run, attempt=1, step=20)
-    # What is in effect is corrected a step later.
+    # The effective value is corrected a step later.
     feed.append(run.pk, CommandChanged(**as_wire(before)))
     applied(run, "set_knob", 20, knob="rate", value=0.7)
     applied(run, "set_knob", 30, knob="rate", value=0.8)

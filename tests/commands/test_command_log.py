@@ -1,4 +1,4 @@
-"""The command log: what is asked becomes one row, is judged by the run's state, and ends once."""
+"""The command log: each request becomes one row, the run's state decides about it, and it ends once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def new_run(state: str = RunState.CREATED, **fields: Any) -> Run:
 
 @pytest.fixture
 def lease() -> Lease:
-    """A live run with one knob, at step 100 and behind epoch 2."""
+    """A live run with one knob, at step 100 and after epoch 2."""
     run = new_run()
     lease = open_attempt(run.pk, HOLDER, 0, command_line=[])
     Run.objects.filter(pk=run.pk).update(knobs=[Knob(RATE, 0.1).to_wire()], step=100, epoch=2)
@@ -66,7 +66,7 @@ def request(kind: str, **fields: Any) -> Request:
 
 
 def send(run_id: int, kind: str, **fields: Any) -> Command:
-    """Record a command, and return its row as it stands now."""
+    """Record a command, and return its current row."""
     command = record(run_id, request(kind, **fields), author_id=None, author_name="Ada")
     command.refresh_from_db()
     return command
@@ -116,7 +116,7 @@ def test_the_same_id_at_the_same_time_is_one_effect() -> None:
         try:
             start.wait(60)
             record(run.pk, asked, author_id=None, author_name="Ada")
-        except Exception as error:  # shown below: a thread's exception would go unseen
+        except Exception as error:  # raised below, because exceptions in threads do not fail a test
             failures.append(error)
         finally:
             connection.close()
@@ -190,7 +190,7 @@ def test_what_cannot_be_is_refused_at_once_in_a_sentence(
 
 
 def test_whether_a_live_run_is_paused_is_judged_by_the_training(lease: Lease) -> None:
-    """A pause that was sent just before may not have been told yet."""
+    """The event of an earlier pause may not have arrived yet."""
     assert send(lease.run_id, "set_knob", expect={"state": "paused"}).state == CommandState.SENT
 
 
@@ -239,7 +239,7 @@ def test_delivery_is_marked_once_and_told(lease: Lease) -> None:
     command = send(lease.run_id, "stop")
     assert [waiting.pk for waiting in open_commands(lease.run_id)] == [command.pk]
     assert deliver_command(lease, command)
-    # A supervisor killed between mark and post comes again: the worker's it still is.
+    # A supervisor killed between mark and post tries again: the command still belongs to this worker.
     assert deliver_command(lease, command)
     command.refresh_from_db()
     assert (command.state, command.attempt) == (CommandState.DELIVERED, 1) and command.delivered_at is not None
@@ -310,7 +310,7 @@ def test_it_expires_where_it_is_not_delivered_in_time(lease: Lease, of_all: bool
     for command in (late, early, delivered):
         command.refresh_from_db()
     assert (late.state, late.outcome) == (CommandState.EXPIRED, "It was not delivered before it expired.")
-    # What the training has, the training judges.
+    # The training decides about commands that it has received.
     assert early.state == CommandState.SENT and delivered.state == CommandState.DELIVERED
     assert not deliver_command(lease, late)
 
@@ -352,6 +352,6 @@ def test_what_a_lost_attempt_had_is_not_left_open_by_the_next(lease: Lease) -> N
 
 @pytest.fixture(autouse=True)
 def quiet_layer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is told over the channel layer is not looked at here."""
+    """These tests ignore messages of the channel layer."""
     monkeypatch.setattr("runs.recording.announcer.send", lambda group, message: None)
     yield

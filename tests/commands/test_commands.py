@@ -1,4 +1,4 @@
-"""What may be asked of a run: parsing, the sentence and field of every refusal, and words as typed."""
+"""The commands of a run: parsing, message and field of every refusal, and words as typed."""
 
 from __future__ import annotations
 
@@ -184,7 +184,8 @@ def test_every_command_says_what_it_does_and_takes(kind: str) -> None:
         ("stop no", {"checkpoint": False}),
         ("extend 1e1", {"epochs": 10}),
         ("extend many", {"epochs": "many"}),
-        # What was typed goes as text where the knob is not known, or does not take it: whoever knows it answers.
+        # If the knob is unknown or does not accept the value, the typed text is sent unchanged, and the receiver that
+        # knows the knob answers.
         ("set_knob bits=8", {"knob": "bits", "value": "8"}),
         ("set_knob bits=9", {"knob": "bits", "value": "9"}),
     ],
@@ -228,7 +229,7 @@ def test_words_that_name_no_command_are_refused_by_the_parser() -> None:
 
 def test_every_command_reads_in_words_on_the_page() -> None:
     words = (ROOT / "static/js/commands/text.js").read_text().partition("const WORDS = {")[2].partition("\n};")[0]
-    # A branch stands in the log of commands, and is no command to a training.
+    # A branch is part of the command log, but is not a command to a training.
     assert set(re.findall(r"^  (\w+):", words, re.MULTILINE)) == {*COMMANDS, "branch"}
 
 

@@ -1,4 +1,4 @@
-"""What a script was started and configured with, as it stands in the record of its run."""
+"""The command line and configuration of a script in the record of its run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runs.models import Membership, Project, Run
 from tests.chaos.slots import build_stub
 from tests.support.stack import ROOT, create_run, events, rows, run_row
 
-# Of the second GPU of the stand-in.
+# The UUID of the fake's second GPU.
 UUID = "GPU-bbbbbbbb-1111-1111-1111-111111111111"
 SCRIPT = str(ROOT / "tests" / "commands" / "configured_training.py")
 
@@ -54,7 +54,7 @@ def git(folder: Path, *words: str, given: str | None = None) -> str:
 
 
 def test_a_run_of_a_dirty_tree_can_be_repeated(offline_stack, tmp_path, tmp_path_factory):
-    """The patch that was recorded makes of the commit the script that was run; the record has the GPUs too."""
+    """The recorded patch, applied to the commit, restores the script that ran; the record has the GPUs too."""
     driver = build_stub(tmp_path_factory.mktemp("nvml"))
     script = tmp_path / "train.py"
     shutil.copy(SCRIPT, script)

@@ -1,4 +1,4 @@
-"""A training that does not look at what it is asked: that is told, and its process can be ended."""
+"""A training that does not read its commands: the portal reports that, and its process can be ended."""
 
 from __future__ import annotations
 

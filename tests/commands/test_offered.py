@@ -1,4 +1,4 @@
-"""Commands for which a training has no handler: who is offered them, and who is not."""
+"""Commands for which a training has no handler: where the portal offers them, and where not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def offers(stack: Stack, run_id: int) -> list[str]:
 
 
 def last_told(stack: Stack, run_id: int) -> list[str]:
-    """Return what the newest event of the run's state offers."""
+    """Return the commands that the newest status event of the run offers."""
     told: list[str] = events(stack, run_id, "status")[-1]["offers"]
     return told
 

@@ -1,4 +1,4 @@
-"""Every kind through every place that takes a value: each gives the same value, or refuses it in the same sentence."""
+"""Every kind of knob through every place that accepts a value: each returns the same value or the same refusal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SPECS = [
 RATE, LAYERS = "rate takes a number from 0.001 to 1, not ", "layers takes a whole number from 1 to 2000, not "
 COUNT = "count takes a whole number from -9007199254740992 to 9007199254740992, not "
 BITS, NOTE = "bits takes one of 8, 16, not ", "note takes text of at most 5 characters, not "
-# What a person types, which JSON may hold as well.
+# Text that a person types, which JSON may contain too.
 TYPED: list[tuple[str, str, Value | str]] = [
     ("rate", "1e-2", 0.01),
     ("rate", "1", 1.0),
@@ -81,7 +81,7 @@ TYPED: list[tuple[str, str, Value | str]] = [
     ("note", "x" * 6, f"{NOTE}'xxxxxx'."),
     ("note", "x" * 1999, f"{NOTE}'{'x' * 12}...{'x' * 13}'."),
 ]
-# What JSON and scripts hold beside text.
+# Other values than text, which JSON and scripts may contain.
 GIVEN: list[tuple[str, Any, Value | str]] = [
     ("rate", 1, 1.0),
     ("rate", 7, f"{RATE}7."),
@@ -102,7 +102,7 @@ GIVEN: list[tuple[str, Any, Value | str]] = [
 
 
 class Places:
-    """The places that take a value of a spec. Each returns the value, or the sentence of the refusal."""
+    """The places that accept a value of a spec. Each returns the value, or the message of the refusal."""
 
     def __init__(self, specs: list[ValueSpec], folder: Path) -> None:
         self.specs = {spec.name: spec for spec in specs}

@@ -1,4 +1,4 @@
-"""Two ranks are rolled back together, and go on bit for bit as a training that was never rolled back."""
+"""Two ranks roll back together, and continue bit for bit as a training that was never rolled back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A script that saves its objects is rolled back without further code; what is recorded of it goes on from there."""
+"""A script that saves its objects rolls back without further code; its record continues from there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
         return told
 
     def let_it_go_to(step: int) -> None:
-        # Whole at once: the script may read it at any time.
+        # Replace the file atomically, because the script may read it at any time.
         go.with_suffix(".new").write_text(str(step))
         go.with_suffix(".new").replace(go)
 
@@ -79,14 +79,14 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
     told = events(stack, run_id, "rolled_back")[-1]
     assert (told["step"], told["left"], told["epoch"], told["best"]["epoch"]) == (15, 35, 1, 1)
 
-    # The second lap begins with the weight of step 15, and its rate is half.
+    # The second lap begins with the weight of step 15, and with half the rate.
     train_to(22)
     laps = weights(stack, run_id)
     assert [step for step, _ in laps[0]] == list(range(1, 36)) and [step for step, _ in laps[1]] == list(range(16, 23))
     assert laps[1][0][1] == 15 * 0.5 + 0.25 and laps[1][-1][1] == 15 * 0.5 + 7 * 0.25
     assert epochs() == [(1, 0, 10, True), (2, 1, 20, False)]
 
-    # To a checkpoint from before the one that is left: the same step again, and a lap more.
+    # Roll back to a checkpoint before the abandoned one: the same step again, and one lap more.
     let_it_go_to(20)
     done = command("roll_back")
     assert done["new"] == {"step": 20} and done["arguments"]["checkpoint"] == "newest"

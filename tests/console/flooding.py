@@ -1,4 +1,7 @@
-"""A training that prints as fast as it can: flooding.py FIRST_MIB GO_ON SECOND_MIB. It waits for a file in between."""
+"""A training that prints as fast as it can: flooding.py FIRST_MIB GO_ON SECOND_MIB.
+
+Between the two floods it waits for the file GO_ON.
+"""
 
 import sys
 import time

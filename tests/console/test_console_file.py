@@ -1,4 +1,4 @@
-"""The file of a console whose middle is given back to the disk, while it is written and afterwards."""
+"""The console file gives the space of its middle back to the disk, while it is written and afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console of a run in the database, kept within a bound: its first and its last part stay, in order."""
+"""The console of a run in the database stays within a bound: its first and last parts remain, in order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stored(run: Run) -> int:
 
 
 def shown(run: Run) -> tuple[list[str], list[str], int]:
-    """Return the lines before what was left out, those behind it, and the bytes of it."""
+    """Return the lines before the omitted part, the lines after it, and its size in bytes."""
     entries = console(run, run.last_seq or 1 << 40, lines=100_000)
     (gap,) = [place for place, entry in enumerate(entries) if entry["source"] == "skipped"]
     lines = [entry["text"] for entry in entries]

@@ -1,4 +1,4 @@
-"""A training that prints without end, through a real supervisor that is killed in the middle."""
+"""A training that prints without end, with a real supervisor that is killed in the middle."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_flood_keeps_its_first_and_last_lines_though_its_supervisor_is_killed(
     assert follower.wait(60) == 0, offline_stack.log()
     assert run_row(offline_stack, run_id)["state"] == "finished"
 
-    # On the host: a plain file within its bound, with one sentence where something is missing.
+    # On the host: a plain file within its bound, with one sentence in the gap.
     data = console.read_bytes()
     assert len(data) <= 8 * MIB and b"\0" not in data
     assert data.startswith(b"the very first line\n") and data.endswith(b"\nthe very last line\n")
@@ -78,7 +78,7 @@ def test_a_flood_keeps_its_first_and_last_lines_though_its_supervisor_is_killed(
 
 
 def skipped_beside_xs() -> int:
-    """Return the bytes of the flood that are not its 1,000 letters a line."""
+    """Return the bytes of the flood other than its 1,000 letters per line."""
     numbers = sum(len(str(number)) for number in range(24 * 1024))
     lines = len("the very first line\nbetween the floods\nthe very last line\n")
     return lines + 2 * numbers + 24 * 1024 * (len("first  \n") + len("second  \n"))

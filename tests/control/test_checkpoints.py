@@ -1,4 +1,4 @@
-"""Which checkpoint a run resumes from, and which an attempt keeps."""
+"""The checkpoint that a run resumes from, and the checkpoints that an attempt keeps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def attempt(run: Run, number: int, resumed_from: Checkpoint | None = None) -> At
 
 
 def save(run: Run, number: int, step: int, name: str = "last", folder: str = "") -> Checkpoint:
-    """Make a whole checkpoint of an attempt, on disk and as a row."""
+    """Create a complete checkpoint of an attempt, on disk and as a row."""
     path = f"attempts/{number}/checkpoints/{folder or f'step-{step:08d}'}"
     place = folder_of(run, path)
     place.mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_it_leaves_alone_what_an_attempt_that_began_earlier_has_made_void(run: R
     own = save(run, 2, 25)
     assert newest(run, []) == own
     damage(own)
-    # Not step 30 of the first attempt: the run went another way from step 20.
+    # Not step 30 of the first attempt: the run branched off at step 20.
     assert newest(run, []) == second
     attempt(run, 3, resumed_from=first)
     assert newest(run, []) == first
@@ -165,7 +165,7 @@ def test_it_keeps_the_last_two_the_best_the_named_and_those_of_stops() -> None:
 
 def test_it_keeps_the_newest_of_each_of_the_last_24_hours_that_have_one() -> None:
     saves = [("last", hour + part) for hour in range(30) for part in (0.1, 0.6)]
-    # The newest of hours 6 to 29, and the one before the last.
+    # The newest checkpoint of each of the hours 6 to 29, and the second to last.
     assert left(kept(*saves)) == sorted([*(2 * hour + 1 for hour in range(6, 30)), 58])
 
 

@@ -1,4 +1,4 @@
-"""`manage.py recipes` and `manage.py create_run`: rows for recipes, runs from rows, sentences for mistakes."""
+"""`manage.py recipes` and `manage.py create_run`: rows for recipes, runs from rows, messages for mistakes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def digits(db: None) -> Recipe:
 
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Publishing within this process: the other one would not see the test's database. Returns what was asked."""
+    """Publish within this process, because another process would not see the test's database. Returns the requests."""
     asked: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -76,10 +76,10 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 @pytest.fixture
 def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Writes a module where the person stands."""
+    """Return a function that writes a module to the person's working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    # Written twice within a second, Python would take the old byte code.
+    # For two versions within a second, Python would use the old byte code.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     written: set[str] = set()
 
@@ -259,7 +259,7 @@ def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(empty_s
     made = manage(*arguments, "size=4", torch_fails=True)
     said = "Run 1 (Mine) is recorded in project p.\nStart it with: python manage.py train --run-id 1\n"
     assert (made.stdout, made.stderr, made.returncode) == (said, "", 0)
-    # The portal is known by who serves this folder, while that process lives.
+    # `create_run` finds the portal by the lock of the process that serves this folder, while that process lives.
     lock = empty_stack.data / "serve.lock"
     for process, line in ((os.getpid(), "Its page: http://127.0.0.1:8000/runs/2/\n"), (2**22 + 1, "")):
         lock.write_text(f"make serve, process {process}, http://127.0.0.1:8000/\n")

@@ -1,4 +1,4 @@
-"""What `train` shows on a terminal that is gone, or does not know the letters."""
+"""The output of `train` on a terminal that has closed, or cannot encode some characters."""
 
 from __future__ import annotations
 

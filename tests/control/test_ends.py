@@ -1,4 +1,4 @@
-"""`train` ends when it is told to, whatever the database does; what it could not record is stored by the next one."""
+"""`train` ends on request, whatever state the database is in; the next `train` stores what this one could not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_it_ends_on_the_second_interrupt_though_the_database_stays_away(offline_
 
 
 def interrupt_twice(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C, and again once the first one has reached the training; two at one moment would count as one."""
+    """Press Ctrl-C twice, the second time after the training received the first, so that they do not count as one."""
     supervisor.send_signal(signal.SIGINT)
     asked = stack.data / "runs" / str(run_id) / "attempts" / "1" / "commands.jsonl"
     wait_for(lambda: asked.exists() and b'"stop"' in asked.read_bytes(), "the stop to be handed on", timeout_s=60)
@@ -49,7 +49,7 @@ def test_a_record_that_supervisors_die_of_is_set_aside_after_five_deaths(offline
             break
         assert process.returncode == 1
         deaths.append(json.loads((folder / "deaths.json").read_text())["count"])
-    # The first death is at the beginning of what was read with the record, the others at the record.
+    # The first death occurs at the start of the batch that contains the record, the others at the record.
     assert deaths[-1] == MOST_DEATHS and len(deaths) <= MOST_DEATHS + 1
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
@@ -62,7 +62,7 @@ def test_a_record_that_supervisors_die_of_is_set_aside_after_five_deaths(offline
 
 
 def test_sigterm_ends_a_training_that_never_looks(offline_stack):
-    """Without a supervisor SIGTERM would have ended it at once; a person who started it under one expects no less."""
+    """Without a supervisor SIGTERM would end the training at once; a person expects the same with a supervisor."""
     run_id = create_run(offline_stack)
     script = str(ROOT / "tests" / "trainings" / "short.py")
     options = ("--quiet", "--", script, "1000000", "0.01", "deaf")

@@ -1,4 +1,4 @@
-"""The queue's slots: which runs a host starts, on which devices, and what it tells of the others."""
+"""The slots of the queue: which runs a host starts, on which devices, and why the others wait."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_number_of_slots_is_a_setting() -> None:
         4: (B,),
     }
     assert plan(wishes("auto"), HostDevices((A,), gpu_slots=0), []) == {}
-    # More are held than there are now: somebody lowered the number.
+    # More slots are in use than exist now, because a person lowered the number.
     assert plan(wishes("auto"), TWO, [A, A, B]) == {}
 
 
@@ -56,7 +56,7 @@ def test_several_ranks_wait_for_a_gpu_each_and_are_not_overtaken() -> None:
     three = HostDevices((A, B, C))
     assert plan(wishes(("cuda", 2), "auto", "auto"), three, []) == {1: (A, B), 2: (C,)}
     assert plan(wishes(("cuda", 3), "auto", "cuda:2", "cpu"), three, [A]) == {4: ("cpu",)}
-    # As soon as the last one is free they start, before all that came later.
+    # They start as soon as the last device is free, before all later runs.
     assert plan(wishes(("cuda", 3), "auto"), three, []) == {1: (A, B, C)}
 
 
@@ -91,7 +91,7 @@ def in_use(wished: str = "auto", ranks: int = 1, *, script: bool = False, **know
 
 def test_a_run_that_a_person_started_holds_what_is_known_of_it() -> None:
     assert in_use(given=(B,), gpu_uuids=[A]) == (B,)
-    # torch leaves out the beginning.
+    # torch omits the prefix of a UUID.
     assert in_use(gpu_uuids=["bbbb"]) == (B,)
     assert in_use(gpu_uuids=[A, B], ranks=2) == (A, B)
     assert in_use(gpu_uuids=["of another host"]) == ()

@@ -1,4 +1,4 @@
-"""A journal full of records with hostile fields: what can be stored is, the rest costs itself, and nothing raises."""
+"""A journal full of records with hostile fields: valid ones are stored, invalid ones are lost alone, nothing raises."""
 
 from __future__ import annotations
 

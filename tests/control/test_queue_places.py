@@ -1,4 +1,4 @@
-"""What is told of a queued run's place in line, to whom; and who holds the slots of a host."""
+"""The place of a queued run in line, as each reader sees it, and the runs that hold the slots of a host."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def queued(project: Project, device: str = "auto", host: str = HOST, **fields: o
 
 
 def ask(run: Run, words: str, may_push: bool = False, **arguments: object) -> Command:
-    """Ask something of a waiting run, and return the row of the command as it stands then."""
+    """Send a command to a waiting run, and return the command's current row."""
     request = parse_command({"command": words, "arguments": arguments})
     command = record(run.pk, request, author_id=None, author_name=COMMAND_LINE, may_push=may_push)
     command.refresh_from_db()
@@ -88,7 +88,7 @@ def text_of(run: Run, client: Client) -> str | None:
     return place and str(place["text"])
 
 
-# What is told
+# The announced place
 
 
 def test_the_page_says_which_place_a_run_has_and_after_whom(lab: Project) -> None:
@@ -101,7 +101,7 @@ def test_the_page_says_which_place_a_run_has_and_after_whom(lab: Project) -> Non
     assert sentence in client.get(third.get_absolute_url()).content.decode()
     listed = client.get("/").content.decode()
     assert "3rd in line" in listed and sentence in listed
-    # It moves up, and what has started waits no more.
+    # The run moves up, and a run that has started no longer waits.
     claim(first.pk, HOST, [A])
     assert text_of(first, client) is None
     assert text_of(third, client) == f"2nd in line for cuda:0 on gpu1, after #{second.pk}"
@@ -196,7 +196,7 @@ def test_a_bad_number_of_slots_names_its_setting(value: str, tmp_path: Path) -> 
     assert answer.returncode and "STEERSMAN_CPU_SLOTS" in answer.stderr
 
 
-# Who holds the slots
+# Runs that hold slots
 
 
 def starts(
@@ -221,7 +221,7 @@ def test_what_was_given_to_a_run_is_held_from_its_claim_to_its_end(lab: Project)
     assert starts() == {first.pk: (A,), second.pk: (B,)}
     claim(first.pk, HOST, [A])
     claim(second.pk, HOST, [B])
-    # Its `train` was started by this watch, or by the one before: then it has the lock.
+    # This watch or the previous one started its `train`, so the run has the lock.
     assert starts(started=(first.pk,), held=(second.pk,)) == {}
     attempt = begin(first, (A,))
     assert starts(held=(second.pk,)) == {}
@@ -246,11 +246,11 @@ def test_a_claim_of_a_watch_that_died_before_it_started_anything_holds_nothing(l
     run = queued(lab)
     claim(run.pk, HOST, [A])
     assert starts() == {run.pk: (A,)}
-    # Nor is it given another device: the `train` of that watch may be about to begin.
+    # The run is not assigned another device either: the `train` of that watch may be about to begin.
     behind = queued(lab)
     claim(run.pk, HOST, [B])
     assert starts() == {run.pk: (B,), behind.pk: (A,)}
-    # Where its device is taken or gone, it stands in line like any other.
+    # If its device is taken or missing, the run waits in line like any other.
     by_hand = queued(lab, "cuda:1")
     begin(by_hand)
     assert starts() == {run.pk: (A,)}
@@ -286,7 +286,7 @@ def test_a_run_that_waits_to_start_again_keeps_its_device(lab: Project) -> None:
     end_attempt(lease_of(attempt), AttemptEnd(RunState.FAILED))
     queue_restart(failed.pk, HOST, 60.0, "why")
     assert starts() == {} and text_of(waiting, viewer()) == "1st in line for cuda:0 on gpu1"
-    # Its supervisor was killed while it waited: the watch starts it, where it was.
+    # Its supervisor was killed while it waited: the watch starts the run on the same device.
     Run.objects.filter(pk=failed.pk).update(queued_at=timezone.now() - timedelta(seconds=1))
     assert starts() == {failed.pk: (A,)}
     assert starts(held=(failed.pk,)) == {}

@@ -10,7 +10,7 @@ from tests.support.stored_points import exact_column
 
 
 def ask(stack: Stack, *commands: str) -> None:
-    """Send commands as typed, one after another, and wait for the outcome of those that say so."""
+    """Send typed commands one after another, and wait for the outcome if a command says so."""
     calls = "\n".join(f"call_command('command', *{command.split()!r})" for command in commands)
     stack.manage("shell", "-v", "0", "-c", f"from django.core.management import call_command\n{calls}")
 
@@ -56,7 +56,7 @@ def applied(stack: Stack, run_id: int) -> list[tuple[Any, ...]]:
 
 
 def _json(stored: Any) -> Any:
-    """Return a JSON column's value: SQLite keeps it as text."""
+    """Return the value of a JSON column, which SQLite keeps as text."""
     return json.loads(stored) if isinstance(stored, str) else stored
 
 

@@ -1,4 +1,4 @@
-"""A training that failed starts again by itself: when, how often, after which pause, and who ends the waiting."""
+"""A failed training restarts automatically: when, how often, after which pause, and who ends the pause."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_it_starts_again_until_it_finishes(offline_stack: Stack) -> None:
 def test_a_fault_that_repeats_at_its_step_ends_it_early(offline_stack: Stack) -> None:
     run_id, supervisor = train(offline_stack, "5:fail,0:fail,0:fail", 5)
     assert supervisor.wait(60) == 1, offline_stack.log()
-    # The second attempt made no step, so that only the third fails where one did before.
+    # The second attempt made no step, so only the third fails at the same place as an earlier one.
     assert [each["last_step"] for each in attempts(offline_stack, run_id)] == [5, 0, 0]
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["restarts_used"]) == ("failed", 2)
@@ -149,7 +149,7 @@ def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
 
 
 def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_stack: Stack) -> None:
-    """Also from another directory than that in which the script was started."""
+    """This also works from another directory than the one in which the script was started."""
     run_id, supervisor = train(offline_stack, "1:fail,1:finish", 5, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
     supervisor.kill()
@@ -160,9 +160,9 @@ def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_
 
 
 def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -> None:
-    """The host crashed: supervisor and worker are gone, and `train --adopt`, as watch says, finds what they left.
+    """The host crashed: supervisor and worker are gone, and `train --adopt`, as watch calls it, finds the remains.
 
-    The training goes on in its own environment, not in that of whoever found it.
+    The training continues in its original environment, not in that of the process that found it.
     """
     own = {"DATA_SET": "small", "STEERSMAN_MAIL_KEY": "secret"}
     run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, STEERSMAN_RESTART_PAUSE_S="100", **own)

@@ -90,7 +90,7 @@ def test_it_stops_with_a_checkpoint_goes_on_from_it_and_passes_over_a_damaged_on
     train_until(lambda run: run["step"] > 50)
     stopped = run_row(published, run_id)
     assert stopped["state"] == "stopped"
-    # It may have been stopped at the end of an epoch, where one was saved anyway.
+    # The stop may have come at the end of an epoch, where the training saves anyway.
     query = "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step DESC, id DESC"
     of_first = rows(published, query, run_id)[0]
     assert of_first["name"] == "stop" and of_first["step"] == stopped["step"]
@@ -153,16 +153,16 @@ def test_a_bad_parameter_is_named_before_anything_starts(published):
 def train_at_a_terminal(
     stack: Stack, run_id: int, answer: bytes, *arguments: str, shell: str = 'exec "$@"'
 ) -> tuple[int, str]:
-    """Start a script at a pseudo-terminal, give `answer` once it asks; return the exit code and what was shown.
+    """Start a script at a pseudo-terminal, type `answer` when it asks; return the exit code and the output.
 
-    `shell` is what bash does with the command.
+    `shell` is the bash code that runs the command.
     """
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         ["bash", "-c", shell, "bash"]
         + stack.command("train", "--run-id", str(run_id), "--quiet", *arguments, "--", SHORT, "20"),
         env=stack.environment, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
-        # As a terminal's window does for the shell in it.
+        # Make the pseudo-terminal the controlling terminal, as a terminal window does for its shell.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(follower)
@@ -172,7 +172,7 @@ def train_at_a_terminal(
             shown += chunk
             if shown.endswith(b"[y/N] "):
                 os.kill(process.pid, signal.SIGINT) if answer == b"\x03" else os.write(leader, answer)
-    except OSError:  # Linux tells the end of a pseudo-terminal this way
+    except OSError:  # on Linux, this is the end of a pseudo-terminal
         pass
     finally:
         code = process.wait(60)
@@ -182,7 +182,7 @@ def train_at_a_terminal(
 
 @pytest.fixture(scope="module")
 def script_run(offline_stack: Stack) -> int:
-    """A run whose script was stopped on its way."""
+    """A run whose script was stopped before its end."""
     run_id = create_run(offline_stack)
     supervisor = offline_stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01")
     wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, f"points\n{offline_stack.log()}")
@@ -193,7 +193,7 @@ def script_run(offline_stack: Stack) -> int:
 
 @pytest.fixture
 def stopped(offline_stack: Stack, script_run: int) -> int:
-    """That run, stopped again if it has finished since."""
+    """The same run, stopped again if it has finished since."""
     rows(offline_stack, "UPDATE runs_run SET state = 'stopped' WHERE id = ?", script_run)
     return script_run
 
@@ -235,7 +235,7 @@ def test_nobody_is_asked_who_is_not_there(offline_stack: Stack, stopped: int) ->
 @pytest.mark.parametrize("shell", ['set -m; "$@" & wait $!', 'exec "$@" <&-'], ids=["background", "no stdin"])
 def test_nobody_is_asked_who_cannot_answer(offline_stack: Stack, stopped: int, shell: str) -> None:
     began = run_row(offline_stack, stopped)["attempt"]
-    # One that asks is ended, so that it does not wait for ever.
+    # End a command that asks, so that it does not wait for ever.
     exit_code, shown = train_at_a_terminal(offline_stack, stopped, b"\x03", shell=shell)
     assert exit_code == 0 and "[y/N]" not in shown, shown
     assert new_attempts(offline_stack, stopped, began) == 1

@@ -1,4 +1,4 @@
-"""The queue, and what one look of `manage.py watch` does: whom it calls lost, brings back, and leaves alone."""
+"""The queue, and one tick of `manage.py watch`: which runs it declares lost, recovers, and leaves alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(db: None) -> Run:
 
 
 def told(run: Run) -> list[tuple[str, str]]:
-    """Return state and reason of the status events of a run, with what each remarks."""
+    """Return state and reason of the status events of a run, with the remark of each."""
     frames = StoredEvent.objects.filter(run=run, kind="status").order_by("seq").values_list("frame", flat=True)
     return [(event["state"], f"{event['reason']} {event['remark']}".strip()) for event in map(json.loads, frames)]
 
@@ -113,7 +113,7 @@ def test_a_stop_takes_a_queued_run_out_of_the_queue(run: Run) -> None:
 
 
 def test_a_restart_waits_for_its_time_on_its_host(run: Run) -> None:
-    """Where its supervisor was killed while it waited, it is like any other that was queued."""
+    """A waiting run whose supervisor was killed is like any other queued run."""
     hold(run)
     run.attempts.update(outcome=RunState.FAILED, error="RuntimeError: no")
     queue_restart(run.pk, "gpu1", 60.0, "RuntimeError: no Starts again in 60 s (restart 1 of 3).")
@@ -146,7 +146,7 @@ def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
     assert told(run)[-1] == ("failed", "There is no such recipe.")
 
 
-# Lost, and back
+# Lost and recovered runs
 
 
 def test_a_run_is_lost_only_while_its_heartbeat_stands_still(run: Run) -> None:
@@ -194,7 +194,7 @@ def test_a_run_whose_owner_tells_by_the_channel_layer_that_it_lives_is_not_lost(
     watch.tick()
     run.refresh_from_db()
     assert run.state == RunState.RUNNING
-    # What another attempt told says nothing of this one.
+    # Heartbeats of another attempt say nothing about this one.
     monkeypatch.setattr(watches, "told_heartbeats", other := ToldHeartbeats())
     other.take({"run": run.pk, "attempt": 2})
     watch.tick()
@@ -244,7 +244,7 @@ def test_it_brings_back_a_supervisor_that_breaks_after_growing_pauses() -> None:
         watch._reap(now)
 
     for pause_s in (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0):
-        # It reads for a while before it comes to what it dies of.
+        # The process reads for a while before it reaches the record that kills it.
         reap(1, lived_s=20.0)
         assert watch._must_wait(1, now + pause_s - 0.1) and not watch._must_wait(1, now + pause_s)
     reap(-signal.SIGKILL, lived_s=1.0)
@@ -272,7 +272,7 @@ def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypa
 
 
 def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On SQLite one writer keeps all others waiting, and readers none."""
+    """On SQLite one writer blocks all other writers, but no reader."""
     hold(run)
     clock = SimpleNamespace(seconds=100.0, writer_s=5.0)
     atomic = transaction.atomic

@@ -1,4 +1,4 @@
-"""A record that cannot be stored costs itself alone, whatever refuses it, and a database that is away costs nothing."""
+"""A record that cannot be stored is lost alone, whichever layer refuses it; an unavailable database loses no record."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def epoch(number: int, **fields: Any) -> EpochRecord:
 
 
 def refused(number: int, how: str) -> Record:
-    """Return a record that some layer between the journal and the row does not take."""
+    """Return a record that some layer between the journal and the row refuses."""
     return {
         "epoch beyond a column": epoch(number, epoch=2**70),
         "text where a number belongs": epoch(number, duration_s="0:00:01"),
@@ -131,7 +131,7 @@ def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, t
 
 
 class Told(Exception):
-    """What a driver raises, with its SQLSTATE."""
+    """An exception with an SQLSTATE, as a driver raises."""
 
     def __init__(self, sqlstate: str | None) -> None:
         self.sqlstate = sqlstate

@@ -1,4 +1,4 @@
-"""Trainings with several ranks from outside: by `train --nproc` and by torchrun, to their end and to any other."""
+"""Trainings with several ranks from outside: by `train --nproc` and by torchrun, to every kind of end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def attempt(stack: Stack, run_id: int, number: int = 1) -> dict[str, Any]:
 
 
 def points(stack: Stack, run_id: int, name: str) -> list[tuple[int, int, float]]:
-    """Return the points of a series as they came: attempt, step, value."""
+    """Return the points of a series in order of arrival: attempt, step, value."""
     found = []
     for event in events(stack, run_id, "metrics"):
         for block in event["blocks"]:
@@ -46,7 +46,7 @@ def points(stack: Stack, run_id: int, name: str) -> list[tuple[int, int, float]]
 
 
 def by_step(stack: Stack, run_id: int, name: str) -> dict[int, float]:
-    """Return the series as it is drawn: a later attempt replaces what came before, from its first step on."""
+    """Return the series as a chart shows it: a later attempt replaces earlier points from its first step on."""
     series: dict[int, float] = {}
     last_attempt = 0
     for number, step, value in points(stack, run_id, name):
@@ -109,9 +109,9 @@ def series_alone(folder: Path) -> dict[int, float]:
 
 
 def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
-    """The one that was never interrupted is trained by --nproc, the other first by torchrun on two nodes.
+    """--nproc trains the uninterrupted one; torchrun first trains the other, on two nodes.
 
-    They are the same, and they are what one rank makes of the same batches, but for the order of additions.
+    Both are equal, and equal to one rank's training with the same batches, except for the order of additions.
     """
     stack = offline_stack
     words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
@@ -119,7 +119,7 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
     reference = stack.train(whole, "--quiet", "--nproc", "2")
     both = start_nodes(stack, cut, (1, 1))
     reach(stack, cut, 30)
-    # To any rank, on any node.
+    # The signal may go to any rank on any node.
     worker_of(stack, cut, 1).send_signal(signal.SIGTERM)
     assert [node.wait(60) for node in both] == [0, 0], stack.log()
     assert run_row(stack, cut)["state"] == "stopped" and attempt(stack, cut)["ranks"] == 2
@@ -189,7 +189,7 @@ def test_ranks_whose_supervisor_was_killed_are_adopted_without_a_gap(offline_sta
 
 
 def test_whatever_is_killed_under_torchrun_leaves_no_process(offline_stack):
-    """Two launches side by side: of one a rank is killed, of the other torchrun itself."""
+    """Of two concurrent launches, the test kills a rank of one and torchrun itself of the other."""
     stack = offline_stack
     of_rank, of_torchrun = create_run(stack, "rank killed"), create_run(stack, "torchrun killed")
     first, second = (start_torchrun(stack, run_id, WORKER, "100000", "0.01") for run_id in (of_rank, of_torchrun))

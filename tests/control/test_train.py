@@ -1,4 +1,4 @@
-"""`manage.py train --run-id N` from outside: exit codes, ends, signals, adoption, and what is recorded."""
+"""`manage.py train --run-id N` from outside: exit codes, ends, signals, adoption, and the record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")
 
 
-# The snapshot of `hello` and the history, as a viewer's page gets them.
+# The snapshot of `hello` and the history, as a viewer's page receives them.
 WHAT_PAGES_GET = """
 import json
 from runs.api.history import history
@@ -43,7 +43,7 @@ print(json.dumps([run_snapshot(run), {{"latest": latest_values(run)}}, history(r
 
 
 def start_endless(stack: Stack, mode: str = "log") -> tuple[int, subprocess.Popen[bytes], int]:
-    """Start a run that goes on until it is stopped; return run, supervisor and worker pid once points are stored."""
+    """Start a run that continues until it is stopped; return run, supervisor and worker pid once points are stored."""
     run_id = create_run(stack)
     supervisor = stack.train(run_id, "--quiet", "--", SHORT, *ENDLESS, mode)
     wait_for(lambda: run_row(stack, run_id)["step"] > 3, f"points of run {run_id}\n{stack.log()}")
@@ -173,7 +173,7 @@ def test_it_leaves_a_held_run_alone_and_names_the_holder(offline_stack):
 
 
 def test_a_command_whose_supervisor_died_before_announcing_it_is_applied_by_the_next(offline_stack):
-    """Killed between the line in the mailbox and its counter: the next supervisor settles it."""
+    """The supervisor is killed between the line in the mailbox and its counter; the next one settles the command."""
     run_id, supervisor, worker = start_endless(offline_stack)
     supervisor.kill()
     supervisor.wait()
@@ -258,7 +258,7 @@ def test_an_owner_that_was_fenced_out_changes_nothing_of_the_run_and_exits_4(off
 
 
 def test_a_database_that_is_away_costs_no_point(offline_stack):
-    """The database is locked for a while, then gone: the loop goes on, and everything is stored afterwards."""
+    """The database is locked for a while, then missing: the loop continues, and everything is stored afterwards."""
     run_id, supervisor, _ = start_endless(offline_stack)
     journal = offline_stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
     for away in (write_locked(offline_stack, run_id), database_file_taken_away(offline_stack)):
@@ -274,7 +274,7 @@ def test_a_database_that_is_away_costs_no_point(offline_stack):
     assert steps == list(range(1, steps[-1] + 1))
     told = (offline_stack.folder / "train.log").read_text()
     assert told.count("nothing can be stored now") == told.count("the database is back")
-    # PostgreSQL lets a statement wait for a lock for 5 s, which is longer than this one is held.
+    # PostgreSQL lets a statement wait for a lock for 5 s, which is longer than the test holds this one.
     assert "nothing can be stored now" in told or "STEERSMAN_DATABASE_URL" in offline_stack.environment
 
 
@@ -316,7 +316,7 @@ def test_nothing_pushed_carries_a_path_a_host_or_a_secret(offline_stack):
 
 
 def test_it_trains_inline_on_the_terminal_where_it_was_started(offline_stack):
-    """`breakpoint()` needs the worker on the terminal: a pseudo-terminal plays the person's."""
+    """`breakpoint()` needs the worker on the terminal; the test uses a pseudo-terminal."""
     script = offline_stack.folder / "inline.py"
     script.write_text(
         "import steersman\nrun = steersman.attach()\nrun.log(1, loss=0.5)\nbreakpoint()\nrun.log(2, loss=0.25)\n"
@@ -356,7 +356,7 @@ def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(o
     try:
         while chunk := os.read(leader, 65536):
             output += chunk
-    except OSError:  # Linux tells the end of a pseudo-terminal this way
+    except OSError:  # on Linux, this is the end of a pseudo-terminal
         pass
     assert process.wait(60) == 0
     os.close(leader)
@@ -365,10 +365,10 @@ def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(o
     assert "? last step 100" in text
     printed = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
     assert printed[-2:] == ["100 of 100", "✓ last step 100"]
-    # The script's own progress bar moved meanwhile, here and on the page.
+    # The script's progress bar moved meanwhile, here and on the page.
     bars = [event["lines"] for event in events(offline_stack, run_id, "unfinished")]
     if bars[0] == []:
-        # The script had printed before its console was read first: none is known to be unfinished then.
+        # The script had printed before the first read of its console, when no line is known to be unfinished.
         del bars[0]
     assert len(bars) > 2 and bars[0][0].endswith(" of 100") and bars[-1] == []
     assert bars[0][0] in text.partition("? last step")[0]

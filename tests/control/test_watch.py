@@ -1,4 +1,4 @@
-"""`manage.py watch` as a process: what it starts, brings back, gives up and leaves alone."""
+"""`manage.py watch` as a process: which runs it starts, recovers, gives up and leaves alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = host_name()
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Stack]:
-    """A stack of its own: a watch looks at every run."""
+    """A separate stack, because a watch handles every run."""
     with Stack() as bare:
         seed_stack(bare)
         yield bare
@@ -107,7 +107,7 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     supervisor.wait()
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
     assert "no exit record" in run_row(lab, run_id)["reason"]
-    # Told at once, before a process has started that looks at what they left.
+    # The watch announces this at once, before it starts a process that reads the remains.
     assert [event["state"] for event in events(lab, run_id, "status")][-2:] == ["lost", "failed"]
     assert attempt_of(lab, run_id)["number"] == 1
 
@@ -122,7 +122,7 @@ def test_adopting_starts_nothing(lab: Stack) -> None:
 def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
     lab: Stack, watches: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    """This torch has no CUDA, and so the run fails; what it asked for then tells what it was given."""
+    """This torch has no CUDA, so the run fails; its record then shows which device it was assigned."""
     start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)), STUB_IDLE="1")
     create = ("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
     second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))

@@ -28,23 +28,23 @@ def without_code(text: str) -> str:
 
 
 def saved_files(text: str) -> list[str]:
-    """The names of the files that a reader is asked to save, in their order."""
+    """Return the names of the files that a reader is asked to save, in order."""
     return re.findall(r"^```python\n# (\w+\.py)\n", text, re.MULTILINE)
 
 
 def saved_file(text: str, name: str) -> str:
-    """The text of one of `saved_files`."""
+    """Return the text of one of `saved_files`."""
     (found,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", text, re.DOTALL)
     return str(found)
 
 
 def headings(text: str) -> list[tuple[int, str]]:
-    """The level and the words of each heading."""
+    """Return the level and the text of each heading."""
     return [(len(marks), words) for marks, words in re.findall(r"^(#+) (.+)$", without_code(text), re.MULTILINE)]
 
 
 def anchors(text: str) -> set[str]:
-    """What a link may have behind its #: each heading in the form that GitHub and Python-Markdown give it."""
+    """Return the valid fragments of links: each heading in the form that GitHub and Python-Markdown give it."""
     return {re.sub(r"[^\w\- ]", "", words.lower()).strip().replace(" ", "-") for _, words in headings(text)}
 
 

@@ -1,4 +1,4 @@
-"""Each Chinese document beside its English one: same headings, code, tables and files, and a link to each other."""
+"""Each Chinese document matches its English one: same headings, code, tables and files, and a link to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.documents.reading import Block, blocks, headings, links, text_of, without_code
 from tests.support.stack import ROOT
 
-# A document has its link to the other language above its first paragraph.
+# A document links to the other language above its first paragraph.
 LINES_ON_TOP = 5
 
 
@@ -35,7 +35,7 @@ each_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
 
 
 def without_comments(block: Block) -> list[str]:
-    """Return the lines of a block without comments, which may be translated, and without the space before them."""
+    """Return the lines of a block without comments, which may be translated, and without the spaces before them."""
     lines = block.code.splitlines()
     if block.language == "python":
         for token in tokenize.generate_tokens(io.StringIO(block.code).readline):
@@ -52,7 +52,7 @@ def rows_of_tables(text: str) -> list[int]:
 
 
 def files_of(path: Path) -> set[str]:
-    """Return the files that a document leads to, a Chinese one and its English one as the same."""
+    """Return the files that a document links to; a Chinese document and its English one count as the same."""
     targets = {
         (path.parent / link.partition("#")[0]).resolve() for link in links(path.read_text()) if "://" not in link
     }
@@ -92,7 +92,7 @@ def test_both_lead_to_the_same_files_and_to_each_other(pair: Pair):
 
 @pytest.mark.parametrize("name", ["README.zh-CN.md", "docs/zh-CN/tutorial.md", "docs/zh-CN/own_scripts.md"])
 def test_the_words_of_the_portal_are_those_of_its_catalogue(name: str):
-    """In these pages, what stands between single asterisks is what a reader sees in the portal."""
+    """In these pages, text between single asterisks is text of the portal."""
     catalogues = [polib.pofile(str(path)) for path in (ROOT / "locale" / "zh_Hans" / "LC_MESSAGES").glob("*.po")]
     shown = {
         text

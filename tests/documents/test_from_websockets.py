@@ -1,4 +1,4 @@
-"""docs/from_websockets.md: the script of before works as it is shown, and so does the one of after."""
+"""The scripts of docs/from_websockets.md, before and after the change, work as shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_script_of_before_sends_its_points(tmp_path: Path):
         subprocess.run([sys.executable, str(script), address], check=True, timeout=START_TIMEOUT_S)
         wait_for(lambda: len(received) >= 800, "the points on their way")
         server.shutdown()
-    # What is still in its queue of 100 at the end is lost, as the page says.
+    # The script loses what is still in its queue of 100 at the end, as the page says.
     assert [point["step"] for point in received[:800]] == list(range(1, 801))
 
 

@@ -1,4 +1,4 @@
-"""What a newcomer saves and types, done to the letter: README, tutorial, and the first recipe."""
+"""Follow the instructions for newcomers exactly: README, tutorial, and the first recipe."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from tests.documents.reading import text_of
 from tests.support.stack import ROOT
 
-# The client of a training reads its own: it knows nothing of the portal's settings.
+# The client of a training reads its settings itself, independent of the portal's settings.
 READ_IN = (
     "monitor_site/settings.py",
     "monitor_site/environment/directory.py",

@@ -1,5 +1,5 @@
-"""What `tests/gpu_check.py` looks at on a machine with a GPU.
+"""The programs that `tests/gpu_check.py` runs on a machine with a GPU.
 
-Each module is a program of its own, prints one JSON object as its last line, and takes `--device` (cpu: a rehearsal,
-which proves the program and nothing of a GPU).
+Each module is a separate program, prints one JSON object as its last line, and accepts `--device` (cpu: a rehearsal,
+which proves that the program works, but nothing about a GPU).
 """

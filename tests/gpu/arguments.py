@@ -1,4 +1,4 @@
-"""What the programs of the GPU check have in common."""
+"""Functions that the programs of the GPU check share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from collections.abc import Sequence
 
-# NVIDIA's own program, as the second opinion.
+# NVIDIA's program, for comparison.
 SMI = "nvidia-smi"
 
 
@@ -24,7 +24,10 @@ def show(result: dict[str, object]) -> None:
 
 
 def ask_smi(fields: Sequence[str]) -> dict[str, str]:
-    """Return what nvidia-smi says of the first GPU, by field, without units. Raises `OSError`, `CalledProcessError`."""
+    """Return the values that nvidia-smi reports for the first GPU, by field, without units.
+
+    Raises `OSError` and `CalledProcessError`.
+    """
     command = [SMI, "--id=0", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return dict(zip(fields, (part.strip() for part in answer.stdout.splitlines()[0].split(",")), strict=True))

@@ -1,7 +1,8 @@
-"""`log()` of values that lie on the GPU: no wait for the device, no value lost, and what it costs a step.
+"""`log()` of values on the GPU: it must neither wait for the device nor lose a value. Measures its cost per step.
 
 Prints: log_syncs (waits for the device that torch saw in `log()`; must be 0), log_points, log_differing (values that
-are not what the loop computed; must be 0), step_ratio (step time with logging over without, paired blocks of steps).
+differ from those that the loop computed; must be 0), step_ratio (step time with logging divided by that without, paired
+blocks of steps).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ WIDTH = 2048
 
 
 class Loop:
-    """A small training on one device, without a wait of its own in a step."""
+    """A small training on one device, whose steps do not wait for the device."""
 
     def __init__(self, device: torch.device) -> None:
         torch.manual_seed(0)
@@ -71,11 +72,11 @@ def count_syncs(loop: Loop, run: Run) -> tuple[int, list[torch.Tensor]]:
 
 
 def step_ratio(loop: Loop, run: Run) -> float:
-    """Return the median, over pairs of neighbouring blocks, of the time of a block with logging over without."""
+    """Return the median, over pairs of neighbouring blocks, of the block time with logging divided by that without."""
     ratios, at = [], STEPS
     for pair in range(BLOCK_PAIRS):
         took: dict[bool, float] = {}
-        # Both orders, so that a GPU that gets warmer favours neither.
+        # Both orders alternate, so that a GPU that gets warmer favours neither.
         for logs in (True, False) if pair % 2 else (False, True):
             loop.wait()
             began = time.perf_counter()

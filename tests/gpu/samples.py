@@ -1,7 +1,8 @@
-"""Samples of the GPU against nvidia-smi, and what they cost.
+"""Compare samples of the GPU with nvidia-smi, and measure their cost.
 
-Prints: nvml_compared, nvml_wrong (fields for which no sample around agrees with nvidia-smi; must be 0), sample_ms (one
-reading of all fields, median), sample_core_share (CPU time of the sampler over wall time at one sample per second).
+Prints: nvml_compared, nvml_wrong (fields for which no neighbouring sample agrees with nvidia-smi; must be 0), sample_ms
+(one reading of all fields, median), sample_core_share (CPU time of the sampler divided by wall time at one sample per
+second).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.sampler import Sampler
 from tests.gpu.arguments import ask_smi, device_of, median, show
 
-# nvidia-smi's name, ours, and by how much they may differ: both read a value that moves.
+# nvidia-smi's name, our name, and the tolerance: the value changes between the two readings.
 COMPARED = {
     "memory.used": ("memory_used_mib", 64.0),
     "memory.total": ("memory_total_mib", 1.0),
@@ -29,7 +30,7 @@ RATED_S = 20.0
 
 
 def keep_busy(seconds: float) -> torch.Tensor:
-    """Multiply matrices on the GPU for so long; return what holds its memory."""
+    """Multiply matrices on the GPU for `seconds`; return the tensor, which holds memory of the GPU."""
     held = torch.randn(8192, 8192, device="cuda:0")
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -52,7 +53,7 @@ def main() -> int:
     for field, (name, tolerance) in COMPARED.items():
         pair = [values.get(f"gpu/{gpu.name}/{name}") for values in (before, after)]
         if None in pair:
-            # A field that this card does not have: nvidia-smi has no number for it either.
+            # This card does not have the field: nvidia-smi prints no number for it either.
             if told[field].replace(".", "", 1).isdigit():
                 wrong.append(f"{name}: not read, nvidia-smi says {told[field]}")
             continue
@@ -67,7 +68,7 @@ def main() -> int:
         took.append((time.perf_counter() - began) * 1000)
     sampler = Sampler(device="cuda:0").start()
     began, cpu = time.monotonic(), time.process_time()
-    # Nothing else runs in this process: what it takes is the sampler's.
+    # Nothing else runs in this process, so its CPU time is the sampler's.
     time.sleep(RATED_S)
     share = (time.process_time() - cpu) / (time.monotonic() - began)
     if sampler.problem:

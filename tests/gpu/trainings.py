@@ -1,8 +1,8 @@
 """Real runs on the GPU by `train`: precision, resume, memory, compiler, ranks, and the right card.
 
-Prints, each 1 where it did what it should and 0 otherwise: float16_finished, bfloat16_finished, out_of_memory_named,
+Prints 1 for each check that passed, 0 otherwise: float16_finished, bfloat16_finished, out_of_memory_named,
 compiled_finished, gloo_two_ranks_finished, nccl_finished, uuid_right; and resume_values, resume_differing (values of a
-run that was stopped and resumed which differ from one that was not, with deterministic algorithms; must be 0), and
+stopped and resumed run that differ from those of an uninterrupted one, with deterministic algorithms; must be 0), and
 doctor_problems.
 """
 
@@ -53,7 +53,7 @@ def finished(row: dict[str, Any]) -> int:
 
 
 def values(stack: Stack, run_id: int) -> dict[tuple[str, int], float | None]:
-    """Return the values of `SERIES` by name and step as they are drawn: of two attempts the later counts."""
+    """Return the values of `SERIES` by name and step as charts show them: of two attempts the later counts."""
     found: dict[tuple[str, int], float | None] = {}
     for event in events(stack, run_id, "metrics"):
         for block in event["blocks"]:
@@ -64,7 +64,7 @@ def values(stack: Stack, run_id: int) -> dict[tuple[str, int], float | None]:
 
 
 def resumed(stack: Stack, device: str) -> dict[str, int]:
-    """Compare a run that was stopped and resumed with one that was not."""
+    """Compare a run that was stopped and resumed with an uninterrupted one."""
     whole, cut = (recipe_run(stack, device, "--deterministic", epochs="6") for _ in range(2))
     trained(stack, whole)
     training = stack.train(cut, "--quiet")
@@ -82,7 +82,7 @@ def resumed(stack: Stack, device: str) -> dict[str, int]:
 
 
 def right_card(stack: Stack, device: str) -> int:
-    """Tell whether run, script and driver name the same card where CUDA_VISIBLE_DEVICES is its UUID."""
+    """Return 1 if run, script and driver name the same card while CUDA_VISIBLE_DEVICES is its UUID."""
     if device == "cpu":
         return finished(script(stack, "named", "cpu"))
     listed = subprocess.run([SMI, "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
@@ -109,7 +109,7 @@ def check(stack: Stack, device: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for precision in ("float16", "bfloat16"):
         if device == "cpu" and precision == "float16":
-            # Nothing of it is implemented on the CPU.
+            # torch implements no float16 training on the CPU.
             continue
         run_id = recipe_run(stack, device, epochs="2", precision=precision)
         result[f"{precision}_finished"] = finished(trained(stack, run_id))
@@ -117,7 +117,7 @@ def check(stack: Stack, device: str) -> dict[str, Any]:
     reason = script(stack, "greedy", device)["reason"]
     result["out_of_memory_named"] = int(reason.startswith("Out of GPU memory"))
     result["compiled_finished"] = finished(script(stack, "compiled", device))
-    # One card for both.
+    # Both ranks share one card.
     result["gloo_two_ranks_finished"] = finished(script(stack, "together", "gloo", device, words=("--nproc", "2")))
     if device != "cpu":
         result["nccl_finished"] = finished(script(stack, "together", "nccl", device, words=("--nproc", "1")))

@@ -1,1 +1,1 @@
-"""What `python -m tests.image_check` is made of: base images, builds, and containers without an engine."""
+"""The parts of `python -m tests.image_check`: base images, builds, and containers without an engine."""

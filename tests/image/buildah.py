@@ -1,4 +1,4 @@
-"""Images without an engine: what `buildah` does here, with a storage of its own under build/."""
+"""Build images without an engine, by `buildah` with separate storage under build/."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import TextIO
 from tests.support.stack import ROOT
 
 STORAGE = ROOT / "build" / "image-check"
-# A command of a build is a chroot, which works within a container too.
+# Commands of a build run in a chroot, which works within a container too.
 ISOLATION = "chroot"
 BUILD_TIMEOUT_S = 1800
-# Program that must be there, and the Debian package that brings it.
+# Required programs, and the Debian packages that contain them.
 NEEDED = {"buildah": "buildah", "debootstrap": "debootstrap", "ssh": "openssh-client", "ssh-keygen": "openssh-client"}
 
 
@@ -27,7 +27,7 @@ class CannotCheck(Exception):
 
 
 class Failed(Exception):
-    """A command failed; the text is what it said last."""
+    """A command failed; the text is its last output."""
 
 
 def missing() -> str:
@@ -48,7 +48,7 @@ def missing() -> str:
 
 @cache
 def driver() -> str:
-    """Return how layers are kept: `vfs` copies all of a layer into the next, and works where overlays do not mount."""
+    """Return the storage driver: `vfs` copies each layer into the next, and works where overlays cannot be mounted."""
     if given := os.environ.get("STORAGE_DRIVER"):
         return given
     STORAGE.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def line(*arguments: str) -> list[str]:
 
 
 def call(*arguments: str, timeout_s: float = BUILD_TIMEOUT_S) -> str:
-    """Return what buildah printed. Raises `Failed`."""
+    """Return the output of buildah. Raises `Failed`."""
     done = subprocess.run(line(*arguments), env=environment(), capture_output=True, text=True, timeout=timeout_s)
     if done.returncode:
         raise Failed(f"buildah {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
@@ -87,13 +87,13 @@ def call(*arguments: str, timeout_s: float = BUILD_TIMEOUT_S) -> str:
 
 
 def exists(image: str) -> bool:
-    """Tell whether there is such an image."""
+    """Return whether the image exists."""
     done = subprocess.run(line("inspect", "--type", "image", image), env=environment(), capture_output=True)
     return done.returncode == 0
 
 
 def size_mb(image: str) -> int:
-    """Return the size of an image with all that it stands on, in 10⁶ bytes."""
+    """Return the size of an image with all its layers, in 10⁶ bytes."""
     found = {name: each["size"] for each in json.loads(call("images", "--json")) for name in each["names"] or []}
     text = next(size for name, size in found.items() if name in (image, f"{image}:latest"))
     number, unit = text.split()
@@ -101,13 +101,13 @@ def size_mb(image: str) -> int:
 
 
 def configuration(image: str) -> dict[str, object]:
-    """Return what an image says of itself: Entrypoint, Cmd, User, Env and more."""
+    """Return the configuration of an image: Entrypoint, Cmd, User, Env and more."""
     found: dict[str, object] = json.loads(call("inspect", "--type", "image", image))["OCIv1"]["config"]
     return found
 
 
 def run_lines(target: str, dockerfile: str) -> list[str]:
-    """Return the name of each stage that a target stands on, with the number of its RUN lines, as in `build 2`."""
+    """Return the name of each stage that a target is built on, with the number of its RUN lines, as in `build 2`."""
     stages = {}
     for text in re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]:
         name = text.split(" AS ")[1].split()[0]
@@ -123,7 +123,7 @@ def run_lines(target: str, dockerfile: str) -> list[str]:
 
 
 def build(target: str, image: str, options: list[str], log: TextIO) -> None:
-    """Build a target of the Dockerfile. Raises `Failed` with the end of what was said."""
+    """Build a target of the Dockerfile. Raises `Failed` with the end of the output."""
     command = line(
         "build", "--layers", "--format=docker", "--pull-never", "--target", target, "--tag", image, *options, str(ROOT)
     )

@@ -1,6 +1,7 @@
-"""A container of an image, run as an engine would: its entry point, user, variables and a volume at /data.
+"""Run a container of an image as an engine would: its entry point, user, variables and a volume at /data.
 
-Without an engine a container has the network and the process numbers of this machine, and nobody ends what it leaves.
+Without an engine, a container shares the network and the process numbers of this machine, and remaining processes must
+be ended explicitly.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Container:
         subprocess.run(["rm", "-rf", str(self.volume), str(self.log)], check=True)
 
     def line(self, *command: str) -> list[str]:
-        """Return the command line that runs `command` in it as its user."""
+        """Return the command line that runs `command` in the container as its user."""
         given = [f"--env={name}={value}" for name, value in self.variables.items()]
         return buildah.line("run", f"--volume={self.volume}:/data", *given, self.name, "--", *command)
 
     def start(self) -> None:
-        """Start what the image starts."""
+        """Start the command of the image."""
         told = buildah.configuration(self.image)
         entry, command = told.get("Entrypoint") or [], told.get("Cmd") or []
         assert isinstance(entry, list) and isinstance(command, list)
@@ -59,7 +60,7 @@ class Container:
             )
 
     def run(self, *command: str) -> str:
-        """Return what a command in it prints, as by `docker exec`. Raises `Failed`."""
+        """Return the output of a command in the container, as with `docker exec`. Raises `Failed`."""
         done = subprocess.run(
             self.line(*command), env=buildah.environment(), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
         )
@@ -68,11 +69,11 @@ class Container:
         return done.stdout
 
     def said(self) -> str:
-        """Return what it has printed so far."""
+        """Return the output of the container so far."""
         return self.log.read_text(errors="replace")
 
     def check_running(self) -> None:
-        """Raise `Failed` where it has ended."""
+        """Raise `Failed` if the container has ended."""
         if self._process is None or self._process.poll() is not None:
             raise buildah.Failed(f"the container of {self.image} ended:\n{self.said()[-3000:]}")
 
@@ -85,7 +86,7 @@ class Container:
         return [process for process in found if not _first_word(process).startswith("buildah")]
 
     def end(self) -> None:
-        """End it as `docker stop` does, and what it leaves as the end of a container would."""
+        """End the container as `docker stop` does, and end its remaining processes."""
         inits = [process for process in self.processes() if _name_of(process) == "tini"]
         for process in inits:
             process.send_signal(signal.SIGTERM)
@@ -131,7 +132,7 @@ def _name_of(process: psutil.Process) -> str:
 
 @contextmanager
 def started(image: str, **variables: str) -> Iterator[Container]:
-    """Start a container of `image` and end it at the end."""
+    """Start a container of `image` and end it at the end of the context."""
     with Container(image, **variables) as container:
         container.start()
         yield container

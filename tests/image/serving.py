@@ -1,4 +1,4 @@
-"""What the targets of the Dockerfile are checked for once they serve."""
+"""Checks of the Dockerfile's targets once they serve."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SLIM_MB = 500
 
 
 class Unmoved(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: that there is one is the answer."""
+    """Follows no redirect, because the tests check the redirect itself."""
 
     def redirect_request(self, *arguments: object) -> None:
         return None
 
 
 def asked(address: str, **headers: str) -> tuple[int, str, str]:
-    """Return status, body and where the answer leads to."""
+    """Return status, body and redirect target of a response."""
     request = urllib.request.Request(address, headers=headers)
     try:
         with urllib.request.build_opener(Unmoved).open(request, timeout=30) as answer:
@@ -46,13 +46,13 @@ def listens(port: int) -> bool:
 
 
 def require(holds: object, what: str) -> None:
-    """Raise `Failed` unless it holds."""
+    """Raise `Failed` unless `holds`."""
     if not holds:
         raise Failed(what)
 
 
 def wait_until_healthy(container: Container, port: int) -> None:
-    """Wait for the health check that the image has."""
+    """Wait until the image's health check passes."""
 
     def healthy() -> bool:
         container.check_running()
@@ -62,7 +62,10 @@ def wait_until_healthy(container: Container, port: int) -> None:
 
 
 def check_portal(image: str, *, trains: bool = True) -> dict[str, object]:
-    """Start the portal; log in, be refused under a foreign name, and train a queued run. Raises `Failed`."""
+    """Start the portal; log in, send a foreign host name, which it must refuse, and train a queued run.
+
+    Raises `Failed`.
+    """
     port = free_port()
     with started(image, STEERSMAN_PORT=str(port)) as container:
         wait_until_healthy(container, port)
@@ -82,7 +85,7 @@ def check_portal(image: str, *, trains: bool = True) -> dict[str, object]:
 
 
 def check_slim(image: str) -> dict[str, object]:
-    """Start the portal without PyTorch; nothing trains in it, and it is small. Raises `Failed`."""
+    """Start the portal without PyTorch; it must be small and must not train. Raises `Failed`."""
     check_portal(image, trains=False)
     beyond = buildah.size_mb(image) - buildah.size_mb(stand_in.BARE)
     require(beyond <= SLIM_MB, f"the slim portal adds {beyond} MB to its base")
@@ -93,7 +96,7 @@ def check_slim(image: str) -> dict[str, object]:
 
 
 def train_queued(container: Container) -> str:
-    """Queue a quick training in a container; return the state that it ends in."""
+    """Queue a quick training in a container; return its final state."""
     create = "create_run --project lab --recipe digits --set epochs=2 --device cpu --queue --quiet"
     run_id = container.run("python", "manage.py", *create.split()).strip()
     shown = ["python", "manage.py", "shell", "-v", "0", "-c", STATE.format(run=run_id)]
@@ -107,7 +110,10 @@ def train_queued(container: Container) -> str:
 
 
 def check_lab(image: str) -> dict[str, object]:
-    """Start the workbench; go in by a key, fail by a password, and reach JupyterLab by the tunnel. Raises `Failed`."""
+    """Start the workbench; log in by a key, fail to do so by a password, and reach JupyterLab through the tunnel.
+
+    Raises `Failed`.
+    """
     for port in (SSH_PORT, LAB_PORT):
         require(not listens(port), f"port {port} is in use on this machine: end what listens there, and try again")
     port = free_port()
@@ -151,7 +157,7 @@ def check_shells(key: Path) -> dict[str, object]:
 
 @contextmanager
 def tunnel(key: Path) -> Iterator[str]:
-    """Hold a tunnel to JupyterLab open; yields its address on this side."""
+    """Keep a tunnel to JupyterLab open; yields its local address."""
     port = free_port()
     way = ["-i", str(key), "-o", "BatchMode=yes", "-N", "-L", f"{port}:127.0.0.1:{LAB_PORT}"]
     process = subprocess.Popen(ssh(key, *way))

@@ -1,7 +1,7 @@
-"""Base images for the check: Debian with its own Python, and the same with the CPU build of torch.
+"""Base images for the check: Debian with its Python, and the same with the CPU build of torch.
 
-Where this machine gets packages from other places than the usual ones (certificates, indexes, proxies), the stand-ins
-do too, so that the Dockerfile needs nothing of this machine.
+If this machine gets packages from unusual places (certificates, indexes, proxies), these images do so too, so that the
+Dockerfile needs nothing specific to this machine.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BARE = "localhost/steersman-check-debian"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 SEEN_BY_ALL = Path("usr/local/lib/python3.11/dist-packages")
-# What says where packages come from; nothing else of a person's configuration matters to the image.
+# The settings that say where packages come from; other settings of a person do not matter to the image.
 PIP_KEYS = {"index-url", "extra-index-url", "find-links", "cert", "trusted-host", "proxy", "timeout", "default-timeout"}
 
 
 def bare() -> str:
-    """Return the image with Debian and its Python; make it where it is not there."""
+    """Return the image with Debian and its Python; create it if it does not exist."""
     if not buildah.exists(BARE):
         container = buildah.call("from", "scratch")
         root = Path(buildah.call("mount", container))
@@ -37,7 +37,7 @@ def bare() -> str:
 
 
 def with_torch() -> str:
-    """Return the image with torch, for every Python of it; make it where it is not there."""
+    """Return the image with torch, for every Python in it; create it if it does not exist."""
     wanted = _torch()
     image = f"localhost/steersman-check-torch:{wanted.replace('+', '-')}"
     if not buildah.exists(image):
@@ -53,10 +53,10 @@ def with_torch() -> str:
 
 
 def mounts() -> list[str]:
-    """Return the options that show a build the folders of packages that pip is told of here."""
+    """Return the options that mount pip's local package folders into a build."""
     places = [word.removeprefix("file://") for value in _pip_settings().values() for word in value.split()]
     folders = sorted({place for place in places if place.startswith("/") and Path(place).is_dir()})
-    # A folder of links leads to files that lie beside it.
+    # The links in such a folder lead to files beside it.
     tops = sorted({"/".join(folder.split("/")[:3]) for folder in folders})
     return [f"--volume={top}:{top}:ro" for top in tops]
 
@@ -85,7 +85,7 @@ def _configure(root: Path) -> None:
     told = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True)
     proxies = [each for each in told.stdout.splitlines() if "proxy" in each.partition(" ")[0].lower()]
     (root / "etc/apt/apt.conf.d/90proxy").write_text("\n".join([*proxies, ""]))
-    # As in the images of Debian: nothing that apt-get keeps for the next time is part of an image.
+    # As in the images of Debian: apt-get's caches are not part of an image.
     (root / "etc/apt/apt.conf.d/docker-clean").write_text('Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n')
     for kept in [*root.glob("var/cache/apt/*.bin"), *root.glob("var/cache/apt/archives/*.deb")]:
         kept.unlink()

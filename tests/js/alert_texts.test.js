@@ -1,4 +1,4 @@
-// What the page makes of the causes of alerts and commands, in the reader's language.
+// The page's texts for the causes of alerts and commands, in the reader's language.
 
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";

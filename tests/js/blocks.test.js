@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { lineOf } from "../../static/js/state/series.js";
 import { metrics, played } from "./story.js";
 
-/** Events 2 to 4 as a viewer gets them who was behind. */
+/** Return events 2 to 4 as a viewer receives them after falling behind. */
 function merged() {
   const event = metrics(4, 1, [2, 3, 4, 5], { loss: [2, null, 4, 5] }, { loss: [[1, "nan"]] });
   event.blocks[0].seqs = [2, 3, 4, 4];

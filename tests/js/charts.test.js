@@ -53,7 +53,7 @@ test("it leaves outliers off the scale, and tells which they are", () => {
     { x: 30, value: 900, isAbove: true },
     { x: 60, value: -50, isAbove: false },
   ]);
-  // Nothing is off the scale of a flat line with a step in it: there is no spread to tell outliers by.
+  // A flat line with a step has no outliers, because it has no spread to measure them by.
   assert.equal(rangeWithoutOutliers([new Array(99).fill(2).concat(5)]), null);
 });
 

@@ -1,4 +1,4 @@
-// The plain logic of a comparison: its search, its address, and the binary answer with the points.
+// The plain logic of a comparison: its search, its address, and the binary response with the points.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -34,7 +34,7 @@ test("what an address says wrongly is left out", () => {
   assert.deepEqual([hidden, over, zooms.size], [[1, 3], "", 0]);
 });
 
-/** Return an answer as the portal encodes it: columns are [kind, values] in their order. */
+/** Return a response as the portal encodes it: columns are [kind, values] in their order. */
 function answer(curves, columns) {
   const parts = [];
   let head = JSON.stringify({ curves });

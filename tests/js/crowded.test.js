@@ -1,5 +1,5 @@
-// A page that is told of too many connections (4429) or of too many requests for tickets (429): it waits, longer each
-// time, and does not ask for tickets meanwhile. One that gets none because the database is away says so.
+// A page that gets the answer of too many connections (4429) or too many requests for tickets (429) waits, longer each
+// time, and requests no tickets meanwhile. A page that gets no ticket because the database is away says so.
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -44,7 +44,10 @@ class Crowded extends EventTarget {
   send() {}
 }
 
-/** Follow a page for five minutes; `answer()` is what it gets for a ticket. Return when it asked and what it says. */
+/**
+ * Follow a page for five minutes; `answer()` is the response to a request for a ticket. Return the times of the
+ * requests and the page's message.
+ */
 async function followed(answer) {
   const asked = [];
   const told = [];
@@ -66,7 +69,7 @@ async function followed(answer) {
   const settled = () => new Promise((resolve) => setImmediate(resolve));
   for (let second = 0; second <= 300; second += 1) {
     mock.timers.tick(1000);
-    // The ticket is fetched, its body read, and the socket made: each takes turns of the loop.
+    // Fetching the ticket, reading its body and opening the socket each take turns of the event loop.
     for (let turn = 0; turn < 5; turn += 1) await settled();
   }
   mock.reset();

@@ -12,7 +12,7 @@ import {
 import { addPoints, emptySeries, lineOf } from "../../static/js/state/series.js";
 
 const STEPS = Array.from({ length: 200 }, (_, index) => index + 1);
-/** 1 up to step 100 and `after` behind it, each a little up and down. */
+/** Return 1 up to step 100 and `after` from then on, with alternating noise. */
 const jump = (after, noise = 0.01) => STEPS.map((step) => (step <= 100 ? 1 : after) + (step % 2 ? noise : -noise));
 const close = (value, wanted) => assert.ok(Math.abs(value - wanted) < 1e-9, `${value} is not ${wanted}`);
 

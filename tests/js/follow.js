@@ -1,22 +1,21 @@
 // Follows recorded runs with the page's own reducer, and compares with pages that are loaded at each cut and at the end.
 //
 // usage: node tests/js/follow.js stories.json
-// A story is {name, cuts: [{seq, hello, history}], frames, pages}; the last cut is the end. `pages`, which may be left
-// out, are {name, told, looks}: all that a page was told, in order, whole histories included. One that `looks` says which
-// series it looks at ({kind: "looked", series}: those that it knows) and reads their past ({kind: "points", seq,
-// series}); of the others only the newest points are compared. Prints a JSON list of what differs: {story, page, place,
-// followed, loaded}.
+// A story is {name, cuts: [{seq, hello, history}], frames, pages}; the last cut is the end. `pages` is optional and contains
+// {name, told, looks}: all messages of a page, in order, whole histories included. A page with `looks` says which series
+// are in sight ({kind: "looked", series}: those that it knows) and reads their past ({kind: "points", seq, series}); of the
+// others only the newest points are compared. Prints a JSON list of differences: {story, page, place, followed, loaded}.
 
 import { readFileSync } from "node:fs";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { fill, look, waitingSeries } from "../../static/js/state/sight.js";
 
 const MOST_FOUND = 20;
-// The history has seven digits of what was merged, which is added up in another order.
+// The history rounds merged points to seven digits, and adds them up in another order.
 const CLOSE = 1e-6;
 const ROUNDED = /\.(means|mins|maxs)\.\d+$/;
 
-/** A page that is loaded: its history, then the greeting of its socket. */
+/** Load a page: its history, then the greeting of its socket. */
 function load(cut, greeting = cut) {
   const state = applyEvent(emptyState(), { ...structuredClone(cut.history), kind: "history" });
   return applyEvent(state, { ...structuredClone(greeting.hello), replay: true });
@@ -27,17 +26,17 @@ function follow(state, frames, until = Infinity) {
   return state;
 }
 
-// What belongs to one connection, what only tells painters that something changed, and what a greeting takes from the
-// history (knobs: those that are shown are the run's). All else is compared, a field that comes new too.
+// State of one connection, state that only tells painters about changes, and state that a greeting takes from the
+// history (knobs: the page shows those of the run). All other fields are compared, new fields too.
 const NOT_SHOWN = ["runSeq", "seqAt", "viewer", "life", "silentS", "link", "watchers", "lacks", "greeted", "lastError", "versions", "knobs", "sight", "looks"];
 const MESSAGES = new Set(["history", "hello", "resync", "pong", "sight", "newest"]);
-// What a page does itself.
+// Actions of the page itself.
 const DEEDS = {
   looked: (state, { series }) => look(state, new Set(series.filter((name) => state.series.has(name)))),
   points: (state, past) => fill(state, structuredClone(past), waitingSeries(state)),
 };
 
-/** A page that was told all this. `twice` has the events that it applied more than once. */
+/** Apply all messages of a page. `twice` lists the events that it applied more than once. */
 function tell(told) {
   const state = emptyState();
   const changes = () => Object.values(state.versions).reduce((sum, version) => sum + version, 0);
@@ -59,7 +58,7 @@ function tell(told) {
   return { state, twice };
 }
 
-/** All that a reader of the page can see. */
+/** Return all state that a reader of the page can see. */
 function seen(state, console, activity, sight) {
   const fields = Object.entries(state).filter(([name]) => !NOT_SHOWN.includes(name));
   return {
@@ -68,13 +67,13 @@ function seen(state, console, activity, sight) {
       ? sight.map((name) => [name, state.series.get(name)?.axis, [...(state.series.get(name)?.parts ?? [])]])
       : [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]),
     commands: [...state.commands],
-    // A page that followed for long holds more of these than the history gives.
+    // A page that has followed a run longer holds more of these than the history contains.
     console: state.console.slice(-console),
     activity: state.activity.slice(-activity),
   };
 }
 
-/** Return where two values differ first, "" where they do not. */
+/** Return the first place where two values differ, or "" if they are equal. */
 function difference(left, right, place = "") {
   if (typeof left === "number" && typeof right === "number") {
     const isClose = ROUNDED.test(place) && Math.abs(left - right) <= CLOSE * Math.abs(left);
@@ -98,7 +97,10 @@ function at(value, place) {
 
 const found = [];
 
-/** `details` is what the page asks for when an event says that it changed: environment and tracebacks. */
+/**
+ * Compare two pages. `details` is what the page requests when an event says that it changed: environment and
+ * tracebacks.
+ */
 function compare(story, page, followed, loaded, details, sight) {
   applyEvent(followed, { ...structuredClone(details), kind: "details" });
   const console = loaded.console.length;
@@ -112,14 +114,14 @@ for (const { name, cuts, frames, pages = [] } of JSON.parse(readFileSync(process
   const end = cuts.at(-1);
   for (const [index, cut] of cuts.entries()) {
     compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end), end.history);
-    // The greeting came later than the history: what lies between is replayed.
+    // The greeting came later than the history: the page replays the events between.
     const later = cuts[Math.min(index + 2, cuts.length - 1)];
     compare(name, `loaded at ${cut.seq}, greeted at ${later.seq}`, follow(load(cut, later), frames), load(end), end.history);
   }
-  // A page that was there from the first moment: at every cut it holds what a fresh one holds.
+  // A page that followed from the first moment has the state of a fresh page at every cut.
   const steady = load(cuts[0]);
   for (const cut of cuts) compare(name, `followed to ${cut.seq}`, follow(steady, frames, cut.seq), load(cut), cut.history);
-  // And one whose socket was cut at every place, so that it is greeted before it has followed.
+  // A page whose socket was cut at every place, so that it gets a greeting before it has followed.
   const page = load(cuts[0]);
   for (const [index, cut] of cuts.entries()) {
     if (index % 2) follow(page, frames, cut.seq);

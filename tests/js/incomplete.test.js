@@ -1,4 +1,4 @@
-// What the page makes of a snapshot that leaves things out, of events in parts, and of events that never came.
+// How the page handles a snapshot that omits things, events in parts, and events that never arrived.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// How static/js is laid out: small folders, imports in one direction, no circles.
+// The layout of static/js: small folders, imports in one direction, no circles.
 
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../static/js", import.meta.url));
 const MOST_FILES = 15;
-// What each folder may import besides itself: other folders, and packages. A new folder needs its line here.
+// What each folder may import besides itself: other folders, and packages. A new folder needs a line here.
 const ALLOWED = {
   shared: [],
   state: ["shared"],
@@ -20,13 +20,13 @@ const ALLOWED = {
   "panels/machine": ["shared", "state", "chart"],
   "panels/charts": ["shared", "state", "chart"],
   panels: ["shared", "state", "commands", "chart", "knobs"],
-  // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
+  // Top folders, one per page; no folder imports them. Pages are not bundled, so they cannot import a package.
   "run/socket": ["shared", "partysocket"],
   run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],
   compare: ["shared", "state", "chart", "panels/charts"],
   pages: ["shared"],
 };
-// Statements begin their line; a call may stand anywhere.
+// Statements start a line; a call may be anywhere.
 const FORMS = [
   /^(?:import|export)\s[^;"'=(]*?\bfrom\s*["'](.+?)["']/,
   /^import\s*["'](.+?)["']/,
@@ -37,7 +37,7 @@ const IMPORT = new RegExp(FORMS.map((form) => form.source).join("|"), "gm");
 const files = readdirSync(ROOT, { recursive: true }).filter((name) => name.endsWith(".js")).sort();
 const imports = new Map(files.map((name) => [name, importsOf(name)]));
 
-/** Return what a file imports: names of files below static/js, and of packages as they stand. */
+/** Return the imports of a file: names of files below static/js, and names of packages unchanged. */
 function importsOf(name) {
   const found = [...readFileSync(join(ROOT, name), "utf8").matchAll(IMPORT)];
   const paths = found.map(([, from, bare, called]) => from ?? bare ?? called);

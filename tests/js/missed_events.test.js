@@ -1,4 +1,4 @@
-// An event that the server knows of and the page does not hold.
+// An event that the server knows and the page does not have.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,7 +9,7 @@ test("it counts from when it first heard of an event, and forgets it once it is 
   assert.equal(known, null);
   known = missedEvent(known, 10, 12, 1000);
   assert.deepEqual(known, { seq: 12, at: 1000 });
-  // The next pong names more, and does not begin the wait anew.
+  // The next pong names a later event, and does not restart the wait.
   known = missedEvent(known, 11, 20, 3000);
   assert.deepEqual(known, { seq: 12, at: 1000 });
   assert.equal(missedEvent(known, 12, 0, 4000), null);

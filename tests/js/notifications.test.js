@@ -1,4 +1,4 @@
-// Notifications of the browser: once, of what begins, while the page is hidden, for who asked.
+// Browser notifications: one for each new condition, while the page is hidden, for users who asked for them.
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";

@@ -1,4 +1,4 @@
-// A crowd that loses one server comes back spread over two seconds, and no page waits longer.
+// When a server ends, its viewers reconnect within two seconds at random times, and no page waits longer.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -34,7 +34,7 @@ test("the socket takes another pause before each attempt, and none before the fi
   assert.ok(Math.min(...pauses.slice(1)) > 0);
 });
 
-/** A socket that nobody accepts. */
+/** A socket that is never accepted. */
 class Refused extends EventTarget {
   static CONNECTING = 0;
   static OPEN = 1;

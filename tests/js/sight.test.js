@@ -1,4 +1,4 @@
-// What the page holds of series that come into sight and go out of it.
+// The page's data for series that come into sight and leave it.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -65,7 +65,7 @@ test("the past may be newer than what has come over the socket", () => {
   applyEvent(state, { kind: "sight", seq: 2 });
   fill(state, points(5, "b", 1, 2, 3, 4, 5), ["b"]);
   applyEvent(state, metrics(3, { b: 3 }));
-  // Several in one, of which the past has the first: not finite where the page is to see it.
+  // A merged event whose first point is part of the past; the page must see the values that are not finite.
   applyEvent(state, metrics(7, { b: [4, null, null, 7] }, {
     steps: [4, 5, 6, 7], seqs: [4, 5, 6, 7], first_seq: 4, nonfinite: { b: [[1, "inf"], [2, "nan"]] },
   }));

@@ -78,7 +78,7 @@ test("it bounds the console and counts what the host skipped", () => {
     applyEvent(state, { seq, kind: "log", at: AT, attempt: 1, lines, skipped_bytes: seq === 300 ? 512 : 0 });
   }
   assert.equal(state.console.length, 2000);
-  // What was skipped came before the ten lines that were kept.
+  // The skipped part comes before the ten lines that were kept.
   assert.deepEqual([state.console.at(-11).source, state.console.at(-11).skipped], ["skipped", 512]);
 });
 

@@ -1,10 +1,10 @@
-// A run as events tell it, from its start to a stop, and what tests compare of the state that the page makes of it.
+// The events of a run from its start to a stop, and the parts of the page's state that tests compare.
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 
 export const AT = "2026-01-02T03:04:05.000Z";
 
-/** What the server says of the run's state, in a greeting as in an event. */
+/** The status of the run, in a greeting as in an event. */
 export const STATUS = {
   state: "running",
   group: "live",
@@ -182,7 +182,7 @@ export function played(events, state = applyEvent(emptyState(), hello(0))) {
   return state;
 }
 
-/** A history of `seq` without anything in it but `changed`. */
+/** Return a history of `seq` that contains nothing but `changed`. */
 export function history(seq, changed = {}) {
   return {
     kind: "history",

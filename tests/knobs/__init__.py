@@ -1,1 +1,1 @@
-"""Knobs of scripts: what is in effect, learning rates under schedules, and what a restart brings back."""
+"""Knobs of scripts: effective values, learning rates under schedules, and the values after a restart."""

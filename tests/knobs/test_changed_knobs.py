@@ -1,4 +1,4 @@
-"""What a command made of a knob outlives the attempt: after a crash, a restart, by hand, on every rank."""
+"""A knob keeps its commanded value beyond the attempt: after a crash, a restart, by hand, on every rank."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_it_goes_on_after_a_crash_a_restart_and_a_start_by_hand_until_one_starts
     assert stack.train(run_id, "--quiet", "--restarts", "0", *plan).wait(60) == 1
     assert told_of_knob(stack, run_id) == [(2, sentence), (3, sentence)]
     assert '"value": 0.001' in run_row(stack, run_id)["knobs"]
-    # Whoever starts over begins with what the script declares, and so does who goes on from there.
+    # A training that starts over begins with the script's declared values, and so does an attempt that continues it.
     assert stack.train(run_id, "--quiet", "--start-over", *plan).wait(60) == 1
     assert stack.train(run_id, "--quiet", *plan).wait(60) == 0
     assert told_of_knob(stack, run_id) == [(2, sentence), (3, sentence)]

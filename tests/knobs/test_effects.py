@@ -1,4 +1,4 @@
-"""What is in effect of a knob is told again: a step after a change, and every second."""
+"""The client reports a knob's effective value again: a step after a change, and every second."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from steersman.run import CLOCK_EVERY, Run, boundaries_until, worker_lock_path
 
 
 class Scheduled:
-    """An optimizer whose schedule has the last word on the learning rate."""
+    """An optimizer whose schedule decides the learning rate."""
 
     def __init__(self) -> None:
         self.rates = {"body": 0.05, "head": 0.1}
@@ -54,7 +54,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, run: Run) -> SimpleNamespace:
-    """The clock of the step boundary, which stands still unless `now` is set."""
+    """The clock of the step boundary, which does not advance unless `now` is set."""
     clock = SimpleNamespace(now=run._effects_read_at)
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr("steersman.run.time", clock)
@@ -84,7 +84,7 @@ def test_a_step_after_a_change_its_outcome_is_corrected(run: Run, tmp_path: Path
     mailbox.post(PostedCommand(id="c1", command="set_knob", arguments={"knob": "rate", "value": 0.2}))
     mailbox.post(PostedCommand(id="c2", command="set_knob", arguments={"knob": "rate", "value": 0.3, "group": "head"}))
     assert not run.stopping
-    # Twice between two steps, as at the end of an epoch: nothing has been trained since.
+    # Two step boundaries without a step between them, as at the end of an epoch.
     assert not run.stopping
     optimizer.step(0.004)
     run.step = 8
@@ -94,7 +94,7 @@ def test_a_step_after_a_change_its_outcome_is_corrected(run: Run, tmp_path: Path
     assert not run.stopping
     told = [(each.id, each.effective, each.step) for each in records(tmp_path, OutcomeRecord)]
     assert told == [("c1", {"body": 0.2, "head": 0.2}, 7), ("c2", 0.3, 7)]
-    # The second change took the place of the first, whose outcome is history.
+    # The second change replaced the first, whose outcome is final.
     assert [(each.id, each.effective, each.step) for each in records(tmp_path, EffectRecord)] == [("c2", 0.008, 8)]
     *_, last = records(tmp_path, KnobsRecord)
     assert last.partial and in_effect(last) == {"rate": {"body": 0.004, "head": 0.008}}
@@ -149,7 +149,7 @@ def test_slow_steps_look_at_the_clock_more_often() -> None:
     assert boundaries_until(1.0, 0, 0.0) == CLOCK_EVERY
 
 
-# What the record says
+# The record
 
 
 @pytest.fixture

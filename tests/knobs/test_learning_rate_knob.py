@@ -1,4 +1,4 @@
-"""The learning rate of a script as a knob beneath its schedule: by parameter group, as recipes have it."""
+"""The learning rate of a script as a knob under its schedule: by parameter group, as in recipes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
         [lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4), lr_scheduler.CosineAnnealingLR(optimizer, 20)],
         [4],
     ),
-    # As Accelerate wraps what it prepares.
+    # As Accelerate wraps the objects that it prepares.
     "wrapped": lambda optimizer: SimpleNamespace(scheduler=lr_scheduler.ExponentialLR(optimizer, 0.9)),
 }
 
@@ -80,7 +80,7 @@ def rates(optimizer: torch.optim.Optimizer) -> list[float]:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_schedule_goes_on_from_the_new_base(run: Run, tmp_path: Path, schedule: str) -> None:
-    """Half the base of the head: half its learning rate from there on, and the body's as it was."""
+    """With half the base, the head has half its learning rate from there on, and the body's does not change."""
     kept, moved = built(schedule), built(schedule)
     knob = run.learning_rate_knob(*moved)
     assert knob.values == {"body": 0.1, "head": 0.01}
@@ -100,10 +100,10 @@ def test_a_schedule_goes_on_from_the_new_base(run: Run, tmp_path: Path, schedule
     (outcome,) = records(tmp_path, OutcomeRecord)
     assert (outcome.state, outcome.old, outcome.new) == ("applied", 0.01, 0.005)
     assert outcome.effective == pytest.approx(in_effect)
-    # One step later it may be a little further along the schedule, and is on the same one.
+    # One step later the rate may have advanced along the schedule, but it is on the same schedule.
     for corrected in records(tmp_path, EffectRecord):
         assert corrected.step == CHANGED_AT + 1
-    # All that depends on the base was moved, so that the state of a checkpoint has it.
+    # All values that depend on the base were scaled, so the state of a checkpoint contains it.
     assert [group.get("max_lr", group["initial_lr"]) for group in moved[0].param_groups] == [0.1, 0.005]
 
 
@@ -152,7 +152,7 @@ def test_without_a_schedule_it_is_the_learning_rate_itself(run: Run, tmp_path: P
 
 
 def test_a_rate_that_lies_on_a_gpu_is_read_at_a_change_alone() -> None:
-    """To read it each second would make the training wait for its GPU."""
+    """Reading it each second would make the training wait for its GPU."""
 
     class Device(float):
         is_cuda = True
@@ -177,7 +177,7 @@ def test_a_rate_that_lies_on_a_gpu_is_read_at_a_change_alone() -> None:
 
 @pytest.mark.parametrize("names", [("body", "head"), ()])
 def test_groups_that_torch_gave_one_tensor_move_once_each(names: tuple[str, ...]) -> None:
-    """torch puts the tensor that is given for all groups into each of them, also into one that is added later."""
+    """torch puts the tensor given for all groups into each of them, and into a group that is added later."""
     groups: list[dict[str, Any]] = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)]
     for group, name in zip(groups, names, strict=False):
         group["name"] = name
@@ -192,7 +192,7 @@ def test_groups_that_torch_gave_one_tensor_move_once_each(names: tuple[str, ...]
 
 @pytest.mark.parametrize("added", [{}, {"name": "late"}, {"name": "head"}])
 def test_groups_may_come_and_go(added: dict[str, Any]) -> None:
-    """As layers are thawed: what the knob knows goes on, whether the new group has a name or not."""
+    """As when layers are unfrozen: groups that the knob knows continue, with or without a name for the new group."""
     optimizer, scheduler = built("lambda")
     knob = learning_rate_knob(optimizer, scheduler)
     if added.get("name") == "head":
@@ -205,7 +205,7 @@ def test_groups_may_come_and_go(added: dict[str, Any]) -> None:
 
 
 def test_schedules_of_other_libraries_and_several_in_a_list_are_moved() -> None:
-    """timm keeps its bases as `base_values`; Lightning hands on its schedules in a list."""
+    """timm keeps its bases as `base_values`; Lightning wraps its schedules in a list."""
     optimizer, scheduler = built("lambda")
     of_timm = SimpleNamespace(step=lambda epoch: None, base_values=[0.1, 0.01])
     learning_rate_knob(optimizer, [scheduler, of_timm]).change(value=0.02, group="body")

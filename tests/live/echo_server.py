@@ -1,10 +1,10 @@
-"""The portal's own server class with an application that sends back what it gets, for the cases of conformance.
+"""The portal's server class with an application that echoes its input, for the cases of conformance.
 
 usage: python -m tests.live.echo_server PORT [LIMIT]
 
-LIMIT, in bytes, takes the place of the product's limit for a message of a viewer. What is no matter of conformance is
-off: the rate of messages, pings of our own (the cases count what they receive), and the rule that leaves short messages
-uncompressed, which kosoku does not expect. Prints "ready" once it listens.
+LIMIT, in bytes, replaces the product's limit for a message of a viewer. Features that conformance does not concern are
+off: the limit on the rate of messages, the server's pings (the cases count the frames that they receive), and the rule
+that leaves short messages uncompressed, which kosoku does not expect. Prints "ready" once it listens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if message["type"] == "websocket.connect":
             await send({"type": "websocket.accept"})
         elif message["type"] == "websocket.receive":
-            # Some cases close at once after what they send; ASGI then asks for an `OSError`.
+            # Some cases close right after sending; ASGI then raises an `OSError`.
             with contextlib.suppress(OSError):
                 await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
         else:
@@ -34,7 +34,7 @@ def main() -> int:
     changed = {"MESSAGES_BURST": 10**9, "PING_INTERVAL_S": 10**9, "SMALLEST_COMPRESSED_BYTES": 0}
     if limit:
         changed["INCOMING_LIMIT_BYTES"] = limit[0]
-    # A constant that was renamed would leave the product's value in force.
+    # If a constant were renamed, the product's value would stay in force.
     assert changed.keys() <= vars(daphne_server).keys()
     vars(daphne_server).update(changed)
     failure = daphne_server.serve(echo, "127.0.0.1", port, ready=lambda: print("ready", flush=True))

@@ -1,7 +1,7 @@
-"""A run that is recorded as in earnest, step by step, and what a page gets of it at every moment.
+"""A run recorded step by step as in production, and what a page receives at every moment.
 
-The training is the real client in this process, its journal is read and stored as a supervisor does, and states change
-by the functions that change them. Only processes, sockets and clocks are left out.
+The training is the real client in this process; its journal is read and stored as by a supervisor, and the real
+functions change states. Only processes, sockets and clocks are missing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ ALONE = Watchers(count=1, guests=0, names=["Ada"])
 
 @dataclass
 class Training:
-    """One attempt: the client that trains, and what follows it."""
+    """One attempt: the client that trains, and the parts that follow it."""
 
     lease: Lease
     folder: Path
@@ -83,7 +83,7 @@ class Training:
 
 @dataclass
 class RecordedRun:
-    """A run with its story so far. Each method is one thing that happens; `cut` notes what a page loads then."""
+    """A run with its story so far. Each method is one event of the story; `cut` records what a page would load then."""
 
     folder: Path
     chance: random.Random
@@ -91,13 +91,13 @@ class RecordedRun:
     restarts: int = 2
     pk: int = 0
     training: Training | None = None
-    # What a page that is loaded at this moment gets: {"seq", "hello", "history"}.
+    # What a page loaded at each of these moments receives: {"seq", "hello", "history"}.
     cuts: list[dict[str, Any]] = field(default_factory=list)
-    # Events whose points were moved to chunks: viewers got them all the same.
+    # Events whose points were moved to chunks; viewers received them all the same.
     folded: dict[int, str] = field(default_factory=dict)
-    # What the trainings of the story hold open, which ends with a real one's process.
+    # Files and locks of the story's trainings, which a real training would release when its process ends.
     opened: list[Callable[[], object]] = field(default_factory=list)
-    # Whether the step begins again.
+    # Decides whether the step starts again.
     falls_back: random.Random = field(default_factory=lambda: random.Random(0))
 
     def __post_init__(self) -> None:
@@ -119,10 +119,10 @@ class RecordedRun:
         while self.opened:
             self.opened.pop()()
 
-    # What a page gets.
+    # What a page receives
 
     def loaded(self) -> dict[str, Any]:
-        """Return what a page that is loaded now gets, as it travels."""
+        """Return what a page that is loaded now receives, in serialized form."""
         past = json.loads(json.dumps(history(self.row, "operator"), cls=DjangoJSONEncoder, allow_nan=False))
         snapshot = read_snapshot(self.pk, for_guests=False)
         hello = snapshot.hello(OPERATOR, replays=False, life="alive", link="live", watchers=ALONE)
@@ -133,15 +133,15 @@ class RecordedRun:
         self.cuts.append(self.loaded())
 
     def frames(self) -> list[dict[str, Any]]:
-        """Return all events of the run as they were sent, in their order."""
+        """Return all events of the run as they were sent, in order."""
         return [json.loads(frame) for _, frame in self.texts()]
 
     def texts(self) -> list[tuple[int, str]]:
-        """Return number and text of all events of the run, in their order."""
+        """Return number and text of all events of the run, in order."""
         kept = dict(StoredEvent.objects.filter(run_id=self.pk).values_list("seq", "frame"))
         return sorted((self.folded | kept).items())
 
-    # Before and between attempts.
+    # Before and between attempts
 
     def enqueue(self) -> None:
         queue.enqueue(self.pk)
@@ -150,7 +150,7 @@ class RecordedRun:
         self.command("withdraw")
 
     def order_line(self) -> None:
-        """Three things that are asked of a run that waits; two of them change nothing here."""
+        """Send three commands to a waiting run; two of them change nothing here."""
         self.command("set_priority", priority=-1)
         self.command("move_to_front")
         self.command("start_anyway")
@@ -159,18 +159,18 @@ class RecordedRun:
         queue.fail_start(self.pk, self.row.attempt, "The recipe cannot be imported.")
 
     def lose_checkpoint(self) -> None:
-        """The files of a checkpoint are gone: the next start lists it no longer."""
+        """Delete the files of a checkpoint, which the next start then removes from the list."""
         row = self.row
         forget_checkpoints(row.pk, row.attempt, row.checkpoints.order_by("pk")[:1])
 
     def mark_checkpoint(self) -> None:
-        """Somebody marks the newest checkpoint, or takes the mark away."""
+        """Mark the newest checkpoint, or remove the mark."""
         checkpoint = self.row.checkpoints.order_by("-pk").first()
         if checkpoint is not None:
             mark_checkpoint(checkpoint, not checkpoint.keep)
 
     def start(self) -> None:
-        """Open the next attempt; it resumes from the newest checkpoint, where there is one."""
+        """Open the next attempt; it resumes from the newest checkpoint if one exists."""
         row = self.row
         checkpoint = row.checkpoints.order_by("-created_at").first()
         restart = queue.waits_to_restart(row)
@@ -214,14 +214,14 @@ class RecordedRun:
         assert self.training is not None
         return self.training
 
-    # What a training logs.
+    # What a training logs
 
     def plan(self) -> None:
         self.now.client.plan(total_epochs=4, total_steps=400, steps_per_epoch=100)
         self.store()
 
     def log_points(self, count: int = 7) -> None:
-        """Log steps as trainings do: with gaps, odd values, now and then one twice, or from the start again."""
+        """Log steps as trainings do: with gaps, unusual values, sometimes one twice, or from the start again."""
         training, chance = self.now, self.chance
         as_logged = chance.choice((float, float32))
         for _ in range(count):
@@ -258,7 +258,7 @@ class RecordedRun:
         self.store()
 
     def save_checkpoint(self) -> None:
-        """Save a checkpoint, and remove an older one as the rule of what to keep would."""
+        """Save a checkpoint, and remove an older one as the retention rule would."""
         self._save(f"step-{self.now.step}-{self.now.saved}", "last")
         self.store()
 
@@ -278,21 +278,21 @@ class RecordedRun:
         )  # fmt: skip
 
     def print_lines(self) -> None:
-        """Console output, some of which was skipped, a progress bar or none, and a line of Steersman's own."""
+        """Print console output with a skipped part, with or without a progress bar, and a line from Steersman."""
         skipped = self.chance.choice((0, 4096))
         unfinished = self.chance.choice((None, [], [f"{self.chance.randrange(100)}%"]))
         line = Line("GPU 0 is throttled.", "warning")
         self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}, unfinished), lines=[line]))
 
     def draw_bar(self) -> None:
-        """A line without end alone."""
+        """Print only an unfinished line."""
         self.store(Tick(console=ConsolesRead([], 0, {}, [" 10%|█         |"])))
 
     def sample_system(self) -> None:
         self.store(Tick(system={"gpu/0/utilisation": self.chance.random() * 100, "host/cpu": None}))
 
     def stall(self) -> None:
-        """No sign for far longer than usual, unless the training is stalled already."""
+        """Report nothing for far longer than usual, unless the training is stalled already."""
         self.store()
         tick = Tick()
         is_stalled = self.row.stalled_since is not None
@@ -302,7 +302,7 @@ class RecordedRun:
         self.store(tick)
 
     def begin_alert(self) -> None:
-        """A detector finds something; its value may be of any kind."""
+        """Let a detector raise an alert; its value may be of any kind."""
         value, nonfinite = self.chance.choice(((12.5, ""), (None, "nan")))
         finding = alerts.Finding(
             detector="spike", severity="warning", title="Spike", series="train/loss", step=self.now.step, value=value,
@@ -311,7 +311,7 @@ class RecordedRun:
         assert alerts.begin(self.pk, self.now.lease.number, finding) is not None
 
     def raise_alert(self) -> None:
-        """The training's own code finds something."""
+        """Let the training's code raise an alert."""
         self.now.client.alert("Odd data", "A label is missing.", level="info")
         self.store()
 
@@ -326,7 +326,7 @@ class RecordedRun:
             assert alerts.acknowledge(self.pk, opened.pk, None, "Ada")
 
     def store(self, tick: Tick | None = None) -> None:
-        """Store what the journal has, as the supervisor does in each tick."""
+        """Store the contents of the journal, as the supervisor does in each tick."""
         training = self.now
         tick = tick or Tick()
         tick.read = training.journals.read()
@@ -339,7 +339,7 @@ class RecordedRun:
         if tick.read is not None:
             training.journals.advance(tick.read)
 
-    # What people do.
+    # What people do
 
     def command(self, kind: str, later: bool = False, deliver: bool = True, **arguments: Any) -> str:
         """Send a command, and let the training act on it if it can; return its id."""
@@ -352,7 +352,7 @@ class RecordedRun:
         return str(row.pk)
 
     def deliver(self) -> None:
-        """Hand on what waits; the training acts at its step boundary."""
+        """Deliver the waiting commands; the training acts at its step boundary."""
         training = self.now
         expire_commands(self.pk)
         for command in open_commands(self.pk):
@@ -374,7 +374,7 @@ class RecordedRun:
         self.command("save_checkpoint", name="by-hand")
 
     def roll_back(self) -> None:
-        """Go back to about half of the steps, as a training does that has read a checkpoint again."""
+        """Roll back to about half of the steps, as a training does after it has loaded a checkpoint."""
         training = self.now
         step = training.step // 2
         done = Done(old={"step": training.step}, new={"step": step}, goes_on_from=(step, step // 10))
@@ -394,14 +394,14 @@ class RecordedRun:
         self.command("extend", epochs=2)
 
     def cancel(self) -> None:
-        """Send a command for later, or one that nobody takes, and withdraw it."""
+        """Send a command for later, or one that no training receives, and withdraw it."""
         wanted = self.command("set_knob", later=self.row.is_live, deliver=False, knob="learning_rate", value=0.5)
         self.command("cancel", command=wanted)
 
     def stop(self) -> None:
         self.command("stop")
 
-    # How attempts end.
+    # How attempts end
 
     def lose(self) -> None:
         row = self.row
@@ -414,7 +414,7 @@ class RecordedRun:
         adopt_attempt(self.row.attempts.get(pk=self.now.lease.attempt_id), Holder("gpu-host", "boot", 2))
 
     def end(self, outcome: RunState) -> None:
-        """The worker ends, and its supervisor concludes the attempt; a failed one may be queued to start again."""
+        """The worker ends, and its supervisor closes the attempt; a failed run may be queued to restart."""
         error = f"ValueError: step {self.now.step}" if outcome == RunState.FAILED else ""
         code = 1 if error else 0
         conclude(self.now.lease, AttemptEnd(str(outcome), code, "", error, "Traceback …" if error else ""))
@@ -440,7 +440,7 @@ class RecordedRun:
         self.end(RunState.FAILED)
 
     def take_over(self) -> None:
-        """Another host opens an attempt while this one is silent: what it logs from then on is its history."""
+        """Another host opens an attempt while this one is silent; what this one logs later belongs to its history."""
         overtaken = self.now
         self.start()
         overtaken.client.log(overtaken.step + 1, **{"train/loss": 0.25, "only/then": 1.0})
@@ -459,7 +459,7 @@ class RecordedRun:
         storage.fold(self.pk)
 
     def legal(self) -> list[Callable[[], None]]:
-        """Return what may happen next."""
+        """Return the actions that may happen next."""
         state = self.state
         if state == "created":
             return [self.enqueue, self.start, self.write_note, self.extend]

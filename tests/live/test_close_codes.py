@@ -1,4 +1,4 @@
-"""Every close code of docs/protocol.md through the real server, as a client that is not ours receives it."""
+"""Every close code of docs/protocol.md from the real server, received by a third-party client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runs.protocol.messages import CLOSE_CODES
 from tests.support.stack import Stack, create_run, rows, seed_stack
 from tests.support.watcher import close_code_of, ticket_of
 
-# The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
+# This portal fails on purpose if the name of a run requests it, because nothing else causes these codes.
 FAULTS = """
 from django.db import OperationalError
 from runs.live import greeting, handshake, outbox
@@ -80,7 +80,7 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
         expect(1009, socket)
     with socket_of(stack, run, token) as socket:
         socket.recv(timeout=60)
-        # The portal may close at the head of the second frame, before all is sent.
+        # The portal may close at the header of the second frame, before everything is sent.
         with suppress(ConnectionClosed):
             socket.send([b"x" * 40_000, b"x" * 40_000])
         expect(1009, socket)

@@ -1,6 +1,6 @@
-"""The server of our sockets conforms to RFC 6455, and to RFC 7692 where it takes an offer of compression.
+"""The WebSocket server conforms to RFC 6455, and to RFC 7692 when it accepts an offer of compression.
 
-`python -m tests.chaos.conformance` runs all cases, those of large messages and of a thousand compressed ones too.
+`python -m tests.chaos.conformance` runs all cases, including those of large messages and of a thousand compressed ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events that are larger than a frame: what the parts say together, and that each of them fits."""
+"""Events larger than a frame: the parts together have the same content, and each of them fits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = [f"layer/{number}/a name of a usual length" for number in range(5000)]
 
 
 def fitting(event: Event) -> list[Any]:
-    """Return the parts of an event, which all fit into a frame and stand as frames for what they are."""
+    """Return the parts of an event after checking that each fits into a frame and can be sent as one."""
     found = parts(event)
     for seq, part in enumerate(found, start=10**15):
         assert frame_bytes(encode_event(part, seq, datetime.now(UTC))) <= LARGEST_FRAME_BYTES
@@ -59,7 +59,7 @@ def block(names: list[str], steps: int) -> Block:
 
 
 def block_of_float32s(names: list[str], steps: int) -> Block:
-    """Return a block of which the first column alone holds other numbers."""
+    """Return a block in which only the first column has values that are not float32."""
     columns = block(names, steps)
     singles = {name: column if name == names[0] else [step / 4096 for step in range(steps)]
                for name, column in columns.values.items()}  # fmt: skip

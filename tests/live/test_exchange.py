@@ -1,4 +1,4 @@
-"""What sockets hold over several processes: which of those live, who watches, and that no place is lost."""
+"""What several processes share about sockets: which processes live, who watches, and that no place is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def row_of_another(age_s: float = 0) -> SocketCounts:
 
 
 def count_of_others(exchange: Exchange) -> tuple[int, int]:
-    """Return the places that others hold, and the watchers of run 7."""
+    """Return the places that other processes hold, and the watchers of run 7."""
     return exchange.places.others[ALL], exchange.audience.of(7).count
 
 
@@ -84,7 +84,7 @@ async def test_nobody_is_dead_because_no_row_could_be_written(people, one, two):
 @live
 async def test_a_handshake_that_is_cancelled_gives_its_places_back(people, one, two):
     hub = hub_module.current_hub()
-    # It has its places and waits for the room of its run.
+    # The socket has its places and waits for the room of its run.
     async with hub._joining:
         socket = await connect(one, people["viewer"])
         await socket.connect(TIMEOUT_S)
@@ -125,7 +125,7 @@ async def test_members_are_told_who_watches_and_guests_how_many(people, one, two
     assert (await greeted(other))["watchers"] == {"count": 2, "guests": 1, "names": []}
     told = await answer(member, "watchers")
     assert told == {"kind": "watchers", "count": 2, "guests": 1, "names": ["viewer"]}
-    # Somebody with two pages counts once; who watches another run does not count.
+    # A person with two pages counts once; viewers of another run do not count.
     again, hello = await greet(one, people["viewer"])
     elsewhere, _ = await greet(two, people["operator"])
     assert hello["watchers"] == {"count": 2, "guests": 1, "names": ["viewer"]}

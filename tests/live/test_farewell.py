@@ -1,4 +1,4 @@
-"""What a portal that is told to end says to its open sockets, and that it ends."""
+"""A portal that is asked to end sends a close frame to its open sockets, and ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_it_tells_its_sockets_that_the_server_restarts() -> None:
         assert stack.web.wait(60) == 0
 
 
-# A request that comes with the end is begun, and its thread waits for an event loop that does not run any more.
+# A request that arrives at the end starts, and its thread waits for an event loop that no longer runs.
 LEAVES_A_THREAD = """
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The WebSocket of a run through the real application and a real channel layer: who gets what, in which order."""
+"""The WebSocket of a run with the real application and a real channel layer: who receives what, in which order."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_it_reads_from_the_database_what_the_layer_lost_doubled_or_swapped
 
 @live
 async def test_it_keeps_the_order_where_an_event_overtakes_those_before_it(people, one, two):
-    """Announcements with the event inside: a later one is not shown before what it overtook, a double not twice."""
+    """Announcements that contain the event: a later event is not shown before an earlier one, and no event twice."""
     socket, _ = await greet(one, people["viewer"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed, "announce", lambda run_id, stored: None)
@@ -272,7 +272,7 @@ async def test_it_refuses_a_viewer_and_who_is_no_operator_any_more(people, one, 
     await viewer.send_json_to({"command": "stop"})
     assert "operator" in (await answer(viewer, "error"))["error"]
     with pytest.MonkeyPatch.context() as patch:
-        # The role must count at once, not only at the next look at all sockets.
+        # The role must count at once, not only at the next check of all sockets.
         patch.setattr("runs.live.rights_watch.CHECK_INTERVAL_S", 60)
         await viewer.disconnect()
         operator, _ = await greet(one, people["operator"])
@@ -361,7 +361,7 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
         socket, hello = await greet(one, people["viewer"])
         assert hello["link"] == "database"
         for step in (1, 2, 3):
-            # Read by the look of each second, between which the layer is looked for four times.
+            # The hub reads it in its check of each second, between which it tries the layer four times.
             await sync_to_async(append)(one, step)
             assert (await numbered(socket))["seq"] == step
         await socket.disconnect()
@@ -392,7 +392,7 @@ async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, 
         patch.setattr(liveness, "SILENT_AFTER_S", 1.5)
         for module in (hub_module, room_module):
             patch.setattr(module, "POLL_INTERVAL_S", 0.2)
-        # The clock of its host may be an hour behind: that alone is no silence.
+        # The clock of the run's host may be an hour behind, which alone is no silence.
         await Run.objects.filter(pk=one.pk).aupdate(heartbeat_at=timezone.now() - timedelta(hours=1))
         socket, hello = await greet(one, people["viewer"])
         assert hello["life"] == "alive"

@@ -1,4 +1,4 @@
-"""Metrics that wait for a viewer who is behind come as one event, which says what they said one by one."""
+"""Metrics that wait for a viewer who is behind arrive as one event with the same content as the single events."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def story(chance: random.Random, length: int = 30) -> list[str]:
 
 
 def one_by_one(frames: list[str]) -> list[dict[str, Any]]:
-    """Return the events that frames hold, the blocks of each in an order of their own."""
+    """Return the events in the frames, with the blocks of each in a canonical order."""
     found = [event for frame in frames for event in separated(json.loads(frame))]
     for event in found:
         event["blocks"].sort(key=lambda block: list(block["values"]))
@@ -88,7 +88,7 @@ def test_a_merged_event_holds_every_point_of_every_event(seed: int) -> None:
 
 
 def test_neighbours_alone_are_merged() -> None:
-    # Another attempt begins with the third, and one is missing before the last.
+    # Another attempt begins with the third event, and one is missing before the last.
     frames = [points(seq, attempt=attempt).text for seq, attempt in ((1, 1), (2, 1), (3, 2), (4, 2), (6, 2))]
     found = [(count, json.loads(frame)) for count, frame in merged(frames)]
     told = [(count, event.get("first_seq"), event["seq"], event["step"]) for count, event in found]
@@ -114,7 +114,7 @@ def line(seq: int) -> Frame:
 
 
 def behind(frames: list[Frame], connection: Connection | None = None) -> Outbox:
-    """Return the outbox of a viewer for whom all these wait."""
+    """Return the outbox of a viewer for whom all these frames wait."""
     connection = connection or Connection()
     connection.takes = False
     box = opened(connection)
@@ -192,7 +192,7 @@ def _events(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_kind_is_told_by_the_head_of_a_frame() -> None:
-    """A line of a console may quote an event."""
+    """A line of the console may quote an event."""
     quoted = Frame(2, stored(2, LogWritten(attempt=1, lines=[LogLine(text=f'"kind":"{Metrics.kind}"')])))
     message = behind([points(1), quoted, points(3)]).take()
     assert message is not None and [event["seq"] for event in json.loads(message.text)] == [1, 2, 3]

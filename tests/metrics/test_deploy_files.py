@@ -1,4 +1,4 @@
-"""The files for Prometheus and Grafana: what they ask for is there, and what Grafana's schema asks of a board holds."""
+"""The files for Prometheus and Grafana request existing metrics and conform to Grafana's schema of dashboards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS = {each.name: set(each.labels) for each in FAMILIES}
 
 
 def expressions(path: Path) -> Iterator[str]:
-    """Yield what a board or the rules ask of Prometheus."""
+    """Yield the expressions of a dashboard or of the rules."""
     if path.suffix == ".yml":
         for group in yaml.safe_load(path.read_text())["groups"]:
             yield from (rule["expr"] for rule in group["rules"])
@@ -82,7 +82,7 @@ def test_a_board_is_as_grafana_wants_it(path: Path) -> None:
     variables = {each["name"]: each for each in board["templating"]["list"]}
     asking += [each for each in variables.values() if each["type"] == "query"]
     assert all(each["datasource"] == source for each in asking)
-    # Every variable that an expression holds is one of the board's, or Grafana's own.
+    # Every variable in an expression belongs to the dashboard or to Grafana.
     used = {name for each in expressions(path) for name in re.findall(r"\$\{?(\w+)", each)}
     assert {name for name in used if not name.startswith("__")} <= variables.keys()
     provisioned = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/steersman.yml").read_text())

@@ -1,4 +1,4 @@
-"""What /metrics tells and to whom, in this process."""
+"""What /metrics shows, and to whom, within this process."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_it_costs_the_same_queries_for_many_runs_and_tells_what_it_leaves_out(
     found = parsed(ask(token))
     assert value(found, "steersman_runs_left_out") == 6
     assert sum(name == "steersman_run_series_value" for name, _ in found) == 7
-    # Of five that are chosen of each of the four runs.
+    # The endpoint selects five series of each of the four runs.
     assert value(found, "steersman_series_left_out") == 4 * 5 - 7
 
 
@@ -206,9 +206,9 @@ def test_an_address_that_is_allowed_sees_all_projects(project: Project, settings
     make_run(Project.objects.create(name="Other", slug="other"))
     settings.STEERSMAN_METRICS_FROM = collecting_networks("127.0.0.1/32,2001:db8::7/128")
     assert {dict(labels).get("project") for _, labels in parsed(ask())} >= {"lab", "other"}
-    # A wrong token is refused where the address would do.
+    # A wrong token is refused although the address alone would be allowed.
     assert ask("stm_invented").status_code == 401
-    # A proxy whose word is not taken: all its clients have its address.
+    # An untrusted proxy, whose address all its clients have.
     for header in ("X-Forwarded-For", "X-Real-IP", "Via", "Forwarded"):
         assert ask(**{header: "127.0.0.1"}).status_code == 401
     settings.BEHIND_TLS = True
@@ -247,13 +247,13 @@ def test_the_sum_over_processes_never_falls() -> None:
     counts, levels = portal_tally.read()
     assert (counts.events, levels.viewers, counts.closes) == (12, 5, {"4401": 1, "other": 1})
     assert sum(counts.latencies) == 1 and len(counts.latencies) == len(LATENCY_BOUNDS_S) + 1
-    # One dies: what it held leaves, what it counted stays, also when its row is summed up.
+    # One portal dies: its current values disappear, and its counts remain, even when its row is summed up.
     PortalReport.objects.filter(levels__viewers=3).update(written_at=timezone.now() - timedelta(minutes=11))
     assert (portal_tally.read()[0].events, portal_tally.read()[1].viewers) == (12, 2)
     portal_tally.sum_up()
     assert (portal_tally.read()[0].events, portal_tally.read()[1].viewers) == (12, 2)
     assert PortalReport.objects.count() == 2
-    # It was only suspended: nothing is counted twice.
+    # The portal was only suspended: nothing is counted twice.
     second.counts.events += 1
     second.write()
     second.write()

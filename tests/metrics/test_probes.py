@@ -1,4 +1,4 @@
-"""/healthz and /readyz: without login, without Django, and while what they ask about hangs."""
+"""/healthz and /readyz work without login, without Django, and while the checked services hang."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_database_that_hangs_takes_one_thread_and_no_answer_waits_for_it(
             assert (await ask("/healthz", asked=asked))[0] == 200
         assert len(looks) == 1
         back.set()
-        # The look that hung has its answer now: the next one counts.
+        # The check that hung has its result now, so the next request counts.
         while (await ask("/readyz", asked=asked))[0] != 200:
             await asyncio.sleep(0.01)
 

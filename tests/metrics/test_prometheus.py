@@ -27,9 +27,9 @@ from tests.support.stack import ROOT, Stack, create_run, free_port, rows, starte
 from tests.support.watcher import ticket_of
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-# Who watched by a process that was killed is gone after that.
+# After this time, the viewers of a killed process no longer count.
 LONGEST_LEASE_S = 30.0
-# The host has no GPU, and no message of an alert is to be sent.
+# The host has no GPU, and there are no alert messages to send.
 WITHOUT_DATA = {each.name for each in FAMILIES if "_gpu_" in each.name} | {"steersman_deliveries"}
 
 
@@ -45,7 +45,7 @@ class Scene:
     second: subprocess.Popen[bytes]
 
     def viewer(self, port: int, token: str = "") -> ClientConnection:
-        """Return a socket that follows the run, of whoever has `token`."""
+        """Return a socket that follows the run, authenticated by `token`."""
         ticket = ticket_of(self.stack, self.run_id, token or self.command_token)
         protocols = [Subprotocol("steersman.v1"), Subprotocol(f"ticket.{ticket}")]
         return connect(f"ws://127.0.0.1:{port}/ws/runs/{self.run_id}/", subprotocols=protocols, max_size=None)
@@ -163,7 +163,7 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
             name = family.name + {"summary": "_sum", "histogram": "_bucket"}.get(family.kind, "")
             asked_for = name + (of if "run" in family.labels else "")
             shown = wait_for(lambda asked_for=asked_for: query(asked_for), name)
-            # A run of a script has no recipe, and an empty label is none.
+            # A run of a script has no recipe, and Prometheus drops empty labels.
             assert set(family.labels) - {"recipe"} <= shown[0]["metric"].keys(), name
         wait_for(lambda: query(f'steersman_run_series_value{of[:-1]}, series="train/loss"}} < 1'), "the loss")
         assert not query(f'steersman_run_series_value{of[:-1]}, series="other"}}')
@@ -171,7 +171,7 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
         wait_for(lambda: query(f"rate(steersman_run_step{of}[10s]) > 0"), "steps")
         wait_for(lambda: query(f"steersman_run_steps_per_second{of} > 0"), "steps a second")
         assert query(f"steersman_run_heartbeat_age_seconds{of} < 60")
-        # No rule of ours fires for what is in order.
+        # None of the project's rules fires while everything is in order.
         assert not query('ALERTS{alertname!="SteersmanRunStalled"}')
     finally:
         prometheus.terminate()
@@ -180,7 +180,7 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
 
 
 def told_to(viewer: ClientConnection, count: int) -> float:
-    """Wait until a viewer is told that `count` watch the run; return when, by `time.monotonic`."""
+    """Wait until a viewer receives that `count` people watch the run; return the time by `time.monotonic`."""
     while True:
         frame = json.loads(viewer.recv(timeout=60))
         for message in frame if isinstance(frame, list) else [frame]:
@@ -202,7 +202,7 @@ def test_viewers_of_a_process_that_was_killed_are_counted_no_more(scene: Scene) 
         wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 1, "the end of what it held")
         told = scene.service(first)
         assert told["steersman_portal_sockets"] == told["steersman_portal_watched_runs"] == 1
-        # What it had counted stays: a sum that fell would be read as a new beginning.
+        # Its counts remain: Prometheus would interpret a decreasing sum as a restart.
         assert scene.closes(first) >= before[0] and told["steersman_portal_events_total"] >= before[1]
 
 

@@ -1,4 +1,4 @@
-"""Stands between the project and its Redis server, and makes the way as far, or as deaf, as a test wants."""
+"""A proxy before the project's Redis server, which a test can slow down or mute."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Between:
 
     def __init__(self, socket: Path) -> None:
         self.port = 0
-        # How long bytes take each way.
+        # The delay of bytes in each direction.
         self.delay_s = 0.0
-        # Whether connections that subscribed to something hear nothing any more.
+        # Whether connections that subscribed receive nothing any more.
         self.is_mute = False
         self._subscribers: set[asyncio.StreamWriter] = set()
         self._socket = socket
@@ -56,7 +56,7 @@ class Between:
         except OSError:
             writer.close()
             return
-        with suppress(asyncio.CancelledError):  # this process has done with it
+        with suppress(asyncio.CancelledError):  # this process no longer needs the connection
             await asyncio.gather(self._ask(reader, behind_writer, writer), self._answer(behind_reader, writer))
         self._subscribers.discard(writer)
 
@@ -77,7 +77,7 @@ class Between:
 
 
 async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield what comes until the other side ends the connection."""
+    """Yield received bytes until the other side ends the connection."""
     try:
         while data := await reader.read(1 << 16):
             yield data

@@ -1,4 +1,4 @@
-"""A training that is followed through an outage: what it logged, what was stored, and what a viewer saw of it when."""
+"""A training followed through an outage: what it logged, what was stored, and what a viewer saw when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.watcher import Watcher, ticket_of
 
 TIMED = str(ROOT / "tests" / "trainings" / "timed.py")
 PAUSE_S = 0.004
-# By the monotonic clock: when something began and ended.
+# Start and end by the monotonic clock.
 Span = tuple[float, float]
 
 
@@ -65,19 +65,19 @@ class Followed:
             self._thread.join(60)
 
     def rest(self, seconds: float) -> None:
-        """Let it train for a while to which the time of outages is compared."""
+        """Let it train without a fault for a while, for comparison with the times of outages."""
         began = time.monotonic()
         time.sleep(seconds)
         self.calm.append((began, time.monotonic()))
 
     def trouble(self, seconds: float) -> None:
-        """Let it train while something is wrong."""
+        """Let it train during a fault."""
         began = time.monotonic()
         time.sleep(seconds)
         self.troubled.append((began, time.monotonic()))
 
     def recovered_s(self, is_well: Callable[[], bool] = lambda: True) -> float:
-        """Return how long it takes, from now, until the viewer is told that it is live and gets a new event."""
+        """Return the time, from now, until the viewer is live and receives a new event."""
         began, seen = time.monotonic(), self.viewer.last_seq
         wait_for(
             lambda: self.viewer.links[-1] == "live" and self.viewer.last_seq > seen,
@@ -91,14 +91,14 @@ class Followed:
 
     def end(self) -> None:
         """Stop the training and wait until its viewer has seen the end."""
-        # Not always the one that was started here.
+        # The supervisor may differ from the one that was started here.
         sql = "SELECT supervisor_pid FROM runs_attempt WHERE run_id = ? ORDER BY number DESC"
         os.kill(rows(self.stack, sql, self.run_id)[0]["supervisor_pid"], signal.SIGTERM)
         wait_for(lambda: run_row(self.stack, self.run_id)["state"] == "stopped", f"the end\n{self.stack.log()}")
         last = run_row(self.stack, self.run_id)["last_seq"]
         wait_for(lambda: self.viewer.last_seq >= last, "the viewer to see the end")
 
-    # To be asked after the end; `Stack.use` must have been called.
+    # Figures after the end; they need an earlier call of `Stack.use`.
 
     def points(self) -> dict[str, int]:
         """Return how many points were logged, and how many of them the database lost or has twice."""
@@ -114,13 +114,13 @@ class Followed:
         }
 
     def _viewer_gaps(self) -> int:
-        """Return how many events the viewer missed, or got twice."""
+        """Return how many events the viewer missed, or received twice."""
         numbers = [event["seq"] for event in self.viewer.events]
         parts = [numbers[first:last] for first, last in pairwise([*self.viewer.begins, len(numbers)])]
         return sum(abs(part[-1] - part[0] + 1 - len(part)) for part in parts if part)
 
     def longest_silence_s(self) -> float:
-        """Return the longest time in which the viewer saw nothing new."""
+        """Return the longest time without anything new for the viewer."""
         at = self.viewer.received_at
         return max(later - earlier for earlier, later in zip(at, at[1:], strict=False))
 
@@ -128,13 +128,13 @@ class Followed:
         return self.viewer.connections - 1
 
     def false_lives(self) -> int:
-        """Return how often the viewer was told that the training is silent. It never was."""
+        """Return how often the viewer received that the training is silent, which it never was."""
         told = [message for message in self.viewer.messages if message["kind"] == "life"]
         say(f"told of its life: {told}")
         return sum(message["life"] != "alive" for message in told)
 
     def step_ratio(self) -> float:
-        """Return how long steps take in times of trouble, compared with other times."""
+        """Return how long steps take during faults, compared with other times."""
         return self._usual_step_s(self.troubled) / self._usual_step_s(self.calm)
 
     def _usual_step_s(self, spans: list[Span]) -> float:

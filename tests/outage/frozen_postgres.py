@@ -1,4 +1,4 @@
-"""What is done to a PostgreSQL server: frozen, as a host that hangs is, made read-only, its connections ended."""
+"""Faults of a PostgreSQL server: frozen, as on a host that hangs; read-only; its connections ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def skip_without_postgres() -> None:
 
 @contextmanager
 def started_server() -> Iterator[Server]:
-    """A server of its own. Skips the test where PostgreSQL is not installed."""
+    """A separate server. Skips the test if PostgreSQL is not installed."""
     skip_without_postgres()
     with Server() as server:
         yield server
@@ -45,14 +45,14 @@ def stack_on(server: Server, patch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 def end_connections(stack: Stack) -> None:
-    """End all connections to the stack's database, as somebody does who takes it down."""
+    """End all connections to the stack's database, as an administrator does before taking it down."""
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
     postgres.execute(stack.environment["STEERSMAN_DATABASE_URL"], ended + "pg_backend_pid()")
 
 
 @contextmanager
 def read_only(stack: Stack) -> Iterator[None]:
-    """Let the stack's database take no changes. Connections that are opened meanwhile stay so."""
+    """Make the stack's database read-only. Connections that are opened meanwhile stay read-only."""
     address = stack.environment["STEERSMAN_DATABASE_URL"]
     change = f"ALTER DATABASE {address.rpartition('/')[2]} "
     writable = f"{address}?options=-c%20default_transaction_read_only%3Doff"

@@ -1,4 +1,4 @@
-"""A small disk of its own for the database of a stack, while journals lie on another: it can be full, or only read."""
+"""A small separate disk for the database of a stack, which can be full or read-only; journals are on another disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk() -> Iterator[Path]:
-    """Give a data folder on a disk of `DISK_BYTES`, whose runs lie on the disk of the temporary folder."""
+    """Yield a data folder on a disk of `DISK_BYTES`, whose runs are on the disk of the temporary folder."""
     place = Path(tempfile.mkdtemp(prefix="steersman-disk-"))
     data, image = place / "data", place / "image"
     with ExitStack() as undo:
@@ -40,7 +40,7 @@ def small_disk() -> Iterator[Path]:
 
 @contextmanager
 def full(data: Path) -> Iterator[None]:
-    """Leave no byte on the disk of a data folder."""
+    """Fill the disk of a data folder completely."""
     ballast = data / "ballast"
     with ballast.open("wb", buffering=0) as file:
         size = 1 << 20
@@ -57,7 +57,7 @@ def full(data: Path) -> Iterator[None]:
 
 @contextmanager
 def immutable(*paths: Path) -> Iterator[None]:
-    """Let nobody write to files, not even root."""
+    """Make files immutable, even for root."""
     there = [str(path) for path in paths if path.exists()]
     _run("chattr", "+i", *there)
     try:

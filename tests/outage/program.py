@@ -11,7 +11,7 @@ from typing import Any
 def run_program(
     measure: Callable[[bool], dict[str, Any]], description: str | None, short_form: str, wrong: Iterable[str]
 ) -> int:
-    """Print what `measure` finds as one JSON object; return 1 if a figure of those named `wrong` is not zero."""
+    """Print the result of `measure` as one JSON object; return 1 if a figure named in `wrong` is not zero."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=short_form)
     result = measure(parser.parse_args().short)

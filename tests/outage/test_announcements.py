@@ -1,4 +1,4 @@
-"""What is announced over a channel layer that is far away, or holds everything up."""
+"""Announcements over a channel layer that is far away, or blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.stack import wait_for
 
 
 class HeldUp:
-    """A layer over which nothing arrives until it is let through."""
+    """A layer that delivers nothing until the test releases it."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""What pages and the API answer while the database is frozen, gone or busy: 503 with the time to try again, soon."""
+"""While the database is frozen, gone or busy, pages and API quickly answer 503 with the time of the next attempt."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def on_postgres(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
 
 
 def assert_unavailable(visitor: Visitor) -> None:
-    """Check what a page, a form and the API answer without the database."""
+    """Check the responses of a page, a form and the API without the database."""
     page = visitor.ask("/")
     assert (page.status, page.kind) == (503, "text/html")
     assert page.retry_after and int(page.retry_after) > 0
@@ -94,7 +94,7 @@ def assert_unavailable(visitor: Visitor) -> None:
 
 
 def said_of_the_database(stack: Stack) -> list[str]:
-    """Return the lines that the portal wrote of its database."""
+    """Return the log lines of the portal about its database."""
     return [line for line in (stack.folder / "web.log").read_text().splitlines() if "runs.outage" in line]
 
 
@@ -112,7 +112,7 @@ def test_a_frozen_server_is_told_and_noticed_once_it_is_back(on_postgres: Stack,
 
 
 def log_in_at_once(stack: Stack) -> set[int]:
-    """Return what some people are answered who log in at the same moment: as many connections are opened."""
+    """Let several people log in at the same moment, which opens as many connections; return the statuses."""
     with ThreadPoolExecutor(AT_ONCE) as people:
         return {answer.status for answer in people.map(lambda _: Visitor(stack).log_in(), range(AT_ONCE))}
 
@@ -131,7 +131,7 @@ def test_a_server_that_is_gone_is_told_and_what_it_spoiled_is_left_behind(on_pos
     wait_for(lambda: visitor.ask("/").status == 200, "a page after the outage")
     away, back = said_of_the_database(on_postgres)
     assert "does not answer" in away and "is back" in back
-    # Connections that the server ended, then some that only read: they outlive the fault that they come from.
+    # Connections that the server ended, then some that are read-only and outlive the fault.
     assert_all_can_log_in(on_postgres)
     end_connections(on_postgres)
     assert_all_can_log_in(on_postgres)
@@ -171,7 +171,7 @@ def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_
 
 
 def test_a_fault_of_the_portal_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table that is missing does not come back by itself: the page says that something broke, and the log why."""
+    """A missing table does not come back by itself: the page reports an error, and the log gives the cause."""
     monkeypatch.delenv(postgres.VARIABLE, raising=False)
     with Stack() as stack:
         seed_stack(stack)

@@ -1,4 +1,4 @@
-"""A supervisor or a web process that dies between two looks is missed then, and not at the next look."""
+"""The death of a supervisor or web process between two periodic checks is noticed at once, not at the next check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.stack import ROOT
 from trainer.scheduler import watch as watches
 from trainer.scheduler.watch import Watch
 
-# A look that waits for it does not come.
+# The next periodic check never comes.
 NEVER_S = 3600.0
 HOLDER = """
 import sys

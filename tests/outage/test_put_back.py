@@ -1,4 +1,4 @@
-"""A database that is put back to an older state, or replaced, under a run that is watched: viewers load it anew."""
+"""A database is restored to an older state, or replaced, under a watched run: viewers load the run anew."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_who_comes_back_with_an_event_of_another_past_loads_it_anew(people
     known, hello = await greet(one, people["viewer"], since=2, at=held["at"])
     assert hello["replay"] is True
     await known.disconnect()
-    # An older copy went on: its numbers are ahead of what the viewer holds.
+    # An older copy continued, so its numbers are ahead of the viewer's.
     await go_back(one, 1)
     for step in (7, 8, 9):
         await sync_to_async(append)(one, step)
@@ -81,7 +81,7 @@ async def test_who_comes_back_with_an_event_of_another_past_loads_it_anew(people
     assert hello["replay"] is False and (await numbered(back))["kind"] == "resync"
     again, hello = await greet(one, people["operator"], since=2, at=await at_of(one, 2))
     assert hello["replay"] is True and (await numbered(again))["seq"] == 3
-    # An event that is handed on while somebody is there is known without a question.
+    # Events announced while a viewer is connected need no query.
     newest = await sync_to_async(append)(one, 10)
     while (event := await numbered(again))["seq"] < newest:
         pass

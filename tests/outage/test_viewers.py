@@ -1,4 +1,4 @@
-"""What viewers of a run hear while its database is frozen or locked: of the database, not of the training."""
+"""While the database is frozen or locked, viewers of a run read about the database, not about a silent training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def watched_training(stack: Stack) -> Iterator[tuple[int, Watcher]]:
         wait_for(lambda: watcher.hello is not None and watcher.events, "a viewer that is greeted")
         yield run_id, watcher
     finally:
-        # Its loop ends with it.
+        # Stopping the watcher ends its loop.
         asyncio.run_coroutine_threadsafe(watcher.stop(), loop)
         thread.join(60)
         supervisor.send_signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ def watched_training(stack: Stack) -> Iterator[tuple[int, Watcher]]:
 
 
 def assert_whole(watcher: Watcher) -> None:
-    """Check that the viewer kept one socket, missed no point, and heard nothing of a silent training."""
+    """Check that the viewer kept one socket, missed no point, and received no report of a silent training."""
     assert watcher.connections == 1
     steps = [step for event in watcher.events for block in event.get("blocks", ()) for step in block["steps"]]
     assert steps == list(range(steps[0], steps[-1] + 1))
@@ -58,7 +58,7 @@ def assert_whole(watcher: Watcher) -> None:
 
 
 def assert_called_alive(operator: Visitor, admin: Visitor, run_id: int) -> None:
-    """Check that the list, the admin, the API and Prometheus tell of no silence."""
+    """Check that the list, the admin, the API and Prometheus report no silence."""
     for visitor, page in ((operator, "/"), (admin, "/admin/runs/run/"), (admin, f"/admin/runs/run/{run_id}/change/")):
         answer = visitor.ask(page)
         assert answer.status == 200 and NAME in answer.text and "no heartbeat" not in answer.text, page
@@ -79,7 +79,7 @@ def test_a_frozen_database_is_told_and_the_training_called_alive(monkeypatch: py
         with frozen(server):
             wait_for(lambda: watcher.links[-1] == "unavailable", "the viewer to hear of the database")
         wait_for(lambda: watcher.links[-1] == "live", "the viewer to hear that it is back")
-        # A look that waits for the database keeps no echo of the channel layer waiting.
+        # A check that waits for the database does not delay the echo over the channel layer.
         assert "database" not in watcher.links
         seen = watcher.last_seq
         wait_for(lambda: watcher.last_seq > seen + 5, "points after the outage")

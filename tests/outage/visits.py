@@ -1,4 +1,4 @@
-"""Asks pages and the API of a portal again and again during an outage, and keeps what was answered and how soon."""
+"""Requests pages and the API of a portal repeatedly during an outage, and records the responses and their times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = ("/", "/runs/1/", "/api/runs/")
 
 
 class Visits:
-    """People who look at pages until the end of the context; they are logged in before."""
+    """People who request pages until the end of the context; they log in before."""
 
     def __init__(self, stack: Stack, token: str) -> None:
         self._stack, self._token = stack, token
@@ -25,7 +25,7 @@ class Visits:
         self._thread = threading.Thread(target=self._ask_forever, daemon=True)
         self.statuses: Counter[int] = Counter()
         self.slowest_s = 0.0
-        # What is neither there nor announced as an outage.
+        # The number of responses that are neither the page nor the notice of an outage.
         self.broken = 0
 
     def __enter__(self) -> Visits:
@@ -38,7 +38,7 @@ class Visits:
         self._thread.join(60)
 
     def is_well(self) -> bool:
-        """Tell whether pages can be read, and something be changed: somebody logs out. Once for each fault."""
+        """Return whether pages can be read and something can be changed: a visitor logs out. Call once per fault."""
         if self._visitor.ask("/").status != 200 or self._leaving[-1].ask("/logout/", {}).status != 200:
             return False
         self._leaving.pop()

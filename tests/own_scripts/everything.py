@@ -1,4 +1,4 @@
-"""A training without torch that uses what the client offers, until it is stopped."""
+"""A training without torch that uses every feature of the client, until it is stopped."""
 
 import platform
 import time

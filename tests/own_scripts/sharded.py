@@ -1,5 +1,7 @@
-"""Two ranks that train one model by FSDP and one by DistributedDataParallel, and log the norms of whole layers beside
-what `run.watch_layers` records of them."""
+"""Two ranks that train one model by FSDP and one by DistributedDataParallel.
+
+They log the norms of whole layers, for comparison with the records of `run.watch_layers`.
+"""
 
 import os
 

@@ -1,6 +1,6 @@
-"""The loops of docs/own_scripts.md as they stand: recorded, stopped from outside, and resumed.
+"""The loops of docs/own_scripts.md, unchanged: recorded, stopped from outside, and resumed.
 
-The large libraries that three of them need are replaced by small ones of the same shape; see `stand_ins`.
+Small libraries of the same shape replace the large ones that three of them need; see `stand_ins`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, 
 
 TEXT = (ROOT / "docs" / "own_scripts.md").read_text()
 STAND_INS = Path(__file__).parent / "stand_ins"
-# Loops this small end before anybody could ask anything of them: this one waits in its 11th step for a file.
+# Loops this small end before a command could reach them: this one waits for a file in its 11th step.
 HELD = """
 import os, time, torch
 zero_grad, calls = torch.optim.Optimizer.zero_grad, 0
@@ -68,7 +68,7 @@ def steps_of(stack: Stack, run_id: int, attempt: int) -> dict[str, list[int]]:
 
 
 def ask_for_stop(stack: Stack, run_id: int, folder: Path, *options: str) -> None:
-    """Ask a held loop to stop, and let it go on once its training has the command."""
+    """Send a stop to a held loop, and release the loop once its training has the command."""
     stack.manage("command", str(run_id), "stop", *options)
     arrived = "SELECT 1 FROM runs_command WHERE run_id = ? AND state IN ('delivered', 'applied')"
     wait_for(lambda: rows(stack, arrived, run_id), f"the command to be delivered\n{stack.log()}")

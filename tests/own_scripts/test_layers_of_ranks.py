@@ -1,4 +1,4 @@
-"""Norms of layers of models that several ranks train: of the whole, whether each rank has all of it or a shard."""
+"""Norms of layers of models that several ranks train cover the whole layer, even if each rank has only a shard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_ranks_record_the_norms_of_whole_layers(offline_stack: Stack) -> None:
             for what in ("weight", "gradient"):
                 series = found[f"layers/{what}/{model}.{layer}"]
                 assert list(series) == [2, 4, 6], json.dumps(found)
-                # The first time the supervisor does not know yet that both ranks log these names.
+                # At the first step the supervisor does not know yet that both ranks log these names.
                 for step in (4, 6):
                     assert series[step] == pytest.approx(found[f"whole/{what}/{model}.{layer}"][step], rel=1e-3)
             assert list(found[f"layers/update/{model}.{layer}"]) == [2, 4, 6]

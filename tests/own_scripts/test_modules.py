@@ -1,4 +1,4 @@
-"""Trainings that are started as a module of a package: `train --run-id N -- -m package.module`."""
+"""Trainings started as a module of a package: `train --run-id N -- -m package.module`."""
 
 from __future__ import annotations
 

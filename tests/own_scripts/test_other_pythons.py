@@ -1,4 +1,4 @@
-"""Trainings in an environment of their own: nothing of this project is installed in it, or its Python is older."""
+"""Trainings in a separate environment: this project is not installed in it, or its Python is older."""
 
 from __future__ import annotations
 

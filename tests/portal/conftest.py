@@ -1,4 +1,4 @@
-"""What tests of pages have in common."""
+"""Fixtures that the tests of pages share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.conf import LazySettings
 
 @pytest.fixture
 def places(db: None, capsys: pytest.CaptureFixture[str], settings: LazySettings, tmp_path: Path) -> dict[str, Any]:
-    """A project with something on every page, and where that lies."""
+    """A project with content for every page, and the numbers of that content."""
     # Runs of several processes have the same numbers.
     settings.STEERSMAN_DATA = tmp_path
     # pytest reads this file before Django is set up.

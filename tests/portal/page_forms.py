@@ -10,7 +10,7 @@ TYPED = frozenset({"text", "search", "email", "url", "textarea"})
 
 @dataclass
 class PageForm:
-    """`fields` by name with their values, `kinds` with the type of each: text, hidden, select, textarea, …"""
+    """`fields` maps names to values, `kinds` maps them to types: text, hidden, select, textarea, …"""
 
     action: str
     method: str
@@ -24,7 +24,7 @@ class PageForm:
 
 
 def forms_of(page: str) -> list[PageForm]:
-    """Return the forms of a page. The first of several buttons is pressed; boxes that are off stay so."""
+    """Return the forms of a page. The first of several buttons is pressed; unticked boxes stay so."""
     reader = _Reader()
     reader.feed(page)
     return reader.forms

@@ -1,4 +1,4 @@
-"""Open alerts, in the list of runs."""
+"""Open alerts in the list of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page makes of events, tested by node's own test runner: the modules need no browser."""
+"""The page's handling of events, tested by node's test runner, because the modules need no browser."""
 
 from __future__ import annotations
 

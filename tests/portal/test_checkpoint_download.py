@@ -1,4 +1,4 @@
-"""Downloading a checkpoint: who may, what is in it, and what is refused with which words."""
+"""Downloading a checkpoint: who may, what it contains, and the message of each refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simplified Chinese: chosen by a form, kept in a cookie, complete, and no English left on any page."""
+"""Simplified Chinese: chosen by a form, kept in a cookie, complete, with no English left on any page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainer.recipe_names import BUILT_IN
 
 ROOT = Path(settings.BASE_DIR)
 CATALOGUES = {domain: ROOT / f"locale/zh_Hans/LC_MESSAGES/{domain}.po" for domain in ("django", "djangojs")}
-# Calls that mark a text, and which argument is the text.
+# Calls that mark a text, and the position of the text among their arguments.
 MARKS = {
     "_": 0, "gettext": 0, "gettext_lazy": 0, "gettext_noop": 0, "ngettext": 0, "ngettext_lazy": 0,
     "pgettext": 1, "pgettext_lazy": 1, "npgettext": 1, "npgettext_lazy": 1,
@@ -40,7 +40,7 @@ LITERAL = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 TEMPLATE_CALL = re.compile(rf"\b(n?p?gettext|_)\(\s*{LITERAL}(?:\s*,\s*{LITERAL})?")
 LOGGED = re.compile(r'"(?:speed|optimizer)/(\w+)"')
 SAMPLED = re.compile(r"`host/(\w+)`")
-# Rows of the glossary: English, Chinese, and words that mean the same and are not used.
+# Rows of the glossary: English, Chinese, and synonyms that are not used.
 ROW = re.compile(r"^\| ([a-z ]+) \| (\S+) \| (\S*) ?\|$", re.MULTILINE)
 GLOSSARY: list[tuple[str, str, str]] = ROW.findall((ROOT / "docs" / "translations.md").read_text())
 PLACE = re.compile(r"%\(\w+\)(?:\.\d)?[sdf]|%%|\{\w*\}|<[^>]+>")
@@ -63,7 +63,7 @@ def marked(source: str) -> Iterator[str]:
 
 
 def marked_in_template(source: str) -> Iterator[str]:
-    """Yield the texts of a template: Django rewrites its tags as calls, among what is no Python."""
+    """Yield the texts of a template, whose tags Django rewrites as calls among text that is not Python."""
     for call, first, second in TEMPLATE_CALL.findall(templatize(source)):
         yield ast.literal_eval(second if call.endswith("pgettext") else first)
 
@@ -131,13 +131,13 @@ def test_series_that_recipes_and_hosts_have_are_named_in_chinese() -> None:
     logged = {name for path in sources("trainer", ".py") for name in LOGGED.findall(path.read_text())}
     sampled = set(SAMPLED.findall((ROOT / "docs" / "protocol.md").read_text()))
     assert {"step_ms", "gradient_norm"} <= logged and {"disk_free_gib", "cpu"} <= sampled
-    # The script `format.js` makes labels of names so; used and total are labels of their own.
+    # The script `format.js` turns names into labels this way; used and total have separate labels.
     labels = {name.replace("_", " ").replace("cpu", "CPU") if name == "cpu" else name.replace("_", " ").capitalize()
               for name in logged | sampled if not re.search("_(used|total)_", name)}  # fmt: skip
     assert labels - texts_of("djangojs") == set()
 
 
-# Catalogue, and the pages that are translated as a whole.
+# The catalogue, and the pages that are translated as a whole.
 @pytest.mark.parametrize(
     "path", [*CATALOGUES.values(), *sorted((ROOT / "docs" / "zh-CN").glob("*.md"))], ids=lambda path: path.name
 )
@@ -190,7 +190,7 @@ def test_the_scripts_get_their_texts(client: Client) -> None:
 
 
 class Visible(HTMLParser):
-    """What of a page is read or spoken: text, and the attributes that name things."""
+    """The parts of a page that are read or spoken: text, and the attributes with labels."""
 
     SILENT = {"script", "style", "code", "pre", "kbd"}
     NAMES = {"aria-label", "title", "placeholder", "alt", "data-label"}
@@ -203,7 +203,7 @@ class Visible(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent += tag in self.SILENT
-        # The admin draws its icons by their names, in a font of symbols.
+        # The admin shows its icons as names in a symbol font.
         self._icon = "material-symbols-outlined" in (dict(attrs).get("class") or "")
         self.words += [value for name, value in attrs if name in self.NAMES and value and "." not in value]
 
@@ -239,7 +239,7 @@ WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{2,}")
 
 
 def english_of(page: str) -> list[str]:
-    """Return the visible lines that hold an English word which is no name."""
+    """Return the visible lines with an English word that is not a name."""
     reader = Visible()
     reader.feed(page)
     parameters = {entry["name"] for recipe in Recipe.objects.all() for entry in recipe.parameters}

@@ -286,7 +286,7 @@ class TestMailAccount:
         ("preset", "host"), [("qq", "smtp.qq.com"), ("163", "smtp.163.com"), ("gmail", "smtp.gmail.com")]
     )
     def test_a_preset_is_enough(self, owner: Client, preset: str, host: str) -> None:
-        """Whatever the fields of another server hold: without script they cannot be hidden."""
+        """The fields of another server may have any content, because they cannot be hidden without a script."""
         wrong = {"host": "evil.example", "port": "99999", "security": "none", "sender": "other@example.org"}
         answer = owner.post(MAIL_PAGE, {"preset": preset, "user": "ann@example.org", "code": "abcd"} | wrong)
         assert answer.status_code == 302

@@ -1,4 +1,4 @@
-"""Starting from the page: the form of a new run, cloning, queueing, resuming, and who may do so."""
+"""Starting runs from the page: the form of a new run, cloning, queueing, resuming, and who may do so."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_checkbox_that_is_off_by_default_can_be_ticked(project: Project) -> No
     page = client_of("operator").get(reverse("new_run"), {"recipe": "plain"}).content.decode()
     box = page.split('name="p-augment"')[1].split(">")[0]
     assert "checked" not in box
-    # What a browser sends for a box that is ticked.
+    # The value that a browser sends for a ticked box.
     value = box.split('value="')[1].split('"')[0]
     answer = post(create="1", recipe="plain", shown="plain", **{"p-augment": value})
     assert answer.status_code == 302

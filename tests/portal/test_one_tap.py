@@ -1,4 +1,4 @@
-"""Links in messages: they show first, act once, and only for whom they may; and what becomes of all others."""
+"""Links in messages: opening one only shows a page; the button acts once, and only for permitted people."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_the_action_of_the_rule_is_what_the_rule_says_now(link: Link, alert: Ale
     press(Client(), link("scale_knob"))
     command = Command.objects.get()
     assert command.arguments["factor"] == 0.2
-    # The limit was held against this value: links of two alerts that are tapped at once pass it together otherwise.
+    # The check of the limit used this value; without it, two links used at once could pass the limit together.
     assert command.expected_value == (None if smallest is None else 0.1)
 
 
@@ -242,7 +242,7 @@ def test_a_run_without_a_learning_rate_is_told(link: Link) -> None:
 
 
 def test_a_mail_scanner_changes_nothing(link: Link) -> None:
-    """It follows each link of a message and of what it finds there, and submits nothing."""
+    """A scanner follows each link of a message and of the pages behind it, but submits no form."""
     for action in ("pause", "stop", "acknowledge", "halve", "save_checkpoint"):
         for name in (None, "operator"):
             client = signed_in(name) if name else Client()
@@ -286,7 +286,7 @@ def test_a_link_acts_once(link: Link) -> None:
 
 
 def test_of_two_that_passed_every_check_one_acts(link: Link, alert: Alert) -> None:
-    """Both have read that the link is unused, as two requests at once do: the INSERT decides."""
+    """Both requests have read that the link is unused, as concurrent requests do: the INSERT decides."""
     token = link().split("/")[3]
     first, second = acting.find(token), acting.find(token)
     viewer = acting.viewer_for(first, User.objects.get(username="operator"))
@@ -389,7 +389,7 @@ def test_every_answer_is_kept_nowhere_and_tells_its_address_to_nobody(link: Link
 
 
 class TestLinksOfNobody:
-    """Those of a destination without a person, such as a group chat."""
+    """Links of a destination without a person, such as a group chat."""
 
     @pytest.fixture(autouse=True)
     def of_nobody(self, destination: AlertDestination) -> None:

@@ -1,4 +1,4 @@
-"""The portal's pages and JSON: who sees what, and what is refused with which words."""
+"""The portal's pages and JSON: who sees what, and the message of each refusal."""
 
 from __future__ import annotations
 
@@ -289,6 +289,6 @@ def test_it_renders_error_pages_without_a_request(code: str) -> None:
 
 @pytest.mark.parametrize("sheet", ["charts", "portal", "run", "steering"])
 def test_no_style_of_the_run_page_depends_on_what_the_page_holds(sheet: str) -> None:
-    """With `html:has(…)` each value that is shown makes the browser look at all styles: 0.8 s of each second."""
+    """With `html:has(…)`, each changed value makes the browser recalculate all styles, for 0.8 s of each second."""
     rules = (settings.BASE_DIR / "static" / "css" / f"{sheet}.css").read_text()
     assert rules and ":has(" not in rules

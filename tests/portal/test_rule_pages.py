@@ -95,7 +95,7 @@ def test_each_says_how_often_it_would_have_fired_and_at_which_steps(run: Run) ->
 def test_no_past_is_judged_until_somebody_asks(
     run: Run, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
 ) -> None:
-    """The page took a second of a core each time, whatever one came for."""
+    """Otherwise the page would use a second of CPU time on every visit."""
     judged: list[int] = []
     monkeypatch.setattr(past_module.Judge, "judge", lambda _, point: judged.append(point.step) or [])
     for number in range(30):
@@ -154,7 +154,7 @@ def test_switching_off_a_default_makes_a_rule_and_a_runs_rule_copies_that_of_the
     for detector, series in (("invented", ""), ("plateau", "invented"), ("", "")):
         operator.post(f"/runs/{run.pk}/rules/", {"do": "off", "detector": detector, "series": series})
     assert AlertRule.objects.count() == 2
-    # What is deleted here is what stands here.
+    # The page of a run deletes only rules of the run.
     operator.post(f"/runs/{run.pk}/rules/", {"do": "delete", "detector": "plateau", "series": ""})
     assert list(AlertRule.objects.all()) == [rule]
 
@@ -177,7 +177,7 @@ def test_the_form_offers_the_series_and_knobs_that_runs_have(run: Run) -> None:
         for address in (f"{place}edit/?detector=spike", place):
             text = page(operator, address)
             assert '<option value="blocks.2/loss">' in text and "&lt;b&gt;" in text and "of/others" not in text
-    # A run's own come before what others of the project have.
+    # The run's own series come before those of the project's other runs.
     Series.objects.create(run=new, name="mine")
     assert operator.get(f"/runs/{new.pk}/rules/").context["offered"].series == ("mine",)
 
@@ -195,7 +195,7 @@ def test_a_rule_about_what_no_run_has_is_stored_and_a_sentence_says_so(run: Run)
     assert rows_of(operator, "/projects/lab/rules/")["spike trian/*"].note.startswith(unheard)
     known = operator.post(f"/projects/lab/rules/edit/?rule={rule.pk}", GIVEN | {"series": "*/loss"}, follow=True)
     assert unheard not in known.content.decode()
-    # The steps of ranks are judged and not stored.
+    # The detectors read the step times of ranks, but the portal does not store them.
     assert unheard not in page(operator, "/projects/lab/rules/edit/?detector=rank-lag&series=rank/1/step_ms")
 
 
@@ -265,7 +265,7 @@ def test_a_snooze_and_an_action_are_told(run: Run) -> None:
     assert "scale a knob: learning_rate × 0.5 (dry run)" in text
     AlertRule.objects.update(snoozed_until=UNTIL_CLEARED)
     assert "snoozed until the alert is cleared" in page(as_("viewer"), f"/runs/{run.pk}/rules/")
-    # Saving it keeps the snooze.
+    # Saving the rule keeps the snooze.
     saved = as_("owner").post(f"/runs/{run.pk}/rules/edit/?rule={rule.pk}", GIVEN)
     assert saved.status_code == 302 and AlertRule.objects.get().snoozed_until == UNTIL_CLEARED
     as_("owner").post(f"/runs/{run.pk}/rules/", {"do": "wake", "detector": "spike", "series": ""})

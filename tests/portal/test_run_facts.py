@@ -43,7 +43,7 @@ def run(db: None) -> Run:
 
 
 def trained_s(run: Run, clock: Clock) -> float | None:
-    """Return how long the run trained by its row, and see that viewers were told the same."""
+    """Return how long the run trained according to its row, after checking that viewers received the same."""
     run.refresh_from_db()
     duration = duration_of(run, clock())
     frame = StoredEvent.objects.filter(run=run, kind="status").order_by("-seq").values_list("frame", flat=True)[0]
@@ -60,7 +60,7 @@ def test_no_time_passes_for_a_run_that_is_paused(run: Run, clock: Clock) -> None
     note_pause(lease, True)
     clock.now = 70
     assert (trained_s(run, clock), run.training_since) == (10, None)
-    # What the worker says twice counts once.
+    # Repeated reports of the worker count once.
     note_pause(lease, True)
     note_pause(lease, False)
     note_pause(lease, False)

@@ -1,4 +1,4 @@
-"""*Send test* and what pages say of an installation that sends no mail."""
+"""*Send test*, and what pages say if the installation sends no mail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.portal.test_destination_pages import project as project
 pytestmark = pytest.mark.django_db
 
 BACKEND = "django.core.mail.backends.{}.EmailBackend"
-# What becomes of mail, by the name of Django's backend: in English and in Chinese.
+# The destination of mail by the name of Django's backend: in English and in Chinese.
 SAID = {
     "console": ("to the terminal", "终端"),
     "filebased": ("to files", "文件"),
@@ -78,13 +78,13 @@ def test_what_nobody_receives_is_not_sent(
         transport.send(on_call, message.test_of(uuid4(), on_call))
     assert refused.value.is_final and "STEERSMAN_EMAIL_URL" in str(refused.value)
     assert len(list(folder.iterdir())) == (name == "filebased")
-    # Links of messages are keys.
+    # The links in messages work like keys, so they must not be printed.
     assert capsys.readouterr().out == ""
 
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[AlertDestination]:
-    """The destinations that a test was sent to, each as it was stored at that moment; the server refuses all."""
+    """The destinations of test messages, each as it was stored at that moment; the server refuses all."""
     tried: list[AlertDestination] = []
 
     def send(found: AlertDestination) -> TestResult:
@@ -97,7 +97,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[AlertDestination]:
 
 
 def shown(client: Client, address: str) -> str:
-    """Return what a page says of a test, "" where it says nothing."""
+    """Return the text of a page about a test, or "" if there is none."""
     page = client.get(address).content.decode()
     return "".join(part.split("</div>")[0] for part in page.split('data-testid="test-result"')[1:])
 
@@ -132,7 +132,7 @@ def test_a_mail_account_is_tried_before_there_is_a_destination(
 def test_tests_are_no_way_to_send_mail_to_many(
     owner: Client, on_call: AlertDestination, trials: list[AlertDestination], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each starts a process and, without an account of the project, goes by the mail server of the installation."""
+    """Each test starts a process and, if the project has no account, uses the mail server of the installation."""
     monkeypatch.setattr("runs.portal.alerting.owning._trials", Limiter(2, 0.0))
     for said in ("535 ", "535 ", "Wait a minute"):
         owner.post(f"{PAGE}{on_call.pk}/test/")

@@ -1,6 +1,6 @@
-"""NUL and halves of characters in whatever takes text: a clear error and no failure.
+"""NUL and unpaired surrogates in every text input cause a clear message and no failure.
 
-PostgreSQL refuses them, in what is looked for too.
+PostgreSQL refuses them, in searches too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGES = {
         )
     ),
 }  # fmt: skip
-# Their words are those of Django, of the portal's own forms, and of fields that hold a time or JSON.
+# The messages of Django, of the portal's forms, and of fields for a time or JSON.
 SAYS_SO = (
     "Null characters are not allowed",
     "NUL",
@@ -54,7 +54,7 @@ def client_of(name: str) -> Client:
 
 
 def as_postgresql(execute: Callable[..., Any], sql: str, given: Any, many: bool, context: Any) -> Any:
-    """Refuse what PostgreSQL refuses, so that SQLite shows it too."""
+    """Refuse what PostgreSQL refuses, so that the test finds it on SQLite too."""
     texts = [text for text in (given if isinstance(given, (list, tuple)) else ()) if isinstance(text, str)]
     if any(UNSTORABLE.search(text) for text in texts):
         raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
@@ -79,7 +79,7 @@ def test_every_field_of_every_form(places: dict[str, Any], name: str) -> None:
             target = target.split("?")[0] if form.method == "get" else target
             if form.method not in ("get", "post") or "logout" in target or "setlang" in target:
                 continue
-            # It shows the form of another recipe, and reads none.
+            # This field switches to the form of another recipe, without reading the other fields.
             form.fields.pop("switch", None)
             for field, kind in form.kinds.items():
                 if (target, field) in tried or field == "csrfmiddlewaretoken":
@@ -96,7 +96,7 @@ def test_every_field_of_every_form(places: dict[str, Any], name: str) -> None:
 
 
 def sent(client: Client, form: PageForm, target: str, given: dict[str, str]) -> Any:
-    """Return the answer to a form, None where the server failed."""
+    """Return the response to a form, or None if the server failed."""
     try:
         with transaction.atomic():
             return client.get(target, given) if form.method == "get" else client.post(target, given)
@@ -116,7 +116,7 @@ def sent(client: Client, form: PageForm, target: str, given: dict[str, str]) -> 
 def test_an_address_with_nul(places: dict[str, Any], address: str) -> None:
     answer = client_of("admin").get(address.format(quote(NUL)))
     assert answer.status_code == 400 and "contains the NUL character" in answer.text
-    # A password that was wrong is recorded with the query and the program that sent it.
+    # A wrong password is recorded with the query and the user agent.
     posted = Client().post(address.format(quote(NUL)), {"username": "owner", "password": "wrong"})
     assert posted.status_code == 400
 

@@ -1,4 +1,4 @@
-"""What a pruning takes from runs that have ended, what it leaves, and that the SQLite file gets smaller."""
+"""What a pruning removes from runs that have ended, what it keeps, and that the SQLite file shrinks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_one_point_a_hundred_steps_stays_with_the_lowest_and_the_highest(logged,
     logged = sorted(logged, key=lambda each: each[0]) if in_order else logged
     points = points_of([step for step, _ in logged], [value for _, value in logged])
     kept = thin(points, by_time=by_time)
-    # In order, from what was logged, and the same however it is read and however often it is thinned.
+    # The kept points are in order, a subset of the logged ones, and the same however they are read and however often
+    # they are thinned.
     rows = iter(as_rows(points))
     assert all(row in rows for row in as_rows(kept))
     assert as_rows(thin(kept, by_time=by_time)) == as_rows(kept)
@@ -77,7 +78,7 @@ def test_the_rule_keeps_newest_best_named_marked_and_every_nth_epoch():
 def test_a_pruning_that_is_killed_goes_on_and_loses_nothing_that_stays():
     found = run_check("storage.prune_killed", "--kills", "2", "--runs", "2")
     assert found.pop("dry_run_told") == 2
-    # One may be through before it is killed.
+    # One pruning may finish before it is killed.
     assert found.pop("kills") <= 2
     assert not any(found.values()), found
 
@@ -97,7 +98,7 @@ def test_the_sqlite_file_gives_space_back_while_others_write():
     stopped, waits = threading.Event(), []
 
     def write() -> None:
-        # None may wait for longer than a portion takes; the time-out is for machines that do much else.
+        # No writer may wait longer than one portion takes; the timeout is for machines under load.
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as other:
             while not stopped.is_set():
                 other.execute("INSERT INTO filler (data) VALUES (?)", (b"x",))
@@ -114,7 +115,7 @@ def test_the_sqlite_file_gives_space_back_while_others_write():
         cursor.execute("PRAGMA page_count")
         assert cursor.fetchone()[0] <= before - given_back + 100
         cursor.execute("DROP TABLE filler")
-    # It let the writer in between its portions.
+    # The pruning let the writer in between its portions.
     assert given_back > 7000 and len(waits) > 5
 
 

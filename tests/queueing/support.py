@@ -35,7 +35,7 @@ def queued(project: Project, host: str = "", *, after: After | None = None, prio
 
 
 def ask(run: Run, kind: str, may_push: bool = False, **arguments: object) -> Command:
-    """Ask something of a waiting run on the command line, and return the command as it stands then."""
+    """Send a command to a waiting run on the command line, and return its current row."""
     request = parse_command({"command": kind, "arguments": arguments})
     command = record(run.pk, request, author_id=None, author_name=COMMAND_LINE, may_push=may_push)
     command.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Runs that wait for another run: when they start, what is said where it cannot come true, and who may name whom."""
+"""Runs that wait for another run: when they start, the message if they never can, and who may name which run."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_the_strip_shows_each_reader_what_they_may_see_in_the_same_number_of_que
         queued(secret, HOST, name="hush", after=After(mine.pk))
     with CaptureQueriesContext(connection) as many:
         shown = client.get(address).content.decode()
-    # One more: the states of runs that are waited for.
+    # One more query: the states of the runs that others wait for.
     assert len(many) <= len(few) + 1
     assert "13 runs of other projects wait" in shown and "5 more wait" in shown
     theirs = client_of("viewer-secret").get(address).content.decode()

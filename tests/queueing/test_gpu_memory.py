@@ -1,4 +1,4 @@
-"""Room on GPUs: what counts as free, what a run that needs more waits for, and what is said of it."""
+"""Room on GPUs: which memory counts as free, when a run that needs more waits, and the message about it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TOTAL = 80 * GIB
 
 
 def seen(used: int, own: int | None = 0, needs: tuple[int | None, ...] = (), slots: int = 1) -> GpuRoom:
-    """Return the room of a card of 80 GiB, a tenth of which others may use."""
+    """Return the room of a card of 80 GiB, of which others may use a tenth."""
     return room(total=TOTAL, used=used, own_used=own, needs=needs, slots=slots, share=0.1)
 
 
 def test_a_card_on_which_another_program_takes_more_than_its_share_is_not_free() -> None:
     assert seen(7 * GIB).obstacle(None) is None
     assert seen(61 * GIB).obstacle(None) is Obstacle.OTHERS
-    # On a small card a desktop and a monitor are allowed a GiB.
+    # On a small card, a desktop and a monitor may use a GiB.
     small = room(total=6 * GIB, used=900, own_used=0, needs=(), slots=1, share=0.1)
     assert small.obstacle(None) is None
 
@@ -46,7 +46,7 @@ def test_a_training_of_ours_holds_what_it_asked_for_though_it_has_just_begun() -
     assert card.obstacle(20 * GIB) is None
     assert card.obstacle(40 * GIB) is Obstacle.TAKEN
     assert card.obstacle(90 * GIB) is Obstacle.TOO_SMALL
-    # Two that did not say share a card of two slots.
+    # Two runs that stated no need share a card of two slots.
     assert seen(2 * GIB, own=2 * GIB, needs=(None,), slots=2).obstacle(None) is None
 
 
@@ -64,7 +64,7 @@ def test_what_a_training_started_is_its_own_and_what_others_did_is_not() -> None
         assert below([child.pid, 1], {child.pid}) == {child.pid}
         assert below([os.getpid()], {child.pid}) == set()
         child.communicate(b"\n")
-    # One that has ended has no parent any more.
+    # A process that has ended no longer has a parent.
     assert below([child.pid], {os.getpid()}) == set()
 
 
@@ -75,7 +75,7 @@ def test_the_plan_leaves_cards_of_others_alone_and_keeps_the_one_that_it_waits_f
     assert plan([Wish(1, "cuda:0")], devices, []) == {}
     both = HostDevices((A, B), rooms={A: seen(30 * GIB, own=0), B: free})
     assert plan([Wish(1, gpu_memory_mib=100 * GIB), Wish(2, "cuda:1")], both, []) == {2: (B,)}, "too large for ever"
-    # What has just been left is known with the next reading.
+    # The memory of a slot that was just freed is known after the next reading.
     assert plan([Wish(1)], HostDevices((A,), unread=frozenset({A})), []) == {}
     two = HostDevices((A,), gpu_slots=2, rooms={A: seen(0, slots=2)})
     wishes = [Wish(1, gpu_memory_mib=50 * GIB), Wish(2, gpu_memory_mib=50 * GIB)]
@@ -94,7 +94,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 class Reader:
-    """One GPU, as its driver tells of it: MiB in use, and by which processes."""
+    """One GPU, as its driver reports it: MiB in use, and by which processes."""
 
     def __init__(self, used: int, processes: dict[int, int | None]) -> None:
         self.used, self.of, self.read_at = used, processes, time.monotonic()
@@ -148,5 +148,5 @@ def test_the_memory_of_our_own_processes_is_no_other_programs(tmp_path: Path) ->
     holders = [host_slots.Holder(run, (A,), attempt)]
     use = GpuUse(Reader(61 * GIB, {os.getpid(): 60 * GIB, 1: GIB}), tmp_path)  # type: ignore[arg-type]
     assert use.seen(HostDevices((A,)), holders).rooms[A].others == GIB
-    # As soon as it has left, nothing is known until the next reading.
+    # Once the run has left, nothing is known until the next reading.
     assert use.seen(HostDevices((A,)), []).unread == frozenset({A})

@@ -1,4 +1,4 @@
-"""Who starts first, who may change it, and that two who change it at once leave one line."""
+"""Which run starts first, who may change the order, and that concurrent changes leave one consistent order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_who_moves_to_the_front_goes_before_their_own_project_and_nobody_else_lo
     assert line() == [third.pk, theirs.pk, first.pk, second.pk]
     again = ask(third, "move_to_front")
     assert (again.state, again.outcome) == ("refused", "There is no run ahead of it that it may overtake.")
-    # An administrator's goes before everybody, who keep their order.
+    # An administrator's run moves before all others, which keep their order.
     assert ask(second, "move_to_front", may_push=True).state == "applied"
     assert line() == [second.pk, third.pk, theirs.pk, first.pk]
 
@@ -94,7 +94,7 @@ def test_page_and_api_order_for_operators_alone_and_the_ledger_names_them(lab: P
 
 @pytest.mark.django_db(transaction=True)
 def test_many_who_order_one_line_at_once_leave_every_run_one_place(lab: Project) -> None:
-    """Moves, withdrawals and starts meet: no run is lost, and none is both started and withdrawn."""
+    """Moves, withdrawals and starts happen concurrently: no run is lost, and none is both started and withdrawn."""
     runs = [queued(lab, HOST) for _ in range(6)]
     errors: list[BaseException] = []
     together = threading.Barrier(4)

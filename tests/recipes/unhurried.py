@@ -1,4 +1,4 @@
-"""The image recipe with pauses: it can be looked at for minutes without taking a core from what looks at it."""
+"""The image recipe with pauses, so that it runs for minutes without using the core of the watching process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command is handed to each host side until its training has it, or it has expired by the portal's clock."""
+"""A command is passed to each host side until its training has it, or it has expired by the portal's clock."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_command_that_no_training_has_expires_by_the_clock_of_the_portal(lease
     lost.refresh_from_db()
     held.refresh_from_db()
     assert (lost.state, lost.outcome) == (CommandState.EXPIRED, NOT_POSTED)
-    # What the training has, the training judges.
+    # The training decides about commands that it has received.
     assert held.state == CommandState.DELIVERED
 
 
@@ -66,7 +66,7 @@ def test_a_command_that_expires_while_the_others_are_handed_on_is_not_handed_on(
     soon = ask(lease, "pause", expires_in_s=60)
 
     def expire_at_once(run_id: int | None = None) -> None:
-        """Let the command expire just after those that had were given up."""
+        """Let the command expire just after `expire_commands` has run."""
         Command.objects.filter(pk=soon.pk).update(expires_at=Now() - timedelta(seconds=1))
 
     monkeypatch.setattr("runs.recording.record_side.orders.expire_commands", expire_at_once)
@@ -90,7 +90,7 @@ def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
         record_asked(lease, asked)
     recorded = Command.objects.filter(run_id=lease.run_id).order_by("sent_at").values_list("kind", "author_name")
     assert list(recorded) == [("stop", "SIGTERM"), ("save_checkpoint", "SIGUSR1")]
-    # They are in the mailbox already: nothing of them is handed on a second time.
+    # They are in the mailbox already, so none is passed on a second time.
     assert take_orders(lease, posting.posted) == []
 
 

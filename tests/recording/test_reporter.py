@@ -1,4 +1,4 @@
-"""The host side alone: what it sends to a record side, and what it does with the answers. No database."""
+"""The host side alone, without a database: what it sends to a record side, and how it handles the answers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SECRETIVE: list[Record] = [
 
 @dataclass
 class Answers:
-    """A record side that gives the answers that a test has prepared, and then stores all."""
+    """A record side that gives the answers that a test has prepared, and stores every later report."""
 
     prepared: list[Stored] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)

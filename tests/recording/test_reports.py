@@ -1,4 +1,4 @@
-"""A tick is stored once, whatever becomes of the answer, and only by the supervisor that attached last."""
+"""A tick is stored once, even if the answer is lost, and only for the supervisor that attached last."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lease() -> Lease:
 
 @contextmanager
 def answer_lost() -> Iterator[None]:
-    """Let the next transaction be committed, and the connection break before the answer comes."""
+    """Let the next transaction be committed, and break the connection before the answer arrives."""
     commit = connection.commit
 
     def commit_and_break() -> None:
@@ -70,7 +70,7 @@ def steps_of(lease: Lease) -> list[int]:
 
 
 def rows_of(lease: Lease) -> tuple[object, ...]:
-    """Return all that a report could change, but for the heartbeat."""
+    """Return everything that a report could change, except the heartbeat."""
     run = Run.objects.get(pk=lease.run_id)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     offsets = JournalOffset.objects.filter(attempt=attempt).order_by("rank", "segment")
@@ -132,7 +132,7 @@ def test_the_supervisor_that_attached_before_stores_nothing_more(lease, tmp_path
 
 
 def test_what_a_database_lost_is_read_again(lease, tmp_path):
-    """A server that failed over to a copy that is a little behind: what it lost still stands in the journal."""
+    """A server failed over to a copy that is slightly behind: the journal still contains what it lost."""
     writer = JournalWriter(tmp_path)
     log = writer.encoder(("loss",))
     ingest = supervisor_of(lease, tmp_path)
@@ -142,7 +142,7 @@ def test_what_a_database_lost_is_read_again(lease, tmp_path):
         log(step, [0.5])
         ticks.append(Tick(read=journals.read()))
         if step == 2:
-            # It is committed nowhere else.
+            # Nothing else commits it.
             with transaction.atomic():
                 ingest.store(ticks[-1])
                 transaction.set_rollback(True)
@@ -193,7 +193,7 @@ def test_points_that_follow_a_roll_back_in_the_same_report_are_the_newest(lease,
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     assert (Run.objects.get(pk=lease.run_id).step, attempt.last_step, attempt.first_lap) == (3, 3, 1)
     assert ingest.progress.step == 3
-    # Another supervisor goes on in the same lap.
+    # Another supervisor continues in the same lap.
     log(4, [0.1])
     other = supervisor_of(lease, tmp_path)
     attached = other.attach()
@@ -220,7 +220,8 @@ def test_a_roll_back_that_comes_last_is_where_the_training_is(lease, tmp_path):
     assert json.loads(StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame)["step"] == 1
     attached = ingest.attach()
     assert ingest.progress.step == 1
-    # What follows is of the lap that the roll back began, whoever stores it, and even if its step goes on.
+    # Later points belong to the lap that the roll back began, whichever supervisor stores them, even if the step
+    # continues.
     log(3, [0.3])
     ingest.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))
     (block,) = json.loads(StoredEvent.objects.filter(kind="metrics", run_id=lease.run_id).latest("seq").frame)["blocks"]
@@ -259,7 +260,7 @@ def test_a_checkpoint_that_is_saved_again_in_its_place_after_a_roll_back_counts_
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), reports=st.integers(1, 6))
 def test_reports_that_are_repeated_and_reordered_change_nothing(tmp_path, data, reports):
-    """Each is sent in its turn, and between the turns any that were sent before, or are not due yet, in any order."""
+    """Each is sent in order; between them the test sends any earlier or not yet due report, in any order."""
     lease = new_lease()
     session = continuing.attach(lease).session
     places = [Position(number // 3, 100 * (number % 3), number) for number in range(reports + 1)]

@@ -1,4 +1,4 @@
-"""What a host side sends is answered once, whatever is repeated; who was overtaken leaves a history, nothing else."""
+"""Each message of a host side is answered once, even if repeated; a superseded host only stores history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAILED = Ended(rank=0, code=1, codes=[1], last_words=LastWords(outcome="failed",
 
 @dataclass
 class Observer:
-    """Sees reports, and has something to say of each."""
+    """An observer that collects reports, and returns a message for each."""
 
     seen: list[int] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -103,7 +103,7 @@ def test_an_overtaken_attempt_leaves_its_history_and_changes_neither_the_run_nor
     answers = session.answer(report)
     assert [type(each) for each in answers] == [Stored, Fenced]
     assert answers[0].number == 2 and answers[1].overtaken
-    # Sent again, it is neither stored nor told of again.
+    # A repeated report is neither stored nor observed again.
     assert [each.number for each in session.answer(report)] == [2]
     assert session.look(for_commands=True) == []
     assert [each.number for each in session.answer(points(attached, 3, [5]))] == [3]

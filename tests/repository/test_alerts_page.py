@@ -1,4 +1,4 @@
-"""docs/alerts.md names every detector with the severity and the notifications that the code has."""
+"""docs/alerts.md lists every detector with the severity and the notifications of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/contributing.md: every file and folder that it names is there, and every name in capitals is defined there."""
+"""docs/contributing.md: every file and folder that it names exists, and every name in capitals is defined there."""
 
 from __future__ import annotations
 

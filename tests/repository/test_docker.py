@@ -1,4 +1,4 @@
-"""The image and its neighbours, as far as they can be tried without Docker: entry script, Dockerfile, compose file."""
+"""The image and its services, as far as tests can check them without Docker: entry script, Dockerfile, compose file."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def container() -> Iterator[Stack]:
 
 
 def listens(port: int) -> bool:
-    """Tell whether it is worth asking: a health check is a process of its own."""
+    """Return whether the port accepts connections; this saves health checks, each of which is a process."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
 def started(stack: Stack, role: str) -> Iterator[str]:
-    """Run the entry script until the health check passes, and end it as `docker stop` does; yields what it said."""
+    """Run the entry script until the health check passes, and end it as `docker stop` does; yield its output."""
     log = stack.folder / f"{role}-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -81,7 +81,7 @@ def test_a_new_container_on_the_same_volume_keeps_runs_and_prints_no_second_logi
         assert sign_in(container, user, password)
         assert not sign_in(container, user, password[:-1])
         run_id = create_run(container, "earlier")
-        # A container cannot know by which address its host is reached; the page tells what to set.
+        # A container cannot know the address of its host; the page says which setting to change.
         with pytest.raises(urllib.error.HTTPError) as refused:
             sign_in(container, user, password, LAN_ADDRESS)
         assert refused.value.code == 400
@@ -172,16 +172,16 @@ def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> 
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
         limits = service["deploy"]["resources"].get("limits", {})
         assert limits.get("memory") or name == "trainer", name
-    # Only the proxy and, on this machine alone, Grafana are reached from outside.
+    # Only the proxy and, on this machine alone, Grafana are reachable from outside.
     assert {name for name, service in services.items() if "ports" in service} == {"proxy", "grafana"}
     assert services["grafana"]["ports"] == ["127.0.0.1:3000:3000/tcp"]
-    # Nothing that only shows runs carries PyTorch.
+    # Services that only show runs do not contain PyTorch.
     images = {name: (each["image"], each["build"]["target"]) for name, each in services.items() if "build" in each}
     slim = ("steersman-slim", "slim")
     assert images == {"web1": slim, "web2": slim, "record": slim, "trainer": ("steersman", "portal")}
     [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    # Everything that is secret comes from a file, and every file is one of a folder that git leaves alone.
+    # Every secret comes from a file, in a folder that git ignores.
     assert not re.search(r"(PASSWORD|KEY)[^F:]*: ?['\"]?(?!/run/secrets/)\S", yaml.safe_dump(services))
     assert {Path(secret["file"]).parent.name for secret in told["secrets"].values()} == {"secrets"}
     assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
@@ -195,8 +195,8 @@ def test_the_compose_file_says_what_must_be_set(name: str, tmp_path: Path) -> No
 
 
 def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Return the compose file as docker-compose understands it. Raises AssertionError with what it said."""
-    # A .env of the developer's, beside the file, is left out.
+    """Return the compose file as docker-compose reads it. Raises AssertionError with its output."""
+    # Ignore a developer's .env beside the file.
     (folder / "empty.env").touch()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERSMAN_")}
     done = subprocess.run(
@@ -209,9 +209,9 @@ def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
 
 
 def sign_in(stack: Stack, user: str, password: str, host: str = "") -> urllib.request.OpenerDirector | None:
-    """Return a browser that is logged in, None where the portal does not let the user in.
+    """Return a browser that is logged in, or None if the portal refuses the login.
 
-    The browser comes by the address `host`, "" for the portal's own. Raises `urllib.error.HTTPError`.
+    The browser uses the address `host`, "" for the portal's own. Raises `urllib.error.HTTPError`.
     """
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     come_by = {"Host": f"{host}:{stack.port}"} if host else {}

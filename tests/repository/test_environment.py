@@ -1,4 +1,4 @@
-"""Secrets from files, and passwords put into addresses."""
+"""Secrets from files, and passwords inserted into addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU check says so where there is no GPU, and finds what is wrong in what its programs print."""
+"""The GPU check reports a missing GPU, and finds faults in the output of its programs."""
 
 from __future__ import annotations
 

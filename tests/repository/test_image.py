@@ -1,4 +1,4 @@
-"""What goes into the image, tried without building one: the files of the context, and the mirrors."""
+"""The contents of the image, checked without a build: the files of the context, and the mirrors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests import image_check, layout
 from tests.image import buildah
 from tests.support.stack import ROOT, last_json
 
-# The packages of the client are in an image only if `make client` ran before.
+# The client packages are in an image only if `make client` ran before.
 MADE_BEFORE_A_BUILD = "build/client/packages"
-# Folders of the repository that no image needs; a new one is either listed here or let in by .dockerignore.
+# Folders of the repository that no image needs. A new folder must be listed here or allowed by .dockerignore.
 NOT_IN_IMAGES = {*layout.TEST_FOLDERS, "docs"}
 
 
 def copy_context(target: Path) -> None:
-    """Copy what .dockerignore lets into a build, as an engine would."""
+    """Copy the files that .dockerignore lets into a build, as an engine would."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     left_out = [line for line in lines[1:] if not line.startswith("!")]
@@ -102,7 +102,7 @@ def test_packages_of_the_system_come_from_a_mirror_where_one_is_named(
 ) -> None:
     text = (ROOT / "Dockerfile").read_text()
     lines = re.findall(r'^RUN (\[ -z "\$APT_MIRROR" \](?:.*\\\n)*.*)', text, re.MULTILINE)
-    # Both base images have it, with the same words.
+    # Both base images have the line, with the same words.
     assert len(lines) == len(re.findall(r"^FROM \$\{", text, re.MULTILINE)) == 2
     [line] = set(lines)
     (tmp_path / file).parent.mkdir(exist_ok=True)

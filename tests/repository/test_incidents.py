@@ -1,4 +1,4 @@
-"""docs/operations.md: each alert for Prometheus has its incident, and each test, command and setting named is there."""
+"""docs/operations.md has an incident for each Prometheus alert, and the tests, commands and settings it names exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INCIDENTS = TEXT.partition("\n## Incidents\n")[2].partition("\n## ")[0]
 RULES = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())["groups"][0]["rules"]
 PATHS = sorted(set(re.findall(r"`((?:tests|bench|deploy)/[\w./-]+)", TEXT)))
 SETTINGS = sorted(set(re.findall(r"STEERSMAN_[A-Z_]+", TEXT)))
-# Where settings are defined, and those that compose and trainings read.
+# Where settings are defined, including those that compose and trainings read.
 SOURCES = [*(ROOT / "monitor_site").rglob("*.py"), *(ROOT / "steersman").rglob("*.py")]
 
 

@@ -1,4 +1,4 @@
-"""Packages and arrows: no file imports what its package may not, and docs/architecture.md shows what there is."""
+"""Packages and arrows: no file imports what its package may not, and docs/architecture.md shows the real packages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests import layout
 from tests.layout import ROOT, Rule
 
-# The announcer carries for the feed; hub and doctor send themselves an echo, /readyz sends nobody something; what
-# revokes access tells the hubs.
+# The announcer sends for the feed; hub and doctor send themselves an echo; /readyz sends to an empty group; code that
+# revokes access notifies the hubs.
 SENDERS = {
     "runs.access.revocation",
     "runs.live.hub",
@@ -77,7 +77,7 @@ def test_the_trainer_app_imports_nothing_at_its_start():
 
 
 def sends(tree: ast.AST) -> bool:
-    """Return whether code sends to a group, or by the announcer, under whatever name it imports one."""
+    """Return whether code sends to a group or by the announcer, under any imported name."""
     modules, functions = set(), {"group_send"}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom | ast.Import):

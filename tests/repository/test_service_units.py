@@ -1,4 +1,4 @@
-"""The service units: systemd understands them, and what they start serves and ends as they say."""
+"""The service units: systemd accepts them, and their processes serve and end as the units say."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PORTAL, WATCH, RECORD = "steersman-portal@.service", "steersman-watch.service", 
 
 
 def here(name: str) -> str:
-    """Return the text of a unit with the places of this checkout."""
+    """Return the text of a unit with the paths of this checkout."""
     text = (UNITS / name).read_text()
     assert f"{PLACE}/.venv/bin/python" in text
     return text.replace(f"{PLACE}/.venv/bin/python", sys.executable).replace(PLACE, str(ROOT))
 
 
 def service(name: str) -> dict[str, str]:
-    """Return what stands in the section *Service*, each name once."""
+    """Return the entries of the section *Service*, each name once."""
     read = RawConfigParser(delimiters="=", comment_prefixes="#", strict=True)
     read.optionxform = str  # type: ignore[assignment,method-assign]
     read.read_string(here(name))

@@ -1,4 +1,4 @@
-"""`make setup`, the lock and the client package, in folders of their own."""
+"""`make setup`, the lock and the client package, in temporary folders."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_it_makes_an_environment_once_and_again_where_it_is_half_made_or_broken(
     second = set_up(clone)
     assert (second.returncode, second.stdout) == (0, "Set-up: nothing to do.\n")
 
-    # As pip leaves it when it is killed half-way.
+    # The state that pip leaves when it is killed half-way.
     (clone / ".venv" / "steersman-unfinished").touch()
     (clone / ".venv" / "bin" / "pip").unlink()
     third = set_up(clone)
@@ -69,7 +69,7 @@ def test_it_makes_an_environment_once_and_again_where_it_is_half_made_or_broken(
     assert again.returncode == 0, again.stderr
     assert "making .venv again" in again.stdout
 
-    # What pip says at the end is what helps.
+    # The end of pip's output contains the cause.
     (clone / "requirements.lock").write_text("./missing-1.0-py3-none-any.whl\n")
     done = set_up(clone)
     assert done.returncode == 2

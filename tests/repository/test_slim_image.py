@@ -1,4 +1,4 @@
-"""The portal where PyTorch is not installed: it serves its pages, and what needs PyTorch says so with the remedy."""
+"""The portal without PyTorch serves its pages, and features that need PyTorch give a message with the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.repository.test_docker import sign_in
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
-# What the slim image leaves out of requirements.txt is not to be found by any import of any process.
+# No import of any process may find the packages that the slim image omits from requirements.txt.
 WITHOUT = """
 import sys
 from importlib.machinery import PathFinder
@@ -31,7 +31,7 @@ PAGES = ("", "projects/", "runs/new/", "runs/1/", "sessions/", "api/docs/", "api
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """An installation with one run of a recipe, in which PyTorch is gone from then on."""
+    """An installation with one run of a recipe, without PyTorch from then on."""
     (tmp_path / "sitecustomize.py").write_text(WITHOUT)
     with Stack() as stack:
         seed_stack(stack)
@@ -43,7 +43,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 def test_commands_that_need_pytorch_say_so_and_change_nothing(stack: Stack) -> None:
     for command in (["recipes"], ["recipes", "--publish"], ["train", "--run-id", "1"], ["demo"]):
-        # A process of its own: the one of the stack began before PyTorch was gone.
+        # A new process, because the one of the stack started while PyTorch was still there.
         done = subprocess.run(
             [sys.executable, str(ROOT / "manage.py"), *command], env=stack.environment, capture_output=True, text=True
         )
@@ -69,7 +69,7 @@ def test_serve_shows_every_page_and_leaves_queued_runs_to_others(stack: Stack) -
         for page in PAGES:
             with browser.open(f"{stack.address}/{page}", timeout=60) as answer:
                 assert answer.status == 200, page
-        # The scheduler looks at the queue, and what it waits for stays there.
+        # The scheduler checks the queue, and the runs that need PyTorch stay in it.
         wait_for(lambda: rows(stack, "SELECT id FROM runs_host") or None, "the watch")
         assert run_row(stack, 2)["state"] == "queued"
     finally:

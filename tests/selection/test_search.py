@@ -1,4 +1,4 @@
-"""Which runs a search finds, in which order, and what is said of a search that is not understood."""
+"""Searches: the runs that they find, their order, and the message for a search that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         Series.objects.create(run=made[name], name="train/loss", last_value=10 - value)
         RunTag.objects.create(run=made[name], name="baseline")
     RunTag.objects.create(run=made["beta"], name="try 3")
-    # Accuracy and loss by run, attempt and epoch. A later attempt went over the last epoch of alpha.
+    # Accuracy and loss by run, attempt and epoch. A later attempt superseded the last epoch of alpha.
     for name, attempt, epoch, accuracy, loss in (
         ("alpha", 1, 1, 0.9, 0.15), ("alpha", 1, 2, 0.99, 0.01), ("alpha", 2, 2, 0.7, 0.3), ("beta", 1, 1, 0.85, 0.4),
     ):  # fmt: skip
@@ -136,9 +136,9 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ("validation_accuracy > 0.8", {"beta"}),
         ("best:validation_accuracy > 0.8", {"alpha", "beta"}),
         ("best:train_loss < 0.2", {"alpha"}),
-        # What a later attempt went over is no best.
+        # A superseded value is not the best.
         ("best:validation_accuracy > 0.95", set()),
-        # A parameter of this name is meant rather than what epochs tell.
+        # A parameter of this name takes precedence over the metric of epochs.
         ("learning_rate = 1", {"beta"}),
         ("epoch:learning_rate = 5", {"alpha", "beta"}),
         ("f1/macro = 0.5", {"alpha"}),

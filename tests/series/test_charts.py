@@ -79,7 +79,7 @@ def test_it_hides_no_spike(run: Run, number: int) -> None:
     assert kind == "nan"
     assert chart["first_steps"][bucket] <= number // 2 <= chart["steps"][bucket]
     assert chart["nonfinite_counts"] == [1]
-    # Short series are read point by point, longer ones by 64.
+    # Short series are read point by point, longer ones in groups of 64.
     first = number // 2 if number < 32_000 else number // 2 // 64 * 64
     assert chart["nonfinite_steps"] == [first]
     assert min(chart["min"]) == np.nanmin(values)
@@ -138,7 +138,7 @@ def test_it_reads_whole_chunks_of_a_long_series(run: Run, monkeypatch: pytest.Mo
     length = CHUNK_POINTS * (GROUP_CHUNKS + 3) + 100
     values = np.random.default_rng(8).normal(size=length).astype(np.float32).astype(np.float64)
     values[123_456] = 77.0
-    # Three folds, so that the summary of a group is made of stored chunks and of new ones.
+    # Three folds, so that the summary of a group covers stored and new chunks.
     cuts = [0, CHUNK_POINTS * 30 + 5, CHUNK_POINTS * 64 + 5, length]
     for start, end in itertools.pairwise(cuts):
         store(run, values[start:end].tolist(), first=start, tick=50_000)
@@ -182,7 +182,7 @@ def test_it_reads_with_a_constant_number_of_queries(run: Run) -> None:
 
 @pytest.mark.parametrize("points", [GROUP_CHUNKS * CHUNK_POINTS - 100, 2 * GROUP_CHUNKS * CHUNK_POINTS - 1])
 def test_it_reads_a_group_whose_last_chunk_is_not_full(run: Run, points: int) -> None:
-    """Its summary is stored when it is full: until then each of its chunks is read."""
+    """Its summary is stored when the group is full; until then the chart reads each of its chunks."""
     steps = np.arange(points)
     store_folded(run, LOSS, Points(steps, steps * 20, steps / 3))
     chart = chart_of(run, buckets=10)
@@ -198,7 +198,7 @@ def test_it_asks_as_many_queries_for_many_attempts_and_series_as_for_few(run: Ru
             drawn = charts(run.pk, buckets=buckets)[1]
         return len(captured), [chart["count"] for chart in drawn.values()]
 
-    # Each goes over half of what the one before did. With few buckets the coarsest level is read.
+    # Each attempt supersedes half of the one before. With few buckets the chart reads the coarsest level.
     for attempt in range(1, 8):
         store_folded(run, LOSS, Points(steps + 50 * attempt, steps, steps / 3), attempt)
     few = [queries(buckets)[0] for buckets in (5, 30, 1000)]
@@ -207,13 +207,13 @@ def test_it_asks_as_many_queries_for_many_attempts_and_series_as_for_few(run: Ru
             store_folded(run, f"loss {number}", Points(steps + 50 * attempt, steps, steps / 3), attempt)
     for buckets, asked in zip((5, 30, 1000), few, strict=True):
         found, counts = queries(buckets)
-        # A level that the few did not need is one more.
+        # One more query for a level that the few buckets did not need.
         assert found <= asked + 4, buckets
         assert sorted(counts) == [7 * 50 + 50, *[299 * 50 + 50] * 4]
 
 
 def test_it_draws_every_point_of_many_short_attempts(run: Run) -> None:
-    """An attempt's last chunk is hardly ever full: what suits is told by the points and not by the chunks."""
+    """The last chunk of an attempt is rarely full, so the chart must choose its level by points and not by chunks."""
     steps = np.arange(60)
     for attempt in range(1, 11):
         store_folded(run, LOSS, Points(steps + 60 * attempt, (steps + 60 * attempt) * 20, steps / 3), attempt)
@@ -245,7 +245,7 @@ def test_attempts_share_the_rows_of_their_series(run: Run, attempts: int, bucket
 
 
 def test_a_range_of_time_leaves_attempts_over_their_own_axis(run: Run) -> None:
-    """Steps of a later attempt come after those it went over: over time they would be one line."""
+    """Steps of a later attempt come after those that it superseded: over time they would be one line."""
     store(run, [float(value) for value in range(100)])
     store(run, [0.0] * 50, first=50, attempt=2)
     samples = np.arange(100)

@@ -25,7 +25,7 @@ from runs.series.packing.chunks import (
 from runs.series.packing.columns import pack_columns, unpack_columns
 from tests.support.stored_points import START, bits, floats
 
-# Columns as trainings have them: any floats, float32s, short decimals, one value again and again, and cycles.
+# Columns as in real trainings: any floats, float32s, short decimals, one repeated value, and cycles.
 short = st.integers(0, 7).flatmap(
     lambda decimals: st.lists(st.integers(-(10**9), 10**9).map(lambda whole: whole / 10**decimals), min_size=1)
 )

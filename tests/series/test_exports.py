@@ -1,4 +1,4 @@
-"""CSV exports: every point and epoch, bit for bit, also while points are folded; formulas are defused."""
+"""CSV exports contain every point and epoch, bit for bit, even while points are folded, and no active formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that are float32s travel with few digits, and are what was logged wherever points are read."""
+"""float32 values are sent with few digits, and equal the logged values wherever points are read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ doubles = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def bits(values: list[Any]) -> list[Any]:
-    """Return values so that zero and minus zero differ."""
+    """Return values in a form in which zero and minus zero differ."""
     return [None if value is None else struct.pack("d", value) for value in values]
 
 
@@ -106,7 +106,7 @@ def test_a_column_of_doubles_is_named_and_stays_whole():
         {"loss": [0.5, 3.0, -0.0]},
         {"loss": [None, None]},
         {"loss": [1e300, 2.0**24 + 1]},
-        # A mark would take more than one number has digits to spare.
+        # A mark would take more digits than one number can save.
         {"loss": float32s(1)},
     ],
     ids=["doubles", "short already", "nothing", "beyond all float32s", "one number"],

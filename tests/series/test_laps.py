@@ -1,4 +1,4 @@
-"""A script whose steps begin again within an attempt: every point is kept, each pass is a line, a line says so once."""
+"""A script whose steps start again within an attempt: every point is kept, each pass is a line, a message says so."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOSS = "train/loss"
 
 
 class Recorded:
-    """A training of this process, and the supervisor that stores what it logs."""
+    """A training of this process, and the supervisor that stores its records."""
 
     def __init__(self, folder: Path, lease: Lease) -> None:
         lock = try_lock(worker_lock_path(folder, 0))
@@ -103,7 +103,7 @@ def told(run: Run) -> list[str]:
 
 
 def nothing(run: Run, recorded: Recorded) -> None:
-    """Let all stay in events, of one supervisor."""
+    """Leave everything in events, with one supervisor."""
 
 
 def folding(run: Run, recorded: Recorded) -> None:
@@ -132,7 +132,7 @@ def test_each_epoch_is_a_line_of_its_own(
     assert told_of["attempts"][1]["values"] == loss_of(0)
     assert {lap: chart["values"] for lap, chart in told_of["laps"][1].items()} == {1: loss_of(1), 2: loss_of(2)}
     assert history(run, "viewer")["series"][LOSS] == told_of
-    # The line is the newest epoch, and no mean of several.
+    # The line is the newest epoch, not a mean of several.
     line = charts(run.pk, [LOSS])[1][LOSS]
     assert (line["steps"], line["values"]) == (list(range(BATCHES)), loss_of(2))
     assert Series.objects.get(run=run, name=LOSS).last_value == loss_of(2)[-1]

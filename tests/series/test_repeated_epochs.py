@@ -1,4 +1,4 @@
-"""A script that counts its epochs from 1 in each of several folds: all are kept, the newest counts, a line says so."""
+"""A script that counts its epochs from 1 in each of several folds: all are kept, the newest counts, with a message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOLDS, EPOCHS = 5, 3
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run of which a script has logged three epochs in each of five folds."""
+    """A run of a script that has logged three epochs in each of five folds."""
     row = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="folds")
     lease = open_attempt(row.pk, Holder("host", "boot", 1), 0, command_line=[])
     log_folds(tmp_path)

@@ -1,4 +1,4 @@
-"""Points from events to chunks: nothing lost, nothing doubled."""
+"""Points move from events to chunks: nothing is lost, nothing doubled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runs.series import storage
 from runs.series.charts import charts
 from tests.support.stored_points import LOSS, START, bits, floats, metrics, metrics_event, read_points, store
 
-# A frame carries NaN by name, so that its payload is the usual one.
+# A frame contains NaN by name, so NaNs need the default payload.
 numbers = floats.map(lambda value: math.nan if math.isnan(value) else value)
 
 
@@ -83,7 +83,7 @@ def test_it_extends_the_last_chunk_and_cuts_at_4096(run: Run) -> None:
 def test_series_that_are_logged_together_share_their_steps_and_times(run: Run) -> None:
     names = ("train/loss", "optimizer/rate", "norm")
     values = {name: np.random.default_rng(len(name)).normal(size=9000).tolist() for name in names}
-    # One more series has a point for every second step alone.
+    # One more series has a point only for every second step.
     rare = values["norm"][::2]
     for start in range(0, 9000, 1500):
         part = slice(start, start + 1500)
@@ -182,7 +182,7 @@ def test_it_reads_again_where_a_fold_came_between(run: Run) -> None:
 
 
 def test_a_series_logged_with_different_others_stays_in_the_order_of_logging(run: Run) -> None:
-    """Each set of names is a block of its own: of one event, and of the same step in one millisecond."""
+    """Each set of names is a separate block, even within one event or for the same step in one millisecond."""
     alone = Block(steps=[1, 2, 4, 4], times=[1.0, 2.0, 4.0, 4.0], values={"loss": [1.0, 2.0, 4.0, 4.5]})
     beside = Block(steps=[3, 5], times=[3.0, 4.0], values={"loss": [3.0, 5.0], "accuracy": [0.5, 0.75]})
     for attempt in (1, 2):

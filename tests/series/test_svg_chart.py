@@ -1,4 +1,4 @@
-"""Static charts: whole SVG, for any numbers that a training may report."""
+"""Static charts: complete SVG for any numbers that a training may report."""
 
 from __future__ import annotations
 

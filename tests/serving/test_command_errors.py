@@ -1,4 +1,4 @@
-"""What `manage.py` says where data folder or database are not as a command needs them: a sentence that works."""
+"""The message of `manage.py` when the data folder or database is not ready for a command: its remedy works."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.chaos.conformance import ROOT, free_port
 from tests.serving.test_socket_wire import RawViewer
 
 DEFLATE, ALONE = "permessage-deflate; client_no_context_takeover", "; server_no_context_takeover"
-# What a client offers, and what the portal answers; None where it compresses nothing.
+# The client's offers and the portal's responses; None if the portal does not compress.
 OFFERS: list[tuple[str, str | None]] = [
     ("permessage-deflate", DEFLATE),
     ("permessage-deflate; client_max_window_bits", DEFLATE),
@@ -24,21 +24,21 @@ OFFERS: list[tuple[str, str | None]] = [
     *[(f"permessage-deflate; server_max_window_bits={bits}", None) for bits in (0, 7, *range(8, 12), 16)],
     *[(f"permessage-deflate; client_max_window_bits={bits}", DEFLATE) for bits in range(8, 16)],
     *[(f"permessage-deflate; client_max_window_bits={bits}", None) for bits in (7, 16, "", "x", "012", "+12", "1_2")],
-    # Several, in the order of the client's wish.
+    # Several offers, in the order of the client's preference.
     ("permessage-deflate; server_max_window_bits=8, permessage-deflate", DEFLATE),
     (
         "permessage-deflate; server_max_window_bits=10, permessage-deflate; server_max_window_bits=15"
         "; server_no_context_takeover, permessage-deflate",
         f"{DEFLATE}{ALONE}; server_max_window_bits=12",
     ),
-    # Unknown, doubled and wrong parameters decline their own offer alone.
+    # Unknown, doubled and wrong parameters only decline their own offer.
     ("permessage-deflate; novel_parameter", None),
     ("permessage-deflate; novel_parameter=1, permessage-deflate", DEFLATE),
     ("permessage-deflate; server_max_window_bits", None),
     ("permessage-deflate; server_no_context_takeover=1, permessage-deflate", DEFLATE),
     ("permessage-deflate; client_no_context_takeover=true", None),
     ("permessage-deflate; server_max_window_bits=13; server_max_window_bits=13", None),
-    # Quoted values are those without quotes, and what stands in quotes offers nothing.
+    # Quoted values equal unquoted ones, and quoted text is no offer.
     ('permessage-deflate; server_max_window_bits="13"', f"{DEFLATE}; server_max_window_bits=12"),
     ('permessage-deflate; server_max_window_bits="1\\3"', f"{DEFLATE}; server_max_window_bits=12"),
     ('permessage-deflate; server_max_window_bits="8", permessage-deflate; client_max_window_bits="8"', DEFLATE),
@@ -51,7 +51,7 @@ OFFERS: list[tuple[str, str | None]] = [
     ("permessage-bzip2", None),
     (" , ,permessage-deflate ;\tserver_max_window_bits = 15 ,", f"{DEFLATE}; server_max_window_bits=12"),
     ("Permessage-Deflate", DEFLATE),
-    # What follows no grammar.
+    # Offers with invalid syntax.
     ("permessage-deflate; =15", None),
     ("permessage-deflate; ; server_no_context_takeover", None),
     ('permessage-deflate; server_max_window_bits="13', None),
@@ -62,7 +62,7 @@ OFFERS: list[tuple[str, str | None]] = [
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """The portal's own server, before an application that sends back what it gets."""
+    """The portal's server in front of an application that echoes its input."""
     port = free_port()
     command = [sys.executable, "-m", "tests.live.echo_server", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:

@@ -1,4 +1,4 @@
-"""`make demo`: accounts, what it shows, what it brings back, and that it leaves nothing behind."""
+"""`make demo`: accounts, what it shows, what it restores, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Terminal(io.StringIO):
 
 
 class RunningDemo:
-    """A demo in a process of its own; what it prints goes to a file."""
+    """A demo in a separate process, whose output goes to a file."""
 
     def __init__(self, data: Path, port: int) -> None:
         self.data = data
@@ -46,7 +46,7 @@ class RunningDemo:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "demo"],
             cwd=ROOT,
-            # For the demo's training, and for what people start and queue meanwhile.
+            # For the demo's training, and for runs that people start and queue meanwhile.
             env=os.environ | {"STEERSMAN_DATA": str(data), "STEERSMAN_PORT": str(port), "STEERSMAN_CPU_SLOTS": "3"},
             stdout=self.output.open("w"),
             stderr=subprocess.STDOUT,
@@ -67,7 +67,7 @@ class RunningDemo:
         return wait_for(look, pattern, DEMO_TIMEOUT_S)
 
     def child(self, part: str) -> psutil.Process | None:
-        """Return the process of this demo whose command line has `part`."""
+        """Return the process of this demo whose command line contains `part`."""
         for process in psutil.Process(self.process.pid).children(recursive=True):
             try:
                 if process.status() != psutil.STATUS_ZOMBIE and part in " ".join(process.cmdline()):
@@ -111,7 +111,7 @@ def processes_of(data: Path) -> list[psutil.Process]:
 
 
 def manage(data: Path, *words: str) -> str:
-    """Run a management command on the data folder of a demo and return what it printed."""
+    """Run a management command on the data folder of a demo and return its output."""
     environment = os.environ | {"STEERSMAN_DATA": str(data)}
     command = [sys.executable, "manage.py", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
@@ -162,7 +162,7 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     demo.wait_for_child("train --run-id", other_than=supervisor.pid)
     assert worker.is_running(), "the new supervisor takes over the worker that trained on"
 
-    # What a person starts meanwhile is theirs: by hand on this host, or by the watch of the demo.
+    # A person's runs belong to the person, whether started by hand on this host or by the demo's watch.
     by_hand = int(manage(data, "create_run", "--quiet", "--project", "demo"))
     script = ("tests/trainings/short.py", "1000000", "0.01")
     theirs = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The doctor: what it finds, what it says to do, that it never hangs and never shows a secret."""
+"""The doctor: its findings and remedies, and that it never hangs and never shows a secret."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ROWS = [
     "Python", "torch", "CUDA", "NVML", "disk", "clock", "database", "recipes", "embedded server", "Redis",
     "channel layer", "static files", "directory", "mail", "public address",
 ]  # fmt: skip
-# In a process of its own, torch takes seconds to answer; these answer at once.
+# In a separate process, torch takes seconds to answer; these scripts answer at once.
 CPU_TORCH = 'print(\'{"version": "2.9.0+cpu", "cuda": null, "devices": []}\')'
 NO_NVML = 'print(\'{"problem": "the library is not on this host", "names": [], "driver": ""}\')'
 TWO_GPUS = 'print(\'{"problem": "", "names": ["GPU 0 A100", "GPU 1 A100"], "driver": "570.1"}\')'
 
 
 def run_doctor(stack: Stack, *arguments: str, **variables: str) -> tuple[int, dict[str, dict[str, str]], str]:
-    """Return exit code, findings by name, and all that was printed."""
+    """Return exit code, findings by name, and the whole output."""
     result = subprocess.run(
         stack.command("doctor", "--json", *arguments),
         env=stack.environment | variables, capture_output=True, text=True, timeout=180,
@@ -90,7 +90,7 @@ def test_it_names_a_file_that_gives_no_space_back_until_it_is_written_anew(monke
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0), backlog=8) as server:
         yield server.getsockname()[1]
 

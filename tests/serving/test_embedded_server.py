@@ -20,7 +20,7 @@ from monitor_site.serving.embedded_server import EmbeddedServer, EmbeddedServerE
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder to put on the search path; empty, so that the bundled server is found."""
+    """An empty folder for the search path, so that the bundled server is found."""
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder

@@ -1,4 +1,4 @@
-"""The plain Django way: pip, migrate, createsuperuser, runserver, and a training in a second terminal; no Redis."""
+"""The usual Django way: pip, migrate, createsuperuser, runserver, and a training in a second terminal; no Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST_BYTES = 64 * 1024
 
 
 class Browser:
-    """What a browser does to log in and open the run's socket: cookies and CSRF tokens."""
+    """The parts of a browser that log in and open the run's socket: cookies and CSRF tokens."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -58,7 +58,7 @@ class Browser:
 
 @pytest.fixture
 def plain() -> Iterator[Stack]:
-    """A data folder of its own with `runserver` on it, and neither embedded server nor Redis."""
+    """A separate data folder with `runserver` on it, and neither embedded server nor Redis."""
     with Stack() as running:
         running.migrate()
         running.environment |= {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
@@ -109,7 +109,7 @@ def test_the_page_follows_a_training_from_the_database_and_says_so(plain: Stack)
         messages = [hello]
         while not is_end(messages[-1]):
             received = json.loads(socket.recv(FRAME_TIMEOUT_S))
-            # Events that come close together share a message.
+            # Events in quick succession share a message.
             messages += received if isinstance(received, list) else [received]
     wait_for(lambda: training.poll() is not None, "the training's end")
     assert training.returncode == 0, plain.log()
@@ -120,11 +120,11 @@ def test_the_page_follows_a_training_from_the_database_and_says_so(plain: Stack)
     assert seqs == list(range(1, len(seqs) + 1))
     kinds = [message["kind"] for message in messages]
     assert kinds.count("epoch") == 3
-    # Told while it trained, not all at once when it ended.
+    # The viewer received these while the run trained, not all at once at the end.
     assert kinds.index("metrics") < kinds.index("epoch") < len(kinds) - 1
     assert "Warning" not in plain.log()
 
-    # It is the portal's own server: an offer of compression that nobody knows is declined, and messages are bounded.
+    # This is the portal's own server: it declines an unknown offer of compression, and limits the size of messages.
     odd = RawViewer(plain.port, run_id, "invented", compression=True, offer="permessage-deflate; novel_parameter")
     assert " 101 " in odd.head.splitlines()[0], odd.head
     odd.socket.close()

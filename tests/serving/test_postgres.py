@@ -1,4 +1,4 @@
-"""PostgreSQL that goes away and comes back: trainings go on, and nothing that was logged is missing."""
+"""PostgreSQL stops and returns: trainings continue, and no logged value is missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(postgres.server() is None, reason="on SQLite the
 
 
 def listing(stack: Stack) -> int:
-    """Return the status of a page that has to ask the database."""
+    """Return the status of a page that has to query the database."""
     request = urllib.request.Request(f"{stack.address}/", headers={"Cookie": f"steersman_session={'a' * 32}"})
     try:
         with urllib.request.urlopen(request, timeout=60) as page:

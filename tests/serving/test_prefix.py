@@ -1,4 +1,4 @@
-"""STEERSMAN_PREFIX, and what is said to a request for an address that the portal does not take for its own."""
+"""STEERSMAN_PREFIX, and the response to requests for an address that is not the portal's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded server's socket: who else stands there is spoken to by nobody, at any connect."""
+"""The socket of the embedded server: no process talks to another user's server there, at any connect."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def data(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def impostor(data: Path) -> Iterator[Path]:
-    """A real server of another user, who was first under the name that our own will have."""
+    """A real server of another user, which created the socket before the embedded server could."""
     path = socket_path(data)
     path.parent.mkdir(0o755)
     os.chown(path.parent, NOBODY, NOBODY)
-    # Another user cannot read into the folder of ours that the bundled program lies in.
+    # Another user cannot read this user's folder with the bundled program.
     with OthersServer(path, Path(shutil.copy(find_server().path, path.parent / "server"))):
         yield path
 
 
 class OthersServer:
-    """A server of user nobody on a socket that everybody may open."""
+    """A server of the user `nobody` on a socket that every user may open."""
 
     def __init__(self, path: Path, program: Path) -> None:
         program.chmod(0o755)
@@ -73,7 +73,7 @@ def layer(path: Path) -> OwnSocketLayer:
 
 
 def test_nobody_speaks_to_the_server_of_another_user(impostor: Path, data: Path):
-    # It does answer: whoever does not look would take its word.
+    # It does answer: a client without the check would trust it.
     with redis.Redis(unix_socket_path=str(impostor), socket_timeout=5) as careless:
         assert careless.ping()
 
@@ -91,7 +91,7 @@ def test_nobody_speaks_to_the_server_of_another_user(impostor: Path, data: Path)
 
 
 def test_it_is_looked_at_again_when_a_connection_is_made_again(data: Path):
-    """Ours is there at the start; then it goes, and another user takes its place in a folder that was opened."""
+    """The right server runs at the start; then it ends, and another user replaces it in a folder that was opened."""
     ours = EmbeddedServer(data)
     ours.start()
     path, folder = ours.socket, ours.socket.parent
@@ -102,12 +102,12 @@ def test_it_is_looked_at_again_when_a_connection_is_made_again(data: Path):
         ours.stop()
         os.chown(folder, NOBODY, NOBODY)
         with OthersServer(path, Path(shutil.copy(find_server().path, folder / "server"))):
-            # All but the process behind the socket is put right again.
+            # Everything except the process behind the socket is correct again.
             os.chown(folder, 0, 0)
             os.chown(path, 0, 0)
             check_socket(path)
             with contextlib.suppress(redis.ConnectionError):
-                # The connection of before, which is found to be broken.
+                # The previous connection, which turns out to be broken.
                 await over.group_send("run.1", {"type": "run.event"})
             with pytest.raises(redis.ConnectionError, match=f"a process of user {NOBODY} listens"):
                 await over.group_send("run.1", {"type": "run.event"})
@@ -156,7 +156,7 @@ def test_the_doctor_names_the_folder_of_another_user(impostor: Path, data: Path,
 
 
 def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, data: Path):
-    """Portal and training of a data folder whose socket another user holds: they go on without, and say so once."""
+    """Portal and training of a data folder whose socket another user holds run without it, and report that once."""
     with Stack(data) as stack:
         seed_stack(stack)
         stack.start_web()
@@ -164,7 +164,7 @@ def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, 
         with redis.Redis(unix_socket_path=str(impostor), decode_responses=True, socket_timeout=5) as other:
             stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--set", "epochs=2")
             assert stack.train(1).wait(120) == 0
-            # What the portal and the training would have said to it: nothing came, nobody listens.
+            # Neither portal nor training sent a command or subscribed.
             assert other.pubsub_channels() == []
             assert other.info("commandstats").get("cmdstat_publish") is None
         said = (stack.folder / "train.log").read_text()
@@ -180,7 +180,7 @@ def test_a_temporary_folder_of_any_name_holds_the_socket(data: Path, monkeypatch
         ours.start()
         assert ours.socket.is_relative_to(place)
         asyncio.run(layer(ours.socket).group_send("run.1", {"type": "run.event"}))
-        # As those that a person's own tools make of the address.
+        # As a connection of other tools by the address.
         with redis.Redis.from_url(ours.url, socket_timeout=5) as client:
             assert client.ping()
     finally:

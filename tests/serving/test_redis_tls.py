@@ -1,4 +1,4 @@
-"""Redis over TLS with an authority of one's own, named in the address."""
+"""Redis over TLS with a private authority, named in the address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ asyncio.run(there_and_back())
 
 @contextmanager
 def redis_over_tls(certificate: Path) -> Iterator[int]:
-    """Run a server and TLS before it, which the bundled one does not speak; yields the port of the latter."""
+    """Run a server behind a TLS proxy, because the bundled server does not support TLS; yield the port of the proxy."""
     inside, outside = free_port(), free_port()
     server = subprocess.Popen([str(find_server().path), "--port", str(inside), "--bind", "127.0.0.1", "--save", ""],
                               stdout=subprocess.DEVNULL)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`make serve`: what it says and refuses, whom it lets in, and that trainings outlive it."""
+"""`make serve`: what it prints and refuses, whom it admits, and that trainings outlive it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = "192.168.7.5"
 
 
 class RunningServe:
-    """`manage.py serve` in a process of its own; what it prints goes to a file."""
+    """`manage.py serve` in a separate process, whose output goes to a file."""
 
     def __init__(self, stack: Stack, **variables: str) -> None:
         self.output = stack.folder / "serve.txt"

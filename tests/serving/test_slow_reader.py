@@ -1,4 +1,4 @@
-"""A viewer who reads slowly on the real server: metrics that wait are merged, and say the same in fewer bytes."""
+"""A viewer who reads slowly on the real server: waiting metrics are merged, with the same content in fewer bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.serving.test_socket_wire import RawViewer, counts, portal, token_of
 from tests.support.stack import Stack, create_run, rows
 from tests.support.watcher import separated
 
-# Together more than all buffers hold, and less than a viewer may be behind.
+# Together more than all buffers can take, and less than a viewer may be behind.
 EVENTS, SERIES, NAME_CHARACTERS = 400, 16, 180
 NAMES = [f"layers/{number}/".ljust(NAME_CHARACTERS, "x") for number in range(SERIES)]
 PROGRAM = """
@@ -35,10 +35,10 @@ Run.objects.filter(pk={run}).update(step=step, last_point_at=event.last_point_at
 
 
 def read(viewer: RawViewer, last: int) -> tuple[int, list[dict[str, Any]]]:
-    """Return bytes of all frames up to that with event `last`, and their messages."""
+    """Return the bytes of all frames up to the one with event `last`, and their messages."""
     taken, told, before = 0, [], b""
     for payload, message in viewer.messages():
-        # The messages of one frame come with the same object.
+        # The messages of one frame share the same object.
         taken += len(payload) if payload is not before else 0
         before = payload
         told.append(message)
@@ -67,7 +67,8 @@ def test_a_slow_reader_gets_merged_metrics_and_holds_what_a_fresh_page_holds(tmp
         taken, told = read(slow, EVENTS)
         assert counts(stack)[1], "nothing waited: the test shows nothing"
         assert [event["seq"] for message in told for event in separated(message)] == list(range(1, EVENTS + 1))
-        # What went straight is as large as it was stored. Of the rest, if it were only joined, as much would be left.
+        # Frames that were sent directly have their stored size. If the others were only joined, their size would not
+        # shrink.
         waited = [range(message["first_seq"], message["seq"] + 1) for message in told if "first_seq" in message]
         waited_bytes = sum(len(frames[seq - 1]) for span in waited for seq in span)
         assert waited and taken < sum(map(len, frames)) - 0.8 * waited_bytes

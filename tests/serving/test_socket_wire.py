@@ -1,4 +1,4 @@
-"""Sockets of the real server: frames go straight to the connection, slow readers lose nothing, deaf ones are cut."""
+"""Sockets of the real server: frames go directly to the connection, slow readers lose nothing, silent ones are cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS
 from tests.support.stack import Stack, create_run, seed_stack, wait_for
 
-# Written by the portal of this test: how many frames went straight to a connection, and how many waited.
+# The portal of this test counts the frames that went directly to a connection, and those that waited.
 PROGRAM = """
 from monitor_site.serving import daphne_server, socket_wire
 sent = socket_wire.SocketWire.send
@@ -68,7 +68,7 @@ BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
 
 
 class RawViewer:
-    """A viewer that decides when it reads: a plain socket, with a small buffer of its own."""
+    """A viewer that decides when it reads: a plain socket with a small buffer."""
 
     def __init__(
         self, port: int, run: int, token: str, *, compression: bool = False, offer: str = BROWSERS_OFFER
@@ -90,7 +90,7 @@ class RawViewer:
         ]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._data = b""
-        # Messages may refer to those before them.
+        # Messages may refer to earlier ones.
         self._inflate = zlib.decompressobj(-WINDOW_BITS).decompress
         while b"\r\n\r\n" not in self._data:
             self._data += self.socket.recv(4096)
@@ -122,7 +122,7 @@ class RawViewer:
         return found
 
     def messages(self, asked: threading.Event | None = None) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Return each message with the bytes of its frame. Pings are answered; `asked` is set with each."""
+        """Yield each message with the bytes of its frame. Answers pings, and sets `asked` with each."""
         while True:
             first, payload = self.frame()
             if first & 0xF == 9:
@@ -147,7 +147,7 @@ def append(stack: Stack, run: int, number: int, characters: int = 10, text: str 
 
 
 def counts(stack: Stack) -> tuple[int, int]:
-    """Return how many frames went straight to a connection, and how often one had to wait."""
+    """Return how many frames went directly to a connection, and how often one had to wait."""
     direct, waited = (stack.folder / "counts").read_text().split()
     return int(direct), int(waited)
 
@@ -157,7 +157,7 @@ def next_line(viewer: RawViewer) -> tuple[bytes, dict[str, Any]]:
 
 
 def wait_for_greeting(*viewers: RawViewer) -> None:
-    """An event that comes before it is a part of it, and no message of its own."""
+    """Wait until the viewers are greeted: an event before that is part of the greeting, not a separate message."""
     for viewer in viewers:
         assert next(viewer.messages())[1]["kind"] == "hello"
 
@@ -178,7 +178,7 @@ def test_events_go_straight_to_the_connection(stack: Stack) -> None:
     wait_for_greeting(viewer)
     append(stack, run, 5)
     assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
-    # Counted after it was sent. If nothing goes straight, Twisted's transport has changed: see socket_wire.py.
+    # Counted after sending. If nothing is sent directly, Twisted's transport has changed: see socket_wire.py.
     wait_for(lambda: counts(stack) == (5, 0), "five frames that went straight to the connection")
     viewer.socket.close()
 
@@ -198,13 +198,13 @@ def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> 
     run = create_run(stack, "slow")
     quick, slow = RawViewer(stack.port, run, token_of(stack)), RawViewer(stack.port, run, token_of(stack))
     wait_for_greeting(quick, slow)
-    # More than all buffers hold, and less than the viewer may be behind.
+    # More than all buffers can take, and less than the viewer may be behind.
     append(stack, run, 100, characters=25_000)
     assert seqs_of(quick, 100) == list(range(1, 101))
     _, waited = counts(stack)
     assert waited, "nothing waited: the test shows nothing"
     assert seqs_of(slow, 100) == list(range(1, 101))
-    # The next one goes straight again.
+    # The next one is sent directly again.
     direct, _ = counts(stack)
     append(stack, run, 1)
     assert seqs_of(slow, 101) == [101] and seqs_of(quick, 101) == [101]
@@ -224,10 +224,10 @@ def test_messages_are_compressed_alike_for_all(stack: Stack) -> None:
     received = [next(found for found in viewer.messages() if found[1]["kind"] == "log") for viewer in (*viewers, plain)]
     assert received[0] == received[1] and received[0][1] == received[-1][1]
     assert len(received[0][0]) < len(received[-1][0]) / 2
-    # What a viewer sends compressed is understood, and bounded by what it becomes.
+    # The portal reads compressed messages of a viewer, and limits their inflated size.
     viewers[0].send(1, _deflate(b'{"kind":"ping"}'), rsv=4)
     assert next(message for _, message in viewers[0].messages() if message["kind"] == "pong")
-    # Of a message that is too large by one byte nothing is cut off, which would make it another one.
+    # A message that is one byte too large is not truncated, which would change its meaning.
     for viewer, size in zip(viewers[1:], (70_000, 65_537), strict=True):
         viewer.send(1, _deflate(b"1" * size), rsv=4)
         assert _code(viewer) == 1009, size
@@ -239,17 +239,17 @@ def test_a_message_refers_to_the_one_before_it_and_to_no_other(stack: Stack) -> 
     run = create_run(stack, "window")
     token = token_of(stack)
     browser, other = (RawViewer(stack.port, run, token, compression=True) for _ in range(2))
-    # As some clients ask for it.
+    # As some clients request it.
     alone = RawViewer(stack.port, run, token, compression=True, offer="permessage-deflate; server_no_context_takeover")
     assert "server_no_context_takeover" not in browser.head and "server_no_context_takeover" in alone.head
     text = base64.b64encode(os.urandom(750)).decode()
     wait_for_greeting(browser, other, alone)
     append(stack, run, 1, text=text)
     found = {viewer: [next_line(viewer)] for viewer in (browser, other, alone)}
-    # An answer that is compressed lies between the first two messages of this viewer alone.
+    # Only this viewer receives a compressed answer between the first two messages.
     other.send(1, b'{"kind":"ping","echo":"' + b"x" * 100 + b'"}')
     assert next(message for _, message in other.messages() if message["kind"] == "pong")
-    # One at a time: two that wait together may come in one frame.
+    # One at a time, because two that wait together may share a frame.
     for _ in range(2):
         append(stack, run, 1, text=text)
         for viewer, lines in found.items():
@@ -287,10 +287,10 @@ def test_a_peer_that_sends_and_never_reads_is_cut(stack: Stack) -> None:
         deaf, sound = RawViewer(stack.port, run, token), RawViewer(stack.port, run, token)
         asked, kinds = threading.Event(), list[str]()
         with closing(deaf.socket), closing(sound.socket):
-            # The sound one answers its pings as long as the test lasts.
+            # The first viewer answers its pings until the test ends.
             threading.Thread(target=_follow, args=(sound, asked, kinds), daemon=True).start()
             with pytest.raises(ConnectionError):
-                # The deaf one sends something else as often, and stale answers.
+                # The second one sends other messages as often, and outdated answers.
                 while asked.wait(60):
                     asked.clear()
                     deaf.send(1, b'{"kind":"ping"}')
@@ -313,7 +313,7 @@ def _deflate(message: bytes) -> bytes:
 
 
 def _code(viewer: RawViewer) -> int:
-    """Return the code of the close frame that comes; pings stay without an answer."""
+    """Return the code of the next close frame, without answering pings."""
     while True:
         first, payload = viewer.frame()
         if first & 0xF == 8:
@@ -333,7 +333,7 @@ def test_who_answered_while_the_portal_stood_still_is_not_cut() -> None:
         assert all(event.wait(60) for event in asked)
         for _ in range(3):
             os.kill(stack.web.pid, signal.SIGSTOP)
-            # Longer than a viewer may take to answer: this is what the portal must not hold against it.
+            # Longer than a viewer may take to answer; the portal must not count this time against it.
             time.sleep(2.0)
             for event in asked:
                 event.clear()
@@ -344,7 +344,7 @@ def test_who_answered_while_the_portal_stood_still_is_not_cut() -> None:
 
 
 def _follow(viewer: RawViewer, asked: threading.Event, kinds: list[str]) -> None:
-    """Answer pings, and note the kind of each message."""
+    """Answer pings, and record the kind of each message."""
     with contextlib.suppress(OSError, EOFError):
         for _, message in viewer.messages(asked):
             kinds.append(message["kind"])

@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.chaos.any_value`, and the table that it takes its expectations from."""
+"""The short form of `python -m tests.chaos.any_value`, and the table with its expected values."""
 
 from __future__ import annotations
 

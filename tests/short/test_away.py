@@ -1,4 +1,4 @@
-"""A viewer who was away for long is up to date after one history and one socket."""
+"""A viewer that was away for a long time is up to date after one history and one socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.live.test_page_state import differences
 from tests.support.stack import Stack, run_row, wait_for
 
 SERIES, STEPS, STEPS_AN_EVENT = 20, 5_000, 50
-# Before it leaves, the viewer has seen these.
+# The viewer has seen these before it leaves.
 SEEN_STEPS = 1_000
 IMPORTS = f"""
 import json
@@ -78,7 +78,7 @@ print(json.dumps([run.last_seq, run.replay_from, run.state]))
     wait_for(lambda: page.histories > histories and page.connections > connections + 1, "the page to come back")
     wait_for(lambda: page.told[-1]["kind"] == "hello" and page.seq == newest[0], "the page to be up to date")
     page.close()
-    # The first socket said that events cannot close the gap; then a history and a socket did.
+    # The first socket reported that events cannot close the gap; then a history and a second socket did.
     assert requests(page) == (histories + 1, connections + 2)
     kinds = [message["kind"] for message in page.told[known:]]
     assert kinds[0] == "hello" and not page.told[known]["replay"]

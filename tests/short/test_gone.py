@@ -1,4 +1,4 @@
-"""The short forms of `python -m tests.chaos.redis_gone` and its like: their times are for a quiet machine to judge."""
+"""The short forms of `python -m tests.chaos.redis_gone` and similar programs, without limits for their times."""
 
 from tests.chaos import postgres_gone, redis_gone, sqlite_gone
 from tests.chaos.processes import killed

@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.chaos.guess`: its times are for a quiet machine to judge."""
+"""The short form of `python -m tests.chaos.guess`; only a quiet machine can judge its times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a run is so: stalled, lost, healed, adopted, left alone, overtaken, and how it ended."""
+"""The reported state of a run is true: stalled, lost, recovered, adopted, interrupted, superseded, and how it ended."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from trainer.control.lease import CannotTrain, store_leftovers
 QUIET = str(ROOT / "tests" / "trainings" / "quiet.py")
 
 
-# Left alone
+# No longer watched
 
 
 def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
     assert not orphan_watch.poll(orphan_watch._clock.ticked_at + 30_000.0)[1]
 
 
-# How it ended
+# How runs end
 
 
 def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_stop_before_the_training_has_begun_opens_no_attempt(
 
 
 class Training:
-    """A run of the quiet worker: `tell` says what it does."""
+    """A run of the quiet worker: `tell` changes what the worker does."""
 
     def __init__(self, stack: Stack, folder: Path, **variables: str) -> None:
         self.stack = stack
@@ -197,7 +197,7 @@ class Training:
         return run_row(self.stack, self.run_id)
 
     def states(self) -> list[str]:
-        """Return the states that the run was in, one after the other."""
+        """Return the states of the run, in order."""
         told = [event["state"] for event in events(self.stack, self.run_id, "status")]
         return [state for state, _ in groupby(told)]
 
@@ -235,7 +235,7 @@ def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
     wait_for(lambda: training.stalls() == [True, False], "the end of the stall")
     assert training.row["stalled_since"] is None
 
-    # A suspended worker is stalled too: its supervisor sends heartbeats, so nobody calls it lost.
+    # A suspended worker is stalled too: its supervisor sends heartbeats, so the run is not declared lost.
     os.kill(training.worker, signal.SIGSTOP)
     wait_for(lambda: training.stalls() == [True, False, True], "the second stall")
     os.kill(training.worker, signal.SIGCONT)
@@ -264,13 +264,13 @@ def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
 
 def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_path: Path) -> None:
     training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="1.5")
-    # Its supervisor lives: suspended for longer than the limit, and woken, it trains on.
+    # The supervisor is suspended for longer than the limit; resumed, its run trains on.
     os.kill(training.worker, signal.SIGSTOP)
     training.wait_for_heartbeats(2)
     os.kill(training.worker, signal.SIGCONT)
     step = training.row["step"]
     wait_for(lambda: training.row["step"] > step + 50, "steps")
-    # So it does while its supervisor waits for the database.
+    # The same holds while the supervisor waits for the database.
     mailbox = Mailbox(offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1")
     with write_locked(offline_stack, training.run_id):
         heartbeats = mailbox.heartbeats
@@ -291,7 +291,7 @@ def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
     bound = tmp_path / "bound"
     bound.write_text("512")
     training = Training(offline_stack, tmp_path, STEERSMAN_STOP_SIGNAL="USR2", STEERSMAN_JOURNAL_MIB_FILE=str(bound))
-    # A setting of the training process, wherever the supervisor has it from.
+    # The training process reads this setting, whichever way the supervisor received it.
     assert psutil.Process(training.worker).environ()["STEERSMAN_JOURNAL_MIB"] == "512"
     training.supervisor.send_signal(signal.SIGUSR1)
     commands = "SELECT kind, author_name, state FROM runs_command WHERE run_id = ? ORDER BY sent_at"
@@ -315,12 +315,12 @@ def test_an_overtaken_owner_wakes_to_leave_its_history_alone_and_its_worker_cann
     rows(offline_stack, stolen, training.run_id)
     before, logged = training.row, len(events(offline_stack, training.run_id, "metrics"))
     kept = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    # What came while it was suspended is not passed on.
+    # Commands that arrived during the suspension are not passed on.
     training.supervisor.send_signal(signal.SIGUSR1)
     os.kill(training.supervisor.pid, signal.SIGCONT)
     assert training.supervisor.wait(60) == 4
     wait_for(lambda: is_gone(training.worker), "the suspended worker to be killed")
-    # Only the numbers of the events by which its history is told.
+    # Only the numbers of the events of its history may change.
     assert {**training.row, "last_seq": before["last_seq"]} == before
     assert not rows(offline_stack, "SELECT * FROM runs_command WHERE run_id = ?", training.run_id)
     told = events(offline_stack, training.run_id, "metrics")[logged:]

@@ -1,4 +1,4 @@
-"""An OpenID Connect provider of one person at a time, for tests: no page of its own, a code is given at once."""
+"""An OpenID Connect provider for tests: it has one user at a time and no page, and returns a code at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CLIENT_SECRET = "canary-of-the-client"
 
 
 class Provider:
-    """Serves discovery, authorisation with PKCE, tokens and user info until `stop`. `claims` say who logs in."""
+    """Serves discovery, authorisation with PKCE, tokens and user info until `stop`. `claims` describe the user."""
 
     def __init__(self) -> None:
         self.claims: dict[str, Any] = {}
         self.audience = CLIENT_ID
-        # The challenge and the address to lead back to, by code.
+        # The challenge and the redirect address, by code.
         self._given: dict[str, tuple[str, str]] = {}
         provider = self
 
@@ -36,7 +36,7 @@ class Provider:
                 provider.answer_post(self)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.issuer = f"http://127.0.0.1:{self._server.server_port}"

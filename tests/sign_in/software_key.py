@@ -1,4 +1,4 @@
-"""An authenticator in software, for tests that must sign what no browser would."""
+"""An authenticator in software, for tests that sign messages which a browser would refuse to sign."""
 
 from __future__ import annotations
 

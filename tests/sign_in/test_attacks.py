@@ -1,4 +1,4 @@
-"""What somebody tries who has half of a login: an old cookie, a password without the code, a page of their own."""
+"""Attempts of an attacker with half of a login: an old cookie, a password without the code, a foreign page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = 1_800_000_000
 @pytest.fixture(autouse=True)
 def root(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> User:
     """A superuser who needs a code."""
-    # Where django-allauth notes codes that were used, beyond one test.
+    # django-allauth records used codes in the cache, which outlives one test.
     cache.clear()
     monkeypatch.setattr("allauth.mfa.totp.internal.auth.time", SimpleNamespace(time=lambda: NOW))
     settings.STEERSMAN_SECOND_FACTOR = ("totp", "webauthn")
@@ -83,7 +83,7 @@ def test_no_login_leads_to_another_site(to: str) -> None:
 
 
 def test_a_name_that_is_there_is_refused_as_one_that_is_not() -> None:
-    """By text; both hash a password, one at a time."""
+    """The text is the same, and both cases hash one password."""
     pages = [
         Client().post("/login/", {"username": name, "password": "guess"}).content.decode().replace(name, "")
         for name in ("root", "nobody-here")

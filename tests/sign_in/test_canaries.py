@@ -1,4 +1,4 @@
-"""What opens something is in no log: keys of every kind are sent to a real portal that logs all it can."""
+"""Secrets appear in no log: the test sends keys of every kind to a real portal at its most verbose level."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 from tests.support.stack import Stack, rows, seed_stack
 
 CANARY = "canary0123456789canary0123456789"
-# What a portal of its own is started with.
+# The settings of the portal of this test.
 SETTINGS = {
     "STEERSMAN_LOG_LEVEL": "DEBUG",
     "STEERSMAN_SECOND_FACTOR": "totp",
@@ -85,7 +85,7 @@ def test_no_key_is_in_what_the_portal_writes(talkative: Stack) -> None:
     assert visitor.ask(f"/metrics?token={CANARY}", Authorization=f"Bearer {CANARY}") == 401
     assert visitor.ask(f"/sso/oidc/callback/?code={CANARY}&state={CANARY}") >= 400
     assert visitor.ask("/sso/oidc/login/") >= 400
-    # Written on by hand.
+    # An address with appended text.
     assert visitor.ask(f"/share/{CANARY}/{CANARY}") == 404
     shake_hands(stack, f"/ws/runs/1/?token=stm_{CANARY}")
     shake_hands(stack, f"/ws/runs/1/?token={CANARY}")
@@ -98,10 +98,10 @@ def test_no_key_is_in_what_the_portal_writes(talkative: Stack) -> None:
     written = {path.name: path.read_text(errors="replace") for path in stack.folder.rglob("*.log")}
     written["doctor"] = doctor.stdout + doctor.stderr
     audited = rows(stack, "SELECT * FROM runs_auditentry")
-    # Both failed logins are in the audit, the name that nobody has left out.
+    # Both failed logins are in the audit, without the unknown name.
     assert len([row for row in audited if row["kind"] == "login_failed"]) == 2
     written["audit"] = "\n".join(map(str, audited))
-    # The portal did log these requests, keys left out.
+    # The portal did log these requests, without the keys.
     assert "/share/…" in written["web.log"] and "/invite/…" in written["web.log"]
     found = [(name, line) for name, text in written.items() for line in text.splitlines() if CANARY in line]
     assert found == []

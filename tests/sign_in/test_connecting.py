@@ -1,4 +1,4 @@
-"""An account that was there before single sign-on: its owner connects it, and nobody else gets at it."""
+"""An account from before single sign-on: its owner can connect it, and other people cannot."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def confirmed(client: Client, to: str = "/sso/") -> Any:
 
 
 def led_on(page: Any) -> str:
-    """Return the address at the provider that a page leads to."""
+    """Return the provider's address that a page redirects to."""
     assert page.status_code == 200
     return str(page.headers["Refresh"].removeprefix("0; url="))
 
 
 def come_back(client: Client, address: str) -> Any:
-    """Log in at the provider, and come back to the portal as a browser does."""
+    """Log in at the provider, and return to the portal as a browser does."""
     back = urlsplit(requests.get(address, allow_redirects=False, timeout=60).headers["Location"])
     return client.get(f"{back.path}?{back.query}")
 
@@ -94,7 +94,7 @@ def test_it_is_disconnected_while_the_password_is_there(provider: Provider, ada:
     assert ada.socialaccount_set.count() == 1
     assert client.post(path[1]).headers["Location"] == "/sso/" and not ada.socialaccount_set.exists()
     assert AuditEntry.objects.filter(kind="sign_on_disconnected", actor_name="ada", person_name="ada").count() == 1
-    # Whoever logs in there now is somebody new.
+    # A login at the provider now creates a new user.
     stranger, _ = signed_on(provider, **ADA_AT_WORK)
     assert who(stranger) == "a.lovelace"
 
@@ -138,7 +138,7 @@ def test_a_login_of_another_account_is_not_moved(provider: Provider, ada: User) 
 
 
 def test_no_other_page_begins_or_ends_a_connection(provider: Provider, ada: User) -> None:
-    """Else somebody's browser would connect its account with the login of whoever made the page."""
+    """Otherwise an attacker's page could make a browser connect its account with the attacker's login."""
     client = logged_in(enforce_csrf_checks=False)
     connected(provider, client)
     number = ada.socialaccount_set.get().pk

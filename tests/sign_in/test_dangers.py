@@ -1,4 +1,4 @@
-"""Settings that would open the portal are refused by every command, with the name of the setting and what to do."""
+"""Every command refuses settings that would open the portal, and names the setting and the remedy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_does_not_start(tmp_path: Path, variables: dict[str, str], named: str
 
 
 def test_the_documented_settings_of_production_pass_djangos_checks(tmp_path: Path) -> None:
-    """With the second factor and single sign-on, whose apps have checks of their own."""
+    """With the second factor and single sign-on, whose apps have additional checks."""
     passed = checked(
         tmp_path, "--deploy", "--fail-level", "WARNING",
         STEERSMAN_TLS="1", STEERSMAN_HOSTS="steersman.example.org", STEERSMAN_SECOND_FACTOR="totp",

@@ -1,4 +1,4 @@
-"""Guesses of a stranger lock an account, and not the browsers in which its owner logged in before."""
+"""A stranger's guesses lock an account, but not the browsers in which its owner logged in before."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def known_to(*names: str) -> Client:
 
 
 def guess(times: int, client: Client | None = None, name: str = "ada") -> list[int]:
-    """Guess as often, each time in a new browser if none is given."""
+    """Guess `times` passwords, each in a new browser if none is given."""
     return [log_in(client or Client(REMOTE_ADDR=ELSEWHERE), f"wrong {number}", name) for number in range(times)]
 
 
@@ -47,7 +47,7 @@ def test_a_stranger_locks_no_browser_in_which_one_logged_in(settings: Any, path:
     assert guess(settings.AXES_FAILURE_LIMIT)[-1] == 429
     assert log_in(Client(REMOTE_ADDR=HOME), path=path) == 429
     assert log_in(own, path=path) == 302
-    # Nor the page that changes the password.
+    # The page that changes the password is not locked either.
     new = "another long river"
     typed = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
     assert own.post("/password/", typed).status_code == 302
@@ -90,7 +90,7 @@ def test_a_cookie_that_was_made_up_or_is_old_is_none(settings: Any, monkeypatch:
 
 
 def test_who_names_a_known_device_as_user_agent_is_counted(settings: Any) -> None:
-    """The mark of a device is in the list of wrong passwords, and is no secret."""
+    """The mark of a device is in the list of wrong passwords, so it is not secret."""
     guess(1, known_to("ada"))
     agent = AccessAttempt.objects.get().user_agent
     assert "known device" in agent

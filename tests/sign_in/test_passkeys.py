@@ -1,4 +1,4 @@
-"""Passkeys: what is signed for another page, person, moment or portal holds nowhere, and garbage is refused."""
+"""Passkeys: a signature for another page, person, moment or portal is invalid, and garbage is refused."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def who(client: Client) -> str | None:
 
 @pytest.mark.parametrize("number", [None, 4711])
 def test_it_logs_in_alone_and_beside_the_password(number: int | None) -> None:
-    """Also accounts with large numbers, which django-allauth writes in another base."""
+    """This includes accounts with large numbers, which django-allauth writes in another base."""
     if number is not None:
         User.objects.create_user("zoe", password=PASSWORD, pk=number)
     name = "ada" if number is None else "zoe"
@@ -232,7 +232,7 @@ def test_it_holds_for_the_public_address_behind_a_proxy(settings: Any) -> None:
     options = login_options(client)
     assert options["publicKey"]["rpId"] == "steersman.example.org"
     assert sent(client, LOGIN, key.sign(options)).headers["Location"] == "/"
-    # Over plain http no browser has passkeys for it.
+    # Browsers support no passkeys for an address with plain http.
     settings.STEERSMAN_PUBLIC_URL = "http://steersman.example.org"
     assert login_options(visitor())["publicKey"]["rpId"] == HOST
 
@@ -259,10 +259,10 @@ def test_it_is_removed_by_its_owner_who_has_confirmed() -> None:
     eve.post(f"/second-factor/confirm/?next={path}", {"password": PASSWORD})
     assert eve.post(path).status_code == 404 and Authenticator.objects.filter(pk=number).exists()
     page = client.get("/second-factor/confirm/passkey/")
-    # What was asked is done once it is confirmed.
+    # The portal does the requested action after the confirmation.
     done = sent(client, f"/second-factor/confirm/passkey/?next={path}", key.sign(options_on(page)))
     assert done.headers["Location"] == "/second-factor/"
-    # The recovery codes go with the last factor.
+    # Removing the last factor removes the recovery codes too.
     assert not Authenticator.objects.exists()
 
 

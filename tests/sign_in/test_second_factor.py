@@ -1,4 +1,4 @@
-"""The second factor: who enrolled needs a code at every login, codes hold once, and wrong ones are counted."""
+"""The second factor: enrolled users need a code at every login, each code works once, and wrong ones are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runs.models import Membership, Project
 from tests.portal.test_chinese import english_of
 
 PASSWORD = "a long and quiet river"
-# Codes change each 30 s: the clock of the portal's check stands still.
+# Codes change every 30 s, so the clock of the portal's check is fixed.
 NOW = 1_800_000_000
 
 
@@ -40,12 +40,12 @@ def given_password(name: str = "ada", to: str = "") -> tuple[Client, Any]:
 
 
 def code_of(secret: str, periods: int = 0) -> str:
-    """Return what the app shows now, or some periods of 30 s from now."""
+    """Return the code that the app shows now, or `periods` periods of 30 s from now."""
     return pyotp.TOTP(secret).at(NOW + 30 * periods)
 
 
 def enrolled(name: str = "ada") -> tuple[str, list[str]]:
-    """Set a person's app up on the pages, as they would; return its key and the recovery codes."""
+    """Enrol a person's app on the pages, as the person would; return its key and the recovery codes."""
     client, answer = given_password(name)
     assert answer.headers["Location"] == "/"
     confirm = client.get("/second-factor/app/")
@@ -54,7 +54,7 @@ def enrolled(name: str = "ada") -> tuple[str, list[str]]:
     page = client.get(back.headers["Location"]).content.decode()
     secret = re.search(r'id="app-key"[^>]*value="([A-Z2-7]+)"', page)
     assert secret is not None
-    # The code of before, so that those of now and after are left for logins.
+    # Use the previous code, so that the current and the next one remain for logins.
     answer = client.post("/second-factor/app/", {"code": code_of(secret[1], -1)})
     assert answer.headers["Location"] == "/second-factor/recovery/"
     shown = client.get("/second-factor/recovery/").content.decode()
@@ -83,7 +83,7 @@ def test_a_login_needs_a_code_that_holds_once() -> None:
 
 
 def test_a_code_that_another_web_process_took_is_refused() -> None:
-    """Each process has a cache of its own: what is used up stands in the database."""
+    """Each process has a separate cache, so used codes are stored in the database."""
     secret, _ = enrolled()
     code = code_of(secret)
     first, second = given_password()[0], given_password()[0]
@@ -113,7 +113,7 @@ def test_the_admin_asks_for_the_code_too() -> None:
     client = Client()
     answer = client.get("/admin/runs/run/", follow=True)
     assert unquote(answer.redirect_chain[-1][0]) == "/login/?next=/admin/runs/run/"
-    # Its own form lets nobody in past the code.
+    # The admin's form does not bypass the code.
     client.post("/admin/login/", {"username": "root", "password": PASSWORD, "next": "/admin/"})
     assert client.get("/admin/").status_code == 302
     client.post("/login/", {"username": "root", "password": PASSWORD, "next": "/admin/"})
@@ -158,7 +158,7 @@ def test_it_is_removed_by_who_has_confirmed_who_they_are() -> None:
     client.post("/second-factor/code/", {"code": code_of(secret)})
     client.post("/second-factor/app/remove/")
     assert Authenticator.objects.exists()
-    # What was asked is done once it is confirmed.
+    # The portal does the requested action after the confirmation.
     done = client.post("/second-factor/confirm/?next=/second-factor/app/remove/", {"password": PASSWORD})
     assert done.headers["Location"] == "/second-factor/"
     assert not Authenticator.objects.exists()

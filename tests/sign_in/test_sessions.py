@@ -1,4 +1,4 @@
-"""*Your sessions*: what is listed, what ends, and that nobody reaches the session of another."""
+"""*Your sessions*: which sessions it lists and ends, and that nobody can reach another person's session."""
 
 from __future__ import annotations
 

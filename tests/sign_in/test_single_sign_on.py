@@ -1,4 +1,4 @@
-"""Single sign-on with a provider of OpenID Connect: who comes in, with which roles, and what is refused."""
+"""Single sign-on with a provider of OpenID Connect: who may log in, with which roles, and what is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.sign_in.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider
 
 @pytest.fixture
 def provider(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A provider, and a portal set up for it as by the environment."""
+    """A provider, and a portal configured for it as by the environment."""
     running = Provider()
     given = {
         "ISSUER": running.issuer, "CLIENT_ID": CLIENT_ID, "CLIENT_SECRET": CLIENT_SECRET, "NAME": "Acme",
@@ -45,7 +45,7 @@ def provider(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def signed_on(
     provider: Provider, to: str = "", headers: dict[str, str] | None = None, **claims: Any
 ) -> tuple[Client, Any]:
-    """Log in as who the claims name, as a browser would; return it and the last answer of the portal."""
+    """Log in as the user in the claims, as a browser would; return the browser and the portal's last response."""
     provider.claims = {"sub": "1", "preferred_username": "ada", "email": "ada@example.org", **claims}
     client = Client(headers=headers or {})
     leave = client.get("/sso/oidc/login/", {"next": to} if to else {})

@@ -1,4 +1,4 @@
-"""With debugging on, a server that somebody starts by hand on all addresses answers this machine alone."""
+"""In debug mode, a server started by hand on all addresses only answers this machine."""
 
 from __future__ import annotations
 

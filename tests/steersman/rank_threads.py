@@ -22,7 +22,7 @@ from tests.support.stack import wait_for
 
 
 class Ranks:
-    """Ranks as threads: each passes `points` step boundaries, and notes the knob after each."""
+    """Ranks as threads: each passes `points` step boundaries, and records the knob after each."""
 
     def __init__(self, folder: Path, count: int, points: int, pause_s: Callable[[int], float]) -> None:
         self.folder = folder

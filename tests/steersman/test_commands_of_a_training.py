@@ -1,4 +1,4 @@
-"""What a training does with commands at its step boundary: each outcome, and that none ends the training."""
+"""How a training handles commands at its step boundary: each outcome, and that none ends the training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from steersman.spec import ValueSpec
 
 
 class Told:
-    """An outcome recorder that remembers."""
+    """An outcome recorder that keeps the outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ def test_a_command_waits_for_its_step(control: Control, told: Told) -> None:
     assert len(told.outcomes) == 1
     control.apply_due(10, 0)
     assert told.in_short[1:] == [("c1", "applied")]
-    # What is in effect is compared once more, a step later.
+    # The effective value is compared again a step later.
     assert control.needs_attention
     control.correct_effects(11)
     assert not control.needs_attention
@@ -265,7 +265,7 @@ def test_a_torn_line_in_the_mailbox_costs_that_command_alone(run: Run, tmp_path:
 
 
 def test_an_outcome_is_announced_behind_its_record(run: Run, tmp_path: Path) -> None:
-    """The supervisor sees the count and reads at once, so the record must be there before it."""
+    """The supervisor reads as soon as it sees the count, so the record must be there first."""
     mailbox = Mailbox(tmp_path)
     mailbox.post(asked("note", text="x"))
     path = segment_path(tmp_path, 0, 0)
@@ -287,7 +287,7 @@ def test_a_line_that_the_disk_took_in_part_is_not_counted(tmp_path: Path, monkey
 
 
 def test_what_a_step_boundary_reads_lies_in_slots(run: Run) -> None:
-    """In the instance's dictionary it would cost three times as much once `log` has taken a place there."""
+    """In the instance's dictionary the lookup would take three times as long once `log` is there."""
     run.log(1, loss=0.5)
     assert "log" in vars(run)
     read = set(Run.stopping.fget.__code__.co_names) - {"_at_step_boundary"}  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ def test_it_is_silent_without_them(tmp_path):
 
 @pytest.mark.parametrize("command", [("train", "--run-id", "1"), ("serve",)])
 def test_train_and_serve_print_the_sentence(command, tmp_path):
-    # A port that is taken ends `serve` early, a database without tables `train`.
+    # A port in use ends `serve` early, a database without tables `train`.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = {"STEERSMAN_PORT": str(taken.getsockname()[1]), "STEERSMAN_BIND": "127.0.0.1"}
         environment = os.environ | {"STEERSMAN_DATA": str(tmp_path), "COXSWAIN_PUSH_MS": "80"} | port

@@ -1,4 +1,4 @@
-"""The journal from both ends: every value kept, damage at any byte costs only what it hit."""
+"""The journal from both ends: every value is kept, and damage at any byte only affects the record there."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_it_keeps_names_and_values_bit_for_bit(tmp_path_factory, step, values):
 @FIXTURE_IS_SAFE
 @given(data=st.data(), action=st.sampled_from(["cut", "zero to the end", "zero a stretch", "flip a byte"]))
 def test_it_takes_what_is_whole_and_tells_the_rest(tmp_path_factory, data, action):
-    """Whatever is cut, zeroed or flipped at any byte: whole records are taken once, in order; the rest is told."""
+    """Whatever is cut, zeroed or flipped at any byte: complete records are read once, in order, and others counted."""
     path = write_points(tmp_path_factory.mktemp("journal"), 40)
     original, _ = read_all(path)
     content = bytearray(path.read_bytes())
@@ -96,7 +96,7 @@ def test_it_takes_what_is_whole_and_tells_the_rest(tmp_path_factory, data, actio
     assert [step for step in steps if step in untouched] == untouched
     assert len(steps) == len(set(steps))
     if action != "cut":
-        # A zero written over a zero harms nothing, so a hit record may still be whole.
+        # A zero written over a zero changes nothing, so a hit record may still be complete.
         missing = 40 - len(steps)
         assert reader.unreadable >= (1 if missing else 0)
         assert reader.unreadable <= missing
@@ -117,7 +117,7 @@ def test_it_waits_for_a_record_that_is_still_being_written(tmp_path):
 
 
 def test_it_finds_what_was_appended_after_a_cut(tmp_path):
-    """A file cut below what was consumed, and written on: nothing new is missed, nothing old comes twice."""
+    """A file is cut below the consumed part and written on: the reader misses nothing new and repeats nothing old."""
     writer = JournalWriter(tmp_path)
     append = writer.encoder(("loss",))
     for step in range(10):
@@ -140,7 +140,7 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
 
     def write(descriptor: int, data: bytes) -> int:
         if full and descriptor == writer.fd:
-            # A disk that fills up takes part of a record first.
+            # A disk that fills up accepts a part of a record first.
             return real_write(descriptor, data[:9]) if len(data) % 2 else _no_space()
         return real_write(descriptor, data)
 
@@ -148,7 +148,7 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(journal.os, "write", write)
-    # The append function takes hold of os.write when it is made; this test's must not outlive it.
+    # The append function keeps a reference to os.write; the one of this test must not outlive it.
     monkeypatch.setattr(journal, "append_maker", point_code.append_maker.__wrapped__)
     append = writer.encoder(("loss", "odd"))
     for step in range(1, 6):
@@ -211,7 +211,7 @@ def test_a_number_that_never_comes_is_lost(tmp_path: Path, age_s: float, ended: 
 def test_records_that_the_disk_did_not_take_are_never_taken_for_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by a reader who comes between the first record that was taken again and the one that tells of the others."""
+    """This holds for a reader between the first record after the gap and the record that reports the gap."""
     dropped = 3_000
     writer = JournalWriter(tmp_path)
     writer.append(NoteRecord(step=0, text="before"))
@@ -277,7 +277,7 @@ def spool(folder: Path) -> list[Path]:
 def test_above_its_bound_a_journal_leaves_out_steps_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day without a database: what is left out is counted, and what is written is never changed."""
+    """As in a day without a database: omitted steps are counted, and written records never change."""
     monkeypatch.setattr(journal, "LARGEST_SEGMENT_BYTES", 4096)
     monkeypatch.setattr(journal_bound, "LOOK_AGAIN_S", 0.0)
     bound = 20 * 4096
@@ -286,7 +286,7 @@ def test_above_its_bound_a_journal_leaves_out_steps_and_nothing_else(
     kept_log, written, step = None, {}, 0
     while len(spool(tmp_path)) < 34:
         step += 1
-        # Also by a function that the script took hold of before.
+        # Also by a bound method that the script keeps from before.
         (kept_log or run.log)(step, loss=0.5, accuracy=0.25)
         kept_log = kept_log or (run.log if step == 2 else None)
         assert run.step == step
@@ -326,7 +326,7 @@ def test_above_its_bound_a_journal_leaves_out_steps_and_nothing_else(
 
 
 def test_what_is_left_out_at_the_end_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by a process that starts again in a folder that is above the bound."""
+    """This includes a process that starts again in a folder that is above the bound."""
     segment_path(tmp_path, 0, 0).write_bytes(bytes(1100))
     writer = JournalWriter(tmp_path, bound_bytes=1000)
     append = writer.encoder(("loss",))

@@ -1,4 +1,4 @@
-"""What a knob takes and how a change of it goes, or is put back."""
+"""The values that a knob accepts, and how a change succeeds or is undone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_GROUP = ValueSpec("rate", "float", minimum=0.0, maximum=1.0, groups=("body", 
 
 
 class Setter:
-    """A setter of the training's own, which fails at the values it is told to."""
+    """A setter of the training, which fails at given values."""
 
     def __init__(self, *failing: Any) -> None:
         self.failing = failing

@@ -1,4 +1,4 @@
-"""Files, folders and names of the data folder, from outside: who may open what is written, and where it lies."""
+"""Files and folders of the data folder, from outside: who may open them, and where they are."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NAMES = ["lab #1", "what? exp%20one 数据 ü"]
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 needs_sqlite = pytest.mark.skipif("STEERSMAN_TEST_POSTGRES" in os.environ, reason="looks at the SQLite file")
-# The umask that keeps nothing from anybody, as the shell that starts us may have it.
+# A umask that restricts nothing, as the starting shell may have.
 OPEN = {"umask": 0}
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """Return what under `folder`, itself included, others may open; links have no mode of their own."""
+    """Return the paths under `folder`, itself included, that others may open; links have no mode."""
     return [str(path) for path in [folder, *folder.rglob("*")] if _is_open(path)]
 
 
@@ -58,7 +58,7 @@ def test_nothing_that_a_training_of_two_ranks_and_its_portal_write_is_open_to_ot
     before = os.umask(0)
     try:
         with Stack(data) as stack:
-            # Not the copy that other tests share: this file is made here.
+            # This file is created here, not copied from the template of other tests.
             stack._fill(SEED)
             stack.start_redis()
             stack.start_web()
@@ -188,7 +188,7 @@ def test_a_data_folder_of_any_name_holds_its_own_database_run_and_server(name: s
         assert stack.train(run_id, "--", script, "5").wait(60) == 0, stack.log()
         assert run_row(stack, run_id)["state"] == "finished"
         assert (stack.data / "steersman.sqlite3").is_file()
-        # Nothing beside it, under a name that was cut short.
+        # No file beside it, under a truncated name.
         assert [path.name for path in tmp_path.iterdir()] == [name]
         stack.start_redis()
         stack.start_web()

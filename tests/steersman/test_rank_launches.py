@@ -1,4 +1,4 @@
-"""How several ranks are launched: how many, how each knows its launch, and what it learns where nothing will train."""
+"""The launch of several ranks: their number, how each identifies its launch, and how it learns that nothing trains."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_ranks_on_several_nodes_know_their_launch_by_what_the_nodes_have_in_comm
 
 
 def test_a_rank_learns_that_there_is_nothing_to_train(tmp_path):
-    """What an earlier launch left says nothing."""
+    """The remains of an earlier launch do not count."""
     launch = Launch("this", 1, 2)
     announce_failure(tmp_path, 7, Launch("before", 0, 2), 2)
     interrupts = Interrupts()

@@ -1,6 +1,7 @@
 """Several ranks: every command takes effect at the same step boundary on all of them, or on none.
 
-The ranks here are threads or processes that wait at random instead of training: what is held is the meeting itself.
+The ranks here are threads or processes that wait at random instead of training, because the tests check only the
+meeting.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def test_every_command_takes_effect_at_the_same_step_on_all_ranks(tmp_path, seed
     outcomes = ranks.outcomes()
     assert len(outcomes) == 31 and {each["state"] for each in outcomes.values()} == {"applied"}
     assert {each["ranks"] for each in outcomes.values()} == {3}
-    # Where the leader says that it took effect is where it did.
+    # The reported step of each change is the step at which it took effect.
     changes = {step: value for step, value, _ in ranks.seen[0]}
     last_at = {each["step"]: each["new"] for each in outcomes.values() if each["command"] == "set_knob"}
     assert all(changes[step] == value for step, value in last_at.items())
 
 
 def test_ranks_without_any_pause_are_held_too(tmp_path):
-    """Steps far shorter than the wait after the barrier is set: it is raised until no rank can have passed it."""
+    """Steps are far shorter than the wait after the barrier is set, which moves up until no rank can have passed it."""
     with Ranks(tmp_path, 2, 10_000_000, lambda rank: 0.0) as ranks:
         for number in range(10):
             ranks.set_rate(f"c{number}", (number + 1) / 16)
@@ -65,7 +66,7 @@ def test_the_barrier_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp
     barriers: list[int] = []
 
     def run_ahead(seconds: float) -> None:
-        """While the leader waits until its barrier is visible, the other rank reaches it, three times."""
+        """While the leader waits until its barrier is visible, let the other rank reach it, three times."""
         barriers.append(words[BARRIER])
         if len(barriers) <= 3:
             words[row] = words[BARRIER]
@@ -223,7 +224,7 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
     notes = [record.text for record in records(tmp_path) if isinstance(record, NoteRecord)]
     assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
-    # One that comes all the same has nothing to catch up with.
+    # A rank that starts all the same has nothing to catch up with.
     lock = try_lock(worker_lock_path(tmp_path, 1))
     assert lock is not None
     assert not RankedRun(tmp_path, 1, lock, 3).stopping
@@ -267,7 +268,7 @@ def test_who_waits_for_a_dead_rank_is_told(tmp_path):
 
 
 def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
-    """The same across processes: each notes what it saw in a file of its own."""
+    """The same across processes: each writes what it saw to a separate file."""
     code = """
     import json, random, signal, time, steersman
     run = steersman.attach()

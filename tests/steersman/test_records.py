@@ -1,4 +1,4 @@
-"""Records, posted commands and decisions: what is written is read again, and nothing hostile raises out of a reader."""
+"""Records, posted commands and decisions: readers read what was written, and hostile content raises no exception."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ids = [type(record).__name__ for record in GOOD]
 
 
 def written(payload: bytes, kind: int, step: int = 0, time: float = 1.7e9) -> bytes:
-    """Return a whole record around any payload."""
+    """Return a complete record around any payload."""
     length = journal.SMALLEST_RECORD_BYTES + len(payload)
     body = struct.pack("<4sIBHH", journal.SYNC, length, kind, 0, 0) + struct.pack("<Qdq", 0, time, step) + payload
     return body + struct.pack("<I", crc32(body))
@@ -107,7 +107,7 @@ def takes(record: Record, name: str, value: Any) -> Record | None:
 
 @pytest.mark.parametrize("record", [each for each in GOOD if not isinstance(each, kinds.PointRecord)])
 def test_a_field_of_a_wrong_type_is_damage_and_costs_its_record_alone(record, tmp_path):
-    """Whatever is read all the same has the types of its class, and passes all that a supervisor does with it."""
+    """Records that are still read have the types of their class, and pass every step of a supervisor."""
     path = segment_path(tmp_path, 0, 0)
     taken = 0
     for name in own_fields(record):
@@ -124,7 +124,7 @@ def test_a_field_of_a_wrong_type_is_damage_and_costs_its_record_alone(record, tm
             taken += len(found)
             for each in found:
                 again = takes(each, name, getattr(each, name))
-                # Compared as text: NaN is no equal of itself.
+                # Compared as text, because NaN does not equal itself.
                 assert encode(fields_of(again)) == encode(fields_of(replace(each, number=0, time=1.7e9)))
                 assert each.in_words()
     assert taken < len(HOSTILE) * len(own_fields(record))
@@ -226,7 +226,7 @@ def test_a_hostile_command_costs_itself_alone_and_raises_nowhere(tmp_path, name)
     mailbox.post(PostedCommand(id="last", command="note"))
     found = mailbox.commands()
     assert found[-1].id == "last"
-    # Any value may be expected of a knob; every other field is of one type.
+    # The expected value of a knob may have any type; every other field has one type.
     assert len(found) < len(HOSTILE) or name == "expected_value"
     told = Told()
     control = Control(told)
@@ -246,7 +246,7 @@ def test_no_arguments_of_a_command_raise_out_of_a_training(kind, arguments):
     assert len(told.outcomes) == (kind != "expire")
 
 
-# A new kind is one class
+# A new kind needs only one class
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The clock of silence counts each pause up to a cap."""
+"""The clock of silence counts each pause up to a limit."""
 
 from __future__ import annotations
 

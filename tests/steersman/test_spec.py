@@ -1,4 +1,4 @@
-"""What a spec takes, how it is typed and said, and which declarations contradict themselves."""
+"""The values that a spec accepts, how they are typed and displayed, and which declarations contradict themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks that nobody declared: one is recorded, commands that would reach it alone are refused, a stop ends all."""
+"""Ranks that a script does not declare: one is recorded, commands for one rank alone are refused, a stop ends all."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ STARTED = ("state", "reason")
     ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, RankPlace(1, 2)),
     ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, RankPlace(1, 2)),
     ({"PMI_RANK": "0", "PMI_SIZE": "3"}, RankPlace(0, 3)),
-    # A batch script of one task and one of four: neither is a step.
+    # A batch script of one task and one of four: neither is a job step.
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}, None),
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, None),
     ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0"}, RankPlace(2, 4)),
     ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0"}, None),
-    # One task that torchrun was started by.
+    # One task, inside which torchrun was started.
     ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "RANK": "1", "WORLD_SIZE": "2"}, RankPlace(1, 2)),
 ])  # fmt: skip
 def test_a_launchers_variables_tell_which_process_this_is(environment: dict[str, str], expected: RankPlace | None):
@@ -51,7 +51,7 @@ def test_what_stood_there_before_train_was_started_is_about_train():
     sweep = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0", "RANK": "2", "WORLD_SIZE": "4"}
     worker = sweep | {OUTSIDE_VARIABLE: outside(sweep)}
     assert place_in(worker) is None
-    # A launcher inside it says something new, be it the same number.
+    # A launcher inside the worker sets new values, even if the number is the same.
     assert place_in(worker | {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}) == RankPlace(1, 2)
     assert place_in(worker | {"WORLD_SIZE": "4", "MASTER_PORT": "29500"}) == RankPlace(2, 4)
     assert place_in(worker | {"SLURM_STEP_ID": "1", "SLURM_PROCID": "0"}) == RankPlace(0, 4)
@@ -112,7 +112,7 @@ def ask(stack: Stack, run_id: int, *words: str) -> str:
 
 
 def marked(stack: Stack, run_id: int) -> list[psutil.Process]:
-    """Return the processes of a run that live, wherever they hang in the tree of processes."""
+    """Return the living processes of a run, wherever they are in the tree of processes."""
     folder = str(stack.data / "runs" / str(run_id) / "attempts" / "1")
     found = []
     for process in psutil.process_iter():
@@ -147,7 +147,7 @@ def test_of_ranks_that_torchrun_starts_inside_rank_0_is_recorded_and_a_stop_ends
     assert "applied" in ask(offline_stack, run_id, "note", "all is well")
     assert len(marked(offline_stack, run_id)) >= 3
     assert "applied" in ask(offline_stack, run_id, "stop")
-    # Rank 1, in a session of its own, takes no SIGTERM and would wait for ever.
+    # Rank 1, in a separate session, ignores SIGTERM and would wait for ever.
     assert training.wait(120) == 0, offline_stack.log()
     assert {name: run_row(offline_stack, run_id)[name] for name in STARTED} == {"state": "stopped", "reason": ""}
     assert marked(offline_stack, run_id) == []

@@ -1,4 +1,4 @@
-"""The widest record of every kind that the client writes has a place in every column, and can be shown."""
+"""The widest record of every kind that the client writes fits into every column, and can be shown."""
 
 from __future__ import annotations
 

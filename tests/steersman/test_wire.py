@@ -1,4 +1,4 @@
-"""Messages between a host side and a record side cross as bytes and arrive as they were; nothing else is a message."""
+"""Messages between host side and record side arrive unchanged after encoding, and other bytes are refused."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ MESSAGES: list[FromHost | FromRecord] = [
 
 
 def plain(value: Any) -> str:
-    """Return a message as JSON: what was a list may have been a tuple."""
+    """Return a message as JSON, in which lists and tuples are equal."""
     if not isinstance(value, Report):
         return json.dumps(msgspec.to_builtins(value, str_keys=True))
     shown = [f"{type(record).__name__}{record}" for record in value.records]
@@ -113,7 +113,7 @@ def test_points_of_changing_names_and_ranks_stay_in_their_order(given_points: li
 
 
 def block(**changed: Any) -> bytes:
-    """Return a report whose one block of points has something else than it should."""
+    """Return a report whose one block of points has a wrong field."""
     fields = {
         "rank": 0, "names": ["loss"], "places": struct.pack("<2q", 1, 1), "times": struct.pack("<d", 1.7e9),
         "columns": [struct.pack("<d", 0.5)],

@@ -1,7 +1,7 @@
-"""Calls of the client with arbitrary values, each of one row of the table in docs/values.md, and what they must store.
+"""Calls of the client with arbitrary values, each for one row of the table in docs/values.md, and the expected result.
 
-What a row stores is read from that table: `TypeError`, left out, or stored. A call says in `stored` what is to be found
-in the database afterwards, as [kind, …]; see `tests.chaos.any_value`.
+The table says what a row stores: `TypeError`, left out, or stored. `stored` of a call lists the expected content of the
+database, as [kind, …]; see `tests.chaos.any_value`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "values.md"
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
-# Far from what the strategies draw.
+# Far from the values that the strategies draw.
 TOKENS = count(3_000_000_000_000)
 
 
 @dataclass
 class Call:
-    """`prepare(run, step)` returns what to call; `row` is the row of the table, `stored` what it must leave."""
+    """`prepare(run, step)` returns the call to make; `row` is the row of the table, `stored` the expected result."""
 
     method: str
     row: str
@@ -38,14 +38,14 @@ class Call:
 
 
 def table() -> dict[str, str]:
-    """Return what is stored by what is given."""
+    """Return the stored value by the given value."""
     lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {given: stored for given, stored in cells if given != "given"}
 
 
 def expected(row: str) -> str:
-    """Return the name of what is raised, "left out" or "stored"."""
+    """Return the name of the exception, "left out" or "stored"."""
     stored = table()[row]
     for error in ("TypeError", "SpecError"):
         if stored.startswith(f"`{error}`"):
@@ -65,7 +65,7 @@ ROWS = dict(zip(
 
 
 class Stubborn:
-    """An object of which nothing can be had."""
+    """An object of which every access fails."""
 
     def __float__(self) -> float:
         raise RuntimeError("no number")
@@ -78,7 +78,7 @@ class Stubborn:
 
 
 def stored_name(given: str) -> str:
-    """Return under which name a name is stored, by the words of the table."""
+    """Return the stored form of a name, as the table describes it."""
     cleaned = "".join("\ufffd" if letter == "\0" or 0xD800 <= ord(letter) < 0xE000 else letter for letter in given)
     if given and cleaned == given and len(given) <= 200:
         return given
@@ -116,11 +116,11 @@ wholes = st.integers(SMALLEST, LARGEST).flatmap(
     lambda value: st.sampled_from([(value, value), (np.int64(value), value), (np.array(value), value)])
 ) | st.integers(-(2**50), 2**50).map(lambda value: (float(value), value))
 no_wholes = st.sampled_from([2.5, math.nan, math.inf, "3", "three", b"3", None, [1], np.float32(0.5), Stubborn(), 1j])
-# Without a step a call takes the present one.
+# Without a step, a call uses the current one.
 no_steps = no_wholes.filter(lambda step: step is not None)
 beyond_64 = st.integers(LARGEST + 1, 2**200) | st.integers(-(2**20000), SMALLEST - 1)
 letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
-# What log_epoch takes for itself.
+# The parameters of log_epoch itself.
 OWN = {"step", "duration_s", "best"}
 names = st.one_of(
     st.text(letters, min_size=1, max_size=200),
@@ -206,7 +206,7 @@ def _epoch(value: tuple[Any, float], name: str, row: str, **named: Any) -> Call:
 
 
 def _epoch_at(epoch: tuple[Any, int], value: float) -> Call:
-    # An epoch that is told again replaces the row: that it is there is what must hold.
+    # A repeated epoch replaces the row, so the test only checks that the row exists.
     return Call("log_epoch", ROWS["whole"], (epoch[0],), {"train_loss": value}, [["epoch row", epoch[1]]])
 
 
@@ -299,7 +299,7 @@ def _model(layers: int) -> Any:
     return torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(layers)))
 
 
-# What is recorded takes steps of an optimizer: tests/steersman/client/test_layers.py.
+# Recording needs steps of an optimizer: see tests/steersman/client/test_layers.py.
 layers_calls = st.one_of(
     st.builds(lambda model, every: Call("watch_layers", ROWS["layers"], (model,), {"every": every, "name": "model"}),
               st.integers(1, 120).map(_model), st.integers(1, LARGEST)),

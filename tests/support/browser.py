@@ -1,4 +1,4 @@
-"""Chromium for browser tests and benches: its flags, logging in, and what its console reports."""
+"""Chromium for browser tests and benches: its flags, logging in, and the errors in its console."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
-# By address, name and password. To hash a password takes longer than most pages do.
+# By address, name and password, because hashing a password takes longer than most pages.
 _COOKIES: dict[tuple[str, str, str], list[Any]] = {}
 
 
@@ -33,7 +33,7 @@ def log_in(page: Page, address: str, name: str, password: str) -> None:
 
 
 class Complaints:
-    """What the browser's console complained of: errors, and breaches of the content security policy."""
+    """Errors and breaches of the content security policy in the browser's console."""
 
     def __init__(self, page: Page) -> None:
         self.lines: list[str] = []
@@ -49,7 +49,7 @@ class Complaints:
 
 @contextmanager
 def operators_page(chromium: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """A page where the operator is logged in; fails at its end if the browser's console complained."""
+    """A page where the operator is logged in; fails at its end if the browser's console has errors."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **options)
     page = context.new_page()
     complaints = Complaints(page)

@@ -1,8 +1,8 @@
-"""Management commands in a process that has loaded Django already: each runs in a fork of it.
+"""Management commands in forks of a process that has already loaded Django.
 
-Loading Django takes longer than most commands do. `CommandServer` starts this file as a program, which then reads
-requests from its input, one JSON array a line, and answers each with a number: the exit code of a command that it has
-run to its end, or the pid of one that it has started.
+Loading Django takes longer than most commands. `CommandServer` starts this file as a program, which reads requests from
+its input, one JSON array per line, and answers each with a number: the exit code of a command that has ended, or the
+pid of one that it has started.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT_S = 300.0
 
 
 class CommandServer:
-    """The process of one environment. It ends with `close`, or when the process that uses it does."""
+    """The process of one environment. It ends with `close`, or when the process that uses it ends."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment = dict(environment)
@@ -48,7 +48,7 @@ class CommandServer:
             return subprocess.CompletedProcess(arguments, code, output, errors)
 
     def start(self, arguments: tuple[str, ...], log: Path, cwd: Path) -> StartedCommand:
-        """Start a command in a session of its own; its output is appended to `log`. Raises `TimeoutExpired`."""
+        """Start a command in a separate session; its output is appended to `log`. Raises `TimeoutExpired`."""
         with self._lock:
             pid = self._ask(arguments, str(log), str(cwd), str(self._folder))
         return StartedCommand(arguments, pid, self._folder)
@@ -74,7 +74,7 @@ class CommandServer:
 
 
 class StartedCommand:
-    """A command that goes on in a fork; as `subprocess.Popen` it can be waited for and ended."""
+    """A command that runs in a fork; as with `subprocess.Popen`, a test can wait for it and end it."""
 
     def __init__(self, arguments: tuple[str, ...], pid: int, folder: Path) -> None:
         self.args, self.pid = arguments, pid
@@ -98,7 +98,7 @@ class StartedCommand:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # just ended
                 os.kill(self.pid, number)
 
     def terminate(self) -> None:
@@ -118,14 +118,14 @@ def take_over(arguments: list[str]) -> NoReturn:
     try:
         manage.main()
     except SystemExit as ending:
-        # As Python itself: a text is printed, and means 1.
+        # Like Python itself: print a text, which means 1.
         if isinstance(ending.code, str):
             print(ending.code, file=sys.stderr)
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except BaseException:
         traceback.print_exc()
         code = 1
-    # What Python does at its end but for taking all modules apart, which takes longer than the command did.
+    # Python does this at its end too. Tearing down all modules would take longer than the command itself.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -134,7 +134,7 @@ def take_over(arguments: list[str]) -> NoReturn:
 
 
 def use(paths: list[str], mode: int) -> None:
-    """Make nothing this process's input, and these files its output and errors."""
+    """Make the null device this process's input, and these files its output and errors."""
     for number, path in enumerate([os.devnull, *paths]):
         kept = os.open(path, os.O_RDWR | os.O_CREAT | mode, 0o600)
         os.dup2(kept, number)
@@ -152,7 +152,7 @@ def run(arguments: list[str], output: str, errors: str) -> int:
 
 
 def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
-    """Start a command in a session of its own; return its pid. A second fork notes its exit code in `folder`."""
+    """Start a command in a separate session; return its pid. A second fork writes its exit code to `folder`."""
     reads, writes = os.pipe()
     if os.fork() == 0:
         use([log, log], os.O_APPEND)
@@ -165,7 +165,7 @@ def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
         os.write(writes, str(child).encode())
         os.close(writes)
         _, status = os.waitpid(child, 0)
-        # The folder may be gone by now, and with it whoever wants to know.
+        # The folder may be gone, together with the process that waits for the code.
         with suppress(OSError):
             note = Path(folder) / f"noted-{child}"
             note.write_text(str(os.waitstatus_to_exitcode(status)))

@@ -1,4 +1,7 @@
-"""Runs under fire: what is killed, what a worker noted, and what came of it. For `python -m tests.chaos.kill`."""
+"""Runs whose processes are killed: which process, the worker's notes, and the result.
+
+For `python -m tests.chaos.kill`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ PAUSE_S = 0.005
 ENDLESS = 10_000_000
 WORKERS = ROOT / "tests" / "trainings"
 RECIPE = "tests.recipes.lasting:Lasting"
-# A point is known by what it must not share with another: its step, or its attempt and step.
+# The key that must be unique to a point: its step, or its attempt and step.
 Key = Any
 
 
 class Killing:
-    """A run of a script that notes each step for which `log()` returned, and resumes behind it when started again."""
+    """A run of a script that notes each step for which `log()` returned; a new start resumes after the last one."""
 
     targets: tuple[str, ...] = ("worker", "supervisor", "both", "web", "redis")
     series = "value"
@@ -52,15 +55,15 @@ class Killing:
         return [step for (step,) in struct.iter_unpack("<q", data[: len(data) // 8 * 8])]
 
     def stored(self) -> list[Key]:
-        """Return every stored point, of all attempts, doubles included."""
+        """Return every stored point, of all attempts, including duplicates."""
         return [step for _, _, step, _ in stored_points(self.run_id, self.series)]
 
     def seen(self, watcher: Watcher) -> list[Key]:
-        """Return every point that the viewer received, doubles included."""
+        """Return every point that the viewer received, including duplicates."""
         return watcher.steps(self.series)
 
     def judge(self) -> dict[str, int]:
-        """Return what else went wrong, once all is stored."""
+        """Return the other faults, once everything is stored."""
         return {}
 
     def ensure_training(self) -> None:
@@ -68,7 +71,7 @@ class Killing:
             self.supervisor = self.start()
 
     def kill_one(self, target: str) -> None:
-        """Kill the target at a random moment, once there is something new to lose; then bring it back."""
+        """Kill the target at a random moment, once there is something new to lose; then restart it."""
         seen = len(self.noted())
         wait_for(lambda: self.progressed(seen), "the worker to log")
         self.wait_for_moment(target)
@@ -98,7 +101,7 @@ class Killing:
         return len(self.noted()) > seen
 
     def stop(self) -> None:
-        """Ask the run to stop as an operator would, and wait until it is recorded."""
+        """Stop the run as an operator would, and wait until the stop is recorded."""
         from runs.models import Run
         from runs.protocol.commands import Stop
 
@@ -128,7 +131,7 @@ class Killing:
 
 
 class Resuming(Killing):
-    """A recipe that notes (attempt, step) of what was logged, and resumes from its checkpoints when started again."""
+    """A recipe that notes (attempt, step) of each logged point; a new start resumes from its checkpoints."""
 
     targets = ("saving", "both", "supervisor", "worker", "redis", "web")
     series = "train/loss"
@@ -146,7 +149,7 @@ class Resuming(Killing):
 
     def start(self) -> subprocess.Popen[bytes]:
         if self.supervisor is not None and self.supervisor.returncode not in (-signal.SIGKILL, 1):
-            # It was killed itself, or tells that its worker was; anything else means that it could not go on.
+            # It was killed itself, or reports that its worker was; any other exit means that it could not continue.
             self.failed += 1
         paths = os.pathsep.join(filter(None, [str(ROOT), self.stack.environment.get("PYTHONPATH")]))
         return self.stack.train(self.run_id, "--quiet", LASTING_NOTE=str(self.note), PYTHONPATH=paths)
@@ -162,7 +165,7 @@ class Resuming(Killing):
         return watcher.points(self.series)
 
     def wait_for_moment(self, target: str) -> None:
-        """Ask for something that must leave no trace in the curve; then wait, for "saving" until a save has begun."""
+        """Send a command that must leave no trace in the curve; then wait, for "saving" until a save has begun."""
         from runs.protocol.commands import Evaluate, SaveCheckpoint
 
         self._look_for_half_files()
@@ -178,7 +181,7 @@ class Resuming(Killing):
         if target == "saving":
             wait_for(lambda: any(not (each / "manifest.json").exists() for each in self._checkpoints()), "a save")
         if target == "both":
-            # What comes next then resumes, however slowly this machine came so far.
+            # The next attempt then resumes, however slow this machine has been.
             wait_for(self._has_whole_checkpoint, "a checkpoint")
 
     def _has_whole_checkpoint(self) -> bool:
@@ -190,7 +193,7 @@ class Resuming(Killing):
         return max(attempts, key=lambda path: int(path.name)).glob("checkpoints/*")
 
     def _look_for_half_files(self, all_attempts: bool = False) -> None:
-        """Hold the listed checkpoints of attempts that have ended against what lies on disk."""
+        """Compare the listed checkpoints of attempts that have ended with the files on disk."""
         from runs.models import Checkpoint, Run
         from steersman.files.checkpoint import Damaged, verify_checkpoint
 
@@ -210,11 +213,11 @@ class Resuming(Killing):
         expected = uninterrupted(self.run_id, max(step for _, _, step, _ in points))
         first_steps: dict[int, int] = {}
         for attempt, lap, step, _ in points:
-            # What follows a roll back is no first step of the attempt.
+            # A step after a roll back is not the first step of the attempt.
             if lap == 0:
                 first_steps[attempt] = min(step, first_steps.get(attempt, step))
         for attempt in Attempt.objects.filter(run=self.run_id, number__gt=1):
-            # Where there was a checkpoint, the next step after it comes first; else the first of all.
+            # With a checkpoint, the step after it must come first; otherwise the first step of all.
             first = first_steps.get(attempt.number)
             if first is not None and first != (attempt.resumed_step or 0) + 1:
                 self.failed += 1
@@ -241,7 +244,7 @@ def stored_points(run_id: int, series: str) -> list[tuple[int, int, int, float]]
 
 
 def uninterrupted(run_id: int, steps: int) -> dict[int, float]:
-    """Return the loss of each step of the same training when nothing happens to it."""
+    """Return the loss of each step of the same training without interruptions."""
     import torch
 
     from runs.models import Run

@@ -1,4 +1,4 @@
-"""Nodes that are folders of one process, and the line between them: one that can be slow, cut, or gone."""
+"""Nodes that are folders of one process, and a line between them that can be slow, cut, or gone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 class Line:
-    """Passes on what is sent to its `port`, `delay_s` later."""
+    """Forwards what is sent to its `port` after `delay_s`."""
 
     def __init__(self, port: int, delay_s: Callable[[], float]) -> None:
         self._to = port
@@ -66,7 +66,7 @@ class Line:
 
 
 class Nodes:
-    """The first node of an attempt, and whatever joins it; nothing is left behind."""
+    """The first node of an attempt and the nodes that join it; they leave nothing behind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
-"""A training over several nodes on this machine: a torchrun for each, with what they share and nothing else.
+"""A training over several nodes on this machine: a torchrun for each node, which share only what real nodes share.
 
-Where this user may, every node but the first has process numbers and a host name of its own, so that none sees the
-processes of another.
+If this user may create namespaces, every node but the first has separate process numbers and a separate host name, so
+that no node sees the processes of another.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ APART = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child=SI
 
 @functools.cache
 def can_be_apart() -> bool:
-    """Tell whether this user may make a node that sees no processes of another."""
+    """Return whether this user may create a node that sees no processes of other nodes."""
     return shutil.which("unshare") is not None and subprocess.run([*APART, "true"], capture_output=True).returncode == 0
 
 
 def start_nodes(
     stack: Stack, run_id: int, sizes: Sequence[int], *words: str, port: int = 0, **variables: str
 ) -> list[subprocess.Popen[bytes]]:
-    """Start torchrun on as many nodes as there are `sizes`, each with so many ranks; `words` follow `--`."""
+    """Start torchrun on one node for each of `sizes`, which is its number of ranks; `words` follow `--`."""
     port = port or free_port()
     environment = stack.environment | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} | variables
     script = ["--", *words] if words else []
@@ -53,7 +53,7 @@ def start_nodes(
 
 
 def processes(stack: Stack, run_id: int) -> list[psutil.Process]:
-    """Return all processes of a training that live, seen from outside: torchruns, `train`s, workers, their children."""
+    """Return all living processes of a training, as seen from outside: torchruns, `train`s, workers, their children."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -79,7 +79,7 @@ def worker_of(stack: Stack, run_id: int, rank: int) -> psutil.Process:
 
 
 def train_of(stack: Stack, run_id: int, rank: int) -> psutil.Process:
-    """Return the `train` of a rank."""
+    """Return the `train` process of a rank."""
     found = worker_of(stack, run_id, rank).parent()
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""Checkpoints that would run code: what an attacker could put into a file that is loaded."""
+"""Checkpoints that would run code: content that an attacker could put into a file that is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 
 class Runs:
-    """Runs a command of the shell when it is unpickled."""
+    """Runs a shell command when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -47,21 +47,21 @@ class SetsState(Runs):
 
 
 def zipped(content: Any) -> bytes:
-    """Return what `torch.save` writes."""
+    """Return the format that `torch.save` writes."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
 def legacy(content: Any) -> bytes:
-    """Return what `torch.save` wrote before version 1.6."""
+    """Return the format that `torch.save` wrote before version 1.6."""
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 
 def tarred(content: Any) -> bytes:
-    """Return a file of the first format of all, a tar archive of pickles."""
+    """Return a file of the oldest format, a tar archive of pickles."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -81,7 +81,7 @@ def oldest(content: Any) -> bytes:
 
 
 def climbing(content: Any) -> bytes:
-    """Return a zip whose members lead out of any folder that it is unpacked into, the pickle among them."""
+    """Return a zip whose members, including the pickle, have paths outside the folder of extraction."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("../../archive/data.pkl", pickle.dumps(content, protocol=2))
@@ -101,7 +101,7 @@ FORMATS: dict[str, Callable[[Any], bytes]] = {
 
 
 def poison(checkpoint: Path, name: str, content: bytes) -> str:
-    """Put `content` into a file of a checkpoint, with a manifest that vouches for it; return the manifest's SHA-256."""
+    """Put `content` into a file of a checkpoint, with a manifest that confirms it; return the manifest's SHA-256."""
     (checkpoint / name).write_bytes(content)
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["files"][name] = {"size_bytes": len(content), "sha256": sha256(content).hexdigest()}

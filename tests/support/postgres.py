@@ -1,4 +1,4 @@
-"""Databases of the PostgreSQL server that STEERSMAN_TEST_POSTGRES names, and reading and writing them by SQL.
+"""Databases of the PostgreSQL server in STEERSMAN_TEST_POSTGRES, and access to them by SQL.
 
 Does not import Django.
 """
@@ -15,7 +15,7 @@ VARIABLE = "STEERSMAN_TEST_POSTGRES"
 
 
 def server() -> str | None:
-    """Return the address of the server to use, None where the tests run on SQLite."""
+    """Return the address of the server, or None if the tests run on SQLite."""
     return os.environ.get(VARIABLE)
 
 
@@ -25,7 +25,7 @@ def address_of(database: str) -> str:
 
 
 def create_database(name: str) -> str:
-    """Make a database and return its address."""
+    """Create a database and return its address."""
     execute(os.environ[VARIABLE], f"CREATE DATABASE {name}")
     return address_of(name)
 
@@ -37,7 +37,7 @@ def drop_database(name: str) -> None:
 def execute(address: str, sql: str, arguments: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
     """Run one statement with `?` for its arguments, as for SQLite, and return its rows.
 
-    JSON columns come as text, as SQLite gives them.
+    JSON columns are text, as in SQLite.
     """
     import psycopg
     from psycopg.rows import dict_row
@@ -52,7 +52,7 @@ def execute(address: str, sql: str, arguments: tuple[Any, ...] = ()) -> list[dic
 
 @contextmanager
 def locked(address: str, run_id: int) -> Iterator[None]:
-    """Hold the lock of the run's row meanwhile."""
+    """Hold the lock of the run's row until the end of the context."""
     import psycopg
 
     with psycopg.connect(address) as connection:
@@ -61,7 +61,7 @@ def locked(address: str, run_id: int) -> Iterator[None]:
 
 
 def is_free(address: str, run_id: int) -> bool:
-    """Tell whether nobody holds the lock of the run's row."""
+    """Return whether the lock of the run's row is free."""
     import psycopg
 
     with psycopg.connect(address) as connection:

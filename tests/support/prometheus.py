@@ -1,4 +1,4 @@
-"""The real Prometheus with the configuration of this project, changed to what differs on this machine."""
+"""The real Prometheus with this project's configuration, adapted to this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def replaced(text: str, changes: Iterable[tuple[str, str]]) -> str:
-    """Return `text` with what differs on this machine; each thing told must be there."""
+    """Return `text` after the `changes`; raise an error if the text of one is missing."""
     for told, here in changes:
         assert told in text, told
         text = text.replace(told, here)
@@ -27,7 +27,7 @@ def prometheus_command(program: str, folder: Path, port: int) -> list[str]:
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """Return what Prometheus answers, nothing while it does not."""
+    """Return the result of a query, or nothing while Prometheus does not answer."""
     address = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(expression)}"
     try:
         with urllib.request.urlopen(address, timeout=60) as answer:

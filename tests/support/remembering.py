@@ -1,4 +1,4 @@
-"""A small recipe, and a run that only remembers what its training tells: for tests of the loop without a journal."""
+"""A small recipe, and a run that only keeps what its training logs, for tests of the loop without a journal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Two threads wait for each other where tests share few cores, and add up in another order."""
+    """Two threads wait for each other if tests share few cores, and add up in another order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 
 class RememberingRun(Run):
-    """Keeps what it is told, and stops after step `stop_at`."""
+    """Keeps what the training logs, and stops after step `stop_at`."""
 
     def __init__(self, folder: Path | None = None, stop_at: int | None = None) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class RememberingRun(Run):
 
 
 class Noisy(Recipe):
-    """A recipe with everything that could break exact resume: dropout, momentum, schedule, augmentation."""
+    """A recipe with every feature that could break exact resume: dropout, momentum, schedule, augmentation."""
 
     best_metric = "validation_loss"
     hidden: int = parameter(8, minimum=1, maximum=64)

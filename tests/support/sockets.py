@@ -53,7 +53,7 @@ def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def redeem_ticket(value: str, run_id: int) -> Grant | None:
-    """Use a ticket up as a handshake does; return its grant, None where it opens nothing."""
+    """Use a ticket as a handshake does; return its grant, or None if it is invalid."""
     grant = read_ticket(value, run_id)
     return grant if grant is not None and spend_ticket(value) else None
 
@@ -94,7 +94,7 @@ async def greet(run: Run, user: User, **options: Any) -> tuple[WebsocketCommunic
 
 
 async def numbered(socket: WebsocketCommunicator) -> dict[str, Any]:
-    """Return the next event with a number; what comes without one (link, life) is passed over."""
+    """Return the next event with a number, and skip messages without one (link, life)."""
     while True:
         message = await socket.receive_json_from(TIMEOUT_S)
         if "seq" in message:
@@ -102,7 +102,7 @@ async def numbered(socket: WebsocketCommunicator) -> dict[str, Any]:
 
 
 async def no_more(socket: WebsocketCommunicator) -> None:
-    """Check that nothing with a number comes any more."""
+    """Check that no further event with a number arrives."""
     while not await socket.receive_nothing(0.3, 0.05):
         message = await socket.receive_json_from(TIMEOUT_S)
         assert "seq" not in message, message
@@ -116,14 +116,14 @@ async def answer(socket: WebsocketCommunicator, kind: str) -> dict[str, Any]:
 
 
 async def closed_with(socket: WebsocketCommunicator) -> int:
-    """Return the code with which a handshake is answered."""
+    """Return the close code of a refused handshake."""
     connected, _ = await socket.connect(timeout=TIMEOUT_S)
     assert connected
     return await code_of(socket)
 
 
 async def code_of(socket: WebsocketCommunicator) -> int:
-    """Return the code with which an open socket is closed; what it receives before is passed over."""
+    """Return the code with which an open socket is closed, and skip earlier messages."""
     while True:
         message = await socket.receive_output(TIMEOUT_S)
         if message["type"] == "websocket.close":

@@ -1,7 +1,7 @@
 """A real stack for tests and benches: embedded server, Daphne, supervisors, each a process that can be killed.
 
-Everything lies in a folder of its own and listens on a free port. Does not import Django: call `use` first,
-before anything of Django is imported, to read the same database in this process.
+Everything is in one temporary folder and listens on a free port. Does not import Django: to read the same database in
+this process, call `use` before the first import of Django.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  n
 from tests.support import postgres  # noqa: E402
 from tests.support.command_server import TIMEOUT_S, CommandServer, StartedCommand  # noqa: E402
 
-# Far longer than anything takes, for machines that do much else.
+# Far longer than any start takes, for machines under load.
 START_TIMEOUT_S = 120.0
-# What stays, or starts what stays, is found by its command line and environment: it needs a process of its own.
+# Tests find the processes of these commands by command line and environment; a fork has those of its server.
 STARTED_AFRESH = {"doctor", "migrate", "serve", "serve_portal", "watch"}
-# Databases to copy: a migration takes longer than most tests.
+# Databases to copy, because a migration takes longer than most tests.
 TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
 CHANGED_PORTAL = """
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 
 def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = START_TIMEOUT_S) -> Found:
-    """Return what `look` returns once it is true; raise `TimeoutError` naming `what` after `timeout_s`."""
+    """Return the result of `look` once it is true; raise `TimeoutError` with `what` after `timeout_s`."""
     until = time.monotonic() + timeout_s
     while True:
         found = look()
@@ -70,9 +70,9 @@ def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = STA
 
 
 class Stack:
-    """Processes of one data folder. Use as a context manager: nothing is left behind."""
+    """Processes of one data folder. Use as a context manager, which leaves nothing behind."""
 
-    # Whether trainings and portals run in forks of the command server: cheaper, but its memory is in part the server's.
+    # Whether trainings and portals run in forks of the command server: cheaper, but they share memory with it.
     forks = False
 
     def __init__(self, data: Path | None = None, **variables: str) -> None:
@@ -92,7 +92,7 @@ class Stack:
             "STEERSMAN_DATA": str(self.data),
             "STEERSMAN_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
-            # Of this stack alone: what the clone has built shows on no page of a test.
+            # A separate folder, so that packages built in the clone do not appear on pages of a test.
             "STEERSMAN_CLIENT_PACKAGES": str(self.folder / "client-packages"),
             **variables,
         }
@@ -141,7 +141,7 @@ class Stack:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]
 
     def migrate(self, seed: str = "") -> None:
-        """Make the database, and run `seed`, a Python text, on it; on SQLite once for each state of the migrations."""
+        """Create the database, and run `seed`, a Python text, on it; SQLite files are made once and copied."""
         if "STEERSMAN_DATABASE_URL" in self.environment:
             self._fill(seed)
             return
@@ -165,7 +165,7 @@ class Stack:
         self.redis.start()
 
     def start_web(self, changed: str = "") -> None:
-        """Start the portal. `changed` is Python that changes parts of it before it serves."""
+        """Start the portal. `changed` is Python code that changes parts of it before it serves."""
         words = ("serve_portal", "--port", str(self.port))
         log = self.folder / "web.log"
         if self.forks and not changed:
@@ -233,7 +233,7 @@ class Stack:
         return None
 
     def log(self) -> str:
-        """Return what trainings and portal printed, for the message of a failed test."""
+        """Return the output of trainings and portal, for the message of a failed test."""
         return "\n".join(
             f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in sorted(self.folder.glob("*.log"))
         )
@@ -254,7 +254,7 @@ class Stack:
 
 
 def state_of_migrations(seed: str) -> str:
-    """Return a name for a database that these migrations, the pinned packages, the apps in use and `seed` make."""
+    """Return a name for the database that migrations, pinned packages, installed apps and `seed` produce."""
     told = hashlib.sha256(seed.encode())
     others = [ROOT / "requirements.lock", ROOT / "monitor_site" / "settings.py"]
     for path in [*sorted((ROOT / "runs" / "migrations").glob("*.py")), *others]:
@@ -263,7 +263,7 @@ def state_of_migrations(seed: str) -> str:
 
 
 def kill(pid: int, of: Path | None = None) -> bool:
-    """Kill a process with -9; with `of`, only where its environment names that data folder."""
+    """Kill a process with SIGKILL; with `of`, only if its environment names that data folder."""
     try:
         if of is not None and f"STEERSMAN_DATA={of}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
             return False
@@ -277,7 +277,7 @@ def run_check(program: str, *arguments: str, timeout_s: float = 240.0) -> dict[s
     """Run a program of tests/chaos in a short form; return the JSON object that it prints last."""
     command = [sys.executable, "-m", f"tests.chaos.{program}", *arguments]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
-    # What it finds wrong makes it exit 1 too, but then it has said so.
+    # A program that finds a fault exits with 1 too, but after printing the fault.
     assert result.stdout, f"{program} exited {result.returncode}:\n{result.stderr}"
     return last_json(result.stdout)
 
@@ -289,7 +289,7 @@ def last_json(output: str) -> dict[str, Any]:
 
 
 def seed_project(members: Sequence[tuple[str, str]] = (("operator", "operator"),)) -> Any:
-    """Make a project "lab" with (user name, role) members whose password is their name; needs `Stack.use`."""
+    """Create a project "lab" with (user name, role) members whose password is their name; needs `Stack.use`."""
     from django.contrib.auth.models import User
 
     from runs.models import Membership, Project
@@ -314,7 +314,7 @@ User.objects.create_superuser("admin", password="admin")
 
 
 def seed_stack(stack: Stack) -> None:
-    """Migrate, and make a project "lab" with owner, operator and viewer, a stranger and an admin; password = name."""
+    """Migrate, and create a project "lab" with owner, operator and viewer, a stranger and an admin; password = name."""
     stack.migrate(SEED)
 
 
@@ -343,7 +343,7 @@ def operator_ticket(run_id: int) -> str:
 
 
 def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
-    """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
+    """Create a run of the project "lab" by SQL, for a person's script, and return its id."""
     values = {
         "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": False,
         "created_at": "2026-01-01 00:00:00+00:00", "state": "created", "reason": "", "cause": "{}", "attempt": 0,
@@ -358,7 +358,7 @@ def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
 
 
 def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-    """Read, or write, the stack's database from outside; `?` stands for an argument."""
+    """Read or write the stack's database from outside; each `?` is an argument."""
     if "STEERSMAN_DATABASE_URL" in stack.environment:
         return postgres.execute(stack.environment["STEERSMAN_DATABASE_URL"], sql, arguments)
     with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20)) as database:
@@ -369,7 +369,7 @@ def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
 
 
 def can_write(stack: Stack, run_id: int, patience_s: float = 1.0) -> bool:
-    """Tell whether the database takes a writer of this run now."""
+    """Return whether the database accepts a writer of this run now."""
     if "STEERSMAN_DATABASE_URL" in stack.environment:
         return postgres.is_free(stack.environment["STEERSMAN_DATABASE_URL"], run_id)
     path = stack.data / "steersman.sqlite3"
@@ -385,7 +385,7 @@ def can_write(stack: Stack, run_id: int, patience_s: float = 1.0) -> bool:
 def suspend_between_writes(stack: Stack, run_id: int, *pids: int) -> float:
     """Suspend the processes of a run while none of them holds a lock of the database; return when they were stopped.
 
-    A host that is gone holds none: its connections are closed.
+    A lost host holds no locks, because its connections are closed.
     """
 
     def stopped_at() -> float:
@@ -403,7 +403,7 @@ def suspend_between_writes(stack: Stack, run_id: int, *pids: int) -> float:
 
 @contextmanager
 def write_locked(stack: Stack, run_id: int) -> Iterator[None]:
-    """Keep everybody else from writing the run, and on SQLite anything, as a database that is away would."""
+    """Block all other writers of the run, and on SQLite of the whole database, as if the database were away."""
     if "STEERSMAN_DATABASE_URL" in stack.environment:
         with postgres.locked(stack.environment["STEERSMAN_DATABASE_URL"], run_id):
             yield

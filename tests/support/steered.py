@@ -1,4 +1,4 @@
-"""A real run in a folder of its own, trained in this process, that is asked things at chosen steps."""
+"""A real run in a temporary folder, trained in this process, which receives commands at chosen steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Asks = dict[int, list[dict[str, Any]]]
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Points with noise that follows from seed, epoch and index alone."""
+    """Points with noise that depends only on seed, epoch and index."""
 
     def __init__(self, inputs: Tensor, targets: Tensor, seed: int, epoch: int, noise: float) -> None:
         self.inputs, self.targets, self.seed, self.epoch, self.noise = inputs, targets, seed, epoch, noise
@@ -45,7 +45,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Steerable(Recipe):
-    """Everything that could break exact resume, and a knob of each kind: 40 samples, 5 steps an epoch of 8."""
+    """Every feature that could break exact resume, and a knob of each kind: 40 samples, 5 steps an epoch of 8."""
 
     batch_size = 8
     threads = 1
@@ -99,7 +99,7 @@ class Steerable(Recipe):
         return (2 * loss if self.loud else loss) * self.inside, {"accuracy": accuracy}
 
     def evaluate(self) -> dict[str, float | Tensor]:
-        # Draws of its own, as a careless recipe's: an evaluation that was asked for must leave no trace.
+        # Draw random numbers, as a careless recipe would: a requested evaluation must leave no trace.
         torch.rand(3)
         loss, values = self.loss((self.inputs[40:], self.targets[40:]))
         return {"validation_loss": loss, "validation_accuracy": values["accuracy"]}
@@ -110,7 +110,7 @@ def steerable(kind: type[Steerable] = Steerable, seed: int = 1, **parameters: An
 
 
 class Steered:
-    """One attempt: `asks` are posted while the given step is computed (0: before the first), so act right after it."""
+    """One attempt: `asks` are posted while the given step is computed (0: before the first), and act right after it."""
 
     def __init__(self, folder: Path, recipe: Steerable, asks: Asks | None = None, start: Any = None) -> None:
         folder.mkdir(exist_ok=True)
@@ -161,7 +161,7 @@ class Steered:
         return self
 
     def while_paused(self, *acts: Callable[[], object]) -> threading.Thread:
-        """Do `acts` one after the other once the run is paused, each when the one before has had its outcome."""
+        """Do `acts` one after the other once the run is paused, each after the outcome of the one before."""
 
         def act() -> None:
             wait_for(lambda: [each for each in self.states() if each == "paused"], "the pause")

@@ -1,4 +1,4 @@
-"""Points of a loss as a supervisor would store them, how tests read them, and what they compare them by."""
+"""Points of a loss as a supervisor would store them, and how tests read and compare them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def metrics(
 
 
 def store(run: Run, values: Sequence[float], first: int = 0, attempt: int = 1, tick: int = 500) -> None:
-    """Store `values` of the loss at the steps from `first`, `tick` points an event."""
+    """Store `values` of the loss at the steps from `first`, `tick` points per event."""
     events = [
         metrics({LOSS: values[at : at + tick]}, range(first + at, first + min(at + tick, len(values))), attempt)
         for at in range(0, len(values), tick)
@@ -109,7 +109,7 @@ def read_laps(run_id: int, name: str) -> dict[tuple[int, int], Points]:
 
 
 def store_folded(run: Run, name: str, points: Points, attempt: int = 1) -> None:
-    """Store a series as it is once folded: in a moment, however long it is."""
+    """Store a series in its folded form at once, which is fast for any length."""
     series, _ = Series.objects.get_or_create(run=run, name=name, defaults={"axis": storage.axis_of(name)})
     storage.replace_points(run.pk, series.pk, attempt, {0: points})
 

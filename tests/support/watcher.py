@@ -1,4 +1,4 @@
-"""A WebSocket client that is not ours: follows a run over reconnects as the protocol says, and notes all it got."""
+"""A third-party WebSocket client, which follows a run over reconnects as the protocol says, and keeps its messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RETRY_PAUSE_S = 0.1
 
 
 def close_code_of(socket: ClientConnection, timeout_s: float = 60) -> int:
-    """Return the code with which the server closes; what comes before is passed over."""
+    """Return the code with which the server closes, and skip earlier messages."""
     try:
         while True:
             socket.recv(timeout=timeout_s)
@@ -29,7 +29,7 @@ def close_code_of(socket: ClientConnection, timeout_s: float = 60) -> int:
 
 
 def ticket_of(stack: Stack, run: int, token: str) -> str:
-    """Return a ticket to the run's socket for whoever has `token`."""
+    """Return a ticket to the run's socket for the holder of `token`."""
     asked = urllib.request.Request(
         f"{stack.address}/api/tickets/",
         json.dumps({"run": run}).encode(),
@@ -40,7 +40,7 @@ def ticket_of(stack: Stack, run: int, token: str) -> str:
 
 
 def separated(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the events that one holds: itself, or those that were merged for a viewer who was behind."""
+    """Return the events in a message: itself, or those that were merged for a viewer who was behind."""
     if "first_seq" not in event:
         return [event]
     return [
@@ -66,7 +66,7 @@ def _block_of(block: dict[str, Any], seq: int) -> dict[str, Any]:
 
 
 class Watcher:
-    """Follows one run until `stop`. `ticket` gives a fresh ticket for each connection."""
+    """Follows one run until `stop`. `ticket` returns a new ticket for each connection."""
 
     def __init__(self, address: str, run_id: int, ticket: Callable[[], str]) -> None:
         self.address = address.replace("http://", "ws://")
@@ -80,9 +80,9 @@ class Watcher:
         self.messages: list[dict[str, Any]] = []
         self.links: list[str] = []
         self.connections = 0
-        # Steps of `name`, in the order received; with a resync the history up to that seq is read instead.
+        # The numbers of the resyncs; after each, the history up to that number is read instead of events.
         self.resyncs: list[int] = []
-        # How many events there were at each of these: numbers are without gaps in between.
+        # The number of events at the start of each gapless sequence.
         self.begins = [0]
         self.close_codes: list[int | None] = []
         self._stopped = asyncio.Event()
@@ -138,7 +138,7 @@ class Watcher:
             if not message["replay"]:
                 self._begin_behind(message["seq"])
         elif message["kind"] == "resync":
-            # One that comes right behind a greeting says the same again.
+            # A resync right after a greeting repeats it.
             if self.begins[-1] != len(self.events) or self.last_seq != message["seq"]:
                 self._begin_behind(message["seq"])
         elif message["kind"] == "link":
@@ -150,15 +150,15 @@ class Watcher:
         self.last_seq, self.last_at = seq, ""
 
     def steps(self, name: str) -> list[int]:
-        """Return the steps of a series as received, doubles included."""
+        """Return the steps of a series as received, including duplicates."""
         return [step for _, step in self.points(name)]
 
     def points(self, name: str) -> list[tuple[int, int]]:
-        """Return attempt and step of each point of a series as received, doubles included."""
+        """Return attempt and step of each point of a series as received, including duplicates."""
         return [(attempt, step) for attempt, _, step in self.laps(name)]
 
     def laps(self, name: str) -> list[tuple[int, int, int]]:
-        """Return attempt, lap and step of each point of a series as received, doubles included."""
+        """Return attempt, lap and step of each point of a series as received, including duplicates."""
         return [
             (event["attempt"], (block.get("laps") or {}).get(name, 0), step)
             for event in self.events

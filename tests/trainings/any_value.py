@@ -1,6 +1,6 @@
-"""A training that calls every method of the client with arbitrary values, and notes what each call must leave.
+"""A training that calls every method of the client with arbitrary values, and notes the expected result of each call.
 
-arguments: the file for the notes, how many calls of each method. Each note is a JSON line.
+Arguments: the file for the notes, the number of calls of each method. Each note is a JSON line.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ SETTLED = "00000000-0000-0000-0000-000000000000"
 
 
 def make(run: steersman.Run, call: Call) -> str:
-    """Make a call; return "" or what it raised."""
+    """Make a call; return "" or the name of the exception."""
     try:
         if call.method == "record_outcome":
-            # What a handler returns travels with the outcome of its command.
+            # The result of a handler is part of the outcome of its command.
             done = Done(old=call.arguments[0], new=call.arguments[0])
             run._control._record(PostedCommand(id=SETTLED, command="evaluate"), "applied", done)
         elif call.method == "record_checkpoint":
             assert run.folder is not None
             run.record_checkpoint(run.folder / call.arguments[0], **call.named)
         elif call.method == "step":
-            # What has no step of its own takes the one that the loop has set.
+            # Records without a step use the one that the loop has set.
             run.step, name = call.arguments
             run.log_text(name, "text")
         else:

@@ -1,4 +1,4 @@
-"""A worker that logs a text between points, then goes on until it is stopped: see `dying_supervisor`."""
+"""A worker that logs a text between points, then continues until it is stopped: see `dying_supervisor`."""
 
 import time
 

@@ -1,7 +1,7 @@
-"""A worker without torch that goes on behind the last step of the attempt before, and fails: failing.py PLAN.
+"""A worker without torch that continues after the last step of the previous attempt, and fails: failing.py PLAN.
 
-PLAN says for each attempt how many steps it makes and how it ends, such as `5:fail,3:kill,4:finish`. One that ends by
-`turned` logs until its knob has been turned, and is killed then.
+PLAN lists the number of steps and the end of each attempt, such as `5:fail,3:kill,4:finish`. An attempt with the end
+`turned` logs until its knob has been changed, and is then killed.
 """
 
 import json
@@ -19,7 +19,7 @@ number = int(run.folder.name)
 steps, _colon, end = sys.argv[1].split(",")[number - 1].partition(":")
 place = run.folder.parent.parent / "place.json"
 first = json.loads(place.read_text()) if place.exists() else 0
-# With several ranks: none writes the place before all have read it.
+# With several ranks: none writes the file before all have read it.
 run.agree()
 rate = run.knob("rate", 0.01, minimum=1e-6, maximum=1.0)
 for step in range(first + 1, first + int(steps) + 1):

@@ -1,7 +1,7 @@
-"""A worker of several gloo ranks that notes what each command did to it, and at which step boundary.
+"""A worker of several gloo ranks that notes the effect of each command, and its step boundary.
 
-usage: gloo.py NOTES PAUSE_S. Writes a JSON object a line into NOTES-<rank>. Every step is a collective, and so is
-"evaluate": a rank that were held while another waits for it would hang all.
+usage: gloo.py NOTES PAUSE_S. Writes one JSON object per line into NOTES-<rank>. Every step is a collective, and so is
+"evaluate": if one rank waited while another waits for it, all would hang.
 """
 
 import json
@@ -34,7 +34,7 @@ def note(what, value):
 
 
 def fragile(value):
-    """Takes no 13 on the last rank, which all others do."""
+    """Refuses 13 on the last rank only."""
     if value == 13 and run.rank == run.ranks - 1:
         raise ValueError("thirteen")
     note("layers", value)

@@ -1,6 +1,7 @@
-"""A training that tells much at once: large.py FILE SERIES STEPS BYTES..., each step followed by so many of console.
+"""A training that logs much at once: large.py FILE SERIES STEPS BYTES..., with so many bytes of console after each
+step.
 
-Once all is told it writes FILE, and steps on until it is stopped.
+Once everything is logged it writes FILE, and steps on until it is stopped.
 """
 
 import json
@@ -13,7 +14,7 @@ import steersman
 told = Path(sys.argv[1])
 series, steps = int(sys.argv[2]), int(sys.argv[3])
 bursts = [int(size) for size in sys.argv[4:]]
-# A record holds so many names at most.
+# The largest number of names in a record.
 AT_ONCE = 2000
 
 run = steersman.attach()
@@ -31,7 +32,7 @@ for step in range(1, steps + 1):
         sys.stdout.flush()
         printed += len(text.encode())
 run.log_epoch(1, **{f"column_{number}": number / 2 for number in range(series)})
-# Whole, or not there: the program that waits for it reads it at once.
+# Write atomically, because the waiting program reads the file at once.
 written = told.with_suffix(".new")
 written.write_text(json.dumps({"printed": printed}))
 written.replace(told)

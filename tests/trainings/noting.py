@@ -1,7 +1,7 @@
 """A worker without torch that notes in a second file every step for which `log()` returned.
 
-usage: noting.py NOTE STEPS PAUSE_S. A later attempt goes on behind the last noted step, leaving a gap:
-the step that was being logged when the process was killed may be stored without being noted.
+usage: noting.py NOTE STEPS PAUSE_S. A later attempt continues after the last noted step and leaves a gap, because the
+step that was being logged when the process was killed may be stored without being noted.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A worker without torch that logs at a steady rate: paced.py POINTS_PER_SECOND SECONDS.
 
-Each point carries the time at which `log()` was called, in seconds since the epoch.
+Each point contains the time at which `log()` was called, in seconds since the epoch.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""A worker without torch that steps while a file says so: quiet.py FILE, which holds one of step, silent, expect, end.
+"""A worker without torch that steps on request: quiet.py FILE, which contains one of step, silent, expect, end.
 
-With `expect` it first says that the next sign may take a minute.
+With `expect` it first announces that its next sign of life may take a minute.
 """
 
 import sys

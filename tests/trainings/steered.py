@@ -1,6 +1,6 @@
 """A worker without torch that declares knobs of every kind and does every command: steered.py STEPS PAUSE_S.
 
-Its loss falls towards a floor that grows with the learning rate, so that a change of it is seen in the curve.
+Its loss falls towards a floor that grows with the learning rate, so that the curve shows a change of the rate.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ total_epochs = steps // 100
 
 
 def schedule() -> float:
-    """Return the factor by which the learning rate is multiplied at this step."""
+    """Return the factor that multiplies the learning rate at this step."""
     return 0.5 if step > 20 else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Logs each step twice, with other metrics beside the loss each time, and the last step once more: twice.py STEPS."""
+"""Logs each step twice, with other metrics beside the loss each time, and the last step thrice: twice.py STEPS."""
 
 import sys
 

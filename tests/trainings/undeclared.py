@@ -1,10 +1,10 @@
-"""A training whose ranks nobody declared: undeclared.py MODE.
+"""A training that does not declare its ranks: undeclared.py MODE.
 
-launched: what a launcher starts; each rank attaches. Ranks beside 0 go on for ever and ignore SIGTERM.
-gloo: attaches, then starts another rank that does not, and meets it by PyTorch.
-siblings: starts two processes that attach, and says nothing of ranks.
+launched: started by a launcher; each rank attaches. Ranks other than 0 continue for ever and ignore SIGTERM.
+gloo: attaches, then starts another rank that does not, and joins it by PyTorch.
+siblings: starts two processes that attach, without variables about ranks.
 helper: attaches, and starts a process that attaches too, as an imported module or a loader's worker may.
-spawn: torch.multiprocessing.spawn, of which rank 1 comes first.
+spawn: torch.multiprocessing.spawn, whose rank 1 starts first.
 """
 
 import multiprocessing
@@ -36,7 +36,7 @@ def attach_and_wait() -> None:
 
 def launched() -> None:
     if os.environ["RANK"] == "0":
-        # Far later than the other, which must not take the place.
+        # Far later than the other process, which must not become the recorded one.
         wait_for_mark()
         train(steersman.attach())
     else:

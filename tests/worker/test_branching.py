@@ -1,4 +1,4 @@
-"""What a recipe's training takes of its parameters when it begins at a checkpoint that was saved with others."""
+"""The parameters of a recipe's training that starts from a checkpoint with other parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAVED: Asks = {7: [{"command": "save_checkpoint", "name": "good"}]}
 
 
 class Scheduled(Steerable):
-    """Steerable, with what optimizer and schedule are built with among its parameters."""
+    """Steerable, with the arguments of optimizer and schedule among its parameters."""
 
     momentum: float = parameter(0.9, minimum=0.0, maximum=1.0, help="of SGD")
     every: int = parameter(3, minimum=1, maximum=100, help="steps between two decays")
@@ -39,7 +39,7 @@ class Scheduled(Steerable):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """Where a training of `Scheduled` saved after step 7, in the second epoch of 5 steps, and its SHA-256."""
+    """The checkpoint of a training of `Scheduled` after step 7, in the second epoch of 5 steps, and its SHA-256."""
     steered = Steered(tmp_path_factory.mktemp("source"), steerable(Scheduled), SAVED).train()
     saved = next(each for each in steered.records(CheckpointRecord) if each.name == "good")
     return steered.folder / saved.path, saved.sha256
@@ -61,14 +61,14 @@ def test_nothing_else_moves_where_one_parameter_is_changed(tmp_path: Path, check
     assert other.recipe.optimizer.param_groups[0]["momentum"] == 0.5
     rates = "optimizer/learning_rate"
     assert values(other, rates) == values(same, rates)
-    # Momentum counts from the step after the first on.
+    # Momentum has an effect from the second step on.
     losses = values(other, "train/loss"), values(same, "train/loss")
     assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
 
 
 def test_a_schedule_inside_another_goes_on_at_its_step_as_it_is_built_now(tmp_path: Path, checkpoint: Saved) -> None:
     slower = branched(tmp_path, checkpoint, every=5)
-    # 6 steps of the inner schedule were done at the checkpoint, with two decays; it decays at 10 and 15 from now on.
+    # At the checkpoint, the inner schedule had done 6 steps with two decays; from now on it decays at 10 and 15.
     assert values(slower, "optimizer/learning_rate") == pytest.approx([0.081] * 4 + [0.0729] * 5 + [0.06561] * 4)
 
 
@@ -80,7 +80,7 @@ def test_an_epoch_of_other_batches_goes_on_at_the_same_fraction(tmp_path: Path, 
 
 
 class Plain(Recipe):
-    """A learning rate that is no knob."""
+    """A learning rate that is not a knob."""
 
     rate: float = parameter(0.1, minimum=0.0, maximum=1.0, help="of SGD")
 

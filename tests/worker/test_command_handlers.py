@@ -1,4 +1,4 @@
-"""Commands to a recipe's training: what each does, when, and that nothing of it is felt where it should not be."""
+"""Commands to a recipe's training: the effect of each, its time, and that nothing else is affected."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_evaluation_puts_back_the_mode_of_each_module_and_the_generators(tmp_
     modes: list[list[bool]] = []
     states: list[torch.Tensor] = []
     asked(tmp_path, 2, "evaluate", steerable(Frozen, epochs=1))
-    # The step, the evaluation that was asked for, the next step.
+    # The step, the requested evaluation, the next step.
     assert modes[1] == modes[3] == [True, True, False, True] and modes[2] == [False] * 4
     assert torch.equal(states[1], states[3])
 
@@ -270,5 +270,5 @@ def test_no_training_without_an_hour_saves_one_for_the_hour(tmp_path: Path, monk
 def test_it_says_how_long_an_evaluation_may_take_without_a_sign(tmp_path: Path) -> None:
     steered = asked(tmp_path, 7, "evaluate", steerable(epochs=2))
     said = [each.seconds for each in steered.records(QuietRecord)]
-    # At the end of the first epoch, when it was asked for, at the end of the second.
+    # At the end of the first epoch, at the request, at the end of the second epoch.
     assert len(said) == 3 and said[0] == 600.0 and all(0 < each < 60 for each in said[1:])

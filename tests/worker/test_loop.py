@@ -1,4 +1,4 @@
-"""The training loop, its checkpoints and exact resume, with a run that only remembers."""
+"""The training loop, its checkpoints and exact resume, with a run that only keeps values in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base values of parameter groups: what a knob moves in an optimizer and in schedules of every kind."""
+"""Base values of parameter groups: what a knob changes in an optimizer and in schedules of every kind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scheduled(schedule: str, factor: float = 1.0) -> tuple[torch.optim.Optimizer
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_schedule_goes_on_as_if_it_had_been_built_with_the_new_value(schedule: str) -> None:
-    """Half the base value at step 7: half the learning rate from there on, in every group."""
+    """With half the base value at step 7, every group has half the learning rate from there on."""
     kept, kept_schedule = scheduled(schedule)
     moved, moved_schedule = scheduled(schedule)
     for step in range(20):
@@ -113,7 +113,8 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
     assert tail["state"] == "refused" and "use one of body, head" in tail["reason"]
     assert both["old"] == {"body": 0.05, "head": 0.2} and both["new"] == {"body": 0.01, "head": 0.01}
     assert steered.series("optimizer/learning_rate/body")[10] == pytest.approx(0.01 * 0.9**3)
-    # What was 0 knows no fraction of a schedule: it begins with the new value, and is multiplied from there on.
+    # A rate of 0 has no fraction of a schedule: it begins with the new value, and the schedule multiplies it from there
+    # on.
     assert steered.series("optimizer/learning_rate/head")[5] == 0.2
     assert steered.series("optimizer/learning_rate/head")[10] == pytest.approx(0.01 * 0.9**2)
     assert steered.recipe.optimizer.param_groups[1]["weight_decay"] == 0.3
@@ -123,7 +124,7 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
 
 
 class Chosen(Grouped):
-    """Offers a few learning rates, of which no group begins with 0."""
+    """Offers a few learning rates; no group begins with 0."""
 
     learning_rate: float = parameter(0.1, choices=(0.1, 0.2), knob=True)
 

@@ -1,4 +1,4 @@
-"""Poisoned checkpoints: nothing in them runs, nothing leads out of their folder, and each ends in a sentence."""
+"""Poisoned checkpoints: none of their code runs, no path leaves their folder, and each ends in a message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(saved: Path, tmp_path: Path) -> Path:
-    """A checkpoint to be spoilt."""
+    """A checkpoint for the test to damage."""
     return Path(shutil.copytree(saved, tmp_path / "checkpoints" / saved.name))
 
 

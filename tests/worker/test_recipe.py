@@ -1,4 +1,4 @@
-"""What a recipe declares, and how it is found."""
+"""The declarations of a recipe, and how it is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's training that is rolled back: bit for bit what one does that resumes from the same checkpoint."""
+"""A recipe's training that rolls back: bit for bit the same as one that resumes from the same checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAVED: Asks = {7: [{"command": "save_checkpoint", "name": "good"}]}
 
 
 class RolledBack(Steered):
-    """Is rolled back to the checkpoint `good` while the step `left` is computed, once."""
+    """Rolls back to the checkpoint `good` once, while the step `left` is computed."""
 
     def __init__(self, folder: Path, asks: Asks, left: int, recipe: Steerable | None = None, **arguments: Any) -> None:
         super().__init__(folder, recipe or steerable(), asks)
@@ -118,7 +118,7 @@ def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) 
         for run in (whole, steered)
     )
     assert second == [*first[:3], *first[1:]]
-    # A checkpoint at a step that was saved before has a folder of its own.
+    # A second checkpoint at the same step has a separate folder.
     places = [each.path for each in steered.records(CheckpointRecord)]
     assert len(places) == len(set(places))
 

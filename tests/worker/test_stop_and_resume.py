@@ -1,4 +1,4 @@
-"""A recipe's training that is stopped, extended and resumed: bit for bit what it would have been without."""
+"""A recipe's training that is stopped, extended and resumed is bit for bit the same as without interruption."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_it_goes_on_bit_for_bit_after_knobs_evaluation_and_checkpoints(tmp_path:
 
 
 def test_batches_come_out_the_same_however_they_are_loaded(tmp_path: Path, plain: dict[int, float]) -> None:
-    """And making them draws nothing from the generators of the model."""
+    """Creating the batches also draws nothing from the generators of the model."""
     for number, loading in enumerate(({"use_loader": True}, {"loader_workers": 2})):
         assert Steered(tmp_path / str(number), steerable(**loading)).train().series() == plain
 

@@ -81,7 +81,7 @@ def test_it_is_published_under_its_name_and_refuses_what_cannot_be():
 def test_it_sees_no_byte_before_its_turn():
     recipe = built()
     tokens = torch.randint(0, BYTES, (2, 32), generator=torch.Generator().manual_seed(1))
-    # The first blocks add nothing before they have learnt: make them matter.
+    # Before training, the first blocks contribute nothing: give them random weights.
     for weights in recipe.model.parameters():
         torch.nn.init.normal_(weights, std=0.3, generator=torch.Generator().manual_seed(2))
     changed = tokens.clone()
@@ -122,7 +122,7 @@ def test_each_epoch_reads_every_stretch_once_and_cuts_the_text_elsewhere():
         inputs = torch.cat([inputs for inputs, _ in recipe.train_batches(epoch, 0)])
         assert inputs.shape == (recipe.train_size, recipe.context)
         rows = [bytes(row) for row in inputs.tolist()]
-        # Rows that the text holds twice may be found elsewhere: most are not.
+        # A row that the text contains twice may be found at the other place, but most rows are unique.
         ((offset, _),) = Counter(text.index(row) % recipe.context for row in rows).most_common(1)
         whole = range(offset, offset + recipe.train_size * recipe.context, recipe.context)
         assert sorted(rows) == sorted(text[start : start + recipe.context] for start in whole)
@@ -141,7 +141,7 @@ def test_it_learns_and_tells_loss_perplexity_speed_and_a_sample():
     assert run.outcome == "finished"
     losses = [*run.series("train/loss").values()]
     assert losses[0] > 5
-    # Letters by how often they come are worth about 3.1 nats: to get below, it must look at what came before.
+    # Predicting letters by their frequency gives about 3.1 nats; a lower loss requires the preceding text.
     assert run.epochs[2]["validation_loss"] < 2.9
     point = run.points[5]
     assert point["train/perplexity"] == pytest.approx(math.exp(point["train/loss"]), rel=1e-5)
@@ -156,7 +156,7 @@ def test_it_learns_and_tells_loss_perplexity_speed_and_a_sample():
 
 @cache
 def uninterrupted() -> RememberingRun:
-    """Return a training that went through; called within a test, which trains with as many threads as the others."""
+    """Return a complete training; called within a test, so that it uses as many threads as the others."""
     return run_through(RememberingRun(), small())
 
 

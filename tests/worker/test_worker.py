@@ -1,4 +1,4 @@
-"""The worker process: a task of its own from start to end, and which device it takes."""
+"""The worker process: one task from start to end, and the device that it chooses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.worker.main import DeviceError, choose_device
 
 
 class Worker:
-    """A worker process on a task of its own, and what its journal tells."""
+    """A worker process with one task, and the records of its journal."""
 
     def __init__(self, folder: Path, **task: Any) -> None:
         self.folder = folder / "attempt"
@@ -121,7 +121,7 @@ def test_it_stops_on_sigterm_with_a_checkpoint(start_worker: Callable[..., Worke
 def test_a_signal_to_the_whole_group_stops_the_training_and_not_its_loader_processes(
     start_worker: Callable[..., Worker],
 ) -> None:
-    """As a terminal, torchrun or Slurm sends it: a loader that died of it would end the step with an exception."""
+    """As a terminal, torchrun or Slurm sends it: if a loader died of it, the step would raise an exception."""
     parameters = {"epochs": "100000", "save_every": "100000", "loader_workers": "2"}
     worker = start_worker(recipe="tests.support.steered:Steerable", parameters=parameters)
     while b"train/loss" not in worker.journal():

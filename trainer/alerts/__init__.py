@@ -1,6 +1,6 @@
-"""Judging a training while it is recorded: points of stored ticks are passed to detectors, and their findings become
+"""Judges a training while it is recorded: passes the points of stored ticks to detectors, and turns their findings into
 alerts.
 
-`judging` decides without a database; `thread` writes, on a thread and a connection of its own. Imports `runs` and
-`steersman`; never torch. The detectors: `runs.alerts.detectors`.
+`judging` decides without a database; `thread` writes, with its own thread and connection. Imports `runs` and
+`steersman`; never torch. The detectors are in `runs.alerts.detectors`.
 """

@@ -1,4 +1,4 @@
-"""From stored ticks to alerts that begin and end. No database, no thread and no clock: callers pass the time."""
+"""Turns stored ticks into alerts that begin and end. No database, no thread and no clock: callers pass the time."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SET_KNOB, ROLL_BACK, INFO = "set_knob", "roll_back", "info"
 # The usual value is computed from exactly this many values before the one that was judged.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
-# An alarm may come before the next observation of the layers: after this many, a layer is no longer its cause.
+# An alarm may come before the next observation of the layers. After this many, a layer is no longer its cause.
 OBSERVATIONS_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The content of a tick: its records, its samples of the machine with their time, and the step that the run is at.
+    """The content of a tick: its records, its samples of the machine with their time, and the step of the run.
 
     `stalled`: the training has not stepped for far longer than usual, without an announcement. `by_rank`: points of
-    several ranks that became one, by rank.
+    several ranks that were merged into one, by rank.
     """
 
     records: Sequence[Record] = ()
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """New information about a lasting alert."""
+    """New information about an active alert."""
 
     key: Key
     text: str
@@ -61,21 +61,21 @@ class Explained:
 
 
 class RunJudge:
-    """The detectors of one attempt, and which of their alarms last."""
+    """The detectors of one attempt, and their active alarms."""
 
     def __init__(self, names: SeriesNames, judge: Judge | None = None, rules: Sequence[Rule] = ()) -> None:
         self._names = names
         self._judge = judge or Judge()
         self._rank_times = RankTimes()
         self._recent: dict[str, deque[float]] = {}
-        # Series of steps: an epoch contains the same values again.
+        # Series that are logged by step: an epoch has the same values again.
         self._of_steps: set[str] = set()
         self._told = 0
-        # Alarms whose layer is not known, and how often the layers had been observed as they began.
+        # Alarms without a known layer, and how often the layers had been observed when they began.
         self._unexplained: dict[Key, int] = {}
         self._rules: tuple[Rule, ...] = ()
         self._now = 0.0
-        # The step of the newest point of the training that was judged.
+        # The step of the newest judged point.
         self.step = 0
         self._rolled_back_at = 0.0
         # Returns the stored curves up to a step, to which the training was rolled back.
@@ -94,7 +94,7 @@ class RunJudge:
             self._judge.limit_by(self._limit_of)
 
     def points(self, batch: Batch) -> Iterator[Point]:
-        """Yield the points of a batch in their order, and pass people's changes between them to the detectors."""
+        """Yield the points of a batch in order, and pass changes by people to the detectors between them."""
         for record in _thinned(batch.records):
             match record:
                 case PointRecord():
@@ -112,7 +112,7 @@ class RunJudge:
                 case OutcomeRecord(to_step=int(to_step)):
                     self._roll_back(to_step, record.time)
                 case StateRecord(state=state) if state != "paused":
-                    # The pause is no gap between points.
+                    # The pause is not a gap between points.
                     self._judge.resumed()
         for points in batch.by_rank:
             yield from self._rank_times.points(points)
@@ -127,21 +127,21 @@ class RunJudge:
                 yield Point(name, epoch.step, epoch.time, value)
 
     def continues(self) -> None:
-        """The points continue those of an earlier attempt, or those that an earlier supervisor judged."""
+        """Declare that the points continue those of an earlier attempt, or of an earlier supervisor."""
         self._judge.continues()
 
     def declare(self, goals: Mapping[str, Goal]) -> None:
-        """Take the goals that were declared before, by the names under which series are stored."""
+        """Set the goals that were declared before, by the stored names of series."""
         for series, goal in goals.items():
             self._judge.declare(series, goal)
 
     def remember(self, curves: Mapping[str, Curve]) -> None:
-        """Take the stored earlier points. Call before the first point, after `continues`."""
+        """Set the stored curves of earlier points. Call before the first point, after `continues`."""
         for series, curve in curves.items():
             self._judge.remember(series, curve)
 
     def skip(self) -> None:
-        """Points were left out: the following ones may differ from the earlier ones."""
+        """Record that points were left out, so that the following ones may differ from the earlier ones."""
         self._judge.turned()
 
     def _roll_back(self, to_step: int, time: float) -> None:
@@ -176,12 +176,12 @@ class RunJudge:
         return usual_of(values) or short_number(values[-1], 3) if values else ""
 
     def silent(self, now: float) -> list[Finding]:
-        """Return what begins because nothing comes. Call while the training is stalled."""
+        """Return the alerts that begin because no points arrive. Call while the training is stalled."""
         self._now = now
         return self._begins(self._judge.silent(now), None, now)
 
     def explained(self) -> list[Explained]:
-        """Return the causes in the layers for alarms that began before the latest observation."""
+        """Return the layers that caused alarms which began before the latest observation."""
         found = []
         for key, observed in list(self._unexplained.items()):
             passed = self._judge.layers_observed - observed
@@ -193,21 +193,21 @@ class RunJudge:
         return found
 
     def over(self) -> list[Key]:
-        """Return the alarms that lasted and do not any longer."""
+        """Return the keys of alarms that ended."""
         return self._cooling.over()
 
     def take_messages(self) -> list[str]:
-        """Return the notes of the detectors since the last call: which of them were switched off."""
+        """Return the detectors' notes since the last call about detectors that were switched off."""
         new = self._judge.messages[self._told :]
         self._told += len(new)
         return new
 
     def end(self) -> None:
-        """End of the points: alarms that are held back will not be reported."""
+        """End the judging: alarms that are held back are not reported any longer."""
         self._cooling.end()
 
     def take_left_out(self) -> int:
-        """Return how many alarms since the last call began too soon after one, and ended before they were reported."""
+        """Return how many alarms, since the last call, began too soon after another and ended before their report."""
         return self._cooling.take_left_out()
 
     def _rule(self, detector: str, series: str) -> Rule:
@@ -264,7 +264,7 @@ class RunJudge:
 
 
 def cause_of(origin: LayerOrigin | None) -> BeganInLayer | None:
-    """Return the text of an alert about the layer in which it began."""
+    """Return the cause of an alert that began in a layer."""
     if origin is None:
         return None
     times = round(origin.times, 2) if math.isfinite(origin.times) else None
@@ -272,14 +272,13 @@ def cause_of(origin: LayerOrigin | None) -> BeganInLayer | None:
 
 
 def text_of(detector: str, cause: BeganInLayer | None) -> str:
-    """Return the English text of an alert: the meaning of its detector, and the layer in which it began if that is
-    known."""
+    """Return the English text of an alert: the meaning of its detector, and the layer where it began if it is known."""
     _, meaning = title_of(detector)
     return meaning if cause is None else f"{meaning} {cause}"
 
 
 def _thinned(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield `records` without those points of a burst that `thinned` would leave out."""
+    """Yield `records` without the points of a burst that `thinned` would leave out."""
     for (names, _), alike in groupby(records, _burst_of):
         group = list(alike)
         if not names or len(group) <= MOST_PER_SECOND:
@@ -292,12 +291,12 @@ def _thinned(records: Sequence[Record]) -> Iterator[Record]:
 
 
 def _burst_of(record: Record) -> tuple[tuple[str, ...], int]:
-    """Return what the points of one second have in common: names and second. Other records have no names."""
+    """Return the key that the points of one second share: names and second. Other records have no names."""
     return (tuple(record.values), math.floor(record.time)) if isinstance(record, PointRecord) else ((), 0)
 
 
 def usual_of(values: Sequence[float]) -> str:
-    """Return median and robust standard deviation of values, such as "0.31 ± 0.02"; "" if they are too few."""
+    """Return median and robust standard deviation of values, such as "0.31 ± 0.02"; "" if there are too few."""
     if len(values) < FEWEST_OF_USUAL:
         return ""
     middle, deviation = deviation_of(sorted(values))

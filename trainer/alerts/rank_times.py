@@ -1,4 +1,4 @@
-"""How long each of several ranks takes for a step by itself, from what the ranks logged. No database, no clock.
+"""The time that each of several ranks takes for a step by itself, from their logged values. No database, no clock.
 
 Ranks wait for one another in collectives, so all of them step at the pace of the slowest one. They differ in the time
 that a rank spends before it waits. The rank with the longest such time delays the others. The estimate for another rank
@@ -18,10 +18,10 @@ Names = tuple[str, ...]
 
 
 class RankTimes:
-    """Makes points of `rank/<k>/step_ms` of the points that several ranks logged of one step.
+    """Makes points of `rank/<k>/step_ms` from the points that several ranks logged for one step.
 
-    The best value that the ranks log is used: `speed/own_ms`; the wait for data, as `speed/data_wait_fraction` of
-    `speed/step_ms`; `speed/step_ms` alone, which distinguishes ranks that do not wait for one another within it;
+    It uses the best value that the ranks log: `speed/own_ms`; the wait for data, which is `speed/data_wait_fraction` of
+    `speed/step_ms`; only `speed/step_ms`, which distinguishes ranks that do not wait for one another within a step;
     otherwise the time between points, for ranks that do not wait at all.
     """
 
@@ -32,7 +32,7 @@ class RankTimes:
         self._last: dict[int, float] = {}
 
     def points(self, by_rank: Mapping[int, PointRecord]) -> Iterator[Point]:
-        """Yield a point for each rank, in milliseconds; `by_rank` holds what ranks logged of one step by one call."""
+        """Yield a point for each rank, in milliseconds; `by_rank` has the ranks' points of one step and one call."""
         names = tuple(next(iter(by_rank.values())).values)
         tells = OWN_MS in names or STEP_MS in names
         if not self._names or (tells and not self._tells):
@@ -51,9 +51,9 @@ class RankTimes:
 
 
 def own_times(by_rank: Mapping[int, PointRecord]) -> dict[int, float]:
-    """Return for each rank how long its step would take if it waited for no other, in milliseconds.
+    """Return for each rank how long its step would take without waiting for others, in milliseconds.
 
-    Each point has `speed/own_ms` or `speed/step_ms`, and all have the same names. Nothing if one is not finite.
+    Each point has `speed/own_ms` or `speed/step_ms`, and all have the same names. Empty if a value is not finite.
     """
     logged = {rank: point.values for rank, point in by_rank.items()}
     steps = {rank: values[STEP_MS] if STEP_MS in values else values[OWN_MS] for rank, values in logged.items()}

@@ -1,4 +1,5 @@
 """Judges stored ticks on a thread, and writes alerts through its own database connection.
+
 The supervisor passes a reference and continues: neither a slow detector nor a slow database delays a tick.
 """
 
@@ -37,22 +38,22 @@ from trainer.alerts.judging import Batch, Explained, RunJudge
 
 logger = logging.getLogger(__name__)
 
-# Values that wait to be judged, in all batches together; beyond it the oldest batches are dropped.
+# The maximum number of values that wait to be judged; beyond it, the oldest batches are dropped.
 MOST_WAITING_VALUES = 200_000
 MOST_UNWRITTEN = 1_000
 LOOK_INTERVAL_S = 1.0
-# A rule that somebody edits holds so much later at most.
+# A changed rule applies at most this much later.
 RULES_INTERVAL_S = 3.0
-# If the database is away, a supervisor ends all the same: the end of an attempt clears alerts by itself.
+# A supervisor ends even if the database is unavailable: the end of an attempt clears its alerts anyway.
 FINISH_TIMEOUT_S = 5.0
 
 
 class Overtaken(Exception):
-    """Another attempt holds the run, or this one has ended: nothing more is written."""
+    """Another attempt holds the run, or this one has ended: nothing is written any longer."""
 
 
 class AlertThread:
-    """Judges one attempt. `take`, `take_lines` and `finish` are for the supervisor's thread and return at once."""
+    """Judges one attempt. The supervisor's thread calls `take`, `take_lines` and `finish`, which return at once."""
 
     def __init__(self, lease: Lease, redactor: Redactor, judge: Judge | None = None) -> None:
         self._lease = lease
@@ -70,12 +71,12 @@ class AlertThread:
         # Entries to write, in order: the beginning of an alert, new information about it, or its end.
         self._unwritten: deque[Finding | Explained | Key] = deque()
         self._open: dict[Key, int] = {}
-        # Alerts whose action is to follow.
+        # Alerts whose action has to be performed.
         self._to_act: deque[int] = deque()
         self._rules_read = -math.inf
-        # The database operations that fail at present.
+        # The database operations that are failing.
         self._failing: set[str] = set()
-        # Not written yet.
+        # The number of left out alerts that is not written yet.
         self._left_out = 0
         self._is_new = True
         self._resumes = False
@@ -87,20 +88,20 @@ class AlertThread:
         return self._is_closing
 
     def start(self, *, resumes: bool = False) -> None:
-        """Begin to judge; `resumes`: the points continue a training that another thread has judged."""
+        """Start judging; `resumes`: the points continue a training that another thread has judged."""
         if resumes:
             self._judge.continues()
         self._resumes = resumes
         self._thread.start()
 
     def see(self, report: Report, step: int, stalled: bool) -> None:
-        """Queue what a report brought that is stored; `step` is where the training is."""
+        """Queue the content of a stored report; `step` is the training's present step."""
         self.take(
             Batch(report.records, report.system or {}, step, time.time(), stalled=stalled, by_rank=report.by_rank)
         )
 
     def take(self, batch: Batch) -> None:
-        """Queue what a tick brought. The oldest are dropped and counted where too much waits."""
+        """Queue the content of a tick. If too much waits, the oldest batches are dropped and counted."""
         values = len(batch.system) + sum(len(ranks) for ranks in batch.by_rank)
         values += sum(len(record.values) for record in batch.records if isinstance(record, PointRecord))
         with self._lock:
@@ -118,13 +119,13 @@ class AlertThread:
         self._arrived.set()
 
     def take_lines(self) -> list[Line]:
-        """Return lines for the console of the run since the last call."""
+        """Return the lines for the console of the run since the last call."""
         with self._lock:
             lines, self._lines = self._lines, []
         return lines
 
     def finish(self, timeout_s: float = FINISH_TIMEOUT_S) -> None:
-        """Judge what waits and end the thread; do not wait for longer than `timeout_s`."""
+        """Judge the waiting batches and end the thread; wait at most `timeout_s`."""
         with self._lock:
             self._is_closing = True
         self._arrived.set()
@@ -143,7 +144,7 @@ class AlertThread:
             self._note_roll_backs()
         except Overtaken:
             logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
-        except Exception as error:  # no error here may end the recording
+        except Exception as error:  # any exception: it must not end the recording
             logger.exception("alerts of run %d are switched off", self._lease.run_id)
             self._say(f"Alerts are switched off: {type(error).__name__}: {error}", "warning")
         finally:
@@ -153,7 +154,7 @@ class AlertThread:
             connection.close()
 
     def _arriving(self) -> Iterator[Point]:
-        """Yield the points of what arrives until the supervisor ends; write between batches what was found."""
+        """Yield the arriving points until the supervisor ends; between batches, write the findings."""
         while True:
             batch = self._next()
             if batch is not None:
@@ -166,8 +167,9 @@ class AlertThread:
             self._read_rules()
 
     def _remember(self) -> None:
-        """Pass earlier declarations and points to the detectors. New points wait in the queue in that time.
-        Some of them may have been read from the database too: points that occur twice do not change the result.
+        """Pass earlier declarations and points to the detectors, while new points wait in the queue.
+
+        Some points may have been read from the database too: duplicates do not change the result.
         """
         try:
             attempt = Attempt.objects.get(pk=self._lease.attempt_id)
@@ -189,9 +191,9 @@ class AlertThread:
             return {}
 
     def _read_rules(self) -> None:
-        """Take the rules as they are now, and rate checkpoints, if that was not done of late.
+        """Read the present rules and rate checkpoints, unless that was done recently.
 
-        Where the database is away, the last rules hold.
+        If the database is unavailable, the last rules stay valid.
         """
         now = time.monotonic()
         if now - self._rules_read < RULES_INTERVAL_S:
@@ -206,7 +208,7 @@ class AlertThread:
             self._note_failure("its rules are not read", error)
 
     def _next(self) -> Batch | None:
-        """Return the next batch, None if none came for a while or the supervisor ends."""
+        """Return the next batch, None if none arrived for a while or the supervisor ends."""
         self._arrived.wait(LOOK_INTERVAL_S)
         with self._lock:
             if self._was_dropped:
@@ -221,7 +223,7 @@ class AlertThread:
             return batch
 
     def _settle(self) -> None:
-        """Write the alerts that began or ended; if the database is unavailable, try again later."""
+        """Write the alerts that began or ended; if the database is unavailable, retry later."""
         self._unwritten += self._judge.explained()
         self._unwritten += self._judge.over()
         for message in self._judge.take_messages():
@@ -261,8 +263,7 @@ class AlertThread:
             logger.warning("run %d: the database is back; before, %s", self._lease.run_id, what)
 
     def _clear_earlier(self) -> None:
-        """End the alerts of an earlier supervisor of this attempt: its detectors are gone, and the new ones start
-        again."""
+        """End the alerts of an earlier supervisor of this attempt, because the detectors of this one start anew."""
         earlier = Alert.objects.filter(
             run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
         ).exclude(detector__in=(OF_CODE, *OF_STATE))
@@ -280,7 +281,7 @@ class AlertThread:
                 raise Overtaken
             earlier = self._open.pop((change.detector, change.series), None)
             if earlier is not None:
-                # It ended and began again between two looks.
+                # It ended and began again between two passes.
                 alerts.clear(run_id, number, earlier, change.step)
             self._open[change.detector, change.series] = alert.pk
             if change.action:
@@ -293,7 +294,7 @@ class AlertThread:
             del self._open[change]
 
     def _act(self) -> None:
-        """Do what the rules of alerts that began ask for."""
+        """Perform the actions of rules whose alerts began."""
         if self._to_act:
             # The training may be rolled back to a checkpoint from before the fault.
             self._rate()
@@ -302,7 +303,7 @@ class AlertThread:
             self._to_act.popleft()
 
     def _rate(self) -> None:
-        """Rate the checkpoints after which nothing was found for long enough."""
+        """Rate the checkpoints after which the detectors found nothing for long enough."""
         rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
 
     def _note_roll_backs(self) -> None:

@@ -1,4 +1,4 @@
-"""Records the end of an attempt, as its host side reports it: once, or as the history of an attempt that was overtaken.
+"""Records the end of an attempt, as its host side reports it: once, or as history if another attempt holds the run.
 
 Never imports torch.
 """
@@ -20,12 +20,12 @@ from trainer.control.restart import conclude, ending_commands
 
 
 def conclude_ended(lease: Lease, ended: Ended) -> Concluded:
-    """Record how an attempt ended and what follows; return it. A second call changes nothing.
+    """Record how an attempt ended and what follows; return both. A second call changes nothing.
 
-    An attempt that no longer holds the run keeps its end in its own row alone.
+    If the attempt no longer holds the run, only its own row is changed.
     """
     with transaction.atomic():
-        # The run's row first, as everywhere.
+        # Lock the row of the run first, as everywhere.
         run = Run.objects.select_for_update().get(pk=lease.run_id)
         attempt = Attempt.objects.get(pk=lease.attempt_id)
         end = _judged(lease, ended)

@@ -1,4 +1,4 @@
-"""Asking a person at the terminal before a training starts over. Never imports torch."""
+"""Asks a person at the terminal before a training starts over. Never imports torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ YES = frozenset({"y", "yes"})
 
 
 def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
-    """Ask whether a run that has points may start over at step 1; return if it may, or if there is no terminal to ask
-    at.
+    """Ask whether a run that has points may start over at step 1; return if it may, or if there is no terminal.
 
-    Raises `CannotTrain` if a person says no, or a signal ends the waiting.
+    Raises `CannotTrain` if the person says no, or a signal ends the waiting.
     """
     if not run.step or not _is_somebody_there():
         return
@@ -41,8 +40,8 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
 
 
 def _is_somebody_there() -> bool:
-    """Return whether a person can read the question and answer it: not a process in the background."""
-    # A stream that was closed before Python began is None.
+    """Return whether a person can read and answer the question: the process is not in the background."""
+    # A stream that was closed before Python started is None.
     streams: list[TextIO | None] = [sys.stdin, sys.stderr]
     try:
         return (
@@ -54,7 +53,10 @@ def _is_somebody_there() -> bool:
 
 
 def _answer(run: Run, interrupts: Interrupts) -> str:
-    """Return the line that is typed, "" at the end of the input. A signal does not end `readline`: it is polled for."""
+    """Return the typed line, "" at the end of input.
+
+    `readline` would not return on a signal, so the input is polled.
+    """
     while not select.select([sys.stdin], [], [], ANSWER_POLL_INTERVAL_S)[0]:
         if interrupts.stops:
             print(file=sys.stderr)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class DatabaseReplaced(RecordSideGone):
-    """The database file was replaced by another: its rows of the run are not those of this process."""
+    """The database file was replaced by another one, which does not have this process's rows of the run."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class DatabaseState:
         self._away_since: float | None = None
 
     def look(self) -> None:
-        """Raise `DatabaseReplaced` if another file lies there, `OSError` if there is none."""
+        """Raise `DatabaseReplaced` if another file is in its place, `OSError` if there is none."""
         found = self._identity()
         if self._path is not None and found is None:
             raise FileNotFoundError(f"{self._path.name} was deleted or moved")

@@ -1,4 +1,4 @@
-"""What `manage.py train` shows: a progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""The output of `manage.py train`: a progress bar on a terminal, plain lines elsewhere, nothing with `--quiet`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from steersman.agent.reporting.report_sequence import StoredProgress
 from steersman.messages.ended import Concluded
 
 LINE_INTERVAL_S = 10.0
-# A larger one has more digits than a line has room for.
+# A larger loss has more digits than fit into the line.
 LARGEST_PLAIN_LOSS = 1e9
 
 
 class QuietDisplay:
-    """Says nothing but errors."""
+    """Shows only errors."""
 
     def show(self, progress: StoredProgress) -> None: ...
 
@@ -38,7 +38,7 @@ class QuietDisplay:
 
 
 class LineDisplay:
-    """Plain lines: one at each epoch, and one every ten seconds."""
+    """Plain lines: one per epoch, and one every ten seconds."""
 
     def __init__(self, run_id: int, again: str) -> None:
         self._run_id = run_id
@@ -59,7 +59,7 @@ class LineDisplay:
             _write(sys.stdout, line)
 
     def unfinished(self, lines: list[str]) -> None:
-        # In a file, a line for each move of a progress bar would bury all others.
+        # In a file, a line for each update of a progress bar would hide all others.
         now = time.monotonic()
         if lines and now - self._unfinished_at >= LINE_INTERVAL_S:
             self._unfinished_at = now
@@ -75,7 +75,7 @@ class LineDisplay:
 
 
 class BarDisplay:
-    """A progress bar with epoch, step, loss, rate and time left."""
+    """A progress bar with epoch, step, loss, rate and remaining time."""
 
     def __init__(self, run_id: int, again: str) -> None:
         self._run_id = run_id
@@ -106,7 +106,7 @@ class BarDisplay:
             self.say(line)
 
     def unfinished(self, lines: list[str]) -> None:
-        """Show the script's own progress bar, or whatever line it has not ended, below ours."""
+        """Show the script's own progress bar, or any other incomplete line, below ours."""
         with contextlib.suppress(OSError):
             if self._unfinished is None and lines:
                 self._unfinished = tqdm(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
@@ -130,14 +130,14 @@ class BarDisplay:
 
 
 def display_for(run_id: int, again: str, quiet: bool) -> Display:
-    """Return the display that suits standard error: tqdm draws there."""
+    """Return the display for the kind of standard error, where tqdm draws."""
     if quiet:
         return QuietDisplay()
     return BarDisplay(run_id, again) if sys.stderr.isatty() else LineDisplay(run_id, again)
 
 
 def summary(progress: StoredProgress, steps: bool = True) -> str:
-    """Return epoch, step and the losses known, as one short line."""
+    """Return epoch, step and the known losses as one short line."""
     parts = []
     if progress.total_epochs:
         parts.append(f"epoch {min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}")
@@ -153,7 +153,7 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
 
 
 def ending(run_id: int, progress: StoredProgress, end: Concluded, again: str) -> str:
-    """Return how the attempt ended, and the command, `again`, that resumes the run."""
+    """Return how the attempt ended, and `again`, the command that resumes the run."""
     text = f"run {run_id} {end.state}: {summary(progress)}"
     if end.reason:
         text += f"\n{end.reason}"
@@ -163,12 +163,12 @@ def ending(run_id: int, progress: StoredProgress, end: Concluded, again: str) ->
 
 
 def _write(stream: TextIO, text: str) -> None:
-    # The terminal may be gone; the training is not.
+    # The terminal may be gone, while the training continues.
     with contextlib.suppress(OSError):
         print(_as_shown(stream, text), file=stream, flush=True)
 
 
 def _as_shown(stream: TextIO, text: str) -> str:
-    """Return `text` with a question mark for each letter that the terminal's encoding does not have."""
+    """Return `text` with a question mark for each character that the terminal's encoding does not have."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding, "replace")

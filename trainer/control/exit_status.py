@@ -27,9 +27,9 @@ LONGEST_ERROR = 500
 
 
 def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool, stopped: bool = False) -> AttemptEnd:
-    """Return how an attempt ended from what its host side saw.
+    """Return how an attempt ended, from the observations of its host side.
 
-    `by_command` is whether a command had it ended, `stopped` whether one had it stopped.
+    `by_command` is whether a command ended the process, `stopped` whether one stopped the training.
     """
     return judge_end(
         ended.code,
@@ -52,11 +52,10 @@ def judge_end(
     last_line: str = "",
     oom_kill: bool = False,
 ) -> AttemptEnd:
-    """Return how an attempt ended from the exit status, if it is known, and the fields of the worker's END record.
+    """Return how an attempt ended, from the exit status, if it is known, and the fields of the worker's END record.
 
-    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
-    is whether an OOM kill has just happened in the worker's control group; `ended` whether a command
-    ended its process.
+    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill` is whether
+    an OOM kill has just happened in the worker's cgroup; `ended` whether a command ended the process.
     """
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
@@ -82,7 +81,7 @@ def judge_end(
 
 
 def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
-    """Name the rank whose end is reported as the end of the attempt."""
+    """Add the rank whose end is reported as the end of the attempt."""
     if end.outcome != RunState.FAILED:
         return end
     if isinstance(end.cause, Ending):
@@ -91,20 +90,20 @@ def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
 
 
 def shortened(end: AttemptEnd) -> AttemptEnd:
-    """Return the end in a form that can be stored: without its cause if the text of that is too long."""
+    """Return the end in a form that can be stored: without its cause if the text of the cause is too long."""
     error = end.error[:LONGEST_ERROR]
     return replace(end, error=error, cause=end.cause if error == end.error else None)
 
 
 def redacted(end: AttemptEnd, redactor: Redactor) -> AttemptEnd:
-    """Return the end as it may be stored, without secrets and short enough: its cause too, which is left out if not."""
+    """Return the end in a form that can be stored: short and without secrets. A cause with a secret is left out."""
     error = redactor.text(end.error)[:LONGEST_ERROR]
     cause = end.cause if error == end.error else None
     return replace(end, error=error, traceback=redactor.text(end.traceback), cause=cause)
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal; real-time signals have none and go by their number."""
+    """Return the name of a signal; real-time signals have no name and are numbered."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""The last values of a run's knobs, or those at the place where it branched: the next attempt begins with them."""
+"""The last values of a run's knobs, or those at its branching point, with which the next attempt begins."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from trainer.control.resume_choice import checkpoint_folder, is_origin
 
 
 def knobs_to_begin_with(run: Run, data: Path, chosen: Checkpoint | None) -> ChangedKnobs:
-    """Return the changes of the next attempt of a recipe's run to the knobs in its checkpoint.
-    The newest checkpoint may be older than the last change. A `chosen` checkpoint keeps its knobs; the one at which
-    a branch began gets the changes of the branch.
+    """Return the changes that the next attempt of a recipe's run makes to the knobs in its checkpoint.
+
+    The newest checkpoint may be older than the last change. A `chosen` checkpoint keeps its knobs; the one at which a
+    branch began gets the changes of the branch.
     """
     if chosen is None:
         return changed_knobs(run, data)
@@ -26,8 +27,8 @@ def knobs_to_begin_with(run: Run, data: Path, chosen: Checkpoint | None) -> Chan
 def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
     """Return the last values that commands gave to knobs before the next attempt of `run`.
 
-    An attempt that started over began without any: earlier changes are left out. The first attempt of a
-    branch begins with what `of_branch` returns.
+    An attempt that started over began without changes, so earlier ones are left out. The first attempt of a branch
+    begins with the result of `of_branch`.
     """
     began_at, changed = 0, of_branch(run)
     for number in range(run.attempt, 0, -1):
@@ -43,12 +44,13 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
 
 def of_branch(run: Run) -> ChangedKnobs:
     """Return the first values of a branch: its changes and, for a script, all other values at the checkpoint.
+
     A recipe has the rest from its checkpoint. Empty if `run` is not a branch.
     """
     changed = {} if run.recipe_id else _at_origin(run)
     changes = BranchChange.objects.filter(branch__run=run)
     knobs = {row["name"] for row in run.recipe.knobs} if run.recipe else set()
-    # A parameter that is a knob is built with its new value, and then gets the one of the checkpoint.
+    # A parameter that is a knob is built with its new value, and would then get the one in the checkpoint.
     for change in changes.filter(kind=BranchChange.Kind.PARAMETER, name__in=knobs):
         changed[change.name] = {EVERY_GROUP: change.new}
     of_knobs = list(changes.filter(kind=BranchChange.Kind.KNOB))

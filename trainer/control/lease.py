@@ -1,4 +1,4 @@
-"""The holder of a run: the lock on this host, a holder on another host, the living or dead attempt on this host."""
+"""The holder of a run: the lock on this host, a holder on another host, or the attempt on this host, alive or dead."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from steersman.messages.reports import Line
 from trainer.control.exit_status import judge, name_rank, redacted
 from trainer.control.restart import can_start_again, conclude, ending_commands
 
-# `watch` holds the lock for a moment when it looks whether anybody does.
+# `watch` holds the lock for a moment when it checks whether it is free.
 LOCK_PATIENCE_S = 0.2
 
 
 class CannotTrain(Exception):
-    """The training cannot start; `exit_code` is the reason for scripts, the text says what to do."""
+    """The training cannot start. `exit_code` is the reason for scripts, the text says what to do."""
 
     def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
         super().__init__(message)
@@ -56,9 +56,9 @@ def myself() -> Holder:
 
 
 def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
-    """Take the run's supervisor lock on this host, and make sure that no other host holds the run.
+    """Take the run's supervisor lock on this host, and check that no other host holds the run.
 
-    Raises `CannotTrain` if it is held.
+    Raises `CannotTrain` if the run is held.
     """
     folder = make_private(run_folder(settings.STEERSMAN_DATA, run.pk))
     until = time.monotonic() + LOCK_PATIENCE_S
@@ -79,7 +79,7 @@ def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
 
 
 def is_of_this_host(attempt: Attempt) -> bool:
-    """Return whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
+    """Return whether the attempt's files are here: two people may train on one host, each with a data folder."""
     folder = attempt_folder(settings.STEERSMAN_DATA, attempt.run_id, attempt.number)
     return attempt.host == host_name() and folder.is_dir()
 
@@ -94,7 +94,7 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
 
 
 def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
-    """Return whether a holder on another host sends heartbeats: watch its counter by our own clock: theirs may differ.
+    """Return whether a holder on another host sends heartbeats, by watching its counter with our clock.
 
     Raises `CannotTrain` if a signal ends the watching.
     """
@@ -109,7 +109,7 @@ def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
 
 
 def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
-    """Return the lease of a living worker without supervisor; close an attempt whose worker is dead too."""
+    """Return the lease of a live worker without a supervisor; close an attempt whose worker is dead too."""
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
     if attempt is None or run.attempt != attempt.number:
         return None
@@ -136,7 +136,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
 
 
 def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
-    """Store what a dead attempt left in its journal and console; return how it ended."""
+    """Store the remaining journal and console of a dead attempt; return how it ended."""
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     reporter = Reporter(RecordSide(lease, of_the_dead=True), folder, redactor, StoredProgress())
     attempt = Attempt.objects.get(pk=lease.attempt_id)

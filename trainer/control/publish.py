@@ -1,4 +1,4 @@
-"""Recipes as rows: the declarations of a class, stored so that web and command line can read them without torch.
+"""Publishes recipes as rows: the declarations of a class, which the web and the command line can read without torch.
 
 Importing this module does not load torch; describing a recipe does.
 """
@@ -32,7 +32,7 @@ class Description(TypedDict):
 
 
 def known_specs(configured: list[str]) -> list[str]:
-    """Return the specs of the built-in recipes and of those that the settings name, without doubles."""
+    """Return the specs of the built-in recipes and of those in the settings, without duplicates."""
     return list(dict.fromkeys([*BUILT_IN, *configured]))
 
 
@@ -46,8 +46,8 @@ def describe(spec: str) -> Description:
     if not torch_is_installed():
         raise RecipeError(NO_TORCH)
     silence_pynvml_notice()
-    # As in `trainer.worker.main`: while torch loads and when the process ends, the collector would find no garbage in
-    # its modules, and take 0.7 s of the 2 s that this takes.
+    # As in `trainer.worker.main`: the collector would search torch's modules without finding garbage, which takes 0.7 s
+    # of the 2 s.
     gc.disable()
     try:
         return _describe(spec)
@@ -59,7 +59,7 @@ def describe(spec: str) -> Description:
 def _describe(spec: str) -> Description:
     from trainer.worker.recipe import load_recipe
 
-    # As `source_sha256` looks for it.
+    # In the same order as `source_sha256`.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -67,7 +67,7 @@ def _describe(spec: str) -> Description:
     except RecipeError:
         raise
     except Exception as error:
-        # If a user's module fails while it loads, show its own line and not our traceback.
+        # If a user's module fails while it loads, show its own line instead of our traceback.
         raise RecipeError(f"recipe: {spec} does not load: {type(error).__name__}: {error}{_place(error)}.") from error
     return {
         "title": recipe.title or recipe.__name__,
@@ -79,16 +79,19 @@ def _describe(spec: str) -> Description:
 
 
 def publish(spec: str) -> Recipe:
-    """Record what the class declares now and return the row. Raises `RecipeError` as `describe` does."""
+    """Store the present declarations of the class and return the row. Raises `RecipeError` as `describe` does."""
     row, _ = Recipe.objects.update_or_create(spec=spec, defaults=dict(describe(spec)))
     return row
 
 
 def is_published(spec: str) -> bool:
-    """Return whether the row of `spec` is that of its present source. Raises `RecipeError` if it can be no recipe."""
+    """Return whether the row of `spec` matches its present source.
+
+    Raises `RecipeError` if `spec` cannot be a recipe.
+    """
     source = source_sha256(spec)
     published = Recipe.objects.filter(spec=spec).values_list("source_sha256", flat=True).first()
-    # If the source is not on this host (a row made elsewhere), the row is all there is.
+    # If the source is not on this host, because the row was made elsewhere, the row is valid.
     return published is not None and source in ("", published)
 
 

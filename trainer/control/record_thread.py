@@ -1,5 +1,6 @@
 """Runs the record side of one attempt on its own thread, for a host side in the same process. Never imports torch.
-The thread has its own connections to the database. A slow database does not block the host side.
+
+The thread has its own database connections. A slow database does not block the host side.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from trainer.control.database_state import DatabaseState
 
 logger = logging.getLogger(__name__)
 
-# Delay before the next attempt if the database is unavailable; the journal keeps all records until then.
+# The pause before a retry if the database is unavailable; the journal keeps all records until then.
 DATABASE_PAUSE_S = 0.5
-# A host side makes a pass every 10 ms. After this time without one it may be suspended, and may have lost the run.
+# A host side makes a pass every 10 ms. If it makes none for this long, it may be suspended, and may have lost the run.
 SUSPENDED_AFTER_S = 3.0
 
 
@@ -70,7 +71,7 @@ class RecordThread:
         return found
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread; return whether it has ended: a database may hold it for longer than `timeout_s`."""
+        """End the thread; return whether it has ended within `timeout_s`: the database may block it for longer."""
         self._stopped.set()
         self._came.set()
         self._thread.join(timeout_s)
@@ -103,7 +104,7 @@ class RecordThread:
             self._database.note_back()
         except (DatabaseError, OSError) as error:
             self._database.note_away(error, "the journal keeps what is logged")
-            # Open a broken connection again.
+            # Reconnect after a broken connection.
             connection.close()
             self._stopped.wait(DATABASE_PAUSE_S)
             self._came.set()
@@ -134,7 +135,7 @@ class RecordThread:
             self._arrived()
 
     def _tell_of_life(self) -> None:
-        """Send heartbeats through the channel layer while the database takes none."""
+        """Send heartbeats on the channel layer while the database is unavailable."""
         waiting_since = time.monotonic()
         while not self._stopped.wait(HEARTBEAT_INTERVAL_S):
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Closing an attempt, and what follows: nothing, or another attempt after a pause. Never imports torch."""
+"""Closes an attempt, and decides what follows: nothing, or another attempt after a pause. Never imports torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,9 @@ OURS = re.compile(r"STEERSMAN_\w+|DJANGO_SETTINGS_MODULE")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How an attempt was started, for an unattended restart: the command after --, the folder, and the environment
-    without the portal's variables.
+    """How an attempt was started, for an unattended restart: the command after --, the folder, and the environment.
 
-    Kept in the attempt's folder, for this host and its owner alone.
+    The environment has none of the portal's variables. Stored in the attempt's folder, readable by its owner only.
     """
 
     script: list[str]
@@ -58,7 +57,7 @@ class Start:
 
 
 def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the training's own part of an environment: without our settings, and the variables that a watch set."""
+    """Return the training's own part of an environment, without our settings and the variables of a watch."""
     given = {VISIBLE_VARIABLE} if given_devices(environment) else set()
     return {name: value for name, value in environment.items() if name not in given and not OURS.fullmatch(name)}
 
@@ -66,8 +65,8 @@ def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
 def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None:
     """Record how an attempt ended and, if it failed and restarts are left, queue the run for the next one.
 
-    Both in one transaction, so that the restart is not lost if a process is killed. `may_restart` says whether its host
-    can start it again. Raises `runs.recording.lifecycle.Fenced`.
+    Both are in one transaction, so that the restart is not lost if the process is killed. `may_restart` is whether the
+    host can restart it. Raises `runs.recording.lifecycle.Fenced`.
     """
     with transaction.atomic():
         wanted = _stop_is_wanted(lease)
@@ -86,14 +85,13 @@ def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None
 
 
 def can_start_again(folder: Path) -> bool:
-    """Return whether the attempt of a folder may be followed by another one here: a restart must not take over a
-    terminal."""
+    """Return whether the attempt of a folder can be restarted here: a restart must not take over a terminal."""
     start = Start.recorded(folder)
     return start is None or not start.inline
 
 
 def ending_commands(lease: Lease) -> list[Command]:
-    """Return the commands by which the process of an attempt was ended."""
+    """Return the commands that ended the process of an attempt."""
     asked = Command.objects.select_related("run").filter(run_id=lease.run_id, attempt=lease.number)
     return list(asked.filter(kind=EndProcess.kind, state=CommandState.DELIVERED))
 
@@ -110,7 +108,7 @@ def _stop_is_wanted(lease: Lease) -> bool:
 def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
     run = Run.objects.get(pk=lease.run_id)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
-    # torchrun starts its processes again itself, all of them.
+    # torchrun restarts all its processes itself.
     if attempt.launch:
         return ""
     earlier = run.attempts.filter(number__lt=lease.number, number__gte=lease.number - run.restarts_used)
@@ -122,10 +120,10 @@ def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
 
 
 def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
-    """Wait until a run that was queued to start again is due; return whether it is to start.
+    """Wait until a run that was queued for a restart is due; return whether it is to be started.
 
-    It is not if it was not queued, or was removed from the queue or started elsewhere. A signal removes it from
-    the queue.
+    It is not if it was not queued, or was removed from the queue or started elsewhere. A signal removes it from the
+    queue.
     """
     until: float | None = None
     attempt: int | None = None
@@ -162,8 +160,10 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
 
 
 def work_where_it_began(run: Run) -> Start | None:
-    """Return how the last attempt was started, go to that directory, where a recipe or script may lie, and take its
-    environment: this process may be one that a watch has started in another."""
+    """Return how the last attempt was started, after changing to its directory and restoring its environment.
+
+    The directory may contain the recipe or script, and a watch starts this process in another one.
+    """
     start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, run.attempt))
     if start is not None and Path(start.directory).is_dir():
         os.chdir(start.directory)

@@ -17,10 +17,10 @@ from steersman.messages.reports import Line
 
 
 def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
-    """Return the newest valid checkpoint; add a line to `lines` for each that was skipped."""
+    """Return the newest valid checkpoint; append a line to `lines` for each skipped one."""
     for checkpoint in lineage(run):
         if not checkpoint.has_manifest:
-            continue  # the script that wrote it finds it by itself
+            continue  # the script that wrote it finds it itself
         try:
             verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
         except Damaged as error:
@@ -32,7 +32,7 @@ def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
 
 
 def chosen(run: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of a run that has this id, name or step, the newest of several that can be resumed from.
+    """Return the checkpoint of a run with this id, name or step, the newest if several can be resumed from.
 
     Raises `NoSuchCheckpoint` if there is none, or it does not verify.
     """
@@ -62,9 +62,9 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
 
 def remove_torn(run: Run, lines: list[Line]) -> None:
     """Remove the remains of saves and removals that were killed; no worker of this run may be alive.
-    Files that a script has written beside them, or reported as its own, stay.
 
-    A checkpoint that is gone, from an attempt that trained here, is no longer listed; a line in `lines` reports that.
+    Files that a script has written there, or reported as its own, stay. Missing checkpoints of attempts on this host
+    are removed from the list; a line in `lines` reports that.
     """
     attempts = run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts"
     own = {checkpoint_folder(each) for each in Checkpoint.objects.filter(run=run, has_manifest=False)}
@@ -83,7 +83,7 @@ def remove_torn(run: Run, lines: list[Line]) -> None:
 
 
 def _places(run: Run) -> list[Path]:
-    """Return the folders in which checkpoints of a run lie on this host, whole or not."""
+    """Return the folders that contain checkpoints of a run on this host, complete or not."""
     found = (run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts").glob("*/checkpoints/*")
     return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
@@ -97,10 +97,10 @@ def _remove(folder: Path, lines: list[Line]) -> None:
 
 
 def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
-    """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
+    """Remove the checkpoints of earlier attempts here that no rule keeps; never `keep`."""
     rows = Checkpoint.objects.filter(run=run, has_manifest=True).order_by("attempt", "id")
     found = {checkpoint_folder(each): each for each in rows}
-    # A training chooses the path in a row, so it may be any path: only folders in the attempt's own folder are removed.
+    # A training chooses the path in a row, so it may be any path: only folders within the attempt's folder are removed.
     places = set(_places(run))
     here = [
         Kept(folder, each.reason, each.created_at.timestamp(), each.step)
@@ -114,13 +114,12 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
 
 
 def is_origin(checkpoint: Checkpoint) -> bool:
-    """Return whether a checkpoint is the one of another run that this run, a branch, began at."""
+    """Return whether a checkpoint is that of another run at which this run, a branch, began."""
     return checkpoint.attempt == ORIGIN_ATTEMPT
 
 
 def lost_origin(run: Run) -> str:
-    """Return why a branch without a checkpoint cannot start (it would begin at step 1), "" if the run is not a
-    branch."""
+    """Return why a branch without a checkpoint cannot start (it would begin at step 1), "" if the run is no branch."""
     branch = Branch.objects.filter(run=run).first()
     if branch is None:
         return ""

@@ -1,4 +1,7 @@
-"""The supervisor of `manage.py train`: joins the host side and the record side of one attempt. Never imports torch."""
+"""The supervisor of `manage.py train`, which joins the host side and the record side of one attempt.
+
+Never imports torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from trainer.control.restart import can_start_again
 
 logger = logging.getLogger(__name__)
 
-# How long the record side may take to end once the host side has: it has nothing left to do.
+# How long the record side may take to end after the host side, when it has nothing left to do.
 STOP_TIMEOUT_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 
@@ -66,7 +69,8 @@ class Supervisor:
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all its records are stored; return the exit code of `train`.
-        Ends the process if the database blocks the record side: a statement that hangs cannot be interrupted.
+
+        Exits the process if the database blocks the record side, because a hanging statement cannot be interrupted.
         """
         self._alerts.start(resumes=self._resumes)
         self._record.start()

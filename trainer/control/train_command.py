@@ -1,4 +1,4 @@
-"""From `train --run-id N` to a supervised attempt: find the holder of the run, adopt or start, then follow."""
+"""From `train --run-id N` to a supervised attempt: check for a holder of the run, adopt or start, then follow."""
 
 from __future__ import annotations
 
@@ -68,20 +68,20 @@ INLINE_ADOPTION_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line of `train` asks for."""
+    """The options of `train`."""
 
     run_id: int
     device: str = ""
     quiet: bool = False
     inline: bool = False
     adopt: bool = False
-    # How often it may start again after a crash; as recorded if left out.
+    # The number of restarts after a crash; by default as recorded.
     restarts: int | None = None
     # The checkpoint to resume from, by id, name or step; default: the newest valid one.
     start: str = ""
-    # How many processes train together on this host; as recorded if left out.
+    # The number of processes that train together on this host; by default as recorded.
     nproc: int | None = None
-    # A person at the terminal is not asked before a run that has points starts over.
+    # Start a run that has points over, without asking a person at the terminal.
     start_over: bool = False
     script: tuple[str, ...] = ()
 
@@ -89,7 +89,7 @@ class Options:
 def train(options: Options) -> int:
     """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`.
 
-    Under torchrun only rank 0 does: the others train beside it.
+    Under torchrun only rank 0 does this; the other ranks train with it.
     """
     launch = _launch()
     interrupts = _take_signals()
@@ -152,7 +152,7 @@ def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
 def _restart_while_it_fails(
     run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock
 ) -> int:
-    """Start a run again that is due, and again after each failure that leaves it restarts."""
+    """Start a run whose restart is due, and again after each failure while it has restarts left."""
     while True:
         start = work_where_it_began(run)
         script = options.script or (tuple(start.script) if start else ())
@@ -171,7 +171,7 @@ def _restart_while_it_fails(
 def _train_once(
     run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock, *, restart: bool = False
 ) -> int:
-    """Adopt the living training, or start one, and follow it to its end."""
+    """Adopt a live training, or start one, and follow it to its end."""
     lease = adoptable(run, options.start, torchrun=_launch() is not None)
     if lease is not None:
         return _follow_adopted(lease, display, interrupts)
@@ -213,7 +213,7 @@ def _train_once(
     start = Start(list(options.script), os.getcwd(), options.device, options.inline, own)
     start.record(prepared.folder)
     try:
-        # If this process was suspended before this line, another may have taken over: then it must start nothing.
+        # If this process was suspended before this line, another one may have taken over: it must then start nothing.
         renew_lease(lease)
     except Fenced as error:
         raise CannotTrain(str(error), EXIT_FENCED) from error
@@ -229,7 +229,7 @@ def _as_typed(script: tuple[str, ...]) -> list[str]:
 
 
 def _take_signals() -> Interrupts:
-    """Take signals from here on: one that comes before there is a worker must not leave it without a supervisor."""
+    """Handle signals from here on: an early signal must not leave the worker without a supervisor."""
     try:
         interrupts = Interrupts(settings.STEERSMAN_STOP_SIGNAL)
     except ValueError as error:
@@ -251,7 +251,7 @@ def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> i
 
 @dataclass(slots=True)
 class Work:
-    """What an attempt is to do: a script's command, or a recipe's task and the checkpoint it resumes from."""
+    """The work of an attempt: a script's command, or a recipe's task and the checkpoint from which it resumes."""
 
     command: list[str] = field(default_factory=list)
     task: Task | None = None
@@ -324,7 +324,7 @@ def _as_task(checkpoint: Checkpoint) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that it takes to start an attempt's worker."""
+    """Everything that is needed to start an attempt's worker."""
 
     folder: Path
     command: list[str]
@@ -346,7 +346,7 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     )
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
-        # Your own recipe is looked up in the folder in which `train` was started, and may subclass a built-in one.
+        # A person's own recipe is in the folder where `train` was started, and may subclass a built-in one.
         environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(settings.BASE_DIR), environment["PYTHONPATH"]])
     return Prepared(folder, command, environment)
 
@@ -383,7 +383,7 @@ def _start(
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:
-    """Swap the two: this process, which owns the terminal, trains; a child supervises it by adoption."""
+    """Swap roles: this process, which owns the terminal, becomes the worker; a child adopts and supervises it."""
     WorkerProcess.of(os.getpid()).record(prepared.folder)
     lock.release()
     log = prepared.folder / "supervisor.log"
@@ -402,5 +402,5 @@ def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts:
         time.sleep(0.05)
     if interrupts.stops:
         raise CannotTrain(came_before(lease.run_id, interrupts), EXIT_INTERRUPTED)
-    # The pid stays the same through exec, so the supervisor still watches the right process.
+    # exec keeps the pid, so the supervisor watches the right process.
     os.execve(prepared.command[0], prepared.command, prepared.environment)

@@ -1,6 +1,6 @@
-"""Built-in recipes, their data sets and schedules, and what a recipe of your own imports: `Recipe` and `parameter`.
+"""Built-in recipes, their datasets and schedules, and what your own recipe imports: `Recipe` and `parameter`.
 
-Imports torch and `trainer.worker`. Nothing imports a recipe by name: `trainer.recipe_names` leads to it.
+Imports torch and `trainer.worker`. No code imports a recipe by name: `trainer.recipe_names` finds it.
 """
 
 from trainer.worker.randomness import sample_uniform

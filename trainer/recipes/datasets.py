@@ -1,4 +1,4 @@
-"""Real data that comes inside installed packages, kept as arrays in the data folder: nothing is downloaded."""
+"""Real data from installed packages, cached as arrays in the data folder: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGITS_FILE = "datasets/data/digits.csv.gz"
 
 
 class MissingData(RecipeError):
-    """The package that carries a data set is not installed, or is laid out otherwise. The text says what to do."""
+    """The package with a dataset is not installed, or has another layout. The text says what to do."""
 
 
 def load_mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -38,8 +38,8 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def load_documentation() -> NDArray[np.uint8]:
     """Return the topics of Python's own documentation as UTF-8: about 370,000 bytes, uint8.
 
-    Topics quote each other at length. A repeated paragraph is left out; otherwise the training would read parts of
-    the validation data.
+    Topics quote each other at length. Repeated paragraphs are removed, because the training would otherwise read parts
+    of the validation data.
     """
     from pydoc_data.topics import topics
 
@@ -66,25 +66,25 @@ def data_folder() -> Path:
 
 
 def _cached(name: str, package: str, file: str) -> NDArray[np.uint8]:
-    """Return the rows of a data file, from the array kept at the first reading where there is one."""
+    """Return the rows of a data file, from the array that was cached at the first reading if there is one."""
     kept = data_folder() / "datasets" / f"{name}.npy"
     try:
         rows: NDArray[np.uint8] = np.load(kept, allow_pickle=False)
         return rows
     except (OSError, ValueError, EOFError):
-        # Missing, or truncated by another program: read the source again.
+        # It is missing, or was truncated by another program: read the source again.
         rows = _read(package, file)
     try:
         make_private(kept.parent)
         write_atomically(kept, lambda target: target.write(_as_npy(rows)))
     except OSError:
-        # A cache that cannot be written costs seconds at the next start, nothing else.
+        # If the cache cannot be written, the next start only takes some seconds longer.
         pass
     return rows
 
 
 def _read(package: str, file: str) -> NDArray[np.uint8]:
-    # find_spec does not run the package: importing it would bring scikit-learn, SciPy and seconds.
+    # find_spec does not run the package: importing it would load scikit-learn and SciPy, which takes seconds.
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
@@ -107,5 +107,5 @@ def _as_npy(rows: NDArray[np.uint8]) -> bytes:
 
 
 def _as_bytes(text: bytes) -> NDArray[np.uint8]:
-    # A copy, since torch warns of memory that cannot be written.
+    # A copy, because torch warns about read-only memory.
     return np.frombuffer(text, dtype=np.uint8).copy()

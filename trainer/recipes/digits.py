@@ -1,4 +1,4 @@
-"""The quick recipe, and the one to copy: handwritten digits of 8×8 pixels, a second for all of it."""
+"""The quick recipe, and the one to copy: handwritten digits of 8×8 pixels, which train in about a second."""
 
 from __future__ import annotations
 

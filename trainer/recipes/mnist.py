@@ -34,7 +34,7 @@ class Mnist(Recipe):
     title = "MNIST digits"
     best_metric = "validation_accuracy"
     best_is = "highest"
-    # A second thread saves a third of the time on an idle host and costs a multiple if cores are shared.
+    # A second thread saves a third of the time on an idle host, and takes several times as long if cores are shared.
     threads = 1
 
     epochs: int = parameter(20, minimum=1, maximum=100_000, help="passes over the 4,000 training digits")
@@ -63,7 +63,7 @@ class Mnist(Recipe):
 
     def build(self) -> None:
         images, labels = load_mnist()
-        # Room for the shift on every side, so that a shifted digit is one index operation.
+        # A border for the shift on every side, so that a shifted digit is one index operation.
         border = LARGEST_SHIFT
         pixels = functional.pad(torch.from_numpy(images), (border, border, border, border))
         split = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -75,7 +75,7 @@ class Mnist(Recipe):
         self.train_size = len(self.pixels)
 
         self.model = network(self.width, self.dropout).to(self.device)
-        # Fused, AdamW skips a step of overflowing float16 on the device itself instead of asking the host.
+        # On a GPU, fused AdamW skips a step with float16 overflow on the device itself, without a synchronisation.
         fused = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
@@ -86,7 +86,7 @@ class Mnist(Recipe):
         )
 
     def set_augment(self, value: bool) -> None:
-        """Ask for batches anew: those on their way were made with the old value."""
+        """Set the value and request new batches: prefetched ones were made with the old value."""
         self.augment = value
         self.batches_changed = True
 
@@ -102,7 +102,7 @@ class Mnist(Recipe):
             yield normalised(cut(self.pixels, indices, corners[indices])), self.labels[indices]
 
     def corners(self, epoch: int, indices: Tensor) -> Tensor:
-        """Return where each training digit is cut in an epoch (row, column): int64 of shape (len(indices), 2)."""
+        """Return where each training digit is cropped in an epoch (row, column): int64 of shape (len(indices), 2)."""
         if not self.augment:
             return torch.full((len(indices), 2), LARGEST_SHIFT)
         draws = sample_uniform(self.seed, epoch, indices, 2)
@@ -127,7 +127,7 @@ class Mnist(Recipe):
 
 
 class Shifted(Dataset[Batch]):
-    """The training digits of one epoch, each cut at its own corner; made by the batch, on the CPU."""
+    """The training digits of one epoch, each cropped at its own corner; created per batch, on the CPU."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, corners: Tensor) -> None:
         self.pixels, self.labels, self.corners = pixels, labels, corners
@@ -141,7 +141,7 @@ class Shifted(Dataset[Batch]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Return what the dataset made: a batch already."""
+    """Return the result of the dataset, which is already a batch."""
     return batch
 
 
@@ -154,12 +154,12 @@ def cut(pixels: Tensor, indices: Tensor, corners: Tensor) -> Tensor:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Return digits as the network takes them: uint8 of shape (n, 28, 28) to float32 of shape (n, 1, 28, 28)."""
+    """Return digits as the network expects them: uint8 of shape (n, 28, 28) to float32 of shape (n, 1, 28, 28)."""
     return ((pixels.float() / 255 - PIXEL_MEAN) / PIXEL_DEVIATION)[:, None]
 
 
 def network(width: int, dropout: float) -> nn.Sequential:
-    """Return two convolutions, each halved by pooling, and two linear layers: (n, 1, 28, 28) to (n, 10) logits."""
+    """Return two convolutions, each followed by pooling, and two linear layers: (n, 1, 28, 28) to (n, 10) logits."""
     return nn.Sequential(
         nn.Conv2d(1, width, 5, padding=2),
         nn.ReLU(),

@@ -77,7 +77,7 @@ class Transformer(Recipe):
         self.training = torch.cat([piece for piece, out in zip(pieces, held_out, strict=True) if not out])
         self.validation = torch.cat([piece for piece, out in zip(pieces, held_out, strict=True) if out])
         self.training, self.validation = self.training.to(self.device), self.validation.to(self.device)
-        # One stretch less than fits: an epoch's offset moves all of them, and each needs a byte to come after.
+        # One window fewer than fits: an epoch's offset shifts all of them, and each needs one more byte as its target.
         self.train_size = (len(self.training) - 1) // self.context - 1
 
         width = self.heads * self.head_width
@@ -98,7 +98,7 @@ class Transformer(Recipe):
         )
 
     def set_weight_decay(self, value: float, group: str = "") -> None:
-        """Set it for matrices, the first group, also where it was 0 for all."""
+        """Set it for matrices, the first group, even if it was 0 for all."""
         self.optimizer.param_groups[0]["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
@@ -111,7 +111,7 @@ class Transformer(Recipe):
         return {"tokens": self.context}
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        # Each epoch cuts the text elsewhere, so that no byte is always the first of its stretch.
+        # Each epoch divides the text at another offset, so that no byte is always the first of its window.
         offset = int(sample_uniform(self.seed, epoch, torch.tensor([self.train_size]), 1).item() * self.context)
         for indices in self.shuffled(epoch, first):
             yield stretches(self.training, offset + indices * self.context, self.context)
@@ -136,7 +136,7 @@ class Transformer(Recipe):
     def texts(self) -> dict[str, str]:
         if not self.sample_length:
             return {}
-        # The generator is made anew, so that epochs differ by what was learnt and not by luck.
+        # The generator is created anew, so that differences between epochs come from training, not from chance.
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         written = list((self.prompt or "\n").encode())
         for _ in range(self.sample_length):
@@ -149,7 +149,7 @@ class Transformer(Recipe):
 
 
 class Decoder(nn.Module):
-    """Bytes to the logits of the byte that follows each: int64 (n, length) to float (n, length, 256)."""
+    """Maps bytes to the logits of the byte that follows each: int64 (n, length) to float (n, length, 256)."""
 
     cosines: Tensor
     sines: Tensor
@@ -165,7 +165,7 @@ class Decoder(nn.Module):
         self.register_buffer("sines", rotation.sin(), persistent=False)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         for block in blocks:
-            # A block initially adds zero: this stabilises the start, more so in deeper models.
+            # Initially a block adds zero, which stabilises the start, especially in deeper models.
             nn.init.zeros_(block.attended.weight)
             nn.init.zeros_(block.contracted.weight)
 
@@ -175,12 +175,12 @@ class Decoder(nn.Module):
         hidden = self.embedding(tokens)
         for block in self.blocks:
             hidden = block(hidden, rotation)
-        # The weights that read a byte also write it.
+        # The embedding is also the output layer.
         return functional.linear(self.norm(hidden), self.embedding.weight)
 
 
 class TransformerBlock(nn.Module):
-    """Causal attention, then a feed-forward network, each added to what came in: (n, length, width) both ways."""
+    """Causal attention, then a feed-forward network, each added to its input: (n, length, width) to the same shape."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -216,14 +216,14 @@ def rotary(context: int, width: int) -> Tensor:
 
 
 def rotated(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each pair of features by its angle, so that products of two vectors depend on their distance."""
+    """Rotate each pair of features by its angle, so that the product of two vectors depends on their distance."""
     cosines, sines = rotation
     first, second = vectors.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1).to(vectors.dtype)
 
 
 def stretches(text: Tensor, starts: Tensor, length: int) -> Batch:
-    """Return the bytes from each of `starts` on, and those one further: two int64 of shape (len(starts), length)."""
+    """Return the bytes from each of `starts`, and the same shifted by one: two int64 of shape (len(starts), length)."""
     positions = starts[:, None] + torch.arange(length + 1, device=text.device)
     taken = text[positions].long()
     return taken[:, :-1], taken[:, 1:]

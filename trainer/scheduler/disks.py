@@ -1,4 +1,4 @@
-"""Warns if the disks that this host's live trainings write to are nearly full."""
+"""Warns if the disks to which this host's live trainings write are nearly full."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def note_disks(data: Path, host: str) -> None:
 
 
 def usage(folder: Path) -> tuple[int, int] | None:
-    """Return bytes free to us and in all of the file system of `folder`, None if it cannot be asked."""
+    """Return the free and the total bytes of the file system of `folder`, None if they cannot be read."""
     try:
         found = shutil.disk_usage(folder)
     except OSError:
-        # No checkpoint yet, or a folder that another host has.
+        # There is no checkpoint yet, or the folder is on another host.
         return None
     return found.free, found.total
 
 
 def _scarcity(free: int, total: int) -> float:
-    """Return how much is free of what makes a disk nearly full."""
+    """Return the free space as a fraction of the limit below which a disk is nearly full."""
     return free / max(DiskDefaults().limit(total), 1)

@@ -1,6 +1,6 @@
 """The memory in use on the GPUs of this host: by our trainings, and by other programs.
 
-Other people's programs are respected: docs/running.md states when a GPU counts as free.
+Other people's programs are respected: docs/running.md describes when a GPU counts as free.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from trainer.scheduler.host_slots import Holder
 
 
 class GpuUse:
-    """Separates our own use of each GPU from that of others, by the readings of `reader`."""
+    """Separates our own use of each GPU from that of others, with the readings of `reader`."""
 
     def __init__(self, reader: DeviceReader, data: Path) -> None:
         self._reader = reader
         self._data = data
-        # When each GPU was last held by a training of ours, in the time of `time.monotonic`.
+        # When a training of ours last held each GPU, by `time.monotonic`.
         self._held_at: dict[str, float] = {}
         self._rooms: dict[str, GpuRoom] = {}
 
     def seen(self, devices: HostDevices, holders: Sequence[Holder]) -> HostDevices:
-        """Return `devices` with the free memory of each GPU that has a reading, and those without a reading since a
-        training left them.
+        """Return `devices` with the free memory of each GPU that has a reading.
+
+        GPUs without a reading since a training left them are marked as unread.
         """
         read_at, processes = self._reader.processes()
         now = time.monotonic()
@@ -42,7 +43,7 @@ class GpuUse:
             gpu for gpu in devices.gpus if gpu not in held and self._held_at.get(gpu, float("-inf")) >= read_at
         )
         self._held_at |= dict.fromkeys(held, now)
-        # Only of the processes on the GPUs, which are few: a host may run thousands of others.
+        # Only for the processes on the GPUs, which are few: a host may run thousands of others.
         ours = below({pid for each in processes.values() for pid in each}, _workers(self._data, holders))
         needs: dict[str, list[int | None]] = defaultdict(list)
         for holder in holders:
@@ -72,7 +73,7 @@ class GpuUse:
 
 
 def own_use(processes: Processes, pids: set[int]) -> int | None:
-    """Return how many MiB of a GPU the processes `pids` hold, None if the driver reports it for none of them."""
+    """Return how many MiB of a GPU the processes `pids` use, None if the driver reports it for none of them."""
     own = [used for pid, used in processes.items() if pid in pids]
     known = [used for used in own if used is not None]
     return sum(known) if known and len(known) == len(own) else None

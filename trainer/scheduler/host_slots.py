@@ -1,6 +1,6 @@
-"""The slots of this host, from the database and the locks: the runs that hold devices, and the next one to start.
+"""The slots of this host, from the database and the locks: the runs that hold devices, and the next ones to start.
 
-Nothing is kept between two looks: a watch that was killed and started again counts the same.
+There is no state between two passes, so a watch that was killed and restarted counts the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IsHeld = Callable[[int], bool]
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A run to start now, on which devices."""
+    """A run to start now, and its devices."""
 
     run: Run
     devices: tuple[str, ...]
@@ -34,7 +34,7 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A run that holds devices of this host, in its attempt that was opened last."""
+    """A run that holds devices of this host, with its newest attempt."""
 
     run: Run
     devices: tuple[str, ...]
@@ -49,7 +49,8 @@ class GpuMemory(Protocol):
 
 
 def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
-    """Return this host's devices with the slots of the admin or, if it sets none, of the settings.
+    """Return this host's devices, with the slots set in the admin or else in the settings.
+
     Their memory is not filled in.
     """
     host = Host.objects.filter(name=name).first()
@@ -63,7 +64,7 @@ def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
 
 
 def given_to(run_id: int) -> list[str]:
-    """Return the devices that a watch gave to a run, none if a person started it or somebody deleted it."""
+    """Return the devices that a watch gave to a run, none if a person started it or it was deleted."""
     return Run.objects.filter(pk=run_id).values_list("given_devices", flat=True).first() or []
 
 
@@ -76,11 +77,11 @@ def next_to_start(
     is_held: IsHeld,
     memory: GpuMemory | None = None,
 ) -> list[Beginning]:
-    """Return the runs that this host starts now. `started` are the runs whose `train` this watch started and that still
-    runs.
+    """Return the runs that this host starts now.
 
-    Those that are `put_off`, because another process holds them, wait outside the queue. Until the `gpus` are
-    known, no run may take the CPU because a GPU is missing. `memory` is the memory in use on each.
+    `started` are the runs whose `train` process this watch started and that still runs. Runs that are `put_off`,
+    because another process holds them, wait outside the queue. Until the `gpus` are known, no run may take the CPU
+    because a GPU is missing. `memory` is the memory in use on each.
     """
     waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
     if not waiting:
@@ -101,8 +102,9 @@ def next_to_start(
 
 
 def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
-    """Return the runs that continue on their devices: after a failure, or if a watch was killed while it started them.
-    The `train` of such a watch may be about to begin: no other run may get its device.
+    """Return the runs that continue on their devices, after a failure or if a watch was killed while it started them.
+
+    The `train` of such a watch may be about to begin, so no other run may get its device.
     """
     left = Counter(devices.slots())
     left.subtract(held)
@@ -122,10 +124,10 @@ def holders_here(host: str, gpus: Sequence[str], started: Collection[int], is_he
 
 
 def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[Holder]:
-    """Yield each run of this host that holds slots, whether a person or the scheduler started it; not `others`, which
-    wait.
+    """Yield each run of this host that holds slots, whether a person or the scheduler started it, except `others`,
+    which wait.
 
-    All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
+    One query reads all runs: two queries could both miss a run that changes between queued and running.
     """
     opened = Attempt.objects.filter(run=OuterRef("pk"), ended_at=None)
     runs = Run.objects.filter(state__in=(*LIVE, RunState.LOST, RunState.QUEUED)).exclude(pk__in=others)
@@ -134,7 +136,7 @@ def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collect
     for run in runs.filter(Q(is_here=True) | Q(is_spread=True) | queued_here):
         attempt = run.attempts.order_by("-number").first()
         if run.state == RunState.QUEUED and run.queued_host == host:
-            # It is being started, its supervisor waits to start it again, or it counts as lost and is alive.
+            # It is being started, its supervisor waits to restart it, or it counts as lost but is alive.
             holds = queue.waits_to_restart(run) or _lives(run, attempt, is_held)
         elif getattr(run, "is_here", False):
             # A training that counts as lost, or was queued again after that, holds its device while it is alive.

@@ -1,4 +1,4 @@
-"""The process that sends messages of alerts: a child of the watch, started again if it dies."""
+"""The process that sends messages about alerts: a child of the watch, restarted if it dies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-# One that lived for so long did not break at its beginning.
+# If a process ran for this long, it did not fail at its start.
 HEALTHY_S = 60.0
 END_TIMEOUT_S = 12.0
 
 
 class SenderProcess:
-    """Keeps one `manage.py send_alerts` running if there is a destination. It ends when its input does."""
+    """Keeps one `manage.py send_alerts` running if there is a destination. It ends when its input is closed."""
 
     def __init__(self, manage: Path) -> None:
         self._manage = manage
@@ -40,7 +40,7 @@ class SenderProcess:
             self._start(now)
 
     def stop(self) -> None:
-        """End the process; messages being sent may arrive within END_TIMEOUT_S."""
+        """End the process; messages in progress have END_TIMEOUT_S to be sent."""
         if self._process is None:
             return
         if self._process.stdin is not None:
@@ -55,7 +55,7 @@ class SenderProcess:
     def _start(self, now: float) -> None:
         self._started_at = now
         try:
-            # A session of its own: Ctrl-C is for the watch, which then ends it in order.
+            # A separate session, so that Ctrl-C only reaches the watch, which then ends it properly.
             self._process = subprocess.Popen(
                 [sys.executable, str(self._manage), "send_alerts"], stdin=subprocess.PIPE, start_new_session=True
             )

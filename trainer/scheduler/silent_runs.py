@@ -1,7 +1,7 @@
 """Measures how long runs have been silent, by this process's own monotonic clock. Does not import Django.
 
-Clocks of hosts differ, so a heartbeat counter that does not change is the only evidence; and time in which the
-database could not be read does not count.
+Clocks of hosts differ, so an unchanged heartbeat counter is the only evidence. Time in which the database could not be
+read does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Pulse:
 
 
 class SilenceWatch:
-    """Counts the silence of every run that it is shown."""
+    """Measures the silence of every run that is passed to it."""
 
     def __init__(self) -> None:
         self._clock = SilenceClock(MOST_COUNTED_PER_POLL_S)
@@ -37,5 +37,5 @@ class SilenceWatch:
         return {pulse: counted_s - seen_at_s for pulse, seen_at_s in self._seen_at_s.items()}
 
     def interrupt(self) -> None:
-        """The database could not be read: the time until the next read does not count."""
+        """Record that the database could not be read: the time until the next read does not count."""
         self._clock.skip()

@@ -1,7 +1,7 @@
 """`manage.py watch`, one per host: starts queued runs, restarts supervisors, marks lost runs, cleans up.
 
-The processes that it starts are detached and outlive it: a watch may be ended and started again at any time. It has no
-state of its own: after a restart it reads everything from the database and from the locks in the data folder.
+The processes that it starts are detached and outlive it: a watch may be restarted at any time. It has no state of its
+own: after a restart it reads everything from the database and from the locks in the data folder.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
-# Between two reads of the database: check whether this host's supervisors are alive, at the cost of a lock for each.
+# Between two reads of the database, whether this host's supervisors are alive is checked through their locks.
 SUPERVISOR_INTERVAL_S = 0.1
 HOST_INTERVAL_S = 2.0
 DISK_INTERVAL_S = 10.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
-# A SQLite file of which much was deleted gets smaller by some megabytes each time.
+# A SQLite file with many deleted rows is shrunk by some megabytes each time.
 SPACE_INTERVAL_S, SPACE_WITHIN_S = 10.0, 0.2
 EXPIRY_INTERVAL_S = 5.0
 SENDER_INTERVAL_S = 1.0
-# A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
-# the last heartbeat was SILENT_AFTER_S ago.
+# A heartbeat is noticed up to one pass late, its absence another pass late, and writing takes time: viewers see a run
+# as lost when its last heartbeat is SILENT_AFTER_S old.
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
-# A write that waits longer than this waits for the same lock as the owner whose heartbeat is missing; the next check
+# A write that waits longer than this waits for the same lock as the owner whose heartbeat is missing, so the next check
 # decides.
 LONGEST_WRITE_S = 1.0
-# A supervisor that has just been killed is often restarted at once by the service manager or launcher that started it.
-# That new supervisor starts before ours, and holds the run first.
+# A supervisor that was killed is often restarted at once by its service manager or launcher. That new supervisor starts
+# before ours, and holds the run first.
 UNATTENDED_S = 0.4
-# A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
+# A run that is held elsewhere, or whose training cannot be adopted, is retried after this, then at growing intervals.
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
-# A supervisor that lived for so long did not break at its beginning: the next end counts as the first.
+# If a supervisor ran for this long, it did not fail at its start: the next end counts as the first.
 SUPERVISOR_HEALTHY_S = 60.0
-# Viewers that reconnect right after the end still get what they missed as events.
+# Viewers that reconnect right after the end still get the events that they missed.
 FOLD_AFTER = timedelta(minutes=5)
 FOLDED_RUNS_AT_ONCE = 20
 FLUSH_TIMEOUT_S = 2.0
@@ -82,7 +82,7 @@ class Watch:
         self.host = host_name()
         self._data: Path = settings.STEERSMAN_DATA
         self._manage = Path(settings.BASE_DIR) / "manage.py"
-        # A plain flag: `stop` is called by a signal handler, which must take no lock that this thread may hold.
+        # A plain flag: a signal handler calls `stop`, and must not take a lock that this thread may hold.
         self._ending = False
         self._started: dict[int, Detached] = {}
         self._unattended_since: dict[tuple[int, int], float] = {}
@@ -97,7 +97,7 @@ class Watch:
         self._database_away = False
 
     def run(self) -> None:
-        """Look until `stop`. Raises `AlreadyWatched`."""
+        """Do passes until `stop`. Raises `AlreadyWatched`."""
         lock = self._take_lock()
         self._devices.start()
         told_heartbeats.listen()
@@ -115,7 +115,7 @@ class Watch:
         self._ending = True
 
     def pause(self) -> None:
-        """Wait for the next look: less long where a supervisor has ended, or is missed already."""
+        """Wait for the next pass, for less time if a supervisor has ended, or is already missing."""
         until = time.monotonic() + (UNATTENDED_S if self._unattended_since else WATCH_INTERVAL_S)
         while not self._ending and not self._has_lost_one() and (left_s := until - time.monotonic()) > 0:
             time.sleep(min(left_s, SUPERVISOR_INTERVAL_S))
@@ -140,7 +140,7 @@ class Watch:
             if self._is_due("disk", now, DISK_INTERVAL_S):
                 disks.note_disks(self._data, self.host)
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
-                # Of runs without a supervisor; the supervisors of the others are faster.
+                # For runs without a supervisor; the supervisors of the others are faster.
                 expire_commands()
             if self._is_due("fold", now, LEFTOVER_FOLD_INTERVAL_S):
                 self._fold_leftovers()
@@ -154,13 +154,13 @@ class Watch:
                 logger.warning("the database is unavailable (%s): trainings continue without it", error)
             self._database_away = True
             announce_host_heartbeat(self.host)
-            # Nothing can be done for a supervisor that ends now: the next look that succeeds will miss it.
+            # Nothing can be done for a supervisor that ends now: the next successful pass will notice it.
             self._attended = set()
             self._heartbeats.interrupt()
             close_old_connections()
 
     def _take_lock(self) -> HeldLock:
-        # Named after the host: several of them may share the data folder.
+        # Named after the host, because several hosts may share the data folder.
         path = make_private(self._data) / f"watch.{self.host}.lock"
         lock = try_lock(path)
         if lock is None:
@@ -197,12 +197,12 @@ class Watch:
             queue.fail_start(run_id, attempt, f"The training could not be started: {error.strerror}.")
 
     def _reap(self, now: float) -> None:
-        """Take the exit status of what was started; a run that still waits by then could not be started."""
+        """Handle the end of started processes; a run that is still queued by then could not be started."""
         for run_id, started in list(self._started.items()):
             code = started.exit_code
             if code is None:
                 continue
-            # One that was killed is replaced at once; one that gave up or broke may do so again.
+            # A supervisor that was killed is replaced at once; one that gave up or failed may do so again.
             if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < SUPERVISOR_HEALTHY_S):
                 self._put_off(run_id, now)
             else:
@@ -225,12 +225,12 @@ class Watch:
             lock.release()
         return lock is None
 
-    # Runs whose owner fell silent
+    # Runs without heartbeats
 
     def _bring_back_supervisors(self, now: float) -> None:
-        """Start a supervisor for every open attempt of this host that has none.
+        """Start a supervisor for every open attempt of this host without one.
 
-        It adopts a living worker; if that is dead too, it stores what was left and records how the attempt ended.
+        It adopts a live worker; if that is dead too, it stores the remaining records and the end of the attempt.
         """
         opened = Attempt.objects.filter(
             host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)
@@ -246,7 +246,7 @@ class Watch:
             if now - since < UNATTENDED_S or self._must_wait(run_id, now):
                 continue
             if not any_worker_lives(attempt_folder(self._data, run_id, number)):
-                # At once: recording how it ended takes a process that has to start first.
+                # Immediately, because recording how it ended takes a process that has to start first.
                 mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, Death())
             logger.warning("run %d: attempt %d has no supervisor; starting one", run_id, number)
             self._start(run_id, number, "--adopt")
@@ -261,8 +261,7 @@ class Watch:
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 
     def _lose(self, pulse: Pulse) -> bool:
-        """Mark a silent run as lost, unless its supervisor may have waited, as we did, for a long write of another
-        process."""
+        """Mark a silent run as lost, unless its supervisor may have waited for the same long write as this watch."""
         began = time.monotonic()
         with transaction.atomic():
             waited_s = time.monotonic() - began
@@ -279,7 +278,7 @@ class Watch:
             Host.objects.create(name=self.host, **shown)
 
     def _fold_leftovers(self) -> None:
-        """Fold what supervisors left as events: those that ended in order keep the newest, the dead all of it."""
+        """Compact the remaining events: for attempts that ended properly all but the newest, for dead ones all."""
         points = StoredEvent.objects.filter(run=OuterRef("pk"), kind__in=storage.POINT_KINDS)
         dead = Run.objects.filter(state__in=(*ENDED, RunState.LOST), heartbeat_at__lt=timezone.now() - FOLD_AFTER)
         for run_id in list(dead.filter(Exists(points)).values_list("pk", flat=True)[:FOLDED_RUNS_AT_ONCE]):

@@ -1,4 +1,4 @@
 """The training process: loop, recipe, evaluation, checkpoints, random numbers.
 
-Imports torch and `steersman`; never Django or `runs`. Starting this process: `steersman.agent.launch`.
+Imports torch and `steersman`; never Django or `runs`. `steersman.agent.launch` starts this process.
 """

@@ -1,7 +1,8 @@
 """Applies the changed parameters of a branch to the checkpoint at which it begins.
-A checkpoint restores the state of optimizer and schedule, including the values with which they were built. It therefore
-also holds the values that its recipe built. If the branch builds other values, they follow from the changed parameters
-and are applied. Knobs are restored afterwards, as in every attempt (`steersman.knobbed`).
+
+A checkpoint restores the state of optimizer and schedule, including the values with which they were built, and contains
+those values separately. If the branch builds other values, they follow from the changed parameters and are applied.
+Knobs are restored afterwards, as in every attempt (`steersman.knobbed`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 LEARNING_RATE = "learning_rate"
-# Of parameter groups and schedules: the learning rate and the values that a schedule derives from it change together.
+# In parameter groups and schedules, the learning rate and the values that a schedule derives from it change together.
 MOVED_TOGETHER = frozenset({*LEARNING_RATES, *OF_SCHEDULES})
 
 
 def as_built(recipe: Recipe) -> dict[str, Any]:
-    """Return a copy of what a recipe has just built, apart from the model: for checkpoints, in plain values."""
+    """Return a copy of what a recipe has just built, except the model, in plain values for checkpoints."""
     scheduler = recipe.scheduler
     return {
         "groups": [
@@ -42,8 +43,9 @@ def take_changes(
     recipe: Recipe, progress: TrainingProgress, built: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
     """Apply the values that `recipe` built differently from the recipe of its checkpoint, whose state it has.
-    `built` and `before` are the results of `as_built` for both; without `before` all values of the checkpoint stay.
-    If the number of steps per epoch differs, an epoch continues at the same fraction of its data.
+
+    `built` and `before` are the results of `as_built` for both; without `before`, all values of the checkpoint stay. If
+    the number of steps per epoch differs, an epoch continues at the same fraction of its data.
     """
     if before is None:
         return
@@ -69,7 +71,7 @@ def _differing(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _merged(saved: Any, new: Any, old: Any) -> Any:
-    """Return a state as it was saved, but with what was built otherwise, at any depth."""
+    """Return the saved state with the values that were built differently, at any depth."""
     if _are_same(new, old):
         return saved
     if all(isinstance(each, dict) for each in (saved, new, old)):
@@ -85,7 +87,7 @@ def _merged(saved: Any, new: Any, old: Any) -> Any:
 
 
 def _are_same(one: Any, other: Any) -> bool:
-    """Return whether two plain values are equal; tensors in them count by their values."""
+    """Return whether two plain values are equal; tensors in them are compared by value."""
     if hasattr(one, "tolist") or hasattr(other, "tolist"):
         return type(one) is type(other) and bool(one.tolist() == other.tolist())
     if isinstance(one, dict) and isinstance(other, dict):
@@ -96,7 +98,7 @@ def _are_same(one: Any, other: Any) -> bool:
 
 
 def _take_learning_rates(recipe: Recipe, built: list[dict[str, Any]], before: list[dict[str, Any]]) -> None:
-    """Move the learning rates of a recipe without a knob for them by the ratio in which they are built."""
+    """Scale the learning rates of a recipe without a knob for them, by the ratio of the built values."""
     names = group_names(recipe.optimizer)
     for index, (new, old) in enumerate(zip(built, before, strict=False)):
         wanted, had = base_learning_rate(new), base_learning_rate(old)

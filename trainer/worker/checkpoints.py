@@ -42,7 +42,7 @@ class CheckpointError(ValueError):
 
 
 def rank_file(rank: int) -> str:
-    """Return the file of what one rank keeps: its random generators and the means of its shard of the epoch."""
+    """Return the file with the state of one rank: its random generators and the means of its shard of the epoch."""
     return f"rank-{rank:04d}.pt"
 
 
@@ -57,7 +57,7 @@ class CheckpointManager:
         knobs: Sequence[Knob] = (),
         built: Mapping[str, Any] | None = None,
     ) -> None:
-        """`built` is what `trainer.worker.branching.as_built` returned of the recipe, for the branches to come."""
+        """`built` is the result of `trainer.worker.branching.as_built` for the recipe, for future branches."""
         self._run = run
         self._recipe = recipe
         self._built = built
@@ -72,8 +72,8 @@ class CheckpointManager:
     ) -> str:
         """Write and record a checkpoint; return why it could not be saved, "" if it was.
 
-        `reason` is one of last, best, hourly, named and stop. A full disk is reported to all viewers,
-        and the training continues.
+        `reason` is one of last, best, hourly, named and stop. A full disk is reported to all viewers, and the training
+        continues.
         """
         self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
@@ -89,7 +89,7 @@ class CheckpointManager:
         def write() -> None:
             files.update(self._write_files(folder, progress))
 
-        # Several ranks do each of these together: what fails on one fails on all.
+        # All ranks do each of these together, and a failure on one is a failure on all.
         problem = self._together(make) or self._together(write)
         written: list[Written] = []
         manifest = Manifest(
@@ -130,14 +130,14 @@ class CheckpointManager:
         return ""
 
     def present(self, progress: TrainingProgress) -> dict[str, Any]:
-        """Return what a checkpoint would hold now, of this rank, as `read_checkpoint` returns it: a copy in memory."""
+        """Return the content of a checkpoint of this rank now, in the form of `read_checkpoint`, copied in memory."""
         content: dict[str, Any] = copied(self._training_state(progress))
         content["model"] = copied(self._recipe.model.state_dict())
         content |= {"random": randomness.capture(), "shard": content["progress"]}
         return content
 
     def put_back(self, progress: TrainingProgress, content: Mapping[str, Any]) -> None:
-        """Let the training resume from a checkpoint; `progress` then has its position.
+        """Restore a checkpoint's content; `progress` then has its position.
 
         Epochs that were added since are still trained, and batches that are left out stay so. Raises `CheckpointError`
         if it does not fit.
@@ -150,7 +150,7 @@ class CheckpointManager:
         self._recipe.batches_changed = True
 
     def _together(self, work: Callable[[], object]) -> str:
-        """Do this rank's part and wait for the others' to be done; return why it could not be, "" if it was."""
+        """Do this rank's part and wait for the other ranks; return why a rank failed, "" if none did."""
         problem, handled = "", sys.exc_info()[1]
         try:
             work()
@@ -192,10 +192,10 @@ class CheckpointManager:
 
 
 def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
-    """Return the content of a checkpoint on the CPU, once every hash is right; nothing in it can run code.
+    """Return the content of a checkpoint on the CPU, after verifying every hash; nothing in it can run code.
 
-    `random` is None if it was saved by fewer ranks. Raises `CheckpointError` if the checkpoint is missing,
-    differs from what was recorded, or cannot be read.
+    `random` is None if fewer ranks saved it. Raises `CheckpointError` if the checkpoint is missing, differs from the
+    record, or cannot be read.
     """
     if not folder.is_dir():
         raise CheckpointError(
@@ -214,7 +214,7 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path, manifest: Manifest, rank: int = 0) -> dict[str, Any]:
-    """Return what `load_checkpoint` does of a checkpoint that is verified. Raises `CheckpointError`."""
+    """Return the result of `load_checkpoint` for a verified checkpoint. Raises `CheckpointError`."""
     content = _read(folder / TRAINING_FILE)
     content["model"] = _read(folder / MODEL_FILE)
     own = _read(folder / rank_file(rank)) if rank_file(rank) in manifest.files else {}
@@ -241,16 +241,16 @@ def _read(file: Path) -> dict[str, Any]:
 def restore(
     recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
 ) -> TrainingProgress:
-    """Put model, optimizer, schedule, knobs and generators where they were; return how far the training was.
+    """Restore model, optimizer, schedule, knobs and generators; return the progress of the training.
 
     Raises `CheckpointError` if the checkpoint belongs to a model of another shape, or is not a file of Steersman.
     """
     try:
-        # Knobs first: the values that they changed in optimizer and schedule are then restored exactly.
+        # Knobs first: the values that they change in optimizer and schedule are then overwritten with the exact ones.
         for knob in knobs:
             refused = knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
             if refused:
-                # The optimizer's state has the old value, which only this knob can move.
+                # The optimizer's state has the old value, which only this knob can change.
                 raise next(iter(refused.values()))
         recipe.model.load_state_dict(checkpoint["model"])
         recipe.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -281,7 +281,7 @@ def restore(
 
 
 def _take_shard(progress: TrainingProgress, shard: Mapping[str, Any] | None) -> None:
-    """Put what this rank did of the epoch in the place of what rank 0 did; nothing if it was not there."""
+    """Replace rank 0's part of the epoch by this rank's part; do nothing if this rank did not take part."""
     none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
     found = shard or {"samples": 0, "seconds": progress.seconds, "sums": {}}
     progress.samples, progress.seconds = found["samples"], found["seconds"]

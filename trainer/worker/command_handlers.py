@@ -1,7 +1,7 @@
 """Handlers of commands in a recipe's training: knobs, saving, evaluating, more epochs.
 
-Everything here runs at a step boundary, between two steps. Imports torch and the recipe; uses only the logging part of
-the run.
+Everything here runs at a step boundary, between two steps. Imports torch and the recipe; of the run, only its logging
+is used.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from trainer.worker.evaluation import Evaluation
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
-# Unless a recipe declares its own, these act on parameter groups, with one value per group.
+# Unless a recipe declares its own setters, these apply to parameter groups, with one value per group.
 OF_GROUPS = ("learning_rate", "weight_decay")
 
 
 class Steering:
-    """Does what commands ask of one training."""
+    """Executes the commands for one training."""
 
     def __init__(
         self,
@@ -54,16 +54,16 @@ class Steering:
         run.on("roll_back", self.roll_back)
 
     def plan(self) -> None:
-        """Record how long the training will be.
+        """Record the length of the training.
 
-        By the steps that are left: those of earlier epochs may have been larger or smaller, before a branch.
+        It is computed from the remaining steps, because earlier epochs may have had more or fewer, before a branch.
         """
         epochs, steps, progress = self._recipe.epochs, self._recipe.steps_per_epoch, self._progress
         left = max(0, (epochs - progress.epoch + 1) * steps - progress.batch)
         self._run.plan(total_epochs=epochs, total_steps=progress.step + left, steps_per_epoch=steps)
 
     def save_checkpoint(self, arguments: dict[str, Json]) -> Done:
-        """Save a checkpoint; one with a name is kept. A signal gives none. Raises `Refusal`."""
+        """Save a checkpoint; with a name, it is kept. A signal passes no name. Raises `Refusal`."""
         name = from_fields(SaveCheckpointArguments, arguments).name
         problem = self._checkpoints.save(self._progress, "named" if name else "last", name=name or "signal")
         if problem:
@@ -71,12 +71,12 @@ class Steering:
         return Done(new=name or None)
 
     def save_hourly(self, arguments: dict[str, Json]) -> Done:
-        """Save a checkpoint because the last one is an hour old; the checkpoint manager reports what goes wrong."""
+        """Save a checkpoint because the last one is an hour old; the checkpoint manager reports failures."""
         self._checkpoints.save(self._progress, "hourly")
         return Done()
 
     def evaluate(self, arguments: dict[str, Json]) -> Done:
-        """Evaluate between two steps, without a trace in the training. Rank 0 does, the others wait for it."""
+        """Evaluate between two steps, without an effect on the training. Rank 0 evaluates, the others wait."""
         if self._run.rank:
             return Done()
         values = self._evaluation.values_in_passing()
@@ -84,7 +84,7 @@ class Steering:
         return Done(new={name: value if math.isfinite(value) else None for name, value in values.items()})
 
     def extend(self, arguments: dict[str, Json]) -> Done:
-        """Train more epochs; a schedule stays as it was built."""
+        """Train more epochs; a schedule is not changed."""
         old = self._recipe.epochs
         epochs = from_fields(ExtendArguments, arguments).epochs
         self._progress.extra_epochs += epochs
@@ -93,8 +93,10 @@ class Steering:
         return Done(old=old, new=self._recipe.epochs)
 
     def roll_back(self, arguments: dict[str, Json]) -> Done:
-        """Roll back to a verified checkpoint. All ranks read it before any of them changes anything. Raises
-        `Refusal`."""
+        """Roll back to a verified checkpoint.
+
+        All ranks read it before any of them changes anything. Raises `Refusal`.
+        """
         folder = Path(str(arguments["folder"]))
         content: dict[str, Any] = {}
         problem = ""
@@ -130,7 +132,10 @@ class Steering:
         return Done(undo=undo, goes_on_from=goes_on_from, restores_knobs=True)
 
     def _skip(self, batches: int) -> None:
-        """Move the position in the data; the last batch of the epoch is trained, since an epoch has means."""
+        """Advance the position in the data.
+
+        The last batch of the epoch is trained in any case, so that the epoch has means.
+        """
         progress, last = self._progress, self._recipe.steps_per_epoch - 1
         progress.batch = max(progress.batch, min(progress.batch + batches, last))
 

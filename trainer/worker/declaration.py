@@ -16,12 +16,12 @@ Declared = TypeVar("Declared", int, float, bool, str)
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What `parameter()` leaves in a class body until the class is complete."""
+    """The result of `parameter()` in a class body, until the class is complete."""
 
     default: Value
     minimum: int | float | None
     maximum: int | float | None
-    # As given: their types are checked when the name is known.
+    # Unchecked, because the types are checked when the name is known.
     choices: object
     help: str
     # A knob may be changed while the recipe trains; these fields determine how it is shown.
@@ -49,7 +49,7 @@ class Declaration:
                 series=series,
                 default=self.default,
             )
-            spec.check(self.default)  # None, which means that there is none to a spec
+            spec.check(self.default)  # a default of None, because a spec treats None as missing
         except SpecError as error:
             raise TypeError(str(error)) from error
         return spec

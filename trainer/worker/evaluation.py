@@ -13,7 +13,7 @@ from trainer.worker import randomness
 from trainer.worker.precision import mixed_precision
 from trainer.worker.recipe import Recipe
 
-# The duration of the first evaluation is unknown; later ones may take some times as long as the longest.
+# The duration of the first evaluation is unknown; later ones may take several times as long as the longest so far.
 FIRST_MAY_TAKE_S = 600.0
 TIMES_LONGEST = 10
 
@@ -39,19 +39,19 @@ class Evaluation:
         return values
 
     def texts(self) -> dict[str, str]:
-        """Return the texts that the recipe shows after an epoch; its model must be in eval mode."""
+        """Return the texts of a recipe after an epoch; its model must be in eval mode."""
         with torch.no_grad(), mixed_precision(self._recipe.device, self._dtype):
             return self._recipe.texts()
 
     def values_in_passing(self) -> dict[str, float]:
-        """Return what `values` does, with generators and each module's mode put back: later steps do not notice."""
+        """Return the result of `values`, and restore generators and module modes, to leave later steps unaffected."""
         with untouched(self._recipe.model):
             return self.values()
 
 
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Put random generators and the mode of each module back afterwards."""
+    """Restore random generators and the mode of each module afterwards."""
     random = randomness.capture()
     modes = [(module, module.training) for module in model.modules()]
     try:

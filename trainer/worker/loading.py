@@ -1,8 +1,8 @@
-"""Loading batches in processes of their own, so that a training can resume at any batch. Imports only torch.
+"""Loads batches in worker processes, so that a training can resume at any batch. Imports only torch.
 
-Making an iterator of a DataLoader draws a seed, by default from the generator that the model draws from; and leaving
-out batches does not repeat what worker processes drew for them. So each epoch has a generator of its own, batches are
-chosen before they are loaded, and what is random in a sample must follow from (seed, epoch, index): see
+Creating an iterator of a DataLoader draws a seed, by default from the same generator as the model; and skipping batches
+does not repeat the random numbers that worker processes drew for them. Therefore each epoch has its own generator,
+batches are chosen before they are loaded, and randomness in a sample must follow from (seed, epoch, index): see
 `trainer.worker.randomness`.
 """
 
@@ -27,9 +27,9 @@ def loaded(
     collate: Callable[[list[Any]], Any] | None = None,
     pin_memory: bool = False,
 ) -> Iterator[Any]:
-    """Yield a batch for each of the lists of indices in `batches`, loaded by `workers` processes (0: by this one).
+    """Yield a batch for each list of indices in `batches`, loaded by `workers` processes (0: by this one).
 
-    `seed` starts the generators of the worker processes, which are no part of a checkpoint.
+    `seed` seeds the generators of the worker processes, which are not part of a checkpoint.
     """
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -40,7 +40,7 @@ def loaded(
         worker_init_fn=leave_signals_to_the_training,
         generator=torch.Generator().manual_seed(seed),
     )
-    # Blocked until they are ignored: a process must not die of a signal that comes right after its start.
+    # Blocked until the workers ignore them: a signal right after the start must not kill a worker.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     try:
         return iter(loader)
@@ -49,7 +49,7 @@ def loaded(
 
 
 def leave_signals_to_the_training(worker: int) -> None:
-    """Ignore what asks a training to stop or save: it reaches all processes of a group, and the training decides."""
+    """Ignore signals to stop or save a training: they reach all processes of a group, and the training decides."""
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)

@@ -1,7 +1,6 @@
-"""The training loop, to be read from top to bottom. Imports torch and the recipe; uses only the logging part of the
-run.
+"""The training loop, readable from top to bottom. Imports torch and the recipe; of the run, only its logging is used.
 
-Numbers on a GPU stay there until their copies have arrived: nothing in the step path asks for a value.
+Numbers on a GPU stay there until their copies have arrived: nothing in a step waits for a value.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ def train(
     """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` if one is given.
 
     The generators must be seeded (`trainer.worker.randomness.seed_everything`). `segment` is the attempt's number,
-    `extra_epochs` come on top of those that the recipe was built for. If `is_branch`, the checkpoint is one of
-    another run: values that `recipe` builds differently are applied. A recipe's exceptions pass through.
+    `extra_epochs` are added to those for which the recipe was built. If `is_branch`, the checkpoint belongs to another
+    run: values that `recipe` builds differently are applied. A recipe's exceptions are raised unchanged.
     """
     recipe.build()
     if recipe.rank:
@@ -59,7 +58,7 @@ def train(
             take_changes(recipe, progress, built, checkpoint.get("built"))
     progress.segment = segment
     progress.extra_epochs = max(progress.extra_epochs, extra_epochs)
-    # After building: a schedule that ends with the epochs it was built for is not stretched.
+    # After building, so that a schedule over the configured epochs is not stretched.
     recipe.epochs += progress.extra_epochs
     run.begin_at(progress.step, progress.epoch - 1)
     run.declare(*knobs)
@@ -119,7 +118,7 @@ def train(
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
             means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
-            # Weighed so, the mean over ranks is that of the whole batch.
+            # With these weights, the mean over ranks is that of the whole batch.
             told = means if weight == 1.0 else {name: mean * weight for name, mean in means.items()}
             progress.step += 1
             progress.batch += 1
@@ -148,7 +147,7 @@ def train(
         progress.seconds += wait_for(device)
         began = time.perf_counter()
         means, samples = ranks.of_epoch(progress)
-        # Only by rank 0: the others wait for its result.
+        # Only on rank 0: the others wait for its result.
         evaluated = evaluation.values() if run.rank == 0 else {}
         written = evaluation.texts() if run.rank == 0 else {}
         samples_per_second = samples / progress.seconds
@@ -171,7 +170,7 @@ def train(
         progress.begin_epoch(finished + 1)
         if best or finished % recipe.save_every == 0 or finished == recipe.epochs:
             checkpoints.save(progress, "best" if best else "last", metrics=trained | evaluated)
-        # After the last epoch a stop has no effect: the training is finished.
+        # After the last epoch a stop has no effect, because the training is finished.
         if run.stopping and progress.epoch <= recipe.epochs:
             return stop()
 
@@ -180,7 +179,7 @@ def train(
 
 
 def wait_for(device: torch.device) -> float:
-    """Let a GPU finish the epoch's last steps and return the seconds that took, which belong to the epoch."""
+    """Wait until a GPU has finished the epoch's last steps; return the seconds, which belong to the epoch."""
     began = time.perf_counter()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -188,14 +187,14 @@ def wait_for(device: torch.device) -> float:
 
 
 def clip(parameters: list[torch.nn.Parameter], max_norm: float | None) -> Tensor:
-    """Return the norm of all gradients, before they are clipped to `max_norm` where that is given."""
+    """Return the norm of all gradients before they are clipped to `max_norm`, if it is given."""
     if max_norm is not None:
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
 
 
 def number(value: Tensor) -> Tensor | float:
-    """Return a value fit for `run.log`: the tensor where it is on a GPU, since reading it would wait for the GPU."""
+    """Return a value for `run.log`: a tensor if it is on a GPU, because reading it would wait for the GPU."""
     return value if value.is_cuda else value.item()
 
 
@@ -206,7 +205,7 @@ def add_to(sums: dict[str, Tensor], means: Mapping[str, Tensor], samples: int) -
 
 
 def is_best(recipe: Recipe, evaluated: Mapping[str, float], progress: TrainingProgress) -> bool:
-    """Return whether this epoch is better than all before, and remember it in `progress`."""
+    """Return whether this epoch is the best so far; store its value in `progress` if it is."""
     value = evaluated.get(recipe.best_metric)
     if value is None or value != value:
         return False

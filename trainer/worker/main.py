@@ -1,6 +1,6 @@
-"""The process that trains: `python -m trainer.worker.main <task.json>`. Imports torch and the client, never Django.
+"""The training process: `python -m trainer.worker.main <task.json>`. Imports torch and the client, never Django.
 
-Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 a task that cannot be done.
+Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 an invalid task.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class DeviceError(ValueError):
-    """A device that this host does not have. The text names those to use."""
+    """A device that this host does not have. The text lists the available ones."""
 
 
 def main(arguments: list[str]) -> int:
-    """Train the task of the file named on the command line."""
+    """Train the task in the file named on the command line."""
     if len(arguments) != 1:
         print("usage: python -m trainer.worker.main TASK.json (started by manage.py train)", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     silence_pynvml_notice()
-    # torch takes seconds to load: only now, so that a signal or an early exit finds the run attached.
-    # Modules stay until the end: the collector looks for garbage neither while they load, nor in them afterwards.
+    # torch takes seconds to load, so it is loaded after the run is attached, for signals and an early exit. Modules
+    # stay until the end, so the garbage collector neither needs to run while they load, nor to search them later.
     gc.disable()
     import torch
 
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 def stop_on_signals(run: steersman.Run) -> None:
-    """Make SIGTERM and a first SIGINT finish the step, save and end, a second one end at once; SIGUSR1 only saves."""
+    """On SIGTERM or a first SIGINT, finish the step, save and end; on a second SIGINT end at once; on SIGUSR1 save."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         run.request_stop()
@@ -103,7 +103,7 @@ def stop_on_signals(run: steersman.Run) -> None:
 
 
 def choose_device(name: str, ranks: int = 1) -> torch.device:
-    """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number there.
+    """Return the device called auto, cpu, cuda or cuda:N; each of several ranks gets the GPU with its number.
 
     Raises `DeviceError` if this host does not have it.
     """

@@ -1,7 +1,7 @@
 """Several ranks that train one model: DistributedDataParallel in the step, the plain model everywhere else.
 
-Each rank takes its shard of every batch and weighs its loss by it, so that a step is that of the whole batch. Imports
-torch and the recipe.
+Each rank takes its shard of every batch and weights its loss by the shard's size, so that a step equals one on the
+whole batch. Imports torch and the recipe.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
-# Ranks that wait for rank 0 to evaluate must not time out; the supervisor notices a rank that has died.
+# Ranks that wait for rank 0 to evaluate must not time out; the supervisor notices if a rank dies.
 COLLECTIVE_TIMEOUT = timedelta(hours=24)
 
 
 @contextmanager
 def process_group(ranks: int, device: torch.device) -> Iterator[None]:
-    """Let the collectives of torch work between the ranks: NCCL on GPUs, gloo on CPUs."""
+    """Set up the process group of the ranks: NCCL on GPUs, gloo on CPUs."""
     if ranks == 1:
         yield
         return
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") and sys.platform == "linux":
-        # All on this host: its name need not lead anywhere.
+        # All ranks are on this host, whose name may not be resolvable.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if device.type == "cuda":
         distributed.init_process_group("nccl", timeout=COLLECTIVE_TIMEOUT, device_id=device)
     else:
         distributed.init_process_group("gloo", timeout=COLLECTIVE_TIMEOUT)
     yield
-    # Not after an exception: the others may never come.
+    # Not after an exception, because the other ranks may never arrive.
     distributed.destroy_process_group()
 
 
 class Ranks:
-    """What the loop asks where there may be several ranks; alone it changes nothing."""
+    """The loop's interface to several ranks; with one rank, it changes nothing."""
 
     def __init__(self, recipe: Recipe) -> None:
-        """The recipe must be built and, where it resumes from a checkpoint, restored."""
+        """The recipe must be built and, if it resumes from a checkpoint, restored."""
         self._recipe = recipe
         self._module = recipe.model
         self._together: torch.nn.Module = recipe.model
-        # Buffers are sent by rank 0 as the forward pass begins, and a GPU that waits holds up who asks it for more:
-        # then the wait for another rank may come before the gradients.
+        # Rank 0 broadcasts buffers when the forward pass begins, and a waiting GPU delays further requests: the wait
+        # for another rank may then come before the gradients.
         self.forward_is_own = recipe.device.type == "cpu" and not any(True for _ in recipe.model.buffers())
         if recipe.ranks > 1:
             devices = [recipe.device] if recipe.device.type == "cuda" else None
@@ -58,7 +58,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let the forward pass go through the wrapper that averages the gradients over ranks."""
+        """Let the forward pass use the wrapper that averages the gradients over ranks."""
         self._recipe.model = self._together
         try:
             yield
@@ -66,9 +66,9 @@ class Ranks:
             self._recipe.model = self._module
 
     def shard(self, batch: int, samples: int) -> tuple[int, float]:
-        """Return how many samples of batch number `batch` are this rank's, and what its mean counts in the average.
+        """Return the number of samples of batch number `batch` on this rank, and the weight of its mean in the average.
 
-        `samples` is how many it was given: at least one, also if none is left for it.
+        `samples` is the number that it was given: at least one, even if its shard is empty.
         """
         recipe = self._recipe
         if recipe.ranks == 1:
@@ -88,7 +88,7 @@ class Ranks:
         return {name: totals[index] / samples for index, name in enumerate(names)}, samples
 
     def agree_on_best(self, best: bool, progress: TrainingProgress) -> bool:
-        """Return what rank 0, which alone evaluates, found; all remember the best value."""
+        """Return rank 0's result, as only rank 0 evaluates; all ranks remember the best value."""
         if self._recipe.ranks == 1:
             return best
         found = torch.stack(

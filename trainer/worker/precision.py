@@ -17,7 +17,7 @@ def precision_of(recipe: Recipe) -> torch.dtype:
         return chosen
     if recipe.device.type != "cuda":
         return torch.float32
-    # Emulated bfloat16 is slower than float32; such GPUs take float16, which needs the scaler.
+    # Emulated bfloat16 is slower than float32; such GPUs use float16, which needs the scaler.
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 

@@ -15,7 +15,7 @@ class TrainingProgress:
     epoch: int = 1
     batch: int = 0
     best: float | None = None
-    # The attempt that trained last, and the epochs that were added while training to those that were configured.
+    # The attempt that trained last, and the epochs that were added while training.
     segment: int = 1
     extra_epochs: int = 0
     # Batches that are left out since a roll back: first and count, of all batches of all epochs from 0 on.
@@ -45,7 +45,7 @@ class TrainingProgress:
 
     @property
     def latest_epoch(self) -> int:
-        """Return the epoch that the last step belongs to."""
+        """Return the epoch of the last step."""
         return self.epoch if self.batch else self.epoch - 1
 
     @property

@@ -1,7 +1,7 @@
 """Random numbers that depend on where they are used, not on what was drawn before.
 
-The order of an epoch follows from (seed, epoch), the augmentation of a sample from (seed, epoch, index):
-a training resumed in the middle of an epoch skips what it has seen without drawing it again.
+The order of an epoch follows from (seed, epoch), the augmentation of a sample from (seed, epoch, index): a training
+that resumes in the middle of an epoch skips the samples that it has seen without drawing for them again.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and torch; with `deterministic` allow use only deterministic algorithms."""
+    """Seed Python, NumPy and torch; with `deterministic`, allow only deterministic algorithms."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     if deterministic:
-        # cuBLAS reads this when its first handle is made, which is after this call in the worker.
+        # cuBLAS reads this when its first handle is created, which is after this call in the worker.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
 
 
 def seed_rank(seed: int, rank: int) -> None:
-    """Let a rank beside the first draw numbers of its own; call once the model, equal on all ranks, is built."""
+    """Let a rank other than 0 draw its own numbers. Call once the model, which is equal on all ranks, is built."""
     own = int(_mixed(np.array([rank], dtype=np.uint64), seed)[0] >> np.uint64(1))
     random.seed(own)
     np.random.seed(own % 2**32)
@@ -45,14 +45,14 @@ def epoch_order(seed: int, epoch: int, size: int) -> torch.Tensor:
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch's own generators: below 2**63."""
+    """Return the seed of an epoch's own generators, below 2**63."""
     return int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0] >> np.uint64(1))
 
 
 def sample_uniform(seed: int, epoch: int, indices: torch.Tensor, draws: int) -> torch.Tensor:
     """Return `draws` numbers in [0, 1) for each sample: float64 of shape (len(indices), draws).
 
-    They are a function of seed, epoch, sample index and column alone, whatever batch the sample is in.
+    They depend only on seed, epoch, sample index and column, whatever batch the sample is in.
     """
     of_epoch = int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0])
     samples = _mixed(indices.cpu().numpy().astype(np.uint64), of_epoch)
@@ -70,13 +70,13 @@ def capture() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [numpy_name, torch.from_numpy(numpy_keys.astype(np.int64)), position, has_gauss, cached_gauss],
         "torch": torch.get_rng_state(),
-        # Only of this process's GPU: a query of the others would use memory on each.
+        # Only for this process's GPU: a query of the others would use memory on each.
         "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Put every random generator back to what `capture` returned."""
+    """Restore every random generator to the state that `capture` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached_gauss = state["numpy"]
@@ -88,13 +88,13 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    # Python's integers carry the product, NumPy would warn of the overflow that is meant here.
+    # Computed with Python's integers, because NumPy would warn about the intended overflow.
     offset = np.uint64(seed * int(_GOLDEN) % 2**64)
     return _scrambled(_scrambled(values + offset) + _GOLDEN)
 
 
 def _scrambled(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return splitmix64's output function of each value: every input bit reaches every output bit."""
+    """Return splitmix64's output function of each value: every input bit affects every output bit."""
     values = (values ^ (values >> np.uint64(30))) * _MIX_1
     values = (values ^ (values >> np.uint64(27))) * _MIX_2
     mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))

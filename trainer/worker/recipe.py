@@ -1,7 +1,7 @@
 """The base class of recipes, which people write. Imports torch, but neither Django nor the run.
 
-A recipe declares its parameters once, builds model and optimizer, yields batches, and computes the loss of a batch
-and the metrics of an evaluation. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
+A recipe declares its parameters once, builds model and optimizer, yields batches, and computes the loss of a batch and
+the metrics of an evaluation. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is a recipe to copy.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Recipe(ABC):
     """
 
     title: ClassVar[str] = ""
-    # The value of `evaluate` that determines the best epoch, and whether more or less of it is better.
+    # The value of `evaluate` that determines the best epoch, and whether a high or a low value is better.
     best_metric: ClassVar[str] = "validation_loss"
     best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
     # The published declarations: the parameters by name, and those that may be changed while training.
     declared: ClassVar[dict[str, ValueSpec]] = {}
     turnable: ClassVar[dict[str, ValueSpec]] = {}
-    # The max norm to which gradients are clipped; None leaves gradients as they are. May be declared as a parameter.
+    # The max norm to which gradients are clipped; None means no clipping. May be declared as a parameter.
     gradient_clip: float | None = None
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
@@ -70,7 +70,7 @@ class Recipe(ABC):
     # With several ranks, each has its shard of every batch.
     rank: int = 0
     ranks: int = 1
-    # Set if the next batches must be made again; the loop then calls `train_batches` again.
+    # Set if the next batches must be created again; the loop then calls `train_batches` again.
     batches_changed: bool = False
 
     def __init_subclass__(cls) -> None:
@@ -80,7 +80,7 @@ class Recipe(ABC):
         _take_declarations(cls)
 
     def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
-        """Take the parameters of a run, typed or as text. Raises `SpecError` naming the wrong one."""
+        """Take the parameters of a run, typed or as text. Raises `SpecError` with the name of an invalid one."""
         self.device = device
         self.seed = seed
         self.parameters = typed_values(self.declared, parameters)
@@ -93,11 +93,11 @@ class Recipe(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Load the data and set `model`, `optimizer`, `train_size` and, if wanted, `scheduler`."""
+        """Load the data and set `model`, `optimizer`, `train_size` and, optionally, `scheduler`."""
 
     @abstractmethod
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch (from 1) beginning with number `first` (from 0), on `device`."""
+        """Yield the batches of an epoch (from 1), starting with number `first` (from 0), on `device`."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -105,10 +105,10 @@ class Recipe(ABC):
 
     @abstractmethod
     def evaluate(self) -> dict[str, float | Tensor]:
-        """Return the numbers of an epoch's row by name. Called with the model in eval mode, without gradients."""
+        """Return the metrics of an epoch by name. Called with the model in eval mode, without gradients."""
 
     def derived(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return values that follow from the means of `loss`, of a step or of an epoch, such as a perplexity."""
+        """Return values that follow from the means of `loss`, for a step or an epoch, such as a perplexity."""
         return {}
 
     def texts(self) -> dict[str, str]:
@@ -138,9 +138,9 @@ class Recipe(ABC):
             yield self.shard(order[start : start + self.batch_size])
 
     def shard(self, indices: Tensor) -> Tensor:
-        """Return the part of a batch's indices that is this rank's; the first where none is left for it.
+        """Return this rank's part of a batch's indices, or the first index if its part is empty.
 
-        For recipes that order their samples themselves: every rank must step on something.
+        For recipes that order their samples themselves: every rank must make a step.
         """
         own = indices[self.rank :: self.ranks]
         return own if len(own) else indices[:1]
@@ -156,8 +156,8 @@ class Recipe(ABC):
     ) -> Iterator[Any]:
         """Yield the batches of an epoch from number `first` on, loaded by `workers` processes (0: by this one).
 
-        For `train_batches` of recipes whose samples take time to make: `dataset[index]` must depend on nothing but
-        (seed, epoch, index), and be on the CPU. If it has `__getitems__`, that makes a whole batch, and `collate`
+        For `train_batches` of recipes whose samples take time to load: `dataset[index]` must depend only on (seed,
+        epoch, index), and be on the CPU. If the dataset has `__getitems__`, that makes a whole batch, and `collate`
         gets its result.
         """
         batches = [indices.tolist() for indices in self.shuffled(epoch, first)]
@@ -171,7 +171,7 @@ class Recipe(ABC):
         )
 
     def set_learning_rate(self, value: float, group: str = "") -> None:
-        """Make `value` the learning rate that the schedule multiplies: of one parameter group, or of all."""
+        """Set the learning rate that the schedule multiplies, for one parameter group or for all."""
         named = (base for base in self.optimizer.param_groups if base.get("name") == group)
         old = parameter_groups.base_learning_rate(next(named)) if group else getattr(self, "learning_rate", value)
         parameter_groups.change_learning_rate(self.optimizer, self.scheduler, float(old), value, group)
@@ -185,7 +185,7 @@ class Recipe(ABC):
                 each["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
-        """Set the fraction that every dropout module of the model leaves out."""
+        """Set the dropout probability of every dropout module of the model."""
         for module in self.model.modules():
             if isinstance(module, _DropoutNd):
                 module.p = value
@@ -197,7 +197,7 @@ class Recipe(ABC):
 
     @classmethod
     def knobs(cls) -> list[dict[str, Any]]:
-        """Return the parameters that may be changed while training, as published; parameter groups come with them."""
+        """Return the parameters that may be changed while training, as published, with their parameter groups."""
         return [spec.to_wire() for spec in cls.turnable.values()]
 
     @classmethod
@@ -212,7 +212,7 @@ def _refuse_former_name(cls: type[Recipe], name: str) -> None:
 
 
 def _take_declarations(cls: Any) -> None:
-    """Take the declarations out of the body of `cls`, leaving the defaults in their place.
+    """Move the declarations from the body of `cls` into its specs, and replace them by the defaults.
 
     A plain value under an inherited parameter's name (`epochs = 50`) is its new default.
     """
@@ -239,7 +239,7 @@ def _take_declarations(cls: Any) -> None:
     cls.declared, cls.turnable = declared, turnable
 
 
-# __init_subclass__ runs for subclasses only; the base has declarations of its own.
+# __init_subclass__ runs only for subclasses, but the base class has declarations too.
 RESERVED: frozenset[str] = frozenset()
 _take_declarations(Recipe)
 RESERVED = frozenset({*dir(Recipe), *Recipe.__annotations__, "device", "seed", "parameters"})

@@ -13,7 +13,7 @@ from steersman.files.private import write_private
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the supervisor asks for: one attempt at one run."""
+    """A task from the supervisor: one attempt at one run."""
 
     run: int
     attempt: int
@@ -23,14 +23,14 @@ class Task:
     seed: int = 0
     deterministic: bool = False
     checkpoint: dict[str, str] | None = None
-    # Whether the checkpoint is one of another run, which this one is a branch of.
+    # Whether the checkpoint belongs to another run, of which this one is a branch.
     is_branch: bool = False
     extra_epochs: int = 0
     inline: bool = False
 
 
 def write_task(task: Task, folder: Path) -> Path:
-    """Write what the recipe's worker is to do, and return the file."""
+    """Write the task of the recipe's worker, and return the file."""
     path = folder / "task.json"
     write_private(path, json.dumps(asdict(task), indent=1))
     return path

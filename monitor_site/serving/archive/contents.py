@@ -1,6 +1,7 @@
-"""The files of the data folder in a backup, and keeping them while they are copied. Does not use the database.
+"""The files of the data folder in a backup, which are held while they are copied. Does not use the database.
 
-The files are hard links in a folder beside the runs: what a training removes meanwhile is still there for the copy.
+The files are hard links in a folder beside the runs, so that files which a training removes meanwhile can still be
+copied.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from steersman.files.journal import SYNC, decode, segment_path
 from steersman.files.private import make_private
 from steersman.records.kinds import CheckpointRecord
 
-# Shared memory, locks, and which processes train: a copy must never take the original's processes for its own.
+# Shared memory, locks and process ids, because a copy must not mistake the original's processes for its own.
 LEFT_OUT = re.compile(
     r"mailbox|ranks|.*\.lock|.*\.tmp|.*\.new|worker(-\d+)?\.json|beside-.*\.json|node-client\.json|launch-.*\.json"
 )
@@ -37,13 +38,13 @@ class Entry:
     name: str
     path: Path
     size: int
-    # Whether its content may still change, by a training that appends to it.
+    # Whether its content may still grow, because a training appends to it.
     grows: bool
 
 
 @dataclass(slots=True)
 class Contents:
-    """The files of a backup. `missing` are the paths of checkpoints and journals that rows name and do not exist."""
+    """The files of a backup. `missing` are the paths of checkpoints and journals in rows whose files do not exist."""
 
     entries: list[Entry] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
@@ -51,9 +52,9 @@ class Contents:
 
 
 def hold(data: Path, snapshot: Snapshot, held: Path, host: str) -> Contents:
-    """Keep the files that the rows of `snapshot` name, by links in `held`. Raises `OSError`.
+    """Hold the files in the rows of `snapshot` by hard links in `held`. Raises `OSError`.
 
-    What was appended after the snapshot is read from the journals when a run goes on.
+    Records that are appended after the snapshot are read from the journals when a run continues.
     """
     found = Contents()
     listed = {run_folder(data, run) / path for run, path in snapshot.checkpoints}
@@ -73,7 +74,7 @@ def hold(data: Path, snapshot: Snapshot, held: Path, host: str) -> Contents:
         name = f"{RUNS}/{run}/{path}"
         place = Path(path).parts[1:2]
         is_here = bool(place) and place[0].isdecimal() and (run, int(place[0])) in there
-        # As everywhere, a folder is a checkpoint by its manifest, which goes first if one is removed.
+        # As everywhere, the manifest makes a folder a checkpoint, and is removed first.
         if is_here and not {name, f"{name}/{MANIFEST}"} & held_names:
             found.missing.add(name)
     for (run, number, rank), (segment, _) in snapshot.positions.items():
@@ -90,14 +91,14 @@ def release(held: Path) -> None:
 
 
 def _files(run: Path, listed: set[Path]) -> Iterator[Path]:
-    """Yield the files of a run: a folder's own before those below it, and a checkpoint's manifest last.
+    """Yield the files of a run: those of a folder before those of its subfolders, and a checkpoint's manifest last.
 
-    Each folder is read in turn: when a journal is read, the files of its records exist already.
+    Each folder is read in turn, so that the files in a journal's records exist when the journal is read.
     """
     for folder, below, names in os.walk(run):
         below.sort()
         place = Path(folder)
-        # A checkpoint that is being written, or removed, and that no row names.
+        # A checkpoint that is being written or removed, and has no row.
         if place.parent.name == "checkpoints" and MANIFEST not in names and place not in listed:
             below.clear()
             continue
@@ -107,7 +108,7 @@ def _files(run: Path, listed: set[Path]) -> Iterator[Path]:
 
 
 def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: set[Path]) -> None:
-    """Leave out checkpoints that neither a row nor the copied part of a journal names: they are newer."""
+    """Leave out checkpoints that are neither in a row nor in the copied part of a journal, because they are newer."""
     unlisted = {
         (data / entry.name).parent
         for entry in found.entries
@@ -129,7 +130,7 @@ def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: s
 
 
 def _told(entry: Entry, offset: int) -> Iterator[str]:
-    """Yield the paths of the checkpoints that a journal names between `offset` and the end of its copied part."""
+    """Yield the paths of the checkpoints in a journal between `offset` and the end of its copied part."""
     with entry.path.open("rb") as file:
         file.seek(offset)
         tail = file.read(max(0, entry.size - offset))
@@ -145,7 +146,7 @@ def _hold(found: Contents, data: Path, path: Path, held: Path) -> None:
     name = str(path.relative_to(data))
     link = held / name
     try:
-        # A link to another file may lead anywhere; sockets have no content.
+        # A link may lead to any file; sockets have no content.
         if not stat.S_ISREG(path.lstat().st_mode):
             return
         make_private(link.parent)

@@ -1,4 +1,4 @@
-"""Snapshots of the database and restoring them, on SQLite and on PostgreSQL. Without the files of runs."""
+"""Snapshots of the database and their restoration, on SQLite and on PostgreSQL. Without the files of runs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from django.db import Error, connection, transaction
 from monitor_site.serving.archive.manifest import ArchiveError
 from monitor_site.serving.embedded_server import die_with_parent
 
-# Rows that `migrate` itself makes.
+# Tables with rows that `migrate` itself creates.
 MADE_BY_MIGRATE = ("django_migrations", "django_content_type", "auth_permission")
-# In it a restore that has not ended has its token.
+# The table with the token of an unfinished restore.
 UNFINISHED_TABLE = "steersman_unfinished_restore"
 SQLITE_TIMEOUT_S = 30.0
 SAID_CHARACTERS = 500
 
 CHECKPOINTS = "SELECT run_id, path FROM runs_checkpoint ORDER BY id"
-# The checkpoint that a branch began at has the path of an attempt with number 0.
+# The checkpoint at which a branch began has the path of attempt number 0.
 ATTEMPTS = (
     "SELECT run_id, number, host FROM runs_attempt UNION ALL SELECT run_id, 0, host FROM runs_branch ORDER BY 1, 2"
 )
@@ -43,10 +43,10 @@ class _Cursor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files that the rows of a snapshot name.
+    """The files in the rows of a snapshot.
 
-    `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host), `positions` are (segment,
-    offset) up to which the journals of attempts that have not ended were read, by (run, attempt, rank).
+    `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host). `positions` are (segment, offset)
+    up to which the journals of open attempts were read, by (run, attempt, rank).
     """
 
     checkpoints: list[tuple[int, str]]
@@ -62,14 +62,14 @@ def engine() -> str:
 
 
 def take_snapshot(target: Path) -> Snapshot:
-    """Write the database as of one moment to `target`; return what it says of files. Trainings continue meanwhile.
+    """Write the database as of one moment to `target`; return the files in its rows. Trainings continue meanwhile.
 
     Raises `ArchiveError`.
     """
     if engine() == "sqlite":
         return _sqlite_snapshot(target)
     with transaction.atomic(), connection.cursor() as cursor:
-        # One snapshot for the program and for the rows that are read here.
+        # One snapshot for both the program and the rows that are read here.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("SELECT pg_export_snapshot()")
         (name,) = cursor.fetchone()
@@ -78,7 +78,7 @@ def take_snapshot(target: Path) -> Snapshot:
 
 
 def load_snapshot(source: Path) -> None:
-    """Put the rows of a snapshot in the place of the database's, all or none. Raises `ArchiveError`."""
+    """Replace the rows of the database by those of a snapshot, all or none. Raises `ArchiveError`."""
     connection.close()
     if engine() == "sqlite":
         try:
@@ -95,7 +95,7 @@ def load_snapshot(source: Path) -> None:
 
 
 def filled_tables() -> list[str]:
-    """Return the tables that hold rows, without those that `migrate` fills and the mark of a restore."""
+    """Return the tables with rows, except those that `migrate` fills and the mark of a restore."""
     with connection.cursor() as cursor:
         found = []
         for table in sorted(connection.introspection.table_names(cursor)):
@@ -109,7 +109,7 @@ def _sqlite_snapshot(target: Path) -> Snapshot:
     try:
         with closing(_sqlite_database()) as database, closing(sqlite3.connect(target)) as taken:
             database.backup(taken)
-            # One file, without a log beside it.
+            # As one file, without a separate log.
             taken.execute("PRAGMA journal_mode=DELETE")
             return _listed(taken.cursor())
     except sqlite3.Error as error:
@@ -143,7 +143,7 @@ def _run(program: str, *arguments: str) -> None:
     if found is None:
         raise ArchiveError(f"{program} is not installed: install the PostgreSQL client programs of its version.")
     command = [found, *_where(), *arguments]
-    # One that went on alone would put its rows over those of the next restore.
+    # A program that continued alone would overwrite the rows of the next restore.
     done = subprocess.run(
         command, env=_with_password(), capture_output=True, text=True, check=False, preexec_fn=die_with_parent()
     )
@@ -160,12 +160,12 @@ def _server_version() -> str:
         with connection.cursor():
             return str(connection.pg_version)  # type: ignore[attr-defined]
     except Error:
-        # In a sentence about another error; the transaction may be gone with its server.
+        # Only part of a sentence about another error; the transaction may be gone with its server.
         return "unknown"
 
 
 def _where() -> list[str]:
-    """Return the options by which a program reaches the database, without the password, which all could read there."""
+    """Return the connection options of a program, without the password, which all users could read there."""
     settings = connection.settings_dict
     options = {"--host": settings["HOST"], "--port": settings["PORT"], "--username": settings["USER"]}
     return [*(f"{name}={value}" for name, value in options.items() if value), "--no-password",

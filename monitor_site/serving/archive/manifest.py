@@ -1,9 +1,9 @@
-"""The first member of a backup, its manifest, and the names of the others. Imports the standard library only.
+"""The first member of a backup, its manifest, and the names of the others. Imports only the standard library.
 
-backup.json           what is in the archive, see `Manifest`
+backup.json           the content of the archive, see `Manifest`
 database.sqlite3      the snapshot of the database; database.pgdump on PostgreSQL
 data/...              files of the data folder, by their paths in it
-SHA256SUMS            the SHA-256 of every member before it, a line each, as `sha256sum` writes them
+SHA256SUMS            the SHA-256 of every member before it, one per line, as `sha256sum` writes them
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _HASH_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 class ArchiveError(Exception):
-    """A backup cannot be made, read or put in place. The text says why and what to do."""
+    """A backup cannot be created, read or restored. The text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The description of a backup. `migrations` are those applied, as app.name; `made_at` is ISO 8601, UTC.
+    """The description of a backup. `migrations` are the applied ones, as app.name; `made_at` is ISO 8601, UTC.
 
-    `missing` names checkpoints that were listed and had no files before the backup, `elsewhere` the runs of which files
-    lie in the data folder of another host.
+    `missing` lists checkpoints in rows that had no files before the backup, `elsewhere` the runs with files in the data
+    folder of another host.
     """
 
     format: int
@@ -50,7 +50,7 @@ def manifest_text(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """Return what a backup holds. Raises `ArchiveError` if this version cannot read it."""
+    """Return the manifest of a backup. Raises `ArchiveError` if this version cannot read it."""
     try:
         fields = json.loads(text)
         if int(fields["format"]) != FORMAT:

@@ -1,4 +1,4 @@
-"""Reading a backup: every name and every hash is checked while it is unpacked, and nothing is put in place."""
+"""Reads a backup: every name and every hash is checked while it is unpacked, before anything is restored."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ OTHER = "use another backup."
 
 
 def unpack(source: Path, folder: Path) -> Manifest:
-    """Unpack the backup `source` into the empty `folder`; return what it holds.
+    """Unpack the backup `source` into the empty `folder`; return its manifest.
 
-    Takes regular files with plain relative names alone. Raises `ArchiveError` if anything differs from what the archive
-    says of itself; then what lies in `folder` is worth nothing. Raises `OSError` if it cannot be written.
+    Accepts only regular files with plain relative names. Raises `ArchiveError` if anything differs from the manifest or
+    the hashes; the content of `folder` must then not be used. Raises `OSError` if it cannot be written.
     """
     hashes: dict[str, str] = {}
     manifest: Manifest | None = None
@@ -59,7 +59,7 @@ def unpack(source: Path, folder: Path) -> Manifest:
 
 
 def read_manifest(source: Path) -> Manifest:
-    """Return what the backup `source` says that it holds. Raises `ArchiveError`; other members are not looked at."""
+    """Return the manifest of the backup `source`. Raises `ArchiveError`; other members are not checked."""
     try:
         with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             first = archive.next()
@@ -78,7 +78,7 @@ def read_manifest(source: Path) -> Manifest:
 
 
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
-    """Return the path of a member below the folder. Raises `ArchiveError` if `write_backup` makes no such member."""
+    """Return the path of a member below the folder. Raises `ArchiveError` if `write_backup` creates no such member."""
     shown = f"{member.name[:200]!r}"
     if not member.isreg() or member.issparse():
         raise ArchiveError(f"{shown} in the backup is not a regular file: {OTHER}")

@@ -1,4 +1,4 @@
-"""Restoring a backup into an empty installation, and the states of its runs there."""
+"""Restores a backup into an empty installation, and sets the states of its runs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NOT_SENT = "Not sent: restored from a backup."
 
 
 def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Manifest:
-    """Put the backup `source` into this installation, which must be empty. Raises `ArchiveError`.
+    """Restore the backup `source` into this installation, which must be empty. Raises `ArchiveError`.
 
-    Everything is checked before anything is put in place. If it is ended halfway, at whatever moment, another call
-    removes what the first one put in place, and only that, and begins anew.
+    Everything is checked before anything is put in place. If it is interrupted at any moment, another call removes what
+    the first one put in place, and only that, and starts again.
     """
     lock = try_lock(data / LOCK)
     if lock is None:
@@ -52,7 +52,7 @@ def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Man
 
 
 def _complete(source: Path, data: Path) -> Manifest | None:
-    """Return the backup `source` if a restore of it was ended after its last transaction, when all was in place."""
+    """Return the manifest of `source` if its restore was interrupted after its last transaction, with all in place."""
     begun = unfinished.read_begun(data)
     if begun is None or not begun.ending or unfinished.token_in_database() or not filled_tables():
         return None
@@ -68,7 +68,7 @@ def _restore(source: Path, data: Path, *, keep_queue: bool) -> Manifest:
     make_private(unpacked)
     manifest = unpack(source, unpacked)
     _refuse_unfit(manifest)
-    # The mark of an earlier one stays until its rows are gone.
+    # The mark of an earlier restore stays until its rows are gone.
     begun = unfinished.read_begun(data) or unfinished.begun_of(manifest)
     begun = replace(unfinished.begun_of(manifest), token=begun.token)
     unfinished.write_begun(data, begun)
@@ -91,7 +91,7 @@ def _restore(source: Path, data: Path, *, keep_queue: bool) -> Manifest:
 
 
 def _take_back(data: Path) -> None:
-    """Leave the installation empty, as it was; where rows of an earlier attempt are in place they keep their mark."""
+    """Make the installation empty again; rows of an interrupted restore keep their mark."""
     if not filled_tables():
         shutil.rmtree(data / names.RUNS, ignore_errors=True)
         unfinished.unmark()
@@ -99,7 +99,7 @@ def _take_back(data: Path) -> None:
 
 
 def _refuse_filled(data: Path) -> None:
-    """Raise `ArchiveError` if anything would be lost that is not of a restore that was ended halfway."""
+    """Raise `ArchiveError` if the installation has data that is not from an interrupted restore."""
     begun, marked = unfinished.read_begun(data), unfinished.token_in_database()
     runs = data / names.RUNS
     if marked and (begun is None or begun.token != marked):
@@ -142,7 +142,7 @@ def _put_files(unpacked: Path, data: Path) -> None:
     if secret.exists():
         os.replace(secret, data / names.SECRET_KEY)
     runs = data / names.RUNS
-    # Empty, or of a restore that was ended halfway.
+    # It is empty, or from an interrupted restore.
     if runs.is_dir():
         shutil.rmtree(runs)
     if (unpacked / names.RUNS).is_dir():
@@ -150,7 +150,7 @@ def _put_files(unpacked: Path, data: Path) -> None:
 
 
 def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
-    """Bring the rows to what is so after the host of the backup is gone: no process of it lives here.
+    """Update the rows for a new host, on which no process of the backup's host is running.
 
     Call inside a transaction.
     """
@@ -158,13 +158,13 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
     SocketCounts.objects.all().delete()
     waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
     waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)
-    # The files are on this host now, and runs resume on the host of their files. No process of a boot with an empty id
-    # lives.
+    # The files are on this host now, and runs resume on the host with their files. An empty boot id matches no live
+    # process.
     for attempt in Attempt.objects.filter(host=manifest.host):
         if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
             Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")
     Run.objects.filter(queued_host=manifest.host).update(queued_host=host_name())
-    # Nothing trains that nobody started: what is found out of a run's end must not queue it again.
+    # No run may start without a person: a lost run of the backup must not be restarted.
     used = F("restarts_used") if keep_queue else F("restarts")
     for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
         Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason, restarts_used=used)

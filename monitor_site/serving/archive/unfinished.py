@@ -1,9 +1,9 @@
-"""The marks of a restore that has not ended, by which the next one knows what of it is in place.
+"""The marks of an unfinished restore, from which the next one knows what is in place.
 
-A file in the data folder, from before the first file is put in place until the end, and a table in the database. On
-PostgreSQL the table is made in the empty database, before any row is loaded; on SQLite it comes with the rows, which
-replace the whole file. It goes in the transaction that ends the restore. So a database with the table holds nothing
-but rows of that restore, and one without it was either never filled by that restore, or holds all of it.
+They are a file in the data folder, which exists from before the first file is put in place until the end, and a table
+in the database. On PostgreSQL the table is created in the empty database, before any row is loaded; on SQLite it comes
+with the rows, which replace the whole file. The transaction that ends the restore removes it. A database with the table
+therefore only has rows of that restore, and a database without it has either none or all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Begun:
     ending: bool = False
 
     def is_of(self, manifest: Manifest) -> bool:
-        """Return whether it put the backup with this manifest in place."""
+        """Return whether it restores the backup with this manifest."""
         return (self.made_at, self.host, self.runs) == (manifest.made_at, manifest.host, manifest.runs)
 
 
@@ -49,7 +49,7 @@ def begun_of(manifest: Manifest) -> Begun:
 
 
 def read_begun(data: Path) -> Begun | None:
-    """Return the restore that has begun in a data folder, None if none has."""
+    """Return the unfinished restore in a data folder, None if there is none."""
     try:
         text = (data / UNFINISHED_RESTORE).read_bytes()
     except FileNotFoundError:
@@ -61,12 +61,12 @@ def read_begun(data: Path) -> Begun | None:
             token=str(fields["token"]), ending=fields["ending"] is True,
         )  # fmt: skip
     except (ValueError, TypeError, KeyError):
-        # Of an earlier version. Its rows carry no mark, so that no token is theirs.
+        # From an earlier version, whose rows have no mark, so no token matches.
         return Begun()
 
 
 def write_begun(data: Path, begun: Begun) -> None:
-    """Write the file of a restore, whole or not at all."""
+    """Write the file of a restore, completely or not at all."""
     target = data / UNFINISHED_RESTORE
     temporary = target.with_name(f"{target.name}.tmp")
     write_private(temporary, json.dumps(asdict(begun)))
@@ -78,7 +78,7 @@ def forget_begun(data: Path) -> None:
 
 
 def token_in_database() -> str:
-    """Return the token of the restore that did not end in this database, "" if there is none."""
+    """Return the token of the unfinished restore in this database, "" if there is none."""
     with connection.cursor() as cursor:
         if TABLE not in connection.introspection.table_names(cursor):
             return ""
@@ -88,7 +88,10 @@ def token_in_database() -> str:
 
 
 def mark(begun: Begun, snapshot: Path) -> None:
-    """Put the table with the token where the rows will be. Drop tables that are empty or of an earlier attempt."""
+    """Create the table with the token where the rows will be.
+
+    Drop tables that are empty or from an interrupted restore.
+    """
     if engine() == "sqlite":
         with closing(sqlite3.connect(snapshot)) as taken, taken:
             taken.execute(f"CREATE TABLE {TABLE} (token VARCHAR({LARGEST_TOKEN}) PRIMARY KEY)")
@@ -96,7 +99,7 @@ def mark(begun: Begun, snapshot: Path) -> None:
         return
     known = connection.introspection.django_table_names(only_existing=True, include_views=False)
     with transaction.atomic(), connection.cursor() as cursor:
-        # A newer version has tables of which the backup, that replaces its own, knows nothing.
+        # The tables of a newer version are unknown to the backup that replaces them.
         for table in (*known, DJANGO_TABLE, TABLE):
             cursor.execute(f"DROP TABLE IF EXISTS {connection.ops.quote_name(table)} CASCADE")
         cursor.execute(f"CREATE TABLE {TABLE} (token VARCHAR({LARGEST_TOKEN}) PRIMARY KEY)")

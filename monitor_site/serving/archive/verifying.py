@@ -1,6 +1,6 @@
-"""Checks of everything that is stored: events without gaps, journals, chunks, checkpoints, and no files without rows.
+"""Checks everything that is stored: events without gaps, journals, chunks, checkpoints, and files without rows.
 
-Trainings continue meanwhile, so what is found of a live run counts only if it is found again after a while.
+Trainings continue meanwhile, so a problem of a live run only counts if it is found again after a while.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from steersman.files.journal import segment_path
 from steersman.messages.reports import Position
 from steersman.records.kinds import CheckpointRecord
 
-# Checkpoints that a training removes or saves are in its journal, and are read from there within a tick.
+# Checkpoints that a training removes or saves are in its journal, which is read within a tick.
 LOOKS, BETWEEN_LOOKS_S = 4, 0.5
 PAUSED_OR_LIVE = (*LIVE, RunState.LOST)
 
@@ -57,7 +57,7 @@ class Finding:
 
 
 def verify_installation(data: Path, run_id: int | None = None) -> Iterator[Finding]:
-    """Yield everything that is wrong with the runs and their files, of one run alone if `run_id` is given."""
+    """Yield all problems of the runs and their files, or of one run if `run_id` is given."""
     if run_id is None:
         yield from _database()
     chosen = Run.objects.all() if run_id is None else Run.objects.filter(pk=run_id)
@@ -97,8 +97,8 @@ def _database() -> Iterator[Finding]:
 
 
 def _events(run_id: int) -> Iterator[Finding]:
-    # Up to `replay_from` events of points may have become chunks; behind it every number has its event. One statement,
-    # so that no event comes between.
+    # Events of points up to `replay_from` may be in chunks; every later number has its event. One statement, so that no
+    # event arrives in between.
     behind = Q(events__seq__gt=F("replay_from"))
     counted = Run.objects.filter(pk=run_id).annotate(count=Count("events", filter=behind))
     for last, replay_from, count in counted.values_list("last_seq", "replay_from", "count"):
@@ -190,13 +190,13 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
         return
     folder = run_folder(data, run_id)
     untold = {path for attempt in run.attempts.filter(ended_at=None) for path in _told_later(data, attempt)}
-    # Files first: a checkpoint that is saved meanwhile has a row by the time rows are read, or is in the journal.
+    # Files first: a checkpoint that is saved meanwhile has a row when the rows are read, or is in the journal.
     whole = [path.parent for path in folder.glob(f"attempts/*/checkpoints/*/{MANIFEST}")]
     listed = {folder / row.path: row for row in Checkpoint.objects.filter(run_id=run_id)}
     numbers = [*run.attempts.values_list("number", flat=True), ORIGIN_ATTEMPT]
     here = {number for number in numbers if attempt_folder(data, run_id, number).is_dir()}
     for path, row in listed.items():
-        # What saved a later one removed those before it: the row goes when that record is read.
+        # Saving a later one removed those before it; their rows are removed when that record is read.
         if row.attempt not in here or (untold and not is_whole(path)):
             continue
         if not path.exists():
@@ -220,14 +220,14 @@ def _damage(path: Path, row: Checkpoint, *, is_script: bool) -> str:
         elif path.is_file() and not verify(path, row.sha256):
             return "its SHA-256 differs from the recorded one"
     except Damaged as error:
-        # A script has a manifest of its own form; that it is the recorded one is all that is known of it.
+        # A script has its own kind of manifest, so only its hash can be compared with the recorded one.
         own = is_script and hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest() == row.sha256
         return "" if own and "manifest" in str(error) else str(error)
     return ""
 
 
 def _told_later(data: Path, attempt: Attempt) -> set[Path]:
-    """Return the checkpoints in the part of an open attempt's journal that was not read yet."""
+    """Return the checkpoints in the unread part of an open attempt's journal."""
     folder = attempt_folder(data, attempt.run_id, attempt.number)
     row = JournalOffset.objects.filter(attempt=attempt, rank=0).order_by("-segment").first()
     position = Position(row.segment, row.offset, row.next_number) if row else Position()
@@ -250,7 +250,7 @@ def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
 
 
 def _folders_without_runs(data: Path) -> Iterator[Finding]:
-    # The copy of a branch belongs to no run for a moment. If its process was killed, a later branch removes it.
+    # For a moment, the copy of a branch belongs to no run. If its process was killed, a later branch removes it.
     there = sorted(path for path in (data / "runs").glob("*") if path.is_dir() and not path.name.startswith(STAGED))
     known = {str(pk) for pk in Run.objects.values_list("pk", flat=True)}
     for path in there:

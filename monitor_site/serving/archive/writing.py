@@ -1,4 +1,4 @@
-"""Making a backup: snapshot, files, one archive that is complete or does not exist."""
+"""Creates a backup: snapshot, files, and one archive that is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from steersman.files.locks import try_lock
 from steersman.files.private import make_private, open_private
 
 HELD, LOCK = "backup-held", "backup.lock"
-# A checkpoint may go between the snapshot and its link; two in a row are a rule that removes many.
+# A checkpoint may be removed between the snapshot and its link. If that happens twice in a row, a rule is removing
+# many.
 MOST_SNAPSHOTS = 3
 # Growing files are copied first, so that the archive has their true sizes; larger files are buffered on disk.
 IN_MEMORY_BYTES = 8 << 20
@@ -44,7 +45,7 @@ def write_backup(target: Path, data: Path, say: Say, *, overwrite: bool = False)
     held = data / HELD
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        # Of a backup that was killed.
+        # Left by a backup that was killed.
         release(held)
         make_private(held)
         snapshot, contents = _consistent(held, data, say)
@@ -79,7 +80,7 @@ def write_backup(target: Path, data: Path, say: Say, *, overwrite: bool = False)
 
 
 def _consistent(held: Path, data: Path, say: Say) -> tuple[Snapshot, Contents]:
-    """Return a snapshot whose checkpoints are held; those that two snapshots in a row list in vain are missing."""
+    """Return a snapshot with its checkpoints held; those that two snapshots in a row list without files are missing."""
     earlier: set[str] = set()
     for number in range(1, MOST_SNAPSHOTS + 1):
         release(held / names.RUNS)
@@ -123,10 +124,10 @@ def _add_file(archive: tarfile.TarFile, hashes: dict[str, str], entry: Entry, sc
         if not entry.grows:
             _add(archive, hashes, entry.name, source, entry.size)
             return
-        # Its writer may cut a torn record off: what was read is what counts.
+        # Its writer may truncate an incomplete record, so the bytes that were read count.
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(scratch)) as copy:
             if has_hole(source):
-                # The console of a training that prints without end: its size is no measure of what the disk has.
+                # The console of a training that prints without end: its size says nothing about its use of the disk.
                 copy_without_hole(source, copy, entry.size)
                 size = copy.tell()
                 copy.seek(0)
@@ -149,7 +150,7 @@ def _add(archive: tarfile.TarFile, hashes: dict[str, str], name: str, source: IO
 
 
 class _Hashing:
-    """Passes on what is read, and hashes it."""
+    """Forwards what is read, and hashes it."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source

@@ -1,1 +1,1 @@
-"""`make demo`: accounts, a training to look at, and the processes around it."""
+"""`make demo`: accounts, a training to watch, and the processes around it."""

@@ -1,4 +1,4 @@
-"""The demo's project and accounts. Passwords are generated, and kept in the data folder to be printed again."""
+"""The demo's project and accounts. Passwords are generated, and stored in the data folder to be printed again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runs.models import Membership, Project, Role
 
 PROJECT = "demo"
 LOGINS_FILE = "demo_logins.json"
-# The account `admin` also administers the site, and is an owner of the project like `owner`.
+# The account `admin` also administers the site, and owns the project like `owner`.
 ROLES = {"owner": Role.OWNER, "operator": Role.OPERATOR, "viewer": Role.VIEWER, "admin": Role.OWNER}
 # Without letters that look alike: 16 of them carry 92 random bits and can still be typed.
 ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -24,7 +24,10 @@ PASSWORD_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account to try. `password` is None if the demo does not have it: changed, or an account made by a person."""
+    """An account to try.
+
+    `password` is None if the demo does not know it: it was changed, or a person created the account.
+    """
 
     role: str
     user: str
@@ -35,13 +38,13 @@ class Login:
 
 
 def prepare_accounts(data: Path) -> list[Login]:
-    """Make the project and the accounts that are missing; return a login for every role."""
+    """Create the project and the missing accounts; return a login for every role."""
     existing = set(User.objects.filter(username__in=ROLES).values_list("username", flat=True))
     passwords = _read(data / LOGINS_FILE)
     missing = [name for name in ROLES if name not in existing and name not in passwords]
     if missing:
         passwords |= {name: "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH)) for name in missing}
-        # Before the accounts: an account whose password was not stored would be of no use.
+        # Before the accounts, because an account without a stored password would be useless.
         _write(data / LOGINS_FILE, passwords)
     with transaction.atomic():
         project, _ = Project.objects.get_or_create(slug=PROJECT, defaults={"name": "Demo"})

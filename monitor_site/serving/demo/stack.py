@@ -1,6 +1,6 @@
-"""The demo from start to end: what `make serve` runs, with accounts and a training that ends with it.
+"""The demo from start to end: the same as `make serve`, with accounts and a training that ends with it.
 
-What people start meanwhile is theirs: it outlives the demo, as it outlives `make serve`.
+Runs that people start meanwhile outlive the demo, as they outlive `make serve`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from runs.recording.queue_places import place_of
 from steersman.agent.folders import run_folder
 
 FIRST_POINT_TIMEOUT_S = 120.0
-# The training finishes its step and writes a checkpoint: far more than it needs, far less than a person waits.
+# The training finishes its step and writes a checkpoint: this is far more than it needs.
 TRAINING_END_S = 60.0
-# A host starts what it has a slot for within a second: who still waits then waits for another training.
+# A host starts runs with a free slot within a second: a run that still waits by then waits for another training.
 QUEUED_S = 15.0
-# In these states a run trains, or will.
+# States in which a run trains, or will train.
 GOING = (*LIVE, RunState.QUEUED)
 
 
 class Demo(Service):
-    """A service with accounts to look around and a training to watch, which ends with it."""
+    """A service with accounts to try and a training to watch, which ends with it."""
 
     command = "make demo"
 
@@ -48,7 +48,7 @@ class Demo(Service):
     # Starting
 
     def prepare(self) -> None:
-        # The watch starts the training as a process of its own: it must not be lost when the watch is killed.
+        # The watch starts the training as a separate process, which must not be lost when the watch is killed.
         adopt_orphans()
         publish_recipes(settings.BASE_DIR, self.data)
         self.logins = prepare_accounts(self.data)
@@ -85,7 +85,7 @@ class Demo(Service):
     # Watching
 
     def tick(self) -> None:
-        """As any service, and show the state of the training."""
+        """Do the same as any service, and show the state of the training."""
         super().tick()
         try:
             run = Run.objects.get(pk=self.run_id)
@@ -96,7 +96,7 @@ class Demo(Service):
                 self.status.say(training.describe_end(self.run_id))
             self.status.show(training.describe(run), str(run.state))
         except (OperationalError, Run.DoesNotExist):
-            # A status that is missed is shown a second later; a run that was deleted has none.
+            # A missed status is shown a second later; a deleted run has none.
             return
 
     # Ending
@@ -113,7 +113,7 @@ class Demo(Service):
             self.status.say("The demo has ended; its runs are kept.")
 
     def end_at_once(self) -> None:
-        # The watch first: it would bring back a supervisor.
+        # The watch first, because it would restart a supervisor.
         super().end_at_once()
         self._kill_training()
 
@@ -122,7 +122,7 @@ class Demo(Service):
             kill_run(self.run_id, run_folder(self.data, self.run_id))
 
     def _stop_training(self) -> None:
-        """Ask the demo's training to stop and wait for it; the watch continues meanwhile, and restarts supervisors."""
+        """Stop the demo's training and wait for it; meanwhile the watch continues, and restarts supervisors."""
         if not self.run_id:
             return
         asked = False
@@ -150,11 +150,11 @@ class Demo(Service):
             self.tell(self._training_end())
 
     def _state(self) -> str:
-        """Return the state of the demo's run, "" if somebody deleted it."""
+        """Return the state of the demo's run, "" if it was deleted."""
         return str(Run.objects.filter(pk=self.run_id).values_list("state", flat=True).first() or "")
 
     def _leave_queue(self) -> None:
-        # The next `make demo` has a training of its own.
+        # The next `make demo` creates another training.
         with contextlib.suppress(Run.DoesNotExist):
             record(self.run_id, Request(id=uuid4(), command=Withdraw()), author_id=None, author_name="make demo")
 

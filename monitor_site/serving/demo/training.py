@@ -1,4 +1,4 @@
-"""The demo's training: a run of the image classifier, started and read by the same commands that a person has."""
+"""The demo's training: a run of the image classifier, controlled through the same commands that people use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from monitor_site.serving.publishing import call
 from runs.models import Checkpoint, Run, RunState, Series
 
 RECIPE = "mnist"
-# Slow enough that its curves are still moving after a quarter of an hour (an epoch takes 2 to 3 s on one core, so all
-# of them more than half an hour); one thread leaves the other cores to portal and browser.
+# Slow enough that its curves are still moving after a quarter of an hour: an epoch takes 2 to 3 s on one core, so all
+# of them take more than half an hour. One thread leaves the other cores to portal and browser.
 PARAMETERS = {
     "epochs": "900",
     "width": "24",
@@ -38,7 +38,7 @@ def has_points(run_id: int) -> bool:
 
 
 def describe(run: Run) -> str:
-    """Return one line: state, progress and the newest values of the run."""
+    """Return a line with state, progress and the newest values of the run."""
     parts = [f"run {run.pk}", run.get_state_display()]
     if run.total_epochs:
         parts.append(f"epoch {run.epoch} of {run.total_epochs}")

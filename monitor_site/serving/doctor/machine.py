@@ -23,7 +23,7 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_TORCH = (2, 7)
 GIB = 2**30
 LOW_DISK_GIB, SCARCE_DISK_GIB = 5.0, 1.0
-# A first import from a cold network disk takes its time.
+# A first import from a network disk without a warm cache is slow.
 TORCH_TIMEOUT_S = 120.0
 NVML_TIMEOUT_S = 15.0
 CLOCK_UNSYNCHRONISED = 0x40
@@ -58,7 +58,7 @@ class ProbeFailed(RuntimeError):
 
 
 def probe(script: str, timeout_s: float) -> dict[str, Any]:
-    """Return the JSON that `script` prints in a Python of its own. Raises `ProbeFailed`."""
+    """Return the JSON that `script` prints in a separate Python process. Raises `ProbeFailed`."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
@@ -74,7 +74,7 @@ def probe(script: str, timeout_s: float) -> dict[str, Any]:
 
 
 def python() -> Finding:
-    """Return whether this Python is new enough."""
+    """Check that this Python is new enough."""
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
         return Finding("Python", "problem", version, "Use Python 3.11 or newer: make setup PYTHON=python3.12")
@@ -82,13 +82,13 @@ def python() -> Finding:
 
 
 def former_name(environment: Mapping[str, str], base: Path) -> list[Finding]:
-    """Return a warning if variables or a data folder still have the project's former name, and nothing otherwise."""
+    """Return a warning if variables or a data folder still have the project's former name, otherwise nothing."""
     notice = former_name_notice(environment, base)
     return [Finding("Name", "warning", notice)] if notice else []
 
 
 def torch_and_gpus(torch_probe: str = TORCH_PROBE, nvml_probe: str = NVML_PROBE) -> list[Finding]:
-    """Return what torch, CUDA and NVML say, each asked in a process of its own: a driver may hang for ever."""
+    """Check torch, CUDA and NVML, each in a separate process, because a driver may hang."""
     nvml, names = _nvml(nvml_probe)
     try:
         found = probe(torch_probe, TORCH_TIMEOUT_S)
@@ -141,7 +141,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
 
 
 def disk(data: Path, *, shared: bool = False) -> list[Finding]:
-    """Return whether the data folder can be written, is private unless it is `shared`, and has room."""
+    """Check that the data folder is writable, private unless it is `shared`, and has free space."""
     try:
         with tempfile.NamedTemporaryFile(dir=data, prefix=".doctor-") as file:
             file.write(b"x")

@@ -1,6 +1,6 @@
 """The doctor's report: each check with its problem and remedy.
 
-Every check ends within its time limit, even if a service hangs, and none shows a secret. Does not import torch.
+Every check ends within its timeout, even if a service hangs, and none shows a secret. Does not import torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEADLINE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `remedy` says what to do, "" if nothing is."""
+    """One line of the report; `remedy` says what to do, "" if nothing needs to be done."""
 
     name: str
     level: Level
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something to look at; `run` may hang and may raise. It may find more than one thing."""
+    """A check; `run` may hang and may raise. It may return several findings."""
 
     name: str
     run: Callable[[], Finding | list[Finding]]
@@ -36,7 +36,7 @@ class Check:
 
 
 def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[Finding]:
-    """Return what the checks find, in their order. They look side by side; `hide` takes secrets out of texts."""
+    """Return the findings of the checks in order. They run in parallel; `hide` removes secrets from texts."""
     results: list[list[Finding] | None] = [None] * len(checks)
 
     def run(position: int, check: Check) -> None:
@@ -44,7 +44,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
             found = check.run()
             results[position] = found if isinstance(found, list) else [found]
         except Exception as error:
-            # If a check raises any error, the other checks still run.
+            # If a check raises an exception, the other checks still run.
             results[position] = [Finding(check.name, "problem", f"{type(error).__name__}: {first_line(error)}")]
 
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in enumerate(checks)]
@@ -53,7 +53,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
     findings: list[Finding] = []
     for position, check in enumerate(checks):
         threads[position].join(check.deadline_s)
-        # Read once: a thread that was late may still write.
+        # Read once, because a late thread may still write.
         found = results[position]
         findings += found if found is not None else [_hangs(check)]
     return [Finding(each.name, each.level, hide(each.text), hide(each.remedy)) for each in findings]
@@ -65,7 +65,7 @@ def _hangs(check: Check) -> Finding:
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings JSON-ready, with their counts."""
+    """Return the findings as JSON-ready values, with their counts."""
     problems = sum(each.level == "problem" for each in findings)
     warnings = sum(each.level == "warning" for each in findings)
     return {

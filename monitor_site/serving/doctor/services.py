@@ -33,7 +33,7 @@ ANSWER_TIMEOUT_S = 3.0
 LARGEST_SKEW_S = 2.0
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 MIGRATE = "Run manage.py migrate."
-# What Django's backends without a server do with mail.
+# What Django's mail backends without a server do.
 UNREAD = {
     "console": "written to the terminal, and nobody receives it",
     "filebased": "written to files in {folder}, and nobody receives it",
@@ -46,7 +46,7 @@ STARTS_EMBEDDED = (
 
 
 def shown_address(url: str) -> str:
-    """Return an address without the user, password and options that it may hold."""
+    """Return an address without user, password and options."""
     parts = urlsplit(url)
     try:
         port = f":{parts.port}" if parts.port else ""
@@ -56,7 +56,7 @@ def shown_address(url: str) -> str:
 
 
 def password_of(url: str) -> str:
-    """Return the password that an address holds, "" if it holds none."""
+    """Return the password in an address, "" if it has none."""
     parts = urlsplit(url)
     return unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
 
@@ -66,7 +66,7 @@ def is_embedded() -> bool:
 
 
 def database() -> list[Finding]:
-    """Return whether the database answers, has all tables and, for SQLite, keeps a write-ahead log."""
+    """Check that the database answers, has all tables and, for SQLite, uses a write-ahead log."""
     try:
         try:
             connection.ensure_connection()
@@ -98,7 +98,7 @@ def database() -> list[Finding]:
 
 
 def redis_server() -> Finding:
-    """Return whether the Redis-protocol server of STEERSMAN_REDIS_URL answers PING."""
+    """Check that the Redis-protocol server of STEERSMAN_REDIS_URL answers PING."""
     address = "the embedded server" if is_embedded() else shown_address(settings.STEERSMAN_REDIS_URL)
     try:
         with _client() as client:
@@ -124,7 +124,7 @@ def _client() -> redis.Redis:
 
 
 def channel_layer() -> Finding:
-    """Return whether a message sent to a group of the channel layer comes back."""
+    """Check that a message to a group of the channel layer comes back."""
     try:
         took_ms = 1000 * asyncio.run(asyncio.wait_for(_round_trip(), ANSWER_TIMEOUT_S))
     except (TimeoutError, redis.RedisError, OSError, ValueError) as error:
@@ -151,7 +151,7 @@ async def _round_trip() -> float:
 
 
 def embedded_program() -> Finding:
-    """Return which embedded server would be started, and whether it is the one we know."""
+    """Check which embedded server would be started, and whether it is the known one."""
     try:
         program = find_server()
     except EmbeddedServerError as error:
@@ -165,7 +165,7 @@ def embedded_program() -> Finding:
 
 
 def recipes() -> list[Finding]:
-    """Return whether the portal knows every recipe as its source declares it now."""
+    """Check that the published recipes match their present sources."""
     found: list[Finding] = []
     stale: list[str] = []
     specs = known_specs(settings.STEERSMAN_RECIPES)
@@ -187,7 +187,7 @@ def recipes() -> list[Finding]:
 
 
 def static_files(sources: Path | None = None, built: Path | None = None) -> Finding:
-    """Return whether the portal's static files are there and as new as their sources."""
+    """Check that the portal's static files exist and are as new as their sources."""
     sources = sources or Path(settings.STATICFILES_DIRS[0])
     manifest = (built or Path(settings.STATIC_ROOT)) / "staticfiles.json"
     if not (sources / "vendor" / "stamp.txt").is_file():
@@ -203,7 +203,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
 
 
 def clock() -> Finding:
-    """Return whether this host's clock is synchronised, and its difference from the clock of the database."""
+    """Check that this host's clock is synchronised, and compare it with the clock of the database."""
     kept = clock_is_kept()
     skew_s = _database_skew()
     if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:
@@ -221,7 +221,7 @@ def clock() -> Finding:
 
 
 def _database_skew() -> float | None:
-    """Return this host's time minus the database server's, in seconds; None if it is this host's own."""
+    """Return this host's time minus the database server's, in seconds; None if the database is on this host."""
     if connection.vendor != "postgresql":
         return None
     try:
@@ -237,7 +237,7 @@ def _database_skew() -> float | None:
 
 
 def mail(address: str = "") -> Finding:
-    """Return how mail is sent; with `address`, whether a test message can be handed over."""
+    """Check how mail is sent; with `address`, whether a test message can be sent."""
     backend = str(settings.EMAIL_BACKEND).removesuffix(".EmailBackend").rpartition(".")[2]
     if backend == "smtp":
         security = "with TLS" if settings.EMAIL_USE_TLS or settings.EMAIL_USE_SSL else "without TLS"
@@ -250,7 +250,7 @@ def mail(address: str = "") -> Finding:
         if backend in UNREAD:
             return Finding("mail", "warning", way, configure)
         return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS sends a test message)")
-    # What is printed must not mix with the report.
+    # Printed mail must not be mixed with the report.
     options: dict[str, Any] = {"stream": sys.stderr} if backend == "console" else {}
     message = EmailMessage(
         subject="Steersman: a test message",
@@ -261,7 +261,7 @@ def mail(address: str = "") -> Finding:
     try:
         message.send()
     except OSError as error:
-        # smtplib's exceptions are OSErrors too.
+        # smtplib's exceptions are subclasses of OSError too.
         remedy = "Correct STEERSMAN_EMAIL_URL, or check whether the mail server can be reached from this host."
         return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
     if backend in UNREAD:
@@ -270,7 +270,7 @@ def mail(address: str = "") -> Finding:
 
 
 def directory_server() -> Finding:
-    """Return whether the directory of STEERSMAN_LDAP_URL lets the portal look for people, and finds one."""
+    """Check that the directory of STEERSMAN_LDAP_URL lets the portal search for people, and finds one."""
     chosen = settings.STEERSMAN_LDAP
     if chosen is None:
         return Finding("directory", "ok", "none is set up")
@@ -289,7 +289,7 @@ def directory_server() -> Finding:
 
 
 def public_address() -> Finding:
-    """Return whether messages can hold links: whether people's address of this installation is known, and is theirs."""
+    """Check that messages can contain links: that the public address is known, and reaches this installation."""
     address = settings.STEERSMAN_PUBLIC_URL
     if not address:
         text = "STEERSMAN_PUBLIC_URL is not set: messages of alerts have no links"

@@ -15,16 +15,16 @@ from runs.alerts.detectors.spikes import Spike, SpikeDefaults
 GPU_SERIES = re.compile(r"gpu/(?P<gpu>[^/]+)/(?P<what>\w+)$")
 RANK_SERIES = re.compile(r"(?:^|/)ranks?[/_-]?(\d+)/")
 GPU_IDLE = "gpu-idle"
-# Twice the band: such losses rise and fall by themselves.
+# Twice the usual band, because such losses rise and fall in healthy trainings.
 FREE_SPIKE = SpikeDefaults(
     deviations=20.0, log_deviations=8.0, ratio=5.0, ratio_at_start=5.0, of_fall=0.2, beyond_outliers=3.0
 )
 
 
 def detectors_of(seen: Seen) -> list[SeriesDetector]:
-    """Return new detectors for a series, those that judge it alone and `Overfitting` for a validation loss."""
+    """Return new detectors for a series: those that judge it alone, and `Overfitting` for a validation loss."""
     if seen.kind == "layer":
-        # Norms of layers are hundreds of series. They show where a fault began, and raise no alarms of their own.
+        # Norms of layers are hundreds of series. They locate the origin of a fault, and raise no alarms themselves.
         return []
     found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
     if seen.kind == "loss":
@@ -38,7 +38,7 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
         divergence = Divergence()
         found += [divergence, Plateau(divergence)]
     elif seen.kind in ("speed", "duration"):
-        # The times of ranks are only compared with one another; a slowdown is judged by the speed of the run.
+        # The step times of ranks are only compared with one another; the speed of the run shows a slowdown.
         found += [] if RANK_SERIES.search(seen.series) else [Throughput()]
     elif seen.kind == "data_wait":
         found.append(limits.Limit("data-bound", limits.DATA_BOUND))
@@ -48,7 +48,7 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
 
 
 def of_machine(series: str) -> list[SeriesDetector]:
-    """Return the detectors of a GPU's series; memory is judged against its total, by `Judge`."""
+    """Return the detectors of a GPU's series. `Judge` compares its memory with the total."""
     gpu = GPU_SERIES.match(series)
     what = gpu["what"] if gpu else ""
     if what == "utilisation":

@@ -1,4 +1,4 @@
-"""A whole curve in limited space: levels of blocks that grow with it, and robust measures of its noise."""
+"""A whole curve in bounded memory: the levels of blocks that grow with it, and robust measures of its noise."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-# A normal distribution's standard deviation, in median absolute deviations (Rousseeuw and Croux, 1993).
+# The standard deviation of a normal distribution in median absolute deviations (Rousseeuw and Croux, 1993).
 SIGMA_PER_MAD = 1.4826
-# Of noise that is independent from level to level, a difference has √2 times the deviation.
+# If the noise of neighbouring levels is independent, their difference has √2 times its deviation.
 SIGMA_PER_DIFFERENCE = SIGMA_PER_MAD / 2**0.5
-# The same of the mean absolute deviation: √(π/2).
+# The same for the mean absolute deviation: √(π/2).
 SIGMA_PER_MEAN_DIFFERENCE = 1.2533 / 2**0.5
 COARSE_PART = 0.7
 MOST_BLOCKS = 128
-# The median of so many points is as good as that of more, and is cheap.
+# The median of 16 points is about as robust as that of more, and is cheap.
 CHUNK = 16
 FIRST_POINTS = 10
 
@@ -22,9 +22,9 @@ FIRST_POINTS = 10
 class Curve:
     """The levels of a curve, from its first point to its newest, in at most 128 blocks of equal length.
 
-    A block's level is the median of its points, of long blocks the mean of medians of 16. When 128 are full, each two
-    become one: a block is always between 1/128 and 1/64 of the points so far. Comparing blocks therefore compares parts
-    of the curve, however long it is and however densely it is logged.
+    The level of a block is the median of its points, or for long blocks the mean of medians of 16. When 128 blocks are
+    full, each two are merged, so that a block always has between 1/128 and 1/64 of the points so far. Comparing blocks
+    therefore compares parts of the curve, however long it is and however densely it is logged.
     """
 
     __slots__ = (
@@ -40,10 +40,10 @@ class Curve:
         self.tops: list[float] = []
         # The lowest learning rate of each block, NaN if none is known.
         self.rates: list[float] = []
-        # The lowest level, of each three neighbours the middle one.
+        # The lowest level, after a running median of three.
         self.best = math.inf
         self._chunk: list[float] = []
-        # Of the block that is not complete yet: how many medians there were, and their sum.
+        # The number and the sum of the medians of the incomplete block.
         self._chunks = 0
         self._sum = 0.0
         self._lowest_rate = math.nan
@@ -52,8 +52,11 @@ class Curve:
 
     @classmethod
     def of_levels(cls, levels: Sequence[float], tops: Sequence[float], count: int) -> Curve:
-        """Return a curve of `count` points of which only levels are known, and the greatest value of each: three or
-        more of equal lengths. It began at the first of these greatest values, rather too high than too low."""
+        """Return a curve of `count` points, of which only the levels and the greatest value of each are known.
+
+        It needs three or more levels of equal lengths. The first of the greatest values is taken as the start of the
+        curve, which is rather too high than too low.
+        """
         curve = cls()
         curve.count = count
         curve.block_points = max(1, round(count / len(levels)))
@@ -65,7 +68,7 @@ class Curve:
         return curve
 
     def add(self, value: float, rate: float = math.nan) -> bool:
-        """Take a finite value, and the learning rate at that time; return whether it completed a block."""
+        """Add a finite value, with the learning rate at that time; return whether it completed a block."""
         self.count += 1
         if self.count <= FIRST_POINTS:
             self._first.append(value)
@@ -109,13 +112,14 @@ class Curve:
         self.tops = [max(one, other) for one, other in zip(self.tops[::2], self.tops[1::2], strict=True)]
         self.rates = [min(one, other) for one, other in zip(self.rates[::2], self.rates[1::2], strict=True)]
         self.block_points *= 2
-        # Longer blocks have less noise: the luck of a short one is no measure for them.
+        # Recomputed from the longer blocks, which have less noise than the short ones before.
         self.best = min(smoothed(self.levels))
 
     def best_at(self, rate: float, before: int) -> float | None:
-        """Return the lowest level of the blocks at this learning rate or a greater one, of each three neighbours the
-        middle one; the newest `before` blocks do not count. None if there are not three such blocks. A block without a
-        known rate counts."""
+        """Return the lowest level, after a running median of three, of blocks with this learning rate or a greater one.
+
+        The newest `before` blocks do not count, and blocks without a known rate do. None if there are fewer than three.
+        """
         own = [level for level, held in zip(self.levels[:-before], self.rates, strict=False) if not held < rate]
         return min(smoothed(own)) if len(own) >= 3 else None
 
@@ -128,7 +132,7 @@ class Curve:
 
 
 def smoothed(levels: Sequence[float]) -> list[float]:
-    """Return the running median of three; two values fewer."""
+    """Return the running median of three; the result is two values shorter."""
     return [
         min(max(one, two), max(min(one, two), three))
         for one, two, three in zip(levels, levels[1:], levels[2:], strict=False)
@@ -136,17 +140,19 @@ def smoothed(levels: Sequence[float]) -> list[float]:
 
 
 def noise_of(levels: Sequence[float]) -> float:
-    """Return the standard deviation of the noise around a curve's trend, from the differences of neighbours: at least
-    three levels. The median of differences is the trend, their median absolute deviation the noise."""
+    """Return the standard deviation of the noise around the trend of at least three levels.
+
+    The median of the differences between neighbours is the trend, and their median absolute deviation the noise.
+    """
     differences = [later - earlier for earlier, later in zip(levels, levels[1:], strict=False)]
     trend = median(differences)
     return SIGMA_PER_DIFFERENCE * median([abs(each - trend) for each in differences])
 
 
 def coarse_noise_of(levels: Sequence[float]) -> float:
-    """Return `noise_of`, or seven tenths of what the mean absolute difference makes it if that is more.
+    """Return `noise_of`, or seven tenths of the estimate by the mean absolute difference if that is greater.
 
-    Of values with few steps, such as the accuracy of eight samples, more than half of the differences are equal.
+    If values have few steps, such as the accuracy on eight samples, more than half of the differences are equal.
     """
     differences = [later - earlier for earlier, later in zip(levels, levels[1:], strict=False)]
     trend = median(differences)
@@ -161,13 +167,15 @@ def deviation_of(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def fall_of(curve: Curve) -> float:
-    """Return how far a curve has come from its start to its best level, 0 if it never fell."""
+    """Return the fall of a curve from its start to its best level, 0 if it never fell."""
     return max(0.0, curve.start - curve.best)
 
 
 def returned_rise_of(levels: Sequence[float]) -> float:
-    """Return how far a curve rose at most above its lowest level before it came back by half of that, 0 if it never
-    did: at least three levels."""
+    """Return the greatest rise of a curve above its lowest level from which it returned by half, 0 if there was none.
+
+    Needs at least three levels.
+    """
     kept = smoothed(levels)
     greatest, low, top = 0.0, kept[0], kept[0]
     for level in kept:

@@ -1,4 +1,4 @@
-"""All detectors of one run: what a change allows, which pairs of series belong together, what happens if one fails."""
+"""All detectors of one run: tolerances after a change, related series, and failures of a detector."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ChangeDefaults:
     running_s: float = 30.0
 
 
-# Detectors of faults that may begin in a layer.
+# Detectors of faults that may originate in a layer.
 BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
 # Series of the machine and of its speed go on while a training goes back to an earlier step.
 NOT_TRAINED = frozenset({"machine", "speed", "duration", "data_wait", "layer"})
@@ -65,18 +65,19 @@ class Watched:
         # The newest rate, and how often it came in a row.
         self.rate = math.nan
         self.steady = 0
-        # How many rates were logged when the newest point came.
+        # The number of logged rates when the newest point arrived.
         self.rates_seen = 0
-        # A learning rate that has fallen: what rises later is a cycle and no warm-up.
+        # Whether the learning rate has fallen: a later rise is then a cycle, not a warm-up.
         self.fell = False
 
 
 class Judge:
-    """Judges the points of one run. A detector that raises is switched off, and `messages` says so.
+    """Judges the points of one run. A detector that raises is switched off, and `messages` reports it.
 
-    `goals` declare what a series is by name: "min" or "max". `thresholds` are limits that a person set, by series;
-    `limit_by` changes them later.
-    Series may be mixed in any order. Nothing here looks at a clock.
+    `goals` declare by name what is better in a series: "min" or "max". `thresholds` are limits that a person set, by
+    series; `limit_by` changes them later.
+
+    Points of several series may come in any order. Nothing here reads a clock.
     """
 
     def __init__(
@@ -95,22 +96,22 @@ class Judge:
         self._ranks = RankLag()
         self._memories: dict[str, Memory] = {}
         self._layers = LayerNorms()
-        # Those of the validation losses wait for the losses of one series that is trained on, the first.
+        # Detectors of validation losses compare with the first training loss.
         self._overfitting: list[Overfitting] = []
         self._trained: str | None = None
         self._last: Point | None = None
-        # Agents are rewarded here: what a loss falls to is nothing that they converge to.
+        # Reinforcement learning: a falling loss does not show convergence there.
         self._rewarded = False
         # The lowest rate before the present cycle began, while the rate is above it.
         self._valley = 0.0
         self._cycled: Watched | None = None
         # The series with the greatest learning rate.
         self._scheduled: Watched | None = None
-        # It begins in the middle of a training: how its series began is not known.
+        # Whether it starts in the middle of a training, without the beginning of the curves.
         self._resumes = False
 
     def judge(self, point: Point) -> list[Alarm]:
-        """Take a point; return the alarms that begin with it."""
+        """Judge a point; return the alarms that begin with it."""
         watched = self._series.get(point.series)
         if watched is None:
             watched = self._series[point.series] = self._watch(point.series)
@@ -127,7 +128,7 @@ class Judge:
         if seen.kind == "layer":
             self._layers.note(point.series, point.step, point.value)
         seen.width = self._changes.width if seen.points <= watched.widened_until or self._valley else 1.0
-        # The machine of a training that does nothing may idle.
+        # A GPU may be idle while the training is not stepping.
         runs = self._last is None or point.time - self._last.time <= self._changes.running_s
         for detector in watched.detectors:
             if not (finite or isinstance(detector, NonFinite)) or not (runs or detector.name != GPU_IDLE):
@@ -139,36 +140,42 @@ class Judge:
         return began
 
     def declare(self, series: str, goal: Goal) -> None:
-        """Say that less ("min") or more ("max") of a series is better. One that was judged otherwise begins anew."""
+        """Declare that less ("min") or more ("max") of a series is better. The series starts anew if that changes."""
         if self._goals.get(series) == goal:
             return
         self._goals[series] = goal
         self._forget(series)
 
     def continues(self) -> None:
-        """The points to come continue a training whose earlier ones are not known. Call before the first.
+        """Declare that the coming points continue a training whose earlier points are unknown. Call before the first.
 
-        Bands are wide as each series begins, and a loss that had converged before is no plateau: see `remember`.
+        Bands are wide at the beginning of each series, and a loss that had converged before is no plateau: see
+        `remember`.
         """
         self._resumes = True
 
     def remember(self, series: str, curve: Curve) -> None:
-        """Take the curve of a series as it was stored, of earlier points; no alarm begins by it. Call before the first
-        point, after `continues`. As its beginning is known, a plateau can be seen."""
+        """Set the stored curve of earlier points of a series, without raising alarms.
+
+        Call after `continues` and before the first point. With a known beginning, a plateau can be detected.
+        """
         watched = self._series[series] = self._watch(series, begins_known=True)
         watched.seen.curve = curve
         watched.seen.points = curve.count
         watched.widened_until = curve.count + max(self._changes.points, int(self._changes.part * curve.count))
 
     def silent(self, now: float) -> list[Alarm]:
-        """Return the alarm of a stall if one begins at `now`, by the clock of the points. Call each second or so."""
+        """Return the alarm of a stall if one begins at `now`, by the clock of the points.
+
+        Call about once per second.
+        """
         began: list[Alarm] = []
         if self._last is not None and self._ask(self._stall.name, self._stall.is_silent, now):
             self._add(began, self._stall, self._last)
         return began
 
     def turned(self) -> None:
-        """A person turned a knob, or did something else that changes the training: bands widen for a while."""
+        """Widen the bands for a while, because a person set a knob or changed the training in another way."""
         for watched in self._series.values():
             points = watched.seen.points
             watched.widened_until = points + max(self._changes.points, int(self._changes.part * points))
@@ -180,11 +187,11 @@ class Judge:
 
     @property
     def layers_observed(self) -> int:
-        """The number of observations of the layers so far."""
+        """Return the number of observations of the layers so far."""
         return self._layers.observed
 
     def resumed(self) -> None:
-        """A new attempt begins, or steps are trained again: bands widen, and the time between is no stall."""
+        """Widen the bands, because a new attempt begins or steps are repeated; the time in between is not a stall."""
         self._stall.forget()
         self.turned()
 
@@ -202,7 +209,7 @@ class Judge:
         self.resumed()
 
     def limit_by(self, limit_of: Callable[[str], LimitDefaults | None]) -> None:
-        """Take `limit_of(series)` for the limits that a person set. An unchanged limit continues to count."""
+        """Use `limit_of(series)` for the limits that a person set. An unchanged limit keeps its count."""
         self._limit_of = limit_of
         for series, watched in self._series.items():
             asked = limit_of(series)
@@ -213,7 +220,7 @@ class Judge:
 
     @property
     def active(self) -> list[tuple[str, str]]:
-        """The alarms that last, as pairs of detector and series."""
+        """Return the present alarms, as pairs of detector and series."""
         found = [
             (each.name, series) for series, watched in self._series.items() for each in watched.detectors if each.active
         ]
@@ -245,7 +252,7 @@ class Judge:
         return "free_loss" if is_free else kind
 
     def _reward(self) -> None:
-        """Start the losses without a goal again as those of an agent, because a reward was logged."""
+        """Restart the losses without a goal as those of reinforcement learning, because a reward was logged."""
         self._rewarded = True
         for series, watched in list(self._series.items()):
             if watched.seen.kind == "loss" and series not in self._goals:
@@ -258,7 +265,7 @@ class Judge:
             self._trained = None if self._trained == series else self._trained
 
     def _note_elsewhere(self, watched: Watched, point: Point, began: list[Alarm]) -> None:
-        """Show a point to the detectors that compare series."""
+        """Pass a point to the detectors that compare series."""
         if watched.is_rate:
             self._note_rate(watched, point.value)
         elif watched.trains:
@@ -276,7 +283,7 @@ class Judge:
                 self._add(began, self._ranks, point)
 
     def _note_rate(self, watched: Watched, rate: float) -> None:
-        """Take a learning rate: if there are several, the first one to rise indicates a cycle."""
+        """Record a learning rate. If there are several, the first that rises indicates a cycle."""
         rise, low = self._changes.rate_rise, watched.lowest_rate
         jumps = 0 < self._changes.rate_jump * watched.greatest_rate < rate
         watched.greatest_rate = max(watched.greatest_rate, rate)
@@ -298,7 +305,7 @@ class Judge:
             self._valley = 0.0
 
     def _show_rate(self, watched: Watched) -> None:
-        """Tell a series, before its next point, what the learning rate is."""
+        """Set the learning rate of a series before its next point."""
         scheduled, seen = self._scheduled, watched.seen
         if scheduled is None:
             return
@@ -308,7 +315,7 @@ class Judge:
         watched.rates_seen = scheduled.seen.points
 
     def _stands(self, watched: Watched) -> bool:
-        """Return whether a learning rate stays where it is: one that was turned, and no cycle."""
+        """Return whether a learning rate stays constant: it was set, and is not part of a cycle."""
         return watched.steady > max(self._changes.points, int(self._changes.part * watched.seen.points))
 
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
@@ -318,12 +325,12 @@ class Judge:
         began.append(Alarm(detector.name, point.series, step, detector.severity, value, origin))
 
     def _ask(self, name: str, ask: Callable[..., bool], *shown: object) -> bool:
-        """Return whether an alarm of a detector begins; never raises."""
+        """Return whether a detector raises an alarm; never raises an exception."""
         if name in self._off:
             return False
         try:
             return ask(*shown)
-        except Exception as error:  # whatever a detector stumbles over must not take the others with it
+        except Exception as error:  # any exception: a broken detector must not stop the others
             self._off.add(name)
             self.messages.append(f"The detector {name} is switched off: {type(error).__name__}: {error}")
             return False

@@ -1,4 +1,4 @@
-"""The kind of a series, by its name or by declaration: whether less is better, or more, or neither."""
+"""The kind of a series, from its name or its declared goal: whether less is better, or more, or neither."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runs.alerts.layers.origin import is_layer_norm
 from runs.protocol.series_names import LOSS_NAMES
 
 Goal = Literal["min", "max"]
-# free_loss: a loss that rises and falls in healthy trainings, as of a game of two networks or of a policy.
+# free_loss: a loss that rises and falls in healthy trainings, as those of GANs and of policies do.
 Kind = Literal["loss", "free_loss", "score", "speed", "duration", "data_wait", "gradient", "layer", "machine", "other"]
 
 WORDS = re.compile(r"[a-z]+|\d+")
-# validationLoss is two words.
+# Splits validationLoss into two words.
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -48,7 +48,7 @@ MACHINE = ("gpu/", "host/", "system/")
 
 @lru_cache(maxsize=4096)
 def words(series: str) -> frozenset[str]:
-    """Return the words of a name; none for a norm of a layer, because a layer may be called `loss` or `reward`."""
+    """Return the words of a name; none for the norm of a layer, because a layer may be called `loss` or `reward`."""
     if is_layer_norm(series):
         return frozenset()
     return frozenset(WORDS.findall(HUMP.sub(" ", series).lower()))
@@ -82,12 +82,12 @@ def kind_of(series: str, goal: Goal | None = None) -> Kind:
 
 
 def is_validation(series: str) -> bool:
-    """Return whether a series is measured on data that are not trained on."""
+    """Return whether a series is measured on data that the training does not use."""
     return bool(words(series) & VALIDATION)
 
 
 def is_reward(series: str) -> bool:
-    """Return whether a series measures what an agent gains: its losses follow data that change with it."""
+    """Return whether a series measures an agent's reward: the data of its losses change with the agent."""
     return bool(words(series) & REWARD)
 
 

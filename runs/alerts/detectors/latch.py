@@ -1,13 +1,13 @@
-"""Hysteresis: an alarm begins after several signs, lasts, and clears after several of the contrary."""
+"""Hysteresis: an alarm begins after several bad values, and clears after several good ones."""
 
 from __future__ import annotations
 
 
 class Latch:
-    """Counts signs up to `needed` and down again: a single sign to the contrary neither prevents an alarm nor ends it.
+    """Counts bad values up to `needed`, and good ones down again: one good value neither prevents an alarm nor ends it.
 
-    An alarm begins when the count is full and the first of these signs is `seconds` old; it clears when the count is
-    empty. `step` is that of the first sign.
+    An alarm begins when the count is full and the first of these values is `seconds` old; it clears when the count is
+    empty. `step` is the step of the first one.
     """
 
     __slots__ = ("_count", "_needed", "_seconds", "_since", "active", "step")
@@ -22,11 +22,11 @@ class Latch:
 
     @property
     def counts(self) -> bool:
-        """Whether signs were seen that the contrary has not outweighed."""
+        """Whether there were more bad values than good ones."""
         return self._count > 0
 
     def bad(self, step: int, time: float) -> bool:
-        """Take a sign; return whether an alarm begins with it."""
+        """Count a bad value; return whether an alarm begins with it."""
         if self._count == 0:
             self._since, self.step = time, step
         if self._count < self._needed:
@@ -37,7 +37,7 @@ class Latch:
         return True
 
     def good(self) -> None:
-        """Take a sign to the contrary."""
+        """Count a good value."""
         if self._count:
             self._count -= 1
             if not self._count:
@@ -45,11 +45,11 @@ class Latch:
 
 
 class Latched:
-    """A detector whose alarm lasts as its latch says."""
+    """A detector whose alarm lasts as long as its latch is active."""
 
     _latch: Latch
 
     @property
     def active(self) -> bool:
-        """Whether its alarm lasts."""
+        """Whether its alarm is active."""
         return self._latch.active

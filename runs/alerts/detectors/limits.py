@@ -1,4 +1,4 @@
-"""Detectors that compare a value with a limit: thresholds set by a person, limits of the machine, data waits."""
+"""Detectors that compare a value with a limit: thresholds that people set, limits of the hardware, data waits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
 
-# The detector of limits that a person sets.
+# The detector of limits that people set.
 THRESHOLD = "threshold"
-# Hardware slow-down, heat by driver or hardware, power brake: of NVML's nvmlClocksEventReason bits those that harm. A
-# power limit or idle clocks are everyday.
+# The harmful bits of NVML's nvmlClocksEventReason: hardware slow-down, thermal limits by driver or hardware, power
+# brake. Power limits and idle clocks are normal.
 HARMFUL_REASONS = 0x8 | 0x20 | 0x40 | 0x80
 
 
@@ -28,21 +28,21 @@ class LimitDefaults:
     ignored: int = 0
 
 
-# More than half of the time: a faster loader would make the training faster than a faster model.
+# More than half of the step time: a faster loader would then gain more than a faster model.
 DATA_BOUND = LimitDefaults(limit=0.5, clear_at=0.35, points=30, seconds=2.0, ignored=20)
-# A minute of samples, one a second.
+# A minute of samples, one per second.
 GPU_IDLE = LimitDefaults(limit=5.0, clear_at=15.0, above=False, points=60, seconds=30.0)
 GPU_THROTTLED = LimitDefaults(limit=0.5, clear_at=0.5, points=10)
-# Data-centre GPUs slow down from 85 to 90 degrees Celsius on.
+# Data-centre GPUs throttle from 85 to 90 degrees Celsius.
 GPU_HOT = LimitDefaults(limit=85.0, clear_at=80.0, points=10)
-# An allocator that caches fills most of it in healthy trainings too.
+# A caching allocator uses most of the memory in healthy trainings too.
 GPU_MEMORY = LimitDefaults(limit=0.98, clear_at=0.95, points=10)
 
 
 class Limit(Latched):
     """A value beyond its limit, with hysteresis: a Schmitt trigger (Schmitt, 1938) that counts.
 
-    NaN is neither beyond the limit nor within. `measure` turns a value into what is compared.
+    NaN is neither beyond the limit nor within. `measure` converts a value into the number that is compared.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Limit(Latched):
         if value > asked.limit if asked.above else value < asked.limit:
             return self._latch.bad(seen.step, seen.time)
         is_well = value < asked.clear_at if asked.above else value > asked.clear_at
-        # Between the two limits an alarm that lasts does not end.
+        # Values between the two limits do not end an alarm.
         if is_well or not self._latch.active:
             self._latch.good()
         return False
@@ -80,7 +80,7 @@ def threshold(asked: LimitDefaults) -> Limit:
 
 
 def harmful(reasons: float) -> float:
-    """Return 1 where a mask of throttle reasons has one that harms, else 0."""
+    """Return 1 if a mask of throttle reasons has a harmful one, else 0."""
     return float(bool(int(reasons) & HARMFUL_REASONS)) if reasons == reasons else 0.0
 
 

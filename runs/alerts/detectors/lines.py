@@ -18,7 +18,7 @@ class LineError(ValueError):
 
 
 def points_of(lines: Iterable[str]) -> Iterator[Point]:
-    """Yield the point of each line that is not empty. Raises `LineError`."""
+    """Yield the points of all lines that are not empty. Raises `LineError`."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield point_of(line, number)
@@ -52,7 +52,7 @@ EXAMPLE = '{"series": "train/loss", "step": 1, "time": 0.5, "value": 2.3}'
 
 
 def _number(given: object) -> float | None:
-    """Return a number, or None for what is none; a whole number beyond a float is infinite."""
+    """Return a number, None for anything else; an integer beyond the range of floats is infinite."""
     if isinstance(given, str):
         return NOT_FINITE.get(given.strip().lower().removeprefix("+"))
     if isinstance(given, bool) or not isinstance(given, int | float):

@@ -1,7 +1,7 @@
 """Detectors of a loss, or of a score turned into one, that is not finite, diverges, or does not fall.
 
-Each source is named in its class. Each threshold requires two deviations: one beyond the noise of this curve, and one
-that is large compared with the progress of the curve so far.
+Each class names its source. A deviation must exceed two thresholds: one from the noise of this curve, and one from the
+progress of the curve so far.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runs.alerts.detectors.seen import Seen
 
 @dataclass(frozen=True, slots=True)
 class NonFiniteDefaults:
-    """A mixed precision's scaler makes the norm of single gradients infinite, on purpose: these need several."""
+    """The scaler of mixed precision makes single gradient norms infinite on purpose, so these need several values."""
 
     points: int = 1
     points_of_gradients: int = 5
@@ -28,7 +28,7 @@ class NonFiniteDefaults:
 
 
 class NonFinite:
-    """NaN or infinite. IEEE 754: such values never become finite again by arithmetic, so one is enough."""
+    """NaN or infinite. One such value is enough: in IEEE 754, arithmetic does not make it finite again."""
 
     name = "non-finite"
     severity: Severity = "critical"
@@ -88,14 +88,15 @@ class DivergenceDefaults:
 
 
 class Divergence(Latched):
-    """The level has risen above the best one, and stays there: Page's test (1954) in blocks of the curve.
+    """The level has risen above the best one, and stays there: Page's test (1954) on blocks of the curve.
 
     The rise since the lowest level, which is Page's statistic, is compared with the noise of the levels around their
-    own trend, and with the progress of the curve. Three blocks must agree, or two if the rise is twice the threshold.
+    trend, and with the progress of the curve. Three blocks must agree, or two if the rise is twice the threshold.
 
-    The level at which a loss rests grows with the learning rate, as the gradient's noise then moves the weights more
-    (Mandt, Hoffman and Blei, *Stochastic Gradient Descent as Approximate Bayesian Inference*, 2017): in a warm-up, a
-    cycle or after a restart the loss is compared with its level at a similar rate, not with its best at a lower one.
+    The level at which a loss settles grows with the learning rate, because noisier gradients move the weights more
+    (Mandt, Hoffman and Blei, *Stochastic Gradient Descent as Approximate Bayesian Inference*, 2017). In a warm-up, in a
+    cycle or after a restart, the loss is therefore compared with its level at a similar rate, not with its best at a
+    lower one.
     """
 
     name = "divergence"
@@ -106,7 +107,7 @@ class Divergence(Latched):
         self._latch = Latch()
         self._limit = 0.0
         self._quiet = 0
-        # For so many points a rise waits to be judged until the learning rate is known.
+        # The number of points for which a rise has waited for a new learning rate.
         self._waited = 0
 
     def see(self, seen: Seen) -> bool:
@@ -122,7 +123,7 @@ class Divergence(Latched):
         if not self._has_risen(seen, curve.best):
             return False
         if not math.isnan(seen.rate):
-            # If rates are logged rarely, a restart in between may not have been logged yet.
+            # If rates are logged rarely, a restart may not have been logged yet.
             if not seen.rate_is_new and waited < asked.wait_for_rate:
                 self._waited = waited + 1
                 return False
@@ -133,7 +134,7 @@ class Divergence(Latched):
         return self._latch.bad(seen.step, seen.time)
 
     def _has_risen(self, seen: Seen, best: float) -> bool:
-        """Return whether the level is above `best` by all that is asked; keep where it is well again."""
+        """Return whether the level is above `best` by all thresholds; remember the rises from which it returned."""
         asked, curve = self._defaults, seen.curve
         of_best = asked.of_best_score if seen.kind == "score" else asked.of_best
         needed = seen.width * max(of_best * abs(best), self._of_fall(seen) * fall_of(curve))
@@ -144,11 +145,11 @@ class Divergence(Latched):
         noise = coarse_noise_of(curve.levels[-asked.noise_blocks - asked.blocks : -asked.blocks])
         needed = max(needed, asked.deviations * seen.width * noise)
         needed = max(needed, asked.beyond_returned * returned_rise_of(curve.levels[: -asked.blocks]))
-        # If blocks are single points, two outliers may be neighbours.
+        # If blocks are single points, two neighbouring outliers are possible.
         sudden = curve.block_points > 1 and rise > asked.sudden * needed
         if min(tail) - best <= needed and not sudden:
             return False
-        # What a cycle or a restart of a learning rate that is not logged makes comes back soon.
+        # A rise through a cycle or a restart of a learning rate that is not logged does not last.
         slow = seen.kind != "score" and rise < asked.of_best_at_once * abs(best)
         if slow and min(curve.levels[-asked.slow_blocks :]) - best <= needed:
             return False
@@ -159,7 +160,7 @@ class Divergence(Latched):
         return True
 
     def _may_be_cycle(self, seen: Seen, rise: float) -> bool:
-        """Return whether a learning rate that is not logged may have caused a rise that is a small part of the fall."""
+        """Return whether an unlogged learning rate may have caused a rise that is a small part of the fall."""
         if seen.kind == "score" or not math.isnan(seen.logged_rate):
             return False
         return rise < self._defaults.of_fall_at_once * fall_of(seen.curve)
@@ -167,13 +168,13 @@ class Divergence(Latched):
     def _of_fall(self, seen: Seen) -> float:
         if seen.kind == "score":
             return self._defaults.of_fall_of_scores
-        # What rises by less, while training goes well, is overfitting.
+        # A smaller rise while training improves is overfitting.
         return self._defaults.of_fall_of_validation if is_validation(seen.series) else self._defaults.of_fall
 
 
 @dataclass(frozen=True, slots=True)
 class PlateauDefaults:
-    """`remaining` is the part of the loss at the start: a curve that came below it has learnt, and may be flat."""
+    """`remaining` is a fraction of the loss at the start: a curve that fell below it has learnt, and may be flat."""
 
     points: int = 400
     blocks: int = 48
@@ -185,10 +186,10 @@ class PlateauDefaults:
 
 
 class Plateau(Latched):
-    """No improvement beyond the noise in the latter half of the curve, though the loss is still near its start.
+    """No improvement beyond the noise in the latter half of the curve, while the loss is still near its start.
 
-    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968). While the same curve diverges,
-    which is told, it is no plateau however flat it is up there.
+    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968). A curve that diverges has that
+    alert, and is never a plateau.
     """
 
     name = "plateau"
@@ -214,7 +215,7 @@ class Plateau(Latched):
         half = curve.levels[len(curve.levels) // 2 :]
         level, start = median(half), curve.start
         if seen.kind == "score":
-            # Turned round, a score from 0 to 1 is -1 to 0: what is missing to 1 is its loss.
+            # With its sign changed, a score from 0 to 1 is between -1 and 0; the distance to 1 is its loss.
             level, start = 1 + level, 1 + start
         if start <= 0 or level < asked.remaining * start or (seen.kind == "score" and start > 1):
             return False
@@ -223,5 +224,5 @@ class Plateau(Latched):
         ]
         improvement = -median(slopes) * len(half)
         allowed = max(asked.deviations * noise_of(half), asked.of_level * level)
-        # A plateau lasts until the curve falls clearly.
+        # An active plateau lasts until the curve clearly falls.
         return improvement < (asked.cleared_at * allowed if self.active else allowed)

@@ -14,7 +14,7 @@ from runs.alerts.detectors.seen import Seen
 
 @dataclass(frozen=True, slots=True)
 class OverfittingDefaults:
-    """`of_best` is the rise in parts of the best validation loss, `of_fall` in parts of the way it had come."""
+    """`of_best` is the rise as a fraction of the best validation loss, `of_fall` as a fraction of its fall so far."""
 
     history: int = 10
     rising: int = 5
@@ -30,7 +30,8 @@ class Overfitting(Latched):
     """Generalisation loss beyond the noise (Prechelt, Early stopping – but when?, 1998), while training improves.
 
     Each validation loss is paired with the median of the latest training losses. The alarm begins when four evaluations
-    in a row lie above the best one by the generalisation loss asked for, and training has since fallen by a tenth.
+    in a row are above the best one by the required generalisation loss, and the training loss has since fallen by a
+    tenth.
     """
 
     name = "overfitting"
@@ -47,11 +48,11 @@ class Overfitting(Latched):
         self._latch = Latch(self._defaults.rising)
 
     def note_training(self, loss: float) -> None:
-        """Take a training loss."""
+        """Record a training loss."""
         self._training.append(loss)
 
     def see(self, seen: Seen) -> bool:
-        """Take a validation loss."""
+        """Judge a validation loss."""
         asked = self._defaults
         if not self._training:
             return False
@@ -66,7 +67,7 @@ class Overfitting(Latched):
         if self._evaluations < asked.history:
             return False
         best, training_then = self._best
-        # Consecutive rising evaluations are compared with the noise of those before them.
+        # The rising evaluations themselves are not part of the noise.
         earlier = list(self._levels)[: -asked.rising]
         rise = max(asked.of_best * abs(best), asked.of_fall * max(0.0, self._first - best))
         rise = seen.width * max(rise, asked.deviations * noise_of(earlier))

@@ -1,4 +1,4 @@
-"""Detectors of a training that slows down or stalls, compared with its own pace."""
+"""Detectors of a training that slows down or stalls compared with its own pace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runs.alerts.detectors.seen import Seen
 
 @dataclass(frozen=True, slots=True)
 class ThroughputDefaults:
-    """`part` is of the usual speed; the first `ignored` points compile kernels and fill caches."""
+    """`part` is a fraction of the usual speed; the first `ignored` points compile kernels and fill caches."""
 
     ignored: int = 10
     history: int = 40
@@ -24,9 +24,9 @@ class ThroughputDefaults:
 
 
 class Throughput(Latched):
-    """Speed has fallen below half of the run's own past: the ratio of medians, as medians withstand single slow steps.
+    """Speed has fallen below half of its past: a ratio of medians, which single slow steps do not change.
 
-    The usual speed is the median of the blocks of the whole curve that were not slow. A time per step is turned round.
+    The usual speed is the median of all blocks of the curve that were not slow. A time per step is inverted.
     """
 
     name = "throughput"
@@ -43,7 +43,7 @@ class Throughput(Latched):
         if seen.curve.count <= asked.ignored:
             return False
         if not self._usual or (seen.closed and not self._latch.counts):
-            # What is slow now is no measure of what was usual.
+            # Blocks that are slow now do not count as usual.
             levels = seen.curve.levels[2:] or seen.curve.levels
             level = median(levels)
             self._usual = 1 / level if seen.kind == "duration" and level > 0 else level
@@ -59,7 +59,9 @@ class Throughput(Latched):
 
 @dataclass(frozen=True, slots=True)
 class StallDefaults:
-    """`shortest_s` is the shortest silence that is a stall; the others are times of usual and of greatest gaps."""
+    """`shortest_s` is the shortest silence that is a stall; the others are multiples of the usual and of the greatest
+    gap.
+    """
 
     shortest_s: float = 60.0
     times_usual: float = 10.0
@@ -69,9 +71,9 @@ class StallDefaults:
 
 
 class Stall:
-    """Nothing came for long: a gap against the run's own gaps (timeouts by past intervals as in Jacobson, 1988).
+    """No points for too long, compared with the run's own gaps (timeouts by past intervals as in Jacobson, 1988).
 
-    Evaluations and checkpoints make long gaps too, so that the longest of the last 64 counts beside their median.
+    Evaluations and checkpoints make long gaps too, so the longest of the last 64 gaps counts as well as their median.
     """
 
     name = "stall"
@@ -99,7 +101,7 @@ class Stall:
         return self.active
 
     def note(self, time: float) -> bool:
-        """Take the time of a point; return whether it ends a stall that nobody had noticed."""
+        """Record the time of a point; return whether it ends a stall that was not detected while it lasted."""
         began = self.is_silent(time)
         stalled, self.active = self.active, False
         if self._last is not None and time > self._last and not stalled:
@@ -109,14 +111,14 @@ class Stall:
         return began
 
     def forget(self) -> None:
-        """An attempt ended or a new one begins: the time between is no gap."""
+        """Forget the last point, because an attempt ended or began: the time in between is not a gap."""
         self._last = None
         self.active = False
 
 
 @dataclass(frozen=True, slots=True)
 class RankLagDefaults:
-    """`times` is how much longer a rank's steps take than those of the median rank."""
+    """`times` is how many times longer a rank's steps take than those of the median rank."""
 
     window: int = 20
     every: int = 4
@@ -126,9 +128,10 @@ class RankLagDefaults:
 
 
 class RankLag:
-    """One rank's steps take longer than the others': its median against the median of the other ranks' medians.
+    """One rank's steps take longer than the others': its median is compared with the median of the other ranks'
+    medians.
 
-    Wants each rank's own time, without the wait for the others: with collectives, all ranks step at one pace.
+    Needs each rank's own time, without waiting for the others: with collectives, all ranks step at the same pace.
     """
 
     name = "rank-lag"
@@ -140,11 +143,11 @@ class RankLag:
 
     @property
     def lagging(self) -> list[str]:
-        """The series of the ranks that lag."""
+        """Return the series of the ranks that lag."""
         return [each.series for each in self._ranks.values() if each.latch.active]
 
     def note(self, rank: int, point: Point) -> bool:
-        """Take the time of a step of a rank; return whether it begins to lag."""
+        """Record the time of a rank's step; return whether it begins to lag."""
         asked = self._defaults
         own = self._ranks.get(rank)
         if own is None:
@@ -153,7 +156,7 @@ class RankLag:
             own = self._ranks[rank] = _Rank(point.series, deque(maxlen=asked.window), Latch(asked.evaluations))
         own.times.append(point.value)
         own.seen += 1
-        # The median over a window hardly changes with each step.
+        # The median over a window changes little with each step.
         if own.seen < asked.window or own.seen % asked.every:
             return False
         own.usual = median(own.times)

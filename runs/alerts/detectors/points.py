@@ -39,8 +39,11 @@ class Alarm:
 
 
 def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Point]:
-    """Yield at most `most` points of each series and second, and of the others the least, the greatest and every one
-    that is not finite. Points must come in the order of time; what is put off comes when its second has ended."""
+    """Yield at most `most` points of each series per second, and of the others the least, the greatest and all that are
+    not finite.
+
+    Points must be ordered by time. The least and greatest follow when their second has ended.
+    """
     seconds: dict[str, _Second] = {}
     for point in points:
         second = seconds.get(point.series)
@@ -58,9 +61,9 @@ def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Po
 
 
 def shown(columns: Sequence[Sequence[float]], most: int = MOST_PER_SECOND) -> list[int]:
-    """Return the places of points of one second that `thinned` may yield: it leaves out all others anyway.
+    """Return the indices of points of one second that `thinned` may yield; it drops the others.
 
-    Each of `columns` is a series; all were logged together. This spares an object for each value of a burst.
+    Each of `columns` is a series, and all were logged together. This avoids an object for each value of a burst.
     """
     number = len(columns[0]) if columns else 0
     if number <= 2 * most or not all(math.isfinite(sum(column)) for column in columns):
@@ -73,7 +76,7 @@ def shown(columns: Sequence[Sequence[float]], most: int = MOST_PER_SECOND) -> li
 
 
 class _Second:
-    """How many points of one series and second were shown, and the least and greatest of the others."""
+    """The number of points yielded of one series and second, and the least and greatest of the others."""
 
     __slots__ = ("greatest", "least", "number", "taken")
 

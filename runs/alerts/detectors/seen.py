@@ -9,14 +9,14 @@ from runs.alerts.detectors.curve import Curve
 from runs.alerts.detectors.kinds import Kind
 from runs.alerts.detectors.points import Point, Severity
 
-# What rises and falls by itself has no curve to speak of.
+# Only these have a curve; the others rise and fall without a trend.
 CURVED = frozenset({"loss", "free_loss", "score", "speed", "duration"})
 
 
 class Seen:
     """A series up to its newest point.
 
-    `loss` is the newest value turned so that less is better, `curve` all of them so, without those that are not finite.
+    `loss` is the newest value, with its sign changed if more is better; `curve` has all finite values in this form.
     `closed` is true if the newest point completed a block of the curve. `width` widens the tolerances: it is 1, and
     more for a while after a change by a person or a schedule. `rate` is the learning rate if a schedule changes it, NaN
     if it is unknown or constant; `logged_rate` includes constant rates. `rate_is_new` is true if it was logged since
@@ -41,7 +41,7 @@ class Seen:
         self.time = self.value = self.loss = 0.0
 
     def take(self, point: Point) -> bool:
-        """Take the newest point; return whether its value is finite."""
+        """Add the newest point; return whether its value is finite."""
         self.points += 1
         self.step, self.time, self.value = point.step, point.time, point.value
         finite = math.isfinite(point.value)
@@ -61,5 +61,5 @@ class SeriesDetector(Protocol):
     def active(self) -> bool: ...
 
     def see(self, seen: Seen) -> bool:
-        """Take the newest point; return whether an alarm begins with it."""
+        """Judge the newest point; return whether an alarm begins with it."""
         ...

@@ -1,4 +1,4 @@
-"""Spikes: values far above the last ones. A value that comes back at once is distinguished from one that stays."""
+"""Spikes: values far above the last ones. A value that returns at once is distinguished from one that stays."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ LATEST_LEVELS = 8
 class SpikeDefaults:
     """Thresholds: a value of `ratio` times the window's median is a spike.
 
-    So is one of `ratio_at_start` times it that is back at the start of the curve, after `history_at_start` points and
-    with twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall`
-    is the part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
+    So is a value of `ratio_at_start` times the median that is back at the start of the curve, after `history_at_start`
+    points and with twice the deviation. In logarithms, a value above the curve's start needs `log_deviations_at_start`.
+    `of_fall` is a fraction of the fall from the curve's start to its best, `beyond_outliers` a multiple of the curve's
+    own outliers.
 
     A warning requires a second value within `returns` points that is above the median by `confirmed_by` of the
-    threshold. It requires more, up to `most_signs`, while so many independent outliers of this curve would be expected
-    to coincide more than `chance` times. If no learning rate is logged, and they are less than `of_fall_at_once` of the
-    fall above the median, the warning waits until they are over, and is dropped if there were more than
+    threshold. It requires more values, up to `most_signs`, while that many independent outliers of this curve would
+    coincide more than `chance` times. If no learning rate is logged, and the values are less than `of_fall_at_once` of
+    the fall above the median, the warning waits until they are over, and is dropped if there were more than
     `most_together`.
 
     If a training resumes with a curve of at least `history_of_resume` points, two of its first values, `returns` points
@@ -67,10 +68,10 @@ class SpikeDefaults:
 
 @dataclass(slots=True)
 class Outlier:
-    """A value far above those before it, at `step`: `loss` is the value turned so that less is better.
+    """A value far above those before it, at `step`. `loss` is the value, with its sign changed if more is better.
 
-    `middle` is the median of the window, `limit` what was asked above it, `tail` the greatest loss in the latter half
-    of the curve. `signs` counts the outliers since, this one included, `later` the points since the last of them.
+    `middle` is the median of the window, `limit` the threshold above it, `tail` the greatest loss in the latter half of
+    the curve. `signs` counts the outliers since, including this one, and `later` the points since the last of them.
     """
 
     step: int
@@ -88,15 +89,15 @@ class Outlier:
 
 
 class Spike(Latched):
-    """A value far above the last 50: a robust z by the median absolute deviation (Iglewicz and Hoaglin, 1993).
+    """A value far above the last 50: a robust z-score by the median absolute deviation (Iglewicz and Hoaglin, 1993).
 
-    Losses are positive and their noise grows with them, so that the same is asked of their logarithm. Heavy tails are
-    judged by the curve's own outliers: a spike exceeds the second greatest in a quarter of the curve by half, one that
-    is no more than back at the start the greatest in half of it.
+    The noise of a positive loss grows with the loss, so its logarithm has to exceed a threshold too. Curves with heavy
+    tails are compared with their own outliers: a spike exceeds the second greatest in a quarter of the curve by half.
+    If it is only back at the start of the curve, it exceeds the greatest in half of the curve by half.
 
-    Tails make single outliers, a training that is ill makes several together: a warning takes two. A single one that
-    came back at once is of severity info, and none at all unless its loss is that of a model worse than an untrained
-    one, as a batch of broken data makes it.
+    Heavy tails make single outliers, and a fault makes several together, so a warning requires two. A single outlier
+    that returns at once has severity info, and only if its loss is worse than that of an untrained model, as with a
+    batch of broken data.
     """
 
     name = "spike"
@@ -111,9 +112,9 @@ class Spike(Latched):
         self._first_after_resume: Outlier | None = None
         # How far the greatest value was above its median that came back at once.
         self._isolated = 0.0
-        # How many values were outliers and came back.
+        # The number of outliers that returned.
         self._returned = 0
-        # Of the alarm that began last.
+        # The severity and the outlier of the last alarm.
         self.severity: Severity = "warning"
         self.outlier: Outlier | None = None
 
@@ -121,7 +122,7 @@ class Spike(Latched):
         value, ordered = seen.loss, self._ordered
         began = False
         if len(ordered) >= self._defaults.history:
-            # What is not among the greatest of the window is none, and need not be measured.
+            # A value that is not among the greatest of the window is no outlier, so the costly part is skipped.
             found = self._outlier(seen) if value > ordered[-2] else None
             if self._waiting is not None:
                 began = self._decided(self._waiting, seen)
@@ -148,13 +149,13 @@ class Spike(Latched):
         return first is not None and len(self._ordered) <= asked.returns and self._begin("warning", first, seen)
 
     def _lasts(self, is_outlier: bool) -> None:
-        """Take a value while an alarm lasts: it is over after several that are no outliers."""
+        """Take a value while an alarm is active: several values that are no outliers end it."""
         self._quiet = 0 if is_outlier else self._quiet + 1
         if self._quiet >= self._defaults.cleared_by:
             self._latch.good()
 
     def _decided(self, waiting: Outlier, seen: Seen) -> bool:
-        """Judge by the newest value whether the outlier that waits was a spike; return whether an alarm begins."""
+        """Decide from the newest value whether the waiting outlier was a spike; return whether an alarm begins."""
         asked = self._defaults
         waiting.later += 1
         if seen.loss - waiting.middle > asked.confirmed_by * waiting.limit:
@@ -162,7 +163,7 @@ class Spike(Latched):
             if waiting.signs >= self._signs_needed(seen.curve.count) and not self._may_be_restart(waiting, seen):
                 return self._begin("warning", waiting, seen)
             if waiting.signs >= asked.window:
-                # It stays there, and is no spike.
+                # It stays at this level, so it is not a spike.
                 self._waiting = None
         if waiting.later < asked.returns:
             return False
@@ -180,12 +181,14 @@ class Spike(Latched):
         return self._begin("info", waiting, seen)
 
     def _may_be_restart(self, waiting: Outlier, seen: Seen) -> bool:
-        """Return whether a learning rate that nobody logs may have risen: it lifts the loss to no more than a part of
-        where the curve began, and keeps it there."""
+        """Return whether an unlogged learning rate may have risen.
+
+        A restart lifts the loss to at most a part of its start, and keeps it there.
+        """
         return math.isnan(seen.logged_rate) and waiting.excess < self._defaults.of_fall_at_once * fall_of(seen.curve)
 
     def _signs_needed(self, count: int) -> int:
-        """Return how many outliers close together are no chance at the rate at which this curve makes single ones."""
+        """Return how many outliers close together are not chance, given how often this curve has single ones."""
         asked = self._defaults
         needed, expected = 1, float(self._returned)
         while needed < 2 or (expected > asked.chance and needed < asked.most_signs):
@@ -200,7 +203,7 @@ class Spike(Latched):
         return self._latch.bad(seen.step, seen.time)
 
     def _outlier(self, seen: Seen) -> Outlier | None:
-        """Return the newest value if it is one."""
+        """Return the newest value if it is an outlier."""
         asked, width, curve, value = self._defaults, seen.width, seen.curve, seen.loss
         middle, deviation = deviation_of(self._ordered)
         excess = value - middle
@@ -211,17 +214,18 @@ class Spike(Latched):
         )
         if excess < limit:
             return None
-        # Of losses near zero the logarithm has a wide spread.
+        # The logarithms of losses near zero have a wide spread.
         if self._ordered[0] > 0:
             log_middle, log_deviation = deviation_of([math.log(each) for each in self._ordered])
             needed = asked.log_deviations if value < curve.start else asked.log_deviations_at_start
             if math.log(value) - log_middle < needed * width * log_deviation:
                 return None
-        # The newest block may hold this value already.
+        # The newest block may contain this value already.
         tops = curve.tops[:-1]
         outlier, tail = sorted(tops[-max(2, len(tops) // 4) :])[-2], max(tops[len(tops) // 2 :])
         if excess < (asked.ratio - 1) * abs(middle):
-            # Healthy batches sometimes have two or three times the usual loss. In that case earlier batches had it too.
+            # Batches of healthy trainings sometimes have two or three times the usual loss. Earlier batches had it then
+            # too.
             if value < curve.start or excess < asked.deviations_at_start * width * deviation:
                 return None
             if curve.count < asked.history_at_start:

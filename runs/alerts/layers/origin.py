@@ -10,16 +10,18 @@ from statistics import median
 from typing import Literal, cast
 
 Measure = Literal["weight", "gradient", "update"]
-# The most direct sign first: weights that grew are the fault, gradients and updates may be its consequence.
+# The most direct measure first: grown weights are the fault itself, gradients and updates may be its consequence.
 MEASURES: tuple[Measure, ...] = ("weight", "gradient", "update")
 PREFIX = "layers/"
-# A normal distribution's standard deviation, in median absolute deviations (Rousseeuw and Croux, 1993).
+# The standard deviation of a normal distribution in median absolute deviations (Rousseeuw and Croux, 1993).
 SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class LayerOrigin:
-    """The origin of a fault: at `step` the norm `measure` of `layer` was `times` its usual, inf if not finite."""
+    """The origin of a fault: at `step`, the norm `measure` of `layer` was `times` its usual value, inf if it was not
+    finite.
+    """
 
     layer: str
     measure: Measure
@@ -29,13 +31,13 @@ class LayerOrigin:
 
 @dataclass(frozen=True, slots=True)
 class OriginDefaults:
-    """Thresholds of a usual range.
+    """Thresholds for the usual range of a norm.
 
-    A norm with at least `history` values is outside at `times` the median of its last `window` values, if it is also
-    `deviations` of their logarithms above it. It is back after `back` values within. One that stays outside for
-    `accepted` values has a new usual range.
+    A norm leaves its range if it has at least `history` values, and the newest is `times` the median of the last
+    `window` values and `deviations` standard deviations of their logarithms above it. It returns after `back` values
+    inside the range. If it stays outside for `accepted` values, these become its new usual range.
 
-    A layer is named if it is `distinct` times as far outside as most others are at that step.
+    A layer is named if its norm is `distinct` times as far outside as the median of the other layers at that step.
     """
 
     window: int = 32
@@ -60,7 +62,7 @@ class LayerNorms:
         self._step: int | None = None
 
     def note(self, series: str, step: int, value: float) -> None:
-        """Take a value of a series of which `is_layer_norm` is true."""
+        """Record a value of a series for which `is_layer_norm` is true."""
         if step != self._step:
             self._step = step
             self.observed += 1
@@ -72,14 +74,14 @@ class LayerNorms:
         norm.see(step, value)
 
     def turned(self) -> None:
-        """Forget which norms are outside, and the usual sizes of updates: a person changed the training."""
+        """Forget which norms are outside, and the usual sizes of updates, because a person changed the training."""
         for (measure, _), norm in self._norms.items():
             norm.forget(also_usual=measure == "update")
 
     def origin(self) -> LayerOrigin | None:
         """Return the layer whose norm left its usual range first and is still outside.
 
-        None if there is none, or if most left it together, as after a change of the learning rate.
+        None if there is none, or if most layers left it together, as after a change of the learning rate.
         """
         first = min((norm.left for norm in self._norms.values() if norm.left is not None), default=None)
         if first is None:
@@ -87,13 +89,14 @@ class LayerNorms:
         return next(filter(None, (self._distinct(measure, first) for measure in MEASURES)), None)
 
     def _distinct(self, measure: Measure, step: int) -> LayerOrigin | None:
-        """Return the layer that stands out of those that left their range at `step`."""
+        """Return the layer that is distinct among those that left their range at `step`."""
         norms = {layer: norm for (other, layer), norm in self._norms.items() if other == measure}
         first = {layer: norm.times for layer, norm in norms.items() if norm.left == step}
         if not first:
             return None
         most = max(first.values())
-        # A gradient that is not finite makes those of all earlier layers not finite: the last such layer is the origin.
+        # Backpropagation carries a gradient that is not finite to all earlier layers, so the last such layer is the
+        # origin.
         layer = [layer for layer, times in first.items() if times == most][-1]
         others = [norm.times_at(step) for other, norm in norms.items() if other != layer]
         if others and most < self._defaults.distinct * _middle(others):
@@ -102,17 +105,17 @@ class LayerNorms:
 
 
 class _Norm:
-    """One norm of one layer: its usual range, and the step at which it left it."""
+    """One norm of one layer: its usual range, and the step at which it left the range."""
 
     __slots__ = ("_asked", "_outside", "_seen", "_times", "_usual", "_within", "left", "times")
 
     def __init__(self, asked: OriginDefaults) -> None:
         self._asked = asked
-        # Logarithms.
+        # Logarithms of the values.
         self._usual: deque[float] = deque(maxlen=asked.window)
         self._outside: list[float] = []
         self._within = 0
-        # The newest value over its usual one, and its step.
+        # The newest value divided by its usual one, and its step.
         self._times, self._seen = 1.0, 0
         # The step at which it left its usual range, and how far outside it was then.
         self.left: int | None = None
@@ -120,7 +123,7 @@ class _Norm:
 
     def see(self, step: int, value: float) -> None:
         if value == 0.0:
-            return  # a layer that had no part in this step
+            return  # a layer that took no part in this step
         times = self._beside_usual(value)
         self._times, self._seen = times, step
         if times > 1.0:
@@ -132,7 +135,7 @@ class _Norm:
                 self.forget(also_usual=False)
 
     def times_at(self, step: int) -> float:
-        """Return how far outside its range it was at a step, 1 if it was within or is not known."""
+        """Return how many times its usual value the norm was at a step, 1 if it was inside its range or is unknown."""
         if self.left == step:
             return self.times
         return self._times if self._seen == step else 1.0
@@ -144,7 +147,7 @@ class _Norm:
             self._usual.clear()
 
     def _beside_usual(self, value: float) -> float:
-        """Return the value over the usual one if it is outside the range, otherwise 1."""
+        """Return the value divided by the usual one if it is outside the range, otherwise 1."""
         if not math.isfinite(value):
             return math.inf
         if len(self._usual) < self._asked.history:

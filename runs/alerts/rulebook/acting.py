@@ -36,17 +36,17 @@ from runs.recording.alert_rules import as_rule
 NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")
 LONGEST_ACTION = 200
 HOUR = timedelta(hours=1)
-# Alerts of one attempt that begin so soon after one another have one cause, and one cure: a loss, its copy under
+# Alerts of one attempt that begin this close together have one cause, and need one action: a loss, its copy under
 # another name, the norm of its gradients and the next evaluation.
 CAUSE = timedelta(minutes=1)
-# A cure that the training has not taken by then may be none any longer.
+# A training that has not applied the command by then may be in another state.
 EXPIRY = timedelta(minutes=10)
 
 
 def act(alert_id: int) -> None:
-    """Do what the alert's rule asks, or note why not. Does nothing where that was done before."""
+    """Perform the action of the alert's rule, or store why not. Has no effect if that was done before."""
     with transaction.atomic():
-        # The run's row first, as everywhere.
+        # Lock the row of the run first, as everywhere.
         alert = Alert.objects.filter(pk=alert_id).first()
         if alert is None:
             return
@@ -59,7 +59,7 @@ def act(alert_id: int) -> None:
 
 
 def catch_up(run_id: int) -> int:
-    """Do what an earlier process of this run left undone as it died; return how much that was."""
+    """Perform the actions that an earlier process of this run left undone; return how many."""
     left = Alert.objects.filter(run_id=run_id, action_state="").exclude(action="").order_by("pk")
     pending = list(left.values_list("pk", flat=True))
     for pk in pending:
@@ -68,7 +68,7 @@ def catch_up(run_id: int) -> int:
 
 
 def command_id(alert: Alert) -> UUID:
-    """Return the id of the command that follows an alert, always the same."""
+    """Return the id of the command that follows an alert, which is always the same."""
     return uuid5(NAMESPACE, f"alert {alert.pk} of run {alert.run_id}")
 
 
@@ -105,8 +105,8 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
     acted = list(alike.filter(Q(action_state=state) | Q(held_back=HeldBack.REPLAYED)).select_related("command"))
     if any(_has_same_cause(each, alert) for each in acted):
         return HeldBack.SAME_CAUSE
-    # Not by the rule's row: a rule that was copied or made anew keeps to the limits too. Each series has its own: what
-    # a validation loss did must not use up the cure of the loss that is trained on.
+    # Compared by detector and series instead of the rule's row, so that copies of a rule share its limits. Each series
+    # counts separately: an action for a validation loss must not use up the action for the training loss.
     earlier = [each for each in acted if (each.detector, each.series) == (alert.detector, alert.series)]
     in_attempt = sum(each.attempt == alert.attempt for each in earlier)
     if rule.most_per_attempt is not None and in_attempt >= rule.most_per_attempt:
@@ -124,7 +124,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
 
 
 def _recovery(run: Run, alert: Alert, rule: Rule) -> Recovery | None:
-    """Return the roll back that a rule would do, None if it does none."""
+    """Return the roll back that a rule would request, None if it requests none."""
     if rule.action != RuleAction.ROLL_BACK:
         return None
     return recovery_from(
@@ -189,7 +189,7 @@ def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
 
 
 def _follows(command: Command, alert: Alert) -> bool:
-    """Return whether a command takes effect after an alert began, or as it began."""
+    """Return whether a command takes effect at or after the beginning of an alert."""
     took_effect = command.applied_at is not None and _is_soon(command.applied_at, alert)
     return took_effect or (command.at_step or 0) >= (alert.step or 0)
 
@@ -197,7 +197,7 @@ def _follows(command: Command, alert: Alert) -> bool:
 def expected_value(run: Run, rule: Rule) -> float | int | None:
     """Return the present value of the rule's knob, None if the rule has no minimum or groups differ.
 
-    A change of the knob in the meantime, by a person or by another link, has precedence.
+    A change of the knob in the meantime, by a person or by another link, wins.
     """
     values = knob_numbers(run, rule.knob) if rule.smallest is not None else []
     return values[0] if len(set(values)) == 1 else None
@@ -223,7 +223,7 @@ def _ask(run: Run, alert: Alert, rule: Rule, command: RunCommand) -> Command:
         id=command_id(alert),
         command=command,
         expires_at=timezone.now() + EXPIRY,
-        # A roll back restores the value of the knob at its checkpoint.
+        # A roll back restores the value that the knob had at the checkpoint.
         expected_value=expected_value(run, rule) if rule.action == RuleAction.SCALE_KNOB else None,
     ).caused_by(cause)
     name = f"rule {rule.name}"[:LONGEST_NAME]

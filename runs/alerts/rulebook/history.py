@@ -1,4 +1,4 @@
-"""The past of a run for detectors that start: its declared goals, and its curves in few levels."""
+"""The history of a run for detectors that start: its declared goals, and its curves at a coarse resolution."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from runs.alerts.detectors.kinds import Goal, kind_of
 from runs.models import Attempt, Axis, Series
 from runs.series import charts
 
-# Coarser levels of a series are stored: so many of each are read, however long a run is.
+# The number of coarse levels to read of each series, however long a run is.
 BUCKETS = 96
 MOST_SERIES = 50
-# A speed is that of a machine, and the next attempt may have another one.
+# Speeds depend on the machine, and the next attempt may run on another one.
 REMEMBERED = ("loss", "free_loss", "score")
 
 
 def goals_before(attempt: Attempt) -> dict[str, Goal]:
-    """Return what was declared by `watch()` in an attempt, or in the newest before it that declared something."""
+    """Return the goals that `watch()` declared in an attempt, or in the newest earlier attempt that declared any."""
     declared = Attempt.objects.filter(run=attempt.run_id, number__lte=attempt.number).exclude(goals={})
     newest = declared.order_by("-number").values_list("goals", flat=True).first()
     return cast("dict[str, Goal]", newest or {})

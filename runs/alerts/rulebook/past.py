@@ -1,4 +1,4 @@
-"""Trying rules on the recorded points of a run: the steps at which alerts would have begun."""
+"""Tries rules on the recorded points of a run, and returns the steps at which alerts would have begun."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from runs.protocol.commands import Resume, SetKnob
 from runs.series.newest import newest_points
 from runs.series.packing.chunks import Points, join_points
 
-# Of all series together, shared alike. A point costs some microseconds: a person waits for a second or so.
+# For all series together, in equal shares. A point takes a few microseconds, so a person waits about a second.
 MOST_POINTS = 100_000
 FEWEST_EACH = 100
 BUDGET_S = 2.0
 LOOK_EVERY = 256
-# All trials of rules share one core, so that the other cores serve pages.
+# All trials of rules share one core, so that the other cores can serve pages.
 _TURN = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """An alert that would have begun: which rule held, where, and when (in seconds since the epoch)."""
+    """An alert that would have begun: its rule, its step, and the time in seconds since the epoch."""
 
     rule: Rule
     series: str
@@ -44,9 +44,10 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What rules make of a run's past, in the order of time.
+    """The alerts that rules would have begun in a run's past, in the order of time.
 
-    `points` were judged; `left_out` older points were not, nor `unseen` newer ones for which there was no time.
+    `points` is the number of judged points. `left_out` older ones were not judged, nor `unseen` newer ones for which
+    there was no time.
     """
 
     fired: tuple[Fired, ...] = ()
@@ -60,16 +61,16 @@ class Past:
 
 
 def would_have_fired(run: Run, rule: Rule, clock: Callable[[], float] = time.monotonic) -> Past:
-    """Return where alerts of `rule` alone would have begun, switched on or not, whatever other rules there are."""
+    """Return the alerts of `rule` alone, whether it is switched on or not and whatever other rules there are."""
     past = judge_past(run, [rule], clock)
     return replace(past, fired=tuple(past.of(rule)))
 
 
 def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = time.monotonic) -> Past:
-    """Return where alerts would have begun under `rules` and the defaults; those that are off are taken as on.
+    """Return the alerts that would have begun under `rules` and the defaults; rules that are off count as on.
 
-    Each attempt is judged by itself, as it was trained, on the points that a live judge sees. Bounded by `MOST_POINTS`
-    and by `BUDGET_S` seconds of `clock`.
+    Each attempt is judged separately, on the points that a live judge gets. Bounded by `MOST_POINTS` and by `BUDGET_S`
+    seconds of `clock`.
     """
     names = list(run.series.values_list("name", flat=True))
     newest = newest_points(run.pk, names, max(FEWEST_EACH, MOST_POINTS // max(1, len(names))))
@@ -93,7 +94,7 @@ def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = tim
 
 
 def _in_order(series: dict[str, Points]) -> list[Point]:
-    """Return the points of several series in the order of time; those of one moment by step."""
+    """Return the points of several series ordered by time, and by step within one moment."""
     if not series:
         return []
     names = list(series)
@@ -106,7 +107,7 @@ def _in_order(series: dict[str, Points]) -> list[Point]:
 
 
 def _changes(run: Run, attempt: int) -> list[tuple[float, str]]:
-    """Return what people did that widens bands, each with its time in seconds since the epoch."""
+    """Return the changes by people that widen bands, each with its time in seconds since the epoch."""
     applied = run.commands.filter(state=CommandState.APPLIED, attempt=attempt, kind__in=(SetKnob.kind, Resume.kind))
     moments = applied.order_by("applied_at").values_list("applied_at", "kind")
     return [(at.timestamp(), kind) for at, kind in moments if at is not None]
@@ -117,12 +118,12 @@ def _key_of(alarm: Alarm) -> Key:
 
 
 class _Trial:
-    """One attempt, judged as if it were trained now."""
+    """One attempt, judged as if it were running now."""
 
     def __init__(
         self, rules: Sequence[Rule], attempt: int, changes: list[tuple[float, str]], goals: Mapping[str, Goal]
     ) -> None:
-        # Whether destinations are notified does not matter here: only that an alert begins.
+        # A trial only asks whether an alert begins, not whether destinations are notified.
         self._rules = [replace(rule, snoozed_until=None) for rule in rules]
         self._given = dict(zip(self._rules, rules, strict=True))
         self._attempt = attempt
@@ -136,11 +137,11 @@ class _Trial:
         )
 
     def passing(self, points: Iterable[Point]) -> Iterator[Point]:
-        """Yield the points of `points` that a live judge gets; notify detectors of changes by people between them."""
+        """Yield those of `points` that a live judge gets; between them, notify detectors of changes by people."""
         yield from thinned(self._told(points))
 
     def see(self, point: Point) -> list[Fired]:
-        """Judge a point; return what begins."""
+        """Judge a point; return the alerts that begin."""
         began = self._cooling.beginning(self._judge.judge(point), point.time)
         self._cooling.over()
         return [self._fired(alarm, point) for alarm in began]

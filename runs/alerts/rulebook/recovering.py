@@ -1,4 +1,4 @@
-"""Chooses the checkpoint to which a run is rolled back after a fault, and the value of its knob there."""
+"""Chooses the checkpoint for a roll back after a fault, and the value of the knob."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Recovery:
 
     @property
     def text(self) -> str:
-        """Return checkpoint and changes in signs, which need no translation."""
+        """Return checkpoint and changes in symbols, which need no translation."""
         changed = f", {self.knob} × {self.factor:g}" if self.factor is not None else ""
         skipped = f", {self.fault:,} ± {self.skip_batches:,}" if self.skip_batches else ""
         return f"→ {self.checkpoint.name} ({self.checkpoint.step:,}){changed}{skipped}"
@@ -75,7 +75,7 @@ def recovery_from(
 
 
 def offers_recovery(alert: Alert) -> bool:
-    """Return whether the run of an alert can go back to a good checkpoint, at another learning rate."""
+    """Return whether the run of an alert can go back to a good checkpoint and change its learning rate."""
     run = alert.run
     if alert.detector not in FAULTS or run.withholds(RollBack.kind):
         return False
@@ -108,6 +108,6 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
 
 def _by_rules(run: Run) -> QuerySet[Command]:
     """Return the roll backs of this attempt that rules sent and the training did not refuse."""
-    # A command has an attempt only once it is delivered.
+    # A command has an attempt only after it is delivered.
     asked = Command.objects.filter(alerts__run=run, alerts__attempt=run.attempt, alerts__action=RuleAction.ROLL_BACK)
     return asked.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED))

@@ -1,4 +1,4 @@
-"""Silencing an alert for a while: a rule of its run, which otherwise equals the rule that applied before."""
+"""Snoozes an alert: creates a rule for its run, which otherwise equals the rule that applied before."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from runs.recording.alerts import LASTING, UNTIL_CLEARED
 
 
 class CannotSnooze(Exception):
-    """The alert has no rule, or is over already."""
+    """The alert has no rule, or has ended."""
 
 
 def snooze(alert_id: int, until: datetime | None, user_id: int | None) -> AlertRule:
-    """Record the findings of the alert's detector in its series without messages or actions until `until`.
+    """Record alerts of the detector in this series without messages or actions until `until`.
 
-    None: until the alert is cleared. Makes or changes the rule of the run for this detector and series; a new one is a
-    copy of the rule that holds. Raises `CannotSnooze`, and `Alert.DoesNotExist`.
+    None: until the alert clears. Creates or changes the rule of the run for this detector and series; a new one is a
+    copy of the present rule. Raises `CannotSnooze`, and `Alert.DoesNotExist`.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(alerts=alert_id)

@@ -1,8 +1,8 @@
-"""Addresses of destinations: the text that a person enters, checked, in the form that is encrypted and used for
+"""Addresses of destinations: validates what a person enters, and returns the form that is encrypted and used for
 sending.
 
-Of mail that form is the recipients, one a line; of robots their webhook; of other services their Apprise address. Only
-services that are reached over HTTP are taken, and no address that names a file of this host.
+For mail, that form is the recipients, one per line; for robots their webhook; for other services their Apprise address.
+Only services over HTTP are accepted, and no address that names a file of this host.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from django.utils.translation import gettext as _
 MOST_RECIPIENTS = 20
 LONGEST_ADDRESS = 2000
 LONGEST_HINT = 100
-# Of a key that is at least so long, the last four characters are shown.
+# If a key has at least this length, its last four characters are shown.
 LONG_KEY = 16
 
 DINGTALK_HOST, WECOM_HOST = "oapi.dingtalk.com", "qyapi.weixin.qq.com"
 DINGTALK_KEY, WECOM_KEY = re.compile(r"[A-Za-z0-9]{8,100}"), re.compile(r"[A-Za-z0-9_-]{8,100}")
-# The schemas of the plug-ins of Apprise that speak HTTP. Left out are those that show something on this host (dbus,
-# syslog, macosx …), start a program (deltachat), read keys from files (fcm, vapid) or speak a protocol of their own.
+# The schemas of Apprise's plug-ins that use HTTP. Excluded are plug-ins that show something on this host (dbus, syslog,
+# macosx …), start a program (deltachat), read keys from files (fcm, vapid) or use another protocol.
 SERVICES = frozenset(
     re.findall(
         r"\w+",
@@ -50,7 +50,7 @@ SERVICES = frozenset(
     """,
     )
 )
-# Options by which an address names a file, which Apprise would read and send away, another address, or limits of time.
+# Options by which an address names a file (Apprise would read and send it), another address, or timeouts.
 REFUSED_OPTIONS = frozenset(
     re.findall(
         r"[\w-]+",
@@ -73,14 +73,14 @@ class InvalidAddress(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`secret`: what is sealed; `hint`: what members may see of it."""
+    """`secret` is the part that is encrypted, `hint` what members may see of it."""
 
     secret: str
     hint: str
 
 
 def mail(recipients: str) -> Address:
-    """Return the address of mail to `recipients`, divided by commas, semicolons or white space."""
+    """Return the address of mail to `recipients`, separated by commas, semicolons or white space."""
     found = list(dict.fromkeys(filter(None, re.split(r"[\s,;]+", recipients))))
     if not found:
         raise InvalidAddress("recipients", _("Enter at least one mail address, such as ann@example.org."))
@@ -105,7 +105,7 @@ def masked_mail(address: str) -> str:
 
 
 def dingtalk(webhook: str, signing_secret: str = "") -> Address:
-    """Return the address of a DingTalk robot: its webhook, with `&secret=` where it has a signing secret."""
+    """Return the address of a DingTalk robot: its webhook, with `&secret=` if it has a signing secret."""
     example = f"https://{DINGTALK_HOST}/robot/send?access_token=…"
     token = _robot_key(webhook, DINGTALK_HOST, "access_token", DINGTALK_KEY, example)
     secret = signing_secret.strip()
@@ -124,12 +124,12 @@ def wecom(webhook: str) -> Address:
 
 
 def service(address: str) -> Address:
-    """Return the address of another service, as Apprise writes it. Raises `InvalidAddress`, also for local ones."""
+    """Return the address of another service in Apprise's notation. Raises `InvalidAddress`, also for local services."""
     address = address.strip()
     schema = _schema_of(address)
     try:
         receivers = _receivers_of(address)
-    except Exception as error:  # plug-ins of many authors raise what they like
+    except Exception as error:  # plug-ins of many authors raise any exception
         raise InvalidAddress("address", _unfit(schema)) from error
     if not receivers or not address.partition("://")[2].strip("/"):
         raise InvalidAddress("address", _unfit(schema))
@@ -138,7 +138,7 @@ def service(address: str) -> Address:
 
 
 def _schema_of(address: str) -> str:
-    """Return the schema of an address that may be tried."""
+    """Return the schema of an address, if it is allowed."""
     if len(address) > LONGEST_ADDRESS or re.search(r"[\s\x00-\x1f]", address):
         raise InvalidAddress("address", _("Enter one address, without spaces, of at most 2000 characters."))
     schema, found, _rest = address.partition("://")
@@ -155,7 +155,7 @@ def _schema_of(address: str) -> str:
     if schema not in SERVICES:
         text = _("%(schema)s:// is not a supported network service. See Apprise's list of services.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})
-    # Anywhere in the address, and in any case: Apprise splits options by rules of its own.
+    # Anywhere in the address and in any case, because Apprise has its own rules for splitting options.
     if named := REFUSED_OPTION.search(_unquoted(address)):
         text = _("Remove %(option)s=: options for files, other addresses or timeouts are not allowed.")
         raise InvalidAddress("address", text % {"option": named[1]})
@@ -164,10 +164,10 @@ def _schema_of(address: str) -> str:
 
 def _receivers_of(address: str) -> int:
     """Return the number of recipients in an address of Apprise; 0 if a part of it is missing."""
-    # Loaded for this alone: the portal needs Apprise for nothing else, and it is large.
+    # Imported here, because Apprise is large and the portal needs it for nothing else.
     import apprise
 
-    # It warns of keys that it does not take, with the keys.
+    # Apprise logs a warning about keys that it does not accept, including the keys.
     logging.getLogger("apprise").propagate = False
     plugin: Sized | None = apprise.Apprise.instantiate(address, suppress_exceptions=True)
     return 0 if plugin is None else len(plugin)
@@ -179,7 +179,7 @@ def _unfit(schema: str) -> str:
 
 
 def _is_server(schema: str, host: str) -> bool:
-    """Return whether the place of the host in an address is that of a server; many services have a key there."""
+    """Return whether the host part of an address is a server; many services put a key there."""
     servers = {"apprise", "bark", "form", "gotify", "hassio", "json", "matrix", "mmost", "ncloud", "nctalk", "ntfy",
                "rocket", "synology", "xml"}  # fmt: skip
     return schema.removesuffix("s") in servers and "." in host
@@ -195,7 +195,7 @@ def _robot_key(webhook: str, host: str, name: str, form: re.Pattern[str], exampl
 
 
 def _unquoted(address: str) -> str:
-    """Return an address without any quoting, however often it was quoted."""
+    """Return an address with all levels of percent-encoding removed."""
     while (plain := unquote(address)) != address:
         address = plain
     return address

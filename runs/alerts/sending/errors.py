@@ -1,4 +1,4 @@
-"""Why a message was not sent, in words without secrets."""
+"""Why a message was not sent, as a text without secrets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 SHORTEST_SECRET = 4
 LONGEST_ANSWER = 400
-# Parts of addresses that are the same for everybody.
+# Parts of addresses that are not secret.
 _WORDS = {"robot", "send", "access_token", "webhook", "cgi-bin", "secret", "hook", "https", "http"}
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
 
 
 class NotSent(Exception):
-    """A message was not sent. `is_final`: to try it again would change nothing.
+    """A message was not sent. `is_final`: a retry would fail too.
 
-    The text is kept in English. A text that is not a server's answer and has no values is marked for translation in the
-    source.
+    The text is stored in English. A text is marked for translation in the source if it does not come from a server and
+    has no values.
     """
 
     def __init__(self, text: str, is_final: bool = False) -> None:
@@ -26,7 +26,7 @@ class NotSent(Exception):
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Return a text of one line without addresses and without any part of `secrets`."""
+    """Return a text in one line without addresses and without any part of `secrets`."""
     hidden = {form for secret in secrets for part in _parts(secret) for form in (part, quote(part), quote_plus(part))}
     text = _URL.sub(lambda found: f"{found[1]}://…", text)
     for part in sorted(hidden, key=len, reverse=True):
@@ -35,7 +35,7 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 
 
 def _parts(secret: str) -> set[str]:
-    """Return a secret, and where it is a URL, the parts of it that may be keys."""
+    """Return a secret, and if it is a URL, the parts of it that may be keys."""
     found = {secret}
     if "://" in secret:
         rest = secret.partition("://")[2]

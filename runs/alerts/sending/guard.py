@@ -1,7 +1,7 @@
 """Keeps a process that sends messages out of the host's own network, with an audit hook that cannot be removed.
 
-The addresses of destinations come from people: what they resolve to, and where servers redirect, is judged where a
-connection is made. `install` once, before anything is sent.
+People enter the addresses of destinations. What they resolve to, and where servers redirect, is therefore checked when
+a connection is opened. Call `install` once, before anything is sent.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from steersman.marked_text import gettext_noop
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# What reaches another address than it seems to: RFC 6052, RFC 8215, RFC 3056, RFC 4380 and IPv4-compatible.
+# Prefixes that lead to another address: RFC 6052, RFC 8215, RFC 3056, RFC 4380 and IPv4-compatible.
 _NAT64 = ip_network("64:ff9b::/96")
 _TUNNELS = [ip_network(each) for each in ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10")]
-# Documentation (RFC 9637), and what Azure gives each machine for its agents.
+# Documentation (RFC 9637), and the address that Azure gives each machine for its agents.
 _INSIDE = [ip_network(each) for each in ("3fff::/20", "168.63.129.16/32")]
 _CONNECTING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 _STARTING = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"}
-# A proxy would make connections that nobody judges.
+# A proxy would open connections that this process cannot check.
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 
 _local = threading.local()
 
 
 class Refused(PermissionError):
-    """The process must not do this; the text says what, without an address."""
+    """The process must not do this. The text says what, without an address."""
 
 
 def is_outside(text: str, networks: Sequence[Network] = ()) -> bool:
@@ -53,7 +53,7 @@ def is_outside(text: str, networks: Sequence[Network] = ()) -> bool:
 
 
 def install(networks: Sequence[Network]) -> None:
-    """Refuse, from now on and for good, connections inside that are not in `networks`, and new processes."""
+    """Refuse connections to inside addresses that are not in `networks`, and new processes, until the process ends."""
     for name in _PROXIES:
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
@@ -70,7 +70,7 @@ def install(networks: Sequence[Network]) -> None:
 
 @contextmanager
 def allowing(host: str, port: int) -> Iterator[None]:
-    """Let this thread reach the installation's own server at `host` and `port`, wherever it is."""
+    """Let this thread reach the installation's own server at `host` and `port`, wherever that is."""
     with suppress(OSError):
         _local.allowed = {(found[4][0], port) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     try:
@@ -110,7 +110,7 @@ def _meant(address: Address) -> Address:
 
 
 def _is_own(address: Address) -> bool:
-    """Return whether the address is one of this host's interfaces: only to those can a socket be bound."""
+    """Return whether the address belongs to an interface of this host: a socket can be bound to no other."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -121,10 +121,10 @@ def _is_own(address: Address) -> bool:
 
 
 def begin() -> None:
-    """Forget what this thread was refused before."""
+    """Forget earlier refusals of this thread."""
     _local.refused = False
 
 
 def was_refused() -> bool:
-    """Return whether this thread was refused anything since `begin`: libraries hide it in errors of their own."""
+    """Return whether this thread was refused anything since `begin`: libraries replace the exception by their own."""
     return bool(getattr(_local, "refused", False))

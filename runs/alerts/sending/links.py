@@ -1,7 +1,7 @@
 """One-tap links in messages: their content and their signature.
 
-A link is bound to an alert, an action, a destination and the person for whom it acts. It is not secret: every reader of
-a message has its links. Therefore a link expires, acts once, and only while its person has the permission.
+A link is bound to an alert, an action, a destination and the person for whom it acts. It is not secret, because every
+reader of a message has its links. Therefore a link expires, works once, and only while its person has the permission.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from django.utils import timezone
 
 SALT = "runs.alerts.sending.links"
 PATH = "/alerts/act/{token}/"
-# Longer ones are not looked at: a link has about 120 characters.
+# A link has about 120 characters; longer ones are not parsed.
 LONGEST_TOKEN = 500
 
 
 class LinkAction(StrEnum):
-    """The action of a link. `SCALE_KNOB` is that of the alert's rule; `HALVE` is the learning rate × 0.5; `ROLL_BACK`
-    leads to the last good checkpoint before the alert, with half the learning rate."""
+    """The action of a link. `SCALE_KNOB` is the action of the alert's rule, `HALVE` multiplies the learning rate by
+    0.5, and `ROLL_BACK` goes to the last good checkpoint before the alert with half the learning rate.
+    """
 
     ACKNOWLEDGE = "acknowledge"
     PAUSE = "pause"
@@ -33,12 +34,12 @@ class LinkAction(StrEnum):
 
 
 class BadLink(Exception):
-    """The link was not made here, or was changed on its way."""
+    """The link was not created here, or was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The action of a link. Without `person_id`, the reader who opens it logs in first, and it acts in their name."""
+    """The action of a link. Without `person_id`, the reader logs in first, and the link acts in their name."""
 
     alert_id: int
     action: LinkAction
@@ -48,7 +49,7 @@ class Link:
 
 
 class ExpiredLink(BadLink):
-    """The link held, and does not any longer."""
+    """The link was valid, and has expired."""
 
     def __init__(self, link: Link) -> None:
         super().__init__("It has expired.")
@@ -58,10 +59,10 @@ class ExpiredLink(BadLink):
 def action_link(
     base_url: str, alert_id: int, action: str, person_id: int | None, destination_id: int, lifetime: timedelta
 ) -> str:
-    """Return the address that asks for `action` until `lifetime` has passed.
+    """Return the URL that requests `action`, valid for `lifetime`.
 
-    `base_url` is the public address of the installation, with or without a slash at its end. Raises `ValueError`
-    where no link does `action`.
+    `base_url` is the public address of the installation, with or without a trailing slash. Raises `ValueError` if links
+    cannot do `action`.
     """
     until = int((timezone.now() + lifetime).timestamp())
     held = [alert_id, str(LinkAction(action)), person_id, destination_id, until]
@@ -69,7 +70,7 @@ def action_link(
 
 
 def read(token: str) -> Link:
-    """Return what the link with this token asks. Raises `BadLink`, and `ExpiredLink` where it held before."""
+    """Return the content of the link with this token. Raises `BadLink`, and `ExpiredLink` if it was valid before."""
     if len(token) > LONGEST_TOKEN:
         raise BadLink
     try:

@@ -1,4 +1,4 @@
-"""Mail of alerts: by the project's account or the installation's server, as HTML with pictures and as text."""
+"""Mail about alerts: from the project's account or the installation's server, as HTML with pictures and as text."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from runs.models import AlertDestination, MailAccount, MailSecurity
 from steersman.marked_text import gettext_noop
 
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-# RFC 5321, 4.1.4: an address literal instead of the name of the host, which must not be revealed.
+# RFC 5321, 4.1.4: an address literal, so that the name of the host is not revealed.
 HELO_NAME = "[127.0.0.1]"
 TIMEOUT_S = 15
 
 
 class _InlineMail(EmailMultiAlternatives):
-    """Mail whose attachments are parts of its HTML, RFC 2387."""
+    """Mail whose attachments are parts of its HTML (RFC 2387)."""
 
     mixed_subtype = "related"
 
 
 class NamelessBackend(EmailBackend):
-    """Django's SMTP backend that does not send the name of this host, and keeps the answers of the server."""
+    """Django's SMTP backend, without the name of this host, and with the answers of the server."""
 
-    # Of the last mail that was taken, such as "250 2.0.0 Ok: queued as 4F1".
+    # The answer to the last accepted mail, such as "250 2.0.0 Ok: queued as 4F1".
     answer = ""
 
     @property
@@ -99,7 +99,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
 
 @contextmanager
 def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEmailBackend, str]]:
-    """Yield the server to send by, and the sender that it takes."""
+    """Yield the mail server, and the sender address that it accepts."""
     if account is not None:
         yield (
             NamelessBackend(
@@ -114,7 +114,7 @@ def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEm
             account.sender or account.user,
         )
     elif unread_mail() and settings.EMAIL_BACKEND != FILES:
-        # It is not printed: links of a message are keys, and logs must not contain keys.
+        # Not printed, because the links in a message are keys, and logs must not contain keys.
         raise NotSent(unread_mail(), is_final=True)
     elif settings.EMAIL_BACKEND == SMTP_BACKEND:
         with guard.allowing(settings.EMAIL_HOST, settings.EMAIL_PORT):
@@ -124,7 +124,7 @@ def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEm
 
 
 def _hidden(password: str, recipients: list[str], text: str) -> str:
-    """Return an answer without the password, and with no more of the recipients than members may see."""
+    """Return an answer without the password, and with recipients masked as members may see them."""
     for each in sorted(recipients, key=len, reverse=True):
         text = re.sub(re.escape(each), masked_mail(each), text, flags=re.IGNORECASE)
     return redacted(text, [password])
@@ -136,5 +136,5 @@ def _said(code: int, answer: bytes | str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A header takes one line; a name of a run may have more."""
+    """Replace line breaks: a header has one line, but the name of a run may have several."""
     return " ".join(text.split())

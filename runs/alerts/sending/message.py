@@ -1,4 +1,4 @@
-"""The content of a message, built from rows of alerts: no path, host or user name, and no secret of a destination."""
+"""The content of a message, built from rows of alerts, without paths, hosts, user names and secrets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from runs.alerts.wording.texts import action_text, texts_of, value_of
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, DeliveryState, RuleAction, Severity
 from runs.protocol.causes import Recovered, after_roll_back
 
-# Alerts of one message that it names; of the others it says how many they are.
+# The number of alerts that a message lists; the others are only counted.
 MOST_NAMED = 20
-# Number of runs that a message describes in full, with curve and links; each other run gets one line.
+# The number of runs that a message describes in full, with curve and links; each other run gets one line.
 MOST_IN_FULL = 3
 LINK_LIFETIME = timedelta(hours=24)
 # If one message tells several moments of an alert, its heading is of the last of these.
@@ -31,7 +31,7 @@ MOMENTS = (DeliveryMoment.ROLLED_BACK, DeliveryMoment.BEGAN, DeliveryMoment.CLEA
 
 @dataclass(frozen=True, slots=True)
 class TapLink:
-    """A link that acts by one tap. `name` is what it does, in the language of the message."""
+    """A one-tap link. `name` describes its action, in the language of the message."""
 
     name: str
     url: str
@@ -39,7 +39,7 @@ class TapLink:
 
 @dataclass(frozen=True, slots=True)
 class ToldAlert:
-    """One alert in a message; texts are empty if there is nothing to say."""
+    """One alert in a message; its texts may be empty."""
 
     heading: str
     severity: str
@@ -49,7 +49,7 @@ class ToldAlert:
     value: str
     usual: str
     text: str
-    # What the alert's rule asked of the run, or why it did not.
+    # The action of the alert's rule, or why it did not act.
     action: str
     # What became of the run after a roll back.
     after_roll_back: str
@@ -58,7 +58,10 @@ class ToldAlert:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The part of a message about one run: its worst alert, then the others. `picture` and `links` are of the worst."""
+    """The part of a message about one run: its worst alert, then the others.
+
+    `picture` and `links` belong to the worst.
+    """
 
     run: str
     project: str
@@ -94,7 +97,7 @@ class Message:
 
     @property
     def html(self) -> str:
-        """Return the message as HTML; its pictures are `cid:` addresses of `Picture.cid`."""
+        """Return the message as HTML. Its pictures have `cid:` addresses, see `Picture.cid`."""
         return self._rendered("alerting/message.html")
 
     @property
@@ -107,7 +110,7 @@ class Message:
 
 
 def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[AlertDelivery]) -> Message:
-    """Return the message to a destination about `deliveries`, of which there is at least one."""
+    """Return the message to a destination about at least one of `deliveries`."""
     language = language_of(destination)
     with translation.override(language):
         # An alert of which several things are to be told is reported once: as over if it is.
@@ -140,7 +143,7 @@ def _first_message(message_id: UUID, deliveries: Sequence[AlertDelivery]) -> UUI
 
 
 def test_of(message_id: UUID, destination: AlertDestination) -> Message:
-    """Return the message by which a person tries a destination."""
+    """Return the message with which a person tests a destination."""
     language = language_of(destination)
     with translation.override(language):
         return Message(
@@ -156,13 +159,15 @@ def test_of(message_id: UUID, destination: AlertDestination) -> Message:
 
 
 def language_of(destination: AlertDestination) -> str:
-    """Return the language of messages to a destination: its own, or that of the installation."""
+    """Return the language of messages to a destination: its own, or the default of the installation."""
     known = {code for code, _name in settings.LANGUAGES}
     return destination.language if destination.language in known else settings.LANGUAGE_CODE
 
 
 def _by_weight(delivery: AlertDelivery) -> tuple[bool, int, datetime, int]:
-    """What lasts before what is over, the worst first, and of equals what began first: it may be the cause."""
+    """Sort key: active alerts first, then by severity, then by the time of their beginning, as the first may be the
+    cause.
+    """
     is_over = delivery.moment == DeliveryMoment.CLEARED
     return is_over, -Severity(delivery.alert.severity).rank, delivery.alert.began_at, delivery.pk
 
@@ -195,7 +200,7 @@ def _heading(delivery: AlertDelivery) -> str:
 
 
 def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination) -> Iterable[Story]:
-    """Yield a story of each run, in the order of what is worst of each."""
+    """Yield a story for each run, ordered by its worst alert."""
     by_run: dict[int, list[AlertDelivery]] = {}
     for delivery in deliveries:
         by_run.setdefault(delivery.alert.run_id, []).append(delivery)
@@ -238,7 +243,7 @@ def _base() -> str:
 
 
 def _address(alert: Alert) -> str:
-    """Return the address of the run at the alert's step, "" if the installation has none."""
+    """Return the URL of the run at the alert's step, "" if the installation has no public address."""
     step = f"?step={alert.step}" if alert.step is not None else ""
     return f"{_base()}/runs/{alert.run_id}/{step}" if _base() else ""
 

@@ -1,7 +1,7 @@
-"""The queue of messages in the database: the sender of each, and its outcome.
+"""The queue of messages in the database: which process sends each, and its outcome.
 
-Any number of senders may run. One message of a destination is sent at a time; a sender holds it by a lease that it
-renews, so that what a killed sender held is sent by another, with the same Message-ID.
+Any number of senders may run. Each destination gets one message at a time. A sender holds it with a lease that it
+renews, so if a sender is killed, another one sends the message with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from steersman.marked_text import gettext_noop
 
 LEASE = timedelta(seconds=20)
 ROBOTS = frozenset({DestinationKind.DINGTALK, DestinationKind.WECOM})
-# Alerts of one message; the text names the first of them.
+# The number of alerts in one message; its text lists the first of them.
 MOST_TOGETHER = 200
 LONGEST_ERROR = 500
 _UNSENT = (DeliveryState.WAITING, DeliveryState.SENDING)
@@ -29,7 +29,7 @@ _UNSENT = (DeliveryState.WAITING, DeliveryState.SENDING)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message that this process sends: the rows of one destination, oldest first."""
+    """A message that this process sends: rows of one destination, oldest first."""
 
     message: UUID
     destination: AlertDestination
@@ -37,16 +37,16 @@ class Claim:
 
 
 def due(now: datetime) -> dict[int, bool]:
-    """Return the destinations that something is due for, each with whether its last try failed."""
+    """Return the destinations with due messages, each with whether its last try failed."""
     lapsed = Q(state=DeliveryState.SENDING, claimed_until__lte=now)
     rows = AlertDelivery.objects.filter(Q(state=DeliveryState.WAITING, due_at__lte=now) | lapsed)
     return {pk: bool(tries) for pk, tries in rows.order_by().values_list("destination_id").annotate(Max("tries"))}
 
 
 def claim(destination_id: int, now: datetime) -> Claim | None:
-    """Return the message that is to be sent to a destination now, held for LEASE; None if none is."""
+    """Return the next message of a destination, held for LEASE; None if none is due."""
     with transaction.atomic():
-        # The destination's row is the lock of its queue.
+        # The row of the destination is the lock of its queue.
         destination = AlertDestination.objects.select_for_update().filter(pk=destination_id).first()
         rows = AlertDelivery.objects.filter(destination_id=destination_id, state__in=_UNSENT)
         if destination is None or rows.filter(state=DeliveryState.SENDING, claimed_until__gt=now).exists():
@@ -65,7 +65,7 @@ def claim(destination_id: int, now: datetime) -> Claim | None:
 
 
 def renew(messages: Iterable[UUID], now: datetime) -> None:
-    """Hold messages that are being sent for another LEASE."""
+    """Renew the lease on messages that are being sent."""
     AlertDelivery.objects.filter(message__in=list(messages), state=DeliveryState.SENDING).update(
         claimed_until=now + LEASE
     )
@@ -82,7 +82,7 @@ def record_sent(claim: Claim) -> None:
 
 
 def record_failure(claim: Claim, error: str, is_final: bool, now: datetime) -> None:
-    """Record why a message was not sent. It is tried again, unless that `is_final` or it was tried for a day."""
+    """Record why a message was not sent. It is retried unless that `is_final`, or it was tried for a day."""
     tries = claim.deliveries[0].tries + 1
     again = now + timing.retry_after(tries)
     ends = is_final or again > claim.deliveries[0].created_at + timing.GIVE_UP_AFTER
@@ -100,7 +100,7 @@ def _held(claim: Claim) -> QuerySet[AlertDelivery]:
 
 
 def _begun(rows: QuerySet[AlertDelivery], now: datetime) -> list[AlertDelivery]:
-    """Return a message that was tried before, as it was; until it is due, the destination gets no other."""
+    """Return a message that was tried before, unchanged; until it is due, its destination gets no other."""
     begun = rows.filter(message__isnull=False).select_related("alert").order_by("pk")
     first = begun.filter(Q(due_at__lte=now) | Q(state=DeliveryState.SENDING)).first()
     if first is None:
@@ -111,7 +111,7 @@ def _begun(rows: QuerySet[AlertDelivery], now: datetime) -> list[AlertDelivery]:
 
 
 def _fresh(destination: AlertDestination, rows: QuerySet[AlertDelivery], now: datetime) -> list[AlertDelivery]:
-    """Return the alerts to send together now; those that have to wait are postponed until they may be sent."""
+    """Return the alerts to send together now, and postpone those that have to wait."""
     quiet_end = timing.quiet_end(now, destination.quiet_from, destination.quiet_until, destination.quiet_zone)
     waiting = list(rows.filter(message=None).select_related("alert").order_by("pk"))
     told = [row for row in waiting if quiet_end is None or row.alert.severity == Severity.CRITICAL]

@@ -1,4 +1,4 @@
-"""The picture of a curve in a message: drawn by matplotlib, without a display."""
+"""The picture of a curve in a message, drawn by matplotlib without a display."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ logger = logging.getLogger(__name__)
 
 BUCKETS = 300
 MOST_EPOCHS = 2000
-# A largest value of so many times the smallest has a logarithmic axis.
+# The axis is logarithmic if the largest value is this many times the smallest.
 DECADES = 1e4
-# At 100 dots an inch 560 × 220 pixels.
+# 560 × 220 pixels at 100 dots per inch.
 SIZE_IN = (5.6, 2.2)
 LINE, BAND, MARK = "#1f6feb", "#a9c7f7", "#d1242f"
-# Beyond, arithmetic of a picture leaves what a float holds.
+# Larger values would overflow in the arithmetic of drawing.
 LARGEST = 1e300
-# matplotlib keeps fonts and styles that threads share.
+# Threads share fonts and styles of matplotlib.
 _drawing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A PNG. `cid` is its name within a mail, `title` what it shows."""
+    """A PNG. `cid` is its name within a mail, `title` its description."""
 
     cid: str
     title: str
@@ -36,7 +36,7 @@ class Picture:
 
 
 def picture_of(alert: Alert) -> Picture | None:
-    """Return the curve of the alert's series with a mark where it began; None if there is none, or it fails."""
+    """Return the curve of the alert's series with a mark at its beginning; None if there is none, or drawing fails."""
     if not alert.series:
         return None
     try:
@@ -46,7 +46,7 @@ def picture_of(alert: Alert) -> Picture | None:
             return None
         return Picture(f"curve-{alert.pk}@steersman", alert.series, _drawn(chart, alert.series, alert.step))
     except Exception:
-        # The message matters more than its picture.
+        # The message is sent without its picture.
         logger.exception("alert %d: no picture", alert.pk)
         return None
 
@@ -66,7 +66,7 @@ def _of_epochs(alert: Alert) -> dict[str, Any]:
 
 
 def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
-    # Only the process that sends loads it, and only for a message with a curve.
+    # Imported here, because only the sending process needs it, and only for a message with a curve.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
             axes.axvline(step, color=MARK, linewidth=1.2, linestyle="--")
         if spans_decades(chart["values"] if chart["raw"] else chart["min"] + chart["max"]):
             axes.set_yscale("log")
-        # A series may be called anything: $ would begin a formula.
+        # The name of a series may contain $, which would begin a formula.
         axes.set_title(title[:80].replace("$", r"\$"), fontsize=9, loc="left")
         axes.set_xlabel("s" if by_time else "step", fontsize=8)
         axes.tick_params(labelsize=8)
@@ -98,7 +98,7 @@ def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
 
 
 def spans_decades(values: list[float | None]) -> bool:
-    """Return whether values, all positive, differ so much that a linear axis shows the largest alone."""
+    """Return whether positive values differ so much that a linear axis would show only the largest."""
     known = [value for value in values if value is not None]
     return bool(known) and min(known) > 0 and max(known) > DECADES * min(known)
 

@@ -18,16 +18,17 @@ from steersman.marked_text import gettext_noop
 Body = dict[str, str | dict[str, str]]
 
 TIMEOUT_S = 10
-# Robots cut longer texts, WeCom at 4,096 bytes and DingTalk at 20,000.
+# Robots cut longer texts: WeCom at 4,096 bytes, DingTalk at 20,000.
 LONGEST_BYTES = 4000
-# Of the answers, those that another try may change: too many messages a minute, and a system that is busy.
+# Error codes that a retry may avoid: too many messages per minute, and a busy server.
 _BUSY = {-1, 45009, 130101, 410100}
 
 
 def send_dingtalk(address: str, keyword: str, message: Message) -> str:
-    """POST to a DingTalk robot; return its answer. `&secret=SEC…` in the address is the key that signs.
+    """POST to a DingTalk robot; return its answer. `&secret=SEC…` in the address is the signing key.
 
-    Signature: base64 of HMAC-SHA256 of "time in ms, newline, key" (open.dingtalk.com, custom robot). Raises `NotSent`.
+    The signature is the base64 of the HMAC-SHA256 of "time in ms, newline, key" (open.dingtalk.com, custom robot).
+    Raises `NotSent`.
     """
     parts = urlsplit(address)
     query = parse_qsl(parts.query)
@@ -52,12 +53,12 @@ def dingtalk_signature(moment: str, key: str) -> str:
 
 
 def markdown(message: Message, keyword: str) -> str:
-    """Return a message as robots show it, with the keyword that their filter asks for."""
-    # Names and texts of a training may hold Markdown: no links or pictures (`](`), and no tags or mentions (`<`).
+    """Return a message in the Markdown of robots, with the keyword that their filter requires."""
+    # Names and texts of a training may contain Markdown: remove links and pictures (`](`), tags and mentions (`<`).
     text = message.text.replace("](", "] (").replace("<", "‹")
     if keyword and keyword not in text:
         text = f"{keyword}\n\n{text}"
-    # A single newline is none in Markdown.
+    # Markdown ignores a single newline.
     text = text.replace("\n", "\n\n")
     return text.encode()[:LONGEST_BYTES].decode(errors="ignore")
 

@@ -1,4 +1,4 @@
-"""Secrets that must be read again to be used: passwords of mail accounts and addresses that hold keys."""
+"""Secrets that must be decrypted for use: passwords of mail accounts, and addresses that contain keys."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ PURPOSE = "runs.alerts.sending.secrets"
 
 
 class UnreadableSecret(Exception):
-    """The secret was encrypted by a key that is not known any longer: enter it again."""
+    """The secret was encrypted with a key that is not in the settings any longer: enter the secret again."""
 
 
 def seal(text: str) -> str:
-    """Return `text` encrypted by the present `SECRET_KEY`."""
+    """Return `text` encrypted with the present `SECRET_KEY`."""
     return fernet(PURPOSE).encrypt(text.encode()).decode()
 
 
 def unseal(sealed: str) -> str:
-    """Return what `seal` was given. Raises `UnreadableSecret`."""
+    """Return the text that `seal` encrypted. Raises `UnreadableSecret`."""
     try:
         return fernet(PURPOSE).decrypt(sealed).decode()
     except InvalidToken as error:

@@ -1,4 +1,4 @@
-"""The process that sends messages: a thread for each destination with a message that is due."""
+"""The process that sends messages, with a thread for each destination with a due message."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 0.3
 RENEW_INTERVAL_S = 5.0
-# Destinations that are sent to at once. Those that failed last time have fewer threads, and leave the others theirs.
+# Concurrent destinations. Those that failed last time get fewer threads, so that the others are not delayed.
 MOST_AT_ONCE = 48
 MOST_FAILING_AT_ONCE = 16
 RECORD_AGAIN_S = 0.5
-# A message that is being sent when the process is asked to end may arrive.
+# How long a message in progress may take after the process was asked to end.
 END_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
 class _Sending:
-    """A destination that a thread sends to; `message` once it has claimed one."""
+    """A destination that a thread sends to; `message` is set once the thread has claimed one."""
 
     is_failing: bool
     message: UUID | None = None
@@ -49,7 +49,7 @@ class Sender:
         self._ending.set()
 
     def run(self) -> None:
-        """Look for what is due until `stop`, then wait a while for what is on its way."""
+        """Send due messages until `stop`, then wait a while for those in progress."""
         while not self._ending.wait(LOOK_INTERVAL_S):
             self.tick(time.monotonic())
         until = time.monotonic() + END_TIMEOUT_S
@@ -57,7 +57,7 @@ class Sender:
             sending.thread.join(max(0.0, until - time.monotonic()))
 
     def tick(self, now: float) -> None:
-        """Start a thread for each destination that something is due for; hold what is on its way."""
+        """Start a thread for each destination with a due message, and renew the leases of messages in progress."""
         self._sending = {pk: each for pk, each in self._sending.items() if each.thread.is_alive()}
         try:
             if now >= self._renew_at:
@@ -108,7 +108,7 @@ class Sender:
         except Exception:
             error = gettext_noop("The message could not be created.")
             logger.exception("destination %d: %s", claim.destination.pk, error)
-        # What was sent and is not recorded would be sent again.
+        # A message whose success is not recorded would be sent again.
         while True:
             try:
                 if error:

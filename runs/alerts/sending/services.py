@@ -1,7 +1,7 @@
 """Other services, by Apprise addresses: only those that post over HTTP and do nothing on this host.
 
-Addresses come from people. What reads files, starts programs or speaks to this host has no schema here, and a parameter
-that names a file, another address or a time limit is refused.
+People enter the addresses. Services that read files, start programs or contact this host have no schema here, and a
+parameter that names a file, another address or a timeout is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _quiet = logging.getLogger("apprise")
 
 
 def refusal(address: str) -> str:
-    """Return why messages are not sent to this Apprise address; empty if they may be."""
+    """Return why messages may not be sent to this Apprise address; empty if they may."""
     schema, separator, rest = address.partition("://")
     if not separator or schema.lower() not in SERVICES:
         return gettext_noop("This kind of address is not supported. See docs/alerts.md for the supported services.")
@@ -36,7 +36,7 @@ def refusal(address: str) -> str:
 
 
 class _Told(logging.Handler):
-    """Keeps what is logged in the thread that makes it."""
+    """Collects the log records of the thread that created it."""
 
     def __init__(self, texts: list[str]) -> None:
         super().__init__(logging.WARNING)
@@ -49,14 +49,14 @@ class _Told(logging.Handler):
 
 
 def send(address: str, message: Message) -> str:
-    """Send a message to a service; return what is known of its answer. Raises `NotSent`."""
+    """Send a message to a service; return its answer as far as Apprise reports it. Raises `NotSent`."""
     if reason := refusal(address):
         raise NotSent(reason, is_final=True)
-    # Only the process that sends loads it, and only for such a destination.
+    # Imported here, because only the sending process needs it, and only for such a destination.
     import apprise
     from apprise.attachment.memory import AttachMemory
 
-    # Its log holds addresses: it is read here alone.
+    # Its log contains addresses, so it goes nowhere else.
     _quiet.propagate = False
     _quiet.setLevel(logging.WARNING)
     asset = apprise.AppriseAsset(
@@ -89,7 +89,7 @@ def send(address: str, message: Message) -> str:
     refused: list[bool] = []
 
     def notify() -> None:
-        # The service itself, in this thread: `Apprise.notify` has threads of its own, whose refusals nobody would see.
+        # Notify in this thread: `Apprise.notify` uses its own threads, where the guard's refusals would be lost.
         guard.begin()
         told = _Told(said)
         _quiet.addHandler(told)
@@ -109,7 +109,7 @@ def send(address: str, message: Message) -> str:
             _quiet.removeHandler(told)
             refused.append(guard.was_refused())
 
-    # A service that answers a byte at a time is left alone after a while.
+    # A service that answers one byte at a time must not block the sender.
     thread = threading.Thread(target=notify, daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)

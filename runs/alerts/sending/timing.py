@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-# Alerts of one cause come together. They are sent when for so long none has joined them, or after the longest wait.
+# Alerts with one cause arrive together. They are sent once none has joined for `PAUSE`, or after `LONGEST_WAIT`.
 PAUSE = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(seconds=2)
 GAP = timedelta(seconds=1)
-# Robots of DingTalk and WeCom take 20 messages per minute.
+# Robots of DingTalk and WeCom accept 20 messages per minute.
 ROBOT_GAP = timedelta(seconds=3)
-# From so many messages in FLOOD_TIME on, a destination gets one in FLOOD_GAP.
+# After this many messages within FLOOD_TIME, a destination gets one per FLOOD_GAP.
 FLOOD_MESSAGES = 60
 FLOOD_TIME = timedelta(minutes=10)
 FLOOD_GAP = timedelta(minutes=1)
@@ -22,7 +22,10 @@ GIVE_UP_AFTER = timedelta(hours=24)
 
 
 def quiet_end(now: datetime, start: time | None, end: time | None, zone: str) -> datetime | None:
-    """Return when the quiet hours end in which `now` lies; None outside of them. An unknown zone is UTC."""
+    """Return the end of the quiet hours that contain `now`; None outside of quiet hours.
+
+    An unknown zone counts as UTC.
+    """
     if start is None or end is None or start == end:
         return None
     local = now.astimezone(zone_of(zone))
@@ -40,9 +43,9 @@ def send_at(
     sent_lately: int,
     gap: timedelta = GAP,
 ) -> datetime:
-    """Return when what was `created` at these moments is sent as one message, `gap` after the last one at the soonest.
+    """Return when alerts that were `created` at these times are sent as one message, at least `gap` after the last one.
 
-    `sent_lately`: the messages to this destination within FLOOD_TIME.
+    `sent_lately` is the number of messages to this destination within FLOOD_TIME.
     """
     oldest, newest = min(created), max(created)
     moment = min(newest + PAUSE, oldest + LONGEST_WAIT)
@@ -54,13 +57,13 @@ def send_at(
 
 
 def retry_after(tries: int) -> timedelta:
-    """Return how long to wait after so many tries that failed: it doubles each time."""
+    """Return how long to wait after this many failed tries; the wait doubles each time."""
     doublings = min(tries - 1, 20)
     return min(LONGEST_RETRY, FIRST_RETRY * (1 << doublings))
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """Return a time zone by its name; UTC if there is no such."""
+    """Return a time zone by its name; UTC if the name is unknown."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

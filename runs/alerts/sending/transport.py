@@ -1,4 +1,4 @@
-"""Sending one message, by the kind of its destination."""
+"""Sends one message, depending on the kind of its destination."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runs.models import AlertDestination, DestinationKind
 
 
 def send(destination: AlertDestination, message: Message) -> str:
-    """Send a message; return the server's answer without secrets. Raises `NotSent`, whatever went wrong."""
+    """Send a message; return the server's answer without secrets. Raises `NotSent` for every failure."""
     try:
         address = unseal(destination.secret)
         match destination.kind:
@@ -27,5 +27,5 @@ def send(destination: AlertDestination, message: Message) -> str:
     except NotSent:
         raise
     except Exception as error:
-        # Libraries raise what they like, and their texts may hold the address.
+        # Libraries raise any exception, and its text may contain the address.
         raise NotSent(f"The message could not be sent: {type(error).__name__}.") from None

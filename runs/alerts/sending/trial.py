@@ -1,4 +1,4 @@
-"""*Send test*: one message to a destination, by a process of its own that is guarded like the one that sends."""
+"""*Send test*: one message to a destination, from a child process that is guarded like the sender."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from runs.alerts.sending.errors import NotSent
 from runs.models import AlertDestination
 from steersman.marked_text import gettext_noop
 
-# Longer than any server may take to answer.
+# Longer than the timeout of any server.
 TIMEOUT_S = 45
 TOO_LONG = gettext_noop("There was no answer in time.")
 
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """Whether a test was sent, and the server's own answer without secrets."""
+    """Whether a test was sent, and the server's answer without secrets."""
 
     ok: bool
     answer: str
 
 
 def test_message(destination: AlertDestination) -> TestResult:
-    """Send a test to a stored destination by a child process; return its outcome within TIMEOUT_S."""
+    """Send a test to a stored destination from a child process; return its outcome within TIMEOUT_S."""
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "send_alerts", "--test", str(destination.pk)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)

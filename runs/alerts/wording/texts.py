@@ -1,4 +1,4 @@
-"""Titles and texts of alerts, in the language of the reader. Rows keep their content as data, and English texts."""
+"""Titles and texts of alerts in the reader's language. Rows store their content as data, and English texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def texts_of(alert: Alert) -> Texts:
     match alert.detector:
         case detector if detector in OF_STATE:
             cause = alert_cause(alert.cause)
-            # Without a cause: why, as the training or its supervisor said it.
+            # Without a cause, the text of the training or its supervisor is shown.
             text = cause.words(_) if cause is not None else alert.text or _(meaning)
         case _other:
             cause = alert_cause(alert.cause)
@@ -38,14 +38,14 @@ def texts_of(alert: Alert) -> Texts:
 
 
 def value_of(alert: Alert) -> str:
-    """Return the value that was judged, as people read it; "" if there is none, or if the text contains it."""
+    """Return the judged value for people; "" if there is none, or if the text contains it."""
     if alert.detector == DISK:
         return ""
     return alert.nonfinite or ("" if alert.value is None else short_number(alert.value, 4))
 
 
 def action_text(alert: Alert) -> str:
-    """Return what the alert's rule asked of the run, or why it did not; "" if it has no action."""
+    """Return the action of the alert's rule, or why it did not act; "" if it has no action."""
     if not alert.action or not alert.action_state:
         return ""
     name = RuleAction(alert.action).label
@@ -67,17 +67,17 @@ def after_roll_back_text(alert: Alert) -> str:
 
 
 def error_of(delivery: AlertDelivery) -> str:
-    """Return why a message was not sent: our own sentences in the active language, answers of servers as they are."""
+    """Return why a message was not sent: our own texts in the active language, answers of servers unchanged."""
     return _(delivery.error) if delivery.error else ""
 
 
 def reason_of(command: Command) -> str:
-    """Return why a command was asked; what a person gave as the reason stays as it is."""
+    """Return why a command was sent; a reason that a person gave is unchanged."""
     cause = command_cause(command.cause)
     return command.reason if cause is None else cause.words(_)
 
 
 def reason_of_run(run: Run) -> str:
-    """Return why a run is in its state; what a training or its supervisor said beyond that stays as it is."""
+    """Return why a run is in its state; texts of a training or its supervisor are unchanged."""
     cause = run_cause(run.cause, run.reason)
     return run.reason if cause is None else cause.words(_)

@@ -1,4 +1,4 @@
-"""Django's ways to handle mail without a server: they are named, so that such mail does not count as sent."""
+"""Django's mail backends without a server. They are listed, so that such mail does not count as sent."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ UNREAD = {
 
 
 def unread_mail() -> str:
-    """Return in English why nobody receives mail of the installation's own account; "" if it is sent."""
+    """Return, in English, why mail of the installation's own account reaches no one; "" if it is sent."""
     return UNREAD.get(settings.EMAIL_BACKEND, "")

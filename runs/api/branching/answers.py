@@ -18,7 +18,7 @@ def as_out(branch: Branch, caller: Caller) -> dict[str, Any]:
 
 
 def family_as_out(run: Run, caller: Caller) -> dict[str, Any]:
-    """Return the fields of `FamilyOut`: the family of a run, as far as a caller may see it."""
+    """Return the fields of `FamilyOut`: the family of a run, limited to what the caller may see."""
     members = [
         {
             "run": member.run.pk,

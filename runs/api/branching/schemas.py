@@ -13,7 +13,7 @@ from runs.protocol.commands import LARGEST_REASON_CHARACTERS
 
 
 class ChangeOut(Schema):
-    """A value in which a branch differs from its source at the checkpoint."""
+    """A value that differs between a branch and its source at the checkpoint."""
 
     kind: Literal["parameter", "knob"]
     name: str
@@ -23,7 +23,7 @@ class ChangeOut(Schema):
 
 
 class BranchOut(Schema):
-    """The source of a branch, the checkpoint that it began at, and its changes."""
+    """The source of a branch, the checkpoint at which it began, and its changes."""
 
     run: int
     source: int = Field(description="The run that it was branched from, which may be deleted by now")
@@ -36,7 +36,7 @@ class BranchOut(Schema):
 
 
 class BranchBody(Schema):
-    """A request for a branch. Fields that are left out keep their values at the checkpoint."""
+    """A request for a branch. Omitted fields keep their values at the checkpoint."""
 
     model_config = {"extra": "forbid"}
 

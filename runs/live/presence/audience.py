@@ -1,4 +1,4 @@
-"""The watchers of each run, over all web processes: names of members, number of viewers of share links."""
+"""The watchers of each run across all web processes: names of members, and the number of viewers of share links."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runs.protocol.event_parts import size
 from runs.protocol.messages import Watchers
 from runs.protocol.reports import RunWatchers
 
-# The limit of bytes of names in a greeting; the other watchers are only counted. Sorting more names than fit would take
-# milliseconds for each viewer of a crowd.
+# The maximum size of the names in a greeting; further watchers are only counted. Sorting more names than fit would take
+# milliseconds for each of many viewers.
 MOST_NAMES = 100
 MOST_NAMES_BYTES = 1536
 
@@ -28,14 +28,14 @@ class Watcher:
 
 
 class Audience:
-    """The watchers of runs through the sockets of one event loop, and the last reported ones of other processes."""
+    """The watchers of runs through sockets of one event loop, and the last reported ones of other processes."""
 
     def __init__(self) -> None:
         self._own: dict[int, Counter[Watcher]] = defaultdict(Counter)
         self.others: Sequence[Mapping[int, RunWatchers]] = ()
 
     def add(self, run_id: int, watcher: Watcher) -> None:
-        """Count one more socket of a watcher."""
+        """Count a socket of a watcher."""
         self._own[run_id][watcher] += 1
 
     def remove(self, run_id: int, watcher: Watcher) -> None:
@@ -47,11 +47,11 @@ class Audience:
             del self._own[run_id]
 
     def own(self) -> dict[int, RunWatchers]:
-        """Return the watchers of every run by the sockets of this process."""
+        """Return the watchers of every run through sockets of this process."""
         return {run_id: _told(sockets) for run_id, sockets in self._own.items()}
 
     def of(self, run_id: int) -> Watchers:
-        """Return the watchers of a run. A member counts once for all sockets, a share link once for each socket."""
+        """Return the watchers of a run. A member counts once for all sockets, a share link once per socket."""
         told = [each[run_id] for each in self.others if run_id in each]
         if run_id in self._own:
             told.append(_told(self._own[run_id]))
@@ -68,7 +68,7 @@ class Audience:
 
 
 def watcher_of(grant: Grant, viewer: Viewer) -> Watcher:
-    """Return the owner of a socket that was opened by `grant`."""
+    """Return the owner of a socket that `grant` opened."""
     if viewer.is_guest:
         return Watcher()
     return Watcher(f"{grant.user_id}:{grant.token_id or ''}", viewer.name)

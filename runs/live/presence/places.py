@@ -1,4 +1,4 @@
-"""Limits of open sockets per user, per share link and in all, over all web processes."""
+"""Limits of open sockets per user, per share link and in total, across all web processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL = "all"
 
 
 class Places:
-    """The places of the sockets of one event loop, and the last reported places of other processes."""
+    """The places that sockets of one event loop take, and the last reported places of other processes."""
 
     def __init__(self) -> None:
         self.own: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class Places:
 
 
 def most(key: str) -> int:
-    """Return the number of places for sockets of `key`."""
+    """Return the maximum number of sockets of `key`."""
     kind = key.partition(":")[0]
     limits = {
         ALL: settings.STEERSMAN_SOCKETS_IN_ALL,

@@ -32,7 +32,7 @@ OPEN = (CommandState.SENT, CommandState.DELIVERED)
 NOT_LOOKING = (
     "The training does not read run.stopping, so commands wait. `manage.py command {run} end_process` ends its process."
 )
-# The options for fields of a command.
+# The options for the fields of a command.
 OPTIONS = {
     "id": "--id",
     "reason": "--reason",
@@ -52,7 +52,7 @@ examples:
 
 
 class KeepsLines(DjangoHelpFormatter):
-    """Leaves texts of several lines as they are."""
+    """Keeps the line breaks of texts."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
@@ -63,14 +63,14 @@ class Command(BaseCommand):
         f"Send a command to a run: {', '.join(COMMANDS)}. "
         "Exit codes: 0 done (without --wait: recorded), 1 refused or expired, 2 bad input, 3 no outcome within --wait."
     )
-    # The checks would load every page and the API for one row.
+    # The checks would load every page and the API to write one row.
     requires_system_checks: list[str] = []
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         return super().create_parser(prog_name, subcommand, epilog=EXAMPLES, formatter_class=KeepsLines, **options)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        # People may type options between the run and the words.
+        # Options may stand between the run and the words.
         parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
         parser.add_argument("run", type=int, help="the number of the run")
         parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")
@@ -204,7 +204,7 @@ def _find_run(pk: int, field: str) -> Run:
 
 
 def _author(run: Run, name: str) -> tuple[int | None, str]:
-    """Return the author: the member that `--user` names, otherwise the command line."""
+    """Return the author: the member named by `--user`, otherwise the command line."""
     if not name:
         return None, COMMAND_LINE
     user = User.objects.filter(username=name, is_active=True).first()
@@ -218,7 +218,7 @@ def _author(run: Run, name: str) -> tuple[int | None, str]:
 
 
 def _wait(row: Row, seconds: float) -> None:
-    """Wait until a command has its outcome, at most so long."""
+    """Wait until a command has its outcome, for at most this many seconds."""
     until = time.monotonic() + seconds
     while row.state in OPEN and time.monotonic() < until:
         time.sleep(POLL_INTERVAL_S)

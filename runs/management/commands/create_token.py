@@ -1,4 +1,4 @@
-"""Make an API token or a share token from the command line, for set-ups without a browser."""
+"""Creates an API token or a share token from the command line, for installations without a browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_DAYS = 36_500
 class Command(BaseCommand):
     help = "Create a token and print its value once: only its hash is stored. A share token opens PORTAL/share/VALUE/."
 
-    # The checks would load every page and the API for one row.
+    # The checks would load every page and the API to write one row.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

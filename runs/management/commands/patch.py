@@ -1,4 +1,4 @@
-"""Print the uncommitted changes of the source of an attempt."""
+"""Prints the uncommitted changes to the source of an attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         "Exit code 2 if there are none."
     )
 
-    # The checks would load every page and the API for one row.
+    # The checks would load every page and the API to read one row.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

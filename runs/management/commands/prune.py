@@ -1,4 +1,4 @@
-"""`manage.py prune`: apply the rules of projects to ended runs, or print what they would remove."""
+"""`manage.py prune`: applies the retention rules of projects to ended runs, or prints what they would remove."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runs.pruning.prune import Pruned, due, prune
 from runs.pruning.space import give_back, rebuild
 from runs.recording.checkpoints import mark_checkpoint
 
-# Of the SQLite file, at the end.
+# For shrinking the SQLite file at the end.
 GIVE_BACK_WITHIN_S = 600.0
 
 
@@ -87,7 +87,7 @@ class Command(BaseCommand):
 
 
 def described(pruned: Pruned, dry: bool) -> str:
-    """Say what a pruning took from a run, or would take."""
+    """Return a sentence about what a pruning removed from a run, or would remove."""
     parts = []
     if pruned.point_bytes:
         verb = "would become" if dry else "became"

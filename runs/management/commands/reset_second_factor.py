@@ -1,4 +1,4 @@
-"""`manage.py reset_second_factor NAME`: lets somebody in again who has lost phone and recovery codes."""
+"""`manage.py reset_second_factor NAME`: restores the access of a person who lost phone and recovery codes."""
 
 from __future__ import annotations
 

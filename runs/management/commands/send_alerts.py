@@ -1,4 +1,4 @@
-"""`manage.py send_alerts`: sends messages of alerts, or one test. `manage.py watch` starts it."""
+"""`manage.py send_alerts`: sends messages about alerts, or one test. `manage.py watch` starts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand
 from runs.alerts.sending import guard, trial
 from runs.alerts.sending.sender import Sender
 
-# At level DEBUG these write addresses with their keys.
+# At level DEBUG these loggers write addresses with their keys.
 TALKATIVE = ("urllib3", "requests", "PIL", "matplotlib")
 
 
@@ -46,6 +46,6 @@ class Command(BaseCommand):
 
 
 def _stop_at_end_of_input(sender: Sender) -> None:
-    """Stop when the process that started this one is gone, however it ended."""
+    """Stop when the process that started this one has ended, for whatever reason."""
     sys.stdin.buffer.read()
     sender.stop()

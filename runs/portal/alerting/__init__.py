@@ -1,1 +1,1 @@
-"""Pages of alerts: rules, destinations, mail accounts, and what a link in a message opens."""
+"""Pages of alerts: rules, destinations, mail accounts, and the pages behind links in messages."""

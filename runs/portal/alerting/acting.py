@@ -1,4 +1,4 @@
-"""Does the action of a link in a message: once, and only if its person has the permission now."""
+"""Performs the action of a link in a message: once, and only if its person has the permission now."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from runs.recording import alerts
 from runs.recording.alert_rules import as_rule
 
 HALF = 0.5
-# What the training has not taken by then, nobody means any longer.
+# If the training has not applied the command by then, it is outdated.
 EXPIRES_IN_S = 3600
 
 
 class CannotAct(Exception):
-    """The link does nothing. `title` says why, `remedy` what to do; `run_id` where a run is known."""
+    """The link has no effect. `title` says why, `remedy` what to do; `run_id` is set if the run is known."""
 
     def __init__(self, title: str, remedy: str, status: int, run_id: int | None = None) -> None:
         super().__init__(title)
@@ -40,7 +40,7 @@ class CannotAct(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A link that holds, with what it is about."""
+    """A valid link, with its alert and run."""
 
     link: Link
     alert: Alert
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def find(token: str) -> Found:
-    """Return what a link that was not used yet is about. Raises `CannotAct`."""
+    """Return the content of an unused link. Raises `CannotAct`."""
     try:
         link = links.read(token)
     except ExpiredLink as error:
@@ -86,14 +86,14 @@ def find(token: str) -> Found:
 
 
 def actor_of(found: Found, visitor: AbstractBaseUser | AnonymousUser) -> User | None:
-    """Return for whom the link acts: its person, or who is signed in; None if nobody is."""
+    """Return the user in whose name the link acts: its person, or the logged in user; None if there is none."""
     if found.link.person_id is not None:
         return User.objects.filter(pk=found.link.person_id).first()
     return visitor if isinstance(visitor, User) else None
 
 
 def viewer_for(found: Found, actor: User) -> Viewer:
-    """Return `actor` as one who may command the run now. Raises `CannotAct`."""
+    """Return `actor` as a viewer who may command the run now. Raises `CannotAct`."""
     viewer = viewer_of(actor, found.run)
     if viewer is None or not viewer.may_command:
         title = _("%(name)s is not allowed to do this") % {"name": display_name(actor)}
@@ -103,7 +103,7 @@ def viewer_for(found: Found, actor: User) -> Viewer:
 
 
 def words_of(found: Found) -> str:
-    """Return what the button does. Raises `CannotAct` if the alert's rule asks for nothing of the kind any longer."""
+    """Return the text of the button. Raises `CannotAct` if the alert's rule has no such action any longer."""
     match found.link.action:
         case LinkAction.ACKNOWLEDGE:
             return _("Acknowledge the alert")
@@ -127,7 +127,9 @@ def words_of(found: Found) -> str:
 
 
 def now_of(found: Found) -> str:
-    """Return the value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like `words_of`."""
+    """Return the present value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like
+    `words_of`.
+    """
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):
         return ""
     knob, _factor = _scaling(found)
@@ -136,10 +138,10 @@ def now_of(found: Found) -> str:
 
 
 def act(token: str, found: Found, viewer: Viewer) -> Outcome:
-    """Do what the link asks, as `viewer`. Raises `CannotAct`, also where another request was faster."""
+    """Perform the action of the link as `viewer`. Raises `CannotAct`, also if another request was faster."""
     now = timezone.now()
     with transaction.atomic():
-        # The run's row first, as everywhere; then one INSERT decides which of two requests acts.
+        # Lock the row of the run first, as everywhere; then a single INSERT decides which of two requests acts.
         Run.objects.select_for_update().get(pk=found.run.pk)
         try:
             with transaction.atomic():
@@ -147,7 +149,7 @@ def act(token: str, found: Found, viewer: Viewer) -> Outcome:
         except IntegrityError as error:
             raise _used(found.run.pk) from error
         outcome = _acknowledge(found, viewer) if found.link.action == LinkAction.ACKNOWLEDGE else _ask(found, viewer)
-        # An expired link needs no note of its use.
+        # An expired link is refused anyway, so its use need not be stored.
         UsedAlertLink.objects.filter(expires_at__lte=now).delete()
     return outcome
 
@@ -205,7 +207,7 @@ def _request(found: Found) -> Request:
 
 
 def _recovery(found: Found) -> Recovery:
-    """Return to which checkpoint the link leads, and what it makes of the learning rate. Raises `CannotAct`."""
+    """Return the checkpoint of the link, and its change of the learning rate. Raises `CannotAct`."""
     knob, factor = _scaling(found)
     recovery = recovery_from(found.run, found.alert, knob, factor)
     if recovery is None:
@@ -215,7 +217,7 @@ def _recovery(found: Found) -> Recovery:
 
 
 def _scaling(found: Found) -> tuple[str, float]:
-    """Return which knob is scaled by which factor. Raises `CannotAct`."""
+    """Return the knob and the factor by which it is scaled. Raises `CannotAct`."""
     if found.link.action in (LinkAction.HALVE, LinkAction.ROLL_BACK):
         knob = next((name for name in found.run.knob_specs if is_learning_rate(name)), "")
         if not knob:

@@ -1,4 +1,4 @@
-"""The form of a destination: of each kind the fields of its address, and of all whom to tell and when."""
+"""The form of a destination: the address fields of its kind, and for all kinds which alerts to send and when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_DIGEST_MINUTES = 24 * 60
 SELECT = {"class": "form-select"}
 TEXT = {"class": "form-control", "autocomplete": "off"}
 SECRET = TEXT | {"spellcheck": "false", "autocapitalize": "off"}
-# The fields of the address of each kind, and which of them it cannot do without.
+# The address fields of each kind, and which of them are required.
 ADDRESS_FIELDS = {
     DestinationKind.MAIL: ("recipients",),
     DestinationKind.DINGTALK: ("webhook", "signing_secret", "keyword"),
@@ -37,7 +37,7 @@ class PersonField(forms.ModelChoiceField[User]):
 
 
 class DestinationForm(forms.ModelForm[AlertDestination]):
-    """A destination of `kind`. Its address is write-only: left empty, that of an existing one stays."""
+    """A destination of `kind`. Its address is write-only: if it is left empty, an existing one is kept."""
 
     recipients = forms.CharField(
         label=gettext_lazy("Mail addresses"),
@@ -194,7 +194,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         return chosen
 
     def save_for(self, user: User) -> AlertDestination:
-        """Store the destination, made or changed by `user`."""
+        """Store the destination as created or changed by `user`."""
         destination: AlertDestination = self.save(commit=False)
         destination.project, destination.kind = self.project, self.kind
         if destination.pk is None:
@@ -206,7 +206,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         return destination
 
     def _address(self, chosen: dict[str, Any]) -> Address | None:
-        """Return the address that was entered, None if there is none or it has an error already."""
+        """Return the entered address, None if there is none or it already has an error."""
         entered = {name: chosen.get(name) or "" for name in ADDRESS_FIELDS[self.kind]}
         if entered.get("signing_secret") and not entered["webhook"] and "webhook" not in self.errors:
             raise InvalidAddress("webhook", _("Enter the webhook address too: both are stored together."))

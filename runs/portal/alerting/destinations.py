@@ -25,7 +25,7 @@ SECRETS = ("recipients", "webhook", "signing_secret", "address")
 @login_required
 @require_http_methods(["GET", "HEAD"])
 def destinations(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show members the destinations and the sent messages; errors and addresses of links to owners alone."""
+    """Show members the destinations and the sent messages; only owners see errors and link addresses."""
     own = membership_in(request.user, slug)
     deliveries = AlertDelivery.objects.filter(destination__project=own.project)
     account = MailAccount.objects.filter(project=own.project).first()
@@ -98,7 +98,7 @@ def delete_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse
 @login_required
 @require_POST
 def test_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Send a test message; the page of the destination shows what the server answered, and sends none when reloaded."""
+    """Send a test message; the page of the destination shows the server's answer, and reloading it sends none."""
     own, found = _own_destination(request, slug, pk)
     try_out(request, found)
     return redirect("destination", own.project.slug, found.pk)
@@ -135,7 +135,7 @@ def _show(request: HttpRequest, own: Membership, form: DestinationForm, status: 
 
 
 def _unread_mail(own: Membership, kind: str) -> str:
-    """Return why nobody receives what is sent to a destination of this kind; "" if it is sent."""
+    """Return why messages to a destination of this kind reach no one; "" if they are sent."""
     if kind != DestinationKind.MAIL:
         return ""
     return unread_mail_of(MailAccount.objects.filter(project=own.project).first())

@@ -15,19 +15,19 @@ from runs.alerts.wording.texts import action_text, texts_of
 from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, now_of, viewer_for, words_of
 
 NONCE_SALT = "runs.portal.alerting.links"
-# So long a page may lie open before its button is pressed.
+# How long a page may be open before its button is pressed.
 NONCE_AGE_S = 3600
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def alert_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Show what the link would do, and do it by POST from that page; a GET request never changes anything."""
+    """Show what the link would do, and do it by POST from that page. A GET request never changes anything."""
     try:
         response = _answer(request, token)
     except CannotAct as reason:
         context = {"title": reason.title, "remedy": reason.remedy, "run_id": reason.run_id}
         response = render(request, "alerting/link_refused.html", context, status=reason.status)
-    # The address is the key, as that of a share link: see there.
+    # The address contains the key, like that of a share link: see there.
     response["Referrer-Policy"] = "strict-origin"
     response["X-Robots-Tag"] = "noindex"
     add_never_cache_headers(response)
@@ -67,7 +67,7 @@ def _facts(found: Found) -> dict[str, object]:
 
 
 def _nonce(token: str, actor: User) -> str:
-    """Return what the page of this link sends back: it ends, and is of no use for another link or person."""
+    """Return a value that the page sends back; it expires, and is invalid for another link or person."""
     return signing.dumps([digest(token), actor.pk], salt=NONCE_SALT)
 
 

@@ -1,4 +1,4 @@
-"""The page of the mail account by which alerts of a project are sent."""
+"""The page of the mail account that sends the alerts of a project."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from runs.portal.alerting.owning import note, note_saved, owner_of, try_out, unr
 
 HOST = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\Z")
 OTHER = "other"
-# What a kept password was entered for: with another of these it is entered again, so that it goes to no other server.
+# If one of these changes, the stored password must be entered again, so that it is never sent to another server.
 BOUND = ("host", "port", "security", "user")
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The server of a mail provider: implicit TLS, the whole address as account, the account as sender."""
+    """The server of a mail provider: implicit TLS, with the whole address as account and as sender."""
 
     label: str
     host: str
@@ -52,7 +52,7 @@ PRESETS = {
 
 
 class MailAccountForm(forms.Form):
-    """A mail account: of a known provider, or server, port and encryption. The password is write-only."""
+    """A mail account: a known provider, or server, port and encryption. The password is write-only."""
 
     preset = forms.ChoiceField(
         label=gettext_lazy("Provider"),
@@ -104,11 +104,11 @@ class MailAccountForm(forms.Form):
             self.fields["code"].help_text = _("A value is stored. Leave empty to keep it.")
 
     def provider(self) -> list[forms.BoundField]:
-        """Return the fields that every account has."""
+        """Return the fields of every account."""
         return [self[name] for name in ("user", "code")]
 
     def server(self) -> list[forms.BoundField]:
-        """Return the fields that are read of another server alone."""
+        """Return the fields that only apply to servers of other providers."""
         return [self[name] for name in ("host", "port", "security", "sender")]
 
     def clean(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class MailAccountForm(forms.Form):
         return chosen
 
     def save(self, project: Project, user: User) -> MailAccount:
-        """Store the account of a project, changed by `user`."""
+        """Store the account of a project as changed by `user`."""
         account = self.account or MailAccount(project=project)
         for name in (*BOUND, "sender"):
             setattr(account, name, self.cleaned_data[name])
@@ -152,7 +152,7 @@ class MailAccountForm(forms.Form):
             self._check_account(chosen.get("user", ""))
 
     def _check_account(self, user: str) -> None:
-        """Refuse an account that cannot be the sender."""
+        """Refuse an account that cannot be a sender address."""
         try:
             validate_email(user)
         except ValidationError:
@@ -193,14 +193,15 @@ def mail_account(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def test_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
-    """Send a test message by the account; its page shows what the server answered, and sends none when reloaded."""
+    """Send a test message through the account; its page shows the server's answer, and reloading it sends none."""
     own = owner_of(request, slug)
     account = get_object_or_404(MailAccount, project=own.project)
     try:
         address = addresses.mail(request.POST.get("to", ""))
     except InvalidAddress as error:
         return _show(request, own, MailAccountForm(account=account), status=422, to_error=str(error))
-    # For this message alone, and off: an account can be tried before there is a destination. Another process sends it.
+    # A temporary destination that is off, so that an account can be tested before there is one. Another process sends
+    # it.
     destination = AlertDestination.objects.create(
         project=own.project,
         name=_("test of the mail account"),
@@ -221,7 +222,7 @@ def test_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def delete_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
-    """Forget the account: mail goes by the installation's own then."""
+    """Delete the account: mail is then sent through the installation's own."""
     own = owner_of(request, slug)
     account = get_object_or_404(MailAccount, project=own.project)
     with transaction.atomic():
@@ -232,7 +233,7 @@ def delete_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _shown(account: MailAccount | None) -> dict[str, Any]:
-    """Return what the form shows of an account."""
+    """Return the values that the form shows of an account."""
     if account is None:
         return {"preset": "qq", "security": MailSecurity.TLS}
     hosts = {preset.host: name for name, preset in PRESETS.items()}

@@ -12,7 +12,7 @@ from runs.alerts.rules import Rule
 from runs.models import Project, Run, RunQuerySet, Series
 from runs.protocol.series_names import natural_key
 
-# Of a project the newest runs are looked at, and a list to choose from stays one that a phone can hold.
+# Only the newest runs of a project are read, and the number of options is limited, so that a phone can show them.
 NEWEST_RUNS = 20
 MOST_OFFERED = 500
 
@@ -33,9 +33,9 @@ class Offered:
         return self.knobs[:MOST_OFFERED]
 
     def note_on_series(self, rule: Rule) -> str:
-        """Return a sentence if no run has a series that the rule is about, or "".
+        """Return a sentence if no run has a series of the rule, or "".
 
-        The step times of ranks are judged and not stored: nobody can tell which there are.
+        The step times of ranks are judged but not stored, so they cannot be checked.
         """
         if not rule.series or rule.detector == RankLag.name:
             return ""
@@ -44,7 +44,7 @@ class Offered:
         return _("No recent run has logged such a series. The rule applies as soon as one does.")
 
     def note_on_knob(self, knob: str) -> str:
-        """Return a sentence if no run has a knob of this name that can be scaled, or ""."""
+        """Return a sentence if no run has a scalable knob of this name, or ""."""
         if not knob or knob in self.knobs:
             return ""
         return _("No run has a numeric knob of this name. The rule applies as soon as one does.")
@@ -57,7 +57,7 @@ def newest_runs(project: Project) -> list[Run]:
 
 
 def offered_by(project: Project, run: Run | None) -> Offered:
-    """Return what a run has, or the newest runs of its project: of those, what the run has nothing of yet."""
+    """Return the series and knobs of a run, or of the newest runs of its project if the run has none yet."""
     own = _of([run]) if run is not None else Offered()
     if own.series and own.knobs:
         return own

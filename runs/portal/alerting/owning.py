@@ -21,7 +21,7 @@ from runs.alerts import sending
 from runs.alerts.wording.unread_mail import unread_mail
 from runs.models import AlertDestination, MailAccount, Membership, Role
 
-# Of a project, in each web process: a test starts a process, and may go by the mail server of the installation.
+# Per project and web process: a test starts a process, and may use the mail server of the installation.
 TRIALS_BURST = 10
 TRIALS_PER_S = 1 / 30
 
@@ -29,7 +29,9 @@ _trials = Limiter(TRIALS_BURST, TRIALS_PER_S)
 
 
 def owner_of(request: HttpRequest, slug: str) -> Membership:
-    """Return the membership of an owner of the project. Raises `Http404` for strangers, else `PermissionDenied`."""
+    """Return the membership of an owner of the project. Raises `Http404` for people outside it, else
+    `PermissionDenied`.
+    """
     own = membership_in(request.user, slug)
     if own.role != Role.OWNER:
         raise PermissionDenied(_("Only owners of the project can change alert destinations."))
@@ -37,7 +39,7 @@ def owner_of(request: HttpRequest, slug: str) -> Membership:
 
 
 def note(user: User, changed: Model, flag: int, what: str) -> None:
-    """Record in the admin's log who added, changed or deleted something; `what` holds no secret."""
+    """Record in the admin's log who added, changed or deleted something; `what` contains no secret."""
     LogEntry.objects.create(
         user=user,
         content_type=ContentType.objects.get_for_model(changed),
@@ -55,24 +57,24 @@ def note_saved(user: User, saved: Model, is_new: bool, fields: Iterable[str]) ->
 
 
 def public_url() -> str:
-    """Return the address by which links in messages reach this installation, "" if none is set."""
+    """Return the base URL of links in messages, "" if none is set."""
     return str(settings.STEERSMAN_PUBLIC_URL)
 
 
 def unread_mail_of(account: MailAccount | None) -> str:
-    """Return why nobody receives mail of a project with this account; "" if it is sent."""
+    """Return why mail of a project with this account reaches no one; "" if it is sent."""
     unread = "" if account is not None else unread_mail()
     return _(unread) if unread else ""
 
 
 def try_out(request: HttpRequest, destination: AlertDestination) -> None:
-    """Send a test message to a stored destination; the next page says whether it was taken, and the server's answer.
+    """Send a test message to a stored destination; the next page shows the result and the server's answer.
 
-    Sends none, and says so, if the project has sent too many.
+    If the project has sent too many, it sends none and shows that.
     """
     if _trials.take(destination.project_id):
         result = sending.test_message(destination)
-        # What is not a server's answer but ours may be in the catalogue.
+        # Our own answers may be translated, a server's are not.
         is_sent, answer = result.ok, _(result.answer) if result.answer else ""
     else:
         is_sent, answer = (

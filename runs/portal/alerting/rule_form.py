@@ -1,4 +1,4 @@
-"""The form of a rule: what a person may set of one detector, and what fits together."""
+"""The form of a rule: the settings of one detector, and which of them can be combined."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def _flag(label: Any) -> forms.BooleanField:
 
 
 class RuleForm(forms.Form):
-    """A rule of the detector that the address names. `taken` are the rules that it must not repeat.
+    """A rule of the detector in the address. `taken` are existing rules that it must not repeat.
 
-    A series or a knob that is not among those `offered` is allowed: a run may have it later. A sentence says so.
+    A series or knob that is not `offered` is allowed, because a run may have it later; a note says so.
     """
 
     series = forms.CharField(
@@ -167,7 +167,7 @@ class RuleForm(forms.Form):
             for name in ("series", "cool_down_s", *self.OF_ACTION):
                 del self.fields[name]
         elif rule.detector == STALL:
-            # A stall is of the whole run: a rule of one series would hold for none.
+            # A stall belongs to the whole run, so a rule with a series would never apply.
             del self.fields["series"]
         if not rule.is_of_state and run is not None and run.attempt:
             self._offer_what_is_done(run)
@@ -181,8 +181,8 @@ class RuleForm(forms.Form):
             field.help_text = format_html('{} <strong class="form-note">{}</strong>', field.help_text, note)
 
     def notes(self) -> dict[str, str]:
-        """Return a sentence for each field whose value no run has, by the name of the field."""
-        # Not by the bound fields: they would keep the help text of before.
+        """Return a note for each field whose value no run has, by the name of the field."""
+        # Not the bound fields, which would keep the earlier help text.
         values = self.data if self.is_bound else self.initial
         series, knob, action = (
             str(values.get(name) or "") if name in self.fields else "" for name in ("series", "knob", "action")
@@ -194,7 +194,7 @@ class RuleForm(forms.Form):
         return {name: note for name, note in found.items() if note}
 
     def _offer_what_is_done(self, run: Run) -> None:
-        """Leave out the actions for which the training of `run` has no handler, unless the rule has one already."""
+        """Remove the actions for which the training of `run` has no handler, unless the rule already has one."""
         actions = self.fields["action"]
         assert isinstance(actions, forms.ChoiceField)
         actions.choices = [
@@ -204,7 +204,7 @@ class RuleForm(forms.Form):
         ]
 
     def parts(self) -> list[tuple[str, list[forms.BoundField]]]:
-        """Return the fields with a heading each."""
+        """Return the fields in groups with a heading."""
         parts = [(_("Alert"), self.OF_ALERT), (_("Limit"), self.OF_LIMIT), (_("Action"), self.OF_ACTION)]
         found = [(title, [self[name] for name in names if name in self.fields]) for title, names in parts]
         return [part for part in found if part[1]]
@@ -231,11 +231,11 @@ class RuleForm(forms.Form):
         return given
 
     def typed(self) -> Rule:
-        """Return what was given as a value."""
+        """Return the form as a value."""
         return Rule(self.rule.detector, id=self.rule.id, of_run=self.rule.of_run, **self._values())
 
     def save_to(self, row: AlertRule) -> None:
-        """Put what was given into a row and store it."""
+        """Store the form in a row."""
         for name, value in self._values().items():
             setattr(row, name, value)
         row.save()

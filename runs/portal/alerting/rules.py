@@ -1,4 +1,4 @@
-"""Pages of rules: which hold in a project or for a run, editing one, and what it would have done to a run's past."""
+"""Pages of rules: the list of a project or run, the editor, and a trial on the past of a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHART_BUCKETS = 300
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where rules are shown: a project, or one of its runs; and whether the visitor may change them."""
+    """The page's project or run, and whether the visitor may change its rules."""
 
     project: Project
     run: Run | None
@@ -55,7 +55,7 @@ class Place:
 
     @property
     def own(self) -> QuerySet[AlertRule]:
-        """The rules that are changed here."""
+        """Return the rules that can be changed here."""
         return AlertRule.objects.filter(project=self.project, run=self.run)
 
     def rules(self) -> tuple[Rule, ...]:
@@ -68,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A rule as the list shows it. `source`: default, project or run. `fired` is None unless the rule was tried."""
+    """A rule in the list. `source` is default, project or run. `fired` is None unless the rule was tried."""
 
     rule: Rule
     title: str
@@ -103,7 +103,7 @@ def project_rules(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_rules(request: HttpRequest, pk: int) -> HttpResponse:
-    """List the rules that hold for a run; operators and owners switch and delete its own by POST."""
+    """List the rules that apply to a run; operators and owners switch and delete its own by POST."""
     return _rules(request, _of_run(request, pk))
 
 
@@ -141,7 +141,7 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
     runs = [] if place.run else newest_runs(place.project)
     tried = _run_to_try(request, place, runs)
     rules, offered = place.rules(), offered_by(place.project, place.run)
-    # Judging a past takes seconds of a core, so it waits until somebody asks for it.
+    # Judging the past of a run takes seconds of a core, so it is done on request only.
     past = judge_past(tried, rules) if tried is not None and request.GET.get("try") else None
     context = {
         "place": place,
@@ -157,8 +157,10 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
 
 
 def shown(rules: tuple[Rule, ...]) -> list[Rule]:
-    """Return the rules that hold for something, by detector: those that people made, and defaults where none is for
-    all series. One of the project that the run has in its own way is left out."""
+    """Return the rules that apply to something, by detector: those of people, and defaults if none is for all series.
+
+    Rules of the project that the run overrides are left out.
+    """
     detectors = [*DEFAULT_RULES, *sorted({rule.detector for rule in rules} - set(DEFAULT_RULES))]
     found = []
     for detector in detectors:
@@ -171,7 +173,7 @@ def shown(rules: tuple[Rule, ...]) -> list[Rule]:
 
 
 def _change(request: HttpRequest, place: Place) -> None:
-    """Switch a rule, end its snooze, or delete it. What is not of this place is copied here to be switched."""
+    """Switch a rule, end its snooze, or delete it. A rule of another place is first copied here."""
     detector, series, do = (request.POST.get(name, "") for name in ("detector", "series", "do"))
     if do == "recover":
         for name in RECOVERED:
@@ -185,7 +187,7 @@ def _change(request: HttpRequest, place: Place) -> None:
         same = [rule for rule in place.rules() if (rule.detector, rule.series) == (detector, series)]
         if not same and (series or detector not in DEFAULT_RULES):
             return
-        # Of the same series in project and run the run's comes last.
+        # Of rules for the same series, the run's comes last.
         holds = max(same, key=lambda rule: rule.of_run, default=default_of(detector))
         defaults = {**fields_of(holds), "project": place.project}
         row, _made = AlertRule.objects.get_or_create(
@@ -236,7 +238,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
 
 
 def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
-    """Return the row that is edited, a new one if there is none, and its present values."""
+    """Return the row to edit, a new one if there is none, and its present values."""
     number, detector, series = (request.GET.get(name, "") for name in ("rule", "detector", "series"))
     if number:
         if not number.isdecimal() or len(number) > 18:
@@ -245,7 +247,7 @@ def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
         return row, as_rule(row)
     if detector not in DEFAULT_RULES:
         raise Http404
-    # The new rule begins with the values that apply now.
+    # A new rule starts with the values that apply now.
     rules = [rule for rule in place.rules() if rule.series in ("", series)]
     holds = rule_for(rules, detector, series, timezone.now().timestamp())
     is_of_run = place.run is not None
@@ -253,7 +255,7 @@ def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
 
 
 def _run_to_try(request: HttpRequest, place: Place, runs: list[Run]) -> Run | None:
-    """Return the run to try rules on: that of the page, the one that was chosen, or the first of `runs`."""
+    """Return the run to try rules on: that of the page, the chosen one, or the first of `runs`."""
     if place.run is not None:
         return place.run
     asked = request.POST.get("run") or request.GET.get("run") or ""
@@ -303,7 +305,7 @@ def _title(detector: str) -> str:
 
 
 def _charts(run: Run, fired: tuple[Fired, ...]) -> list[SafeString]:
-    """Return a chart of each series in which alerts would have begun, with a mark at each."""
+    """Return a chart of each series in which alerts would have begun, with marks."""
     steps: dict[str, list[int]] = {}
     for each in fired:
         if each.series:

@@ -1,4 +1,4 @@
-"""The runs that an address asks to compare, and messages about those that are missing."""
+"""The runs to compare, as an address names them, and messages about those that are missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from django.utils.translation import ngettext
 from runs.models import LARGEST_ID, Run
 from runs.portal.run_table.rows import with_loss
 
-# More curves in one chart than this cannot be told apart.
+# With more curves, a chart is hard to read.
 MOST_RUNS = 50
-# In groups. As many numbers fit into an address that every proxy takes.
+# For groups of runs. Every proxy accepts an address with this many numbers.
 MOST_GROUPED = 400
 
 
@@ -32,7 +32,7 @@ def find_runs(numbers: Sequence[int], user: AbstractBaseUser | AnonymousUser) ->
 
 
 def notes_on(numbers: Sequence[int], runs: Sequence[Run], grouped: bool) -> list[str]:
-    """Return sentences about runs that were asked for and are not shown."""
+    """Return sentences about runs that were requested and are not shown."""
     notes = []
     if grouped and len(numbers) > MOST_GROUPED:
         text = _("At most %(most)d runs can be compared in groups. These are the first of %(asked)d.")
@@ -55,5 +55,5 @@ def notes_on(numbers: Sequence[int], runs: Sequence[Run], grouped: bool) -> list
 
 
 def baseline_of(text: str, keys: Sequence[str]) -> int | None:
-    """Return the place of the column that `text` names, None if there is none."""
+    """Return the index of the column that `text` names, None if there is none."""
     return keys.index(text) if text in keys else None

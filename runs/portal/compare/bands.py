@@ -1,4 +1,4 @@
-"""One curve for a group of runs: the mean of all that have a value at a place, between the lowest and the highest."""
+"""One curve for a group of runs: the mean of all runs that have a value at a place, between minimum and maximum."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from runs.portal.compare.curves import Columns, CurveQuery, NamedCurve, read_cur
 from runs.portal.compare.grouping import Group
 from runs.series.packing.chunks import Floats
 
-# As many not finite values as a chart names; of more it shows the first.
+# The number of values that are not finite which a chart lists; it shows the first ones.
 MOST_ODD = 200
 
 
 def read_bands(groups: Sequence[Group], query: CurveQuery) -> list[NamedCurve]:
-    """Return a curve for each metric and group; `run` is the place of the group.
+    """Return a curve for each metric and group; `run` is the index of the group.
 
-    Its places are on the axis that the query names, in `steps` and `times` alike. Between two points of a run the value
-    is interpolated; before its first and behind its last point the run does not count.
+    Its places are on the axis of the query, in both `steps` and `times`. Values are interpolated between two points of
+    a run; the run does not count before its first and after its last point.
     """
     runs = {run.pk: run for group in groups for run in group.runs}
     place_of = {run.pk: place for place, group in enumerate(groups) for run in group.runs}
@@ -66,7 +66,7 @@ def _band(key: str, group: int, members: Sequence[tuple[Floats, NamedCurve]], qu
 
 
 def _grid(places: Sequence[Floats], buckets: int) -> Floats:
-    """Return all places that any of the runs has if they are few, otherwise evenly spread ones."""
+    """Return all places of any of the runs if they are few, otherwise evenly spread ones."""
     all_places: Floats = np.unique(np.concatenate(places))
     if len(all_places) <= buckets:
         return all_places
@@ -74,7 +74,7 @@ def _grid(places: Sequence[Floats], buckets: int) -> Floats:
 
 
 def _odd(places: Floats, curve: NamedCurve) -> list[tuple[float, str, int]]:
-    """Return the values of a curve that are not finite, at their places on the axis that is drawn."""
+    """Return the values of a curve that are not finite, at their places on the axis."""
     stored = curve.columns.steps if curve.axis == Axis.STEP else curve.columns.times
     last = len(places) - 1
     return [

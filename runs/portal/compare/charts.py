@@ -1,4 +1,4 @@
-"""The charts of a comparison: one for each metric, in groups, those that several runs share first."""
+"""The charts of a comparison: one per metric, in groups; metrics that several runs have come first."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runs.models import Axis
 from runs.portal.compare.metrics import Measured, epoch_names, series_names
 from runs.protocol.series_names import LOSS_NAMES, natural_key
 
-# Before the name of a measure of epochs, which may also be the name of a series.
+# The prefix of epoch metrics, whose name may also be the name of a series.
 EPOCH = "epoch:"
 FIRST_GROUPS = ("train", "validation", "")
 
 
 @dataclass(frozen=True, slots=True)
 class ChartOffer:
-    """A metric that can be drawn: `key` names it in requests, `runs` is how many of the runs have it."""
+    """A metric that can be drawn. `key` names it in requests, `runs` is the number of runs that have it."""
 
     key: str
     name: str
@@ -29,7 +29,7 @@ class ChartOffer:
 
 @dataclass(frozen=True, slots=True)
 class ChartGroup:
-    """Charts under one heading. Groups that are not `open` begin folded."""
+    """Charts under one heading. Groups that are not `open` are folded at first."""
 
     title: str
     charts: list[ChartOffer]
@@ -46,7 +46,7 @@ class ChartGroup:
 def chart_groups(found: dict[int, Measured]) -> list[ChartGroup]:
     """Return the groups of charts of these runs: metrics by the first part of their names, epochs, machines.
 
-    Metrics that only one of several runs has are in a group of their own.
+    Metrics of only one of several runs have their own group.
     """
     series = [one.series for one in found.values()]
     measures = [one.last_epoch for one in found.values()]
@@ -61,7 +61,7 @@ def chart_groups(found: dict[int, Measured]) -> list[ChartGroup]:
         ChartGroup(_("Machine"), machine, open=False),
     ]
     shown = [group for group in groups if group.charts]
-    # With nothing shared, what there is is shown.
+    # If the runs share no metric, all groups are open.
     return shown if any(group.open for group in shown) else [ChartGroup(one.title, one.charts) for one in shown]
 
 

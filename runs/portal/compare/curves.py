@@ -26,24 +26,24 @@ from runs.series.packing.chunks import NO_STEP, Buckets, Floats, as_buckets, mak
 MOST_BUCKETS = 1200
 MOST_NAMES = 64
 LONGEST_NAME = 210
-# Of all curves of an answer together.
+# For all curves of an answer together.
 MOST_ROWS = 200_000
 FEWEST_BUCKETS = 50
-# The newest of each run.
+# The newest epochs of each run.
 EPOCHS = 2000
-# Columns begin at multiples of so many bytes, as typed arrays in a browser ask for.
+# Columns begin at multiples of this many bytes, as typed arrays in a browser require.
 ALIGNMENT = 8
 NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 OVER = ("step", "epoch", "time", "relative")
 
 
 class BadQuery(ValueError):
-    """A field of the request cannot be used; the message names it and says what to give."""
+    """A field of the request is invalid; the message names it and says what to give."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurveQuery:
-    """Which charts are asked for: names, the number of rows, the axis `over`, and its range from `start` to `end`."""
+    """The requested charts: names, number of rows, the axis `over`, and its range from `start` to `end`."""
 
     names: list[str]
     buckets: int
@@ -53,7 +53,7 @@ class CurveQuery:
 
     @classmethod
     def of(cls, fields: Any) -> CurveQuery:
-        """Return what the fields of an address ask for; raise `BadQuery`."""
+        """Return the query in the fields of an address. Raises `BadQuery`."""
         names = list(dict.fromkeys(fields.getlist("name")))
         if not 1 <= len(names) <= MOST_NAMES or any(len(name) > LONGEST_NAME for name in names):
             raise BadQuery(_("name: give between 1 and %(most)d names of metrics.") % {"most": MOST_NAMES})
@@ -70,7 +70,7 @@ class CurveQuery:
         return Axis.STEP if self.over in ("step", "epoch") else Axis.TIME
 
     def extent_of(self, run: Run) -> Extent:
-        """Return the range in the steps or seconds since 1970 that are stored."""
+        """Return the range as steps, or as seconds since 1970."""
 
         def stored(place: float | None) -> float | None:
             if place is None:
@@ -97,7 +97,9 @@ def _number(fields: Any, name: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The rows of a curve: places as steps and as seconds since 1970, values, and numbers of points and finite ones."""
+    """The rows of a curve: places as steps and as seconds since 1970, values, and the numbers of points and of finite
+    points.
+    """
 
     steps: Floats
     times: Floats
@@ -110,10 +112,10 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class NamedCurve:
-    """The curve of a run under the key of the chart that asked for it.
+    """The curve of a run, under the key of its chart.
 
     `odd` has (place, name, count) for rows with values that are not finite; the place is a step, or a time in seconds.
-    `last` is (value, name): the newest value as it was logged, or None and the name of what is not finite.
+    `last` is (value, name): the newest logged value, or None and the name of a value that is not finite.
     """
 
     key: str
@@ -134,7 +136,7 @@ class NamedCurve:
 
 
 def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
-    """Return the curves of all runs that have any of the metrics that are asked for."""
+    """Return the curves of all runs that have any of the requested metrics."""
     extents = {run.pk: query.extent_of(run) for run in runs}
     wanted = _wanted(runs, [name for name in query.names if not name.startswith(EPOCH)])
     buckets = max(FEWEST_BUCKETS, min(query.buckets, MOST_ROWS // max(1, len(wanted))))
@@ -145,7 +147,7 @@ def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
 
 
 def _wanted(runs: Sequence[Run], names: Iterable[str]) -> list[tuple[str, SeriesOfRun]]:
-    """Return the series that each run has of each metric: the first of those names it may have been logged under."""
+    """Return each run's series for each metric: the first of the names under which it may have been logged."""
     asked = {logged: name for name in names for logged in logged_names(name)}
     found = series_of_runs([run.pk for run in runs], asked)
     by_run = {(one.run_id, one.head.name): one for one in found}

@@ -1,4 +1,4 @@
-"""Parameters and metrics of runs, as columns that can be drawn against each other."""
+"""Parameters and metrics of runs, as columns that can be plotted against each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Value = float | str | None
 class Fact:
     """One column: `values` has a number or text for each run, None if the run has no (finite) value.
 
-    `low_is_good` is None if the name of a metric does not say, and for parameters.
+    `low_is_good` is None for parameters, and if the name of a metric does not show it.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Fact:
 
 
 def facts_of(runs: Sequence[Run], found: dict[int, Measured]) -> list[Fact]:
-    """Return the parameters that differ, then the metrics that any of the runs has."""
+    """Return the parameters that differ, then the metrics of any of the runs."""
     return _parameters(runs) + _metrics(runs, found)
 
 
@@ -74,7 +74,7 @@ def _metrics(runs: Sequence[Run], found: dict[int, Measured]) -> list[Fact]:
         Fact(key, title, True, low_is_good(name), [_number(value) for value in values])
         for key, title, name, values in columns[:MOST_METRICS]
     ]
-    # Losses, then accuracies: what a person looks for stands first.
+    # Losses, then accuracies, because people look for these first.
     return sorted(facts, key=lambda fact: (True, False, None).index(fact.low_is_good))
 
 

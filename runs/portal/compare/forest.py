@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-# Of fewer runs a forest learns nothing that holds for others.
+# With fewer runs, a forest learns nothing that generalises.
 FEWEST_RUNS = 10
 TREES = 200
 SHUFFLES = 10
 
 
 class Problem(msgspec.Struct):
-    """Values of parameters by column, and of the metric that they are to explain. None stands for no value."""
+    """Values of parameters by column, and of the metric that they are to explain. None is a missing value."""
 
     names: list[str]
     columns: list[list[float | str | None]]
@@ -29,7 +29,7 @@ class Importance(msgspec.Struct):
     """The importance of a parameter for a metric: `share` of all importance (0 to 1), and the rank correlation (-1 to
     1).
 
-    `correlation` is None for parameters that are no numbers.
+    `correlation` is None for parameters that are not numbers.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Importance(msgspec.Struct):
 def solve(problem: Problem) -> list[Importance]:
     """Return the importance of each parameter, the most important first.
 
-    It is the mean decrease of R² when the values of the parameter are shuffled (Breiman, Random Forests, 2001), divided
-    by the sum over all parameters. All values of a text count as one parameter.
+    The importance is the mean decrease of R² when the values of the parameter are shuffled (Breiman, Random Forests,
+    2001), divided by the sum over all parameters. A text parameter counts as one parameter, whatever its values.
     """
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
@@ -60,7 +60,7 @@ def solve(problem: Problem) -> list[Importance]:
 
 
 def _as_numbers(column: list[float | str | None]) -> NDArray[np.float64]:
-    """Return a column that a tree can split: numbers as they are, texts by their order; a gap is below all others."""
+    """Return a column that a tree can split: numbers unchanged, texts by their order, missing values lowest."""
     if all(value is None or isinstance(value, float) for value in column):
         numbers = [value for value in column if isinstance(value, float)]
         missing = min(numbers, default=0.0) - 1.0
@@ -70,7 +70,7 @@ def _as_numbers(column: list[float | str | None]) -> NDArray[np.float64]:
 
 
 def _rank_correlation(column: list[float | str | None], target: NDArray[np.float64]) -> float | None:
-    """Return Spearman's rank correlation, None if the column has texts, gaps or one value only."""
+    """Return Spearman's rank correlation, None if the column has texts, missing values or only one value."""
     from scipy.stats import rankdata
 
     if not all(isinstance(value, float) for value in column):

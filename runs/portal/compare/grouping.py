@@ -12,7 +12,7 @@ from runs.models import Run
 from runs.protocol.series_names import natural_key
 
 PARAMETER = "parameter:"
-# More bands in one chart than this cannot be told apart.
+# With more bands, a chart is hard to read.
 MOST_GROUPS = 50
 MOST_CHOICES = 300
 MISSING = "–"
@@ -28,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Something that runs can be grouped by: its key in an address, its name, and how many values the runs have."""
+    """A criterion for groups of runs: its key in an address, its name, and how many values the runs have."""
 
     key: str
     title: str
@@ -36,7 +36,7 @@ class Choice:
 
 
 def value_of(key: str) -> Callable[[Run], str]:
-    """Return the function that gives the text of what `key` names in an address."""
+    """Return the function that gives a run's text for `key` of an address."""
     if key.startswith(PARAMETER):
         name = key.removeprefix(PARAMETER)
         return lambda run: str(run.parameters.get(name, MISSING))
@@ -46,7 +46,7 @@ def value_of(key: str) -> Callable[[Run], str]:
 
 
 def choices(runs: Sequence[Run]) -> list[Choice]:
-    """Return what these runs can be grouped by: all in which they differ, in at most `MOST_GROUPS` values.
+    """Return the criteria by which these runs can be grouped: those with two to `MOST_GROUPS` different values.
 
     Parameters that most of the runs have come first.
     """
@@ -59,7 +59,7 @@ def choices(runs: Sequence[Run]) -> list[Choice]:
 
 
 def groups_of(runs: Sequence[Run], choice: Choice) -> list[Group]:
-    """Return the groups of runs with the same value, in the order in which people count."""
+    """Return the groups of runs with the same value, in natural order."""
     value = value_of(choice.key)
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -68,7 +68,7 @@ def groups_of(runs: Sequence[Run], choice: Choice) -> list[Group]:
 
 
 def _counted(text: str) -> tuple[int, float, tuple[object, ...]]:
-    """Return the key that sorts numbers by their size, before all texts."""
+    """Return a sort key that puts numbers in numerical order before all texts."""
     try:
         return 0, float(text), ()
     except ValueError:

@@ -1,6 +1,6 @@
 """The importance of each parameter for a metric, computed by scikit-learn in a separate process.
 
-The library takes 100 MB and a second to load, which a process that serves pages has no use for otherwise.
+The library takes 100 MB and a second to load, and processes that serve pages do not need it otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runs.portal.compare.facts import Fact
 from runs.portal.compare.forest import FEWEST_RUNS, Importance, Problem
 
 TIMEOUT_S = 60
-# One at a time in each process: a forest takes a core.
+# One at a time per process, because a forest takes a core.
 _busy = threading.Lock()
 
 
@@ -28,7 +28,7 @@ class NotComputed(Exception):
 
 
 def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
-    """Return the parameters with their importance for `target`, the most important first; raise `NotComputed`."""
+    """Return the parameters with their importance for `target`, the most important first. Raises `NotComputed`."""
     parameters = [fact for fact in facts if not fact.is_metric]
     places = [place for place, value in enumerate(target.values) if isinstance(value, float)]
     if not parameters:

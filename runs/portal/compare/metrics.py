@@ -1,5 +1,6 @@
-"""The metrics of the compared runs: their series and epochs, read with the same number of queries for any number
-of runs."""
+"""The metrics of the compared runs: their series and epochs. The number of queries does not depend on the number of
+runs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from runs.selection.expressions import BEST_OF
 
 # More names than a person scrolls through.
 MOST_SERIES = 300
-# What the last part of a name says about which values are good.
+# The last part of a name shows whether low or high values are good.
 LOW_IS_GOOD = re.compile(r"(^|_)(loss|perplexity|ppl|error|err|nll|mse|rmse|mae|wer|cer|fid)$", re.IGNORECASE)
 HIGH_IS_GOOD = re.compile(
     r"(^|_)(accuracy|acc|f1|auc|auroc|precision|recall|bleu|rouge|iou|miou|map|dice|psnr|ssim|r2|reward)$",
@@ -27,7 +28,7 @@ HIGH_IS_GOOD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The metrics of one run: series by the name they are compared under, last and best values of epochs."""
+    """The metrics of one run: series by the name under which they are compared, last and best values of epochs."""
 
     series: dict[str, Series] = field(default_factory=dict)
     last_epoch: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class Measured:
 
 
 def low_is_good(name: str) -> bool | None:
-    """Return whether low values of a metric are the good ones, None if its name does not say."""
+    """Return whether low values of a metric are good, None if its name does not show it."""
     part = name.rsplit("/", 1)[-1]
     if LOW_IS_GOOD.search(part):
         return True
@@ -43,7 +44,7 @@ def low_is_good(name: str) -> bool | None:
 
 
 def compared_names(names: Iterable[str]) -> dict[str, str]:
-    """Return by name the name under which a run's series is compared.
+    """Return, by name, the name under which a run's series is compared.
 
     `loss` and `train/loss` are the same metric, unless the run has both.
     """
@@ -54,12 +55,12 @@ def compared_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def logged_names(name: str) -> tuple[str, ...]:
-    """Return the names that a series which is compared as `name` may have been logged under."""
+    """Return the names under which a series that is compared as `name` may have been logged."""
     return LOSS_NAMES if name == LOSS_NAMES[0] else (name,)
 
 
 def measured(runs: Sequence[Run]) -> dict[int, Measured]:
-    """Return by run what it has measured. Takes four queries."""
+    """Return the metrics of each run. Costs four queries."""
     series: dict[int, dict[str, Series]] = {run.pk: {} for run in runs}
     for one in Series.objects.filter(run__in=runs).order_by("name", "run"):
         series[one.run_id][one.name] = one
@@ -91,13 +92,13 @@ def _best_epochs(runs: Sequence[Run]) -> dict[int, dict[str, float | None]]:
 
 
 def series_names(found: dict[int, Measured], axis: Axis) -> list[str]:
-    """Return the names of series on an axis that any of the runs has, as people count."""
+    """Return the names of the series of any of the runs on an axis, in natural order."""
     names = {name for one in found.values() for name, series in one.series.items() if series.axis == axis}
     return sorted(names, key=natural_key)[:MOST_SERIES]
 
 
 def epoch_names(found: dict[int, Measured]) -> list[str]:
-    """Return the names of measures of epochs that any of the runs has, the usual ones first."""
+    """Return the names of the epoch metrics of any of the runs, the usual ones first."""
     names = {name for one in found.values() for name in one.last_epoch}
     others = sorted(names - set(EpochMetric.COLUMNS), key=natural_key)
     return ([name for name in EpochMetric.COLUMNS if name in names] + others)[:MOST_SERIES]

@@ -20,8 +20,8 @@ from runs.protocol.series_names import NaturalKey, natural_key
 class Cell:
     """One value of a table. `text` is shown if it is not a number; `is_best` marks the best of its line.
 
-    `delta` is the difference from the baseline; `is_better` says whether it is an improvement, None if the name of the
-    metric does not say so. `differs` marks a parameter that the baseline has another value of. In a column of several
+    `delta` is the difference from the baseline; `is_better` says whether it is an improvement, None if the metric's
+    name does not show it. `differs` marks a parameter whose value in the baseline is different. In a column of several
     runs `number` is their mean and `spread` their standard deviation.
     """
 
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CompareRow:
-    """One line of a table: a name, which of its values is shown (the last, the lowest), and a cell for each column."""
+    """One line of a table: a name, the kind of value (the last, the lowest), and a cell for each column."""
 
     name: str
     part: str
@@ -46,9 +46,9 @@ class CompareRow:
 def metric_lines(
     columns: Sequence[Sequence[Run]], found: dict[int, Measured], baseline: int | None = None
 ) -> list[CompareRow]:
-    """Return a line for the last value of each metric, and for the best one of usual measures of epochs.
+    """Return a line for the last value of each metric, and for the best one of usual epoch metrics.
 
-    A column is a run, or the runs of a group. `baseline` is the place of the column that the others are compared with.
+    A column is a run, or the runs of a group. `baseline` is the index of the column with which the others are compared.
     """
     own = [[found[run.pk] for run in column] for column in columns]
     lines = []
@@ -109,7 +109,7 @@ def _cell(value: Any) -> Cell:
 
 
 def wins_of(lines: Sequence[CompareRow], columns: int) -> list[int]:
-    """Return of how many lines each column has the best value."""
+    """Return the number of lines in which each column has the best value."""
     return [sum(line.cells[place].is_best for line in lines) for place in range(columns)]
 
 

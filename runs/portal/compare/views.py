@@ -1,4 +1,4 @@
-"""The page of a comparison, the parts of it that are fetched again, and the points of its charts."""
+"""The page of a comparison, its fragments that are refreshed, and the points of its charts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from runs.portal.run_table.rows import Row, row_of
 class Compared:
     """A column of the tables and a line of all charts: a run, or a group of runs, which has no `row`.
 
-    `key` names it on the page, `without` is the address without it. `wins` is the number of metrics in which it has the
-    best value, and `is_best` marks the one with most of them.
+    `key` identifies it on the page, `without` is the address without it. `wins` is the number of metrics in which it
+    has the best value, and `is_best` marks the column with most wins.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What an address asks to compare: the runs, or groups of them by `choice`, out of `offered`."""
+    """The runs that an address names, or groups of them by `choice`, one of `offered`."""
 
     asked: list[int]
     found: list[Run]
@@ -83,7 +83,7 @@ class Comparison:
 def compare(request: HttpRequest) -> HttpResponse:
     """Compare the runs of `?run=1&run=2…`, with the run `&baseline=1`, in groups by `&group=parameter:NAME`.
 
-    `&fragment=1` returns the tables alone.
+    `&fragment=1` returns only the tables.
     """
     comparison = Comparison.of(request)
     runs = comparison.runs
@@ -169,7 +169,7 @@ def _compared(comparison: Comparison, baseline: int | None, wins: Sequence[int])
 @login_required
 @require_GET
 def compare_importance(request: HttpRequest) -> HttpResponse:
-    """Return the table of what each parameter explains of the metric `&target=KEY`, over the compared runs."""
+    """Return the table of the parameters' importance for the metric `&target=KEY`, over the compared runs."""
     comparison = Comparison.of(request)
     facts = facts_of(comparison.runs, measured(comparison.runs))
     target = next((fact for fact in facts if fact.is_metric and fact.key == request.GET.get("target", "")), None)
@@ -190,7 +190,7 @@ def _facts_for_page(comparison: Comparison, facts: Sequence[Fact]) -> dict[str, 
 
 
 def _for_page(item: Compared) -> dict[str, Any]:
-    """Return what the scripts know of a line. The places of a group's curve are on the axis that is drawn already."""
+    """Return the fields of a line for the scripts. The places of a group's curve are already on the chosen axis."""
     groups = {run.group for run in item.runs}
     known: dict[str, Any] = {
         "id": int(item.key),

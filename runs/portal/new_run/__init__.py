@@ -1,4 +1,4 @@
-"""The form of a new run, and the views that create, queue and withdraw one.
+"""The form of a new run, and the views that create, queue and withdraw a run.
 
-Imports what `runs.portal` imports. The queue itself: `runs.recording.queue`.
+Imports what `runs.portal` imports. The queue itself is in `runs.recording.queue`.
 """

@@ -28,7 +28,7 @@ class DeviceChoice:
 
 @dataclass(frozen=True, slots=True)
 class HostChoices:
-    """The choices of one host; `note` says why a run that is queued there would wait."""
+    """The choices of one host; `note` explains why a run that is queued there would wait."""
 
     title: str
     devices: list[DeviceChoice]
@@ -40,7 +40,7 @@ def choice_value(host: str, device: str) -> str:
 
 
 def split_choice(value: str) -> tuple[str, str]:
-    """Return (host, device) of a choice; no device has a slash in its name."""
+    """Return (host, device) of a choice; the name of a device contains no slash."""
     host, _separator, device = value.rpartition("/")
     return host, device
 
@@ -48,9 +48,9 @@ def split_choice(value: str) -> tuple[str, str]:
 def host_choices(
     hosts: Sequence[Host], wanted: str = "", waiting: Callable[[str], int] = lambda host: 0
 ) -> list[HostChoices]:
-    """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away.
+    """Return the choices of every host with a live watch, then of any host; `wanted` is offered in any case.
 
-    `waiting` is the number of runs that wait for each host.
+    `waiting` returns the number of runs that wait for a host.
     """
     groups = [
         HostChoices(

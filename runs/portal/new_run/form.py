@@ -1,4 +1,4 @@
-"""The form that makes a run: what is trained, with which parameters, and where."""
+"""The form that creates a run: recipe, parameters and device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def startable_projects(user: AbstractBaseUser) -> Any:
 
 
 class RecipeField(forms.ModelChoiceField):
-    """Recipes by title, and by the name under which commands know them."""
+    """Recipes by title, and by the name that commands use."""
 
     def label_from_instance(self, obj: Model) -> str:
         assert isinstance(obj, Recipe)
@@ -52,9 +52,9 @@ class RecipeField(forms.ModelChoiceField):
 
 
 class StartForm(forms.Form):
-    """A new run. The fields of parameters are those of `recipe`, called `p-<name>`.
+    """A new run. The fields of the parameters of `recipe` are called `p-<name>`.
 
-    `shown` is the recipe whose parameters the page shows: if the chosen one differs, they are shown first.
+    `shown` is the recipe whose parameters the page shows: if the chosen one differs, its parameters are shown first.
     """
 
     project = forms.ModelChoiceField(
@@ -177,7 +177,7 @@ class StartForm(forms.Form):
         place_field = self.fields["place"]
         assert isinstance(place_field, forms.ChoiceField)
         place_field.choices = flat
-        # Hosts come first: if there is one, it is meant.
+        # Hosts come first: if there is one, it is the default.
         self.initial.setdefault("place", flat[0][0])
         self.specs = recipe.parameter_specs if recipe else {}
         for name, spec in self.specs.items():
@@ -192,7 +192,7 @@ class StartForm(forms.Form):
         return str(self["place"].value())
 
     def clean_place(self) -> str:
-        """A host that went away meanwhile may still be meant, so what is chosen is judged by its form alone."""
+        """Check only the form of the choice, because a host that went offline meanwhile is still a valid choice."""
         value: str = self.cleaned_data["place"]
         host, device = split_choice(value)
         if not DEVICE_NAME.fullmatch(device) or not HOST.fullmatch(host):
@@ -230,7 +230,7 @@ class StartForm(forms.Form):
 
     @property
     def awaited(self) -> After | None:
-        """The run that the new one waits for, and how, None if it waits for none. Of a valid form."""
+        """Return the run that the new one waits for, and how, None if it waits for none. The form must be valid."""
         number = self.cleaned_data["after"]
         condition = self.cleaned_data["after_condition"] or AfterCondition.FINISHED
         return After(number, AfterCondition(condition)) if number else None
@@ -242,7 +242,7 @@ class StartForm(forms.Form):
             try:
                 given = {name: cleaned[PREFIX + name] for name in self.specs}
                 cleaned["parameters"] = typed_values(recipe.parameter_specs, given)
-            except SpecError as error:  # the recipe was published anew meanwhile
+            except SpecError as error:  # the recipe was published again meanwhile
                 field = PREFIX + error.name
                 self.add_error(field if field in self.fields else "recipe", error.said.translated(gettext))
         clone = cleaned.get("clone")
@@ -251,7 +251,7 @@ class StartForm(forms.Form):
         return cleaned
 
     def save(self) -> tuple[Run, str]:
-        """Record the run and return it with the host that was chosen for it, "" for any."""
+        """Create the run; return it with its chosen host, "" for any."""
         chosen = self.cleaned_data
         host, device = split_choice(chosen["place"])
         run = Run.objects.create(

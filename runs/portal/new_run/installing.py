@@ -63,9 +63,9 @@ def _token_for_hosts(creator: User, project: Project) -> str:
 
 
 def pip_command(index: str) -> str:
-    """Return the line that installs the client from an index, as a shell takes it.
+    """Return the command that installs the client from an index, quoted for a shell.
 
-    pip takes packages without TLS only from its own machine, or from a host that it is told to trust.
+    Without TLS, pip accepts packages only from its own machine, or from a host that is declared as trusted.
     """
     address = urlsplit(index)
     words = ["pip", "install", "--index-url", index]

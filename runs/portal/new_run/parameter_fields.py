@@ -1,4 +1,4 @@
-"""Form fields from what a recipe declares of its parameters: kind, range, choices, default and help."""
+"""Form fields from a recipe's declarations of its parameters: kind, range, choices, default and help."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from django.utils.translation import gettext as _
 from steersman.kinds import SpecError, Value
 from steersman.spec import ValueSpec
 
-# Keeps a parameter called "name" or "seed" apart from the run's own fields.
+# Separates a parameter called "name" or "seed" from the run's own fields.
 PREFIX = "p-"
 
 
 class Checkbox(forms.CheckboxInput):
-    """A checkbox whose value may come as a text such as yes or off, from a script that posts the form."""
+    """A checkbox that also accepts texts such as yes or off, from a script that posts the form."""
 
     def __init__(self, spec: ValueSpec) -> None:
         super().__init__(attrs={"class": "form-check-input"}, check_test=self._is_checked)
         self._spec = spec
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
-        # A browser leaves out a checkbox that is not checked.
+        # A browser does not send a checkbox that is not checked.
         return data.get(name, "false")
 
     def format_value(self, value: Any) -> str:
-        # What a browser sends for a checkbox that is checked, whatever it was when the page was made.
+        # A browser sends this for a checked checkbox, whatever its initial value.
         return "true"
 
     def _is_checked(self, value: object) -> bool:
@@ -53,26 +53,26 @@ def _text(spec: ValueSpec) -> forms.Widget:
     return forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"})
 
 
-# By the control that a kind asks for; one that is not here gets a text field.
+# By the control that a kind requests; other kinds get a text field.
 WIDGETS: dict[str, Callable[[ValueSpec], forms.Widget]] = {"checkbox": Checkbox, "number": _number, "select": _select}
 
 
 class SpecField(forms.Field):
-    """A field that takes what its spec takes, and refuses other values in the spec's sentence."""
+    """A field that validates values by its spec, and shows the spec's message."""
 
     def __init__(self, spec: ValueSpec) -> None:
         self.spec = spec
         super().__init__(
             label=spec.name,
             help_text=explanation(spec),
-            # The spec decides whether it may be empty.
+            # The spec decides whether the value may be empty.
             required=False,
             initial=spec.default,
             widget=WIDGETS.get(spec.of_kind.input, _text)(spec),
         )
 
     def prepare_value(self, value: Any) -> Any:
-        """Return what the control shows: a value in the spec's text, whatever was typed as it was."""
+        """Return the text of the control: a value as the spec writes it, typed text unchanged."""
         return value if value is None or isinstance(value, str) else self.spec.text(value)
 
     def clean(self, value: Any) -> Value:
@@ -83,8 +83,8 @@ class SpecField(forms.Field):
 
 
 def explanation(spec: ValueSpec) -> str:
-    """Return the help of a parameter with what it takes and what it is by default."""
-    # A built-in recipe's help is in the catalogue; gettext("") is its head.
+    """Return the help of a parameter, with its range and its default."""
+    # The help of a built-in recipe is translated; gettext("") would return the catalogue's header.
     help_text = _(spec.help) if spec.help else ""
     return " · ".join(part for part in (help_text, spec.hint().translated(_), _default(spec)) if part)
 

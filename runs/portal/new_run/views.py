@@ -1,4 +1,4 @@
-"""Starting from the page: the form of a new run, and putting runs into the queue and out of it."""
+"""Starting a run from the page: the form of a new run, and queueing and withdrawing runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINE_COMMANDS = {each.kind: each() for each in (Withdraw, MoveToFront, StartAnyw
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_run(request: HttpRequest) -> HttpResponse:
-    """Show the form (`?recipe=spec`, `?clone=N`); record a run, and queue it where that was pressed."""
+    """Show the form (`?recipe=spec`, `?clone=N`); create a run, and queue it if that button was pressed."""
     assert isinstance(request.user, User)
     recipes = list(Recipe.objects.all())
     if not recipes or not startable_projects(request.user).exists():
@@ -60,7 +60,7 @@ def new_run(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Queue a run that was created, or resume one that ended, where its checkpoints lie."""
+    """Queue a run that was created, or resume one that ended, on the host with its checkpoints."""
     run = _commanded(request, pk)
     try:
         enqueue(run.pk, home_of(run))
@@ -72,7 +72,7 @@ def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def in_queue(request: HttpRequest, pk: int) -> HttpResponse:
-    """Do what was pressed with a run that waits: `command` is one of `LINE_COMMANDS`; `from_list` leads back there."""
+    """Apply a command to a queued run: `command` is one of `LINE_COMMANDS`; `from_list` returns to the list."""
     run = _commanded(request, pk)
     viewer = viewer_of(request.user, run)
     command = LINE_COMMANDS.get(request.POST.get("command", ""))
@@ -86,7 +86,7 @@ def in_queue(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _commanded(request: HttpRequest, pk: int) -> Run:
-    """Return the run if the user may command it: 404 for strangers, 403 for viewers."""
+    """Return the run if the user may command it: 404 for people outside the project, 403 for viewers."""
     return commanded_run(request.user, pk)
 
 
@@ -97,7 +97,7 @@ def _show(request: HttpRequest, form: StartForm, status: int = 200) -> HttpRespo
 
 
 def _from_address(request: HttpRequest, user: User, recipes: list[Recipe]) -> StartForm:
-    """Return an empty form, or one with what the address asks for."""
+    """Return an empty form, or one filled from the query of the address."""
     number = request.GET.get("clone", "")
     if number.isdecimal() and int(number[:20]) <= LARGEST_ID:
         source = Run.objects.visible_to(user).select_related("recipe", "project").filter(pk=int(number)).first()
@@ -133,7 +133,7 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
 
 
 def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
-    """Return what was typed, for the form of another recipe: its own defaults hold if nothing was changed."""
+    """Return the typed values for the form of another recipe; fields that were not changed get its defaults."""
     texts = (
         "project", "name", "tags", "seed", "restarts", "ranks", "place", "clone", "after", "after_condition",
         "gpu_memory",
@@ -142,7 +142,7 @@ def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[s
     kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}
     declared = chosen.parameter_specs
     for name, spec in before.parameter_specs.items() if before else ():
-        # The control knows what it means when a browser sends nothing.
+        # The control interprets missing fields, as a browser sends nothing for an unchecked box.
         typed = SpecField(spec).widget.value_from_datadict(request.POST, request.FILES, PREFIX + name)
         if name in declared and typed is not None and (spec.default is None or typed != spec.default_text):
             kept[PREFIX + name] = typed

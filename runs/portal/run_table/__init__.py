@@ -1,1 +1,1 @@
-"""The list of runs: what is searched for, sorted by, shown in columns, and kept fresh."""
+"""The list of runs: search, order, columns and refreshing."""

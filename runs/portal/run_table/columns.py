@@ -1,4 +1,4 @@
-"""The columns of the list: which are shown, their names in the address, and the content of their cells."""
+"""The columns of the list: the shown ones, their names in the address, and the content of their cells."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from runs.selection.expressions import BEST_OF
 from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
 from runs.selection.ordering import Order
 
-# Shown if nobody chose: as many as fit beside each other on a laptop.
+# The default columns: as many as fit on a laptop.
 DEFAULT = ("state", "name", "recipe", "progress", "best", "loss", "started", "duration", "author")
-# These stand in every list: what a row is, and how it is.
+# Shown in every list: what a row is, and its state.
 ALWAYS = ("state", "name")
-# Numbers that are shown as texts or bars.
+# Left-aligned, although numbers: they are shown as texts or bars.
 LEFT = ("progress", "id", "seed", "attempt", "ranks", "step", "epoch")
 MOST_COLUMNS = 20
-# Of the newest runs that are found the menu takes the names of parameters and series.
+# The menu takes names of parameters and series from this many of the newest matching runs.
 NAMED_BY = 200
 MOST_NAMES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a column: a link that sorts by it. `sorted` is "ascending", "descending" or empty."""
+    """The head of a column, a link that sorts by it. `sorted` is "ascending", "descending" or empty."""
 
     key: str
     title: str
@@ -46,7 +46,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a row has in a column. `key` is empty for a parameter or the last value of a series."""
+    """The content of a row in a column. `key` is empty for a parameter or the last value of a series."""
 
     key: str
     title: str
@@ -66,7 +66,7 @@ class Offer:
 
 
 def chosen_columns(keys: Sequence[str]) -> list[Field]:
-    """Return the columns that an address names, in its order; the default ones if it names none that exists."""
+    """Return the columns in an address, in its order; the default ones if it names none that exists."""
     fields = {key: field for key in keys[:MOST_COLUMNS] if (field := field_of(key)) is not None}
     if not fields:
         return [OWN_FIELDS[key] for key in DEFAULT]
@@ -79,7 +79,7 @@ def is_default(columns: Sequence[Field]) -> bool:
 
 
 def heads_of(columns: Sequence[Field], order: Order, query: Sequence[tuple[str, str]]) -> list[Head]:
-    """Return a head for each column; `query` is what else the address of the list holds."""
+    """Return a head for each column; `query` is the rest of the list's query."""
     return [_head(field, order, query) for field in columns]
 
 
@@ -108,7 +108,7 @@ def note_of(field: Field) -> str:
 
 
 def with_epochs(runs: RunQuerySet, columns: Sequence[Field]) -> RunQuerySet:
-    """Annotate each run with the measures of epochs that columns show, as `column_0` and so on by their place."""
+    """Annotate each run with the epoch metrics of the columns, as `column_0` and so on by their index."""
     shown = {
         f"column_{place}": field.expression()
         for place, field in enumerate(columns)
@@ -118,7 +118,7 @@ def with_epochs(runs: RunQuerySet, columns: Sequence[Field]) -> RunQuerySet:
 
 
 class Values:
-    """The last values of series of the runs of a page, read by one query."""
+    """The last values of series of the runs on a page, read with one query."""
 
     def __init__(self, runs: Sequence[Run], columns: Iterable[Field]) -> None:
         names = [field.key.removeprefix(LAST) for field in columns if field.key.startswith(LAST)]
@@ -126,7 +126,7 @@ class Values:
         self._values = {(series.run_id, series.name): series for series in found}
 
     def cells(self, run: Run, columns: Sequence[Field]) -> list[Cell]:
-        """Return what a run that `with_epochs` annotated has in each column."""
+        """Return the cells of a run that `with_epochs` annotated."""
         return [self._cell(run, field, place) for place, field in enumerate(columns)]
 
     def _cell(self, run: Run, field: Field, place: int) -> Cell:
@@ -172,7 +172,7 @@ def _own_cell(run: Run, field: Field) -> Cell:
 
 
 def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[Offer]]]:
-    """Return what the menu of columns offers, in groups: facts, parameters and series of the newest of `runs`."""
+    """Return the menu of columns, in groups: facts, and parameters and series of the newest of `runs`."""
     shown = {field.key for field in columns}
     newest = list(runs.order_by("-pk").values_list("pk", "parameters")[:NAMED_BY])
     parameters = sorted({name for _pk, named in newest for name in named}, key=natural_key)[:MOST_NAMES]
@@ -196,7 +196,7 @@ def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[
 
 
 def _measures_of(run_ids: Sequence[int]) -> list[str]:
-    """Return the names that the last epochs of runs have: the usual ones first."""
+    """Return the names of values in the last epochs of runs, the usual ones first."""
     last = EpochMetric.objects.filter(run=OuterRef("pk"), abandoned=False).order_by("-attempt", "-epoch", "-order")
     found = Run.objects.filter(pk__in=run_ids).values(number=Subquery(last.values("pk")[:1]))
     names = {name for epoch in EpochMetric.objects.filter(pk__in=found) for name in epoch.reported}

@@ -16,7 +16,7 @@ WRITERS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv}
 
 
 def exports() -> list[tuple[str, str]]:
-    """Return what can be downloaded: its part of the address, and its title."""
+    """Return the downloads: the part of the address, and the title of each."""
     return [("epochs", _("Epochs (CSV)")), ("series", _("Series (CSV)")), ("commands", _("Commands (CSV)"))]
 
 

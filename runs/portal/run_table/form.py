@@ -15,7 +15,7 @@ from runs.selection.search import LONGEST_SEARCH, Search, parse
 
 
 class RunFilter(forms.Form):
-    """Search text, state, project and archive; what cannot be used filters nothing."""
+    """Search text, state, project and archive; invalid values are ignored."""
 
     q = forms.CharField(
         required=False,
@@ -60,12 +60,12 @@ class RunFilter(forms.Form):
 
     @property
     def search(self) -> Search:
-        """The words and comparisons of the search text."""
+        """Return the words and comparisons of the search text."""
         self.is_valid()
         return parse(self.cleaned_data.get("q") or "")
 
     def narrow(self, runs: RunQuerySet) -> Narrowed:
-        """Return those of `runs` that the valid choices allow, and what of the search is not understood."""
+        """Return those of `runs` that match the valid choices, and the parts of the search that were not understood."""
         self.is_valid()
         chosen = self.cleaned_data
         runs = runs.filter(archived_at__isnull=not chosen.get("archived"))
@@ -77,19 +77,19 @@ class RunFilter(forms.Form):
 
     @property
     def shows_archive(self) -> bool:
-        """Whether the runs in the archive are asked for, in place of those outside."""
+        """Whether the archived runs are requested instead of the others."""
         self.is_valid()
         return bool(self.cleaned_data.get("archived"))
 
     @property
     def chosen_project(self) -> Project | None:
-        """The project that is chosen."""
+        """Return the chosen project."""
         self.is_valid()
         return self.cleaned_data.get("project")
 
     @property
     def has_projects(self) -> bool:
-        """Whether there is a project to choose: one that the user belongs to."""
+        """Whether the user belongs to a project that can be chosen."""
         projects = self.fields["project"]
         assert isinstance(projects, forms.ModelChoiceField) and projects.queryset is not None
         return projects.queryset.exists()

@@ -1,4 +1,4 @@
-"""Pages of the list by number, with how many runs there are in all."""
+"""Pages of the list by number, with the total number of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db.models import Count, Window
 
 from runs.models import RunQuerySet
 
-# A larger number names no page of any list.
+# A larger number is no page of any list.
 MOST_DIGITS = 9
 
 
@@ -17,9 +17,9 @@ def asked_number(asked: str) -> int:
 
 
 def counted_page(runs: RunQuerySet, asked: str, size: int) -> Page[int]:
-    """Return the numbers of the runs on a page; the first page if `asked` is no number, the last if there are fewer.
+    """Return the numbers of the runs on a page; the first page if `asked` is not a number, the last if there are fewer.
 
-    One query finds the page and counts all: what a search compares is looked up once for each run.
+    One query finds the page and counts all runs, so the search is evaluated once.
     """
     number = asked_number(asked)
     counted = runs.annotate(total=Window(Count("*"))).values_list("pk", "total")

@@ -1,4 +1,4 @@
-"""The rows of the run list, with queries per page and not per row."""
+"""The rows of the run list, with a number of queries per page instead of per row."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, percent_of, silent
 from runs.recording.queue_places import QueuePlace
 
-# States that are shown with their reason.
+# States that are shown with a reason.
 TOLD = (RunState.FAILED, RunState.LOST, RunState.STOPPED)
 SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
 
 
 @dataclass(frozen=True, slots=True)
 class AlertBadge:
-    """The lasting alerts of one severity: their number, and a text about them."""
+    """The active alerts of one severity: their number, and a text."""
 
     severity: str
     count: int
@@ -35,7 +35,7 @@ class AlertBadge:
 
 @dataclass(frozen=True, slots=True)
 class TagLink:
-    """A tag of a run, and the query of the list that is narrowed to runs that have it, too."""
+    """A tag of a run, and the query of the list limited to runs that also have this tag."""
 
     name: str
     query: str
@@ -43,7 +43,7 @@ class TagLink:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the list. `percent` is None where the length of the run is unknown."""
+    """One line of the list. `percent` is None if the length of the run is unknown."""
 
     run: Run
     silent: bool
@@ -62,7 +62,7 @@ class Row:
 
 
 def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
-    """Return by run the alerts that last, the most severe first. One query for all of them."""
+    """Return the active alerts of each run, the most severe first, with one query for all runs."""
     counted = Alert.objects.filter(run__in=[run.pk for run in runs], state__in=LASTING).order_by()
     counts = {
         (run, severity): count for run, severity, count in counted.values_list("run", "severity").annotate(Count("pk"))
@@ -79,7 +79,7 @@ def _badge(severity: Severity, count: int) -> AlertBadge:
 
 
 def with_loss(runs: RunQuerySet) -> RunQuerySet:
-    """Annotate each run with its newest training loss, and join what a row names."""
+    """Annotate each run with its newest training loss, and join the rows that its line names."""
     newest = Series.objects.filter(run=OuterRef("pk"), name__in=LOSS_NAMES).order_by("-last_time")
     return runs.select_related("project", "recipe", "created_by").annotate(
         loss=Subquery(newest.values("last_value")[:1]),
@@ -97,7 +97,7 @@ def row_of(
     tags: Sequence[TagLink] = (),
     spark: Sequence[str] = (),
 ) -> Row:
-    """Return the row of a run that `with_loss` annotated, with its place in the queue, lasting alerts and the like."""
+    """Return the row of a run that `with_loss` annotated, with its place in the queue, active alerts and more."""
     return Row(
         run=run,
         silent=silent(run, now),

@@ -21,14 +21,14 @@ from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only
 from runs.curation.saved_views import BadView, kept_query, save_view
 from runs.models import Membership, Project, SavedView
 
-# Names the view that is shown; `NONE` for none, so that the default one is not shown either.
+# The parameter with the shown view; `NONE` for none, so that the default view is not shown either.
 SHOWN = "view"
 NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class ViewLink:
-    """A view that the menu offers. `may_delete` is whether the visitor may."""
+    """A view in the menu. `may_delete` is whether the visitor may delete it."""
 
     view: SavedView
     query: str
@@ -42,7 +42,7 @@ def query_of(project_slug: str, query: str, number: int | str) -> str:
 
 
 def offered_views(memberships: Sequence[Membership], chosen: Project | None, shown: str, query: str) -> dict[str, Any]:
-    """Return what the menu of views holds: those of the chosen project, or else of all that the visitor belongs to.
+    """Return the content of the menu of views: those of the chosen project, or of all projects of the visitor.
 
     `memberships` are the visitor's, `query` is that of the list that is shown.
     """
@@ -79,7 +79,7 @@ def _commanded(request: HttpRequest, slug: str) -> Membership:
 @login_required
 @require_POST
 def save(request: HttpRequest, slug: str) -> HttpResponse:
-    """Save the view of `query` as `name`, with `default` as what the project's address leads to; then show it."""
+    """Save the view of `query` as `name`, with `default` as the project's default view; then show it."""
     own = _commanded(request, slug)
     assert isinstance(request.user, User)
     sent = request.POST

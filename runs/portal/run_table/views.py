@@ -1,4 +1,4 @@
-"""The page of the list, and the parts of it that are fetched again."""
+"""The page of the list, and its fragments that are refreshed."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class Band:
 
 
 class RunList(LoginRequiredMixin, View):
-    """The runs of the viewer's projects: live ones first, then in the order asked for.
+    """The runs of the viewer's projects: live ones first, then in the requested order.
 
-    `?fragment=1` gives the table alone, for refreshing; `?fragment=queue` the hosts and what waits there;
-    `?fragment=columns` what the menu of columns offers. The number of queries grows neither with the runs nor the
+    `?fragment=1` returns only the table, for refreshing; `?fragment=queue` the hosts and their waiting runs;
+    `?fragment=columns` the menu of columns. The number of queries depends neither on the number of runs nor on the
     columns.
     """
 
@@ -98,9 +98,9 @@ class RunList(LoginRequiredMixin, View):
         return default_view(self.request.GET["project"], self.request.user.pk or 0)
 
     def _rights(self, form: RunFilter) -> dict[str, Any]:
-        """Return what the viewer may do with runs in at least one project, and the saved views.
+        """Return what the viewer may do with runs of at least one project, and the saved views.
 
-        Each run is judged when something is done to it.
+        Each action checks the permission for its run again.
         """
         memberships = list(Membership.objects.filter(user_id=self.request.user.pk or 0))
         commanded = [each.project_id for each in memberships if each.role in COMMANDING_ROLES]
@@ -188,7 +188,7 @@ class RunList(LoginRequiredMixin, View):
         ]
 
     def _query(self, columns: list[Field]) -> list[tuple[str, str]]:
-        """Return what the address of the list holds, without the page."""
+        """Return the query of the list, without the page."""
         asked = self.request.GET
         kept = [(name, asked[name]) for name in KEPT if asked.get(name)]
         if not is_default(columns):
@@ -211,7 +211,7 @@ def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
         rest = str(search.without(part))
         return Chip(str(part), urlencode([*others, ("q", rest)] if rest else others))
 
-    # A word alone is plain to see in the field.
+    # A search with only words is easy to read in the field.
     parts: list[str | Term] = [*search.words, *search.terms] if search.terms else []
     return [chip(part) for part in parts]
 
@@ -222,7 +222,7 @@ def _tag_link(name: str, search: Search, query: Sequence[tuple[str, str]]) -> Ta
 
 
 def _orders(order: Order) -> list[tuple[str, str, bool]]:
-    """Return what a phone's list of orders holds: value, text and whether it is the present one."""
+    """Return a phone's list of orders: value, text and whether it is the present one."""
     towards = {"": _("%(column)s, rising"), "-": _("%(column)s, falling")}
     choices = [("", _("Newest first"))]
     fields = [OWN_FIELDS[key] for key in SORTED_ON_A_PHONE]

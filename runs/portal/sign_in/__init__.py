@@ -1,1 +1,1 @@
-"""Pages of a person's own sign-in. Imports `runs.sign_in`."""
+"""Pages for a person's own login, sessions and second factor. Imports `runs.sign_in`."""

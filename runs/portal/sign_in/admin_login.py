@@ -1,4 +1,4 @@
-"""The login of the admin: Django's own, or the portal's if that has a second factor or single sign-on."""
+"""The login of the admin: Django's, or the portal's if there is a second factor or single sign-on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 
 def log_in_to_admin(request: HttpRequest) -> HttpResponse:
-    """Log in to the admin. Raises `PermissionDenied` for who is logged in and is not of the staff."""
+    """Log in to the admin. Raises `PermissionDenied` for users who are logged in without being staff."""
     if not settings.STEERSMAN_SECOND_FACTOR and settings.STEERSMAN_OIDC is None:
         return admin.site.login(request)
     if request.user.is_authenticated and not admin.site.has_permission(request):

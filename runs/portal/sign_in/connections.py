@@ -1,4 +1,4 @@
-"""The page *Single sign-on*: connect an account with one's login at the provider, and take that back."""
+"""The page *Single sign-on*: connects an account with a login at the provider, and disconnects it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HERE = "socialaccount_connections"
 @login_required
 @require_safe
 def connections(request: HttpRequest) -> HttpResponse:
-    """Show the visitor what is connected."""
+    """Show the visitor the connected logins."""
     provider = _offered()
     assert isinstance(request.user, User)
     held = connections_of(request.user)
@@ -46,10 +46,10 @@ def connections(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def connect(request: HttpRequest) -> HttpResponse:
-    """Lead the visitor to the provider, whose login is theirs here once they are back.
+    """Redirect the visitor to the provider, whose login is connected once they return.
 
-    A POST, so that nobody else can begin it with a login of their own. The Content-Security-Policy lets no form lead to
-    another host: the answer is a page that leads on.
+    It is a POST, so that no other person can start it with their own login. The Content-Security-Policy forbids forms
+    that lead to another host, so the answer is a page that redirects.
     """
     chosen = _offered()
     assert isinstance(request.user, User)
@@ -72,7 +72,7 @@ def connect(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def disconnect_one(request: HttpRequest, pk: int) -> HttpResponse:
-    """Take one login from the visitor's account, unless it is the only one."""
+    """Disconnect one login from the visitor's account, unless it is the only one."""
     _offered()
     assert isinstance(request.user, User)
     confirm_first(request)
@@ -85,7 +85,7 @@ def disconnect_one(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def log_in(request: HttpRequest, provider_id: str) -> HttpResponse:
-    """Lead a visitor to the provider to log in, and to nothing else: `connect` above has a check of its own."""
+    """Redirect a visitor to the provider to log in, for no other process: `connect` above has its own checks."""
     if "process" in request.GET or "process" in request.POST:
         raise Http404
     try:
@@ -96,7 +96,7 @@ def log_in(request: HttpRequest, provider_id: str) -> HttpResponse:
 
 
 def _offered() -> SingleSignOn:
-    """Return the provider. Raises `Http404` without one."""
+    """Return the provider. Raises `Http404` if there is none."""
     chosen = settings.STEERSMAN_OIDC
     if chosen is None:
         raise Http404

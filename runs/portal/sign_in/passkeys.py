@@ -1,4 +1,4 @@
-"""Pages on which a browser asks for a passkey: to add one, to log in and to confirm who is there."""
+"""Pages on which a browser asks for a passkey: to add one, to log in, and to confirm one's identity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Factor(AuthenticateView):
 
     def _build_forms(self) -> Any:
         if self.request.method == "POST" and "webauthn" not in settings.STEERSMAN_SECOND_FACTOR:
-            # django-allauth takes what holds no code for a passkey.
+            # django-allauth treats a request without a code as a passkey.
             self.auth_form = self.get_form_class()(user=self.stage.login.user, data=self.request.POST)
             self.webauthn_form = None
             return self.auth_form
@@ -43,7 +43,9 @@ class Factor(AuthenticateView):
 
 
 class AddPasskey(AddWebAuthnView):
-    """Adds a passkey; one that logs in by itself stays in the authenticator, which asks for its PIN or a finger."""
+    """Adds a passkey. One that replaces the password is stored in the authenticator, which asks for its PIN or a
+    fingerprint.
+    """
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = FormView.get_context_data(self, **kwargs)
@@ -52,7 +54,7 @@ class AddPasskey(AddWebAuthnView):
 
 
 class ConfirmByPasskey(ReauthenticateWebAuthnView):
-    """Confirms who is there."""
+    """Confirms the visitor's identity."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
         response: HttpResponse = self.render_to_response(self.get_context_data(form=form))
@@ -65,7 +67,7 @@ class ConfirmByPasskey(ReauthenticateWebAuthnView):
 
 
 class LogInByPasskey(LoginWebAuthnView):
-    """GET returns the request to the authenticator, POST logs in with its signed answer."""
+    """GET returns the request for the authenticator, POST logs in with its signed answer."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
         query = {"passkey": "refused", "next": self.request.POST.get("next", "")}
@@ -73,6 +75,6 @@ class LogInByPasskey(LoginWebAuthnView):
 
 
 class RemovePasskey(RemoveWebAuthnView):
-    """Takes a passkey from its owner, who has confirmed to be there."""
+    """Removes a passkey after its owner's identity was confirmed."""
 
     success_url = reverse_lazy("mfa_index")

@@ -1,4 +1,4 @@
-"""The page *Your sessions*: where a person is logged in, and the end of each."""
+"""The page *Your sessions*: lists a person's sessions, and ends them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sessions(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def end_own_session(request: HttpRequest, pk: int) -> HttpResponse:
-    """End one session of the visitor; the present one as *Log out* does."""
+    """End one session of the visitor; the present one is ended as by *Log out*."""
     assert isinstance(request.user, User)
     held = {each.pk: each for each in own_sessions(request.user, request.session.session_key)}
     if pk not in held:
@@ -39,7 +39,7 @@ def end_own_session(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def end_others(request: HttpRequest) -> HttpResponse:
-    """End every session of the visitor but this one."""
+    """End every session of the visitor except this one."""
     assert isinstance(request.user, User)
     end_other_sessions(request.user, request.session.session_key)
     return redirect("sessions")

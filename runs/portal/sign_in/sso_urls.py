@@ -1,4 +1,4 @@
-"""Addresses of single sign-on: there and back, and what is connected. Without a provider no page is found there."""
+"""URLs of single sign-on and of connected logins. Without a provider they answer 404."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.views.generic import RedirectView
 
 from runs.portal.sign_in.connections import connect, connections, disconnect_one, log_in
 
-# The names are those that django-allauth asks for.
+# django-allauth requires these names.
 urlpatterns: list[URLPattern] = [
     path("", connections, name="socialaccount_connections"),
     path("connect/", connect, name="connect_sign_on"),

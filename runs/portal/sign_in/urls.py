@@ -1,4 +1,4 @@
-"""Addresses of the second factor: django-allauth's pages, in our templates. Where the setting is off there are none.
+"""URLs of the second factor: django-allauth's views with our templates. Without the setting they answer 404.
 
 People confirm their identity here for single sign-on too.
 """
@@ -27,7 +27,7 @@ View = Callable[..., Any]
 
 
 def where(is_offered: Callable[[], object]) -> Callable[[View], View]:
-    """Return a decorator: the page is not found where it is not offered by the settings of now."""
+    """Return a decorator that answers 404 unless the present settings offer the page."""
 
     def guarded(view: View) -> View:
         @wraps(view)
@@ -52,11 +52,11 @@ with_passkey_login = where(lambda: settings.STEERSMAN_PASSKEY_LOGIN)
 @login_required
 @require_safe
 def log_in_again(request: HttpRequest) -> HttpResponse:
-    """Tell the visitor, who has neither password nor second factor here, how to confirm who they are."""
+    """Explain to a visitor with neither password nor second factor here how to confirm their identity."""
     return render(request, "sign_in/log_in_again.html")
 
 
-# The names are those that django-allauth asks for.
+# django-allauth requires these names.
 urlpatterns: list[URLPattern] = [
     path("", offered(factor.index), name="mfa_index"),
     path("code/", offered(passkeys.Factor.as_view()), name="mfa_authenticate"),

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from runs.series.console_text import bound_console
 
-# The size of an event and a line without their text.
+# The size of an event and of a line without their text.
 FRAME_CHARACTERS = 64
 
 

@@ -1,6 +1,6 @@
 """Whether a report continues the stored ones: by session, number and positions, in the transaction that stores it.
 
-So a report that is sent again, late or out of order changes nothing, even if the answer to the first one was lost.
+A report that is sent again, late or out of order therefore changes nothing, even if the first answer was lost.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from steersman.messages.reports import Attached, Position, Stored
 
 
 class NotContinued(Exception):
-    """A report does not continue what is stored; the caller rolls its transaction back and answers with `held`."""
+    """A report does not continue the stored ones; the caller rolls its transaction back and answers with `held`."""
 
 
 class Superseded(Fenced):
-    """Another supervisor has attached to the same attempt: this one stores nothing more."""
+    """Another supervisor has attached to the same attempt: this one stores nothing any longer."""
 
 
 def attach(lease: Lease, *, as_history: bool = False) -> Attached:
-    """Begin a new session of an attempt and return what is stored of it.
+    """Begin a new session of an attempt, and return what is stored of it.
 
-    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, unless it is attached to `as_history`.
+    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, unless `as_history` is true.
     """
     with transaction.atomic():
-        # The run's row first, as everywhere.
+        # Lock the row of the run first, as everywhere.
         run = Run.objects.select_for_update().get(pk=lease.run_id)
         if run.attempt != lease.number and not as_history:
             raise Fenced(f"run {lease.run_id} is no longer held by attempt {lease.number}")
@@ -40,7 +40,7 @@ def attach(lease: Lease, *, as_history: bool = False) -> Attached:
         positions = _positions(attempt)
         last_steps: dict[str, int] = {}
         if attempt.ranks > 1 and any(position != Position() for position in positions.values()):
-            # What other attempts logged, or this one before it was rolled back, makes nothing late.
+            # Points of other attempts, or from before a roll back, do not make a new step late.
             places = places_of(attempt.run_id, attempt.number)
             last_steps = {name: step for name, (lap, step, _) in places.items() if lap >= attempt.first_lap}
         below = f"attempts/{lease.number}/"
@@ -64,7 +64,7 @@ def attach(lease: Lease, *, as_history: bool = False) -> Attached:
 
 
 def held(lease: Lease, session: int, number: int) -> Stored:
-    """Return what is stored of an attempt, in answer to report `number`.
+    """Return what is stored of an attempt, as the answer to report `number`.
 
     Raises `Superseded` if another session than `session` has begun.
     """
@@ -85,10 +85,10 @@ def count_report(lease: Lease, session: int, number: int, **fields: Any) -> None
 
 
 def move_positions(lease: Lease, begin: Mapping[int, Position], end: Mapping[int, Position]) -> None:
-    """Write up to where the journal of each rank is consumed. Call inside the report's transaction.
+    """Store up to where the journal of each rank was read. Call inside the report's transaction.
 
-    Ranks that `begin` leaves out begin at the start of their journal. Raises `NotContinued` if the journal of a rank is
-    consumed up to elsewhere than `begin`.
+    Ranks that `begin` omits begin at the start of their journal. Raises `NotContinued` if the stored position of a rank
+    differs from `begin`.
     """
     for rank, position in end.items():
         _move(lease, rank, begin.get(rank, Position()), position)
@@ -111,7 +111,7 @@ def _move(lease: Lease, rank: int, begin: Position, end: Position) -> None:
 
 
 def _positions(attempt: Attempt) -> dict[int, Position]:
-    """Return how far the journal of each of the attempt's ranks is consumed."""
+    """Return the read position in the journal of each of the attempt's ranks."""
     found = {rank: Position() for rank in range(attempt.ranks)}
     for row in JournalOffset.objects.filter(attempt=attempt).order_by("segment"):
         found[row.rank] = Position(row.segment, row.offset, row.next_number)

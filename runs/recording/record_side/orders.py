@@ -1,7 +1,7 @@
-"""The commands that the host side of a run has to post, and the commands that signals requested there.
+"""The commands for the host side of a run, and the commands that signals requested there.
 
-A command is delivered when it is handed to a host side. The list of posted commands shows whether it reached the
-training. If it did not, the next supervisor that attaches gets it again, with the seconds that are left, or it expires.
+A command counts as delivered when it is sent to a host side. The list of posted commands shows whether it reached the
+training. If it did not, the next supervisor that attaches gets it again with the remaining seconds, or it expires.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOT_POSTED = "It expired before the training received it."
 
 
 def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
-    """Return what the host side is to do now, marked as delivered; `posted` are the commands that its training has.
+    """Return the commands for the host side, marked as delivered; `posted` are the commands that its training has.
 
     Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
     """
@@ -46,7 +46,7 @@ def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
 
 def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
     if command.kind == commands.EndProcess.kind:
-        # Not the worker's, which does not look. It is applied once the process is gone.
+        # For the supervisor, because the worker does not read its commands. It is applied when the process has ended.
         return EndProcess(command.author_name) if deliver_command(lease, command) else None
     if command.state == CommandState.DELIVERED and is_posted:
         return None
@@ -62,12 +62,12 @@ def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
         outcome = NOT_POSTED if command.state == CommandState.DELIVERED else NOT_DELIVERED
         complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState(command.state))
         return None
-    # Marked first: what was withdrawn at this moment must not reach the worker.
+    # Marked first, so that a command that is cancelled at this moment does not reach the worker.
     return post if deliver_command(lease, command) else None
 
 
 def as_post(command: Command) -> Post:
-    """Return a command as the host side takes it.
+    """Return a command in the form for the host side.
 
     Raises `NoSuchCheckpoint` if it rolls back to a checkpoint that the run does not have.
     """
@@ -121,7 +121,7 @@ def _arguments(command: Command) -> dict[str, Any]:
 
 
 def record_asked(lease: Lease, asked: Asked) -> None:
-    """Write what a signal asked into the command log, once. Raises `runs.recording.lifecycle.Fenced`."""
+    """Write the command of a signal into the command log, once. Raises `runs.recording.lifecycle.Fenced`."""
     request = commands.parse_command({"command": asked.command, "arguments": asked.arguments, "id": asked.id})
     with transaction.atomic():
         renew_lease(lease)

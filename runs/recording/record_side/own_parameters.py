@@ -1,4 +1,4 @@
-"""The configuration of a script, as the run's parameters."""
+"""Stores the configuration of a script as the run's parameters."""
 
 from __future__ import annotations
 

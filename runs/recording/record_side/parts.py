@@ -1,4 +1,4 @@
-"""A report that cannot be stored as a whole is stored in parts, so that only the wrong part is left out."""
+"""Stores a report in parts if it cannot be stored as a whole, so that only invalid parts are left out."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from steersman.messages.reports import ConsoleText, PartKind, Refused, Report
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a report that is stored by itself: `keys` are indices of its items, or names of samples."""
+    """A part of a report that is stored separately: `keys` are indices of its items, or names of samples."""
 
     kind: PartKind
     keys: tuple[int | str, ...] = ()
 
     def of(self, report: Report) -> Report:
-        """Return a report that holds this part alone."""
+        """Return a report with only this part."""
         alone = Report(report.session, report.number)
         match self.kind:
             case "records":
@@ -41,7 +41,9 @@ class Part:
         return not self.keys or self.keys[0] == 0
 
     def _console(self, report: Report) -> ConsoleText | None:
-        """Return lines of the console: what was skipped comes with the first, what has no end with the last."""
+        """Return lines of the console; the first part has the size of skipped output, the last one the incomplete
+        lines.
+        """
         console = report.console
         if console is None:
             return None
@@ -53,13 +55,13 @@ class Part:
         )
 
     def halves(self) -> list[Part]:
-        """Return the part cut in two, [] where it is but one thing."""
+        """Return the part divided into two, [] if it is a single item."""
         middle = len(self.keys) // 2
         return [replace(self, keys=keys) for keys in (self.keys[:middle], self.keys[middle:])] if middle else []
 
 
 def parts_of(report: Report) -> list[Part]:
-    """Return what of a report can be stored by itself, in the order in which it is shown."""
+    """Return the parts of a report that can be stored separately, in their order."""
     parts = []
     if report.records:
         parts.append(Part("records", tuple(range(len(report.records)))))
@@ -75,9 +77,9 @@ def parts_of(report: Report) -> list[Part]:
 
 
 def store_apart(report: Report, part: Part, put: Callable[[Report], None]) -> list[Refused]:
-    """Store a part of a report by `put`, or by halves what of it can be; return what cannot be.
+    """Store a part of a report with `put`, dividing it where needed; return the items that cannot be stored.
 
-    Call inside a transaction. Raises what is no refusal of the data.
+    Call inside a transaction. Raises exceptions that are not about the data.
     """
     try:
         with transaction.atomic():

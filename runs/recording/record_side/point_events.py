@@ -1,4 +1,4 @@
-"""From points of the journal to events."""
+"""Turns points of the journal into events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from runs.series.laps import StepOrder
 from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.records.record import Record
 
-# One event holds at most this many steps and numbers, so that a backlog becomes frames of a bearable size: one that is
+# One event has at most this many steps and numbers, so that a backlog becomes frames of moderate size: an event that is
 # too large for a frame is encoded again and again until its parts fit.
 LARGEST_EVENT_STEPS = 1_000
 LARGEST_EVENT_NUMBERS = 2_000
 Names = tuple[str, ...]
-# Points of the same names, and of the same lap of each.
+# Points with the same names, and in the same lap of each series.
 Groups = dict[tuple[Names, tuple[int, ...]], list[PointRecord]]
 
 
@@ -36,19 +36,19 @@ def points(records: Iterable[Record], order: StepOrder) -> Groups:
 
 
 def last_point(records: Sequence[Record]) -> PointRecord | None:
-    """Return the last step metrics among `records`: the run is at its step."""
+    """Return the last step metrics among `records`, which have the step of the run."""
     return next((record for record in reversed(records) if isinstance(record, PointRecord)), None)
 
 
 def time_of(record: Record) -> datetime:
-    """Return when a record was written, in UTC."""
+    """Return the time when a record was written, in UTC."""
     return datetime.fromtimestamp(record.time, UTC)
 
 
 def metrics_events(attempt: int, records: Sequence[Record], order: StepOrder) -> Iterator[Metrics]:
-    """Yield metrics events of the points among `records`, no larger than an event may be.
+    """Yield metrics events of the points among `records`, each within the size of an event.
 
-    `order` has the positions of the series before them, and afterwards those after them.
+    `order` has the positions of the series before the records, and is updated to those after them.
     """
     groups = points(records, order)
     last = last_point(records)
@@ -78,7 +78,7 @@ def _blocks_of(groups: Groups) -> Iterator[list[Block]]:
 
 
 def _block(names: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
-    """Return the block of records that have the same names in the same order."""
+    """Return the block of records with the same names in the same order."""
     values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
     columns = zip(*(record.values.values() for record in records), strict=True)

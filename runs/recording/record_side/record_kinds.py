@@ -58,7 +58,7 @@ from steersman.records.kinds import (
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
 
-# Told once in an attempt: a loop over folds would say it at each epoch.
+# Logged once per attempt: a loop over folds would repeat it in each epoch.
 LOGGED_AGAIN = (
     "Epoch {epoch} was logged again. The newest values count; the earlier ones are kept and drawn as paler lines. For "
     "folds, continue the count of epochs, or add the fold to the names: log_epoch(epoch, **{{f'fold{{fold}}/loss': "
@@ -96,7 +96,7 @@ class RecordStore:
         return self.store(record, {})
 
     def store(self, record: Record, fields: dict[str, Any]) -> list[Event]:
-        """Store a record; return its events. What it changes of the run goes to `fields`."""
+        """Store a record; return its events. Its changes to the run are put into `fields`."""
         match record:
             case EpochRecord():
                 return self._store_epoch(record, fields)
@@ -112,7 +112,7 @@ class RecordStore:
             case KnobsRecord():
                 knobs: list[dict[str, Any]] = list(record.knobs)
                 for knob in knobs:
-                    # An invalid knob is set aside here: stored, it would make every later command fail.
+                    # An invalid knob is refused here: if it were stored, every later command would fail.
                     ValueSpec.from_wire(knob)
                 fields["knobs"] = self._merged(knobs, fields) if record.partial else knobs
                 part = int(record.partial)
@@ -153,7 +153,7 @@ class RecordStore:
         return []
 
     def _merged(self, knobs: list[dict[str, Any]], fields: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the run's knobs with some of them as they are now."""
+        """Return the run's knobs, with some of them updated."""
         known = fields.get("knobs")
         if known is None:
             known = Run.objects.values_list("knobs", flat=True).get(pk=self._lease.run_id)
@@ -168,26 +168,26 @@ class RecordStore:
             announce_status(run.pk)
 
     def _store_goal(self, record: WatchRecord) -> None:
-        """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""
+        """Store a goal for a supervisor that takes over, and for the next attempt until it declares its own."""
         attempt = Attempt.objects.get(pk=self._lease.attempt_id)
         if record.name in attempt.goals or len(attempt.goals) < MOST_WATCHED:
             attempt.goals[record.name] = record.goal
             attempt.save(update_fields=["goals"])
 
     def line(self, text: str, level: str) -> LogWritten:
-        """Return an event that says something about the records."""
+        """Return an event with a message about the records."""
         line = LogLine(text=text, source="steersman", level=level)
         return LogWritten(attempt=self._lease.number, lines=[line])
 
     def _store_environment(self, record: EnvironmentRecord) -> None:
-        """Keep what rank 0 runs on, and of the others which devices they have."""
+        """Store the environment of rank 0, and of the other ranks only their devices."""
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
         environment = merge_environments(environment, record.environment, record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
         store_gpu_time(self._lease.run_id)
 
     def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
-        """Store the GPUs of a training as the driver reports them; values of the training itself have precedence."""
+        """Store the GPUs of a training as the driver reports them; values from the training itself win."""
         described = {
             "gpus": [gpu.name for gpu in gpus],
             "cuda_devices": [
@@ -205,11 +205,11 @@ class RecordStore:
         Run.objects.filter(pk=self._lease.run_id).update(
             total_epochs=record.total_epochs, total_steps=record.total_steps, steps_per_epoch=record.steps_per_epoch
         )
-        # Announced at once: after later events of this tick it would restore an older state.
+        # Announced at once: after later events of this tick, it would restore an older state.
         announce_status(self._lease.run_id)
 
     def _store_alert(self, record: AlertRecord) -> list[Event]:
-        """Open an alert if there is room. An alert that arrives after the end of its attempt becomes a console line."""
+        """Open an alert if there is room. If its attempt has ended, it becomes a console line."""
         if not alerts.has_room(self._lease.run_id, self._lease.number, OF_CODE):
             alerts.leave_out(self._lease.run_id, self._lease.number)
             return []
@@ -299,7 +299,7 @@ class RecordStore:
             ranks=record.ranks,
         )
         if settled and command.kind == Extend.kind and record.state == "applied":
-            # The next attempt must train as long as this one would have.
+            # The next attempt must train for as many epochs as this one would have.
             longer = F("extra_epochs") + int(command.arguments["epochs"])
             Run.objects.filter(pk=self._lease.run_id).update(extra_epochs=longer)
 
@@ -319,7 +319,7 @@ class RecordStore:
                 "reason": record.reason,
                 "metrics": metrics,
                 "has_manifest": record.has_manifest,
-                # A script may save again to the path of an abandoned checkpoint.
+                # A script may save to the path of an abandoned checkpoint again.
                 "abandoned": False,
                 "good": False,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
@@ -339,14 +339,14 @@ class RecordStore:
         )
 
     def forget_removed(self, paths: Sequence[str]) -> None:
-        """Forget checkpoints of this attempt whose files the host no longer has; `paths` are within its folder."""
+        """Delete the rows of this attempt's checkpoints without files on the host; `paths` are within its folder."""
         if paths:
             places = [f"attempts/{self._lease.number}/{path}" for path in paths]
             rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places)
             forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))
 
     def count_set_aside(self, aside: Sequence[SetAside]) -> list[Event]:
-        """Count the records that stay on the host because they cannot be stored; return the lines that say so."""
+        """Count the records that stay on the host because they cannot be stored; return the lines that report them."""
         if aside:
             more = F("set_aside_records") + len(aside)
             Attempt.objects.filter(pk=self._lease.attempt_id).update(set_aside_records=more)
@@ -354,7 +354,7 @@ class RecordStore:
 
 
 def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return values fit for JSON, None if not finite, and the names of those that are not."""
+    """Return values for JSON, None if not finite, and the names of those that are not finite."""
     values = {name: value if math.isfinite(value) else None for name, value in reported.items()}
     return values, {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
 

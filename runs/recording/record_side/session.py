@@ -1,4 +1,4 @@
-"""Answers the messages of one host side: stores its reports, hands out commands, records the end of its attempt.
+"""Answers the messages of one host side: stores its reports, sends commands, records the end of its attempt.
 
 Every call may be repeated after a database error: committed reports are not stored a second time.
 """
@@ -58,7 +58,7 @@ class RecordSession:
         self._lines: list[Line] = []
 
     def answer(self, message: FromHost) -> list[FromRecord]:
-        """Handle a message, and return the answers in their order.
+        """Handle a message, and return the answers in order.
 
         Raises database errors: call it again with the same message.
         """
@@ -71,14 +71,14 @@ class RecordSession:
                 return self._end(message)
 
     def look(self, *, for_commands: bool) -> list[FromRecord]:
-        """Do the regular work; with `for_commands` also return the commands that wait. Call often."""
+        """Do the periodic work; with `for_commands`, also return the waiting commands. Call often."""
         if self._attached is None or self._is_overtaken:
             return []
         try:
             self._say()
             orders = take_orders(self._lease, self._posted | self._handed) if for_commands else []
             if orders:
-                # If this session is over, the next one hands out its commands.
+                # If this session is over, the next one sends its commands.
                 continuing.held(self._lease, self._attached.session, 0)
         except Superseded as error:
             return self._leave(error)
@@ -107,7 +107,7 @@ class RecordSession:
         if self._attached is None:
             return []
         if report.session != self._attached.session:
-            # The report is of an old session. A host side that is still alive learns from the answer that its session
+            # The report is from an old session. If its host side is still alive, this answer tells it that the session
             # has changed.
             return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
@@ -124,13 +124,13 @@ class RecordSession:
 
     def _store(self, report: Report) -> Stored:
         if not self._is_overtaken:
-            # Commands of signals enter the command log before the records of their outcome.
+            # Commands of signals are recorded before the records of their outcome.
             for asked in report.asked:
                 record_asked(self._lease, asked)
         return self._side.report(report)
 
     def _leave(self, error: Superseded) -> list[FromRecord]:
-        """Stop answering a host side until it attaches again, because another one follows its training."""
+        """Stop answering this host side until it attaches again, because another one supervises its training."""
         self._attached = None
         return [ended.Fenced(str(error), overtaken=False)]
 

@@ -1,7 +1,7 @@
-"""The record side of one attempt: from reports to rows and events, one transaction per report.
+"""The record side of one attempt: stores reports as rows and events, in one transaction per report.
 
-The content of a report and the position in the journal are committed together, so that no point is lost or stored
-twice, whichever process is killed.
+The content of a report and the position in the journal are committed together, so that no point is lost or stored twice
+if a process is killed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 class Unstorable(Exception):
-    """Parts of a report cannot be stored; the transaction is rolled back and the host asked to leave them out."""
+    """Parts of a report cannot be stored; the transaction is rolled back, and the host side is asked to omit them."""
 
     def __init__(self, refused: Sequence[Refused]) -> None:
         super().__init__(f"{len(refused)} parts of a report cannot be stored")
@@ -57,14 +57,14 @@ class Unstorable(Exception):
 
 
 class RecordSide:
-    """Stores the reports of one attempt, or what is left `of_the_dead`: that brings no run back to life."""
+    """Stores the reports of one attempt. With `of_the_dead` they are leftovers, which do not set a lost run running."""
 
     def __init__(self, lease: Lease, *, of_the_dead: bool = False) -> None:
         self._lease = lease
         self._of_the_dead = of_the_dead
         self._is_history = False
         self._records = RecordStore(lease)
-        # The positions of the series; read when the first points arrive.
+        # The positions of the series, read when the first points arrive.
         self._order: StepOrder | None = None
         self._gpus: tuple[GpuDescription, ...] = ()
         self._step = 0
@@ -74,12 +74,12 @@ class RecordSide:
 
     @property
     def step(self) -> int:
-        """The newest stored step of the training."""
+        """Return the newest stored step of the training."""
         return self._step
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the training is stalled in the last event that viewers received."""
+        """Whether the last event for viewers says that the training is stalled."""
         return self._is_stalled
 
     def keep_as_history(self) -> None:
@@ -100,9 +100,9 @@ class RecordSide:
     def report(self, report: Report) -> Stored:
         """Commit a report, once, and announce it; return what is stored then.
 
-        One that does not continue what is stored changes nothing, nor does one of which a part cannot be stored: the
-        answer names that part. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, or another
-        supervisor this attempt.
+        A report that does not continue the stored ones changes nothing. Neither does one with a part that cannot be
+        stored: the answer names that part. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run,
+        or another supervisor this attempt.
         """
         began = time.monotonic()
         order = self._order
@@ -115,7 +115,7 @@ class RecordSide:
             self._order = order
             return Stored(report.number - 1, report.begin, error.refused, report.session, report.number)
         except Exception:
-            # Whether it was committed is not known.
+            # It may have been committed or not, so the positions must be read again.
             self._order = None
             raise
         self._timing.note(time.monotonic() - began)
@@ -141,7 +141,7 @@ class RecordSide:
             self._store_parts(report)
 
     def _store_parts(self, report: Report) -> None:
-        """Store a report part by part, in one transaction. Raises `Unstorable` with those that cannot be stored."""
+        """Store a report part by part in one transaction. Raises `Unstorable` with the parts that cannot be stored."""
         refused: list[Refused] = []
         with transaction.atomic():
             self._begin(report)
@@ -152,7 +152,7 @@ class RecordSide:
             self._records.forget_removed(report.removed_checkpoints)
 
     def _begin(self, report: Report) -> None:
-        """Prove the lease and that the report is the next one, and write how far it consumes journal and consoles."""
+        """Check the lease and that the report is the next one, and store how far it reads journal and consoles."""
         last = last_point(report.records)
         step = step_after(report.records)
         run: dict[str, Any] = {} if last is None else {"last_point_at": time_of(last)}
@@ -169,10 +169,10 @@ class RecordSide:
             since = timezone.now() - timedelta(seconds=report.not_looking_s) if report.not_looking_s else None
             run["not_looking_since"] = since
         if self._is_history:
-            # The run's row first, as everywhere.
+            # Lock the row of the run first, as everywhere.
             list(Run.objects.select_for_update().filter(pk=self._lease.run_id).values_list("pk"))
         else:
-            # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
+            # The heartbeat comes first: it locks the row of the run, and checks the lease.
             renew_lease(self._lease, recover=not self._of_the_dead, **run)
         continuing.count_report(self._lease, report.session, report.number, **attempt)
         continuing.move_positions(self._lease, report.begin, report.end)
@@ -209,7 +209,7 @@ class RecordSide:
             self._order = order
 
     def _put(self, report: Report) -> None:
-        """Store what a report, or a part of one, holds."""
+        """Store the content of a report, or of a part of one."""
         if self._is_history:
             self._put_as_history(report)
             return
@@ -218,7 +218,7 @@ class RecordSide:
         metrics: list[Metrics | SystemSampled] = []
         events: list[Event] = []
         fields: dict[str, Any] = {}
-        # Events of points have the step of the run: those after a roll back follow the event of the roll back.
+        # Events of points have the step of the run, so those after a roll back follow the event of the roll back.
         for part in between_roll_backs(records):
             told = list(metrics_events(self._lease.number, part, order))
             metrics += told
@@ -256,7 +256,9 @@ class RecordSide:
         attempt.save(update_fields=["first_lap", "roll_backs"])
 
     def _order_before(self, records: Iterable[Record]) -> StepOrder:
-        """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""
+        """Return the positions of the series before `records`: a copy, because refused records are stored again in
+        parts.
+        """
         if self._order is None and any(isinstance(record, PointRecord) or rolls_back(record) for record in records):
             first_lap = Attempt.objects.values_list("first_lap", flat=True).get(pk=self._lease.attempt_id)
             self._order = StepOrder(places_of(self._lease.run_id, self._lease.number), first_lap)
@@ -272,7 +274,7 @@ class RecordSide:
 
     def _sampled(self, system: dict[str, float | None], records: Sequence[Record]) -> SystemSampled:
         moment = round(timezone.now().timestamp(), 3)
-        # Texts and events do not count: they may belong to a step that is long past.
+        # Texts and events do not count, because they may belong to a step long ago.
         step = step_after(records)
         step = self._step if step is None else step
         return SystemSampled(attempt=self._lease.number, step=step, time=moment, values=system)

@@ -23,7 +23,7 @@ class StoreTiming:
         self._seconds += seconds
 
     def report(self, journal_backlog_bytes: int) -> dict[str, Any]:
-        """Return a `SupervisorReport` as the run's row holds it."""
+        """Return a `SupervisorReport` in the form of the run's row."""
         told = SupervisorReport(
             journal_backlog_bytes=journal_backlog_bytes,
             transactions=self._transactions,

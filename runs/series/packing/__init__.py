@@ -1,4 +1,4 @@
 """Points, their summaries, and the packed columns of both.
 
-NumPy and zlib alone: what is stored where is `runs.series`.
+Imports only NumPy and zlib; `runs.series` stores them.
 """

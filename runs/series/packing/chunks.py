@@ -1,6 +1,6 @@
 """Points and their summaries, and how they are packed. Imports NumPy, not Django.
 
-Values come back bit for bit, NaN and infinities included; times are kept to the millisecond.
+Values are restored bit for bit, including NaN and infinities; times to the millisecond.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from runs.series.packing.columns import is_float32, pack_columns, unpack_columns
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# One chunk is what a chart decodes at its finest; 64 buckets of 64 points make 1.5 % of its size each.
+# A chart decodes whole chunks at its finest level; the 64 buckets of a chunk add 1.5 % to its size each.
 CHUNK_POINTS = 4096
 BUCKET_POINTS = 64
-# Every 64th chunk also carries the summaries of its group, by 512 points and by 32,768: the levels of long series.
+# Every 64th chunk also has the summaries of its group, by 512 points and by 32,768, for long series.
 GROUP_CHUNKS = 64
 GROUP_POINTS = GROUP_CHUNKS * CHUNK_POINTS
 FINE_POINTS = 512
@@ -42,19 +42,19 @@ class Points:
         return len(self.steps)
 
     def part(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Points:
-        """Return the points of a slice, a mask or a list of places."""
+        """Return the points of a slice, a mask or a list of indices."""
         return Points(self.steps[chosen], self.times_ms[chosen], self.values[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Summaries of neighbouring points: one row a bucket.
+    """Summaries of neighbouring points, one row per bucket.
 
-    `first_*` and `last_*` are the lowest and highest of the bucket, which is what its place on an axis is, also
-    where steps went down. `minimum`, `maximum`, `mean` are over finite values (NaN if there is none), `last` is
-    the value logged last. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of what was not finite, and
-    `odd_steps` the step of the first that was not, NO_STEP if all are finite. Summaries that were stored do not tell
-    it: it is their first step then.
+    `first_*` and `last_*` are the lowest and highest step and time of the bucket, which determine its place on an axis
+    even if steps decreased. `minimum`, `maximum`, `mean` are over finite values (NaN if there is none), `last` is the
+    last logged value. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of the values that were not finite, and
+    `odd_steps` the step of the first of these, NO_STEP if all are finite. Stored summaries do not have it: it is then
+    their first step.
     """
 
     first_steps: Ints
@@ -74,7 +74,7 @@ class Buckets:
         return len(self.counts)
 
     def part(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Buckets:
-        """Return the rows of a slice, a mask or a list of places."""
+        """Return the rows of a slice, a mask or a list of indices."""
         return Buckets(*(column[chosen] for column in self.columns()))
 
     def columns(self) -> tuple[NDArray[Any], ...]:
@@ -86,14 +86,14 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Packed columns: the steps and times, which series that are logged together share, and all others."""
+    """Packed columns: steps and times, which series that are logged together share, and all others."""
 
     places: bytes
     values: bytes
 
 
 def make_points(steps: Sequence[int], times: Sequence[float], values: Sequence[float]) -> Points:
-    """Return points of plain sequences; `times` in seconds since the epoch."""
+    """Return points from plain sequences; `times` in seconds since the epoch."""
     times_ms = np.rint(np.asarray(times, dtype=np.float64) * 1000).astype(np.int64)
     return Points(np.asarray(steps, dtype=np.int64), times_ms, np.asarray(values, dtype=np.float64))
 
@@ -121,7 +121,7 @@ def join_buckets(parts: Sequence[Buckets]) -> Buckets:
 
 
 def as_buckets(points: Points) -> Buckets:
-    """Return one row a point."""
+    """Return one row per point."""
     kinds = (
         np.isnan(points.values) * HAS_NAN
         + np.isposinf(points.values) * HAS_INF
@@ -148,7 +148,7 @@ def merge(rows: Buckets, starts: NDArray[np.intp]) -> Buckets:
     finite = counts - nonfinite
     minimum = np.fmin.reduceat(rows.minimum, starts)
     maximum = np.fmax.reduceat(rows.maximum, starts)
-    # Divided before it is added up: a sum of large values must not overflow.
+    # Divided before summing, because a sum of large values could overflow.
     weights = (rows.counts - rows.nonfinite) / np.repeat(np.maximum(finite, 1), ends - starts)
     mean = np.add.reduceat(np.where(weights > 0, rows.mean, 0.0) * weights, starts)
     mean = np.where(finite > 0, np.clip(mean, minimum, maximum), np.nan)
@@ -168,7 +168,7 @@ def summarise(points: Points) -> Buckets:
 
 
 def merged_by(rows: Buckets, number: int) -> Buckets:
-    """Return one row for every so many rows."""
+    """Return one row for every `number` rows."""
     return merge(rows, np.arange(0, len(rows), number))
 
 
@@ -186,7 +186,7 @@ def pack_values(points: Points) -> bytes:
 
 
 def unpack_points(packed: Sequence[Packed], counts: Sequence[int]) -> Points:
-    """Return the points of several `pack_points`, in order, each with its count."""
+    """Return the points of several results of `pack_points`, in order, each with its count."""
     if not packed:
         return make_points([], [], [])
     steps, times_ms = unpack_columns([each.places for each in packed], 2, counts)
@@ -222,7 +222,7 @@ def unpack_buckets(packed: Sequence[Packed], counts: Sequence[int]) -> Buckets:
 
 
 def unpack_groups(packed: Sequence[Packed], row_points: int) -> Buckets:
-    """Return the summaries of several groups, in order: one row for so many points, FINE_POINTS or COARSE_POINTS."""
+    """Return the summaries of several groups, in order: one row per FINE_POINTS or COARSE_POINTS points."""
     rows = GROUP_POINTS // row_points
     return _unpack_rows(packed, [rows] * len(packed), np.full(rows * len(packed), row_points, np.int64))
 

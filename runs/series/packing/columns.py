@@ -1,10 +1,10 @@
 """Packed columns of numbers. Imports NumPy and zlib.
 
-Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them; floats
-as whole numbers where all are short decimals, as float32 where that is exact to the bit, as float64 otherwise. Bytes of
-equal weight lie together, a plane. Planes that look random are stored as they are: zlib would only cost time, and
-spoil the code of the others. Values come back bit for bit, NaN and infinities included. A CRC-32 at the end detects
-damage.
+Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them. Floats
+are stored as whole numbers if all are short decimals, as float32 if that is exact to the bit, as float64 otherwise.
+Bytes of equal significance are stored together, as a plane. Planes that look random are not compressed: zlib would only
+take time, and its code for the other planes would become worse. Values are restored bit for bit, including NaN and
+infinities. A CRC-32 at the end detects damage.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from numpy.typing import NDArray
 Column = NDArray[np.int64] | NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
-# The first byte of packed data. Other values are versions that this code does not read.
+# The first byte of packed data. Other values are versions that this code cannot read.
 FORMAT = 0xC2
 _TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|u1", "<u2", "<u4")
 _DIFFERENCES, _DISTANCES = range(4), range(6, 9)
 _FLOAT32, _FLOAT64 = 4, 5
-# The lower half of a code is the type; the upper half is 0, or 1 more than the decimals of what is a float.
+# The lower half of a code is the type; the upper half is 0, or 1 more than the number of decimals of a float.
 _CODE_BITS = 4
 _SUM = struct.Struct("<I")
-# The CRC-32 of anything that its own CRC-32 follows.
+# The CRC-32 of any data that is followed by its own CRC-32.
 _SUM_OF_SUMMED = 0x2144DF1C
 MOST_DECIMALS = 6
 LARGEST_DECIMAL = 2**52
 # The first few values of a column show whether its values are short decimals.
 LOOKED_AT_FIRST = 16
-# What Huffman's code leaves of a plane, as a part: above that it is stored as it is.
+# The compressed fraction of a plane by Huffman's code above which it is stored uncompressed.
 RANDOM_FROM = 0.93
-# Bytes of a plane below which that is not asked.
+# The number of bytes of a plane below which that is not computed.
 FEW = 1024
-# Compressing fewer bytes saves less space than it costs time to read hundreds of such columns.
+# Compressing fewer bytes would save little space, and make reading hundreds of such columns slower.
 TINY = 16
-# Level 4 with Z_FILTERED takes no match that is shorter than what Huffman's code makes of it.
+# With Z_FILTERED, level 4 uses no match that is longer than the Huffman code of its bytes.
 LEVEL, WINDOW_BITS, MEMORY_LEVEL = 4, -15, 9
 
 
 def pack_columns(columns: Sequence[Column]) -> bytes:
-    """Return the packed columns, which are equally long.
+    """Return the packed columns, which must have the same length.
 
-    That is FORMAT, a code for each column, a mask of its plain planes for each, the first value of each, the plain
-    planes, the others deflated, and the CRC-32 of all.
+    The result is FORMAT, a code for each column, a mask of the plain planes of each, the first value of each, the plain
+    planes, the other planes deflated, and the CRC-32 of everything.
     """
     codes, masks = bytearray((FORMAT,)), bytearray()
     firsts: list[int] = []
@@ -74,8 +74,8 @@ def pack_columns(columns: Sequence[Column]) -> bytes:
 def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int]) -> list[NDArray[Any]]:
     """Return the columns of all of `packed`, joined in order.
 
-    Those with the same types and length are unpacked at once: a chart reads hundreds, and each costs a dozen
-    calls of NumPy otherwise. Raises `ValueError` if something is damaged, or was packed by another version.
+    Those with the same types and length are unpacked together, because a chart reads hundreds, and each would cost a
+    dozen calls of NumPy. Raises `ValueError` if data is damaged, or was packed by another version.
     """
     if any(zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT for each in packed):
         raise ValueError("the columns are damaged, or were packed by another version")
@@ -98,7 +98,7 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
 
 
 def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: int) -> list[NDArray[Any]]:
-    """Return the columns of what has the same types, the same plain planes and the same length, a row for each."""
+    """Return the columns of data with the same types, plain planes and length, a row for each."""
     number, firsts_at, plain_at = len(packed), 1 + 2 * len(codes), 1 + 10 * len(codes)
     widths = [np.dtype(_TYPES[code & 15]).itemsize for code in codes]
     body_at = plain_at + count * sum(mask.bit_count() for mask in masks)
@@ -119,7 +119,7 @@ def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: in
 
 
 def _widen(stored: NDArray[Any], code: int, firsts: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the numbers of a column as they were packed, a row for each first value."""
+    """Return the numbers of a column as they were packed, one row per first value."""
     kind, decimals = code & 15, (code >> _CODE_BITS) - 1
     if kind in (_FLOAT32, _FLOAT64):
         return stored.astype(np.float64)
@@ -133,7 +133,7 @@ def _widen(stored: NDArray[Any], code: int, firsts: NDArray[np.int64]) -> NDArra
 
 
 def _narrow(column: Column) -> tuple[int, int, NDArray[Any]]:
-    """Return the code, the first value and the column in the narrowest type that gives it back exactly."""
+    """Return the code, the first value and the column in the narrowest type that restores it exactly."""
     if column.dtype.kind != "f":
         return _narrow_whole(column.astype(np.int64, copy=False), distances=False)
     return _narrow_floats(column.astype(np.float64, copy=False))
@@ -155,7 +155,7 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
     """Return the code, the first value, and the differences of `column` or, if allowed and as narrow, its distances."""
     if not len(column):
         return 0, 0, np.zeros(0, _TYPES[0])
-    # Wraps if steps lie more than 2**63 apart, and cumsum wraps back.
+    # The difference overflows if steps are more than 2**63 apart, and cumsum reverses that.
     differences = np.diff(column, prepend=column[0])
     code = _fitting(differences, _DIFFERENCES) or 0
     if distances:
@@ -168,7 +168,7 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
 
 
 def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
-    """Return the code of the narrowest type that holds the column, None if it is too wide for all."""
+    """Return the code of the narrowest type that holds the column, None if no type does."""
     lowest, highest = int(column.min()), int(column.max())
     for code in codes:
         limits = np.iinfo(_TYPES[code])
@@ -178,8 +178,9 @@ def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
 
 
 def _decimals(column: NDArray[np.float64]) -> int | None:
-    """Return how many decimals the values have at most, None if they are not short, or one of them is -0.0."""
-    # Values with fewer decimals also fit the largest number of decimals: this test alone excludes most float columns.
+    """Return the maximum number of decimals of the values, None if one of them is no short decimal, or is -0.0."""
+    # Values with fewer decimals also fit the largest number of decimals, so this test alone excludes most float
+    # columns.
     if not len(column) or not _have_decimals(column[:LOOKED_AT_FIRST], MOST_DECIMALS):
         return None
     for decimals in range(MOST_DECIMALS + 1):
@@ -193,40 +194,40 @@ def _have_decimals(column: NDArray[np.float64], decimals: int) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         whole = np.rint(column * scale)
         is_small = bool((np.abs(whole) < LARGEST_DECIMAL).all())
-        # What is zero without its sign is positive.
+        # Adding 0.0 turns -0.0 into 0.0, which then differs from the column.
         return is_small and _are_equal(whole / scale + 0.0, column)
 
 
 def _are_equal(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    """Tell whether two columns of float64 are the same to the bit."""
+    """Return whether two columns of float64 are equal to the bit."""
     return bool((one.view(np.uint64) == two.view(np.uint64)).all())
 
 
 def _random_planes(planes: Bytes, column: Column) -> list[int]:
-    """Return the places of the planes that zlib would not shrink."""
+    """Return the indices of the planes that zlib would not shrink."""
     width, count = planes.shape
     if count < TINY:
         return list(range(width))
     if count < FEW:
-        # Too few values to decide for each plane; and columns of the same form are unpacked at once.
+        # Too few values to decide for each plane, and columns of the same form are unpacked together.
         varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
         return list(range(width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]
-    # If values repeat, as in a cycle of learning rates, zlib finds them.
+    # If values repeat, as in a cycle of learning rates, zlib compresses them.
     if random and 2 * len(np.unique(column)) <= count:
         return []
     return random
 
 
 def _entropy(plane: Bytes) -> float:
-    """Return the bits that a byte of the plane takes, by how often each occurs."""
+    """Return the entropy of the plane in bits per byte."""
     times = np.bincount(plane)
     times = times[times > 0]
     return float(np.log2(len(plane)) - (times * np.log2(times)).sum() / len(plane)) if len(plane) else 0.0
 
 
 def is_float32(column: NDArray[np.float64]) -> bool:
-    """Tell whether every value is that of a float32, to the bit."""
+    """Return whether every value is exactly a float32, to the bit."""
     with np.errstate(over="ignore", invalid="ignore"):
         return all(
             _are_equal(part.astype(np.float32).astype(np.float64), part) for part in (column[:LOOKED_AT_FIRST], column)

@@ -1,12 +1,12 @@
-// What a chart is drawn over, and the way from what is stored (steps, seconds since 1970) to it and back. Pure.
+// The x axis of a chart, and the conversion between its unit and the stored ones (steps, seconds since 1970). Pure.
 
 import { lowerBound } from "../state/columns.js";
 
 const same = (x) => x;
 
 /**
- * Return what is drawn over: training follows the choice, samples of the machine know only times. Those of several
- * machines ("machine") lie over each other by the time since each run's start, unless the wall clock is asked for.
+ * Return the unit of x. Training series follow the choice; samples of the machine only have times. Samples of several
+ * machines ("machine") are aligned by the time since each run's start, unless the wall clock is chosen.
  */
 export function xAxisFor(axis, choice) {
   if (axis === "epoch") return "epochs";
@@ -16,11 +16,11 @@ export function xAxisFor(axis, choice) {
 }
 
 /**
- * Return {by, forward, back}: `by` is the stored column ("step" or "time") behind what is drawn over `x`.
+ * Return {by, forward, back}: `by` is the stored column ("step" or "time") for the unit `x`.
  *
- * `clock` is {start, stepsPerEpoch, epochs}: seconds since 1970 when the run began, and where epochs end in steps
- * (known at once, or by the rows {epoch, step} of those that are complete). Without either, epochs cannot be drawn and
- * the steps stay.
+ * `clock` is {start, stepsPerEpoch, epochs}: the start of the run in seconds since 1970, and the ends of epochs in
+ * steps, either from the number of steps per epoch, or from the rows {epoch, step} of complete epochs. Without either,
+ * epochs cannot be drawn, and steps are used.
  */
 export function mapping(x, clock) {
   if (x === "relative" && clock.start !== null) {
@@ -55,7 +55,7 @@ function byEpochEnds(rows) {
   };
 }
 
-/** Return the straight line through the two neighbours, continued beyond both ends. */
+/** Return the line through the two neighbouring points, extended beyond both ends. */
 function interpolated(x, from, to) {
   if (from.length < 2 || !Number.isFinite(x)) return x;
   const right = Math.max(1, Math.min(from.length - 1, lowerBound(from, x)));

@@ -1,11 +1,11 @@
-// What a chart says in words: below the curve, and to those who cannot see it.
+// The texts about a chart: below the curve, and for people who cannot see it.
 
 import { count, measure, number } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { oddCount } from "../state/columns.js";
 import { notAboveZero } from "./scales.js";
 
-// A text alternative gives the values of this many lines, and the number of the others.
+// A text alternative has the values of this many lines, and the number of the others.
 const MOST_NAMED = 12;
 
 export const AXES = {
@@ -22,7 +22,10 @@ export function latestOf(line) {
   return measure(line.name, latest.value, latest.nonfinite);
 }
 
-/** Return the text below the curve: how much of it is shown, and the meaning of paler lines. Empty if all is plain. */
+/**
+ * Return the text below the curve: how much of it is shown, and the meaning of paler lines. Empty if there is nothing
+ * to explain.
+ */
 export function captionOf(drawn, points, log, earlier = 0, offScale = 0) {
   const sentences = [];
   if (drawn.some((one) => one.banded)) {
@@ -37,7 +40,7 @@ export function captionOf(drawn, points, log, earlier = 0, offScale = 0) {
   return sentences.join(" · ");
 }
 
-/** Return the text about values that are not finite numbers: the first of them, and how many more there are. */
+/** Return the text about values that are not finite: the first one, and the number of others. */
 export function oddText(odd, where) {
   const { x, name } = odd.reduce((first, entry) => (entry.x < first.x ? entry : first));
   const text = fill(gettext("{value} at {place}"), { value: number(null, name), place: where(x) });
@@ -46,8 +49,8 @@ export function oddText(odd, where) {
 }
 
 /**
- * Return the text alternative of a chart: newest values, range, numbers of points, of interventions and alerts in
- * sight and of lines of other attempts and laps, and the attempt that was chosen.
+ * Return the text alternative of a chart: newest values, range, the numbers of points, of visible interventions and
+ * alerts and of lines of other attempts and laps, and the chosen attempt.
  */
 export function altText(title, lines, drawn, points, over, { marks = 0, earlier = 0, attempt = Infinity } = {}) {
   const newest = newestOf(lines);

@@ -1,4 +1,5 @@
-// One chart: lines with a band from minimum to maximum, a cursor shared by its group, marks for what is not finite.
+// One chart: lines with a band from minimum to maximum, a cursor shared by its group, marks for values that are not
+// finite.
 
 import uPlot from "uplot";
 import { setText } from "../shared/dom.js";
@@ -37,7 +38,7 @@ export class Chart {
   #dressed = changeDetector();
   #chosen = changeDetector();
   #drawn = [];
-  // [low, high] of the scale if it does not follow from the data.
+  // [low, high] of the scale if it does not follow the data.
   #limits = null;
   #offScale = [];
   own = { log: null, range: null };
@@ -53,12 +54,12 @@ export class Chart {
   #legend;
 
   /**
-   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; what is read may
-   * have `earlier`, lines of earlier attempts, [{xs, means}], which are drawn paler. `axis`: "step",
-   * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
-   * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}]; `buttons` come
-   * before its own. Lines may have `isFaint()` and `isHidden()`; `onNear(place)` gets the place of the line at the
-   * pointer, null if there is none.
+   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]. The result of
+   * `read` may have `earlier`, the lines of earlier attempts, [{xs, means}], which are drawn paler. `axis` is "step",
+   * "time", "machine" or "epoch", and `view` chooses the unit of x for it. `group` shares cursor and zoom; `place`
+   * names the run; `height` is in pixels. `marks` {version(), read()} are interventions, [{x, command}]; `buttons` come
+   * before the chart's own. Lines may have `isFaint()` and `isHidden()`; `onNear(place)` gets the index of the line at
+   * the pointer, null if there is none.
    */
   constructor({
     title,
@@ -115,7 +116,7 @@ export class Chart {
     return this.#visible && this.#width > 0;
   }
 
-  /** Paint if it can be seen and anything changed; return whether it did. */
+  /** Paint if the chart is visible and something changed; return whether it painted. */
   paint(now) {
     if (!this.isVisible) return false;
     const { group, view, marks } = this;
@@ -149,7 +150,7 @@ export class Chart {
     return this.own.log ?? this.view.log;
   }
 
-  /** If outliers are ignored, the scale follows from the other values, and the outliers are marked at its edges. */
+  /** If outliers are ignored, set the scale by the other values, and mark the outliers at its edges. */
   #limit() {
     const log = this.#isLog;
     const { range } = this.own;
@@ -164,7 +165,7 @@ export class Chart {
     this.#offScale = this.#drawn.flatMap(edges).sort((left, right) => left.x - right.x);
   }
 
-  /** A log axis, another x or a smoothed line need a new plot. */
+  /** Create a new plot, which a log axis, another x or a smoothed line needs. */
   #prepare(data) {
     const { smoothing, over } = this.view;
     const log = this.#isLog;
@@ -248,7 +249,10 @@ export class Chart {
     if (this.lines.length > 1) setText(reading, read ? this.#where(x) : "");
   }
 
-  /** The cursor is shared by all charts of the group; only the chart below the pointer reports the nearest line. */
+  /**
+   * Report the line nearest to the pointer. The whole group shares the cursor, but only the chart under the pointer
+   * reports.
+   */
   #tellNear(plot) {
     if (!this.onNear || !plot.over.matches(":hover")) return;
     this.onNear(nearestLine(plot, this.lines.length, columnsOf(this.view.smoothing)));
@@ -285,7 +289,7 @@ export class Chart {
     if (odd.length) setText(note, `▲ ${oddText(odd, (x) => this.#where(x))}`);
   }
 
-  /** About once a second, and once more after the last point: what the curve says, in words. */
+  /** Update the text alternative about once per second, and once after the last point. */
   #speakSoon(now) {
     clearTimeout(this.#late);
     const isChosen = this.#chosen(this.group.version, this.view.version);
@@ -317,7 +321,7 @@ export class Chart {
     });
   }
 
-  /** Draw with a log axis or range of its own: {log, range}; null follows the page. */
+  /** Use the chart's own log axis or range: {log, range}; null follows the page. */
   setOwn(own) {
     this.own = own;
     this.#ownVersion += 1;

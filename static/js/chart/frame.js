@@ -1,4 +1,4 @@
-// What surrounds the curve of a chart: title, reading, buttons, legend, notes.
+// The elements around the curve of a chart: title, value, buttons, legend, notes.
 
 import { element, icon, svgElement } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -41,7 +41,7 @@ export function buildChart(title, lines, legend, buttons, menu) {
   return parts;
 }
 
-/** Return a short piece of the line, with its dash: dashes distinguish lines if colours do not. */
+/** Return a short piece of the line with its dash, because colours alone do not distinguish all lines. */
 export function swatchOf({ dash }) {
   const dashes = lineDash(dash).join(" ");
   const line = svgElement("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2, "stroke-dasharray": dashes });

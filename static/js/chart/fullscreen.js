@@ -1,22 +1,22 @@
-// One chart on the whole screen, in a dialog: it keeps the focus inside and gives it back at the end.
+// Shows a chart on the whole screen, in a dialog, which keeps the focus inside and restores it when it closes.
 
 import { element } from "../shared/dom.js";
 
 /**
- * Show `root` alone until it is closed; `onChange(isFull)` is called at both ends.
+ * Show only `root` until it is closed; `onChange(isFull)` is called at the beginning and at the end.
  *
- * If the browser has no full screen (phones), the dialog fills the window.
+ * If the browser does not support full screen (phones), the dialog fills the window.
  */
 export async function showFullscreen(root, label, onChange) {
   const place = element("div");
   const dialog = element("dialog", { class: "chart-dialog", "aria-label": label });
   const page = document.documentElement;
   document.body.append(dialog);
-  // Asked before the dialog opens: what comes later lies on top.
+  // Requested before the dialog opens, because the later one is on top.
   try {
     await page.requestFullscreen?.();
   } catch {
-    // refused: the window is enough
+    // refused: the dialog fills the window
   }
   root.replaceWith(place);
   dialog.append(root);

@@ -7,7 +7,7 @@ const KEY_FACTOR = 1.5;
 const KEY_STEP = 0.1;
 // Fingers closer than this many pixels have no usable direction.
 const CLOSEST_FINGERS = 24;
-// In pixels: a pointer that is this close to a line points at it.
+// In pixels: a pointer this close to a line points at it.
 const REACH = 24;
 
 /**
@@ -21,7 +21,7 @@ export function zoomByPointer(plot, { zoom, pan }) {
     (event) => {
       if (!event.ctrlKey && !event.shiftKey) return;
       event.preventDefault();
-      // With Shift, some systems turn the wheel sideways.
+      // With Shift, some systems scroll horizontally.
       const turned = event.deltaY || event.deltaX;
       if (turned) zoom(turned > 0 ? WHEEL_FACTOR : 1 / WHEEL_FACTOR, plot.posToVal(event.offsetX, "x"));
     },
@@ -103,8 +103,8 @@ function middleOf(plot) {
 }
 
 /**
- * Return the index nearest to `index` at which `column` has a value, or `index` if one of its sides has no value.
- * A line with other x values has none at the cursor; a line that has ended has none after its end.
+ * Return the index nearest to `index` at which `column` has a value, or `index` if one side has no value. A line with
+ * other x values has none at the cursor; a line that has ended has none after its end.
  */
 export function nearestKnown(column, index) {
   if (column[index] !== undefined) return index;
@@ -115,7 +115,7 @@ export function nearestKnown(column, index) {
   return index - left <= right - index ? left : right;
 }
 
-/** Return the line that is nearest to the cursor, null if none is near. `stride`: the number of columns per line. */
+/** Return the line nearest to the cursor, null if none is near. `stride` is the number of columns per line. */
 export function nearestLine(plot, lines, stride) {
   const { idx, top } = plot.cursor;
   if (idx === null || idx === undefined || top < 0) return null;

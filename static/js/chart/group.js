@@ -1,4 +1,4 @@
-// Charts that share a cursor and a zoom, and the finer data of a zoomed range.
+// Charts that share a cursor and a zoom, and the finer data of the zoomed range.
 
 import { element, icon } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -8,7 +8,7 @@ import { lineOf, seriesFromCharts } from "../state/series.js";
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
 const FETCHED_AT_ONCE = 64;
-// Zooming with the wheel ends where a range is this small a part of the whole.
+// The wheel cannot zoom closer than this fraction of the whole range.
 const CLOSEST = 1e-6;
 
 let groups = 0;
@@ -19,13 +19,14 @@ export class ChartGroup {
   #onChange;
   #timer = 0;
   #buttons = [];
-  // The series whose finer data were requested for the range that is shown.
+  // The series whose finer data were requested for the shown range.
   #asked = new Set();
   #details = new Map();
 
   /**
-   * `attemptsOf(name)` returns the attempts of a series. `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null if there is no finer data. Zoom and
-   * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
+   * `attemptsOf(name)` returns the attempts of a series. `fetchRange(names, from, to, buckets)` resolves to {name:
+   * charts}, null if there is no finer data. The zoom, `from` and `to` are in the unit of the drawn x; `mapping()`
+   * converts it to the stored unit.
    */
   constructor({ fetchRange = null, attemptsOf = null, mapping, onChange }) {
     this.key = `group-${(groups += 1)}`;
@@ -42,17 +43,17 @@ export class ChartGroup {
     this.charts.push(chart);
   }
 
-  /** Request nothing more for a chart that another one replaces. */
+  /** Stop requesting data for a chart that another one replaces. */
   leave(chart) {
     this.charts = this.charts.filter((other) => other !== chart);
   }
 
-  /** Return a new button that resets the zoom; it is shown while there is one. */
+  /** Return a new button that resets the zoom; it is visible while there is one. */
   resetButton() {
     const attributes = { class: "zoom-reset", type: "button", hidden: !this.zoom };
     const button = element("button", attributes, icon("zoom"), gettext("Reset zoom"));
     button.addEventListener("click", (event) => {
-      event.preventDefault(); // it may lie in a summary, which folds its group
+      event.preventDefault(); // it may be inside a summary, which would fold its group
       this.reset();
     });
     this.#buttons.push(button);
@@ -66,13 +67,13 @@ export class ChartGroup {
     this.refine();
   }
 
-  /** After a short delay, request finer data of the shown range for the charts in sight that lack them. */
+  /** After a short delay, request finer data of the shown range for visible charts without it. */
   refine() {
     clearTimeout(this.#timer);
     if (this.#fetchRange && this.zoom) this.#timer = setTimeout(() => this.#refine(this.zoom), SETTLE_MS);
   }
 
-  /** Show `factor` times the range around `centre`, within the whole of `extent`: [first x, last x]. */
+  /** Show `factor` times the range around `centre`, within the whole range [first x, last x]. */
   zoomBy(factor, centre, [first, last], shown = this.zoom ?? { from: first, to: last }) {
     const from = Math.max(first, centre - (centre - shown.from) * factor);
     const to = Math.min(last, centre + (shown.to - centre) * factor);
@@ -102,15 +103,15 @@ export class ChartGroup {
   }
 
   /**
-   * Return what to draw of the line of `series` as attempt `last` left it: the finer range if it was fetched,
-   * continued by what came live since.
+   * Return the line of `series` as attempt `last` left it: the finer data if it was fetched, continued by the points
+   * that have arrived since.
    */
   read(series, last, from, to, buckets) {
     const { by, back } = this.mapping();
     return this.#mapped(this.#stored(series, last, back(from), back(to), buckets, by));
   }
 
-  /** Return `columns` between two places of the x that is drawn, in at most about `buckets` columns. */
+  /** Return `columns` between two values of the drawn x, in at most about `buckets` columns. */
   readColumns(columns, from, to, buckets) {
     const { by, back } = this.mapping();
     return this.#mapped(drawable(columns, back(from), back(to), buckets, by));
@@ -124,7 +125,7 @@ export class ChartGroup {
   #stored(series, last, from, to, buckets, by) {
     const line = lineOf(series, last);
     const fetched = this.#details.get(series.name);
-    // An attempt that began since may train again what was fetched.
+    // An attempt that began since may repeat the fetched steps.
     if (fetched && [...series.parts.keys()].some((attempt) => !fetched.attempts.has(attempt))) {
       this.#details.delete(series.name);
       this.#asked.delete(series.name);
@@ -159,7 +160,7 @@ export class ChartGroup {
       const { by, back } = this.mapping();
       finer = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
     } catch {
-      // the coarse curve stays: it is correct, but less fine
+      // keep the coarse curve, which is correct but less detailed
       if (this.zoom === zoom) for (const name of names) this.#asked.delete(name);
       return;
     }

@@ -1,4 +1,4 @@
-// Marks of interventions in one chart: a line and a picture at each, and what it was in words under the cursor.
+// Marks of interventions in one chart: a line and an icon at each, and a description at the cursor.
 
 import { clusterMarks, ICON_PATHS, markText } from "../commands/interventions.js";
 import { element } from "../shared/dom.js";
@@ -6,7 +6,7 @@ import { fill, gettext } from "../shared/i18n.js";
 import { palette } from "../shared/palette.js";
 
 const SIZE = 17;
-// A pointer this close reads a mark; a finger is no finer.
+// A pointer this close shows the description of a mark; fingers are not more precise.
 const REACH = 9;
 const MOST_TIP_LINES = 6;
 const paths = new Map();
@@ -17,7 +17,7 @@ export class InterventionLayer {
   #groups = [];
   #shown = null;
 
-  /** `root` is the chart, `place` the element of its curve. */
+  /** `root` is the chart, `place` the element with its curve. */
   constructor(root, place) {
     this.#root = root;
     place.append(this.#tip);
@@ -57,7 +57,7 @@ export class InterventionLayer {
     ctx.restore();
   }
 
-  /** Show what is under the cursor, if the pointer is on this chart. */
+  /** Show the marks at the cursor, if the pointer is on this chart. */
   read(plot) {
     const { left } = plot.cursor;
     const near = left >= 0 ? this.#groups.find(({ x }) => Math.abs(x - left) <= REACH) : undefined;
@@ -80,7 +80,7 @@ export class InterventionLayer {
     this.#tip.style.right = isRight ? `${plot.over.clientWidth - group.x + 22}px` : "auto";
   }
 
-  /** Answer m (next mark) and M (the one before) on the focused chart; return whether it was one of them. */
+  /** Handle m (next mark) and M (previous mark) on the focused chart; return whether it was one of them. */
   key(event, plot) {
     if ((event.key !== "m" && event.key !== "M") || event.ctrlKey || event.metaKey || event.altKey) return false;
     event.preventDefault();

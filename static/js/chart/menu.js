@@ -1,4 +1,4 @@
-// The menu of a chart: its size, its own scale, what it can be saved as, and what the page adds.
+// The menu of a chart: its size, its own scale, its formats for saving, and buttons of the page.
 
 import { copyText } from "../shared/clipboard.js";
 import { element, icon } from "../shared/dom.js";
@@ -6,8 +6,8 @@ import { gettext } from "../shared/i18n.js";
 
 /**
  * Return the menu as an element, filled when it is first opened. `chart`: {own, setOwn(own), resize(), savePng(),
- * saveSvg(), saveCsv(), values()}; `own` is {log, range}: the chart's own log axis, null if it follows the page, and its
- * own range of values [low, high], null for that of the data. `buttons` come last.
+ * saveSvg(), saveCsv(), values()}. `own` is {log, range}: the chart's own log axis, null if it follows the page, and
+ * its own range of values [low, high], null if it follows the data. `buttons` come last.
  */
 export function chartMenu(chart, buttons = []) {
   const label = gettext("More for this chart");
@@ -22,6 +22,7 @@ export function chartMenu(chart, buttons = []) {
   return root;
 }
 
+/** Return the content of the menu. Its `show()` updates it when the menu is opened. */
 function panelOf(chart, root, buttons) {
   const log = element("input", { class: "form-check-input", type: "checkbox" });
   log.addEventListener("change", () => chart.setOwn({ ...chart.own, log: log.checked }));
@@ -58,6 +59,7 @@ function panelOf(chart, root, buttons) {
   return panel;
 }
 
+/** Return {root, show()}: fields for the chart's own range of values, and a button that removes it. */
 function rangeFields(chart) {
   const field = (label) =>
     element("input", { class: "form-control form-control-sm", type: "number", step: "any", "aria-label": label, placeholder: label });

@@ -3,16 +3,16 @@
 import { clock, fixed, number } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 
-// Ticks of times, in seconds: what people count in, not powers of ten.
+// Ticks of times in seconds: the units that people use instead of powers of ten.
 export const TIME_STEPS = [
   0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800,
   604_800, 2_419_200,
 ];
 
-// The relative precision of a double.
+// The significant digits of a double.
 const MOST_DIGITS = 17;
 
-/** Give a single point a little room to both sides. */
+/** Give a single point some space on both sides. */
 export function widenedRange(min, max) {
   return min === max ? [min - 0.5, max + 0.5] : [min, max];
 }
@@ -25,14 +25,14 @@ export function isFlat(min, max) {
   return !(max - min > ROUNDING * Math.max(Math.abs(min), Math.abs(max)));
 }
 
-/** Leave a tenth of room above and below; a flat line lies in the middle. */
+/** Leave a tenth of the range above and below; a flat line is in the middle. */
 export function paddedRange(_, min, max) {
   if (min === null || max === null) return [0, 1];
   const room = !isFlat(min, max) ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
   return [min >= 0 && min - room < 0 ? 0 : min - room, max + room];
 }
 
-/** The same on a log axis: a factor, and never down to zero. */
+/** Do the same for a log axis, by a factor, and never down to zero. */
 export function paddedLogRange(_, min, max) {
   if (min === null || max === null || min <= 0) return [0.1, 1];
   const room = !isFlat(min, max) ? (max / min) ** 0.08 : 2;
@@ -51,7 +51,7 @@ export function valueLabels(values) {
   return values.map(String);
 }
 
-/** Show per cent on the whole scale, so that machines compare at a glance. */
+/** Show percentages on the whole scale, so that machines can be compared at a glance. */
 export function percentRange(_, min, max) {
   return [0, Math.max(100, max ?? 0)];
 }
@@ -73,7 +73,7 @@ export function elapsed(seconds) {
   return seconds < 0 ? `−${text}` : text;
 }
 
-/** Return the label of a place on the x axis; `step` is the distance of two labels. */
+/** Return the label of a value on the x axis; `step` is the distance of two labels. */
 export function tickLabel(over, x, step) {
   if (over === "relative") return elapsed(x);
   if (over === "epoch") return number(x);
@@ -82,7 +82,7 @@ export function tickLabel(over, x, step) {
   return step >= 60 ? text.slice(0, 5) : text;
 }
 
-/** Return the labelled values of a log axis: 1, 2 and 5 of each decade; only powers of ten if there are many. */
+/** Return the labelled values of a log axis: 1, 2 and 5 of each decade, or only powers of ten if there are many. */
 export function logSplits(_, __, min, max) {
   if (!(min > 0) || !(max > min)) return [];
   const decades = Math.log10(max / min);
@@ -106,7 +106,7 @@ function even(min, max) {
   return places;
 }
 
-/** Return the values fit for a log axis: what is not above zero is left out. */
+/** Return the values for a log axis, without those that are not above zero. */
 export function aboveZero(values) {
   return values.map((value) => (value > 0 ? value : value === undefined ? undefined : null));
 }

@@ -1,19 +1,19 @@
 // Smoothing of a curve. Pure.
 
-// Where a Gaussian is cut off: points beyond weigh less than 0.3 % of the middle.
+// A Gaussian is cut off here: points beyond it weigh less than 0.3 % of the middle.
 const REACH = 3.4;
 export const KINDS = ["ema", "mean", "gaussian"];
 
-/** Return how many points have a mean with the variance of an exponential average with `weight` (0 to 0.99). */
+/** Return the number of points whose mean has the same variance as an exponential average with `weight` (0 to 0.99). */
 export function spanOf(weight) {
   return Math.round((1 + weight) / (1 - weight));
 }
 
 /**
- * Return `values` smoothed as far as `weight` (0 to 0.99) says. `kind`: "ema", the exponential moving average, where
- * the past counts `weight`; "mean", the mean of the points around; "gaussian", weighted by a normal distribution.
+ * Return `values` smoothed with `weight` (0 to 0.99). `kind`: "ema", the exponential moving average, in which the past
+ * has `weight`; "mean", the mean of the surrounding points; "gaussian", weighted by a normal distribution.
  *
- * Nulls stay gaps and count nothing.
+ * Nulls stay gaps and have no weight.
  */
 export function smoothed(values, weight, kind = "ema") {
   if (!weight) return values;
@@ -26,7 +26,7 @@ function boxOf(span) {
   return new Array(Math.floor(span / 2) + 1).fill(1);
 }
 
-/** As wide as the box of the same span: its standard deviation is about span / sqrt(12). */
+/** Return a Gaussian as wide as the box of the same span: its standard deviation is about span / sqrt(12). */
 function bellOf(span) {
   const sigma = span / Math.sqrt(12);
   return Array.from({ length: Math.ceil(REACH * sigma) + 1 }, (_, away) => Math.exp(-0.5 * (away / sigma) ** 2));
@@ -34,7 +34,10 @@ function bellOf(span) {
 
 const isGap = (value) => value === null || value === undefined;
 
-/** Debiased: divided by the sum of the weights so far, so that the first values are not drawn towards zero. */
+/**
+ * Return the debiased average: divided by the sum of the weights so far, so that the first values are not pulled to
+ * zero.
+ */
 function exponential(values, weight) {
   let sum = 0;
   let share = 0;
@@ -46,7 +49,10 @@ function exponential(values, weight) {
   });
 }
 
-/** Weighted by distance: `kernel` has a weight for each distance. At the ends, one side has fewer points. */
+/**
+ * Return an average weighted by distance: `kernel` has a weight for each distance. At the ends, one side has fewer
+ * points.
+ */
 function weighted(values, kernel) {
   return values.map((value, place) => {
     if (isGap(value)) return value;

@@ -2,7 +2,10 @@
 
 import { isFlat } from "./scales.js";
 
-/** Return the height of each value from 0 to 1, null if it has none; equal ones lie in the middle. Null: no curve. */
+/**
+ * Return the height of each value from 0 to 1, null if it has none; equal values are in the middle. Returns null if
+ * there is no curve.
+ */
 export function sparkHeights(values) {
   const finite = values.filter((value) => value !== null);
   if (finite.length < 2) return null;

@@ -8,7 +8,7 @@ const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const NONE = { show: false };
 const EARLIER_OPACITY = 0.4;
 
-/** Return how many columns a line has: mean, minimum and maximum, and the smoothed mean if there is one. */
+/** Return the number of columns per line: mean, minimum and maximum, and the smoothed mean if there is one. */
 export function columnsOf(smoothing) {
   return smoothing ? 4 : 3;
 }
@@ -22,7 +22,7 @@ export function dataOf(drawn, smooth, log) {
   const tables = drawn.map(({ xs, means, mins, maxs, banded }) => {
     const none = banded ? null : new Array(xs.length).fill(null);
     const columns = [xs, shown(means), none ?? shown(mins), none ?? shown(maxs)];
-    // Smoothed before anything is left out: a log axis changes what is seen, not the curve.
+    // Smoothed first: a log axis must change only what is visible, not the curve.
     if (smooth) columns.push(shown(smooth(means)));
     return columns;
   });
@@ -43,7 +43,7 @@ function sameXs(left, right) {
 /**
  * `over`: the unit of x; `earlier`: the number of earlier attempts of each line; `group`: the charts that share the
  * cursor, if `isVisible()` is true for them; `isPercent`: the scale is from 0 to 100; `limits()` returns [low, high] of
- * the scale, null if it follows from the data.
+ * the scale, null if it follows the data.
  */
 export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, limits, group, isVisible, hooks }) {
   const { series, bands } = linesOf(lines, earlier, smoothing);
@@ -86,7 +86,7 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
   };
 }
 
-/** Return the colour of a line, paler while the pointer is at another one. */
+/** Return the colour of a line, paler while the pointer is at another line. */
 function strokeOf(line) {
   const colour = lineColour(line.colour);
   return line.isFaint?.() ? faint(colour, 0.25) : colour;

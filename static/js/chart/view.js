@@ -1,4 +1,5 @@
-// How all charts of a page are drawn: smoothing, axis of values, what is drawn over. Chosen once, remembered here.
+// How all charts of a page are drawn: smoothing, value axis, x axis. People choose it once per page, and the browser
+// stores it.
 
 import { element } from "../shared/dom.js";
 import { fixed } from "../shared/format.js";
@@ -11,15 +12,15 @@ const MOST_SMOOTHING = 0.99;
 
 export class ChartView {
   smoothing = 0;
-  // The kind of smoothing: one of KINDS.
+  // The kind of smoothing, one of KINDS.
   kind = KINDS[0];
-  // Whether few values far off the others decide on the scale.
+  // Whether a few outliers determine the scale.
   outliers = true;
   log = false;
   over = "step";
   // Whether interventions are marked.
   marks = true;
-  // The line is drawn as this attempt left it. Not kept: it is of one run.
+  // Lines are drawn as this attempt left them. Not stored, because it belongs to one run.
   attempt = Infinity;
   version = 0;
   #attempts = 0;
@@ -27,8 +28,8 @@ export class ChartView {
   #onChange;
 
   /**
-   * `form` holds the controls named smoothing, kind, log, outliers, over and, if there are any, marks and attempt; `onChange(what)`
-   * gets the name of what was changed.
+   * `form` has the controls named smoothing, kind, log, outliers, over and, if present, marks and attempt.
+   * `onChange(what)` gets the name of the changed control.
    */
   constructor(form, onChange) {
     this.#form = form;
@@ -48,13 +49,14 @@ export class ChartView {
     return { smoothing, kind, log, outliers, over, attempt };
   }
 
-  /** Draw by `view`, which `describe` has returned; the preferences in this browser do not change. */
+  /** Draw charts by `view`, a result of `describe`; the preferences stored in this browser do not change. */
   apply({ smoothing, kind, log, outliers, over, attempt }) {
     Object.assign(this, { smoothing: bounded(smoothing), kind, log, outliers, over, attempt });
     this.#fill();
     this.version += 1;
   }
 
+  /** Show the present values in the controls. */
   #fill() {
     const { smoothing, kind, log, outliers, over, marks } = this.#form.elements;
     smoothing.value = String(this.smoothing);
@@ -66,7 +68,7 @@ export class ChartView {
     this.#show();
   }
 
-  /** Epochs can be chosen once it is known how many steps one has. */
+  /** Enable epochs as x axis once the number of steps per epoch is known. */
   allowEpochs(known) {
     const option = this.#form.elements.over.querySelector("[value=epoch]");
     if (option.disabled === known) option.disabled = !known;
@@ -90,6 +92,7 @@ export class ChartView {
     choice.closest("label").hidden = numbers.length < 2;
   }
 
+  /** Take the values of the controls, store them, and report the change of `what`. */
   #read(what) {
     const { smoothing, kind, log, outliers, over, marks, attempt } = this.#form.elements;
     this.smoothing = bounded(Number(smoothing.value));
@@ -110,6 +113,7 @@ export class ChartView {
     this.#onChange(what);
   }
 
+  /** Restore the preferences that this browser has stored. */
   #recall() {
     try {
       const kept = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
@@ -120,10 +124,11 @@ export class ChartView {
       this.marks = kept.marks !== false;
       if (OVER.includes(kept.over)) this.over = kept.over;
     } catch {
-      // storage is switched off, or holds what is not ours
+      // storage is switched off, or contains something else
     }
   }
 
+  /** Show the strength of smoothing as text. */
   #show() {
     const points = fill(gettext("{points} points"), { points: spanOf(this.smoothing) });
     const text = this.kind === "ema" || !this.smoothing ? fixed(this.smoothing, 2) : points;
@@ -137,6 +142,7 @@ export class ChartView {
   }
 }
 
+/** Return a valid strength of smoothing, 0 to MOST_SMOOTHING. */
 function bounded(value) {
   return value > 0 ? Math.min(MOST_SMOOTHING, value) : 0;
 }

@@ -1,4 +1,4 @@
-// Sends commands from this page, and knows all commands of the run, one's own and others'.
+// Sends commands from this page, and tracks all commands of the run, the viewer's own and others'.
 
 import { toast } from "../shared/dom.js";
 import { changeDetector } from "../shared/painter.js";
@@ -18,7 +18,7 @@ export class CommandClient {
     this.#state = state;
     this.#socket = socket;
     this.#onChange = onChange;
-    // Counts up with every change of any command.
+    // Grows with every change of any command.
     this.version = 0;
   }
 
@@ -30,7 +30,7 @@ export class CommandClient {
     return this.#own.has(id);
   }
 
-  /** Send a command; `more` may hold reason, expect {state, value} and at {step} or {epoch}. Returns its id. */
+  /** Send a command; `more` may have reason, expect {state, value} and at {step} or {epoch}. Returns its id. */
   send(kind, given = {}, more = {}) {
     const payload = { id: newId(), command: kind, arguments: given, ...more };
     this.#own.add(payload.id);
@@ -53,7 +53,7 @@ export class CommandClient {
     return payload.id;
   }
 
-  /** Return all commands, oldest first, those on their way last. */
+  /** Return all commands, oldest first, pending ones last. */
   all() {
     if (this.#listed.version !== this.version) {
       const known = [...this.#state.commands.values()].sort(bySending);
@@ -66,7 +66,7 @@ export class CommandClient {
     return this.#state.commands.get(id) ?? this.#sending.get(id) ?? null;
   }
 
-  /** Take notice of what the server answered; call before anything of commands is painted. */
+  /** Process the server's answers; call before painting commands. */
   readAnswers() {
     this.#readError();
     if (!this.#commandsChanged(this.#state.versions.commands)) return;
@@ -91,7 +91,7 @@ export class CommandClient {
     this.version += 1;
   }
 
-  /** What cannot be parsed is answered without its id: with one command on its way it is that one. */
+  /** Return the only command that is being sent: the answer to an unparsable command has no id. */
   #onlyOneSending() {
     const waiting = [...this.#sending.values()].filter((command) => command.state === "sending");
     return waiting.length === 1 ? waiting[0] : null;
@@ -102,7 +102,7 @@ function bySending(left, right) {
   return left.sent_at < right.sent_at ? -1 : left.sent_at > right.sent_at ? 1 : 0;
 }
 
-/** Return a UUID; `crypto.randomUUID` exists on https and localhost only. */
+/** Return a UUID; `crypto.randomUUID` only exists on https and localhost. */
 function newId() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));

@@ -1,4 +1,4 @@
-// Reads the effects of interventions from the points that the page has, or from finer ones of the portal.
+// Reads the effects of interventions from the points of the page, or from finer ones of the portal.
 
 import { changeDetector } from "../shared/painter.js";
 import { effectAt, effectSeries, isFullResolution, neighbouringChanges, stepsAround, WINDOW } from "./effect_size.js";
@@ -6,7 +6,7 @@ import { emptyColumns } from "../state/columns.js";
 import { lineOf, seriesFromCharts } from "../state/series.js";
 import { attemptStarts, isReplaced } from "./interventions.js";
 
-// What is still growing is fetched again no sooner than this.
+// A growing effect is fetched again at the earliest after this time.
 const FETCH_MS = 10_000;
 const FETCHED_BUCKETS = 4000;
 
@@ -30,7 +30,7 @@ export class EffectReader {
     return this.#known.get(command.id)?.effect ?? null;
   }
 
-  /** Look at the effects of those of `commands` that have one; return a number that grows with every change. */
+  /** Update the effects of `commands`; return a number that grows with every change. */
   update(commands) {
     const { versions, series, run, attempts } = this.#state;
     const mine = commands.filter(
@@ -74,12 +74,12 @@ export class EffectReader {
       const found = (await this.#fetchRange([name], step - around, step + around, FETCHED_BUCKETS, "step"))[name];
       const line = found ? lineOf(seriesFromCharts(name, found)) : emptyColumns("step");
       const effect = effectAt(line.xs, line.means, step, { ...bounds, odd: line.odd });
-      // Points far behind the window will not come any longer.
+      // Points far behind the window will not arrive any more.
       if (effect && points.xs.at(-1) > step + 2 * around + WINDOW) effect.isWhole = true;
       this.#take(known, name, effect);
       this.#onChange();
     } catch {
-      // the effect stays untold: the next look asks again
+      // the effect stays unknown until the next update
     }
     known.fetchedAt = performance.now();
     known.isFetching = false;

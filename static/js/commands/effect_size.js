@@ -1,17 +1,17 @@
 // The effect of an intervention: a metric before and after it, with its spread. Pure.
 //
-// The points are those before and after the step at which it took effect; the curve continues to fall or rise by
-// itself, so this is an observation and no proof of a cause.
+// The points are those before and after the step at which it took effect. The curve also falls or rises without it, so
+// this is an observation, not a proof of a cause.
 
 import { oddCount, pointsOf } from "../state/columns.js";
 
 // The number of points on each side, and the minimum.
 export const WINDOW = 50;
 const FEWEST = 5;
-// Metrics in which the effect is measured: the first one that the run has.
+// Metrics for measuring the effect: the first one that the run has.
 const EFFECT_SERIES = ["train/loss", "loss"];
 
-/** Return the name of the series in which effects are measured, "" if there is none. */
+/** Return the series in which effects are measured, "" if there is none. */
 export function effectSeries(series) {
   const named = EFFECT_SERIES.find((name) => series.has(name));
   if (named) return named;
@@ -23,9 +23,10 @@ export function effectSeries(series) {
  * Return {before, after, change, isClear, isWhole} around `step`: `before` and `after` are {mean, spread, count, odd}
  * of at most `window` finite points on each side, `change` the relative change of the mean (null from a mean of 0).
  *
- * `isClear` says that the mean moved by more than one standard deviation of either side; `isWhole` that no more points
- * will come to the window behind. `from` and `to` are the steps of the neighbouring changes, which points must not
- * cross. `xs` ascend. Returns null with fewer than 5 points on a side, unless some behind are not finite.
+ * `isClear`: the mean changed by more than one standard deviation of either side. `isWhole`: no more points will arrive
+ * in the window after the step. `from` and `to` are the steps of the neighbouring changes, beyond which points do not
+ * count. `xs` ascend. Returns null with fewer than 5 points on a side, unless some points after the step are not
+ * finite.
  */
 export function effectAt(xs, values, step, { from = -Infinity, to = Infinity, window = WINDOW, odd = [] } = {}) {
   const split = firstAbove(xs, step);
@@ -52,7 +53,7 @@ function summary(values, begin, end) {
   for (let index = begin; index < end; index += 1) {
     const value = values[index];
     if (value === null || value === undefined) continue;
-    // Welford's way: no difference of large sums.
+    // Welford's algorithm, which avoids differences of large sums.
     count += 1;
     const away = value - mean;
     mean += away / count;
@@ -73,7 +74,7 @@ function firstAbove(xs, x) {
   return low;
 }
 
-/** Return the steps of the changes of knobs next to a command: {from, to}, unbounded if there is none. */
+/** Return the steps of the knob changes next to a command: {from, to}, unbounded if there is none. */
 export function neighbouringChanges(commands, step) {
   let from = -Infinity;
   let to = Infinity;
@@ -84,7 +85,10 @@ export function neighbouringChanges(commands, step) {
   return { from, to };
 }
 
-/** Return whether the buckets within `window` points on both sides of `step` hold one point each: else ask for more. */
+/**
+ * Return whether the buckets within `window` points on both sides of `step` contain one point each; otherwise finer
+ * points are needed.
+ */
 export function isFullResolution(series, step, window = WINDOW) {
   const split = firstAbove(series.xs, step);
   const begin = Math.max(0, split - window);
@@ -93,7 +97,7 @@ export function isFullResolution(series, step, window = WINDOW) {
   return true;
 }
 
-/** Return how many steps around `step` hold about `window` points, from the density of the line. */
+/** Return how many steps around `step` contain about `window` points, by the density of the line. */
 export function stepsAround(line, window = WINDOW) {
   const steps = line.xs.at(-1) - line.firsts[0];
   return Math.ceil((1.5 * window * Math.max(1, steps)) / Math.max(1, pointsOf(line)));

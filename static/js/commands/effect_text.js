@@ -1,9 +1,9 @@
-// The effect of an intervention in words. Pure.
+// The effect of an intervention as text. Pure.
 
 import { fixed, measure, number, readableName } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 
-/** Return "Train loss 0.52 ± 0.03 → 0.41 ± 0.02, −21 % (50 and 50 points)", or that it is not clear. */
+/** Return "Train loss 0.52 ± 0.03 → 0.41 ± 0.02, −21 % (50 and 50 points)", or that the effect is not clear. */
 export function effectText({ name, before, after, change, isClear, isWhole }) {
   const counts = fill(gettext("{before} and {after} points"), { before: before.count, after: after.count });
   const odd = after.odd ? fill(gettext("{count} not finite"), { count: after.odd }) : "";

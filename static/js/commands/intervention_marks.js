@@ -1,5 +1,4 @@
-// The marks of interventions on all charts, and of alerts on the charts of their series, with their positions on the x
-// axis.
+// The marks of interventions on all charts, and of alerts on the charts of their series, with their positions on x.
 
 import { changeDetector } from "../shared/painter.js";
 import { alertMark, appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";
@@ -11,7 +10,7 @@ export class InterventionMarks {
   #linked;
   #changed = changeDetector();
 
-  /** `linked` is the mark of a step that the page was opened for, or null. */
+  /** `linked` is the mark of the step in the page's address, or null. */
   constructor(state, view, linked = null) {
     this.#state = state;
     this.#view = view;
@@ -19,7 +18,7 @@ export class InterventionMarks {
     this.version = 0;
   }
 
-  /** Look at what was done since; call once before charts are painted. */
+  /** Update the marks; call once before charts are painted. */
   refresh() {
     const { versions, commands, attempts, run, alerts } = this.#state;
     const { marks, attempt: last } = this.#view;
@@ -38,13 +37,13 @@ export class InterventionMarks {
   }
 
   /**
-   * Return [{x, command}] in the order of x, by the mapping {by, forward} of a chart; one of samples keeps all. `names`
-   * are the series that it draws: alerts of others are left out.
+   * Return [{x, command}] ordered by x, with the mapping {by, forward} of a chart; charts of machine samples show all.
+   * `names` are the drawn series: alerts of other series are left out.
    */
   over({ by, forward }, isMachine, names = []) {
     return this.#list
       .filter(({ command }) => command.command !== "alert" || names.includes(command.series))
-      // Nobody knows when the step of a link was.
+      // The time of a linked step is unknown.
       .filter(({ command }) => command.command !== "linked_step" || by !== "time")
       .filter(({ isGone }) => isMachine || !isGone)
       .map(({ command }) => ({ x: forward(by === "time" ? appliedAt(command) : command.step), command }))

@@ -4,7 +4,7 @@ import { alertTexts } from "../shared/alert_texts.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { commandText } from "./text.js";
 
-// Symbols in a square of 24: shapes, not colours, distinguish the kinds.
+// Symbols in a square of 24: shapes instead of colours distinguish the kinds.
 export const ICON_PATHS = {
   set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
   pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",
@@ -20,7 +20,7 @@ export const ICON_PATHS = {
   extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
 };
 
-/** Return the applied commands with a step that charts mark, oldest first. */
+/** Return the applied commands that charts mark, oldest first. */
 export function interventionsOf(commands) {
   return [...commands]
     .filter((command) => command.state === "applied" && isStep(command.step) && command.command in ICON_PATHS)
@@ -31,12 +31,12 @@ function isStep(value) {
   return value !== null && value !== undefined;
 }
 
-/** Return an alert as what charts mark: it has a step, the time when it began, and the series that it is of. */
+/** Return an alert as a mark for charts: its step, the time when it began, and its series. */
 export function alertMark({ attempt, series, step, began_at: began, detector, title, state }) {
   return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
 }
 
-/** Return the step that the address of the page names, `?step=7`, as what charts mark; null if it names none. */
+/** Return the step in the address of the page, `?step=7`, as a mark for charts; null if there is none. */
 export function linkedMark(query) {
   const named = new URLSearchParams(query).get("step") ?? "";
   return /^\d{1,15}$/.test(named) ? { command: "linked_step", step: Number(named) } : null;
@@ -52,8 +52,8 @@ export function appliedAt(command) {
 }
 
 /**
- * Return the steps at which attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew
- * at step 0. People's own scripts resume in their own way, so their steps are unknown.
+ * Return the steps at which attempts began, [{number, step}], from their rows: a recipe that was not resumed began at
+ * step 0. People's own scripts resume in their own way, so their steps are unknown.
  */
 export function attemptStarts(attempts, isScript) {
   return attempts
@@ -61,13 +61,13 @@ export function attemptStarts(attempts, isScript) {
     .map((attempt) => ({ number: attempt.number, step: attempt.resumed_from_step ?? 0 }));
 }
 
-/** Return whether a later attempt began before the command's step: its effect is no longer in the curve. */
+/** Return whether a later attempt began before the command's step, so that its effect is no longer in the curve. */
 export function isReplaced(command, begun) {
   if (!isStep(command.attempt) || command.command === "note") return false;
   return begun.some(({ number, step }) => number > command.attempt && step < Math.max(1, command.step));
 }
 
-/** Return groups of marks that lie closer than `room` pixels: [{x, marks}], x the middle, in their order. */
+/** Return groups of marks that are closer than `room` pixels: [{x, marks}], in order; x is the middle. */
 export function clusterMarks(marks, room) {
   const groups = [];
   for (const mark of marks) {
@@ -80,7 +80,7 @@ export function clusterMarks(marks, room) {
   return groups.map(({ begin, end, marks: own }) => ({ x: (begin + end) / 2, marks: own }));
 }
 
-/** Return what a mark says: what was done, at which step, by whom. */
+/** Return the description of a mark: the action, its step and its author. */
 export function markText(command) {
   const where = fill(gettext("step {x}"), { x: command.step });
   const words = { alert: alertWords, linked_step: () => gettext("Step of the link") }[command.command] ?? commandText;

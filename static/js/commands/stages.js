@@ -1,11 +1,11 @@
-// How far a command has come: sent, delivered, applied; or refused, expired.
+// The progress of a command: sent, delivered, applied; or refused, expired.
 
 import { element, icon } from "../shared/dom.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 
 const STAGES = ["sent", "delivered", "applied"];
 
-/** Return the way of a command as a list, what is behind it ticked. */
+/** Return the stages of a command as a list, with completed ones ticked. */
 export function stageList(command) {
   const hasFailed = command.state === "refused" || command.state === "expired";
   const stages = hasFailed ? ["sent", command.state] : STAGES;
@@ -31,8 +31,7 @@ export function stageList(command) {
   return list;
 }
 
-/** Return the events without earlier stages of a command of which a later one is among them. */
-/** Return the events without those that only change the plan or the accepted commands and not the state. */
+/** Return the events without those that only change the plan or the accepted commands, but not the state. */
 export function withoutRepeatedStates(events) {
   let last = "";
   return events.filter((event) => {
@@ -43,7 +42,7 @@ export function withoutRepeatedStates(events) {
   });
 }
 
-/** Return the stage of the command in words: where it is and what comes next, or its outcome. */
+/** Return the stage of the command as text: the present one and the next, or its outcome. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");

@@ -1,4 +1,4 @@
-// What a command does, and did, as text for the reader. Pure.
+// Descriptions of a command and its result. Pure.
 
 import { exactValue, readableName, roundedValue } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -49,13 +49,13 @@ function rollBackWords(given, { state, new: now }) {
   return `${where}, ${knobWords(given, {})}`;
 }
 
-/** The same text in the command logs of both runs: which run began at which checkpoint, and its changes. */
+/** Return the same text for the command logs of both runs: which run began at which checkpoint, and its changes. */
 function branchWords({ run, source, step, changes = [] }) {
   const where = fill(gettext("Branch #{run} from step {x} of #{source}"), { run, x: step, source });
   return changes.length ? `${where}: ${changes.map(changeOfBranch).join(", ")}` : where;
 }
 
-/** Return a value in which a branch differs: "Learning rate 0.1 → 0.05". */
+/** Return a changed value of a branch: "Learning rate 0.1 → 0.05". */
 export function changeOfBranch({ name, group, old, new: now }) {
   const before = old === null || old === undefined ? [] : [valueText(old)];
   return `${knobName(name, group)} ${[...before, valueText(now)].join(" → ")}`;
@@ -85,7 +85,7 @@ export function knobName(knob, group = "") {
   return group ? `${readableName(knob ?? "")} (${group})` : readableName(knob ?? "");
 }
 
-/** Return what an applied command changed: "0.003 → 0.001 (in effect 0.0004)"; by parameter group if they differ. */
+/** Return the change by an applied command: "0.003 → 0.001 (in effect 0.0004)", by parameter group if they differ. */
 export function changeText({ old, new: now, effective }) {
   if (!isByGroup(now)) return `${exactValue(old)} → ${exactValue(now)}${effectiveText(effective)}`;
   const changes = Object.keys(now).map((group) => ({
@@ -107,7 +107,9 @@ export function isByGroup(value) {
   return value !== null && typeof value === "object";
 }
 
-/** Return when and under which condition the command takes effect, as phrases; empty if at once and in any case. */
+/**
+ * Return when and under which condition the command takes effect, as phrases; empty if immediately and unconditionally.
+ */
 export function conditionsOf(command, clockText) {
   const given = [];
   if (command.at_step) given.push(fill(gettext("at step {x}"), { x: command.at_step }));
@@ -125,13 +127,13 @@ export function conditionsOf(command, clockText) {
   return given;
 }
 
-/** Return whether a command may still be withdrawn: one that is not delivered, or that waits for its step or epoch. */
+/** Return whether a command may still be cancelled: it is not delivered, or waits for its step or epoch. */
 export function canBeCancelled(command) {
   if (command.command === "cancel") return false;
   return command.state === "sent" || isScheduled(command);
 }
 
-/** Return whether the training holds a command until its step or epoch. */
+/** Return whether the training is holding a command until its step or epoch. */
 export function isScheduled(command) {
   return command.state === "delivered" && Boolean(command.at_step || command.at_epoch);
 }

@@ -1,10 +1,10 @@
-// The parameters in the address of a comparison, beside its runs: hidden runs, x, search and zoom.
+// The parameters in the address of a comparison other than its runs: hidden runs, x, search and zoom.
 
 const OVER = ["step", "epoch", "time", "relative"];
 
 /**
- * Return {hidden, over, search, zooms, facts} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x, and
- * `facts` {x, y} is what the scatter chart shows.
+ * Return {hidden, over, search, zooms, facts} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x,
+ * and `facts` {x, y} are the axes of the scatter chart.
  */
 export function readAddress(query) {
   const fields = new URLSearchParams(query);
@@ -20,7 +20,7 @@ export function readAddress(query) {
   return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms, facts };
 }
 
-/** Return the query with the present values; everything else in it stays. */
+/** Return the query with the present values; its other parameters stay. */
 export function writeAddress(query, { hidden, over, search, zooms, facts = {} }) {
   const fields = new URLSearchParams(query);
   const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));

@@ -2,7 +2,10 @@
 
 const ALIGNMENT = 8;
 
-/** Return [{key, run, last, odd, columns}] of an ArrayBuffer: the columns of each curve as state/columns.js has them. */
+/**
+ * Return [{key, run, last, odd, columns}] from an ArrayBuffer; the columns of each curve have the form of
+ * state/columns.js.
+ */
 export function decodeCurves(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const { curves } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));

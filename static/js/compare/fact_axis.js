@@ -1,4 +1,4 @@
-// An axis for parameters and metrics: numbers by their size, texts side by side. Pure.
+// An axis for parameters and metrics: numbers by size, texts side by side. Pure.
 
 import { number } from "../shared/format.js";
 
@@ -6,7 +6,7 @@ const TICKS = 5;
 
 /**
  * Return {place(value), ticks, isLog}: `place` maps a value to 0 … 1, or to null if it is not on the axis; `ticks` are
- * [{at, text}]. If one value is a text, all are texts. A log axis needs numbers above zero.
+ * [{at, text}]. If one value is a text, all are treated as texts. A log axis needs numbers above zero.
  */
 export function factAxis(values, wantsLog = false) {
   const known = values.filter((value) => value !== null);
@@ -47,7 +47,7 @@ function decades(low, high) {
   return inside.length > 1 ? inside : [low, high];
 }
 
-/** Return Spearman's rank correlation of pairs of numbers, null for fewer than three pairs or a single value. */
+/** Return Spearman's rank correlation of pairs of numbers, null for fewer than three pairs or a constant. */
 export function rankCorrelation(pairs) {
   const numbers = pairs.filter((pair) => pair.every((value) => typeof value === "number"));
   if (numbers.length < 3) return null;
@@ -58,7 +58,7 @@ export function rankCorrelation(pairs) {
   return spread ? sum(left, right) / spread : null;
 }
 
-/** Equal values share the mean of their ranks. */
+/** Return the ranks of values; equal values share the mean of their ranks. */
 function ranks(values) {
   const sorted = [...values].sort((one, other) => one - other);
   return values.map((value) => (sorted.indexOf(value) + sorted.lastIndexOf(value)) / 2);

@@ -7,13 +7,13 @@ import { changeDetector } from "../shared/painter.js";
 import { faint, lineColour, palette } from "../shared/palette.js";
 import { factAxis, rankCorrelation } from "./fact_axis.js";
 
-// In pixels. Both charts are as wide as their place, which is narrow on a phone.
+// In pixels. Both charts are as wide as their container, which is narrow on a phone.
 const HEIGHT = 340;
 const NARROWEST = 300;
 const ROOM = { left: 64, right: 20, top: 16, bottom: 44 };
 const MOST_AXES = 8;
 const LONGEST_TEXT = 16;
-// The width of a letter of the font below, in pixels, rounded up.
+// The width of a letter in the font below, in pixels, rounded up.
 const LETTER_WIDTH = 6.5;
 
 export class FactCharts {
@@ -28,8 +28,8 @@ export class FactCharts {
   #changed = changeDetector();
 
   /**
-   * `root` is the section with the selects named x and y, the checks xlog and ylog, and the places of both charts.
-   * `chosen` is {x, y}, keys of facts.
+   * `root` is the section with the selects named x and y, the checkboxes xlog and ylog, and the containers of both
+   * charts. `chosen` is {x, y}, keys of facts.
    */
   constructor(root, page, looks, chosen, onChange) {
     this.#root = root;
@@ -56,7 +56,7 @@ export class FactCharts {
     return { x: this.#select("x").dataset.wanted, y: this.#select("y").dataset.wanted };
   }
 
-  /** Take {facts, lines}: columns with a value for each run, and the line (run or group) that each run belongs to. */
+  /** Show {facts, lines}: columns with a value for each run, and the line (run or group) of each run. */
   take({ facts, lines }) {
     this.#facts = facts;
     this.#lines = lines;
@@ -84,7 +84,7 @@ export class FactCharts {
     const select = this.#select(name);
     const { wanted } = select.dataset;
     const keys = [...select.options].map((option) => option.value);
-    // An open select stays open while the values of live runs change.
+    // An open select must stay open while the values of live runs change.
     if (keys.join("\n") !== this.#facts.map(({ key }) => key).join("\n"))
       select.replaceChildren(...this.#facts.map(({ key, title }) => element("option", { value: key, text: title })));
     const isThere = this.#facts.some(({ key }) => key === wanted);
@@ -95,7 +95,7 @@ export class FactCharts {
     return this.#facts.find(({ key }) => key === this.#select(name).value);
   }
 
-  /** Return the places of runs whose line is shown. */
+  /** Return the indices of runs whose line is shown. */
   #shown() {
     return this.#lines.flatMap((id, place) => (this.#looks.isShown(id) ? [place] : []));
   }
@@ -161,7 +161,7 @@ export class FactCharts {
     });
     const frame = axes.flatMap((fact, index) => [
       line(left(index), top(0), left(index), top(1)),
-      // In two rows, so that the names of neighbours have room.
+      // In two rows, so that the names of neighbours do not overlap.
       heading(left(index), index % 2 ? 28 : 13, fact.title, 2 * (left(1) - left(0)), this.#width),
       ...scales[index].ticks.map(({ at, text }) => label(left(index) + 6, top(at) + 4, short(text), "start")),
     ]);
@@ -187,7 +187,7 @@ function mostKnown(facts) {
   return facts.reduce((best, fact) => (best && known(best) >= known(fact) ? best : fact), undefined);
 }
 
-/** A log axis suits what spans some decades, such as learning rates. */
+/** Return whether values span several decades, such as learning rates, for which a log axis is better. */
 function spansDecades(values) {
   const numbers = values.filter((value) => typeof value === "number");
   return numbers.length > 0 && Math.min(...numbers) > 0 && Math.max(...numbers) >= 30 * Math.min(...numbers);
@@ -216,7 +216,7 @@ function label(x, y, text, anchor, full = "") {
   return node;
 }
 
-/** Return the name of an axis at `x`, shortened to the room in a chart of `width`. */
+/** Return the name of an axis at `x`, shortened to fit into a chart of `width`. */
 function heading(x, y, text, room, width) {
   const most = Math.max(3, Math.floor(Math.min(room, width / 2) / LETTER_WIDTH));
   const name = short(text, most);

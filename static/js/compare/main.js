@@ -15,7 +15,7 @@ import { CompareRunList } from "./run_list.js";
 import { hitText, mayChange, Workspace } from "./workspace.js";
 
 const REFRESH_MS = 3000;
-// The curve of a group is computed from the curves of all its runs.
+// The curve of a group is computed from the curves of all its runs, so it is refreshed less often.
 const REFRESH_GROUPS_MS = 15_000;
 const PHONE = "(max-width: 767px)";
 const OFFLINE = gettext("The portal does not answer; trying again.");
@@ -80,7 +80,7 @@ function start() {
   form.querySelector("[data-reset-zoom]").addEventListener("click", () => workspace.resetZoom());
   document.getElementById("group-by")?.addEventListener("change", (event) => {
     const query = new URLSearchParams(window.location.search);
-    // These name lines that no longer exist, or ranges of other curves.
+    // These refer to lines that no longer exist, or to ranges of other curves.
     for (const name of ["hidden", "baseline", "group"]) query.delete(name);
     if (event.target.value) query.set("group", event.target.value);
     window.location.search = query;
@@ -122,7 +122,7 @@ function factsOf(root) {
   return JSON.parse(root.getElementById("compare-facts").textContent);
 }
 
-/** Show how much each parameter explains of the metric on the y axis of the scatter chart. */
+/** Show the importance of each parameter for the metric on the y axis of the scatter chart. */
 async function showImportance(root) {
   const place = root.querySelector("[data-slot=importance]");
   place.hidden = false;
@@ -147,7 +147,7 @@ function startFactCharts(root) {
   root.querySelector("[data-importance]").addEventListener("click", () => showImportance(root));
 }
 
-/** Compare the others with a run, or with none if it is the baseline already. */
+/** Compare the others with a run, or with none if it is already the baseline. */
 async function chooseBaseline(button) {
   const { run } = button.closest("tr").dataset;
   const address = new URL(window.location.href);
@@ -155,7 +155,7 @@ async function chooseBaseline(button) {
   else address.searchParams.set("baseline", run);
   window.history.replaceState(null, "", address.search.replaceAll("%2C", ","));
   await refreshTables().catch(() => setText(status, OFFLINE));
-  // The pressed button has the focus, so that its cell was not replaced.
+  // The pressed button has the focus, so its cell was not replaced.
   for (const other of document.querySelectorAll("[data-baseline]"))
     other.setAttribute("aria-pressed", String(other.closest("tr").dataset.run === address.searchParams.get("baseline")));
 }
@@ -170,7 +170,7 @@ async function refreshForEver() {
     await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
     if (document.hidden || !page.runs.some(mayChange)) continue;
     try {
-      // Curves before tables: the curve of a run that ends between the two is drawn to its end.
+      // Curves before tables: the curve of a run that ends in between is then complete.
       await workspace?.refresh();
       await refreshTables();
       setText(status, "");
@@ -185,7 +185,7 @@ window.addEventListener("themechange", () => {
   painter.request();
 });
 for (const place of tables) formatValues(place);
-// On a phone the first screen is for a curve.
+// On a phone, the first screen shows a curve.
 if (window.matchMedia(PHONE).matches) document.getElementById("differences")?.removeAttribute("open");
 if (field) start();
 startFactCharts(document.getElementById("fact-charts"));

@@ -61,20 +61,20 @@ export class MetricChart {
     group.join(this.chart);
   }
 
-  /** Forget all curves: they are loaded again for another x. */
+  /** Drop all curves, because they are loaded again for another x. */
   clear() {
     this.#whole.clear();
     this.#fine.clear();
     this.#version += 1;
   }
 
-  /** Take the whole curve of a run. */
+  /** Set the whole curve of a run. */
   put(run, curve) {
     this.#whole.set(run, curve);
     this.#version += 1;
   }
 
-  /** Take the finer curve of a run in a zoom; those of another zoom are forgotten. */
+  /** Set the finer curve of a run in a zoom; those of other zooms are dropped. */
   putFine(zoom, run, curve) {
     if (zoom !== this.#zoom) this.#fine.clear();
     this.#zoom = zoom;
@@ -82,7 +82,7 @@ export class MetricChart {
     this.#version += 1;
   }
 
-  /** Return whether any curve has several points in a place. */
+  /** Return whether any bucket of a curve has several points. */
   get isCoarse() {
     return [...this.#whole.values()].some(({ columns }) => columns.weights.some((weight) => weight > 1));
   }
@@ -91,7 +91,7 @@ export class MetricChart {
     return this.chart.paint(now);
   }
 
-  /** Return the value of the run at `place` for the legend: the one at the cursor, or the newest. */
+  /** Return the value of the run at index `place` for the legend: the one at the cursor, or the newest. */
   textOf(place) {
     const { lines, parts } = this.chart;
     return (lines.length > 1 ? lines[place].value : parts.reading).textContent;

@@ -1,4 +1,4 @@
-// The list of the compared runs: an eye for each, the value at the cursor, and the run that is pointed at.
+// The list of the compared runs: an eye button for each, the value at the cursor, and the run under the pointer.
 
 import { swatchOf } from "../chart/frame.js";
 import { setText } from "../shared/dom.js";
@@ -10,7 +10,7 @@ export class CompareRunList {
   #runs;
   #looks;
 
-  /** `place` holds the table that the server draws again. */
+  /** `place` contains the table, which the server renders again. */
   constructor(place, runs, looks) {
     this.#runs = runs;
     this.#looks = looks;
@@ -20,7 +20,7 @@ export class CompareRunList {
     for (const kind of ["pointerleave", "focusout"]) place.addEventListener(kind, () => looks.point(null));
   }
 
-  /** Show in the rows below `root` how each run looks, and the values of `chart`. */
+  /** Show the look of each run, and the values of `chart`, in the rows below `root`. */
   dress(root, chart) {
     const head = root.querySelector("[data-slot=value-head]");
     if (head && chart) setText(head, chart.name);

@@ -1,4 +1,4 @@
-// The charts of a comparison, in groups. Each chart is created and loaded when it comes near the window.
+// The charts of a comparison, in groups. Each chart is created and loaded when it comes close to the visible part.
 
 import { ChartGroup } from "../chart/group.js";
 import { element, setText } from "../shared/dom.js";
@@ -9,21 +9,21 @@ import { chartSearch } from "./search.js";
 
 const BUCKETS = 400;
 const FINE_BUCKETS = 1200;
-// Curves that one request asks for, and names in it.
+// The maximum number of curves and names in one request.
 const CURVES_AT_ONCE = 200;
 const NAMES_AT_ONCE = 32;
-// Charts that come near at the same time are requested together.
+// Charts that come close at the same time are requested together.
 const GATHER_MS = 40;
 const SETTLE_MS = 150;
 const PAINTED_AT_ONCE = 6;
 
-/** Return whether a run may still get points without a person starting it again. */
+/** Return whether a run may get new points without being started again. */
 export function mayChange(run) {
   return run.group !== "ended";
 }
 
 export class Workspace {
-  /** The chart that was pointed at last: the list of runs shows its values. */
+  /** The chart that the pointer was at last: the list of runs shows its values. */
   pointed = null;
   #page;
   #view;
@@ -42,8 +42,8 @@ export class Workspace {
   #sight;
 
   /**
-   * `zooms` has {from, to} by x to begin with. `onChange()` requests a paint, `onFailure(error)` is called when a
-   * request has failed.
+   * `zooms` has the initial {from, to} by x. `onChange()` requests a paint, `onFailure(error)` is called if a request
+   * fails.
    */
   constructor({ page, view, looks, place, zooms, onChange, onFailure }) {
     this.#page = page;
@@ -56,7 +56,7 @@ export class Workspace {
     for (const group of page.groups) this.#addSection(group, place);
   }
 
-  /** Return {from, to} by x for what is zoomed. */
+  /** Return {from, to} by x of the zoomed charts. */
   get zooms() {
     const zoomed = [...this.#groups].filter(([, group]) => group.zoom);
     return new Map([...this.#zooms, ...zoomed.map(([x, group]) => [x, group.zoom])]);
@@ -80,7 +80,7 @@ export class Workspace {
     for (const group of this.#groups.values()) group.reset();
   }
 
-  /** The unit of x has changed: charts take the zoom of the new one. */
+  /** Update all charts after a change of the unit of x: they use the zoom of the new unit. */
   overChanged() {
     for (const chart of this.#charts.values()) chart.join(this.#groupOf(chart.x));
     // The curves of groups are computed for one x; those of runs have steps and times.
@@ -89,7 +89,7 @@ export class Workspace {
     this.#onChange();
   }
 
-  /** Show the charts that a search finds; return {found, all, error}. */
+  /** Show the charts that match a search; return {found, all, error}. */
   search(text) {
     const { matches, error } = chartSearch(text);
     let found = 0;
@@ -108,7 +108,7 @@ export class Workspace {
     return { found, all: this.#shells.size, error };
   }
 
-  /** Load again what may still grow, or the runs that `wanted(run)` names, of the charts in sight. */
+  /** Reload the visible charts of runs that may still change, or of the runs for which `wanted(run)` is true. */
   async refresh(wanted = mayChange) {
     const runs = this.#page.runs.filter(wanted);
     const charts = [...this.#charts.values()].filter(({ chart }) => chart.isVisible);
@@ -128,7 +128,7 @@ export class Workspace {
     const summary = element("summary", {}, element("h2", { class: "block-title", text: title }), count);
     const root = element("details", { class: "chart-group", open, "data-group": title }, summary, grid);
     const section = { root, count, wasOpen: open, members: [] };
-    // A click changes it for good, a search only while it lasts.
+    // A click changes it permanently, a search only while it is active.
     summary.addEventListener("click", () => (section.wasOpen = !root.open));
     for (const offer of charts) {
       const shell = element(

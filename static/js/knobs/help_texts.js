@@ -1,4 +1,4 @@
-// What the knobs of the built-in recipes are for, in the reader's language; those of one's own stay as they are.
+// The help of the built-in recipes' knobs in the reader's language; the help of other knobs is not translated.
 
 import { gettext } from "../shared/i18n.js";
 
@@ -21,7 +21,7 @@ const HELPS = new Map([
   ["sampling temperature: higher is more random; 1: unscaled", gettext("sampling temperature: higher is more random; 1: unscaled")],
 ]);
 
-/** Return what a knob is for as the reader reads it. */
+/** Return the help of a knob in the reader's language. */
 export function knobHelp(text) {
   return HELPS.get(text) ?? text;
 }

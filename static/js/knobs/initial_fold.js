@@ -1,4 +1,4 @@
-// Runs before the first paint, so that nothing jumps: whether the knobs are open, stored separately for wide screens,
+// Runs before the first paint, so that nothing jumps: restores whether the knobs are open, separately for wide screens,
 // with knobs beside the charts, and for others, with knobs above them. A classic script in the head.
 (function applyKnobFold() {
   const beside = window.matchMedia("(min-width: 1200px)");

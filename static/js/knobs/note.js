@@ -19,7 +19,7 @@ export function noteContent(last, knob, group) {
   return [[fill(text, { reason: last.outcome }), advice].filter(Boolean).join(" ")];
 }
 
-/** Whether the change was refused because the value is no more what its author saw. */
+/** Return whether the change was refused because the value differs from what its author saw. */
 function isOvertaken({ state, expected_value: expected }, { value }, group) {
   if (state !== "refused" || expected === null || expected === undefined || (isByGroup(value) && !group)) return false;
   return (isByGroup(value) ? value[group] : value) !== expected;

@@ -1,4 +1,4 @@
-// The panel of knobs: what the training declares, one row each, by parameter group if it has them.
+// The panel of knobs: one row for each declared knob, and for each of its parameter groups.
 
 import { isByGroup, knobName } from "../commands/text.js";
 import { element, toast } from "../shared/dom.js";
@@ -13,7 +13,7 @@ export class KnobPanel {
   #legalIn;
   #section = document.getElementById("steering");
   #link = document.querySelector('.sections a[href="#steering"]');
-  // The one in the bar of a phone keeps its place, and is grey without knobs.
+  // The link in the bar of a phone keeps its place, and is grey without knobs.
   #barLink = document.querySelector("[data-knobs-link]");
   #place = document.getElementById("knobs");
   #waiting = this.#section.querySelector("[data-slot=waiting]");
@@ -40,7 +40,7 @@ export class KnobPanel {
     if (!run) return;
     const knobs = run.knobs ?? [];
     const maySteer = this.#client.may("set_knob");
-    // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
+    // A new attempt declares its knobs again: the panel stays until then, so that nothing jumps.
     this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || run.group === "ended");
     document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
     this.#barLink?.setAttribute("aria-disabled", String(this.#section.hidden));
@@ -98,14 +98,15 @@ export class KnobPanel {
   }
 
   /**
-   * Return the value and the one in effect: of a group, or of all if they agree (null if they do not). The series
-   * is newer than what the training told at its last change, made at `changedAt`, once it has stepped again.
+   * Return the value and the effective value of a group, or of all groups if they agree (null if they differ). The
+   * series is newer than the training's report of the last change, made at step `changedAt`, once the training has made
+   * another step.
    */
   #standOf(knob, group, changedAt) {
     const value = pick(knob.value, group);
     const told = pick(knob.effective, group);
     const live = this.#state.latest[knob.series];
-    // The series shows one number: with several groups it is that of the first.
+    // The series shows one number, which is that of the first group if there are several.
     const isShown = knob.groups.length < 2 || group === knob.groups[0];
     const isNewer = isShown && live && live.value !== null && live.step > changedAt;
     return { value, effective: isNewer ? live.value : told };
@@ -114,7 +115,7 @@ export class KnobPanel {
   #send(knob, group, change, seen) {
     const reason = this.#reason?.value.trim() ?? "";
     const more = reason ? { reason } : {};
-    // If the groups differ there is no one value that was seen.
+    // If the groups differ, the person has not seen a single value.
     if (seen !== null && seen !== undefined) more.expect = { value: seen };
     this.#client.send("set_knob", { knob, group, ...change }, more);
     if (this.#reason) this.#reason.value = "";

@@ -1,4 +1,4 @@
-// Folding the panel of knobs, and the line with their values while it is folded.
+// Folds the panel of knobs, and shows their values in one line while it is folded.
 
 import { isByGroup, knobName } from "../commands/text.js";
 import { setText } from "../shared/dom.js";
@@ -13,7 +13,7 @@ function choose(fold) {
 export class KnobFold {
   #summary;
 
-  /** `section` is the panel, `links` lead to it. */
+  /** `section` is the panel, `links` are the links to it. */
   constructor(section, links) {
     const button = section.querySelector("[data-slot=fold]");
     this.#summary = section.querySelector("[data-slot=summary]");
@@ -29,7 +29,7 @@ export class KnobFold {
   }
 }
 
-/** Return the values of knobs on a line: "Learning rate 0.001 · Weight decay 0.01 / 0". */
+/** Return the values of knobs in one line: "Learning rate 0.001 · Weight decay 0.01 / 0". */
 export function summaryOf(knobs) {
   return knobs.map((knob) => `${knobName(knob.name)} ${valueText(knob)}`).join(" · ");
 }

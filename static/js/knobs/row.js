@@ -1,6 +1,6 @@
-// One knob, or its part for one parameter group: what it is, a control for it, and how the last change went.
+// One knob, or one of its parameter groups: its name, a control, and the result of the last change.
 //
-// Dragging only shows the value to be. Letting go of the slider, Enter, or the button sends it; Escape takes it back.
+// Dragging only shows a draft of the value. Releasing the slider, Enter, or the button sends it; Escape discards it.
 
 import { UNSETTLED } from "../commands/text.js";
 import { setText } from "../shared/dom.js";
@@ -17,15 +17,16 @@ export class KnobRow {
   #onSend;
   #parts;
   #limits = null;
-  // What is there: value (null if groups differ), effective, and the last command for this row.
+  // The present value (null if groups differ), effective value, and last command for this row.
   #now = { value: undefined, effective: null, last: null, canSteer: false };
-  // The value to be, {value, problem, text, seen}; `seen` is what this person saw when it was begun. Null without one.
+  // The draft, {value, problem, text, seen}; `seen` is the value that this person saw when the draft began. Null
+  // without one.
   #draft = null;
   #isDragging = false;
   #byKey = false;
   #noteChanged = changeDetector();
 
-  /** `onSend(change, seen)` asks for {value} or {factor}; `maySteer`: whether this viewer could ever. */
+  /** `onSend(change, seen)` sends {value} or {factor}; `maySteer`: whether this viewer may ever change it. */
   constructor(knob, { group = "", title, maySteer, onSend }) {
     this.#knob = knob;
     this.#group = group;
@@ -41,7 +42,7 @@ export class KnobRow {
 
   #build() {
     const parts = this.#parts;
-    // The control that the knob's kind asks for; whatever has none here is typed.
+    // The control for the knob's kind; kinds without one here get a text field.
     const { input } = this.#knob;
     if (input === "checkbox") addSwitch(parts, (value) => this.#onSend({ value }, this.#seen()));
     else if (input === "select") addChoice(parts, this.#knob, (value) => this.#choose(value));
@@ -49,7 +50,7 @@ export class KnobRow {
     else {
       addSlider(parts, this.#knob, {
         onMove: (place) => this.#begin({ value: valueAt(this.#knob, this.#limits, place) }),
-        // A key moves the slider in steps that are each "changed": those are sent by Enter.
+        // Each arrow key changes the slider, so these changes are only sent by Enter.
         onLetGo: () => this.#byKey || this.#sendDraft(),
         onDrag: (isDragging) => (this.#isDragging = isDragging),
         onType: (text) => this.#type(text),
@@ -93,7 +94,7 @@ export class KnobRow {
     else this.#begin({ ...typedValue(this.#knob, text), text });
   }
 
-  /** Show the value to be. */
+  /** Begin or update the draft. */
   #begin({ value = null, problem = "", text = null }) {
     this.#draft = { value, problem, text, seen: this.#draft ? this.#draft.seen : this.#seen() };
     this.#show();
@@ -114,13 +115,13 @@ export class KnobRow {
     this.#show();
   }
 
-  /** What this person sees as the value: the one asked for if a change is under way. */
+  /** Return the value that this person sees: the requested one if a change is in progress. */
   #seen() {
     const target = this.#target();
     return target === undefined ? this.#now.value : target;
   }
 
-  /** The value that a command under way asks for, undefined if there is none. */
+  /** Return the value that a pending command requests, undefined if there is none. */
   #target() {
     const { last, value } = this.#now;
     if (!last || !UNSETTLED.has(last.state) || last.at_step || last.at_epoch) return undefined;
@@ -129,12 +130,12 @@ export class KnobRow {
     return isNumeric(this.#knob) && value !== null ? value * given.factor : undefined;
   }
 
-  /** Take over what the run says now: {value, effective, last, canSteer}; `knob` may have other limits than before. */
+  /** Update the row: {value, effective, last, canSteer}; `knob` may have other limits than before. */
   update(knob, now) {
     this.#knob = knob;
     const before = this.#now;
     this.#now = now;
-    // A value to be that nobody holds gives way to another person's change.
+    // A draft without focus is dropped if another person changes the value.
     const isHeld = this.#isDragging || this.root.contains(document.activeElement);
     if (now.value !== before.value && !isHeld) this.#draft = null;
     if (Object.keys(now).some((name) => now[name] !== before[name])) this.#show();
@@ -167,7 +168,7 @@ export class KnobRow {
     this.#showNote(last);
   }
 
-  /** If groups differ, the slider for all groups shows the value of the first. */
+  /** Return the value of the first group, which the slider for all groups shows if groups differ. */
   #first() {
     const { value } = this.#knob;
     return value !== null && typeof value === "object" ? Object.values(value)[0] : 0;
@@ -177,7 +178,7 @@ export class KnobRow {
     const parts = this.#parts;
     const { value, canSteer } = this.#now;
     const base = value ?? this.#first();
-    // Open ends keep their first places: a slider whose scale moves during use is of no use.
+    // Without limits the slider keeps its first range: a scale that moves during use would be confusing.
     const isKept = this.#limits && this.#isOpen() && shown >= this.#limits.low && shown <= this.#limits.high;
     if (!isKept) this.#limits = limitsOf(this.#knob, base);
     const bar = parts.meter ?? parts.slider;
@@ -200,7 +201,7 @@ export class KnobRow {
   #showText(shown) {
     const { field } = this.#parts;
     field.disabled = !this.#now.canSteer;
-    // What is being typed stays under the cursor.
+    // Do not replace text while it is being typed.
     if (!this.#draft) field.value = shown ?? "";
     field.placeholder = shown === null ? gettext("mixed") : "";
   }

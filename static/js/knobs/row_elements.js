@@ -1,4 +1,4 @@
-// The elements of a knob's row: its head, and a slider with a field, a switch, a list or a field by what it takes.
+// The elements of a knob's row: its head, and a slider with a field, a switch, a list or a text field.
 
 import { element } from "../shared/dom.js";
 import { exactValue } from "../shared/format.js";
@@ -11,7 +11,9 @@ const FACTORS = [
 ];
 let rows = 0;
 
-/** Return the parts of a row: {root, value, effective, draft, note, control, label}; `label` is the id of its name. */
+/**
+ * Return the elements of a row: {root, value, effective, draft, note, control, label}; `label` is the id of its name.
+ */
 export function rowParts(knob, group, title) {
   const label = `knob-${(rows += 1)}`;
   const parts = {
@@ -40,14 +42,14 @@ export function rowParts(knob, group, title) {
   return parts;
 }
 
-/** Add what shows the place of a number to those who only watch. */
+/** Add a meter that shows a number to people who may only watch. */
 export function addMeter(parts, knob) {
   if (!isNumeric(knob)) return;
   parts.meter = element("progress", { class: "bar knob-meter", "aria-labelledby": parts.label });
   parts.control.append(parts.meter);
 }
 
-/** Add a switch; `onTurn(isOn)`. */
+/** Add a switch; `onTurn(isOn)` is called when it is toggled. */
 export function addSwitch(parts, onTurn) {
   const look = { class: "form-check-input", type: "checkbox", role: "switch", "aria-labelledby": parts.label };
   parts.box = element("input", look);
@@ -55,7 +57,7 @@ export function addSwitch(parts, onTurn) {
   parts.control.append(element("span", { class: "form-check form-switch knob-switch" }, parts.box));
 }
 
-/** Add a list of the choices; `onChoose(value)`. */
+/** Add a list of the choices; `onChoose(value)` is called when one is chosen. */
 export function addChoice(parts, knob, onChoose) {
   const options = knob.choices.map((choice, index) => element("option", { value: index, text: exactValue(choice) }));
   const look = { class: "form-select form-select-sm knob-choice", "aria-labelledby": parts.label };
@@ -64,7 +66,7 @@ export function addChoice(parts, knob, onChoose) {
   parts.control.append(parts.list);
 }
 
-/** Add a field for typing, and return it; `onType(text)`. */
+/** Add a text field, and return it; `onType(text)` is called while a person types. */
 export function addField(parts, knob, onType) {
   parts.field = element("input", {
     class: "form-control form-control-sm knob-field",
@@ -80,7 +82,7 @@ export function addField(parts, knob, onType) {
   return parts.field;
 }
 
-/** Add a slider with a field, and the buttons that halve and double any number on a logarithmic scale. */
+/** Add a slider with a field, and buttons that halve and double numbers on a logarithmic scale. */
 export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScale }) {
   parts.slider = element("input", {
     class: "form-range knob-slider",
@@ -105,12 +107,12 @@ export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScal
   parts.control.append(element("span", { class: "knob-factors" }, ...parts.factors.map(([, button]) => button)));
 }
 
-/** Add the button that sends a value to be: for the keyboard, and for fingers after typing. */
+/** Add the button that sends the draft, for the keyboard, and for touch screens after typing. */
 export function addSet(parts, onSet) {
   const look = { class: "btn btn-sm btn-primary knob-set", type: "button", hidden: true, text: gettext("Set") };
   parts.set = element("button", look);
   parts.set.addEventListener("click", onSet);
-  // Some browsers take the focus from the field, and so the value to be, before the click.
+  // Some browsers would move the focus away, and so drop the draft, before the click.
   parts.set.addEventListener("mousedown", (event) => event.preventDefault());
   parts.control.append(parts.set);
 }

@@ -1,17 +1,17 @@
-// The place of a knob's value on its slider, and the texts that a person may type. Pure.
+// The position of a knob's value on its slider, and the parsing of typed values. Pure.
 //
 // `knob` has the fields of a declared knob: name, input, step, minimum, maximum, scale.
 
 import { exactValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 
-// Finer than a hand on a screen.
+// More precise than a hand on a screen.
 const FINEST = 1000;
-// How far a slider reaches if the knob sets no limit: this many times the value, or its reciprocal.
+// The range of a slider if the knob has no limit: from the value divided by this to the value times this.
 const OPEN_REACH = 10;
-// Whole numbers beyond this are not exact.
+// Larger whole numbers are not exact.
 const LARGEST_WHOLE = 2 ** 53;
-// What is typed as a number: steersman/kinds.py has the same.
+// The form of a typed number; steersman/kinds.py uses the same.
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /** Return whether the knob takes numbers. */
@@ -19,7 +19,7 @@ export function isNumeric(knob) {
   return knob.input === "number";
 }
 
-/** Return {low, high} that the slider spans: the knob's own limits, or around `value` if it has none. */
+/** Return the range {low, high} of the slider: the knob's own limits, or a range around `value` if it has none. */
 export function limitsOf(knob, value) {
   const size = Math.abs(value) || 1;
   const isLog = knob.scale === "log";
@@ -28,20 +28,20 @@ export function limitsOf(knob, value) {
   return { low, high: high > low ? high : low + 1 };
 }
 
-/** Return the last place of a slider that begins at 0: one for each whole number if those are few. */
+/** Return the last position of a slider that begins at 0: one for each whole number if these are few. */
 export function placesOf(knob, { low, high }) {
   const isCounted = knob.step === 1 && knob.scale !== "log" && high - low <= FINEST;
   return isCounted ? Math.round(high - low) : FINEST;
 }
 
-/** Return the place of a value on the slider. */
+/** Return the position of a value on the slider. */
 export function positionOf(knob, limits, value) {
   const { low, high } = limits;
   const share = knob.scale === "log" ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
   return Math.round(placesOf(knob, limits) * Math.min(1, Math.max(0, Number.isFinite(share) ? share : 0)));
 }
 
-/** Return the value at a place: as round as the slider is fine, and exactly the limits at both ends. */
+/** Return the value at a position: as round as the slider's precision, and exactly the limits at both ends. */
 export function valueAt(knob, limits, position) {
   const { low, high } = limits;
   const last = placesOf(knob, limits);
@@ -55,7 +55,9 @@ export function valueAt(knob, limits, position) {
   return Math.min(high, Math.max(low, value));
 }
 
-/** Return how many places an arrow key moves the slider: to the next of few whole numbers, a hundredth of others. */
+/**
+ * Return how many positions an arrow key moves the slider: to the next whole number if these are few, else a hundredth.
+ */
 export function keyStep(knob, limits) {
   const places = placesOf(knob, limits);
   return places < FINEST ? 1 : places / 100;
@@ -66,13 +68,13 @@ function rounded(value, grain) {
   return Number(value.toFixed(places));
 }
 
-/** Return {value} of what was typed, or {problem}: a sentence that says what the knob takes. */
+/** Return {value} of a typed text, or {problem}: a sentence with the valid values. */
 export function typedValue(knob, text) {
   const typed = text.trim();
   return NUMBER.test(typed) ? checked(knob, Number(typed)) : { problem: problemText(knob, `'${text}'`) };
 }
 
-/** Return {value} of a number, or {problem} if the knob does not take it. */
+/** Return {value} of a number, or {problem} if the knob does not accept it. */
 export function checked(knob, value) {
   const isWhole = knob.step !== 1 || Number.isInteger(value);
   const isBelow = has(knob.minimum) && value < knob.minimum;
@@ -83,7 +85,7 @@ export function checked(knob, value) {
   return { problem: problemText({ ...knob, ...ends }, String(value)) };
 }
 
-/** Return the sentence with which server and training refuse a value too. */
+/** Return the sentence with which server and training also refuse a value. */
 function problemText(knob, value) {
   return fill(gettext("{name} takes {allowed}, not {value}."), { name: knob.name, allowed: allowedText(knob), value });
 }
@@ -110,14 +112,14 @@ function has(limit) {
   return limit !== null && limit !== undefined;
 }
 
-/** Return the limits as text, empty if there is none. */
+/** Return the limits as text, empty if there are none. */
 export function rangeText({ minimum, maximum }) {
   if (has(minimum) && has(maximum)) return `${exactValue(minimum)} … ${exactValue(maximum)}`;
   if (has(minimum)) return fill(gettext("at least {low}"), { low: exactValue(minimum) });
   return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
 }
 
-/** Return `factor` times a value as a whole number if the knob takes those, or null if it takes no such value. */
+/** Return `factor` times a value, as a whole number if the knob needs one, or null if the result is invalid. */
 export function scaled(knob, value, factor) {
   const product = knob.step === 1 ? Math.round(value * factor) : value * factor;
   return "value" in checked(knob, product) && product !== value ? product : null;

@@ -7,7 +7,7 @@ function followTheme() {
   document.documentElement.classList.toggle("dark-mode", document.documentElement.dataset.bsTheme === "dark");
 }
 
-/** Swagger UI's groups are headings of level three below its title: screen readers would miss a level between. */
+/** Swagger UI's groups are headings of level three below its title, so screen readers would miss a level. */
 function orderHeadings() {
   for (const heading of root.querySelectorAll("h2.title")) heading.setAttribute("aria-level", "1");
   for (const heading of root.querySelectorAll("h3.opblock-tag, section.models h4"))
@@ -22,10 +22,10 @@ window.SwaggerUIBundle({
   url: page.openapi,
   dom_id: "#swagger-ui",
   layout: "BaseLayout",
-  // A link inside of a button, as deep links are drawn, cannot be reached by keyboard.
+  // Deep links are links inside of buttons, which cannot be reached by keyboard.
   deepLinking: false,
   defaultModelsExpandDepth: -1,
-  // What was typed as a token stays in this page.
+  // A typed token must not be stored.
   persistAuthorization: false,
   requestInterceptor(request) {
     request.headers["X-CSRFToken"] = document.querySelector("[name=csrfmiddlewaretoken]").value;

@@ -1,4 +1,4 @@
-// The menu of the columns of a list: what it offers is fetched when it is opened first.
+// The menu of the columns of a list, whose content is fetched when it is first opened.
 
 /** `menu` is the details element, `fetchMenu` fetches its content, `changed` is called after a choice. */
 export function columnMenu(menu, fetchMenu, changed) {
@@ -28,7 +28,7 @@ export function columnMenu(menu, fetchMenu, changed) {
   }
 
   menu.addEventListener("toggle", () => {
-    // The list may have found other runs meanwhile, with other parameters.
+    // The list may show other runs meanwhile, with other parameters.
     if (menu.open && !isFilled) fill().catch(() => {});
   });
   place.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-// A page with lines to copy.
+// A page with texts to copy.
 
 import { startCopyButtons } from "../shared/clipboard.js";
 

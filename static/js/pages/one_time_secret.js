@@ -1,4 +1,4 @@
-// A page that shows a secret once: select it, and copy it by a button.
+// A page that shows a secret once: selects it, and copies it on request.
 
 import { startCopyButtons } from "../shared/clipboard.js";
 

@@ -1,4 +1,5 @@
-// Forms that a passkey fills in: the browser asks for a finger, a face, a PIN or a security key, and signs.
+// Forms that are filled in by a passkey: the browser asks for a fingerprint, a face, a PIN or a security key, and
+// signs.
 
 import { setText } from "../shared/dom.js";
 import { getJson } from "../shared/http.js";
@@ -6,7 +7,7 @@ import { fill, gettext } from "../shared/i18n.js";
 
 const NUMBERS = /^(\d+\.\d+\.\d+\.\d+|\[.*\])$/;
 
-/** Return why no passkey can be used at this address in this browser, "" if one can. */
+/** Return why passkeys cannot be used at this address in this browser, "" if they can. */
 function hindrance(host) {
   if (!window.isSecureContext) {
     return gettext("Passkeys only work over https, or on the portal's own machine at localhost.");
@@ -22,7 +23,7 @@ function hindrance(host) {
   return "";
 }
 
-/** Return the sentence for what the browser said. */
+/** Return a sentence for an error of the browser. */
 function reason(error) {
   if (error.name === "InvalidStateError") return gettext("This device already has a passkey of yours.");
   if (error.name === "NotAllowedError") return gettext("No passkey was given. Try again.");

@@ -1,4 +1,5 @@
-// Trying rules on the past of a run: the page says that it is under way, and asks once however often one presses.
+// Trying rules on the past of a run: the page shows that it is working, and sends one request however often the button
+// is pressed.
 
 for (const form of document.querySelectorAll("form[data-trial]")) {
   const progress = form.querySelector(".trial-progress > span");
@@ -7,7 +8,7 @@ for (const form of document.querySelectorAll("form[data-trial]")) {
     if (progress.hidden) progress.hidden = false;
     else event.preventDefault();
   });
-  // A page that the browser kept is as it was left.
+  // A page that the browser restores is in its last state.
   window.addEventListener("pageshow", () => {
     progress.hidden = true;
   });

@@ -1,4 +1,4 @@
-// The run list: keeps itself fresh, filters as one types, moves by keyboard.
+// The run list: refreshes itself, filters while a person types, and supports keys.
 
 import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
@@ -9,7 +9,7 @@ import { closesByItself, columnMenu } from "./column_menu.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";
 
-// Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
+// On average, a row is half of this old; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
 const TYPING_MS = 350;
 
@@ -45,7 +45,7 @@ function fetchTable(part = "1") {
   return fetchPart(address);
 }
 
-/** Fetch and show hosts and queue, which do not depend on filters; the focus does not move. */
+/** Fetch and show hosts and queue, which do not depend on filters, without moving the focus. */
 async function refreshQueue() {
   const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
   if (!fresh) return;
@@ -60,7 +60,7 @@ function merge(fresh) {
   formatValues(fresh);
   const old = place.querySelector("tbody");
   const next = fresh.querySelector("tbody");
-  // Another search or order changes the heads, too.
+  // Another search or order changes the headings too.
   const sameHeads = outside(place) === outside(fresh);
   const sameRows = old && next && sameHeads && keys(old) === keys(next);
   if (!sameRows) {
@@ -77,7 +77,7 @@ function merge(fresh) {
   mergeRows(old.rows, next.rows);
 }
 
-/** The index of the column with `node` in its head, -1 if there is none. */
+/** Return the index of the column with `node` in its head, -1 if there is none. */
 function headOf(node) {
   const head = place.contains(node) ? node.closest("thead th") : null;
   return head ? [...head.parentElement.cells].indexOf(head) : -1;
@@ -91,7 +91,7 @@ function focusHead(column) {
   place.querySelector("thead tr")?.cells[column]?.querySelector("a, input")?.focus({ preventScroll: true });
 }
 
-/** The parts around the rows: headings, chips, pages. */
+/** Return the parts around the rows: headings, chips, pages. */
 function outside(root) {
   return [...root.querySelectorAll("thead, .chips, .search-problem, .list-foot")].map((node) => node.outerHTML).join();
 }
@@ -104,7 +104,7 @@ async function refresh() {
   const asked = window.location.href;
   try {
     const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
-    // If search or order has changed meanwhile, the newer answer is on its way.
+    // If search or order has changed meanwhile, a newer answer will follow.
     if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");
   } catch {
@@ -130,7 +130,7 @@ function filterSoon(delay) {
 
 function show(query) {
   window.history.replaceState(null, "", query);
-  // The list no longer shows a saved view.
+  // The list no longer matches a saved view.
   const name = views.querySelector(".view-name");
   setText(name, name.dataset.plain);
   views.querySelector("[aria-current]")?.removeAttribute("aria-current");
@@ -162,7 +162,7 @@ function move(by) {
 
 formatValues(place);
 formatValues(hosts);
-// On a phone the runs come first: what waits is a tap away.
+// On a phone the runs come first, and the queue is folded.
 if (window.matchMedia("(max-width: 767px)").matches) queue.open = false;
 queue.addEventListener("toggle", () => {
   if (queue.open) refresh();

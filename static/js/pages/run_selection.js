@@ -1,4 +1,4 @@
-// The ticked runs of the list. They stay ticked while the list is refreshed, filtered and paged.
+// The selected runs of the list. They stay selected while the list is refreshed, filtered and paged.
 
 const STORAGE_KEY = "steersman-selected";
 export const MOST_RUNS = 200;
@@ -7,15 +7,15 @@ export class RunSelection {
   #place;
   #changed;
   #chosen;
-  // The box that was ticked last: Shift extends the selection from it.
+  // The last ticked box: Shift extends the selection from it.
   #last = null;
 
-  /** `place` holds the list; `changed` is called after each change. */
+  /** `place` contains the list; `changed` is called after each change. */
   constructor(place, changed) {
     this.#place = place;
     this.#changed = changed;
     this.#chosen = recall();
-    // Only the click event has the state of Shift.
+    // Only click events have the state of Shift.
     place.addEventListener("click", (event) => {
       const box = event.target;
       if (box.name === "run") this.#tick(box, event.shiftKey);
@@ -47,7 +47,7 @@ export class RunSelection {
     this.#changed();
   }
 
-  /** Toggle the tick of the focused row, by key; with Shift, of all rows since the last one. */
+  /** Toggle the focused row by key; with Shift, all rows since the last one. */
   toggleFocused(extend) {
     const box = document.activeElement?.closest?.("tr[data-run]")?.querySelector("input[name=run]");
     if (!box) return;

@@ -1,4 +1,4 @@
-// The bar for the ticked runs: the actions for all of them, and their results.
+// The bar for the selected runs: actions for all of them, and their results.
 
 import { element, setText, toast } from "../shared/dom.js";
 import { postJson } from "../shared/http.js";
@@ -6,10 +6,10 @@ import { fill, gettext } from "../shared/i18n.js";
 import { openSheet } from "../shared/shortcuts.js";
 import { MOST_RUNS } from "./run_selection.js";
 
-// One by one at most 50: more are compared in groups.
+// At most 50 are compared individually, more in groups.
 const MOST_COMPARED = 400;
 
-/** `bar` is the form with the buttons, `told` the place of the result, `refresh` draws the list anew. */
+/** `bar` is the form with the buttons, `told` the element for the result, `refresh` reloads the list. */
 export function selectionBar(bar, told, selection, refresh) {
   const compare = bar.querySelector("[type=submit]");
   const note = bar.querySelector(".compare-note");

@@ -1,4 +1,4 @@
-// What happened to a run: attempts and events; and with what it was started.
+// The activity of a run: attempts and events; and its configuration.
 
 import { newestOfCommands, withoutRepeatedStates } from "../commands/stages.js";
 import { commandText } from "../commands/text.js";

@@ -1,5 +1,5 @@
-// Alerts of the run: a banner while some are open, the most severe first, and the list of all. People who may send
-// commands acknowledge and snooze an alert with its buttons.
+// Alerts of the run: a banner with the most severe open alert, and the list of all. People who may send commands can
+// acknowledge and snooze an alert.
 
 import { actionText, afterRollBackText, alertTexts } from "../shared/alert_texts.js";
 import { element, icon, setText, toast } from "../shared/dom.js";
@@ -46,7 +46,7 @@ export class Alerts {
     this.#all.hidden = !may || openAlerts(this.#state.alerts).length < 2;
     this.#list.replaceChildren(...inOrder(this.#state.alerts).map((alert) => this.#row(alert, may)));
     if (!row) return;
-    // The row is a new one: the focus stays on the same button, or in the list if the button is gone.
+    // The row was replaced: keep the focus on the same button, or on the list if the button is gone.
     const fresh = this.#list.querySelector(`[data-alert="${row.dataset.alert}"]`);
     (fresh?.querySelector(wasSnooze ? "summary" : ".alert-buttons > button") ?? fresh?.querySelector("summary") ?? this.#list).focus();
   }
@@ -63,7 +63,7 @@ export class Alerts {
       button.addEventListener("click", () => this.#acknowledge(alert, button));
       buttons.push(button);
     }
-    // What the training's own code raises has no rule.
+    // Alerts from the training's own code have no rule.
     if (may && alert.state !== "cleared" && alert.detector !== "code") buttons.push(this.#snooze(alert));
     return alertRow(alert, buttons);
   }
@@ -91,12 +91,12 @@ export class Alerts {
     return menu;
   }
 
-  /** Tell the portal; the event that follows paints it. */
+  /** Send it to the portal; the page changes when the event arrives. */
   #acknowledge(alert, button) {
     return this.#ask(alert, "acknowledge", {}, button);
   }
 
-  /** Acknowledge what is open now, one after the other; what begins meanwhile nobody has seen. */
+  /** Acknowledge the alerts that are open now, one after the other; later ones have not been seen yet. */
   async #acknowledgeAll() {
     for (const alert of openAlerts(this.#state.alerts)) {
       if (!(await this.#acknowledge(alert, this.#all))) return;
@@ -104,10 +104,10 @@ export class Alerts {
     this.#list.focus();
   }
 
-  /** Return whether the portal took it. */
+  /** Return whether the portal accepted the request. */
   async #ask(alert, what, body, button) {
     if (button.ariaDisabled === "true") return false;
-    // A button that is disabled would lose the focus.
+    // A disabled button would lose the focus.
     button.ariaDisabled = "true";
     try {
       const { alerts, login } = this.#page.addresses;
@@ -169,7 +169,7 @@ function alertRow(alert, buttons) {
   );
 }
 
-/** What the alert's rule did; it leads to the command in the command log. */
+/** Return what the alert's rule did, with a link to the command in the command log. */
 function actionLine(alert) {
   const text = actionText(alert);
   if (!text) return null;
@@ -179,7 +179,7 @@ function actionLine(alert) {
   return line;
 }
 
-/** What is wrong, of which series, since which step. */
+/** Return a sentence with the fault, its series and its first step. */
 function sentenceOf(alert) {
   const where = alert.step === null ? "" : fill(gettext("step {x}"), { x: alert.step });
   return [alertTexts(alert).title, alert.series, where].filter(Boolean).join(" · ");

@@ -1,11 +1,11 @@
-// Text of a terminal in pieces of one colour. Pure.
+// Divides terminal text into pieces of one colour. Pure.
 
-// Escape sequences that colour or move (CSI), set titles (OSC), and single ones.
+// Escape sequences for colours and cursor movement (CSI), for titles (OSC), and single ones.
 const ANSI = /\u001b(?:\[([0-?]*)[ -/]*([@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 
-/** Return the pieces of a line as [{text, colour, isBold}]; `colour` is one of eight names, "" for the usual one. */
+/** Return the pieces of a line as [{text, colour, isBold}]; `colour` is one of eight names, "" for the default. */
 export function piecesOf(line) {
   const pieces = [];
   let look = { colour: "", isBold: false };
@@ -34,7 +34,7 @@ function lookAfter(look, codes) {
     else if (code >= 30 && code <= 37) next.colour = COLOURS[code - 30];
     else if (code >= 90 && code <= 97) next.colour = COLOURS[code - 90];
     else if (code === 38 || code === 48) {
-      // One of 256 colours, or red, green and blue: only the first sixteen of the 256 have a name.
+      // One of 256 colours, or an RGB colour: only the first sixteen of the 256 have a name.
       const isIndexed = codes[place + 1] === 5;
       if (code === 38 && isIndexed && codes[place + 2] < 16) next.colour = COLOURS[codes[place + 2] % 8];
       place += isIndexed ? 2 : 4;

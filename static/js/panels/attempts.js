@@ -1,4 +1,4 @@
-// The attempts of a run: each with its beginning, and how it ended.
+// The attempts of a run: the start and the end of each.
 
 import { element } from "../shared/dom.js";
 import { duration } from "../shared/format.js";
@@ -54,7 +54,7 @@ function ranksText({ ranks }) {
   return ranks > 1 ? fill(gettext("{count} ranks"), { count: ranks }) : "";
 }
 
-/** A supervisor that died was replaced under the living training: the training did not notice. */
+/** Return the text about supervisors that died and were replaced while the training continued. */
 function adoptedText({ adoptions }) {
   return adoptions ? fill(gettext("supervisor replaced: {count}"), { count: adoptions }) : "";
 }

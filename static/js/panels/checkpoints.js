@@ -1,4 +1,4 @@
-// The checkpoints that are kept: what is in them, a download, and the command that resumes from one.
+// The checkpoints: their content, a download, and the command that resumes from one.
 
 import { copyText } from "../shared/clipboard.js";
 import { element, icon, toast } from "../shared/dom.js";
@@ -117,7 +117,7 @@ export class Checkpoints {
     return element("div", { class: "checkpoint-tools" }, load, resume, branch, this.#mark(checkpoint), line);
   }
 
-  /** The button that lets no rule remove the checkpoint. The event that follows paints it. */
+  /** Return the button that protects a checkpoint from retention rules. The page changes when the event arrives. */
   #mark(checkpoint) {
     const button = element("button", {
       class: "btn btn-sm",
@@ -134,7 +134,7 @@ export class Checkpoints {
 
   async #keep(checkpoint, button) {
     if (button.ariaDisabled === "true") return;
-    // A button that is disabled would lose the focus.
+    // A disabled button would lose the focus.
     button.ariaDisabled = "true";
     try {
       const { marks, login } = this.#page.addresses;
@@ -147,7 +147,7 @@ export class Checkpoints {
   }
 }
 
-/** Return the id of the checkpoint in whose row the focus is: painting anew takes it away. */
+/** Return the id of the checkpoint whose row has the focus, because painting replaces the row. */
 function focusedRow() {
   return document.activeElement.closest("[data-checkpoint]").dataset.checkpoint;
 }
@@ -159,12 +159,12 @@ function metricsText(metrics) {
     .join(" · ");
 }
 
-/** Return whether of the checkpoints that were saved for the same reason this is the newest; `checkpoints` begin with it. */
+/** Return whether this is the newest checkpoint with its reason; `checkpoints` begin with it. */
 function isNewestOfKind(checkpoint, checkpoints) {
   return checkpoints.find(({ reason }) => reason === checkpoint.reason)?.id === checkpoint.id;
 }
 
-/** Return why a checkpoint was kept; of several for the same reason only the newest is called *newest* or *best*. */
+/** Return why a checkpoint was saved; only the newest with a reason is called *newest* or *best*. */
 export function kindText(checkpoint, checkpoints) {
   const { reason } = checkpoint;
   const isNewest = isNewestOfKind(checkpoint, checkpoints);

@@ -1,4 +1,4 @@
-// The command log: all that was asked of the run, newest first, and what became of it.
+// The command log: all commands of the run, newest first, with their outcomes.
 
 import { effectText } from "../commands/effect_text.js";
 import { commandIcon } from "../commands/icon.js";
@@ -22,7 +22,7 @@ export class CommandLog {
   #isWhole = false;
   #changed = changeDetector();
 
-  /** `effects.of(command)` gives the effect of an applied change, null while there is none to show. */
+  /** `effects.of(command)` returns the effect of an applied change, null while there is none to show. */
   constructor(state, client, effects) {
     this.#state = state;
     this.#client = client;
@@ -45,7 +45,7 @@ export class CommandLog {
     this.#place.replaceChildren(...rows, ...(rest ? [this.#more(rest)] : []));
   }
 
-  /** Rows that did not change stay as they are: a reader's selection and the focus are kept. */
+  /** Return the row of a command. Unchanged rows are reused, which keeps a reader's selection and the focus. */
   #rowOf(command, may, isGone) {
     const effect = this.#effects.of(command);
     const mark = JSON.stringify([command, effect, may, isGone, this.#client.get(command.arguments?.command)?.command]);
@@ -146,7 +146,7 @@ function detail(text, more = "") {
   return text ? element("div", { class: `entry-detail ${more}`.trim(), text }) : null;
 }
 
-/** One that waits for its step is with the training, but has a name of its own. */
+/** Return the text of a command's state. A command that waits for its step is delivered, but has another text. */
 function chipText(command) {
   return isScheduled(command) ? gettext("scheduled") : stateText(command.state);
 }

@@ -1,4 +1,4 @@
-// The output of the worker: it follows the end until a reader scrolls away, and has filters for lines.
+// The output of the worker: it follows the end until a reader scrolls up, and has filters for lines.
 
 import { element, setText } from "../shared/dom.js";
 import { bytes, clock } from "../shared/format.js";
@@ -31,7 +31,7 @@ export class ConsolePanel {
     this.#button.addEventListener("click", () => this.toggle());
     this.#search.addEventListener("input", () => this.#sift());
     this.#level.addEventListener("input", () => this.#sift());
-    // Only a reader's own hand pauses: scrolling that follows new lines must not.
+    // Only input of the reader pauses: scrolling that follows new lines must not.
     for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
       this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
   }
@@ -50,7 +50,7 @@ export class ConsolePanel {
   }
 
   #paintPrinted(versions, lines) {
-    // A history that was loaded anew begins with other lines: then all of them are drawn again.
+    // A reloaded history begins with other lines, so all of them are rendered again.
     const fresh = versions.console - this.#shown;
     if (!this.#first || fresh < 0 || fresh > lines.length || !this.#isContinued(lines, fresh)) {
       this.#printed.replaceChildren(...lines.map(lineOf));

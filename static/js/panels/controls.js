@@ -1,4 +1,4 @@
-// Buttons and keys that steer the run, and the sheets that ask what they need to know first.
+// Buttons and keys that control the run, and the sheets that ask for arguments.
 
 import { UNSETTLED } from "../commands/text.js";
 import { element, setText, toast } from "../shared/dom.js";
@@ -10,7 +10,7 @@ import { currentEpoch } from "../state/progress.js";
 import { unavailableText } from "./unavailable.js";
 
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", b: "roll_back", x: "extend", k: "end_process" };
-// While one of these is on its way a second one would only be refused.
+// While one of these is pending, a second one would be refused.
 const ONE_AT_A_TIME = new Set(["stop", "end_process", "pause", "resume", "evaluate", "roll_back"]);
 const OPPOSITES = { pause: "resume", resume: "pause" };
 
@@ -20,14 +20,14 @@ export class Controls {
   #commands;
   #buttons = new Map();
   #bar = document.getElementById("controls");
-  // On a phone: the button that opens the buttons for which the bar has no room.
+  // On a phone: the button that shows the buttons which do not fit into the bar.
   #more = document.querySelector("#controls [data-slot=more]");
   #sheets = new Map();
-  // The button that had the focus when it went away or was switched off.
+  // The button that had the focus when it was hidden or disabled.
   #held = null;
   #changed = changeDetector();
 
-  /** `commands`: by kind, what the server says of each: in which states it is legal. */
+  /** `commands`: by kind, the server's data about each command, such as the states in which it is legal. */
   constructor(state, client, commands) {
     this.#state = state;
     this.#client = client;
@@ -68,7 +68,7 @@ export class Controls {
     this.#keepFocus();
   }
 
-  /** A button that went away, or waits for its answer, must not leave the keyboard nowhere: its successor has it. */
+  /** Move the focus from a button that was hidden or waits for its answer to its successor, so that it is not lost. */
   #keepFocus() {
     if (!this.#held || (document.activeElement !== document.body && document.activeElement !== this.#held)) {
       this.#held = null;
@@ -79,7 +79,9 @@ export class Controls {
     [this.#held, ...opposites].find((one) => !one.hidden)?.focus();
   }
 
-  /** Each button has its place; Pause and Resume share one, and to end a process is offered as an exception. */
+  /**
+   * Return whether a button is shown: Pause and Resume share one place, and ending a process is only offered if needed.
+   */
   #isShown(kind) {
     const { state, offers } = this.#state.run;
     if (kind === "pause") return state !== "paused";
@@ -89,7 +91,7 @@ export class Controls {
 
   #click(button) {
     const { reason, ask } = button.dataset;
-    // People who cannot point at a button can thus read why it is grey.
+    // People who cannot hover over a button can read here why it is grey.
     if (reason) toast(reason, "info", "unavailable");
     else if (button.getAttribute("aria-disabled") !== "true") this.#press(ask, "later" in button.dataset);
     if (!button.classList.contains("btn-main")) this.#openMore(false);
@@ -133,7 +135,7 @@ export class Controls {
     });
   }
 
-  /** Say in the sheet what the run is at, since what is asked is measured by it. */
+  /** Show the present state of the run in the sheet, because the input refers to it. */
   #fillIn(sheet, kind) {
     const { run, checkpoints } = this.#state;
     const form = sheet.querySelector("form");
@@ -162,7 +164,7 @@ export class Controls {
     this.#showChoice(form);
   }
 
-  /** The checkpoints for a roll back; with another learning rate, if there is a knob for it. */
+  /** Offer the checkpoints for a roll back, and another learning rate if there is a knob for it. */
   #offerCheckpoints(sheet) {
     const { checkpoints } = this.#state;
     const kept = checkpoints.filter(({ abandoned }) => !abandoned);
@@ -182,12 +184,12 @@ export class Controls {
     sheet.querySelector("[value=halve]").hidden = !this.#rate();
   }
 
-  /** The name of the knob that is a learning rate, "" if there is none. */
+  /** Return the name of the knob that is a learning rate, "" if there is none. */
   #rate() {
     return this.#state.run.knobs?.find(({ name }) => isLearningRate(name))?.name ?? "";
   }
 
-  /** A checkpoint is promised only if the training has said how it saves one. */
+  /** Offer a checkpoint only if the training has declared how it saves one. */
   #askForCheckpoint(sheet, saves) {
     for (const part of sheet.querySelectorAll("[data-saves]")) part.hidden = !saves;
     for (const part of sheet.querySelectorAll("[data-saves-not]")) part.hidden = saves;
@@ -212,7 +214,7 @@ export class Controls {
   }
 }
 
-/** Return [arguments, more] of a filled-in sheet. */
+/** Return [arguments, more] of a completed sheet. */
 function asked(form) {
   const given = {};
   const more = {};

@@ -1,4 +1,4 @@
-// Epochs: training against validation in one chart each, and the table, newest first.
+// Epochs: training and validation in one chart per metric, and the table, newest first.
 
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
@@ -32,7 +32,7 @@ export class Epochs {
   #marks;
   #changed = changeDetector();
 
-  /** `marks` are what was done to the run, over epochs. */
+  /** `marks` are the interventions, over epochs. */
   constructor(state, page, view, marks, onSeen) {
     this.#state = state;
     this.#page = page;
@@ -55,7 +55,7 @@ export class Epochs {
     for (const chart of this.#charts.values()) chart.paint(now);
   }
 
-  /** The epochs that count, as the chosen attempt left them. */
+  /** Return the epochs that count, as the chosen attempt left them. */
   get #epochs() {
     return countedEpochs(this.#state.epochs, this.#view.attempt);
   }

@@ -1,4 +1,4 @@
-// Commands under way, in a corner of the page: they move visibly, and leave once they are done.
+// Pending commands in a corner of the page, which show their progress and disappear when they are done.
 
 import { stageList, stageText } from "../commands/stages.js";
 import { commandText, isScheduled, UNSETTLED } from "../commands/text.js";
@@ -8,15 +8,15 @@ import { changeDetector } from "../shared/painter.js";
 
 const SHOWN_COMMANDS = 3;
 const APPLIED_MS = 5000;
-// Somebody else's refusal is not for long; one's own stays until it was read.
+// Refusals of other people's commands disappear after this time; one's own stay until they are dismissed.
 const OTHERS_REFUSED_MS = 15_000;
-// What waits for its step is then left to the log of commands.
+// After this time, a command that waits for its step is only in the command log.
 const WAITING_MS = 8000;
 
 export class PendingCommands {
   #client;
   #place = document.getElementById("tray");
-  // By id: when it was first seen here, and when in its last state.
+  // By id: when it was first seen here, and when its last state began.
   #seen = new Map();
   #dismissed = new Set();
   #shown = changeDetector();
@@ -38,11 +38,12 @@ export class PendingCommands {
 
   #isWanted(command, now) {
     const isOpen = UNSETTLED.has(command.state);
-    // The row of a knob says itself how one's own change goes.
+    // The row of a knob shows the progress of one's own change.
     if (command.command === "set_knob" && this.#client.isOwn(command.id)) return false;
     let seen = this.#seen.get(command.id);
     if (!seen) {
-      // What was over before this page looked is history, and what waits for its step may do so for hours.
+      // Commands that were over before this page checked are history, and those that wait for a step may do so for
+      // hours.
       if ((!isOpen || isScheduled(command)) && !this.#client.isOwn(command.id)) return false;
       seen = { state: "", since: now };
       this.#seen.set(command.id, seen);

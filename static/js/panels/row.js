@@ -1,9 +1,9 @@
-// One row of a panel: a picture, a title, what there is to say, and when.
+// One row of a panel: an icon, a title, details, and a time.
 
 import { element, icon } from "../shared/dom.js";
 import { clock, moment } from "../shared/format.js";
 
-/** Return a row; `extra` are attributes of it. */
+/** Return a row; `extra` has its attributes. */
 export function panelRow(picture, title, details, when, extra = {}) {
   return element(
     "div",
@@ -19,7 +19,7 @@ export function panelRow(picture, title, details, when, extra = {}) {
   );
 }
 
-/** Return a time as an element: the clock, and the day and zone in its tooltip. */
+/** Return an element for a time: the clock time, with day and zone in its tooltip. */
 export function timeElement(when) {
   if (!when) return null;
   return element("time", { class: "entry-time", datetime: when, title: moment(when), text: clock(when) });

@@ -13,7 +13,7 @@ import { lineOf } from "../state/series.js";
 
 const MOST_CARDS = 6;
 const SPARK_POINTS = 120;
-// What people look for first; each entry lists the names under which it is logged.
+// The metrics that people look for first; each entry lists the names under which it may be logged.
 const CARDS = [
   { title: gettext("Training loss"), series: ["train/loss", "loss"], testid: "loss" },
   { title: gettext("Training accuracy"), series: ["train/accuracy", "accuracy"] },
@@ -66,7 +66,7 @@ export class Stats {
     this.#focused = "";
   }
 
-  /** The names of the series that cards show. */
+  /** Return the names of the series that cards show. */
   namesShown() {
     return this.#names;
   }
@@ -118,7 +118,7 @@ export class Stats {
     const finite = rows.map((row) => row.values[name]).filter((value) => value !== null);
     const lowest = name.endsWith("loss");
     const extreme = lowest ? Math.min(...finite) : Math.max(...finite);
-    // The best epoch is chosen by one measure, and said at its row: the other measures may be better elsewhere.
+    // The best epoch is chosen by one metric, shown in its row: other metrics may have better values elsewhere.
     const text = lowest ? gettext("lowest {value}") : gettext("highest {value}");
     const below = finite.length ? fill(text, { value: measure(name, extreme) }) : "";
     return {
@@ -145,7 +145,7 @@ export class Stats {
         spark: element("canvas", { class: "stat-spark", "aria-hidden": "true" }),
         star: pins ? this.#star(pins) : null,
       };
-      // Asking an element for its size after each change of text would lay the page out again.
+      // Reading an element's size after each change of text would force a new layout.
       new ResizeObserver(([entry]) => {
         card.size = entry.contentRect;
         card.draw?.();

@@ -1,4 +1,4 @@
-// Texts that the training shows, such as samples of a language model: newest first, as text and never as markup.
+// Texts of the training, such as samples of a language model: newest first, as text and never as markup.
 
 import { element } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
@@ -26,7 +26,7 @@ export class TextSamples {
       node.remove();
       this.#nodes.delete(seq);
     }
-    // What is already there stays untouched: a reader's selection and place are kept.
+    // Existing entries are not touched, which keeps a reader's selection and scroll position.
     for (const text of texts) {
       if (this.#nodes.has(text.seq)) continue;
       const node = sample(text);

@@ -1,10 +1,10 @@
-// Why a command cannot be sent now, in a sentence. Pure.
+// Why a command is not available now, as a sentence. Pure.
 
 import { fill, gettext, stateText } from "../shared/i18n.js";
 
 /**
- * Return why `kind` cannot be asked of `run`, "" if it can. `command`: {legal_in, is_optional}; `isUnderWay`: the same
- * was asked and has no answer yet.
+ * Return why `kind` cannot be sent to `run`, "" if it can. `command`: {legal_in, is_optional}; `isUnderWay`: the same
+ * command was sent and has no answer yet.
  */
 export function unavailableText(run, command, kind, isUnderWay) {
   if (!command?.legal_in.includes(run.state)) return stateReason(run);

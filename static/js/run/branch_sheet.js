@@ -28,7 +28,7 @@ export class BranchSheet {
 
   async #open(event) {
     const link = event.target.closest?.("a[data-branch]");
-    // A link that is opened in another tab or window leads to the page.
+    // Opened in another tab or window, the link leads to the page.
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     await this.#ask(link.href, {});
@@ -43,7 +43,7 @@ export class BranchSheet {
     for (const button of form.querySelectorAll("button")) button.ariaDisabled = null;
   }
 
-  /** Ask the server: it answers with the form, or leads to the branch that was opened. */
+  /** Send a request to the server, which answers with the form, or redirects to the opened branch. */
   async #ask(address, options) {
     if (this.#isAsked) return;
     this.#isAsked = true;

@@ -1,4 +1,4 @@
-// The head of the run page: state, connection, evidence of life, progress, document title.
+// The head of the run page: state, connection, heartbeats, progress, document title.
 
 import { reasonText } from "../shared/alert_texts.js";
 import { element, icon, setText } from "../shared/dom.js";
@@ -11,7 +11,7 @@ import { linkSentence, linkText } from "./link_text.js";
 
 const LOSSES = ["train/loss", "loss"];
 const OLD_POINT_S = 60;
-// Another process of the browser shows the title: each change costs a message.
+// Each change of the title costs a message to another process of the browser.
 const TITLE_MS = 1000;
 
 export class Header {
@@ -22,7 +22,7 @@ export class Header {
   #connection = { link: "connecting", sentence: "" };
   #clockOffsetS = 0;
   #titledAt = -Infinity;
-  // The time at which this page last got the time without heartbeats.
+  // When this page last received the time without heartbeats.
   #quietAt = 0;
   #lifeChanged = changeDetector();
   #runChanged = changeDetector();
@@ -36,7 +36,7 @@ export class Header {
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
 
-  /** The server's clock decides how old a point is: this machine's may be wrong. */
+  /** Set the server's clock, which determines how old a point is, because this machine's clock may be wrong. */
   setClock(serverTime) {
     this.#clockOffsetS = serverTime - Date.now() / 1000;
   }
@@ -45,7 +45,7 @@ export class Header {
     this.#connection = { link, sentence };
   }
 
-  /** What changes with time alone. */
+  /** Update everything that changes with time only. */
   tick() {
     const { run } = this.#state;
     if (!run) return;
@@ -62,7 +62,7 @@ export class Header {
     setText(this.#slots.elapsed, run.started_at ? duration(Math.round(run.trained_s + present)) : "–");
   }
 
-  /** What speaks against the state: no heartbeat (the host), or heartbeats without steps (the training). */
+  /** Show evidence against the state: no heartbeats (the host), or heartbeats without steps (the training). */
   #tickEvidence(run, live, now) {
     const { life, silentS } = this.#state;
     if (this.#lifeChanged(life, silentS)) this.#quietAt = performance.now();
@@ -77,7 +77,7 @@ export class Header {
       setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
     }
     this.#tickLooks(run, live, now);
-    // Without a heartbeat nobody knows whether it steps.
+    // Without heartbeats it is unknown whether it steps.
     const isStalled = live && !isQuiet && Boolean(run.stalled_since);
     stalled.hidden = !isStalled;
     if (!isStalled) return;
@@ -89,7 +89,7 @@ export class Header {
     stalled.title = [gettext("The training is alive, but makes no steps."), usual].filter(Boolean).join(" ");
   }
 
-  /** A training that never reads `run.stopping` has what was asked of it, and does nothing about it. */
+  /** Show that a training never reads `run.stopping`: it has the command, but does not react. */
   #tickLooks(run, live, now) {
     const part = this.#parts["not-looking"];
     const since = live && run.not_looking_since;
@@ -139,7 +139,7 @@ export class Header {
     setText(paused.querySelector("[data-slot=text]"), [text, by].filter(Boolean).join(" "));
   }
 
-  /** State and loss, for the tab and the list of windows; also while the tab is hidden. */
+  /** Show state and loss in the title of the tab, also while the tab is hidden. */
   title() {
     const { run } = this.#state;
     if (!run || performance.now() - this.#titledAt < TITLE_MS) return;
@@ -224,7 +224,7 @@ export class Header {
   }
 }
 
-/** Return a sentence on what missing heartbeats mean for the viewer, "" if they arrive. */
+/** Return a sentence about missing heartbeats for the viewer, "" if they arrive. */
 function quietSentence(run, life) {
   if (run.group !== "live" || life === "alive") return "";
   return gettext(
@@ -232,7 +232,7 @@ function quietSentence(run, life) {
   );
 }
 
-/** Why a run is not running any longer; a lost one may not be over. */
+/** Return why a run is not running any longer; a lost run may not have ended. */
 function endSentence(run, attempt) {
   if (run.group === "ended" && run.state !== "finished") return reasonText(run) || attempt?.error || "";
   if (run.group !== "lost") return "";

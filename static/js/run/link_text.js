@@ -1,4 +1,4 @@
-// The text of the dot beside the state of a run: the connection of the page to the portal, not the run. Pure.
+// The text of the dot beside the state of a run: the connection of the page to the portal, not of the run. Pure.
 
 import { gettext } from "../shared/i18n.js";
 
@@ -12,13 +12,13 @@ const TEXTS = {
   offline: gettext("offline"),
 };
 
-/** Return the text of `link`; beside a run that is not under way nothing is called live. */
+/** Return the text of `link`; if the run is not running, nothing is called live. */
 export function linkText(link, run) {
   if (link === "live" && run?.group !== "live") return gettext("connected");
   return TEXTS[link] ?? link;
 }
 
-/** Return what is to be said of `link` in a sentence, "" if its text says enough. */
+/** Return a sentence about `link`, "" if its text says enough. */
 export function linkSentence(link, run) {
   if (link !== "unavailable") return "";
   if (run?.group === "live")

@@ -1,4 +1,4 @@
-// The run page: loads the history, follows the socket, and paints what changed.
+// The run page: loads the history, follows the socket, and paints changes.
 
 import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
@@ -44,7 +44,7 @@ const TICK_MS = 250;
 const DETAILS_AFTER_MS = 400;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
-// A connection that lasts this long lets the next reload come at once.
+// After a connection that lasted this long, the next reload is immediate.
 const STEADY_MS = 10_000;
 
 const page = JSON.parse(document.getElementById("run-page").textContent);
@@ -93,7 +93,7 @@ const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'))
 startTags(document.getElementById("tags"), page.addresses);
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
-// A link of a message scrolls to the charts, unless the viewer has scrolled already.
+// A link in a message scrolls to the charts, unless the viewer has already scrolled.
 let showsLinked = linked !== null && !window.location.hash;
 let loading = false;
 let reloads = 0;
@@ -117,7 +117,8 @@ function receive(frame) {
 
 function greet(hello) {
   header.setClock(hello.server_time);
-  // The newest points of series out of sight may have been lost with the connection before, and this greeting may lack them.
+  // The newest points of hidden series may have been lost with the previous connection, and this greeting may not have
+  // them.
   const lacksNewest = state.sight !== null && hello.incomplete?.includes("latest");
   if ((!hello.replay && hello.seq !== state.seq) || lacksNewest) {
     reload();
@@ -129,7 +130,7 @@ function greet(hello) {
   sight.greeted();
 }
 
-/** Events alone cannot close the gap: load everything again, then follow from there. */
+/** Load everything again and follow from there, because events alone cannot close the gap. */
 function reload() {
   if (loading) return;
   clearTimeout(steadyTimer);
@@ -168,7 +169,7 @@ async function loadDetails() {
     applyEvent(state, { ...(await getJson(page.addresses.details, page.addresses.login)), kind: "details" });
     request();
   } catch {
-    // the panels keep what they show; the next change of state asks again
+    // the panels keep their content; the next change of state requests again
   }
 }
 
@@ -207,7 +208,7 @@ painter.add(() => {
 
 painter.add(() => header.tick(), TICK_MS);
 setInterval(() => {
-  // A page that is hidden is not painted: title, icon and notifications are for then.
+  // A hidden page is not painted: title, icon and notifications are for that time.
   header.title();
   showIcon(state.alerts);
   if (state.run && state.versions.details) notifications.look(state.alerts, state.run.name);
@@ -235,7 +236,7 @@ function mark(link, current) {
 const spy = new IntersectionObserver(
   (entries) => {
     for (const entry of entries) {
-      // What sticks is always in sight, and nowhere.
+      // Sticky elements are always visible, so they do not count.
       if (!entry.isIntersecting || getComputedStyle(entry.target).position === "sticky") continue;
       for (const link of sections) mark(link, link.hash === `#${entry.target.id}`);
     }

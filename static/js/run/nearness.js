@@ -1,4 +1,4 @@
-// Which charts are in sight, or a screen's height away from it.
+// Tracks which charts are visible, or at most a screen's height away.
 
 const MARGIN = "100% 0px";
 
@@ -18,7 +18,7 @@ export class Nearness {
     this.#observer.unobserve(chart.root);
   }
 
-  /** Return the names of the lines of the charts that are near. */
+  /** Return the names of the lines of the near charts. */
   names() {
     return [...this.#near].flatMap((chart) => chart.lines.map((line) => line.name));
   }

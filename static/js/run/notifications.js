@@ -1,4 +1,4 @@
-// Notifications of the browser: of alerts that begin while the page is hidden, for who asked for them.
+// Browser notifications about alerts that begin while the page is hidden, for people who switched them on.
 
 import { alertTexts } from "../shared/alert_texts.js";
 import { toast } from "../shared/dom.js";
@@ -20,15 +20,15 @@ export class Notifications {
     this.#show();
   }
 
-  /** Check all alerts of the run, and notify of those that began since the last check. */
+  /** Check all alerts of the run, and notify about those that began since the last check. */
   look(alerts, runName) {
     const newest = alerts.reduce((most, { id }) => Math.max(most, id), 0);
     const seen = this.#seen;
     this.#seen = Math.max(seen ?? 0, newest);
-    // What was there as the page was loaded is on the page.
+    // Alerts that existed when the page was loaded are on the page.
     if (seen === null || newest <= seen || !document.hidden || !this.#isOn()) return;
     const told = Math.max(seen, Number(localStorage.getItem(this.#told)));
-    // Other tabs of this run look here too; two that look at once are made one by the tag.
+    // Other tabs of this run check here too; the tag merges notifications of two that check at the same time.
     localStorage.setItem(this.#told, String(newest));
     for (const alert of alerts.filter(({ id, state }) => id > told && state === "open")) {
       const { title, text } = alertTexts(alert);

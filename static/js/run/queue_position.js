@@ -1,5 +1,5 @@
-// The position of a queued run, requested again while it waits, because other runs that start or leave the queue send
-// its page no event.
+// The position of a queued run. It is requested repeatedly while the run waits, because other runs that enter or leave
+// the queue send no event to its page.
 
 import { setText } from "../shared/dom.js";
 import { getJson } from "../shared/http.js";
@@ -10,7 +10,7 @@ export class QueuePosition {
   #state;
   #page;
   #line = document.getElementById("place");
-  // Only those who may command have it.
+  // Only people who may command have this button.
   #startAnyway = document.getElementById("start-anyway");
   #askedAt = -Infinity;
   #asking = false;
@@ -20,7 +20,7 @@ export class QueuePosition {
     this.#page = page;
   }
 
-  /** Show nothing of a run that waits no more; ask for the place of one that does, now and then. */
+  /** Request the position of a waiting run now and then; show nothing for other runs. */
   paint(now) {
     const waits = this.#state.run?.state === "queued";
     if (!waits) {
@@ -38,7 +38,7 @@ export class QueuePosition {
       const { place } = await getJson(this.#page.addresses.place, this.#page.addresses.login);
       this.#show(this.#state.run?.state === "queued" ? place : null);
     } catch {
-      // the old text stays until the portal answers
+      // keep the old text until the portal answers
     } finally {
       this.#asking = false;
     }

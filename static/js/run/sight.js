@@ -1,17 +1,18 @@
-// Sends the portal the series that the page shows, if a run has many, and reads the past of those that come into sight.
+// Sends the portal the series that the page shows, if a run has many, and loads the earlier points of series that come
+// into sight.
 
 import { getJson } from "../shared/http.js";
 import { bucketsEach } from "../state/series.js";
 import { fill, look, waitingSeries } from "../state/sight.js";
 
-// Of a run with fewer series all points come: to leave some out would save less than it costs.
+// For a run with fewer series, all points are sent, because a selection would cost more than it saves.
 const MOST_IN_FULL = 64;
-// As many as the portal takes.
+// The maximum that the portal accepts.
 const MOST_IN_SIGHT = 256;
 const LOOK_EVERY_MS = 300;
-// Until a page that was greeted has laid its charts out.
+// The time that a page needs to arrange its charts after the greeting.
 const SETTLE_MS = 1000;
-// As many as one request may name, and what its address may have.
+// The maximum number of names in one request, and the maximum length of its query.
 const MOST_AT_ONCE = 64;
 const LONGEST_QUERY = 4000;
 const MOST_ROWS = 1000;
@@ -29,7 +30,7 @@ export class Sight {
   #wait = FIRST_RETRY_MS;
   #again = 0;
 
-  /** `shown()` gives the names of the series that the page shows now; `onFilled()` asks for a paint. */
+  /** `shown()` returns the names of the series that the page shows now; `onFilled()` requests a paint. */
   constructor(state, page, socket, { shown, onFilled }) {
     this.#state = state;
     this.#page = page;
@@ -40,13 +41,13 @@ export class Sight {
     document.addEventListener("visibilitychange", () => this.#look());
   }
 
-  /** A new connection begins with all series. */
+  /** Start again, because a new connection begins with all series. */
   greeted() {
     this.#asked = null;
     this.#settled = performance.now() + SETTLE_MS;
   }
 
-  /** The portal has answered: read the past of the series that came into sight. */
+  /** Load the earlier points of the series that came into sight, after the portal's answer. */
   taken() {
     for (const names of batches(waitingSeries(this.#state))) this.#read(names);
   }
@@ -75,7 +76,7 @@ export class Sight {
     if (names.some((name) => this.#state.series.get(name)?.waiting)) this.#askAgain();
   }
 
-  /** Over a new answer, since what waits must not become much. */
+  /** Send the selection again later: the answer names a newer event, so that few points have to wait. */
   #askAgain() {
     clearTimeout(this.#again);
     this.#again = setTimeout(() => {
@@ -93,7 +94,7 @@ function countedSteps(series) {
   return count;
 }
 
-/** Return the names in lists that fit into one address each. */
+/** Return the names in batches that fit into one address each. */
 export function batches(names) {
   const lists = [];
   let left = 0;

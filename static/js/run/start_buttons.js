@@ -1,4 +1,4 @@
-// What may be done with a run that is not running: its buttons come and go with the state that the page shows.
+// The buttons for a run that is not running, shown according to its state.
 
 import { startCopyButtons } from "../shared/clipboard.js";
 

@@ -1,6 +1,6 @@
-// The icon of the tab: another one while a critical alert lasts.
+// The icon of the tab, which changes while a critical alert is active.
 
-/** Return a function that takes the alerts of the run and shows the icon that they ask for. */
+/** Return a function that takes the alerts of the run and shows the right icon. */
 export function tabIcon(link) {
   const usual = link?.getAttribute("href");
   return (alerts) => {

@@ -4,7 +4,7 @@ import { element, toast } from "../shared/dom.js";
 import { postJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 
-/** `addresses` are those of the page: `tags` takes changes, `list` is the list of runs. */
+/** `addresses` are those of the page: `tags` is for changes, `list` is the list of runs. */
 export function startTags(place, addresses) {
   const form = place?.querySelector("form");
   if (!form) return;

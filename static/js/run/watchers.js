@@ -1,4 +1,4 @@
-// The people who watch the run: a number, and for members their names.
+// The people who watch the run: their number, and for members their names.
 
 import { element, setText } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";

@@ -2,7 +2,7 @@
 
 import { fill, gettext } from "../shared/i18n.js";
 
-/** Return the lines about `watchers`: names, the number of other members, and the number of guests by share links. */
+/** Return the lines about `watchers`: names, the number of other members, and the number of guests. */
 export function watcherLines({ count, guests, names }) {
   const more = count - guests - names.length;
   return [

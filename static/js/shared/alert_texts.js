@@ -1,9 +1,9 @@
-// What an alert of each detector is called, what it means, and why things happened, in the reader's language.
+// The titles and meanings of alerts by detector, and texts of causes, in the reader's language.
 
 import { clock, count, number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
 
-/** Return {title, text} of an alert; what the training's own code says stays as it is. */
+/** Return {title, text} of an alert; texts from the training's own code are unchanged. */
 export function alertTexts({ detector, title, text, cause }) {
   const happened = causeText(cause, text);
   const known = {
@@ -20,7 +20,7 @@ export function alertTexts({ detector, title, text, cause }) {
     "gpu-hot": [gettext("GPU hot"), gettext("The GPU is close to the temperature at which it throttles.")],
     "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU is throttled because of heat or power.")],
     "gpu-memory": [gettext("GPU memory nearly full"), gettext("Almost all memory of the GPU is in use.")],
-    // What is wrong with the run as a whole: its text says what happened.
+    // Faults of the run as a whole, whose text describes the event.
     crash: [gettext("Crashed"), happened],
     restart: [gettext("Started again"), happened],
     lost: [gettext("Lost"), happened],
@@ -28,16 +28,16 @@ export function alertTexts({ detector, title, text, cause }) {
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit.")],
   }[detector];
   if (!known) return { title, text };
-  // For a loss that went wrong: the layer in which it began.
+  // For a loss that went wrong: the layer in which the fault began.
   return { title: known[0], text: cause?.kind === "layer" ? `${known[1]} ${happened}` : known[1] };
 }
 
-/** Return why a command was asked, or why a run is in its state; what a person or a training said stays as it is. */
+/** Return why a command was sent, or why a run is in its state; texts of a person or a training are unchanged. */
 export function reasonText({ reason, cause }) {
   return causeText(cause, reason);
 }
 
-/** Return the text of a cause of the server, `text` if there is none. docs/protocol.md has kinds and values. */
+/** Return the text of a cause from the server, `text` if there is none. docs/protocol.md has kinds and values. */
 function causeText(cause, text) {
   switch (cause?.kind) {
     case "silence":
@@ -91,7 +91,7 @@ function layerText({ layer, measure, step, times }) {
   return fill((shown ? usual : notFinite)[measure] ?? "", { layer, times: shown, step: count(step) });
 }
 
-/** Return how a training ended by itself: the whole of it, or one of its ranks. */
+/** Return how a training ended by itself: all of it, or one of its ranks. */
 function endText(cause) {
   const isRank = cause.rank != null;
   switch (cause.kind) {

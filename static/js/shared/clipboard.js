@@ -1,4 +1,4 @@
-// Buttons that copy the text of another element: `data-copy` is its selector.
+// Buttons that copy the text of another element, whose selector is `data-copy`.
 
 import { toast } from "./dom.js";
 import { gettext } from "./i18n.js";
@@ -16,7 +16,7 @@ function select(element) {
 }
 
 async function copy(element) {
-  // Without TLS there is no clipboard API: what is selected can still be copied.
+  // Without TLS there is no clipboard API, but the selection can still be copied.
   if (navigator.clipboard) await navigator.clipboard.writeText(element.value ?? element.textContent);
   else {
     select(element);
@@ -24,7 +24,7 @@ async function copy(element) {
   }
 }
 
-/** Copy the text of an element and say so; if the browser does not let a page copy, select it for the reader. */
+/** Copy the text of an element and confirm it; if the browser does not allow copying, select it for the reader. */
 export async function copyText(element) {
   try {
     await copy(element);

@@ -1,8 +1,8 @@
-// Building and changing elements. Data enters as text only, never as markup.
+// Creates and changes elements. Data is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return a new element. `options`: class, text, and attributes; null and false leave an attribute out. */
+/** Return a new element. `options`: class, text, and attributes; null and false omit an attribute. */
 export function element(tag, options = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
@@ -15,7 +15,7 @@ export function element(tag, options = {}, ...children) {
   return node;
 }
 
-/** Return a new element of a picture, with all `attributes`. */
+/** Return a new SVG element with `attributes`. */
 export function svgElement(tag, attributes, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -29,12 +29,12 @@ export function icon(name, className = "icon") {
   return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
 }
 
-/** Set text only if it changed: an untouched node costs no layout and keeps a selection. */
+/** Set text only if it changed: an unchanged node costs no layout and keeps a selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Show a message that leaves by itself, in place of one of the same `subject`. `tone`: info or danger. */
+/** Show a message that disappears by itself, replacing one with the same `subject`. `tone`: info or danger. */
 export function toast(text, tone = "info", subject = "") {
   const place = document.getElementById("toasts");
   const note = element("div", { class: `toast-note toast-${tone}`, "data-subject": subject, text });

@@ -1,4 +1,4 @@
-// Numbers, times and sizes as a reader wants them. Pure.
+// Numbers, times and sizes in the reader's notation. Pure.
 
 import { fill, gettext, readersLocale } from "./i18n.js";
 import { metricName } from "./metric_names.js";
@@ -6,7 +6,7 @@ import { metricName } from "./metric_names.js";
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
-// Made once: each new formatter costs as much as a hundred uses.
+// Created once: a new formatter costs as much as a hundred uses.
 const LOCALE = readersLocale();
 const TIME = new Intl.DateTimeFormat(LOCALE, {
   hour: "2-digit",
@@ -46,7 +46,7 @@ const UNITS = [
   [/(_s|_seconds)$/, "s"],
 ];
 
-/** Return a value with four significant digits, or the name of what it is instead of a finite number. */
+/** Return a value with four significant digits, or the name `odd` if it is not finite. */
 export function number(value, odd = "") {
   if (odd) return ODD[odd] ?? odd;
   if (value === null || value === undefined) return "–";
@@ -61,12 +61,12 @@ export function fixed(value, places) {
   return PLACES[places].format(value);
 }
 
-/** Return a whole number with its thousands apart. */
+/** Return a whole number with separated thousands. */
 export function count(value) {
   return COUNT.format(value);
 }
 
-/** Return a value of a series: accuracies as per cent, others with their unit. */
+/** Return a value of a series: accuracies as percentages, others with their unit. */
 export function measure(name, value, odd = "") {
   if (odd || value === null || value === undefined) return number(value, odd);
   if (isFraction(name) && value >= 0 && value <= 1)
@@ -121,7 +121,7 @@ export function bytes(size) {
   return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
-/** Return an ISO time, or seconds since 1970, as a clock time here, with the day if it is not today. */
+/** Return an ISO time, or seconds since 1970, as a local clock time, with the day if it is not today. */
 export function clock(moment) {
   const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
   if (Number.isNaN(date.getTime())) return "–";
@@ -130,20 +130,20 @@ export function clock(moment) {
   return `${DAY_MONTH.format(date)} ${time}`;
 }
 
-/** Return an ISO time as the whole of it: day, time and zone. */
+/** Return an ISO time with day, time and zone. */
 export function moment(iso) {
   const date = new Date(iso);
   return Number.isNaN(date.getTime()) ? "" : MOMENT.format(date);
 }
 
-/** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */
+/** Return the name of a metric as words, for both `validation_loss` and `train/loss`. */
 export function readableName(name) {
   const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
   const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
   return metricName(first + text.slice(first.length));
 }
 
-/** Return a value as short text that is exact enough: numbers with six significant digits. */
+/** Return a value as short text with sufficient precision: numbers have six significant digits. */
 export function exactValue(value) {
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
   if (value === true) return gettext("on");
@@ -151,7 +151,7 @@ export function exactValue(value) {
   return value === null || value === undefined ? "–" : String(value);
 }
 
-/** Return a value that a schedule computed: what lies beyond four digits of it is noise. */
+/** Return a value that a schedule computed, with four digits, because further ones are noise. */
 export function roundedValue(value) {
   return typeof value === "number" ? exactValue(Number(value.toPrecision(4))) : exactValue(value);
 }

@@ -1,17 +1,17 @@
-// Asking the portal over HTTP. A session that has ended leads to the login page and back.
+// Requests to the portal over HTTP. If the session has ended, they redirect to the login page and back.
 //
-// The page of a share link has no session: the last part of its address is its key. It goes into a header of each
-// request, because addresses of requests are logged.
+// The page of a share link has no session: the last part of its address is its key. The key is sent in a header of each
+// request, because the URLs of requests are logged.
 
 let key = "";
 
-/** Present the key in the address of this page instead of a session. */
+/** Send the key in the address of this page instead of a session. */
 export function presentShareKey() {
   key = window.location.pathname.split("/").filter(Boolean).at(-1);
 }
 
 export class HttpError extends Error {
-  /** `said` is the portal's sentence, "" if there is none; `retryAfterMs` how long it asks to wait, or 0. */
+  /** `said` is the portal's sentence, "" if there is none; `retryAfterMs` is how long to wait, or 0. */
   constructor(status, said = "", retryAfterMs = 0) {
     super(said || `status ${status}`);
     this.status = status;
@@ -20,7 +20,7 @@ export class HttpError extends Error {
   }
 }
 
-/** What the browser has kept, if the portal says that nothing changed (304), else the new answer: never a stale one. */
+/** Return the cached body if the portal answers that nothing changed (304), else the new one: never an outdated one. */
 export async function getJson(address, login) {
   return answer(await fetch(address, { headers: headers(), cache: "no-cache" }), login);
 }
@@ -38,7 +38,7 @@ function headers() {
   return key ? { Accept: "application/json", Authorization: `Bearer ${key}` } : { Accept: "application/json" };
 }
 
-/** Return the body. Without an address of a `login` nobody can log in again, and the error says what to do. */
+/** Return the body. Without a `login` address a person cannot log in again, and the error says what to do. */
 async function answer(response, login) {
   if (response.status === 401 && login) {
     const here = window.location.pathname + window.location.search;
@@ -54,7 +54,7 @@ function waitOf(response) {
   return 1000 * Number(response.headers.get("Retry-After")) || 0;
 }
 
-// The cookie is read each time: logging in again in another tab changes it.
+// The cookie is read each time, because a new login in another tab changes it.
 function csrfToken() {
   const cookie = document.cookie.split("; ").find((part) => part.startsWith("steersman_csrf="));
   return cookie?.slice("steersman_csrf=".length) ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";

@@ -4,7 +4,10 @@ export function gettext(text) {
   return globalThis.django?.gettext?.(text) ?? text;
 }
 
-/** Return the language of the page as the reader's region writes it: en-GB if the page is English and they are. */
+/**
+ * Return the language of the page in the reader's regional form: en-GB if the page is English and the reader prefers
+ * it.
+ */
 export function readersLocale() {
   const language = globalThis.document?.documentElement.lang;
   if (!language) return undefined;
@@ -12,19 +15,19 @@ export function readersLocale() {
   return navigator.languages?.find((locale) => base(locale) === base(language)) ?? language;
 }
 
-/** Fill the `{name}` places of a text. */
+/** Fill the `{name}` placeholders of a text. */
 export function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
 }
 
 let stateTexts = {};
 
-/** Take the words for states of runs, commands and alerts, and for severities, in the reader's language, as the server has them. */
+/** Set the server's texts for states of runs, commands and alerts, and for severities, in the reader's language. */
 export function useStateTexts(texts) {
   stateTexts = texts;
 }
 
-/** Return the word for the state of a run or of a command; an unknown one stays as it is. */
+/** Return the text for the state of a run or of a command; an unknown state is unchanged. */
 export function stateText(state) {
   return stateTexts[state] ?? state;
 }

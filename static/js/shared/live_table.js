@@ -1,10 +1,10 @@
-// Tables that the server draws again while a person reads them.
+// Tables that the server renders again while a person reads them.
 
 import { setText } from "./dom.js";
 import { duration, measure } from "./format.js";
 import { showMoments } from "./moments.js";
 
-/** Write times, durations and numbers as the reader wants them. */
+/** Format times, durations and numbers for the reader. */
 export function formatValues(root) {
   showMoments(root);
   for (const node of root.querySelectorAll("[data-seconds]")) setText(node, duration(Number(node.dataset.seconds)));
@@ -18,7 +18,7 @@ export function formatValues(root) {
   }
 }
 
-/** Replace the cells of `rows` that differ from those of `wanted`, so that focus, selection and scroll stay. */
+/** Replace the cells of `rows` that differ from those of `wanted`, which keeps focus, selection and scroll position. */
 export function mergeRows(rows, wanted) {
   [...rows].forEach((row, index) => {
     Object.assign(row.dataset, wanted[index].dataset);

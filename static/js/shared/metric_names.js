@@ -1,4 +1,5 @@
-// The usual metrics, groups and parts of a measurement in the reader's language: names that are made while running.
+// The usual metrics, groups and parts of measurements in the reader's language, for names that are composed at run
+// time.
 
 import { gettext } from "./i18n.js";
 
@@ -41,7 +42,7 @@ const NAMES = new Map([
   ["total", gettext("total")],
 ]);
 
-/** Return the name as people read it; one that is not known stays as it is. */
+/** Return the name for people; an unknown name is unchanged. */
 export function metricName(text) {
   return NAMES.get(text) ?? text;
 }

@@ -1,4 +1,4 @@
-// Moments that the server wrote, as every other one of the portal: the reader's zone and language, the whole of it on hover.
+// Shows times from the server in the reader's zone and language, with the full time in the tooltip.
 
 import { setText } from "./dom.js";
 import { clock, moment } from "./format.js";

@@ -1,4 +1,4 @@
-// What every page has: theme button, menu, moments, shortcuts and their help.
+// The parts of every page: theme button, menu, times, shortcuts and their help.
 
 import { toast } from "./dom.js";
 import { fill, gettext } from "./i18n.js";

@@ -1,7 +1,7 @@
-// One requestAnimationFrame for all painting. A hidden tab gets no frames, so it catches up in one paint when shown.
+// One requestAnimationFrame for all painting. A hidden tab gets no frames, so it is painted once when it is shown.
 
-// Each frame in which anything changed costs the browser as much as drawing several charts, whatever changed in it:
-// all painting shares frames that lie this far apart. The first after a pause comes at once.
+// Each frame with any change costs the browser as much as drawing several charts, so all painting shares frames at this
+// interval. The first one after a pause is immediate.
 const FRAME_MS = 100;
 
 export class Painter {
@@ -50,7 +50,7 @@ export class Painter {
   }
 }
 
-/** Return a function that says whether any of the given values changed since its last call. */
+/** Return a function that returns whether any of its arguments changed since the last call. */
 export function changeDetector() {
   let before = [];
   return (...now) => {

@@ -1,5 +1,5 @@
-// Colours of charts: those of Okabe and Ito, which colour-blind readers can distinguish; dashes distinguish them in
-// grey.
+// Colours of charts by Okabe and Ito, which colour-blind readers can distinguish; dashes distinguish lines in
+// greyscale.
 
 const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#b0568a", "#b87d00", "#3a8fc0", "#56606e"];
 const DARK = ["#56b4e9", "#ff8a3d", "#2fc997", "#e39cc4", "#f0b429", "#8fd0f5", "#c3cad4"];
@@ -11,7 +11,7 @@ export function lineColour(index) {
   return palette.lines[index % palette.lines.length];
 }
 
-/** Return how many colours there are: lines beyond them begin again. */
+/** Return the number of colours, after which lines start again with the first. */
 export function lineColours() {
   return palette.lines.length;
 }

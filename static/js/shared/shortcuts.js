@@ -1,8 +1,8 @@
-// Single keys that do something, unless a person is typing or a dialog is open.
+// Single-key shortcuts, which are off while a person types or a dialog is open.
 
 const actions = new Map();
 
-/** Let a key do something. Throws if it does something else already. */
+/** Register a key. Throws if it is already registered. */
 export function shortcut(key, action) {
   if (actions.has(key)) throw new Error(`the key ${key} is taken`);
   actions.set(key, action);
@@ -20,7 +20,7 @@ export function startShortcuts() {
   });
 }
 
-/** Open a modal dialog; the browser keeps the focus inside and gives it back at the end. */
+/** Open a modal dialog; the browser keeps the focus inside and restores it at the end. */
 export function openSheet(sheet) {
   if (sheet && !sheet.open) sheet.showModal();
 }

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a chosen theme never flashes: a classic script in the head.
+// Runs before the first paint, so that a chosen theme does not flash: a classic script in the head.
 (function applyTheme() {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;

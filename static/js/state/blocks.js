@@ -1,11 +1,11 @@
-// The points in blocks of `metrics` events, with the numbers that were logged.
+// The points in blocks of `metrics` events, with the logged numbers restored.
 
-/** Return `blocks` without the points of events up to `held`, and with float32s as exact as they were logged. */
+/** Return `blocks` without the points of events up to `held`, with float32s as precise as they were logged. */
 export function pointsAfter(blocks, held) {
   return blocks.map((block) => exact(later(block, held))).filter(({ steps }) => steps.length);
 }
 
-/** A block of several events has the number of its event for each point. */
+/** A block of several events has the number of the event for each point. */
 function later(block, held) {
   const { seqs, steps, times, values, nonfinite } = block;
   if (!seqs || seqs[0] > held) return block;
@@ -21,7 +21,7 @@ function later(block, held) {
   };
 }
 
-/** A number written with few digits is rounded to its float32. */
+/** Round numbers that were shortened to their float32. */
 function exact(block) {
   if (!block.float32) return block;
   const doubles = new Set(block.float64 ?? []);

@@ -1,16 +1,16 @@
-// Points as sorted columns of bounded length. Knows no DOM, no clock.
+// Points as sorted columns of bounded length. Uses neither DOM nor clock.
 //
-// Each index is a bucket of `weights` points from `firsts` to `xs` (steps, or seconds over time) with its mean, minimum
-// and maximum, which are of the `finites` among its points; a single point is a bucket of weight 1. Values that are no
-// finite numbers stand in `odd` as {x, name, count}, so that thinning can never hide one: `count` of them from x on,
-// and before the next entry.
+// Each index is a bucket of `weights` points from `firsts` to `xs` (steps, or seconds over time) with the mean, minimum
+// and maximum of its finite points, whose number is in `finites`; a single point is a bucket of weight 1. Values that
+// are not finite are in `odd` as {x, name, count}, so that thinning never hides one: `count` of them from x on, and
+// before the next entry.
 
-// About twice the pixels of the widest screen; 100 series then stay below 50 MB.
+// About twice the pixels of the widest screen; 100 series then take less than 50 MB.
 export const MOST_BUCKETS = 8192;
-// The first and the last of these are kept when a run produces nothing but NaN.
+// The maximum size of `odd`: if a run produces only NaN, the first and the last entries are kept.
 const MOST_ODD = 400;
 const COLUMNS = ["firsts", "xs", "times", "means", "mins", "maxs", "weights", "finites"];
-// Of several in one place the first of these is shown.
+// If several are in one place, the first of these names is shown.
 const ODD_NAMES = ["nan", "inf", "-inf"];
 
 export function emptyColumns(axis) {
@@ -28,7 +28,7 @@ export function emptyColumns(axis) {
   };
 }
 
-/** Return the columns of a chart of the portal, whole (`raw`) or downsampled. */
+/** Return the columns of a chart from the portal, complete (`raw`) or downsampled. */
 export function columnsFromChart(chart) {
   const columns = emptyColumns(chart.axis);
   columns.times = [...chart.times];
@@ -56,7 +56,7 @@ export function columnsFromChart(chart) {
   return columns;
 }
 
-/** Add a point; `label` names a value that is not a finite number, which is null then. */
+/** Add a point; `label` names a value that is not finite, which is then null. */
 export function addPoint(columns, x, time, value, label = "") {
   if (label) noteOdd(columns, x, label);
   const end = columns.xs.length - 1;
@@ -69,7 +69,7 @@ export function addPoint(columns, x, time, value, label = "") {
   else join(columns, index, time, value);
 }
 
-/** Let a bucket have one point more: no value that was logged hides another. */
+/** Add a point to a bucket, so that no logged value hides another. */
 function join(columns, index, time, value) {
   const { means, mins, maxs, weights, finites, times } = columns;
   times[index] = Math.max(times[index], time);
@@ -125,7 +125,7 @@ export function oddCount(odd) {
   return odd.reduce((sum, { count }) => sum + count, 0);
 }
 
-/** Return the buckets with `from` <= x < `to`; the same columns if those are all. */
+/** Return the buckets with `from` <= x < `to`; the same object if those are all. */
 export function between(columns, from, to) {
   const begin = lowerBound(columns.xs, from);
   const end = lowerBound(columns.xs, to);
@@ -136,7 +136,7 @@ export function between(columns, from, to) {
   return part;
 }
 
-/** Return the buckets of several columns, one behind the other; `parts` has one at least. */
+/** Return the buckets of several columns, concatenated; `parts` has at least one. */
 export function joined(parts) {
   if (parts.length === 1) return parts[0];
   const whole = emptyColumns(parts[0].axis);
@@ -149,7 +149,7 @@ export function pointsOf(columns) {
   return columns.weights.reduce((sum, weight) => sum + weight, 0);
 }
 
-/** Merge neighbours until at most about half of the bound is left; minimum and maximum survive. */
+/** Merge neighbours until about half of the bound is left; minimum and maximum are kept. */
 export function thin(columns, most = MOST_BUCKETS) {
   const length = columns.xs.length;
   if (length <= most) return;
@@ -197,15 +197,15 @@ function merge(columns, begin, end) {
     sum += mean * columns.finites[index];
     finite += columns.finites[index];
   }
-  // Adding up rounds: the mean of equal values is that value.
+  // Summing rounds, but the mean of equal values must be that value.
   return { mean: finite ? Math.min(max, Math.max(min, sum / finite)) : null, min, max, finite };
 }
 
 /**
- * Return what to draw between `from` and `to` of the column `by` ("step" or "time") in at most about `buckets` columns:
- * {xs, means, mins, maxs, banded, points}. Neighbours merge until a column represents about as many points as the
- * others, so that a live tail is as smooth as the history before it; and by fixed places, so that a growing curve
- * does not shimmer.
+ * Return the columns to draw between `from` and `to` of the column `by` ("step" or "time"), in at most about `buckets`
+ * columns: {xs, means, mins, maxs, banded, points}. Neighbours are merged until a column represents about as many
+ * points as the others, so that new points look as smooth as the history; and at fixed positions, so that a growing
+ * curve does not flicker.
  */
 export function drawable(columns, from, to, buckets, by = columns.axis) {
   const column = columnOf(columns, by);
@@ -235,7 +235,7 @@ export function drawable(columns, from, to, buckets, by = columns.axis) {
   return drawn;
 }
 
-/** Return the ascending column of steps or of times; samples of the machine have times alone. */
+/** Return the ascending column of steps or of times; samples of the machine only have times. */
 export function columnOf(columns, by) {
   return by === "time" ? columns.times : columns.xs;
 }
@@ -251,7 +251,7 @@ function whole(columns, column, begin, end, points) {
   };
 }
 
-/** Keep times in order if a host's clock was set back: a curve cannot go back in x. */
+/** Keep times in order if a host's clock was set back, because a curve cannot go back in x. */
 export function ascending(xs) {
   for (let index = 1; index < xs.length; index += 1) {
     if (!(xs[index] > xs[index - 1])) xs[index] = xs[index - 1] + 1e-6;

@@ -1,11 +1,11 @@
-// Epochs of all attempts: which of them count. Pure.
+// Epochs of all attempts, and which of them count. Pure.
 
-/** The order in which epochs are kept. */
+/** Compare two epochs in the order in which they are stored. */
 export function earlierEpochsFirst(left, right) {
   return left.epoch - right.epoch || left.attempt - right.attempt || left.order - right.order;
 }
 
-/** Return the newest `most` rows: of the latest attempts, and of those the last. */
+/** Return the newest `most` rows: those of the latest attempts, and within an attempt the last. */
 export function newestEpochs(rows, most) {
   return rows
     .toSorted((left, right) => right.attempt - left.attempt || right.epoch - left.epoch || right.order - left.order)
@@ -13,8 +13,8 @@ export function newestEpochs(rows, most) {
 }
 
 /**
- * Return the rows that count as attempt `last` left them, or as the newest one did: an attempt that trains epochs again
- * takes their place, and that of all behind them. Of an epoch that one attempt logged several times the newest counts.
+ * Return the rows that count as attempt `last`, or the newest one, left them: an attempt that repeats epochs replaces
+ * them and all later ones. If an attempt logged an epoch several times, the newest counts.
  */
 export function countedEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
@@ -24,7 +24,7 @@ export function countedEpochs(rows, last = Infinity) {
   );
 }
 
-/** Return the rows that do not count, a line by attempt and order: [{attempt, order, rows}], the newest last. */
+/** Return the rows that do not count, as lines by attempt and order: [{attempt, order, rows}], the newest last. */
 export function earlierEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
   const others = new Map();
@@ -39,7 +39,7 @@ export function earlierEpochs(rows, last = Infinity) {
   return [...others.values()].sort((left, right) => left.attempt - right.attempt || left.order - right.order);
 }
 
-/** Return whether a row, in the order of `earlierEpochsFirst`, is the last that its attempt logged of its epoch. */
+/** Return whether a row, in the order of `earlierEpochsFirst`, is the last one of its epoch in its attempt. */
 function isNewest(rows, index) {
   const [row, next] = [rows[index], rows[index + 1]];
   return next?.epoch !== row.epoch || next.attempt !== row.attempt;
@@ -53,7 +53,7 @@ function firstEpochs(rows, last) {
   return first;
 }
 
-/** Return the epoch from which a later attempt trained again. */
+/** Return the epoch from which a later attempt repeated the training. */
 function boundOf(attempt, first) {
   let bound = Infinity;
   for (const [other, epoch] of first) if (other > attempt) bound = Math.min(bound, epoch);

@@ -1,4 +1,4 @@
-// What messages without a number do to what the page knows: the snapshot, the loaded history, evidence of life.
+// Applies messages without a number to the page's state: the snapshot, the loaded history, heartbeats.
 
 import { earlierEpochsFirst } from "./epochs.js";
 import { seriesFromCharts } from "./series.js";
@@ -7,10 +7,10 @@ export const MOST_CONSOLE_LINES = 2000;
 export const MOST_ACTIVITY = 200;
 export const MOST_TEXTS = 50;
 export const MOST_ALERTS = 200;
-// As many as the history gives.
+// As many as the history has.
 const MOST_ATTEMPTS = 200;
 
-// A snapshot says that heartbeats are missing, not for how long: for at least so many seconds.
+// A snapshot says that heartbeats are missing, but not since when: for at least this many seconds.
 const SILENT_S = { unreachable: 6, silent: 12 };
 
 export const MESSAGES = {
@@ -18,9 +18,9 @@ export const MESSAGES = {
     const lacks = new Set(event.incomplete ?? []);
     const known = state.run;
     state.run = { ...event.run };
-    // Fields that do not fit into a frame stay as in the history; the events that follow update them.
+    // Fields that do not fit into a frame stay as in the history; the following events update them.
     if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
-    // They stand in `state.commands`, `state.attempts` and `state.alerts`.
+    // They are stored in `state.commands`, `state.attempts` and `state.alerts`.
     delete state.run.commands;
     delete state.run.last_attempt;
     delete state.run.lasting_alerts;
@@ -38,13 +38,13 @@ export const MESSAGES = {
     state.link = event.link;
     state.watchers = event.watchers ?? null;
     state.gap = false;
-    // What was asked over another connection is not answered any longer: this one begins with all series.
+    // Requests over another connection will not be answered: this one begins with all series.
     state.looks = 0;
     for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
     for (const part of ["run", "link", "commands", "knobs", "series"]) state.versions[part] += 1;
   },
 
-  /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
+  /** Replace everything before `seq` by the loaded history. */
   history(state, event) {
     state.seq = event.seq;
     state.seqAt = event.seq_at ?? "";
@@ -67,13 +67,15 @@ export const MESSAGES = {
     state.checkpoints = [...event.checkpoints].sort(newestCheckpointFirst);
     state.alerts = [...(event.alerts ?? [])].sort(newestAlertFirst);
     state.knobs = event.knobs ?? [];
-    // A greeting may leave them out: what was known before this history is older.
+    // A greeting may omit them, and values from before this history are older.
     if (state.run) state.run.knobs = state.knobs;
     MESSAGES.details(state, event);
     for (const part of Object.keys(state.versions)) state.versions[part] += 1;
   },
 
-  /** What no event carries: environment, parameters, tracebacks. Events that came meanwhile know better of the rest. */
+  /**
+   * Apply the data that no event carries: environment, parameters, tracebacks. For the rest, later events are newer.
+   */
   details(state, event) {
     const tracebacks = new Map(event.attempts.map(({ number, traceback }) => [number, traceback]));
     state.attempts = state.attempts.map((attempt) => {
@@ -85,7 +87,7 @@ export const MESSAGES = {
     state.versions.details += 1;
   },
 
-  /** Says that a history must be loaded: what was gathered stays until it comes. */
+  /** A history must be loaded: the present data stays until it arrives. */
   resync() {},
 
   life(state, event) {
@@ -112,7 +114,7 @@ export const MESSAGES = {
   },
 };
 
-/** The newest point of a series, if the page knows of no newer one. */
+/** Set the newest point of a series, unless a newer one is known. */
 function noteNewest(state, name, axis, chart) {
   if (!chart) return;
   const end = chart.times.length - 1;

@@ -1,15 +1,15 @@
-// How fast a run goes and when it may end, from the points that are there. Pure.
+// The speed of a run and its remaining time, computed from its points. Pure.
 
 import { lowerBound } from "./columns.js";
 
 const WINDOW_S = 60;
 
-/** Return steps per second over the last minute of points, null if that cannot be known, or if nothing trains. */
+/** Return steps per second over the last minute of points, null if it is unknown, or if nothing trains. */
 export function stepRate(state) {
   if (state.run?.state !== "running") return null;
   let longest = null;
   for (const series of state.series.values()) {
-    // The last attempt alone: nothing was trained in the time before it.
+    // Only the last attempt, because nothing was trained in the time before it.
     const part = series.axis === "step" ? [...series.parts.values()].at(-1) : null;
     if (part && (!longest || part.xs.length > longest.xs.length)) longest = part;
   }
@@ -21,14 +21,14 @@ export function stepRate(state) {
   return seconds > 0 && steps > 0 ? steps / seconds : null;
 }
 
-/** Return the share done from 0 to 1, null if the length of the run is unknown. */
+/** Return the completed share from 0 to 1, null if the length of the run is unknown. */
 export function shareDone(run) {
   if (run.total_steps) return Math.min(1, run.step / run.total_steps);
   if (run.total_epochs) return Math.min(1, run.epoch / run.total_epochs);
   return null;
 }
 
-/** Return the seconds left, null if unknown. */
+/** Return the remaining seconds, null if they are unknown. */
 export function secondsLeft(run, rate) {
   if (!rate || !run.total_steps || run.state !== "running") return null;
   return Math.max(0, run.total_steps - run.step) / rate;

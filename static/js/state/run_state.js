@@ -1,8 +1,8 @@
-// What the page knows about a run, and the one function that changes it.
+// The page's state of a run, and the one function that changes it.
 //
-// `applyEvent(state, event)` serves the snapshot (`hello`), the loaded history, live events and replay alike. It uses
-// nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
-// a second would cost more than drawing them; `versions` shows painters what changed.
+// `applyEvent(state, event)` handles the snapshot (`hello`), the loaded history, live events and replay alike. It uses
+// only its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times per second
+// would cost more than drawing them; `versions` shows painters what changed.
 
 import { pointsAfter } from "./blocks.js";
 import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
@@ -19,7 +19,7 @@ import {
 import { axisOf, bucketsEach, emptySeries } from "./series.js";
 import { nonfiniteOf, sightTaken, takeColumn } from "./sight.js";
 
-// As many as the history gives; the oldest go first.
+// As many as the history has; the oldest are dropped first.
 const MOST_COMMANDS = 500;
 const MOST_EPOCHS = 2000;
 const MOST_CHECKPOINTS = 200;
@@ -27,7 +27,8 @@ const MOST_CHECKPOINTS = 200;
 export function emptyState() {
   return {
     seq: 0,
-    // The time at which event `seq` was stored, "" if unknown: another database may have another event of that number.
+    // The time at which event `seq` was stored, "" if unknown: another database may have another event with that
+    // number.
     seqAt: "",
     runSeq: 0,
     run: null,
@@ -39,12 +40,12 @@ export function emptyState() {
     watchers: null,
     gap: false,
     series: new Map(),
-    // The names of the series that the page looks at, null for all, and how often it asked without an answer yet.
+    // The names of the series that the page shows, null for all, and the number of requests without an answer.
     sight: null,
     looks: 0,
     latest: {},
     knobs: [],
-    // The fields that the last snapshot left out, and the series and commands that it contained.
+    // The fields that the last snapshot omitted, and the series and commands that it contained.
     lacks: new Set(),
     greeted: { series: new Set(), commands: new Set() },
     epochs: [],
@@ -80,7 +81,9 @@ export function emptyState() {
   };
 }
 
-/** Apply one event or message and return the state. Numbered events count once: doubles and old ones change nothing. */
+/**
+ * Apply one event or message and return the state. Numbered events apply once: duplicates and old ones change nothing.
+ */
 export function applyEvent(state, event) {
   const message = MESSAGES[event.kind] ?? OF_SIGHT[event.kind];
   if (message) {
@@ -88,7 +91,7 @@ export function applyEvent(state, event) {
     return state;
   }
   if (!Number.isInteger(event.seq) || event.seq <= state.seq) return state;
-  // Metrics of several events may come as one, and the first of them may be known already.
+  // Metrics of several events may arrive as one, whose first events may be known already.
   const held = state.seq;
   if ((event.first_seq ?? event.seq) > held + 1) {
     state.gap = true;
@@ -152,7 +155,7 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
-  /** Leave out what was recorded after the step: the run no longer contains it. */
+  /** Drop what was recorded after the step, because the run no longer contains it. */
   rolled_back(state, event, news) {
     const { attempt, step, epoch, best } = event;
     state.epochs = state.epochs.map((row) => ({
@@ -179,7 +182,7 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
-  /** The server says what follows from a state: nothing is derived here. */
+  /** The server computes everything that follows from a state; nothing is derived here. */
   status(state, event, news) {
     noteActivity(state, event);
     noteAttempt(state, event.last_attempt);
@@ -189,7 +192,7 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
-  /** The details of the run have it. */
+  /** The details of the run contain it. */
   environment(state) {
     state.versions.attempts += 1;
   },
@@ -206,7 +209,7 @@ const EVENTS = {
   knobs(state, event, news) {
     if (!state.run || !(news || state.lacks.has("knobs"))) return;
     const known = event.part ? (state.run.knobs ?? []) : [];
-    // A map keeps the place of a name that it has.
+    // A Map keeps the position of an existing name.
     state.run.knobs = [...new Map([...known, ...event.knobs].map((knob) => [knob.name, knob])).values()];
     state.versions.knobs += 1;
   },
@@ -258,12 +261,12 @@ const EVENTS = {
   },
 
   log(state, event) {
-    // What was skipped came before these lines.
+    // The skipped output came before these lines.
     if (event.skipped_bytes)
       state.console.push({ text: "", source: "skipped", level: "warning", at: event.at, skipped: event.skipped_bytes });
     for (const line of event.lines) state.console.push({ ...line, at: event.at });
     if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
-    // As many as there are new lines: the panel draws those.
+    // The number of new lines: the panel renders those.
     state.versions.console += event.lines.length + (event.skipped_bytes ? 1 : 0);
   },
 
@@ -276,7 +279,7 @@ const EVENTS = {
 const OF_SIGHT = {
   sight: sightTaken,
 
-  /** The newest points, as of an event, of series out of sight. */
+  /** Set the newest points of hidden series, as of an event. */
   newest(state, event) {
     for (const [name, { point }] of newestOf(pointsAfter(event.blocks, 0))) {
       seriesNamed(state, name);
@@ -287,7 +290,7 @@ const OF_SIGHT = {
   },
 };
 
-/** Return whether an event belongs to the history of an overtaken attempt, and not to the run. */
+/** Return whether an event belongs to the history of a replaced attempt, and not to the run. */
 function isHistory(state, event) {
   return Boolean(state.run) && event.attempt < state.run.attempt;
 }
@@ -304,19 +307,21 @@ function seriesNamed(state, name, axis = axisOf(name)) {
   return series;
 }
 
-/** Whether an event contains more of a series than the snapshot. */
+/** Return whether an event has more of a series than the snapshot. */
 function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }
 
-/** Return the newest point, and the number of its event, of each series in blocks: several blocks may contain one
- * series. */
+/**
+ * Return the newest point, and the number of its event, of each series in blocks. Several blocks may contain one
+ * series.
+ */
 function newestOf(blocks) {
   const newest = new Map();
   for (const block of blocks) {
     const { steps, times, values, seqs } = block;
     const end = steps.length - 1;
-    // Within an event time decides, and between those that were merged their order, as if they had come apart.
+    // Within an event the time decides, and between merged events their order, as if they had arrived separately.
     const seq = seqs?.at(-1) ?? 0;
     for (const [name, column] of Object.entries(values)) {
       const known = newest.get(name);

@@ -1,17 +1,17 @@
-// A series of a run: the points of each attempt, and the line that they make. Knows no DOM, no clock.
+// A series of a run: the points of each attempt, and the line that they form. Uses neither DOM nor clock.
 //
-// Points are kept by attempt, and by lap if the step went back within one, and never replaced. What is drawn as the
-// line follows from them: an attempt or lap counts up to the first step of a later one, which trained those steps again;
-// the rest of it is an earlier line.
+// Points are stored by attempt, and by lap if the step went back within one, and are never replaced. The drawn line
+// follows from them: an attempt or lap counts up to the first step of a later one, which repeated those steps; the rest
+// of it is an earlier line.
 
 import { addPoint, between, columnsFromChart, emptyColumns, joined, MOST_BUCKETS, thin } from "./columns.js";
 
-// Of many series each holds fewer, so that a page with thousands of them stays as small.
+// If there are many series, each has fewer points, so that a page with thousands of series does not grow.
 const MOST_IN_ALL = 100 * MOST_BUCKETS;
 const FEWEST_BUCKETS = 64;
-// A run with more attempts and laps has that many earlier lines, the latest: those of a loop over ten folds.
+// The number of earlier lines that are drawn, the latest: enough for a loop over ten folds.
 const MOST_EARLIER = 9;
-// Above the number of any lap, so that attempt and lap together are a number that orders the parts.
+// Greater than any lap number, so that attempt and lap together form a number that orders the parts.
 const LAPS = 1000;
 const NOTHING = { step: emptyColumns("step"), time: emptyColumns("time") };
 
@@ -19,12 +19,12 @@ export function emptySeries(name, axis = axisOf(name)) {
   return { name, axis, parts: new Map(), version: 0, lines: null, hollow: false, waiting: null, held: 0 };
 }
 
-/** Return how many buckets each of `count` series may hold. */
+/** Return how many buckets each of `count` series may have. */
 export function bucketsEach(count) {
   return Math.max(FEWEST_BUCKETS, Math.min(MOST_BUCKETS, Math.floor(MOST_IN_ALL / Math.max(1, count))));
 }
 
-/** Samples of the machine are drawn over time, everything else over steps. */
+/** Return the axis of a series: samples of the machine are plotted over time, everything else over steps. */
 export function axisOf(name) {
   return name.startsWith("gpu/") || name.startsWith("host/") ? "time" : "step";
 }
@@ -41,7 +41,10 @@ export function seriesFromCharts(name, { axis, attempts, laps = {} }) {
   return series;
 }
 
-/** Add points of one lap of an attempt. `odd` maps indexes to "nan", "inf" or "-inf"; a null without a name was not reported. */
+/**
+ * Add points of one lap of an attempt. `odd` maps indexes to "nan", "inf" or "-inf"; a null without a name was not
+ * reported.
+ */
 export function addPoints(series, attempt, xs, times, values, odd, most = MOST_BUCKETS, lap = 0) {
   const part = partOf(series, attempt * LAPS + lap);
   for (let index = 0; index < xs.length; index += 1) {
@@ -66,12 +69,12 @@ function partOf(series, key) {
   return part;
 }
 
-/** Return the columns of the line as attempt `last` left it, or of the newest one. */
+/** Return the columns of the line as attempt `last`, or the newest one, left it. */
 export function lineOf(series, last = Infinity) {
   return linesOf(series, last).line;
 }
 
-/** Return what is not in that line: [{attempt, lap, columns}], the newest last. */
+/** Return the parts that are not in that line: [{attempt, lap, columns}], the newest last. */
 export function earlierOf(series, last = Infinity) {
   return linesOf(series, last).earlier;
 }

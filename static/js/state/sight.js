@@ -1,13 +1,13 @@
-// Which series the page looks at. The portal sends the points of these alone, and of the others the newest.
+// The series that the page shows. The portal sends only their points, and the newest ones of the others.
 //
-// A series out of sight is hollow: points that were logged meanwhile are not in it, and none is added. When it comes
-// into sight the portal names an event after which its points come; they wait until the points of the history, as of
-// that event or a later one, have taken the place of those that are held. Knows no DOM, no clock.
+// A series out of sight is hollow: it lacks the points that were logged meanwhile, and none is added. When it comes into
+// sight, the portal names an event after which its points are sent. They wait until the points of the history, as of
+// that event or a later one, have replaced the present ones. Uses neither DOM nor clock.
 
 import { pointsAfter } from "./blocks.js";
 import { addPoints, bucketsEach, seriesFromCharts } from "./series.js";
 
-/** Note that the page requests the points of the series in `names`, a Set, after the event that the answer names. */
+/** Record that the page requests the points of the series in `names`, a Set, after the event that the answer names. */
 export function look(state, names) {
   state.sight = names;
   state.looks += 1;
@@ -18,7 +18,7 @@ export function look(state, names) {
   }
 }
 
-/** The answer to the last of what was asked: of events after `seq` the series in sight come in full. */
+/** Apply the answer to the last request: after event `seq`, the series in sight are sent in full. */
 export function sightTaken(state, { seq }) {
   state.looks = Math.max(0, state.looks - 1);
   if (state.looks || !state.sight) return;
@@ -28,7 +28,7 @@ export function sightTaken(state, { seq }) {
   }
 }
 
-/** Return the names of series that wait for the points before those that come. */
+/** Return the names of series that wait for their earlier points. */
 export function waitingSeries(state) {
   return [...state.series].filter(([, series]) => series.waiting).map(([name]) => name);
 }
@@ -39,7 +39,7 @@ export function fill(state, { seq, series: told }, names) {
   for (const name of names) {
     const series = state.series.get(name);
     const { waiting } = series ?? {};
-    // It may have been out of sight meanwhile: then later points are missing too.
+    // It may have been out of sight meanwhile, and then later points are missing too.
     if (!waiting || seq < waiting.after || !Object.hasOwn(told, name)) continue;
     const { axis, parts } = seriesFromCharts(name, told[name]);
     Object.assign(series, { axis, parts, held: seq, hollow: false, waiting: null, version: series.version + 1 });
@@ -48,7 +48,7 @@ export function fill(state, { seq, series: told }, names) {
   state.versions.series += 1;
 }
 
-/** Add the column of a series in a block of an event, {seq, attempt, block, name}, or let it wait, or pass it over. */
+/** Add the column of a series in a block of an event, {seq, attempt, block, name}, or let it wait, or ignore it. */
 export function takeColumn(series, entry, most) {
   if (series.hollow) series.waiting?.entries.push(entry);
   else addColumn(series, entry, most);
@@ -75,8 +75,10 @@ function lapOf({ laps }, name) {
   return laps && Object.hasOwn(laps, name) ? laps[name] : 0;
 }
 
-/** Return the places of a column of a block that are not finite. A series may have the name of what every object has:
- * constructor. */
+/**
+ * Return the indices of a block's column that are not finite. A series may be named like a property of every object,
+ * such as constructor.
+ */
 export function nonfiniteOf({ nonfinite }, name) {
   return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
 }

@@ -24,6 +24,7 @@ KILL_AFTER_SIGTERM_S = 10.0
 
 class DeafTraining:
     """Reports that a training does not read its commands, and ends its process on command.
+
     `is_told`: this has already been reported to viewers.
     """
 
@@ -42,7 +43,7 @@ class DeafTraining:
         self._ends_since: float | None = None
 
     def note(self, records: Iterable[Record]) -> None:
-        """Take records of the journal: they show whether the training continues without reading commands."""
+        """Record the records of the journal: they show whether the training continues without reading commands."""
         if self._waits_since is not None:
             self._signs += sum(record.is_regular for record in records)
 
@@ -64,13 +65,13 @@ class DeafTraining:
         return self._is_deaf != self._is_told
 
     def put(self, tick: Tick, now: float) -> None:
-        """Put what has changed into `tick`; `now` in seconds of `time.monotonic`."""
+        """Put the changes into `tick`; `now` in seconds of `time.monotonic`."""
         if self.has_news:
             since = now if self._waits_since is None else self._waits_since
             tick.not_looking_s = max(now - since, LOOKS_WITHIN_S) if self._is_deaf else 0.0
 
     def settle(self, tick: Tick) -> None:
-        """`tick` is stored: its report is not repeated."""
+        """Record that `tick` is stored, so that its report is not repeated."""
         if tick.not_looking_s is not None:
             self._is_told = tick.not_looking_s > 0
 
@@ -81,7 +82,7 @@ class DeafTraining:
         return self._signs >= ENOUGH_STEPS or waited_s > allowed_s or not any(self._folder.glob("journal-*.bin"))
 
     def end(self, why: str, now: float) -> None:
-        """End the process: SIGTERM at the first call, SIGKILL at one that comes `KILL_AFTER_SIGTERM_S` later."""
+        """End the process: SIGTERM at the first call, SIGKILL at a call at least `KILL_AFTER_SIGTERM_S` later."""
         if self._ends_since is None:
             self._ends_since = now
             self._say(why)

@@ -65,8 +65,10 @@ def describe_end(
     oom_kill: bool,
     may_restart: bool,
 ) -> Ended:
-    """Return how the processes have ended. `end` is the end record in the journal of rank 0, `stops` how often
-    signals asked for a stop."""
+    """Return how the processes have ended.
+
+    `end` is the END record in the journal of rank 0, `stops` how often signals requested a stop.
+    """
     worker = group.root_cause()
     last = group.end_record(worker) or (end if worker.rank == 0 else None)
     words = None
@@ -87,7 +89,7 @@ def describe_end(
 
 
 def exit_code_of(concluded: Concluded, stops: int) -> int:
-    """Return the exit code of `train` after an attempt with this outcome; signals asked for a stop `stops` times."""
+    """Return the exit code of `train` after an attempt with this outcome; signals requested a stop `stops` times."""
     if stops >= 2:
         return EXIT_INTERRUPTED
     if concluded.state == "failed":

@@ -1,4 +1,4 @@
-"""Exchanges messages with the record side: one report is under way at a time, and none is lost.
+"""Exchanges messages with the record side: one report is in transit at a time, and none is lost.
 
 No Django, no torch.
 """
@@ -20,13 +20,13 @@ from steersman.messages.reports import Attach, Attached, Stored
 
 logger = logging.getLogger(__name__)
 
-# Delay before the next attempt, if the disk refuses records that are to be set aside.
+# The pause before a retry, if the disk refuses records that are to be set aside.
 DISK_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A tick is stored. `sent_at` is when its report was first sent, in seconds of `time.monotonic`."""
+    """A tick was stored. `sent_at` is when its report was first sent, in seconds of `time.monotonic`."""
 
     tick: Tick
     sent_at: float
@@ -34,14 +34,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A tick is not stored: its parts of journals and consoles are read again."""
+    """A tick was not stored: its parts of journals and consoles are read again."""
 
     tick: Tick
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The record side holds `number` reports, fewer than it had stored before: attach, and read on from there."""
+    """The record side has `number` reports, fewer than before: attach, and continue to read from there."""
 
     number: int
 
@@ -60,14 +60,14 @@ class Exchange:
     def __init__(self, link: Link, reports: ReportSequence) -> None:
         self._link = link
         self._reports = reports
-        # Answers in their order: one stays first until the disk has stored the records that it asks to set aside.
+        # Answers in order. The first one stays until the disk has stored the records that it asks to set aside.
         self._arrived: deque[FromRecord] = deque()
         self._token = ""
         self._unsent: Tick | None = None
         self._sent_at = 0.0
         self._retry_at = 0.0
         self._disk_refuses = False
-        # When the last message came, in seconds of `time.monotonic`.
+        # When the last message arrived, in seconds of `time.monotonic`.
         self.heard_at = 0.0
         # The time between two reports that the record side asks for, None if it does not.
         self.report_every_s: float | None = None
@@ -79,7 +79,7 @@ class Exchange:
         return has_session and self._reports.under_way is None and not self._arrived
 
     def attach(self, posted: Iterable[str]) -> None:
-        """Begin a session. Messages under way are dropped when the answer comes."""
+        """Begin a session. Messages in transit are dropped when the answer arrives."""
         self._token = uuid4().hex
         self._unsent = None
         self._link.send(Attach(self._token, tuple(posted)))

@@ -51,9 +51,9 @@ CONSOLE_INTERVAL_S = 0.25
 REPORT_HEARTBEAT_INTERVAL_S = 1.0
 # A supervisor that was suspended for longer than this between two passes may have lost the run.
 LONGEST_LOOK_GAP_S = 3.0
-# After that, the training gets no command until the record side has taken a report, but for no longer than this.
+# After a suspension, the training gets no command until the record side has accepted a report, but at most this long.
 WOKEN_PATIENCE_S = 5.0
-# A signal waits this long for that: a supervisor that was overtaken must not control the training.
+# A signal waits for that at most this long, because a supervisor that was replaced must not control the training.
 SIGNAL_PATIENCE_S = 1.0
 
 SIGTERM_IS_IGNORED = "SIGTERM was received, but the training does not read run.stopping: it ends without a checkpoint."
@@ -96,7 +96,7 @@ class HostSide:
         self._deaf: DeafTraining | None = None
         self._pending_lines = list(lines)
         self._deadly: Tick | None = None
-        # Orders, each with the time at which it came.
+        # Orders, each with its time of arrival.
         self._orders: deque[tuple[Post | EndProcess, float]] = deque()
         self._disk_refuses = False
         self._is_urgent = False
@@ -107,17 +107,16 @@ class HostSide:
         self._known_end = recorded_ended(folder)
         self.concluded: Concluded | None = None
         self._looked_at = time.monotonic()
-        # When it was last suspended, and since when a signal waits to be delivered.
+        # When it was last suspended, and since when a signal waits for delivery.
         self._woken_at = 0.0
         self._signal_at: float | None = None
-        # When the last report that the record side took was sent: no other attempt can have held the run then.
+        # When the last accepted report was sent: up to then, no other attempt held the run.
         self._proven_at = 0.0
         self._settled_at = self._heartbeat_at = self._console_at = 0.0
 
     def follow(self) -> int:
         """Follow the training until it has ended and all its records are stored; return the exit code of `train`.
-        Raises `RecordSideGone` if nothing can be stored any more; the training then continues.
-        """
+        Raises `RecordSideGone` if nothing can be stored any longer; the training then continues."""
         collect_rarely()
         self._heart.start()
         self._sampling.start()
@@ -149,7 +148,7 @@ class HostSide:
         return EXIT_FENCED
 
     def _look(self, now: float) -> None:
-        """One pass: messages, signals, commands, journal, console, heartbeat."""
+        """Do one pass: messages, signals, commands, journal, console, heartbeat."""
         if now - self._looked_at > LONGEST_LOOK_GAP_S:
             self._woken_at = now
         self._looked_at = now
@@ -189,7 +188,7 @@ class HostSide:
                     "%s: its process is ended, and the rest of its journal is stored for this attempt", news.reason
                 )
                 self._is_overtaken = True
-                # SIGKILL: the training could answer another signal with a checkpoint.
+                # SIGKILL, because the training could handle another signal by saving a checkpoint.
                 self._group.kill(signal.SIGKILL)
             case Fenced():
                 self._superseded = news
@@ -210,7 +209,7 @@ class HostSide:
             self._deaf = DeafTraining(self._folder, self._mailbox, self._group, self._warn, is_told=is_told)
 
     def _hand_on(self, now: float) -> None:
-        """Deliver commands and signals to the training. A full disk refuses commands, and everything else continues."""
+        """Deliver commands and signals to the training. A full disk refuses only commands."""
         try:
             while self._orders:
                 self._posting.obey(*self._orders[0])
@@ -238,7 +237,7 @@ class HostSide:
         if self._posting.ended_by:
             self._deaf.end(PROCESS_IS_ENDED, now)
         elif self._posting.stop_is_ignored(allowed_s):
-            # Without a supervisor SIGTERM would have ended it.
+            # Without a supervisor, SIGTERM would have ended it.
             self._deaf.end(SIGTERM_IS_IGNORED, now)
 
     def _warn(self, text: str) -> None:
@@ -247,9 +246,9 @@ class HostSide:
         self._display.say(text)
 
     def _report(self, now: float) -> None:
-        """Send a report, if one is due and the one before is answered."""
+        """Send a report if one is due and the previous one is answered."""
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
-        # The author of a command waits for its outcome: send it at once.
+        # The author of a command waits for its outcome, so send it at once.
         self._is_urgent = self._is_urgent or self._outcomes != before or bool(self._posting.asked)
         if not self._exchange.is_idle:
             return
@@ -282,7 +281,7 @@ class HostSide:
         return tick
 
     def _next_read(self, ended: bool = False) -> Tick | None:
-        """Return the next records as a tick, None if there are none. Those that crashed a supervisor come first."""
+        """Return the next records as a tick, None if there are none; first come those at which a supervisor crashed."""
         if self._deadly is not None:
             tick, self._deadly = self._deadly, None
             return tick
@@ -299,7 +298,7 @@ class HostSide:
         tick.backlog_bytes = self._journals.backlog_bytes(tick.read)
 
     def _settle(self, settled: Settled, now: float) -> None:
-        """Continue after a tick that is stored."""
+        """Continue after a stored tick."""
         tick = settled.tick
         self._proven_at = settled.sent_at
         self._settled_at = now
@@ -343,18 +342,18 @@ class HostSide:
         return self.concluded is not None or self._superseded is not None
 
     def _await_conclusion(self) -> None:
-        """Wait until the end is recorded, or a new session has begun; a new session gets again what it lacks."""
+        """Wait until the end is recorded, or a new session has begun, which gets the missing parts again."""
         sessions = self._sessions
         self._await(lambda: self.concluded is not None or self._sessions != sessions)
 
     def _tell_of_silence(self) -> None:
-        """Warn if a script succeeded without a single record: it would look as if all were in order."""
+        """Warn if a script succeeded without a single record, because it would look as if everything worked."""
         ended_well = not any(self._group.has_failed(worker) for worker in self._group.workers)
         if not self._settings.is_recipe and ended_well and (text := reproach(self._folder)):
             self._warn(text)
 
     def _store_rest(self) -> bool:
-        """Report the remaining records; return False if less is stored than before: then they are read again."""
+        """Report the remaining records; return False if less is stored than before, and they must be read again."""
         while (tick := self._next_read(ended=True)) is not None:
             if not self._store(tick):
                 return False

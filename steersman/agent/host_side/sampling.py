@@ -1,4 +1,4 @@
-"""Samples the machine that a training runs on, and describes its GPUs. No Django, no torch."""
+"""Samples the machine of a training, and describes its GPUs. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steersman.messages.reports import Line
 
 
 class Sampling:
-    """Puts samples of the host of one attempt, and of the hosts that train with it, into ticks."""
+    """Adds samples of the hosts of one attempt to ticks."""
 
     def __init__(self, group: WorkerGroup, data: Path, device: str) -> None:
         self._group = group
@@ -26,12 +26,12 @@ class Sampling:
         self._sampler.stop()
 
     def watch(self, uuids: list[str]) -> None:
-        """Sample the GPUs that the training itself has named."""
+        """Sample the GPUs that the training itself reported."""
         if uuids:
             self._sampler.watch(uuids)
 
     def put(self, tick: Tick) -> None:
-        """Put the newest sample into `tick`, with the facts about the GPUs."""
+        """Add the newest sample to `tick`, with the descriptions of the GPUs."""
         self._sampler.follow(self._group.pids)
         sample = self._sampler.take()
         if sample:
@@ -46,5 +46,5 @@ class Sampling:
             tick.lines.append(Line(problem, "info"))
 
     def put_gpus(self, tick: Tick) -> None:
-        """Put the GPUs that the training may use into `tick`."""
+        """Add the GPUs that the training may use to `tick`."""
         tick.gpus = self._sampler.gpus

@@ -38,7 +38,7 @@ class SocketLink:
             self._write(self._socket)
 
     def receive(self) -> list[FromRecord]:
-        """Return the messages that have arrived. Raises `LinkCut` at every new connection, also at the first."""
+        """Return the messages that have arrived. Raises `LinkCut` for every new connection, also for the first."""
         if self._socket is None:
             return self._find_way()
         return self._read(self._socket) if self._write(self._socket) else []

@@ -1,4 +1,4 @@
-"""The settings and the terminal that a host side is started with. No Django, no torch."""
+"""The settings and the terminal of a host side. No Django, no torch."""
 
 from __future__ import annotations
 

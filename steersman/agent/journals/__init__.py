@@ -1,4 +1,5 @@
-"""Reading what training processes wrote: journals and consoles of all ranks.
+"""Reads what training processes wrote: journals and consoles of all ranks.
 
-Imports `steersman`. Writing a journal: `steersman.files.journal`. Reporting what was read: `steersman.agent.reporting`.
+Imports `steersman`. Journals are written by `steersman.files.journal`; `steersman.agent.reporting` reports what was
+read.
 """

@@ -1,4 +1,4 @@
-"""Follows the worker's console: a file, because a pipe would block `print` when nobody reads.
+"""Follows the worker's console. It is a file, because `print` would block on a pipe without a reader.
 
 No Django, no torch.
 """
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LARGEST_BYTES_A_SECOND = 64 * 1024
-# A summary of a model or a long traceback comes whole.
+# Enough for the summary of a model or a long traceback.
 LARGEST_BURST_BYTES = 1 << 20
 LARGEST_LINE_CHARACTERS = 2_000
-# A last line without its end is shown after this long, so that a prompt or progress bar is seen.
+# A last line without a line break is shown after this time, so that prompts and progress bars are visible.
 UNFINISHED_AFTER_S = 0.3
 LARGEST_UNFINISHED_CHARACTERS = 500
 
@@ -25,9 +25,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class ConsoleRead:
-    """Lines of text, how many bytes were skipped over the bound, and where the next read starts.
+    """Lines of text, the number of skipped bytes, and where the next read starts.
 
-    `unfinished` is the last line if it has no end yet, "" if there is none: the next read has it again.
+    `unfinished` is the last line if it has no line break yet, otherwise "": the next read returns it again.
     """
 
     lines: list[str]
@@ -47,7 +47,7 @@ class ConsoleTail:
         self._unfinished_since: float | None = None
 
     def read(self, ended: bool = False) -> ConsoleRead:
-        """Return what came since `offset`. `offset` moves only by `advance`, when it is stored."""
+        """Return the text after `offset`, which is only moved by `advance`, once the text is stored."""
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
@@ -64,7 +64,7 @@ class ConsoleTail:
             data = file.read(size - self.offset - skipped)
         begun = data.find(b"\n") + 1
         if skipped and begun < len(data):
-            # The rest of a line whose beginning was skipped is of little use, and may be half of a secret.
+            # The rest of a line without its beginning is not useful, and may be a part of a secret.
             skipped, data = skipped + begun, data[begun:]
         whole = data.rfind(b"\n") + 1
         begins = whole + _overwritten(data[whole:])
@@ -75,7 +75,7 @@ class ConsoleTail:
         return ConsoleRead(lines, skipped, self.offset + skipped + begins, unfinished)
 
     def _unfinished(self, data: bytes, now: float, *, is_new: bool) -> str:
-        """Return a line without end that has waited for it for UNFINISHED_AFTER_S, else ""."""
+        """Return a line without a line break that is older than UNFINISHED_AFTER_S, else ""."""
         if not data:
             self._unfinished_since = None
         elif is_new or self._unfinished_since is None:
@@ -94,7 +94,7 @@ class ConsoleTail:
         self.offset = read.offset
 
     def last_line(self) -> str:
-        """Return the last line with text among the file's last bytes, "" if there is none."""
+        """Return the last line that is not blank among the file's last bytes, "" if there is none."""
         try:
             with self.path.open("rb") as file:
                 file.seek(0, os.SEEK_END)
@@ -106,7 +106,7 @@ class ConsoleTail:
 
 
 def _overwritten(line: bytes) -> int:
-    """Return how many bytes at the beginning of a line without end a carriage return has written over."""
+    """Return how many bytes at the beginning of a line a carriage return has overwritten."""
     return line.rstrip(b"\r").rfind(b"\r") + 1
 
 
@@ -120,6 +120,6 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _cut(line: str) -> str:
-    """Return a line of a bearable length; one that is longer says how much of it is missing."""
+    """Return a line with a limited length; if it is cut, it says how much is missing."""
     more = len(line) - LARGEST_LINE_CHARACTERS
     return line if more <= 0 else f"{line[:LARGEST_LINE_CHARACTERS]} … ({more} more characters)"

@@ -1,8 +1,8 @@
-"""Keeps the files that a training prints into within a bound, by leaving out their middle.
+"""Limits the size of the files that a training prints into, by removing their middle.
 
-While the training appends, the middle is given back to the disk as a hole: no writer is disturbed, no byte moves, and
-positions in the file stay what they are. Once nobody appends, `without_hole` makes a plain file of what is left.
-No Django, no torch.
+While the training appends, the middle is returned to the disk as a hole: writers are not disturbed, no byte moves, and
+positions in the file stay valid. Once no process appends, `without_hole` writes the rest into a plain file. No Django,
+no torch.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import IO, BinaryIO
 
 from steersman.files.private import open_private
 
-# A supervisor may still have to read part of a burst: it is in the last part, which is half of the bound.
+# A supervisor may not have read part of a burst yet. That part is at the end of the file, of which half of the bound is
+# kept.
 SMALLEST_BOUND_BYTES = 4 << 20
-# The size that an attempt keeps if the bound of its run leaves no room.
+# The size that each file of an attempt keeps if the bound of its run leaves no room.
 LEAST_KEPT_BYTES = 64 << 10
 BLOCK_BYTES = 4096
 COPIED_AT_ONCE = 1 << 20
-# Of fallocate(2).
+# From fallocate(2).
 KEEP_SIZE, PUNCH_HOLE = 0x01, 0x02
-# Loaded once: it is the C library that this process has already.
+# Loaded once: it is the C library that this process already uses.
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def free_middle(path: Path, largest_bytes: int) -> int:
-    """Free the middle of a file that takes more than `largest_bytes` of the disk; return the size of that part in
-    bytes.
+    """Free the middle of a file that takes more than `largest_bytes` of the disk; return its size in bytes.
 
     The first quarter of `largest_bytes` and the last half stay; a sentence replaces the rest. Returns 0 if the file is
     small enough. If this process is killed meanwhile, the first part and the last one are unchanged. Raises `OSError`
@@ -48,16 +48,16 @@ def free_middle(path: Path, largest_bytes: int) -> int:
         return 0
     with path.open("r+b", buffering=0) as file:
         _punch(file.fileno(), start + BLOCK_BYTES, end - start - 2 * BLOCK_BYTES)
-        # On both sides, so that it is found when reading from the beginning and from the end.
+        # On both sides of the hole, so that readers find it from the beginning and from the end.
         for place in (start, end - BLOCK_BYTES):
             os.pwrite(file.fileno(), _sentence(end - start).ljust(BLOCK_BYTES - 1) + b"\n", place)
     return end - start
 
 
 def without_hole(path: Path) -> None:
-    """Make a plain file, of its first part, a sentence and its last part, of one whose middle was given back.
+    """Turn a file with a hole into a plain file: its first part, a sentence, and its last part.
 
-    Nobody may append to it any longer. The file that was there stays until the new one is whole.
+    No process may append to it any longer. The old file stays until the new one is complete.
     """
     with path.open("rb") as file:
         if not has_hole(file):
@@ -76,17 +76,17 @@ def has_hole(file: BinaryIO) -> bool:
     try:
         return _hole(file.fileno()) is not None
     finally:
-        # Looking for a hole moves it.
+        # Searching for a hole moves the file position.
         os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
 def copy_without_hole(file: BinaryIO, target: IO[bytes], size: int) -> None:
-    """Write the first `size` bytes of a file into `target`, with a sentence in place of its hole."""
+    """Write the first `size` bytes of a file to `target`, with a sentence instead of its hole."""
     hole = _hole(file.fileno())
     if hole is None:
         _copy(file, target, 0, size)
         return
-    # The block on each side has the sentence.
+    # The blocks on both sides contain the sentence.
     first, behind = max(0, hole[0] - BLOCK_BYTES), hole[1] + BLOCK_BYTES
     _copy(file, target, 0, first)
     target.write(_sentence(behind - first))
@@ -94,9 +94,9 @@ def copy_without_hole(file: BinaryIO, target: IO[bytes], size: int) -> None:
 
 
 def bound_earlier(folders: Sequence[Path], largest_bytes: int) -> None:
-    """Keep the consoles of attempts that have ended, the newest first, within `largest_bytes` together.
+    """Limit the consoles of ended attempts, the newest first, to `largest_bytes` together.
 
-    Of those for which there is no room, LEAST_KEPT_BYTES stay of each file.
+    If there is no room for an attempt, each of its files keeps LEAST_KEPT_BYTES.
     """
     left = largest_bytes
     for path in [path for folder in folders for path in sorted(folder.glob("console*.log"))]:

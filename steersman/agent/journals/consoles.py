@@ -1,4 +1,4 @@
-"""The consoles of all ranks as one: each a file, each line marked with its rank where there are several.
+"""Reads the consoles of all ranks as one. Each is a file; with several ranks, each line is marked with its rank.
 
 No Django, no torch.
 """
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from steersman.agent.journals.console import ConsoleRead, ConsoleTail
 
-# A line without end, such as a progress bar, is reported again after this time if it has changed.
+# A line without a line break, such as a progress bar, is reported again after this time if it has changed.
 UNFINISHED_EVERY_S = 0.5
 MOST_UNFINISHED = 16
 
 
 def console_path(folder: Path, rank: int) -> Path:
-    """Return the file that a rank prints into."""
+    """Return the console file of a rank."""
     return folder / ("console.log" if rank == 0 else f"console-{rank:04d}.log")
 
 
 @dataclass(frozen=True, slots=True)
 class ConsolesRead:
-    """Lines of all ranks, how many bytes were skipped over the bound, and where the next reads start.
+    """Lines of all ranks, the number of skipped bytes, and where the next reads start.
 
-    `unfinished` has the lines that have no end yet, None if nothing is new of them.
+    `unfinished` has the lines without a line break, None if they have not changed.
     """
 
     lines: list[str]
@@ -44,13 +44,14 @@ class Consoles:
 
     def __init__(self, folder: Path, offsets: Mapping[int, int]) -> None:
         self._tails = {rank: ConsoleTail(console_path(folder, rank), offset) for rank, offset in offsets.items()}
-        # The reports of an earlier supervisor are not known; it reported nothing of a console without output.
+        # The reports of an earlier supervisor are unknown, except that it reported nothing about a console without
+        # output.
         has_output = any(offsets.values()) or any(tail.has_output() for tail in self._tails.values())
         self._told: list[str] | None = None if has_output else []
         self._told_at = 0.0
 
     def read(self, ended: bool = False) -> ConsolesRead | None:
-        """Return what came since the offsets, None if nothing did. They move only by `advance`."""
+        """Return the text after the offsets, None if there is none. The offsets are only moved by `advance`."""
         reads = {rank: tail.read(ended) for rank, tail in self._tails.items()}
         moved = {rank: read for rank, read in reads.items() if read.offset != self._tails[rank].offset}
         lines = [self._marked(rank, line) for rank, read in moved.items() for line in read.lines]
@@ -77,5 +78,5 @@ class Consoles:
             self._told, self._told_at = read.unfinished, time.monotonic()
 
     def last_line(self, rank: int) -> str:
-        """Return the last line with text of one rank, "" if there is none."""
+        """Return the last line of a rank that is not blank, "" if there is none."""
         return self._tails[rank].last_line()

@@ -1,4 +1,4 @@
-"""Checks whether a training has recorded anything, and writes the warning if it has not. No Django, no torch."""
+"""Checks whether a training has recorded anything, and returns a warning if it has not. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER_LOGGED = (
 
 
 def reproach(folder: Path) -> str:
-    """Return the warning about an attempt that has ended without a record, "" if it has one."""
+    """Return the warning about an attempt that has ended without a record, "" if it has any."""
     segments = sorted(folder.glob("journal-*.bin"))
     if not segments:
         return NEVER_ATTACHED
@@ -29,7 +29,7 @@ def reproach(folder: Path) -> str:
 
 def _has_told(folder: Path, rank: int) -> bool:
     if not segment_path(folder, rank, 0).exists():
-        # It was full, and what was in it is stored.
+        # Only a full segment has a successor, and its records are stored.
         return True
     tail, position = JournalTail(folder, rank, Position()), Position()
     while True:

@@ -1,9 +1,9 @@
 """Merges the journals of all ranks into one stream: the ranks' values of a step become one point. No Django, no torch.
 
 Records of a journal are consumed when they are stored (`advance`), and only up to the last record whose step is
-complete: the next reader reads the rest again. So no point is lost or stored twice, if any process is killed. Rank 0
-determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of several
-ranks is taken from all journals at once, after all records that precede it in any of them.
+complete: the next reader reads the rest again. No point is therefore lost or stored twice if a process is killed. Rank
+0 determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of several
+ranks is taken from all journals at once, after all records before it in any of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from steersman.records.kinds import EndRecord, OutcomeRecord, PointRecord, RankR
 from steersman.records.record import Record
 
 LATE_AFTER_S = 5.0
-# A rank that ran ahead waits on disk, not in memory.
+# The records of a rank that is ahead wait on disk instead of in memory.
 MOST_HELD = 20_000
 
 
@@ -34,7 +34,7 @@ class JournalsRead:
     positions: dict[int, Position] = field(default_factory=dict)
     unreadable: int = 0
     begin: dict[int, Position] = field(default_factory=dict)
-    # How many records of each rank these were, and the last step by name.
+    # The number of records of each rank, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
     # Whether the training was rolled back, so that earlier last steps are no longer valid.
@@ -61,9 +61,9 @@ class _RankLane:
         self.held: deque[_Held] = deque()
         self.names: set[tuple[str, ...]] = set()
         self.ended = False
-        # The merge has waited for it, and it has not logged a point since.
+        # The merge waited for this rank, and it has not logged a point since.
         self.silent = False
-        # Damage and changes of segment after the last record in memory.
+        # Damage and segment changes after the last record in memory.
         self.unreadable = 0
 
     def read(self, ended: bool) -> None:
@@ -98,9 +98,9 @@ class _RankLane:
 
 
 def _lost_before(read: Read) -> list[int]:
-    """Return for each record how many were lost since the one before it; for the last one, up to the end too."""
+    """Return for each record how many were lost before it; the last one includes those up to the end."""
     totals = [unreadable for _, _, unreadable in read.behind[:-1]] + [read.unreadable]
-    # A record that seems lost may follow, if a thread wrote it late. Only records that stay lost count.
+    # A record that seems lost may follow, if a thread wrote it late. Only records that remain missing count.
     least = list(accumulate(reversed(totals), min))[::-1]
     return [after - before for before, after in pairwise([0, *least])] if read.records else []
 
@@ -109,12 +109,12 @@ class Journals:
     """Reads the journals of an attempt's ranks forward from committed positions."""
 
     def __init__(self, folder: Path, positions: Mapping[int, Position], last_steps: Mapping[str, int]) -> None:
-        """`last_steps` holds the last stored step of each series, so that late values stay left out."""
+        """`last_steps` has the last stored step of each series, so that late values are left out."""
         self._lanes = [_RankLane(folder, rank, position) for rank, position in sorted(positions.items())]
         self._last_steps = dict(last_steps)
 
     def has_more(self) -> bool:
-        """Return whether bytes are unread, or records wait for those of other ranks."""
+        """Return whether there are unread bytes, or records that wait for other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
 
     def backlog_bytes(self, batch: JournalsRead | None) -> int:
@@ -124,13 +124,11 @@ class Journals:
 
     @property
     def positions(self) -> dict[int, Position]:
-        """The position up to which each rank's journal is consumed."""
+        """Return the position up to which each rank's journal is consumed."""
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
-        """Return at most `most` complete records, None if there are none.
-        If the ranks have `ended`, it waits for no rank.
-        """
+        """Return at most `most` complete records, None if there are none. Waits for no rank if they have `ended`."""
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}
         return batch if batch.positions or batch.unreadable else None
@@ -173,7 +171,7 @@ class Journals:
 
 
 class _Merge:
-    """One pass over the records in memory: takes them from the fronts of the lanes, always a prefix of each."""
+    """One pass over the records in memory: takes them from the front of each lane, in order."""
 
     def __init__(self, lanes: list[_RankLane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
         self.batch = JournalsRead()
@@ -206,7 +204,7 @@ class _Merge:
 
     @property
     def _at_roll_back(self) -> set[int]:
-        """The ranks whose next record is a roll back of several ranks."""
+        """Return the ranks whose next record is a roll back of several ranks."""
         return {rank for rank, queue in enumerate(self._queues) if queue and _is_roll_back(rank, queue[0].record)}
 
     def _take_roll_back(self) -> bool:
@@ -237,7 +235,9 @@ class _Merge:
         return held.record
 
     def _take_word(self, rank: int, record: Record) -> None:
-        """Pass on records that are not points: all of rank 0, those of others about themselves with their number."""
+        """Pass on records that are not points: all of rank 0, and those of other ranks about themselves, with their
+        rank.
+        """
         if rank == 0:
             self.batch.records.append(record)
         elif record.from_every_rank:
@@ -275,7 +275,9 @@ class _Merge:
         return self._now - self._queues[rank][0].read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
 
     def _logs(self, lane: _RankLane, names: tuple[str, ...]) -> bool:
-        """Return whether a rank is expected to log these names; for a while, also one that has logged no point."""
+        """Return whether a rank is expected to log these names; for a while, this includes a rank that has logged no
+        point.
+        """
         return names in lane.names if lane.names else not lane.silent
 
     def _last_step(self, name: str) -> int:

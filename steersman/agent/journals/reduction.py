@@ -1,4 +1,4 @@
-"""One value from those of several ranks: a mean, a sum of speeds, the slowest of times. No Django, no torch."""
+"""Reduces the values of several ranks to one: a mean, a sum of speeds, the slowest time. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 SPEED_SUFFIX = "_per_second"
 STEP_MS, DATA_WAIT_FRACTION = "speed/step_ms", "speed/data_wait_fraction"
-# The part of a step in which a rank computes, before it waits for the others.
+# The time of a step in which a rank computes, before it waits for the others.
 OWN_MS = "speed/own_ms"
-# Norms of layers, see `steersman.layers`: each rank gives that of its part times the root of the number of parts.
+# Norms of layers, see `steersman.layers`: each rank reports the norm of its part times the root of the number of parts.
 LAYERS = "layers/"
 # The training waits for the slowest rank, so its time counts.
 SLOWEST = (STEP_MS, DATA_WAIT_FRACTION, OWN_MS)
 
 
 def reduce_values(name: str, values: Sequence[float]) -> float:
-    """Return the value of series `name` over ranks that gave `values`; NaN if one of them is."""
+    """Return the value of series `name` over the ranks' `values`; NaN if one of them is NaN."""
     first = values[0]
     if name.startswith("speed/") and name.endswith(SPEED_SUFFIX):
         return _sum(values)
@@ -34,7 +34,7 @@ def _sum(values: Sequence[float]) -> float:
     if not all(math.isfinite(value) for value in values):
         return sum(values)
     try:
-        # Exact, so that the order of the ranks does not matter.
+        # `fsum` is exact, so the order of the ranks does not matter.
         return math.fsum(values)
     except OverflowError:
         return sum(values)

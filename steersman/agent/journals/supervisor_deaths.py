@@ -1,7 +1,7 @@
-"""How often supervisors of an attempt have died at the same place of its journals, and of what. No Django, no torch.
+"""How often, and why, supervisors of an attempt have crashed at the same position of its journals. No Django, no torch.
 
-A supervisor that died of what it read would die of it again, and again. The next one therefore reads that part record
-by record; after MOST_DEATHS at one record, that record is set aside and the rest is read on.
+If records crash a supervisor, they would crash the next one too. The next one therefore reads that part record by
+record; after MOST_DEATHS at one record, that record is set aside, and reading continues after it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_DEATHS = 5
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """The deaths at one place: `records` is how many records the last of them had read from there."""
+    """The crashes at one position; `records` is how many records the last supervisor had read from there."""
 
     place: str
     count: int
@@ -36,19 +36,19 @@ class Deaths:
 
 @dataclass(frozen=True, slots=True)
 class DeadlyRead:
-    """What too many supervisors died of, and their error."""
+    """The records at which too many supervisors crashed, and their error."""
 
     read: JournalsRead
     error: str
 
 
 class CarefulReader:
-    """Reads the journals of an attempt, record by record where an earlier supervisor died."""
+    """Reads the journals of an attempt, record by record where an earlier supervisor crashed."""
 
     def __init__(self, folder: Path, journals: Journals) -> None:
         self._folder = folder
         self._journals = journals
-        # How many records are still read one by one, because an earlier supervisor died of one of them.
+        # How many records are still read one by one, because an earlier supervisor crashed at one of them.
         self._one_by_one = 0
         self._reading = 0
 
@@ -72,12 +72,12 @@ class CarefulReader:
         return read
 
     def record_death(self, error: str) -> None:
-        """Count a death of what was read last."""
+        """Count a crash at the last read records."""
         record_death(self._folder, self._journals.positions, self._reading, error)
 
 
 def deaths_at(folder: Path, positions: Mapping[int, Position]) -> Deaths | None:
-    """Return the deaths of earlier supervisors where journals are consumed up to `positions`, None if none died."""
+    """Return the crashes of earlier supervisors at the journal `positions`, None if there were none."""
     try:
         found = decode(Deaths, (folder / DEATHS_FILE).read_bytes())
     except (OSError, Malformed):
@@ -86,7 +86,7 @@ def deaths_at(folder: Path, positions: Mapping[int, Position]) -> Deaths | None:
 
 
 def record_death(folder: Path, positions: Mapping[int, Position], records: int, error: str) -> None:
-    """Count one more death. A disk that does not take it costs the count alone."""
+    """Count a crash. If the disk is full, only the count is lost."""
     before = deaths_at(folder, positions)
     now = Deaths(_place(positions), before.count + 1 if before else 1, max(1, records), error)
     temporary = folder / f"{DEATHS_FILE}.{os.getpid()}"

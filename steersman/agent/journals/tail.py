@@ -1,4 +1,4 @@
-"""Follows one rank's journal over its segments. No Django, no torch."""
+"""Follows one rank's journal across its segments. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AFTER_END_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Whole records, the position after them, how many damaged ones were found, and the same for each record."""
+    """Complete records, the position after them, the number of damaged ones, and the same for each record."""
 
     records: list[Record]
     position: Position
@@ -36,7 +36,7 @@ class JournalTail:
         self.position = position
 
     def has_more(self, position: Position | None = None) -> bool:
-        """Return, by one stat, whether there are unread bytes after the position, or after another one."""
+        """Return, with one stat call, whether there are unread bytes after the position, or after another one."""
         begin = position or self.position
         try:
             size = segment_path(self._folder, self._rank, begin.segment).stat().st_size
@@ -53,10 +53,10 @@ class JournalTail:
         return max(0, total)
 
     def read(self, ended: bool = False, position: Position | None = None) -> Read:
-        """Return the records after the position, or after another one, up to the end of a segment at most.
+        """Return the records after the position, or after another one, at most up to the end of a segment.
 
-        A segment that has a successor, or whose writer has `ended`, is read to its end: an incomplete record
-        there is damage.
+        A segment that has a successor, or whose writer has `ended`, is read to its end: an incomplete record there is
+        damage.
         """
         begin = position or self.position
         segment = begin.segment
@@ -90,7 +90,7 @@ class JournalTail:
 def last_record(folder: Path, rank: int) -> EndRecord | None:
     """Return the record of a worker about its own end, None if it died without writing one.
 
-    A supervisor that read the record before may have been killed before it reported it. Reads only the end of the last
+    A supervisor may have been killed after it read the record and before it reported it. Reads only the end of the last
     segment.
     """
     segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))

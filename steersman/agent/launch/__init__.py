@@ -1,4 +1,4 @@
-"""Starting the processes of a training and following them, on one host or several.
+"""Starts the processes of a training and follows them, on one host or several.
 
-Imports `steersman`, the other agent packages and psutil. Which run starts next: `trainer.scheduler`.
+Imports `steersman`, the other agent packages and psutil. `trainer.scheduler` chooses the next run.
 """

@@ -1,4 +1,7 @@
-"""`train` processes that outlive the one that starts them: sessions of their own, output in a file. No Django."""
+"""`train` processes that outlive the process that starts them, as separate sessions with output to a file.
+
+No Django.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from pathlib import Path
 
 from steersman.files.private import make_private, open_private
 
-# The last line of a process's output is looked for in this many bytes.
+# The last line of a process's output is searched for in this many bytes.
 LAST_LINE_BYTES = 8192
 
 
 @dataclass(slots=True)
 class Detached:
-    """A `train` process. `attempt` is the run's when it was started, `output_from` where its output begins in `log`.
+    """A `train` process. `attempt` is the run's at the start, `output_from` where the output begins in `log`.
 
-    `started_at` is in seconds of `time.monotonic`. One that `adopts` was started for an attempt that exists, not for
-    one that waits to be opened.
+    `started_at` is in seconds of `time.monotonic`. A process with `adopts` was started for an existing attempt, not for
+    one that is to be opened.
     """
 
     run_id: int
@@ -38,7 +41,7 @@ class Detached:
         return self.process.poll()
 
     def ending(self) -> str:
-        """Return in a sentence why it ended: the last line of its output, if there is any."""
+        """Return a sentence about why it ended: the last line of its output, if there is any."""
         code = self.process.returncode
         if code is not None and code < 0:
             return f"The process that starts the training was ended by {signal.Signals(-code).name}."
@@ -53,16 +56,14 @@ class Detached:
 def start_train(
     manage: Path, data: Path, run_id: int, attempt: int, *options: str, given: Mapping[str, str] | None = None
 ) -> Detached:
-    """Start `manage.py train --run-id N --quiet` detached, its output appended to `logs/run-N.log`.
+    """Start `manage.py train --run-id N --quiet` detached, with output appended to `logs/run-N.log`.
 
-    `given` are further variables of its environment.
-
-    Raises `OSError` if the process or its log cannot be made.
+    `given` has further environment variables. Raises `OSError` if the process or its log cannot be created.
     """
     folder = make_private(data / "logs")
     path = folder / f"run-{run_id}.log"
     environment = os.environ | {"STEERSMAN_DATA": str(data), "PYTHONUNBUFFERED": "1"}
-    # By default CUDA counts by speed, NVML by bus: cuda:1 must be the GPU whose use was shown as cuda:1.
+    # By default CUDA orders GPUs by speed, NVML by bus: cuda:1 must be the GPU whose use was shown as cuda:1.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     environment |= given or {}
     with open_private(path, "ab") as log:

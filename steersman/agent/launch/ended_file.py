@@ -1,6 +1,7 @@
 """Writes the end of an attempt to a file, so that the next supervisor can store the true end. No Django, no torch.
 
-Only the process that started a training gets its exit status, and it may be killed before the database has it.
+Only the process that started a training gets its exit status, and it may be killed before that is stored in the
+database.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ENDED_FILE = "ended.json"
 
 
 def record_ended(folder: Path, ended: Ended) -> None:
-    """Write down how an attempt has ended. Raises `OSError` where the disk does not take it."""
+    """Write a file with the end of an attempt. Raises `OSError` if the disk refuses it."""
     write_whole(folder / ENDED_FILE, encode(ended).decode())
 
 

@@ -1,4 +1,4 @@
-"""The devices that a watch gives to a training: how they are passed on, and what `cuda:1` means there. No Django."""
+"""The devices that a watch gives to a training: how they are passed, and what `cuda:1` means there. No Django."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def given_environment(devices: Sequence[str]) -> dict[str, str]:
     if not devices:
         return {}
     gpus = [device for device in devices if device != CPU]
-    # If it is to use the CPU, the environment of the watch is not changed.
+    # For the CPU, the environment of the watch is unchanged.
     visible = {VISIBLE_VARIABLE: ",".join(gpus)} if gpus else {}
     return {DEVICES_VARIABLE: ",".join(devices)} | visible
 
@@ -26,6 +26,6 @@ def given_devices(environment: Mapping[str, str]) -> list[str]:
 
 
 def device_there(device: str, environment: Mapping[str, str]) -> str:
-    """Return what to ask torch for: `cuda:1` is the only GPU that is visible where a watch gave just that one."""
+    """Return the device for torch: if a watch gave exactly one GPU, `cuda:1` is the only visible GPU."""
     gpus = [each for each in given_devices(environment) if each != CPU]
     return "cuda" if gpus and device.startswith("cuda:") else device

@@ -1,6 +1,6 @@
-"""Connects the nodes of one training: the client on every node but that of rank 0.
+"""Connects the nodes of one training: the client on every node except that of rank 0.
 
-It keeps this node's page of shared memory like the leader's, reports the rows and ends of the ranks here to
+It synchronises this node's page of shared memory with the leader's, reports the rows and ends of the ranks here to
 `node_server`, and forwards signals to them. A node that loses its connection to the first ends its ranks. No Django, no
 torch.
 """
@@ -67,17 +67,17 @@ class NodeRefused(OSError):
 
 
 def node_folder(folder: Path, node: int) -> Path:
-    """Return the folder of a node in that of an attempt: for files that belong to one host alone."""
+    """Return the folder of a node in that of an attempt, for files of one host."""
     return folder / "nodes" / str(node)
 
 
 class NodeClient:
-    """The `train` of a node's first rank connects; `ranks` are all that run on this node."""
+    """The client in the `train` of a node's first rank; `ranks` are all ranks of this node."""
 
     def __init__(self, folder: Path, node: int, ranks: Sequence[int], of: int, secret: str) -> None:
         """`of` is the number of ranks of the training."""
         self.folder = node_folder(folder, node)
-        # Set when the connection to the first node is lost: the ranks here are asked to end right after.
+        # Set when the connection to the first node is lost: right after that, the ranks here are asked to end.
         self.is_lost = False
         self._attempt = folder
         self._node = node
@@ -188,7 +188,7 @@ class NodeClient:
         self.is_lost = True
 
     def _end_ranks(self) -> None:
-        """Ask the ranks here to end, and kill them after a time."""
+        """Ask the ranks here to end, and kill them after a while."""
         self._group.poll_alive()
         self._group.end()
         began = time.monotonic()
@@ -224,7 +224,7 @@ class NodeClient:
     # Messages of the server
 
     def _apply(self, message: NodeMessage, link: NodeConnection) -> None:
-        """Write what was received into the page: a decision before its barrier is cleared, a rank's end last."""
+        """Write a message into the page: a decision before its barrier is cleared, a rank's end last."""
         words = self._words
         for rank, votes, text in message.get("problems", ()):
             write_problem(self.folder, int(rank), int(votes), str(text))
@@ -243,7 +243,7 @@ class NodeClient:
         for rank, *_, ended in rows:
             words[row_of(rank) + ROW_ENDED] = ended
         if message.get("barrier"):
-            # As the leader does on its own page: a rank that has not reached the barrier by then sees it.
+            # As the leader does on its own page: a rank that has not reached the barrier by then will see it.
             time.sleep(VISIBLE_AFTER_S)
             self._rows = {}
             link.send(self._changed_rows() | {"barrier_seen": message["barrier"]})
@@ -253,11 +253,11 @@ class NodeClient:
         self._is_over = self._is_over or bool(message.get("over"))
 
     def _forward_signal(self, number: int) -> None:
-        """Signal all ranks here; each number is sent once."""
+        """Send the signal to all ranks here, once per signal number."""
         if number == self._signal:
             return
         self._signal = number
-        # Polling finds a rank that has started just now.
+        # Polling finds a rank that has just started.
         self._group.poll_alive()
         self._group.end()
         if number != signal.SIGTERM:
@@ -270,8 +270,7 @@ class NodeClient:
         changed = []
         for rank in self._ranks:
             row = row_of(rank)
-            # Read in the reverse order of a rank's writes: its end first, then the boundary at which it waits, then its
-            # step.
+            # Read in the reverse order of a rank's writes: its end, then the boundary at which it waits, then its step.
             values = [self._words[row + place] for place in reversed(REPORTED_WORDS)]
             values.reverse()
             if values[1:] != self._rows.get(rank, [0])[1:]:
@@ -301,7 +300,7 @@ class NodeClient:
         return {"ends": ends} if ends else {}
 
     def _due_samples(self, now: float) -> NodeMessage:
-        """Return samples of the GPUs of this host; host and processes are sampled on the first node alone."""
+        """Return samples of this host's GPUs; only the first node samples host and processes."""
         if now - self._sampled_at < SAMPLE_INTERVAL_S or self._sampler.boards is None:
             return {}
         self._sampled_at = now
@@ -313,13 +312,13 @@ class NodeClient:
         }
 
     def _write_out(self) -> None:
-        """Write what the ranks here log to shared storage: an NFS client may keep it in memory for half a minute."""
+        """Flush the files of this node's ranks to shared storage: an NFS client may cache them for half a minute."""
         segments = dict.fromkeys(self._ranks, 0)
         written: dict[Path, int] = {}
         while not self._stop.wait(WRITTEN_INTERVAL_S):
             for rank in self._ranks:
                 write_out(console_path(self._attempt, rank), written)
-                # A segment that has a successor may have grown since it was last written out.
+                # A segment with a successor may have grown since it was last flushed.
                 while segment_path(self._attempt, rank, segments[rank] + 1).exists():
                     write_out(segment_path(self._attempt, rank, segments[rank]), written)
                     segments[rank] += 1
@@ -327,7 +326,7 @@ class NodeClient:
 
 
 def write_out(path: Path, written: dict[Path, int]) -> None:
-    """Write a file to storage, if it exists and its size differs from the one in `written`."""
+    """Flush a file to storage, if it exists and its size differs from that in `written`."""
     # The file or its file system may be gone: the supervisor, which reads it, reports that.
     with contextlib.suppress(OSError), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -347,14 +346,14 @@ def is_supervised(folder: Path) -> bool:
 
 
 def _is_readable(link: NodeConnection, timeout_s: float) -> bool:
-    """Wait until something can be read, or for `timeout_s`. Not by `select`: that fails beyond 1,024 open files."""
+    """Wait until something can be read, for at most `timeout_s`. `select` would fail beyond 1,024 open files."""
     poll = select.poll()
     poll.register(link, select.POLLIN)
     return bool(poll.poll(1000 * timeout_s))
 
 
 def _wait_for(link: NodeConnection, timeout_s: float) -> list[NodeMessage]:
-    """Return the next messages, at least one. Raises `OSError` if none comes in time."""
+    """Return the next messages, at least one. Raises `OSError` if none arrives in time."""
     until = time.monotonic() + timeout_s
     while (left_s := until - time.monotonic()) > 0:
         _is_readable(link, left_s)

@@ -13,13 +13,14 @@ import socket
 from typing import Any
 
 LARGEST_GREETING_BYTES = 4096
-# A traceback of each of a thousand ranks.
+# Enough for a traceback of each of a thousand ranks.
 LARGEST_BYTES = 128 << 20
 RECEIVE_BYTES = 1 << 16
-# A host that answers no keep-alive probe for this long counts as lost. If only its process is suspended, it answers.
+# A host that answers no keep-alive probe for this long counts as lost. A suspended process does not matter: the kernel
+# answers.
 IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 
-# Between two looks of an end at its page, while messages come or go and else.
+# The interval at which an end polls its page: while messages are exchanged, and otherwise.
 BUSY_PAUSE_S = 0.001
 IDLE_PAUSE_S = 0.004
 BUSY_FOR_S = 0.1
@@ -57,7 +58,7 @@ class NodeConnection:
         return bool(self._outgoing)
 
     def send(self, message: NodeMessage) -> None:
-        """Send a message; what the socket does not take yet is kept for `flush`."""
+        """Send a message; bytes that the socket does not accept yet wait for `flush`."""
         self._outgoing += json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(self._outgoing) > LARGEST_BYTES:
             raise ConnectionError("the other end no longer reads")
@@ -72,7 +73,7 @@ class NodeConnection:
             del self._outgoing[:sent]
 
     def receive(self) -> list[NodeMessage]:
-        """Return the messages that have arrived whole. Raises `ConnectionError` if no more can arrive."""
+        """Return the complete messages that have arrived. Raises `ConnectionError` if no more can arrive."""
         while not self._ended and len(self._incoming) <= self._largest:
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
@@ -98,7 +99,7 @@ class NodeConnection:
 
 
 def proof(secret: str, sender: str, nonces: tuple[str, str]) -> str:
-    """Return the proof that `sender` ("node" or "server") knows the secret; each end has given one of the nonces."""
+    """Return the proof that `sender` ("node" or "server") knows the secret; each end chose one of the nonces."""
     return hmac.new(secret.encode(), "\n".join((sender, *nonces)).encode(), hashlib.sha256).hexdigest()
 
 
@@ -117,9 +118,10 @@ def _parsed(line: bytes) -> NodeMessage:
 
 
 def listen(address: str, backlog: int) -> socket.socket:
-    """Listen at a free port of the interface that has this address, as far as that is known; `backlog` may wait.
+    """Listen at a free port of the interface with this address, if there is one; `backlog` connections may wait.
 
-    A host may know its own name as a loopback address that no other host can reach: then on all interfaces.
+    A host may resolve its own name to a loopback address that no other host can reach; then it listens on all
+    interfaces.
     """
     family, host = socket.AF_INET, address
     with contextlib.suppress(OSError):
@@ -133,7 +135,7 @@ def listen(address: str, backlog: int) -> socket.socket:
         try:
             listener.bind((host, 0))
         except OSError:
-            # An address by which others reach this host need not be that of a device of it.
+            # The address at which other hosts reach this one need not belong to an interface here.
             listener.bind((everywhere, 0))
         listener.listen(backlog)
         listener.setblocking(False)

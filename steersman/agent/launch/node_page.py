@@ -1,7 +1,7 @@
 """The page of shared memory of a node, as the processes that connect the nodes read and write it. No Django, no torch.
 
-`steersman.ranks.barrier` describes the page. `LeaderPage` is that of the first node; `node_client` keeps those of the
-others.
+`steersman.ranks.barrier` describes the page. `LeaderPage` is the page of the first node; `node_client` writes those of
+the others.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class LeaderPage:
         self.folder = folder
         self.words = open_page(folder, ranks)
         self.words[NODES] = nodes
-        # What is sent to the nodes of each rank, and the remote ranks whose rows may have changed.
+        # The last sent rows of each rank, and the remote ranks whose rows may have changed.
         self.rows: dict[int, list[int]] = {}
         self._own = list(own)
         self._touched = {rank for rank in range(ranks) if rank not in own}
 
     def write_row(self, rank: int, values: Sequence[int]) -> None:
-        """Write in the order of `REPORTED_WORDS`: first a rank's step, then where it waits, its end last of all."""
+        """Write in the order of `REPORTED_WORDS`: first a rank's step, then where it waits, and its end last."""
         words, row = self.words, row_of(rank)
         self._touched.add(rank)
         requests = 0
@@ -88,12 +88,12 @@ class LeaderPage:
         write_problem(self.folder, rank, votes, problem)
 
     def changed_rows(self) -> set[int]:
-        """Return the ranks of which `rows` has changed since the last call."""
+        """Return the ranks whose `rows` have changed since the last call."""
         words = self.words
         changed = set()
         for rank in (*self._own, *self._touched):
             row = row_of(rank)
-            # Its end is read first: everything from before the end is there by then.
+            # The end is read first: everything that was written before it is then visible.
             ended = words[row + ROW_ENDED]
             state = [words[row + ROW_VOTES], words[row + ROW_VOTES + 1], int(words[row + ROW_PID] != 0), ended]
             if state != self.rows.get(rank):
@@ -118,7 +118,7 @@ class LeaderPage:
         self.words[BARRIER_SEEN] = barrier
 
     def read_decisions(self, position: int, count: int) -> bytes:
-        """Return `count` lines of the leader's decisions, from byte `position` on."""
+        """Return `count` lines of the leader's decisions, starting at byte `position`."""
         with (self.folder / "decisions.jsonl").open("rb") as file:
             file.seek(position)
             return b"".join(file.readline() for _ in range(count))
@@ -132,6 +132,6 @@ def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[lis
     found = []
     for vote in rows[rank][:2]:
         if vote & 1:
-            # The file is whole before the vote is visible.
+            # The file is complete before the vote is visible.
             found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
     return found

@@ -54,7 +54,7 @@ class NodeServer:
     """Accepts the other nodes of a launch; `elsewhere` has the state of their ranks."""
 
     def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int, address: str) -> None:
-        """`own` are the ranks of this node; `address` is that of this host for all nodes. Raises `OSError`."""
+        """`own` are the ranks of this node; `address` is this host's address for all nodes. Raises `OSError`."""
         self.secret = secrets.token_hex(32)
         self.elsewhere = {rank: RemoteRank(rank) for rank in range(ranks) if rank not in own}
         self._page = LeaderPage(folder, ranks, own, nodes)
@@ -97,7 +97,7 @@ class NodeServer:
                 self._send(node, {"over": True})
             self._flush_all()
         except Exception:
-            # The same as if all nodes were lost: no message is sent or received any longer.
+            # As if all nodes were lost: no message is sent or received any longer.
             logger.exception("the node server broke")
         finally:
             self._mark_rest_lost()
@@ -140,14 +140,14 @@ class NodeServer:
             self._drop(newcomer)
 
     def _silent_for_longest(self) -> _Unauthenticated:
-        """Return the oldest of the most frequent address: waiting connections of strangers must not keep a node out."""
+        """Return the oldest connection of the most frequent address, so that waiting strangers cannot block a node."""
         counts = Counter(each.address for each in self._newcomers)
         most = max(counts.values())
         return next(each for each in self._newcomers if counts[each.address] == most)
 
     def _read_greeting(self, newcomer: _Unauthenticated) -> None:
         if newcomer not in self._newcomers:
-            return  # it was dropped for another in this round
+            return  # another connection already replaced it in this round
         try:
             for message in newcomer.link.receive()[:1]:
                 self._authenticate(newcomer, message)
@@ -187,7 +187,7 @@ class NodeServer:
     def _refusal(self, node: RemoteNode | None, identity: str, ranks: list[int]) -> str:
         """Return why a node must not join, "" if it may."""
         if node is not None:
-            # A node that was lost, or a second one in the place of a connected one, belongs to another attempt.
+            # A node that was lost, or a second one instead of a connected one, belongs to another attempt.
             is_back = node.identity == identity and node.ranks == ranks and not self._has_ended(node)
             return "" if is_back else "another process has already joined with this rank"
         if any(each.signal for each in self.elsewhere.values()):
@@ -220,7 +220,7 @@ class NodeServer:
             self._page.write_problem(self._checked_rank(node, text[0]), int(text[1]), str(text[2]))
         for rank, values in message.get("rows", ()):
             self._page.write_row(self._checked_rank(node, rank), values)
-        # After the rows: the leader reads the step boundaries of the ranks once the barrier is seen.
+        # After the rows: once the barrier is seen, the leader reads the ranks' step boundaries.
         node.barrier_seen = max(node.barrier_seen, int(message.get("barrier_seen", 0)))
         if "boards" in message:
             node.boards = int(message["boards"])
@@ -258,7 +258,7 @@ class NodeServer:
             self._page.mark_seen(barrier)
 
     def _update_for(self, node: RemoteNode, state: tuple[int, int, int]) -> NodeMessage:
-        """Return what was not sent to a node yet, {} if nothing."""
+        """Return the data that was not sent to a node yet, {} if there is none."""
         update: NodeMessage = {}
         if node.unsent_rows:
             update["rows"] = [[rank, *self._page.rows[rank]] for rank in sorted(node.unsent_rows)]
@@ -292,7 +292,7 @@ class NodeServer:
             self._disconnect(node)
 
     def _decisions(self, node: RemoteNode, decided: int) -> str:
-        """Return the lines of the leader's decisions that a node lacks, up to number `decided`."""
+        """Return the lines of the leader's decisions that a node does not have, up to number `decided`."""
         if decided == node.decided:
             return ""
         text = self._page.read_decisions(node.decisions_bytes, decided - node.decided)

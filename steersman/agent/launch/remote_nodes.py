@@ -1,5 +1,6 @@
-"""Keeps the state of the other nodes on the first node of a training: their ranks, the messages that each was sent, and
-samples of their GPUs. No Django, no torch.
+"""The state of the other nodes on the first node of a training: their ranks, messages and GPU samples.
+
+No Django, no torch.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class RemoteRank:
     has_ended: bool = False
     # Whether it counts as ended because the connection to its node is lost.
     is_lost: bool = False
-    # As in `subprocess`, None if it is not known.
+    # As in `subprocess`, None if it is unknown.
     code: int | None = None
-    # Whether it ended before any rank was asked to.
+    # Whether it ended before any rank was asked to end.
     ended_by_itself: bool = True
-    # The last record of its journal, None if it is no END record.
+    # The last record of its journal, None if that is not an END record.
     end_record: EndRecord | None = None
     signal: int = 0
 
@@ -34,23 +35,23 @@ class RemoteNode:
     """Another node: its connection, and what was sent to it and received from it."""
 
     number: int
-    # Chosen at random by its node client: another process has another one.
+    # Chosen at random by its node client, so another process has another identity.
     identity: str
     ranks: list[int]
     link: NodeConnection | None = None
     gone_since: float = 0.0
-    # The latest barrier that its ranks see.
+    # The latest barrier that its ranks have seen.
     barrier_seen: int = 0
     # Ranks whose present rows were not sent to it yet, and the barrier state and signals that were sent last.
     unsent_rows: set[int] = field(default_factory=set)
     sent_state: tuple[int, int, int] | None = None
     signals: dict[int, int] = field(default_factory=dict)
-    # How much of the decisions was sent to it: bytes, and lines.
+    # How much of the decisions was sent to it, in bytes and lines.
     decisions_bytes: int = 0
     decided: int = 0
     # Ranks whose ends were received and are still to be confirmed.
     unconfirmed_ends: list[int] = field(default_factory=list)
-    # How many GPUs it has, and the samples of those that it uses since samples were last taken.
+    # Its number of GPUs, and the new samples of those in use.
     boards: int | None = None
     samples: dict[str, float] = field(default_factory=dict)
 
@@ -58,7 +59,7 @@ class RemoteNode:
 def take_samples(nodes: Mapping[int, RemoteNode], own_boards: int | None) -> dict[str, float]:
     """Return the samples of the other nodes' GPUs, numbered after those of the nodes before them.
 
-    `own_boards` is how many GPUs the first node has, None while that is not known: a number must never change.
+    `own_boards` is the number of GPUs of the first node, None until it is known: the number of a GPU must never change.
     """
     taken: dict[str, float] = {}
     before = own_boards

@@ -1,4 +1,4 @@
-"""How a training process is started: its command line and environment. No Django, no torch."""
+"""Starts a training process: its command line and environment. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 # files that hold such settings, and the addresses of its services.
 WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|TOKEN|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
 
-# No character ends a training: half of a pair, which UTF-8 does not have, is written as its number.
+# No character may end a training: lone surrogates, which UTF-8 cannot encode, are written as escapes.
 CONSOLE_ENCODING = "utf-8:backslashreplace"
 
 PR_SET_PDEATHSIG = 1
-# Loaded before any fork: a child of a process with threads must not.
+# Loaded before any fork, because the child of a process with threads must not load it.
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def script_command(script: Sequence[str]) -> list[str]:
-    """Return the command of a person's own script: this Python runs `x.py args` and `-m module args`.
+    """Return the command of a person's own script: `x.py args` and `-m module args` are run by this Python.
 
     Anything else is run as a command, unchanged.
     """
@@ -42,7 +42,7 @@ def script_command(script: Sequence[str]) -> list[str]:
 
 
 def why_not_there(script: Sequence[str]) -> str:
-    """Return the problem of a script that is not in this folder or on the path, "" if none is found."""
+    """Return why a script cannot be found in this folder or on the path, "" if it can."""
     program = Path(script[0])
     if program.suffix == ".py" and not program.is_file():
         return f"there is no file {program}; give the path of your script after --."
@@ -54,7 +54,7 @@ def why_not_there(script: Sequence[str]) -> str:
 
 
 def script_name(script: Sequence[str]) -> str:
-    """Return a short name of the program that a command runs: a module, else a file of Python, else the program."""
+    """Return a short name of the program that a command runs: a module, a Python file, or the executable."""
     for word, following in zip(script, [*script[1:], ""], strict=True):
         if word.endswith(".py"):
             return Path(word).name
@@ -72,11 +72,11 @@ def _python_path() -> list[str]:
 
 
 def worker_environment(folder: Path, data: Path, application: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the worker's environment. `import steersman` works in it, and shadows no package of the person's."""
+    """Return the worker's environment, in which `import steersman` works without hiding the person's own packages."""
     client = make_private(data / "client")
     link = client / "steersman"
     if not link.is_symlink():
-        # Another `train` may make it at the same moment.
+        # Another `train` may create it at the same moment.
         with contextlib.suppress(FileExistsError):
             link.symlink_to(application / "steersman")
     environment = without_notice({name: value for name, value in base.items() if not WITHHELD.fullmatch(name)})
@@ -88,14 +88,14 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         OUTSIDE_VARIABLE: outside(base),
         "STEERSMAN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
-        # The console is a file that is read as UTF-8, whatever the terminal of `train` can show.
+        # The console is a file that is read as UTF-8, whatever the terminal of `train` supports.
         "PYTHONIOENCODING": CONSOLE_ENCODING,
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
     }
 
 
 def rank_environment(environment: Mapping[str, str], rank: int, ranks: int, port: int) -> dict[str, str]:
-    """Return the environment of one of several ranks on this host, as torchrun would set it; they meet at `port`."""
+    """Return the environment of one of several ranks on this host, as from torchrun; they rendezvous at `port`."""
     return (
         {"OMP_NUM_THREADS": "1"}
         | dict(environment)
@@ -127,10 +127,10 @@ def start_worker(
     tied: bool = False,
     node: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a rank's worker in a session of its own, its console into a file, and record which process it is.
+    """Start a rank's worker with its console in a file, and record its process.
 
-    A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
-    process ends, in any way. With several nodes, the folder of its `node` records which process it is.
+    It is a separate session, so that Ctrl-C on the terminal only reaches the supervisor. If `tied`, it is killed when
+    this process ends, for whatever reason. With several nodes, the folder of its `node` has the record of its process.
     Raises `OSError` if the program cannot be started.
     """
     with open_private(console_path(folder, rank), "ab") as console:
@@ -148,6 +148,6 @@ def start_worker(
 
 
 def _tie_to_parent() -> None:
-    """Be killed with the thread that started this process: the main thread of `train`."""
+    """Make the kernel kill this process with the thread that started it: the main thread of `train`."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

@@ -1,10 +1,9 @@
-"""Trainings with several ranks: started here, or by torchrun as one `train` for each rank. No Django, no torch.
+"""Trainings with several ranks, started here, or by torchrun as one `train` per rank. No Django, no torch.
 
-Under torchrun the `train` of rank 0 holds the run and follows all workers. The `train`s of the other ranks read from a
-small file, the announcement, which attempt it is, start their own worker, forward signals and record how it ended. If
-the ranks are on several nodes, that file is on a file system that all of them share, and the `train` of each other
-node's first rank is connected to the first node (`steersman.agent.launch.node_server`,
-`steersman.agent.launch.node_client`).
+Under torchrun the `train` of rank 0 holds the run and follows all workers. The `train`s of the other ranks find the
+attempt in a small file, the announcement, start their own worker, forward signals and record how it ended. If the ranks
+are on several nodes, that file is on a file system that all of them share, and the `train` of each other node's first
+rank is connected to the first node (`steersman.agent.launch.node_server`, `steersman.agent.launch.node_client`).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ MOST_RANKS = 1024
 
 
 class LaunchError(Exception):
-    """A launch that cannot work; the text is a sentence with what to do."""
+    """A launch that cannot work. The text says why, and what to do."""
 
 
 class NoAttempt(Exception):
@@ -68,9 +67,9 @@ class NoAttempt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start of all ranks by torchrun. `key` is the same for all ranks of it and, on one node, for no other.
+    """One start of all ranks by torchrun. `key` is the same for all its ranks and, on one node, for no other launch.
 
-    On several `nodes`, this is number `node`, with the ranks `first` to `last`, and the first is reached at `address`.
+    With several `nodes`, this is number `node`, with the ranks `first` to `last`, and the first node has `address`.
     """
 
     key: str
@@ -84,12 +83,12 @@ class Launch:
 
     @property
     def own(self) -> range:
-        """The ranks of this node."""
+        """Return the ranks of this node."""
         return range(self.first, self.last + 1)
 
 
 def number_of_ranks(text: str) -> int:
-    """Read a number of processes from the command line."""
+    """Parse a number of processes from the command line."""
     number = int(text)
     if not 1 <= number <= MOST_RANKS:
         raise argparse.ArgumentTypeError(f"give 1 to {MOST_RANKS} processes")
@@ -97,9 +96,9 @@ def number_of_ranks(text: str) -> int:
 
 
 def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
-    """Return torchrun's launch that this process belongs to, None if it belongs to none, or alone.
+    """Return torchrun's launch of this process, None if torchrun did not start it, or started only this rank.
 
-    Raises `LaunchError` if its variables are not whole.
+    Raises `LaunchError` if torchrun's variables are incomplete.
     """
     run_id, ranks = environment.get("TORCHELASTIC_RUN_ID"), int(environment.get("WORLD_SIZE", "1"))
     if run_id is None or ranks == 1:
@@ -107,7 +106,7 @@ def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
     rank, local = int(environment["RANK"]), int(environment.get("LOCAL_WORLD_SIZE", ranks))
     if local != ranks:
         return _launch_of_nodes(run_id, rank, ranks, local, environment)
-    # torchrun's default id is the same for every launch, so its process is part of the key.
+    # torchrun's default id is the same for every launch, so the key includes its process.
     parent = psutil.Process(os.getppid())
     restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     key = f"{run_id[:40]}/{restart}/{parent.pid}/{parent.create_time():.2f}"
@@ -121,7 +120,7 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
         node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
     except (KeyError, ValueError) as error:
         raise LaunchError(f"torchrun: its environment variables do not identify this node ({error}).") from error
-    # All that the nodes have in common; how often each has restarted its processes may differ. No host by its name.
+    # Only what all nodes have in common: their numbers of restarts may differ. The host is hashed, not named.
     place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
 
@@ -156,7 +155,7 @@ def start_first(
     launch: Launch,
     server: NodeServer | None = None,
 ) -> WorkerGroup:
-    """Start the worker of rank 0 under torchrun, and wait for the others', which are started beside it."""
+    """Start the worker of rank 0 under torchrun, and wait for the others, which are started at the same time."""
     process = start_worker(command, _joined(environment, launch), folder, tied=True)
     recorded = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
     elsewhere = server.start().elsewhere if server else {}
@@ -176,7 +175,7 @@ def announce(
     """Announce to the other ranks of a launch what to train, where, and with which environment variables."""
     announcement: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
     if server is not None:
-        # The other ranks of this node know this attempt from one of an earlier launch by this record.
+        # With this record, the other ranks of this node distinguish this attempt from one of an earlier launch.
         WorkerProcess.of(os.getpid()).write(folder / NODE_CLIENT_FILE)
         announcement["server"] = {"port": server.port, "secret": server.secret}
     _write_launch(data, run_id, launch, announcement)
@@ -201,7 +200,7 @@ def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
 
 def _write_launch(data: Path, run_id: int, launch: Launch, announcement: Mapping[str, Any]) -> None:
     path = _launch_path(data, run_id)
-    # No two announcements have the same id: a changed one is a new one.
+    # Each announcement has its own id, so a changed id means a new announcement.
     identity = secrets.token_hex(8)
     text = json.dumps({"key": launch.key, "id": identity, **announcement})
     temporary = path.with_name(f"launch-{identity}.new")
@@ -296,7 +295,7 @@ def leader_has_failed(folder: Path, node: Path | None = None, first: int = 0) ->
 
 
 def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
-    """Return the attempt that rank 0 opens; skip the announcement of an earlier launch from the same address."""
+    """Return the attempt that rank 0 opens, skipping the announcement of an earlier launch from the same address."""
     began = time.monotonic()
     first: str | None = None
     seen = False
@@ -304,7 +303,8 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
         announcement = _read_launch(data, run_id)
         if announcement.get("key") == launch.key:
             first = first or announcement.get("id")
-            # On one node the key belongs to one launch; on several, an earlier one may have had the same.
+            # On one node the key belongs to one launch; with several nodes, an earlier launch may have had the same
+            # key.
             is_new = announcement.get("id") != first or waited_s > deadlines.STALE_AFTER_S
             fresh = launch.nodes == 1 or is_new
             seen = seen or "folder" not in announcement
@@ -355,5 +355,5 @@ def _launch_path(data: Path, run_id: int) -> Path:
 
 
 def _joined(environment: Mapping[str, str], launch: Launch) -> dict[str, str]:
-    """Return the environment of a worker that torchrun has given everything but our own variables."""
+    """Return the environment of a worker under torchrun, which has set everything except our own variables."""
     return dict(environment) | {RANK_VARIABLE: str(launch.rank), RANKS_VARIABLE: str(launch.ranks)}

@@ -1,7 +1,7 @@
 """Ends undeclared ranks when the training is to stop, because the command to stop reaches only rank 0.
 
-torchrun starts them in sessions of their own, so they are recognised by the attempt that their environment names. No
-Django, no torch.
+torchrun starts them in separate sessions, so they are recognised by the attempt in their environment. No Django, no
+torch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from steersman.ranks.undeclared import STOPPING_FILE
 from steersman.run import FOLDER_VARIABLE
 
 UNDECLARED_POLL_INTERVAL_S = 0.25
-# Rank 0 may save a checkpoint before that. The others are not needed for it: they wait in vain, or fail.
+# Before that, rank 0 may save a checkpoint. The others are not needed for it: they would wait for ever, or fail.
 END_UNDECLARED_AFTER_S = 10.0
 KILL_UNDECLARED_AFTER_S = 5.0
-# The process that started them ends when they have; if it does not, it is killed too.
+# The process that started them ends after them; if it does not, it is killed too.
 KILL_LAUNCHER_AFTER_S = 15.0
 
 
@@ -47,7 +47,7 @@ class UndeclaredRanks:
         self._asked_at = 0.0
         self._terminated_at: float | None = None
         self._has_seen_end = False
-        # Whether processes are left that are still to end.
+        # Whether there are processes that still have to end.
         self.remain = False
 
     @property
@@ -57,12 +57,12 @@ class UndeclaredRanks:
 
     @property
     def are_to_stop(self) -> bool:
-        """Return whether rank 0 was to stop while other ranks trained beside it."""
+        """Return whether rank 0 was asked to stop while other ranks were training."""
         return (self._folder / STOPPING_FILE).exists()
 
     def tick(self, now: float, worker_has_ended: bool) -> None:
-        """End the other ranks once rank 0 has ended, or has had its time."""
-        # Once more at the end: rank 0 may have been asked to stop, and have ended, since the last tick.
+        """End the other ranks once rank 0 has ended, or has had time to."""
+        # One last time at the end: rank 0 may have been asked to stop, and have ended, since the last tick.
         is_last = worker_has_ended and not self._has_seen_end
         if now - self._ticked_at < UNDECLARED_POLL_INTERVAL_S and not is_last:
             return
@@ -84,7 +84,7 @@ class UndeclaredRanks:
         self.remain = bool(others)
 
     def kill(self) -> None:
-        """Kill all processes of the attempt on this host, whatever session they are in."""
+        """Kill all processes of the attempt on this host, in whatever session."""
         _signal(self._marked(), signal.SIGKILL)
 
     def _is_late(self, now: float) -> bool:
@@ -96,7 +96,7 @@ class UndeclaredRanks:
     def _others(self, leader: Leader, leader_lives: bool) -> list[psutil.Process]:
         spared = {leader.pid, *leader.above}
         if leader_lives:
-            # Its DataLoader workers.
+            # DataLoader workers of rank 0.
             with contextlib.suppress(psutil.Error):
                 spared |= {child.pid for child in psutil.Process(leader.pid).children(recursive=True)}
         return [process for process in self._marked() if process.pid not in spared]

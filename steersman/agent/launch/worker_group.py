@@ -26,8 +26,8 @@ from steersman.records.kinds import EndRecord
 class Worker:
     """One rank's process; `code` as in `subprocess`.
 
-    `process` is None if another process started it, `recorded` until that process has recorded its id. Of a rank that
-    is `elsewhere`, on another node, both are unknown here.
+    `process` is None if another process started it, `recorded` is None until that process has recorded its id. For a
+    rank that is `elsewhere`, on another node, both are None.
     """
 
     rank: int
@@ -36,14 +36,14 @@ class Worker:
     elsewhere: RemoteRank | None = None
     has_ended: bool = False
     code: int | None = None
-    # When it was first seen to be gone, while its exit status may still become known.
+    # When it was first found to be gone, while its exit status may still arrive.
     gone_since: float | None = None
-    # Whether it ended before any rank was asked to.
+    # Whether it ended before any rank was asked to end.
     ended_by_itself: bool = True
 
 
 class WorkerGroup:
-    """Ranks of an attempt; `workers` in the order of their ranks."""
+    """The ranks of an attempt; `workers` is ordered by rank."""
 
     def __init__(
         self,
@@ -54,8 +54,11 @@ class WorkerGroup:
         node: Path | None = None,
         server: NodeServer | None = None,
     ) -> None:
-        """`parent` is the process whose end ends the training too: torchrun. `node` is the folder with the records of
-        processes of this host, if that is not the attempt's. `server` is connected to the other nodes."""
+        """`parent` is the process whose end ends the training too: torchrun.
+
+        `node` is the folder with the process records of this host, if that is not the attempt's. `server` is connected
+        to the other nodes.
+        """
         self._server = server
         self.workers = list(workers)
         self._folder = folder
@@ -63,7 +66,7 @@ class WorkerGroup:
         self._parent = parent
         self._began = time.monotonic()
         self._end_asked_at: float | None = None
-        # Several ranks are all declared; a single one may have started others.
+        # If there are several ranks, all are declared; a single rank may have started others.
         alone = len(self.workers) == 1 and self.workers[0].elsewhere is None
         self._undeclared = UndeclaredRanks(folder) if alone else None
 
@@ -77,7 +80,7 @@ class WorkerGroup:
         return [worker.recorded.pid for worker in self.workers if worker.recorded is not None]
 
     def take_samples(self, own_boards: int | None) -> dict[str, float]:
-        """Return samples of the GPUs of other nodes, whose numbers follow those of the `own_boards` here."""
+        """Return samples of the GPUs of other nodes, numbered after the `own_boards` here."""
         return self._server.take_samples(own_boards) if self._server else {}
 
     def poll_alive(self) -> bool:
@@ -118,15 +121,15 @@ class WorkerGroup:
         return worker.has_ended and not self._ended_well(worker)
 
     def root_cause(self) -> Worker:
-        """Return the rank whose end is that of the attempt: the first that failed, else rank 0."""
+        """Return the rank that caused the end of the attempt: the first that failed, else rank 0."""
         failed = self._failed()
         by_themselves = [worker for worker in failed if worker.ended_by_itself]
         by_signal = [worker for worker in by_themselves if worker.code is not None and worker.code < 0]
-        # A rank that raises has an END record: one without was ended from outside.
+        # A rank that raises writes an END record: one without was ended from outside.
         silent = [worker for worker in by_themselves if self._recorded_end(worker) is None]
         if by_signal or silent:
             return (by_signal or silent)[0]
-        # Ranks that lost the failed one fail too, a little later.
+        # Ranks that lose the connection to the failed one fail too, slightly later.
         recorded = [(end.time, worker) for worker in failed if (end := self._recorded_end(worker))]
         if recorded:
             return min(recorded, key=lambda each: each[0])[1]
@@ -168,7 +171,7 @@ class WorkerGroup:
         return worker.code is not None or self._parent is None or now - worker.gone_since > deadlines.EXIT_KNOWN_AFTER_S
 
     def _meant_code(self, rank: int, code: int) -> int:
-        """Return the exit status of a rank: 0 also of a launcher if rank 0 stopped and the others were ended."""
+        """Return the exit status of a rank. It is 0 for a launcher too, if rank 0 stopped and the others were ended."""
         if self._undeclared is not None and self._undeclared.are_to_stop and has_ended_well(self._folder, rank):
             return 0
         return meant_code(self._folder, rank, code)
@@ -192,14 +195,14 @@ class WorkerGroup:
             elif worker.recorded is not None:
                 signal_group(worker.recorded.pid, number)
         if self._undeclared is not None and number == signal.SIGKILL:
-            # Ranks that torchrun started are in sessions of their own.
+            # Ranks that torchrun started are in separate sessions.
             self._undeclared.kill()
 
 
 def meant_code(folder: Path, rank: int, code: int) -> int:
-    """Return the exit status of a rank: 0 also if SIGTERM ended it on its way out, after its END record.
+    """Return the exit status of a rank. It is 0 if SIGTERM ended it after its END record, while it was exiting.
 
-    An interpreter that ends no longer handles signals.
+    An interpreter that exits no longer handles signals.
     """
     return 0 if code == -signal.SIGTERM and has_ended_well(folder, rank) else code
 
@@ -211,7 +214,7 @@ def has_ended_well(folder: Path, rank: int) -> bool:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal a process and its group, so that what it started ends too; an adopted one may be no leader of one."""
+    """Send a signal to a process and its group, to reach its children too; an adopted process may not lead a group."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:

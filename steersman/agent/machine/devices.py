@@ -1,6 +1,6 @@
 """The devices of this host and their present use, for choosing one. Imports neither Django nor torch.
 
-GPUs are read in a thread of its own: a driver may hang for ever, and then only their use is not known.
+GPUs are read in a separate thread: if a driver hangs, only their use is unknown.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.units import MIB
 
 READ_INTERVAL_S = 1.0
-# An older reading is out of date.
+# Older readings are outdated.
 STALE_S = 10.0
-# The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
+# The list itself is read again after this many readings: GPUs come and go with drivers and MIG.
 LIST_EVERY = 30
 
 # Keys: device (as in `train --device`), title, uuid ("" of the CPU), utilisation (%), memory_used_mib,
@@ -37,7 +37,7 @@ class DeviceReader:
         psutil.cpu_percent(interval=None)  # the first reading is the start of the first interval
 
     def start(self) -> DeviceReader:
-        """Start reading GPUs; the thread is a daemon, so that a stuck driver cannot hold up the end."""
+        """Start reading GPUs. The thread is a daemon, so that a hanging driver cannot delay the exit."""
         threading.Thread(target=self._read_gpus, name="devices", daemon=True).start()
         return self
 
@@ -65,12 +65,12 @@ class DeviceReader:
     def gpus(self) -> list[str] | None:
         """Return the UUIDs of the GPUs that a training here would see, cuda:0 first; None before the driver's answer.
 
-        One that hangs later leaves those that were seen before.
+        If the driver hangs later, the last known ones are returned.
         """
         return [str(gpu["uuid"]) for gpu in self._gpus] if self._read_at else None
 
     def processes(self) -> tuple[float, dict[str, nvml.Processes]]:
-        """Return when the GPUs were read last, in the time of `time.monotonic`, and who held memory of each then."""
+        """Return when the GPUs were last read, by `time.monotonic`, and the processes that held memory of each."""
         return self._read_at, self._processes
 
     def _read_gpus(self) -> None:
@@ -79,7 +79,7 @@ class DeviceReader:
         while True:
             try:
                 if readings % LIST_EVERY == 0:
-                    # Open NVML again: otherwise a driver that was loaded since, or a GPU that came back, is not found.
+                    # Reload NVML, to find a driver that was loaded since, or a GPU that came back.
                     nvml.reopen_nvml()
                     gpus = nvml.separate(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
             except nvml.NoGpus:
@@ -87,7 +87,7 @@ class DeviceReader:
             began = time.monotonic()
             processes = {gpu.uuid: nvml.processes(gpu) for gpu in gpus}
             self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
-            # What began to be read: a training that ended later may still have been seen.
+            # The time when reading began: a training that ended during it may still have been listed.
             self._processes, self._read_at = processes, began
             readings += 1
             if self._stop.wait(READ_INTERVAL_S):

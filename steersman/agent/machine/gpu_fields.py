@@ -1,6 +1,6 @@
 """The fields that are read from a GPU, and their units. Imports neither Django nor torch, and starts no threads.
 
-A field that a GPU or its driver does not have is left out, never zero. Units in docs/protocol.md.
+A field that a GPU or its driver does not have is left out instead of zero. docs/protocol.md has the units.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pynvml  # noqa: E402  after its notice is silenced
 
 KIB_PER_MIB = 2**10
 
-# A field that this GPU or driver does not have stays away for good.
+# Fields that this GPU or driver does not have are not read again.
 UNSUPPORTED = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
@@ -38,7 +38,7 @@ Fields = Mapping[str, Callable[[Gpu], Values]]
 
 
 def read(gpu: Gpu) -> Values:
-    """Return what costs next to nothing to read, named `gpu/<i>/…`. Raises `GpuLost` if the GPU is gone."""
+    """Return the fields that are cheap to read, named `gpu/<i>/…`. Raises `GpuLost` if the GPU is gone."""
     values = _read(gpu, EACH_SECOND)
     if not values:
         raise GpuLost("its driver returns no readings")
@@ -46,7 +46,10 @@ def read(gpu: Gpu) -> Values:
 
 
 def read_slow(gpu: Gpu) -> Values:
-    """Return what blocks while it is measured (PCIe: 20 ms each way) or hardly changes. Raises `GpuLost`."""
+    """Return the fields that block while they are measured (PCIe: 20 ms each way) or rarely change.
+
+    Raises `GpuLost`.
+    """
     return _read(gpu, NOW_AND_THEN)
 
 
@@ -86,7 +89,7 @@ def _power(gpu: Gpu) -> Values:
 
 
 def _power_limit(gpu: Gpu) -> Values:
-    # The enforced one: the lowest of all that the driver, the administrator and the board set.
+    # The enforced limit is the lowest of those of driver, administrator and board.
     return {"power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu.board) / 1000}
 
 

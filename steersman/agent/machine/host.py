@@ -1,4 +1,4 @@
-"""Reading the training host and the worker's processes through psutil. Imports neither Django nor torch."""
+"""Reads the training host and the worker's processes through psutil. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from steersman.agent.machine.units import GIB, MIB
 
 
 class HostReader:
-    """Reads the host, and the process trees below the workers until those are gone.
+    """Reads the host, and the process trees below the workers while they exist.
 
-    CPU fractions are those since the reading before, so the first reading has none.
+    CPU fractions cover the time since the previous reading, so the first reading has none.
     """
 
     def __init__(self, worker_pid: int | None, data: Path | None) -> None:
@@ -31,7 +31,7 @@ class HostReader:
         """Return values named `host/…`: CPU in %, memory in MiB, free disk in GiB; the worker's CPU in % of a core."""
         memory = psutil.virtual_memory()
         values = {
-            # "Available" counts what the kernel can give back; "free" would call every busy disk cache used.
+            # "Available" includes what the kernel can free; "free" would count the disk cache as used.
             "host/memory_used_mib": (memory.total - memory.available) / MIB,
             "host/memory_total_mib": memory.total / MIB,
         }
@@ -53,7 +53,10 @@ class HostReader:
             return None
 
     def _processes(self) -> list[psutil.Process]:
-        """Return the workers and all below them; one that is gone stays gone, though its number be given again."""
+        """Return the workers and their descendants.
+
+        A process that ended is not replaced by another one with its pid.
+        """
         found: list[psutil.Process] = []
         for pid in self.pids:
             if pid not in self._workers:

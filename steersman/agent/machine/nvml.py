@@ -1,7 +1,7 @@
 """The GPUs that NVML lists, and which of them a training sees. Imports neither Django nor torch, and starts no threads.
 
-NVML counts GPUs by PCI bus, CUDA by speed unless CUDA_DEVICE_ORDER says otherwise: only UUIDs are the same
-on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
+NVML orders GPUs by PCI bus, CUDA by speed unless CUDA_DEVICE_ORDER is set: only UUIDs are the same for both. Series are
+named by NVML's index, the one that nvidia-smi shows.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Gpu:
 
     @property
     def board_name(self) -> str:
-        """Return the number of the board, which is the name of a GPU that is no MIG instance."""
+        """Return the number of the board, which is the name of a GPU that is not a MIG instance."""
         return self.name.partition(".")[0]
 
 
-# A process that uses memory of a GPU: its pid and MiB; None if the driver does not report it.
+# The processes that use memory of a GPU: MiB by pid, None if the driver does not report it.
 Processes = dict[int, int | None]
 
 
@@ -60,7 +60,7 @@ def open_nvml() -> None:
 
 
 def reopen_nvml() -> None:
-    """Load the driver's library anew, which voids every `Gpu`. A GPU that came back answers only after that.
+    """Reload the driver's library, which invalidates every `Gpu`. A GPU that came back answers only after that.
 
     Raises `NoGpus` as `open_nvml` does.
     """
@@ -70,7 +70,7 @@ def reopen_nvml() -> None:
 
 
 def list_gpus() -> list[Gpu]:
-    """Return every GPU that NVML can open, in its own order, MIG instances after the board that holds them.
+    """Return every GPU that NVML can open, in its own order, MIG instances after their board.
 
     Raises `NoGpus` if not even their number can be read.
     """
@@ -84,16 +84,16 @@ def list_gpus() -> list[Gpu]:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             gpus.append(Gpu(str(index), pynvml.nvmlDeviceGetUUID(handle), handle, handle))
         except pynvml.NVMLError:
-            # One that fell off the bus must not hide the others.
+            # A GPU that fell off the bus must not hide the others.
             continue
         gpus.extend(_mig_instances(index, handle))
     return gpus
 
 
 def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto") -> list[Gpu]:
-    """Return the GPUs of a training: those of `uuids` where known, else those that it can see.
+    """Return the GPUs of a training: those of `uuids` if they are known, else those that it can see.
 
-    `visible` is CUDA_VISIBLE_DEVICES (None if it is not set), `device` what was asked for, such as cuda:1.
+    `visible` is CUDA_VISIBLE_DEVICES (None if it is not set), `device` the requested device, such as cuda:1.
     """
     if device == "cpu":
         return []
@@ -109,7 +109,7 @@ def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (
 
 
 def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
-    """Return what trainings here can be given: every visible GPU, or each MIG instance of one that is split."""
+    """Return the devices that trainings here can be given: every visible GPU, or each MIG instance of a divided one."""
     found: list[Gpu] = []
     for gpu in choose(gpus, visible=visible):
         split = [each for each in gpus if each.board is gpu.board and each.handle is not each.board]
@@ -136,7 +136,7 @@ def processes(gpu: Gpu) -> Processes:
     """
     found: Processes = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-        # The GPU hides them, or the driver does not support them, or only under the name of its own version.
+        # The GPU may hide them, and the driver may not support them, or only through another version of the call.
         with contextlib.suppress(pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
             for each in ask(gpu.handle):
                 used = each.usedGpuMemory
@@ -145,7 +145,7 @@ def processes(gpu: Gpu) -> Processes:
 
 
 def _visible(gpus: Sequence[Gpu], boards: Sequence[Gpu], visible: str) -> list[Gpu]:
-    """Return what CUDA shows: like CUDA, everything from the first entry on that names nothing is hidden."""
+    """Return the GPUs that CUDA shows. Like CUDA, it hides everything from the first invalid entry on."""
     seen: list[Gpu] = []
     for entry in (part.strip() for part in visible.split(",")):
         if entry.isdecimal():
@@ -162,7 +162,7 @@ def _visible(gpus: Sequence[Gpu], boards: Sequence[Gpu], visible: str) -> list[G
 
 
 def _by_uuid(gpus: Sequence[Gpu], uuid: str) -> Gpu | None:
-    """Return the only GPU whose UUID begins with `uuid`, which torch gives without the "GPU-" in front."""
+    """Return the only GPU whose UUID begins with `uuid`, which torch reports without the prefix "GPU-"."""
     if not uuid:
         return None
     found = [gpu for gpu in gpus if gpu.uuid.startswith(uuid) or gpu.uuid.partition("-")[2].startswith(uuid)]
@@ -183,6 +183,6 @@ def _mig_instances(index: int, board: Any) -> list[Gpu]:
             handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(board, position)
             instances.append(Gpu(f"{index}.{position}", pynvml.nvmlDeviceGetUUID(handle), handle, board))
         except pynvml.NVMLError:
-            # Places that hold no instance.
+            # Slots without an instance.
             continue
     return instances

@@ -8,7 +8,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 PROCESSES = Path("/proc")
-# The kernel's count rises as it kills; a training whose DataLoader worker was killed ends a little later.
+# The kernel's counter rises with the kill; a training whose DataLoader worker was killed ends a little later.
 LATELY_S = 30.0
 
 GPU_MESSAGES = re.compile(
@@ -27,7 +27,7 @@ KILLED = f"Out of host memory: the kernel ended the process; {HOST_REMEDY}."
 
 
 def name_out_of_memory(error: str) -> str:
-    """Return the line of an exception with what it means and what to do before it, where it is about memory."""
+    """Return the line of an exception, with an explanation and a remedy in front of it if it is about memory."""
     if GPU_MESSAGES.search(error):
         return f"{GPU_REMEDY} {error}"
     if HOST_MESSAGES.search(error):
@@ -36,14 +36,14 @@ def name_out_of_memory(error: str) -> str:
 
 
 def blames_killed_child(error: str) -> bool:
-    """Return whether an exception means that a process of DataLoader was killed."""
+    """Return whether an exception means that a DataLoader process was killed."""
     return KILLED_CHILD.search(error) is not None
 
 
 class OomKills:
-    """Counts the OOM kills in the control group of a process.
+    """Counts the OOM kills in the cgroup of a process.
 
-    A SIGKILL alone proves nothing: a person may have sent it. Call it at least every few seconds.
+    A SIGKILL alone proves nothing, because a person may have sent it. Call it at least every few seconds.
     """
 
     def __init__(self, pid: int, cgroups: Path | None = None, processes: Path | None = None) -> None:
@@ -79,7 +79,7 @@ def _counter(pid: int, cgroups: Path, processes: Path) -> Path | None:
     except OSError:
         return None
     paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
-    # With v1 beside v2, memory belongs to one of the two.
+    # If v1 and v2 are both mounted, memory belongs to one of them.
     of_v1 = next((path for controllers, path in paths.items() if "memory" in controllers.split(",")), None)
     if of_v1 is not None:
         return _nearest(cgroups / "memory", of_v1, "memory.oom_control")

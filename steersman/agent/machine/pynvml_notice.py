@@ -1,6 +1,6 @@
-"""Keeps one warning off the console: the distribution called pynvml warns of its own name at every import.
+"""Suppresses a warning on the console: the distribution called pynvml warns about its own name at every import.
 
-torch looks for GPUs through it, so every process with torch would print it; the module itself is nvidia-ml-py's.
+torch uses it to find GPUs, so every process with torch would print the warning; the module itself is nvidia-ml-py's.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ NOTICE = "The pynvml package is deprecated"
 
 
 def silence_pynvml_notice() -> None:
-    """Call before torch or pynvml is imported."""
+    """Ignore the warning. Call before torch or pynvml is imported."""
     warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
 
 
 def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which the notice is not printed, neither by a script nor by what it starts.
+    """Return an environment in which neither a script nor its child processes print the notice.
 
-    Other filters of `PYTHONWARNINGS` stay. Ours counts more, since one such as `error` would end a training by it.
+    Other filters of `PYTHONWARNINGS` stay. Ours wins, because a filter such as `error` would let the notice end a
+    training.
     """
     own = f"ignore:{NOTICE}:FutureWarning"
     given = environment.get("PYTHONWARNINGS", "")

@@ -1,4 +1,4 @@
-"""Takes out of text what must not leave the training host: home, data folder, user, host and secrets.
+"""Removes private data from texts that leave the training host: home, data folder, user, host and secrets.
 
 No Django, no torch.
 """
@@ -19,20 +19,20 @@ from steersman.values import LONGEST_NAME
 
 Value = TypeVar("Value")
 
-# Accounts that every system has: they do not identify a person or a machine.
+# Accounts of every system, which do not identify a person or a machine.
 GENERIC_USERS = frozenset({"root", "user", "admin", "ubuntu", "jovyan", "nobody", "docker", "runner"})
-# A host may be called so too; such a word is taken out of addresses alone.
+# A host may have such a name too: these words are only removed from addresses.
 WORDS_OF_SERIES = frozenset(
     {"accuracy", "epoch", "evaluation", "loss", "optimizer", "speed", "step", "test", "train", "validation"}
 )
 # The fields of a knob that people read. `series` is a stored name.
 KNOB_TEXTS = frozenset({"help", "unit", "series"})
-# Not the slash within the name of a series.
+# A slash within the name of a series does not count.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])/[^\s:,;'\"()]*")
 
 
 class Redactor:
-    """Replaces what identifies this host or opens its doors."""
+    """Replaces texts that identify this host or give access to something."""
 
     def __init__(self, data: Path, application: Path, environment: Mapping[str, str] | None = None) -> None:
         literal = secret_texts(os.environ if environment is None else environment)
@@ -44,7 +44,7 @@ class Redactor:
         self._user = "" if user in GENERIC_USERS else user
         self._hosts = {name for name in (socket.gethostname(), socket.getfqdn()) if name and name != "localhost"}
         words = dict.fromkeys(self._hosts, "<host>") | ({self._user: "<user>"} if self._user else {})
-        # Longest first: the data folder may lie inside the home.
+        # Longest first, because the data folder may be inside the home.
         patterns = [re.escape(text) for text in sorted(literal, key=len, reverse=True)]
         for word in sorted(words, key=len, reverse=True):
             is_told = word in self._hosts and word not in WORDS_OF_SERIES
@@ -54,7 +54,7 @@ class Redactor:
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def text(self, text: str) -> str:
-        """Return `text` with what must not leave, and what no database takes (NUL, half characters), replaced."""
+        """Return `text` with private data, and characters that databases refuse (NUL, lone surrogates), replaced."""
         text = storable(text)
         if self._pattern is not None:
             text = self._pattern.sub(lambda match: self._shown[match.group()], text)
@@ -68,7 +68,7 @@ class Redactor:
         return self.text(name)[:LONGEST_NAME]
 
     def names(self, names: Iterable[str]) -> list[str]:
-        """Return names redacted, none twice."""
+        """Return redacted names without duplicates."""
         shown: dict[str, None] = {}
         for given in names:
             plain = text = self.name(given)
@@ -81,11 +81,13 @@ class Redactor:
         return list(shown)
 
     def named(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """Return values by their names, these redacted."""
+        """Return values by their redacted names."""
         return dict(zip(self.names(values), values.values(), strict=True))
 
     def environment(self, value: Any) -> Any:
-        """Return a training's report of its host, JSON-ready: like `json`, and without the names of user and host."""
+        """Return a training's report of its host as JSON-ready values: like `json`, and without the names of user and
+        host.
+        """
         if isinstance(value, str):
             if value in self._hosts:
                 return "<host>"
@@ -93,11 +95,14 @@ class Redactor:
         return _each(value, self.environment, self.text)
 
     def json(self, value: Any) -> Any:
-        """Return a JSON-ready value with every text in it redacted; numbers that JSON cannot carry become None."""
+        """Return a JSON-ready value with every text redacted; numbers that JSON cannot represent become None."""
         return self.text(value) if isinstance(value, str) else _each(value, self.json, self.text)
 
     def knob(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a knob's specification, JSON-ready. Its name, groups and choices are what people send: they stay."""
+        """Return a knob's specification, JSON-ready.
+
+        Its name, groups and choices stay, because commands contain them.
+        """
         plain: dict[str, Any] = as_stored(dict(spec))
         for field in KNOB_TEXTS & plain.keys():
             plain[field] = self.json(plain[field])
@@ -105,12 +110,12 @@ class Redactor:
 
 
 def as_stored(value: Any) -> Any:
-    """Return a JSON-ready value as a database takes it, with nothing redacted."""
+    """Return a JSON-ready value that a database accepts, without redaction."""
     return storable(value) if isinstance(value, str) else _each(value, as_stored, storable)
 
 
 def storable(text: str) -> str:
-    """Return `text` with what no database takes, NUL and half characters, replaced."""
+    """Return `text` with the characters that databases refuse, NUL and lone surrogates, replaced."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
@@ -125,9 +130,9 @@ def _each(value: Any, change: Callable[[Any], Any], change_key: Callable[[str], 
 
 
 def _as_word(word: str, anywhere: bool) -> str:
-    """Return the pattern of a user or a host in a text: as a word of its own, or in addresses alone.
+    """Return the pattern that finds a user or host name in a text, as a separate word or only in addresses.
 
-    A user of plain letters may be called like any word, such as root: that is taken out of addresses, and out of
+    A user name of plain letters may also be an ordinary word, such as root: it is only removed from addresses, and from
     absolute paths (see `Redactor.text`).
     """
     literal = re.escape(word)

@@ -1,6 +1,6 @@
-"""Samples of GPUs and host beside a training, each read in a thread of its own: a driver may hang for ever.
+"""Samples GPUs and host beside a training, each in a separate thread, because a driver may hang.
 
-Imports neither Django nor torch. The supervisor asks `latest()` and never waits.
+Imports neither Django nor torch. The supervisor calls `latest()`, which never waits.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from steersman.agent.machine.host import HostReader
 from steersman.agent.machine.throttling import ThrottleNote, ThrottleWatch
 from steersman.messages.reports import GpuDescription
 
-# GPU values older than this many intervals are history, not a sample.
+# GPU values older than this many intervals are not used.
 STALE_INTERVALS = 5
-# A GPU that was lost or an empty list is looked for again after so many readings.
+# If a GPU was lost or the list is empty, GPUs are searched for again after this many readings.
 LOOK_AGAIN_EVERY = 30
 # Slow values are read once in this many readings.
 SLOW_EVERY = 10
@@ -35,7 +35,7 @@ class Sample:
 
 
 class Sampler:
-    """Reads host, worker and GPUs every `interval_s`; `device` is what the run asks for, such as cuda:1."""
+    """Reads host, worker and GPUs every `interval_s`; `device` is the run's device, such as cuda:1."""
 
     def __init__(
         self,
@@ -60,32 +60,32 @@ class Sampler:
         self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
         self._host_problem = ""
-        # The descriptions of the sampled GPUs, in CUDA's order; empty until they are read, and if there is none.
+        # The descriptions of the sampled GPUs, in CUDA's order; empty until they are read, and if there are none.
         self.gpus: tuple[GpuDescription, ...] = ()
-        # Number of GPUs of this host, whether in use or not; None until it is known, and if none is sampled.
+        # The number of GPUs of this host, in use or not; None until it is known, and if none is sampled.
         self.boards: int | None = None
 
     def start(self) -> Sampler:
-        """Start reading; both threads are daemons, so that one stuck in a driver cannot hold up the end."""
+        """Start reading. Both threads are daemons, so that a hanging driver cannot delay the exit."""
         threading.Thread(target=self._read_host, name="host-samples", daemon=True).start()
         if self._device != "cpu":
             threading.Thread(target=self._read_gpus, name="gpu-samples", daemon=True).start()
         return self
 
     def stop(self) -> None:
-        """Ask the threads to end; returns at once."""
+        """Ask the threads to end; returns immediately."""
         self._stop.set()
 
     def follow(self, pids: Sequence[int]) -> None:
-        """Count what the processes of these numbers, and all below them, take of the host."""
+        """Count the resources used by the processes with these ids and their descendants."""
         self._host.pids = tuple(pids)
 
     def watch(self, uuids: Sequence[str]) -> None:
-        """Sample the GPUs of these UUIDs (torch's or NVML's writing) instead of those that are visible."""
+        """Sample the GPUs with these UUIDs (in torch's or NVML's notation) instead of the visible ones."""
         self._uuids = tuple(uuids)
 
     def latest(self) -> Sample | None:
-        """Return the newest host sample joined by GPU values not older than 5 intervals; None before the first."""
+        """Return the newest host sample with GPU values not older than 5 intervals; None before the first sample."""
         host, gpus = self._host_sample, self._gpu_sample
         if host is None:
             return None
@@ -94,7 +94,7 @@ class Sampler:
         return Sample(host.time, host.values | gpus.values)
 
     def take(self) -> Sample | None:
-        """Return `latest()` with the new values that are read only every ten intervals."""
+        """Return `latest()` with new values of the fields that are read only every ten intervals."""
         sample = self.latest()
         if sample is None or not self._slow_values:
             return sample
@@ -117,7 +117,7 @@ class Sampler:
             try:
                 values = self._host.read()
                 self._host_problem = ""
-            except Exception as error:  # a system may lack anything; GPUs are sampled all the same
+            except Exception as error:  # a host may lack any of these; GPUs are sampled anyway
                 values = {}
                 self._host_problem = f"The host is not sampled: {type(error).__name__}: {error}."
             self._host_sample = Sample(time.time(), values)

@@ -1,6 +1,6 @@
-"""Finds secrets in environment variables: by the name of the variable, or by the form of the value.
+"""Finds secrets in environment variables, by the name of the variable or by the form of the value.
 
-A value that is hidden is hidden in all that a training writes, so ordinary words and numbers never are.
+A secret is hidden in everything that a training writes, so ordinary words and numbers must not count as secrets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "<secret>"
-# Parts of a name between underscores; MAX_TOKENS and GIT_AUTHOR_NAME have none of them.
+# Parts of a name between underscores; MAX_TOKENS and GIT_AUTHOR_NAME contain none of them.
 SECRET_WORDS = frozenset(
     [
         "SECRET",
@@ -34,30 +34,30 @@ SECRET_WORDS = frozenset(
         "SAS",
     ]
 )
-# The same written without underscores, such as MYSQLPASSWORD.
+# The same without underscores, such as MYSQLPASSWORD.
 SECRET_ENDINGS = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|APIKEY|ACCESSKEY|SECRETKEY|PRIVATEKEY)$")
-# Folders that a shell keeps.
+# Variables with folders that a shell sets.
 NO_SECRETS = frozenset({"PWD", "OLDPWD"})
-# A shorter value would blank out parts of ordinary words.
+# A shorter value would hide parts of ordinary words.
 SHORTEST = 6
-# Letters alone are a word unless there are more of them.
+# A text of letters counts as a word up to this length.
 LONGEST_WORD = 12
 WORD = re.compile(r"[^\W\d_]+")
 NUMBER = re.compile(r"[+-]?(\d[\d_,]*(\.\d*)?|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
-# Between values of a list, and around them.
+# Separators and quotes of lists of values.
 MARKS = re.compile(r"[\s,;'\"]+")
-# The first and the last line of a key in a file (RFC 7468).
+# The first and last line of a key file (RFC 7468).
 LABEL = re.compile(r"-{5}[A-Z0-9 ]+-{5}")
-# A value of more parts or lines is hidden as a whole alone: each is looked for in all texts.
+# A value with more parts or lines is only hidden as a whole, because each part is searched for in all texts.
 MOST_PARTS = 100
 PATHS = re.compile(r"[~.]{0,2}/[^\s]*")
-# Keys that can be recognised by their first letters: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
+# Keys that are recognisable by their first letters: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
 KNOWN_KEYS = re.compile(
     r"(gh[pousr]_|github_pat_|glpat-|hf_|sk-|rk_live_|AKIA|ASIA|xox[abeoprs]-|AIza|ya29\.|npm_|pypi-|eyJ[\w-]+\.eyJ)\S{8,}"
 )
 TOKEN = re.compile(r"[A-Za-z0-9_\-+/=.~]+")
 SHORTEST_TOKEN = 20
-# Of a part between marks, and how often the kind of its characters changes per character: 0.6 in random ones.
+# The minimum length of a part, and how often the kind of its characters changes per character: 0.6 in random parts.
 SHORTEST_PART = 10
 LEAST_CHANGES = 0.35
 
@@ -73,7 +73,7 @@ def secret_texts(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a variable of this name holds a secret."""
+    """Return whether a variable with this name contains a secret."""
     upper = name.upper()
     if upper in NO_SECRETS:
         return False
@@ -81,7 +81,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    """Yield what a value holds of secrets: itself, and those of its lines and parts that a text may show alone."""
+    """Yield the secrets in a value: itself, and those of its lines and parts that a text may contain alone."""
     value = value.strip()
     parts = list(filter(None, MARKS.split(value)))
     if len(parts) > 1 and is_secret_name(name):
@@ -107,7 +107,7 @@ def _secrets_of_part(name: str, value: str) -> Iterator[str]:
 
 
 def _secrets_of_url(name: str, url: str) -> Iterator[str]:
-    """Yield what opens the door that a URL leads to: its password, a random part of it, or all of it."""
+    """Yield the secrets in a URL: its password, a random part of it, or all of it."""
     try:
         parts = urlsplit(url)
         user, password = parts.username, parts.password
@@ -127,26 +127,26 @@ def _secrets_of_url(name: str, url: str) -> Iterator[str]:
 
 
 def _is_key(value: str) -> bool:
-    """Return whether a value looks like a key, whatever its variable is called."""
+    """Return whether a value looks like a key, whatever the name of its variable."""
     return bool(KNOWN_KEYS.fullmatch(value)) or _is_random(value)
 
 
 def _is_ordinary(value: str) -> bool:
-    """Return whether a value is a word, a number or a path: these also occur in unrelated texts."""
+    """Return whether a value is a word, a number or a path, which also occur in unrelated texts."""
     if WORD.fullmatch(value):
         return len(value) <= LONGEST_WORD and (value.islower() or value.istitle() or value.isupper())
     return bool(NUMBER.fullmatch(value) or PATHS.fullmatch(value))
 
 
 def _is_random(value: str) -> bool:
-    """Return whether a value looks made by a random generator: long, with letters of both cases and digits mixed."""
+    """Return whether a value looks random: long, with upper and lower case letters and digits mixed."""
     if len(value) < SHORTEST_TOKEN or not TOKEN.fullmatch(value) or PATHS.match(value):
         return False
     return any(map(_is_mixed, re.findall(r"[A-Za-z0-9]+", value)))
 
 
 def _is_mixed(part: str) -> bool:
-    """Return whether letters of both cases and digits change often; in names of models and versions they do not."""
+    """Return whether upper case, lower case and digits alternate often; in names of models and versions they do not."""
     if len(part) < SHORTEST_PART:
         return False
     kinds = [0 if each.islower() else 1 if each.isupper() else 2 for each in part]

@@ -1,4 +1,4 @@
-"""Reports why a GPU is throttled, each time that the reasons change. Imports neither Django nor torch."""
+"""Reports why a GPU is throttled, whenever the reasons change. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ THROTTLE_REASONS = {
     0x80: "its power supply is at its limit",
     0x100: "it drives a display",
 }
-# Power limits are everyday; these are for somebody to look at.
+# Power limits are normal; these require attention.
 SERIOUS = 0x8 | 0x20 | 0x40 | 0x80
-# At a limit the reasons flicker: messages about a GPU are at least this far apart.
+# Near a limit the reasons flicker, so messages about a GPU are at least this far apart.
 QUIET_S = 60.0
 
 
@@ -39,7 +39,7 @@ class ThrottleWatch:
         self._said: dict[str, tuple[int, float]] = {}
 
     def changes(self, masks: Mapping[str, int], now: float) -> list[ThrottleNote]:
-        """Return the messages about GPUs with these reasons by name; `now` in seconds of a steady clock."""
+        """Return the messages about GPUs with these reasons by name; `now` in seconds of a monotonic clock."""
         notes = []
         for name, mask in masks.items():
             reasons = mask & ~IDLE

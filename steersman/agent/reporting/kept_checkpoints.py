@@ -1,4 +1,4 @@
-"""Which checkpoints of an attempt are gone: the worker's rule of what to keep, or the script, removes them."""
+"""Finds the checkpoints of an attempt that the worker's retention rule, or the script, has removed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from steersman.records.record import Record
 
 
 class KeptCheckpoints:
-    """Looks for the checkpoints of an attempt whenever one more is saved. `known`: see `Attached.checkpoints`."""
+    """Checks the checkpoints of an attempt whenever a new one is saved. `known`: see `Attached.checkpoints`."""
 
     def __init__(self, folder: Path, known: Mapping[str, bool]) -> None:
         self._folder = folder
         self._known = dict(known)
 
     def removed(self, records: Iterable[Record]) -> list[str]:
-        """Return the paths of those that are gone, if `records` report a new one; that one is not among them."""
+        """Return the paths of removed checkpoints, if `records` report a new one, which is not among them."""
         saved = ""
         for record in records:
             if isinstance(record, CheckpointRecord):
@@ -31,7 +31,7 @@ class KeptCheckpoints:
         ]
 
     def forget(self, paths: Iterable[str]) -> None:
-        """The record side has forgotten them too."""
+        """Forget checkpoints that the record side has forgotten too."""
         for path in paths:
             self._known.pop(path, None)
 
@@ -40,5 +40,5 @@ class KeptCheckpoints:
         try:
             return not (is_whole(place) if has_manifest else place.exists())
         except ValueError:
-            # A NUL in it: there can be no such file.
+            # The path contains NUL, so there is no such file.
             return True

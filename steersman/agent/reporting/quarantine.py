@@ -1,6 +1,6 @@
-"""What the record side refuses is kept in `quarantine.bin` beside the journal, as it was read.
+"""Stores records that the record side refuses in `quarantine.bin` beside the journal, unchanged.
 
-That file is a journal too: a NOTE with the reason, then the record as it was.
+That file is a journal too: a NOTE with the reason, then the original record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def texts_aside(
 
 
 def put_into_quarantine(folder: Path, record: Record, reason: str) -> None:
-    """Append what could not be stored to the attempt's quarantine. Raises `OSError` where the disk does not take it."""
+    """Append data that could not be stored to the attempt's quarantine. Raises `OSError` if the disk refuses it."""
     note = NoteRecord(step=record.step, number=record.number, time=time.time(), text=clean(reason))
     path = folder / QUARANTINE_FILE
     # If the report was not stored, the same record is set aside again.
@@ -37,8 +37,8 @@ def put_into_quarantine(folder: Path, record: Record, reason: str) -> None:
 
 
 def _holds(path: Path, record: Record) -> bool:
-    """Return whether a record is near the end of a quarantine."""
-    # Text that is not a record of a journal has the time at which it was set aside: its payload identifies it.
+    """Return whether a record is already near the end of a quarantine."""
+    # Text that is not a record of a journal has the time at which it was set aside, so its payload identifies it.
     wanted = record.payload() if isinstance(record, SetAsideRecord) else encode(record)
     try:
         with path.open("rb") as file:

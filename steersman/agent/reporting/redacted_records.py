@@ -1,4 +1,6 @@
-"""Records as they may leave the training host: every text of a training passes the redactor here, names included."""
+"""Redacts records before they leave the training host: every text of a training passes the redactor here, names
+included.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,14 @@ from steersman.records.knob_kinds import EffectRecord, KnobsRecord
 from steersman.records.own_kinds import ParametersRecord, PatchRecord
 from steersman.records.record import Record
 
-# One training logs the same few sets of names again and again.
+# A training usually logs the same few sets of names.
 MOST_KNOWN_NAMES = 100
 
 Names = tuple[str, ...]
 
 
 class SeriesNames:
-    """The names of series as they are stored: without texts that must not leave the training host."""
+    """Caches the redacted names of series."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -44,7 +46,7 @@ class SeriesNames:
         return found
 
     def renamed(self, point: PointRecord) -> PointRecord:
-        """Return a point under the names as they are stored."""
+        """Return a point with redacted names."""
         names = tuple(point.values)
         stored = self.stored(names)
         if stored == names:
@@ -60,7 +62,7 @@ class RecordRedactor:
         self.names = SeriesNames(redactor)
 
     def redacted(self, record: Record) -> Record:
-        """Return a record without paths, hosts and secrets. Raises whatever its values raise."""
+        """Return a record without paths, hosts and secrets. Raises any exception of its values."""
         redactor = self._redactor
         match record:
             case PointRecord():
@@ -104,7 +106,10 @@ class RecordRedactor:
 
 
 def parameter(redactor: Redactor, name: str, value: Any) -> Any:
-    """Return a value without paths, hosts and secrets. Names of parameters are what people compare by: they stay."""
+    """Return a value without paths, hosts and secrets.
+
+    Names of parameters stay, because people compare runs by them.
+    """
     if isinstance(value, dict):
         return {as_stored(key): parameter(redactor, key, item) for key, item in value.items()}
     if isinstance(value, list):

@@ -25,7 +25,7 @@ from steersman.values import as_text
 
 @dataclass(slots=True)
 class StoredProgress:
-    """The lines for the terminal, and the end that the worker reported."""
+    """Progress for the terminal: the latest values, and the end that the worker reported."""
 
     step: int = 0
     epoch: int = 0
@@ -38,14 +38,14 @@ class StoredProgress:
 
 @dataclass(slots=True)
 class UnderWay:
-    """A report that has no answer yet; `originals` are its records as they were read."""
+    """A report without an answer yet; `originals` are its records as they were read."""
 
     report: Report
     originals: list[Record]
 
 
 class Outcome(Enum):
-    """The effect of an answer on the report that is under way."""
+    """The effect of an answer on the unanswered report."""
 
     STORED = "stored"
     SEND_AGAIN = "send again, without what was refused"
@@ -54,7 +54,7 @@ class Outcome(Enum):
 
 
 class ReportSequence:
-    """Makes the reports of one attempt from ticks, one at a time. Sends nothing itself."""
+    """Makes the reports of one attempt from ticks, one at a time, without sending them."""
 
     def __init__(self, folder: Path, redactor: Redactor, progress: StoredProgress) -> None:
         self.progress = progress
@@ -64,7 +64,7 @@ class ReportSequence:
         self._checkpoints = KeptCheckpoints(folder, {})
         self._session = 0
         self._number = 0
-        # The report to store next, before any other. Until it is answered it may or may not be stored.
+        # The report to store next, before any other. Until it is answered, it may be stored or not.
         self.under_way: Tick | None = None
         self._sent: UnderWay | None = None
 
@@ -75,6 +75,7 @@ class ReportSequence:
 
     def begin_session(self, attached: Attached) -> bool:
         """Continue from the stored position; return whether the unanswered report is stored.
+
         If it is not, it is dropped: its tick is read again.
         """
         is_stored = self._sent is not None and attached.next_report == self._number + 1
@@ -88,7 +89,7 @@ class ReportSequence:
         return is_stored
 
     def report(self, tick: Tick) -> Report:
-        """Return the report of a tick: the same one until it is answered.
+        """Return the report of a tick, the same one until it is answered.
 
         Raises `OSError` if the records to set aside cannot be written; then call it again with the same tick.
         """
@@ -99,15 +100,16 @@ class ReportSequence:
         return self._sent.report
 
     def take(self, stored: Stored) -> Outcome:
-        """Take an answer. Raises `OSError` if refused records cannot be written: then take it again.
+        """Handle an answer. Raises `OSError` if refused records cannot be written: then call it again with the same
+        answer.
 
-        While the answer is BEHIND, `under_way` stays: attach, and read on from there.
+        If the result is BEHIND, `under_way` stays: attach, and continue to read from there.
         """
         sent = self._sent
         if sent is None or stored.answers != self._number or stored.session < self._session:
             return Outcome.OF_ANOTHER
         if stored.session > self._session:
-            # An `Attach` of before has come late and began another session.
+            # An earlier `Attach` arrived late and began another session.
             return Outcome.BEHIND
         if stored.refused:
             self._leave_out(sent, stored.refused)
@@ -133,7 +135,7 @@ class ReportSequence:
                 originals.append(record)
             except (MemoryError, OSError):
                 raise
-            except Exception as error:  # of the values, whatever a script has logged
+            except Exception as error:  # any exception: a script may have logged any value
                 aside.append(self._keep(record, record.in_words(), one_line(error)))
         text = self._redactor.text
         console = None
@@ -169,7 +171,7 @@ class ReportSequence:
         return [{rank: names.renamed(point) for rank, point in points.items()} for points in read.by_rank]
 
     def _leave_out(self, sent: UnderWay, refused: Sequence[Refused]) -> None:
-        """Move records that the record side refuses into the quarantine, and continue without them."""
+        """Move refused records into the quarantine, and continue without them."""
         report = sent.report
         aside = [self._aside(sent, each) for each in refused]
         left = {kind: {each.key for each in refused if each.kind == kind} for kind in ("records", "lines", "console")}
@@ -192,7 +194,7 @@ class ReportSequence:
         )
 
     def _aside(self, sent: UnderWay, refused: Refused) -> SetAside:
-        """Keep one thing that is refused."""
+        """Put one refused item into the quarantine."""
         report, key, reason = sent.report, refused.key, refused.reason
         match refused.kind:
             case "records" if isinstance(key, int):
@@ -215,7 +217,7 @@ class ReportSequence:
     def _note_progress(self, records: Sequence[Record]) -> None:
         progress = self.progress
         points = [record for record in records if isinstance(record, PointRecord)]
-        # Among points of the same names, only the newest counts.
+        # Among points with the same names, only the newest counts.
         for point in {tuple(point.values): point for point in points}.values():
             progress.latest.update(point.values)
         step = step_after(records)

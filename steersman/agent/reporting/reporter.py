@@ -1,4 +1,5 @@
 """Reports to a record side in the same thread, and waits for each answer: stores the records of ended processes.
+
 No Django, no torch.
 """
 
@@ -23,7 +24,7 @@ class RecordSide(Protocol):
 
 
 class Reporter:
-    """Has ticks stored, one after the other."""
+    """Stores ticks, one after the other."""
 
     def __init__(self, record_side: RecordSide, folder: Path, redactor: Redactor, progress: StoredProgress) -> None:
         self.progress = progress
@@ -32,7 +33,7 @@ class Reporter:
 
     @property
     def under_way(self) -> Tick | None:
-        """The tick that has no answer yet."""
+        """Return the tick that has no answer yet."""
         return self._reports.under_way
 
     def attach(self) -> Attached:
@@ -45,11 +46,11 @@ class Reporter:
         return attached
 
     def store(self, tick: Tick) -> Stored:
-        """Store a tick, only once; return the stored state after that.
+        """Store a tick exactly once; return the stored state after that.
 
-        After an error the same tick must come again: if the first report was stored after all, nothing is stored a
-        second time. Records that cannot be stored are set aside. If the answer reports less than was stored
-        before, `under_way` stays: attach, and read on from there.
+        After an error, pass the same tick again: if the first report was stored after all, nothing is stored a second
+        time. Records that cannot be stored are set aside. If the answer reports less than was stored before,
+        `under_way` stays: attach, and continue to read from there.
         """
         if not self._reports.is_attached:
             self.attach()

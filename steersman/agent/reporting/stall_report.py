@@ -11,9 +11,9 @@ TOLD_CHANGE = 0.1
 
 
 class StallReport:
-    """What the record side holds of a run's stall, against what `watch` finds.
+    """Compares the stall that was reported to the record side with the present state of `watch`.
 
-    `shortest_s` is the shortest silence in seconds that is called a stall.
+    `shortest_s` is the shortest silence, in seconds, that is a stall.
     """
 
     def __init__(self, attached: Attached, shortest_s: float) -> None:
@@ -32,7 +32,7 @@ class StallReport:
         return self._stored
 
     def put(self, tick: Tick, now: float) -> None:
-        """Put what has changed into `tick`; `now` in seconds of `time.monotonic`."""
+        """Put the changes into `tick`; `now` in seconds of `time.monotonic`."""
         stalled_s = self.watch.measure(now)
         usual_s = self.watch.usual_step_s
         if (stalled_s > 0) != self._stored:
@@ -41,7 +41,7 @@ class StallReport:
             tick.stall = Stall(None, usual_s)
 
     def settle(self, tick: Tick) -> None:
-        """`tick` is stored: its report is not repeated."""
+        """Record that `tick` is stored, so that its report is not repeated."""
         if tick.stall is not None:
             self._stored_step_s = tick.stall.usual_step_s
             if tick.stall.stalled_s is not None:

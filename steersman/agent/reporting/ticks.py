@@ -1,4 +1,4 @@
-"""What a supervisor has gathered for one report, as it was read: nothing is redacted yet."""
+"""The data that a supervisor has gathered for one report, before redaction."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from steersman.messages.reports import GpuDescription, Line, Stall
 
 @dataclass(slots=True)
 class Tick:
-    """The content of one report. `gpus` are those that the training may use, as far as they are known;
-    `backlog_bytes` is sent with each heartbeat; `not_looking_s`, `asked` and `posted` as in `Report`. `deadly` is the
-    error that crashed the supervisors which stored these records: they are kept beside the journal instead."""
+    """The content of one report.
+
+    `gpus` are those that the training may use, as far as they are known. `backlog_bytes` is sent with each heartbeat;
+    `not_looking_s`, `asked` and `posted` are as in `Report`. `deadly` is the error of the supervisors that crashed
+    while storing these records: they are put into the quarantine instead.
+    """
 
     read: JournalsRead | None = None
     console: ConsolesRead | None = None

@@ -1,4 +1,4 @@
-"""What a supervisor does beside the training: heartbeat, signals, handed-on commands, detecting stalls.
+"""The parts of a supervisor beside the training: heartbeat, signals, delivery of commands, detection of stalls.
 
-Imports `steersman.files` and psutil. The supervisor itself: `steersman.agent.host_side`.
+Imports `steersman.files` and psutil. The supervisor itself is in `steersman.agent.host_side`.
 """

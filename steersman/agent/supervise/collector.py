@@ -1,17 +1,17 @@
-"""How often Python looks for circles of objects in a supervisor. No Django, no torch."""
+"""Tunes Python's cyclic garbage collector for a supervisor. No Django, no torch."""
 
 from __future__ import annotations
 
 import gc
 
-# Objects made between two looks at the newest ones, and how many of those come before a look at older ones.
+# Allocations between two collections of the youngest generation, and the thresholds of the older generations.
 COLLECT_EVERY = (100_000, 20, 100)
 
 
 def collect_rarely() -> None:
-    """Look for circles of objects less often than Python does: half of the time of a burst would go into that.
+    """Collect cycles less often than by default, which would take half of the time of a burst.
 
-    Records, events and rows are in none: they are freed as soon as nothing names them.
+    Records, events and rows are not part of cycles: reference counting frees them.
     """
     gc.collect()
     gc.freeze()

@@ -13,7 +13,7 @@ LATEST_S = 3.0
 
 
 class HeartbeatThread:
-    """Sends heartbeats to a mailbox from a thread of its own until `stop`."""
+    """Sends heartbeats to a mailbox from a separate thread until `stop`."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox

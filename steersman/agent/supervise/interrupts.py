@@ -1,6 +1,6 @@
-"""What `train` is asked by signals. No Django, no torch.
+"""The requests that signals send to `train`. No Django, no torch.
 
-A handler sets plain flags and nothing else: it may run while its thread holds any lock.
+A handler only sets plain flags, because it may run while its thread holds any lock.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ WARNINGS = ("USR1", "USR2", "XCPU")
 
 
 class Interrupts:
-    """SIGTERM, SIGINT and a warning signal ask to stop, SIGUSR1 asks for a checkpoint.
+    """SIGTERM, SIGINT and a warning signal request a stop, SIGUSR1 a checkpoint.
 
-    `stop_signal` is the warning that a batch system sends before it ends a job: USR1, USR2, XCPU or "".
-    Raises `ValueError` with a sentence if it is none of these.
+    `stop_signal` is the warning that a batch system sends before it ends a job: USR1, USR2, XCPU or "". Raises
+    `ValueError` with a sentence for anything else.
     """
 
     def __init__(self, stop_signal: str = "") -> None:
@@ -25,16 +25,16 @@ class Interrupts:
                 f"STEERSMAN_STOP_SIGNAL: {stop_signal!r} is not supported; give one of {', '.join(WARNINGS)}."
             )
         self._warning = name
-        # How often a stop was asked for: a second SIGINT ends at once.
+        # How often a stop was requested: a second SIGINT ends the training immediately.
         self.stops = 0
         self.name = ""
-        # SIGTERM was received: its sender will not wait for ever.
+        # Whether SIGTERM was received, whose sender will not wait for ever.
         self.is_terminated = False
-        # How many checkpoints were asked for.
+        # The number of requested checkpoints.
         self.saves = 0
 
     def install(self) -> None:
-        """Take the signals from now on. Handlers, unlike ignored signals, are not inherited by what is started."""
+        """Handle the signals from now on. Child processes inherit ignored signals, but not handlers."""
         stopping = {signal.SIGTERM, signal.SIGINT}
         if self._warning:
             stopping.add(signal.Signals[f"SIG{self._warning}"])
@@ -42,14 +42,14 @@ class Interrupts:
             signal.signal(number, self._stop)
         if signal.SIGUSR1 not in stopping:
             signal.signal(signal.SIGUSR1, self._save)
-        # A terminal that went away must not end a training of three days.
+        # A closed terminal must not end a training of three days.
         signal.signal(signal.SIGHUP, _ignore)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT or not self.stops:
             self.stops += 1
         self.is_terminated = self.is_terminated or number == signal.SIGTERM
-        # Not the supervisor's wake-up: the main thread may hold its lock, and would wait for itself for ever.
+        # Do not wake the supervisor here: the main thread may hold that lock, and would deadlock.
         self.name = signal.Signals(number).name
 
     def _save(self, number: int, frame: FrameType | None) -> None:

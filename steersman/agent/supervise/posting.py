@@ -1,4 +1,4 @@
-"""Posts commands in the mailbox of a training, and what signals ask too. No Django, no torch."""
+"""Posts commands, and the requests of signals, in the mailbox of a training. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Posting:
         self.ended_by = ""
         # Commands requested by signals, until the command log has them.
         self.asked: list[Asked] = []
-        # Those of `posted` that are not reported to the record side yet.
+        # Those of `posted` that were not reported to the record side yet.
         self.untold: list[str] = []
         self._stop_posted = False
         self._stop_posted_at = 0.0
@@ -36,9 +36,9 @@ class Posting:
         self._saves_posted = 0
 
     def obey(self, order: Order, came_at: float) -> None:
-        """Hand on a command, once; it came at `came_at`, in seconds of `time.monotonic`.
+        """Deliver a command, once; it arrived at `came_at`, in seconds of `time.monotonic`.
 
-        Raises `OSError` where the disk does not take it.
+        Raises `OSError` if the disk refuses it.
         """
         if not isinstance(order, Post):
             self.ended_by = order.author
@@ -50,7 +50,7 @@ class Posting:
 
     @property
     def signals_wait(self) -> bool:
-        """Whether a signal asks for what the training does not have yet."""
+        """Whether a signal has a request that the training does not have yet."""
         return self._wants_stop or self._interrupts.saves > self._saves_posted
 
     @property
@@ -58,7 +58,7 @@ class Posting:
         return self._interrupts.stops == 1 and not self._stop_posted
 
     def post_signals(self) -> None:
-        """Hand on what signals ask. Raises `OSError` where the disk does not take it."""
+        """Deliver the requests of signals. Raises `OSError` if the disk refuses them."""
         if self._wants_stop:
             self.post_stop()
             self._say(STOPPING)
@@ -75,7 +75,7 @@ class Posting:
             self._stop_posted_at = time.monotonic()
 
     def stop_is_ignored(self, allowed_s: float) -> bool:
-        """Return whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
+        """Return whether SIGTERM was received more than `allowed_s` ago and the training has taken no command since."""
         if not (self._stop_posted and self._interrupts.is_terminated):
             return False
         is_late = time.monotonic() - self._stop_posted_at > allowed_s
@@ -93,5 +93,5 @@ class Posting:
             self.untold.append(command.id)
 
     def settle(self, asked: Sequence[Asked], posted: Sequence[str]) -> None:
-        """The record side has stored the first signals' commands and the first posted ones: remove them."""
+        """Remove the first commands of signals and the first posted ones, which the record side has stored."""
         del self.asked[: len(asked)], self.untold[: len(posted)]

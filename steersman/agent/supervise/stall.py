@@ -11,23 +11,24 @@ from steersman.records.kinds import QuietRecord, StateRecord
 from steersman.records.record import Record
 from steersman.silence import MOST_COUNTED_PER_POLL_S, SilenceClock
 
-# Silence is taken for a stall beyond this many times the usual time from sign to sign.
+# A silence is a stall if it is longer than this many times the usual interval of progress.
 TIMES_USUAL = 10
-# Before the second sign nothing is usual yet: data are loaded, kernels compiled. In times of the shortest stall.
+# Before the second sign of progress, nothing is usual yet: data are loaded, kernels compiled. A multiple of the
+# shortest stall.
 TIMES_UNKNOWN = 10
 KEPT_INTERVALS = 101
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The mean time between two signs, and between two steps where they were steps, in seconds."""
+    """The mean time between two signs of progress, and between two steps if they were steps, in seconds."""
 
     sign_s: float
     step_s: float | None
 
 
 class StallWatch:
-    """Watches the journal of one attempt. `shortest_s` is the shortest silence that is called a stall.
+    """Watches the journal of one attempt. `shortest_s` is the shortest silence that is a stall.
 
     A training is stalled if it has made no progress for `shortest_s`, and for ten times the usual time between two
     signs of progress, unless it is paused or has announced a longer wait.
@@ -49,19 +50,19 @@ class StallWatch:
 
     @property
     def usual_step_s(self) -> float | None:
-        """The median time of a step; what was known before where none was seen yet."""
+        """Return the median time of a step; before the first one, the value known from earlier supervisors."""
         seen = [each.step_s for each in self._intervals if each.step_s is not None]
         return statistics.median(seen) if seen else self._known_step_s
 
     def note(self, records: Iterable[Record]) -> None:
-        """Take what was read of the journal, in its order."""
+        """Process the records of the journal, in order."""
         newest: Record | None = None
         regular = 0
         for record in records:
             if isinstance(record, QuietRecord):
                 self._expected_s = record.seconds
                 self._heard = True
-                # How long it takes is no measure of the steps.
+                # The duration of this is no measure of the steps.
                 self._last = newest = None
                 regular = 0
             elif record.shows_progress:
@@ -82,17 +83,17 @@ class StallWatch:
         if self._last is not None:
             step, time = self._last
             elapsed = newest.time - time
-            # A clock that was set back gives no usable interval.
+            # A clock that was set back gives no valid interval.
             if elapsed > 0:
                 steps = newest.step - step
                 self._intervals.append(Interval(elapsed / signs, elapsed / steps if steps > 0 else None))
         self._last = (newest.step, newest.time)
 
     def measure(self, now: float) -> float:
-        """Return the seconds of a stall at `now`, 0.0 if the training continues. Call each second or so."""
+        """Return the seconds of a stall at `now`, 0.0 if the training makes progress. Call about once per second."""
         self._clock.tick(now)
         if self._paused or self._heard:
-            # The time of the record since the last check is not known: silence counts from now.
+            # The time of the newest record is unknown, so the silence counts from now.
             self._clock.silent_s = 0.0
             self._heard = False
             return 0.0

@@ -1,1 +1,1 @@
-"""Detectors alone: faults that they find, healthy curves that they leave alone, the judge that holds them."""
+"""The detectors by themselves: faults that they find, healthy curves without alarms, and the judge."""

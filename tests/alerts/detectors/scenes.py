@@ -1,4 +1,4 @@
-"""Series for detectors: made from a seed, judged in one go."""
+"""Series for detectors: generated from a seed, and judged at once."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def names(alarms: Sequence[Alarm]) -> list[str]:
 
 
 def mixed(*given: Iterable[Point]) -> list[Point]:
-    """Return the points of several series in the order of time."""
+    """Return the points of several series ordered by time."""
     return sorted((point for each in given for point in each), key=lambda point: point.time)
 
 
 def losses(
     length: int, *, noise: float = 0.05, seed: int = 1, changed: Callable[[int], float] = lambda step: 1.0
 ) -> list[float]:
-    """A loss from 4 to 0.5; `changed` gives the factor at each step from 1 on."""
+    """A loss that falls from 4 to 0.5; `changed` returns the factor at each step from 1 on."""
     draw = random.Random(seed)
     return [
         (0.5 + 3.5 / (1 + step / (0.03 * length))) * math.exp(draw.gauss(0, noise)) * changed(step)

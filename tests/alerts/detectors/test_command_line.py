@@ -60,7 +60,7 @@ def test_it_reads_standard_input_and_every_way_to_write_what_is_not_finite(value
 def test_a_line_that_is_no_point_is_named(text: str, said: str):
     ended = run("-", given=line("nan") + text)
     assert ended.returncode == 2 and said in ended.stderr and "Traceback" not in ended.stderr
-    # What was found before is told.
+    # Earlier findings are printed too.
     assert json.loads(ended.stdout)["detector"] == "non-finite"
 
 

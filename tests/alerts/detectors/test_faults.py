@@ -1,4 +1,4 @@
-"""Each detector fires on its fault, once, soon, and clears."""
+"""Each detector fires on its fault, once and soon, and clears."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_learning_rate_that_jumps_far_above_all_before_widens_no_band():
 
 
 def test_a_single_batch_that_is_worse_than_an_untrained_model_is_on_record():
-    """Its alarm names the step and value of the outlier, though it begins once the curve is back."""
+    """Its alarm has the step and value of the outlier, although it begins once the curve is back."""
     values = losses(600, changed=lambda step: 30.0 if step == 400 else 1.0)
     judge = Judge()
     assert not judged(points(values[:401]), judge)
@@ -48,7 +48,7 @@ def test_a_single_batch_that_is_worse_than_an_untrained_model_is_on_record():
 
 
 def test_outliers_that_come_more_closely_than_by_chance_are_a_warning():
-    """In a curve whose single outliers are told of no more."""
+    """In a curve whose single outliers are no longer reported."""
     factor = lambda step: 12.0 if step % 200 == 0 else 40.0 if 1810 <= step < 1816 else 1.0  # noqa: E731
     found = [each for each in judged(points(losses(2000, changed=factor))) if each.severity == "warning"]
     assert names(found) == ["spike"] and found[0].step == 1810

@@ -1,4 +1,4 @@
-"""What healthy trainings of some kinds do, and would be faults elsewhere."""
+"""Healthy behaviour of some trainings that would be a fault in others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def falling(draw: random.Random, count: int = 4000) -> list[float]:
 
 
 def cycle(step: int, length: int = 1000) -> float:
-    """Return where a cosine schedule with restarts stands: 1 at a restart, then down to 0."""
+    """Return the value of a cosine schedule with restarts: 1 at a restart, then falling to 0."""
     return (1 + math.cos(math.pi * (step % length) / length)) / 2
 
 
@@ -33,7 +33,7 @@ def test_a_loss_that_rises_with_the_learning_rate_is_no_divergence(seed):
     raised = [loss * (1 + 1.1 * cycle(step) * (step >= 1000)) for step, loss in enumerate(losses)]
     rates = [1e-3 * cycle(step) for step in range(len(losses))]
     assert kinds(judged(mixed(points(raised, "train/loss"), points(rates, "optimizer/learning_rate")))) == set()
-    # Without the rate nobody can tell why it rises.
+    # Without the rate, the cause of the rise is unknown.
     assert "divergence" in kinds(judged(points(raised, "train/loss")))
 
 
@@ -64,7 +64,7 @@ def test_noise_of_a_loss_that_falls_over_decades_is_no_spike(seed):
 
 
 def raised_by_rate(seed: int, wave: Wave) -> tuple[list[float], list[float]]:
-    """Return learning rates of a schedule, and a loss that rests up to three times higher at their peak."""
+    """Return the learning rates of a schedule, and a loss that settles up to three times higher at their peak."""
     draw = random.Random(seed)
     period, height, low = draw.uniform(400, 1500), draw.uniform(0.2, 2.0), draw.choice((0.0, 0.1))
     rates = [low + (1 - low) * wave(step / period % 1) for step in range(3000)]

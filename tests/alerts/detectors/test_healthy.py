@@ -1,4 +1,4 @@
-"""What is healthy and looks alarming: no detector fires."""
+"""Healthy curves that look alarming: no detector fires."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_cyclic_rate(seed: int):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_restarts_of_a_schedule(seed: int):
-    """Small rises at restarts are healthy by themselves, large ones since the learning rate rose."""
+    """Small rises at restarts are healthy by themselves, large ones because the learning rate rose."""
     rates = [0.5 * (1 + math.cos(math.pi * (step % 250) / 250)) for step in range(1000)]
 
     def rising(factor: float) -> list[Point]:
@@ -63,7 +63,7 @@ def test_restarts_of_a_schedule(seed: int):
 
 
 def bumped_after(step: int) -> list[Point]:
-    """Return a loss that bumps under a learning rate that stands, so that no cycle of it excuses the loss."""
+    """Return a loss with a bump under a constant learning rate, so that no cycle explains it."""
     values = losses(800, changed=lambda at: 1 + 2.2 * math.exp(-(at - step) / 15) * (at >= step))
     return mixed(points([1e-3] * 800, "lr"), points(values))
 
@@ -78,7 +78,7 @@ def test_a_knob_that_a_person_turned():
 
 
 def test_a_resume_of_an_attempt():
-    """Ten steps are trained again, from an optimizer that is cold, an hour later."""
+    """Ten steps are repeated with a fresh optimizer, an hour later."""
     values = bumped_after(400)
     later = [Point(point.series, point.step, point.time + 3600, point.value) for point in values[778:]]
     assert not judged([*values[:798], *later])
@@ -125,14 +125,14 @@ def test_single_slow_steps_and_pauses_for_evaluations():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_outliers_of_five_times_that_always_come(seed: int):
-    """The first are found, as nothing is known of them; most of the 75 are this curve's way."""
+    """The first outliers are found, because nothing is known yet; most of the 75 are normal for this curve."""
     draw = random.Random(seed)
     values = [each * (draw.uniform(4.5, 5.5) if draw.random() < 0.05 else 1) for each in losses(1500, seed=seed)]
     assert len(judged(points(values))) <= 8
 
 
 def student(draw: random.Random, freedom: int) -> float:
-    """Return a draw of Student's t: its tails fall by a power."""
+    """Return a sample of Student's t-distribution, whose tails fall by a power law."""
     return draw.gauss(0, 1) / math.sqrt(draw.gammavariate(freedom / 2, 2) / freedom)
 
 
@@ -141,7 +141,10 @@ def told(alarms: Sequence[Alarm]) -> list[Alarm]:
 
 
 def test_single_outliers_that_come_back_at_once():
-    """One in a few hundred points, of three to sixteen times the usual loss. Each on record is twice the one before."""
+    """One in a few hundred points has three to sixteen times the usual loss.
+
+    Each recorded one is twice the previous one.
+    """
     warned = 0
     for seed in range(20):
         draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""The judge of a run: bounded state, alarms that clear, detectors that fail; and how many points it is shown."""
+"""The judge of a run: bounded state, alarms that clear, detectors that fail, and the number of points that it gets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_state_does_not_grow_with_the_curve():
         return len(pickle.dumps(judge))
 
     assert size(20_000) < 1.1 * size(2_000)
-    # 9 bytes a number, as pickle writes it.
+    # pickle writes 9 bytes per number.
     assert size(20_000) / 7 < 500 * 9
 
 
@@ -62,7 +62,7 @@ def test_divergence_clears_where_the_loss_comes_back():
 
 
 def test_a_curve_that_has_diverged_is_no_plateau_beside():
-    """However flat it is up there: it is told already."""
+    """However flat it is at its high level, because the divergence is already reported."""
     exploded = [loss if step < 400 else 4000.0 + step % 7 for step, loss in enumerate(losses(3000))]
     judge = Judge()
     assert "plateau" not in names(judged(points(exploded), judge))

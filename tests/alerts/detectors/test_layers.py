@@ -1,4 +1,4 @@
-"""Which layer began it: norms of layers, beside losses that go wrong."""
+"""The layer where a fault began: norms of layers together with losses that go wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.layers.origin import LayerNorms, LayerOrigin
 
 LAYERS = ("stem", "body.0", "body.1", "body.2", "head")
-# Changes norms of layers: measure, layer and value to a value.
+# Maps measure, layer and value of a norm to a changed value.
 Change = Callable[[str, str, float], float]
 
 
@@ -23,7 +23,7 @@ def unchanged(measure: str, layer: str, value: float) -> float:
 
 
 class Training:
-    """A healthy training of five layers, observed every 50 steps, until it is told otherwise."""
+    """A healthy training of five layers, observed every 50 steps, until it is changed."""
 
     def __init__(self) -> None:
         self.judge = Judge()
@@ -53,12 +53,12 @@ def grows(measure: str, layer: str, by: float) -> Change:
 
 
 def with_consequence(measure: str, layer: str, value: float) -> float:
-    """What comes of it elsewhere is larger than the fault itself."""
+    """The consequences elsewhere are larger than the fault itself."""
     return value * {("weight", "stem"): 4.0, ("gradient", "head"): 300.0}.get((measure, layer), 1.0)
 
 
 def passed_back(measure: str, layer: str, value: float) -> float:
-    """A backward pass takes it to the layers before the one that made it."""
+    """Backpropagation carries it to the layers before the one where it began."""
     return math.nan if measure == "gradient" and layer in LAYERS[:2] else value
 
 

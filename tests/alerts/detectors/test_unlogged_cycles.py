@@ -1,4 +1,4 @@
-"""Cycles of a learning rate that nobody logs lift a loss, and bring it back: what they excuse, and what not."""
+"""An unlogged cyclic learning rate makes a loss rise and fall: which rises the cycles explain, and which not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FALL = 3.5
 
 
 def lifted(begins: int, part: float, ends: int = 1000, length: int = 1000) -> list[Point]:
-    """Return a loss that goes back by a part of its fall from step `begins` to `ends`."""
+    """Return a loss that goes back by a fraction of its fall from step `begins` to `ends`."""
     values = losses(length)
     return points(loss + part * FALL * (begins <= step < ends) for step, loss in enumerate(values, 1))
 
@@ -33,7 +33,7 @@ def test_cycles_of_any_shape_are_well_from_the_first_on():
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_a_restart_lifts_a_loss_near_zero_by_many_times_within_steps_and_is_no_spike(noise: float):
-    """The square of a weight under SGD, as a sum over curvatures, with a rate that restarts twice."""
+    """The square of a weight under SGD, summed over curvatures, with a rate that restarts twice."""
     draw, curvatures = random.Random(3), [10 ** (-each / 10) for each in range(30)]
     squares, given = [1.0] * 30, []
     for step in range(900):

@@ -15,7 +15,7 @@ fault = int(sys.argv[1])
 
 
 class State:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     step = 0
 

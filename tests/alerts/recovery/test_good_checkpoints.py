@@ -1,4 +1,4 @@
-"""Checkpoints that are rated as good: the detectors were quiet for a while after them."""
+"""Checkpoints that are rated as good, because the detectors found nothing for a while after them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = timezone.now()
 
 
 def checkpoint_of(lease: Lease, step: int, **more: Any) -> Checkpoint:
-    """Save a checkpoint as many seconds after the first step as its step is."""
+    """Save a checkpoint that is as many seconds after the first step as its step number."""
     fields: dict[str, Any] = {
         "name": f"at {step}", "path": f"attempts/1/{step}", "epoch": 1, "size_bytes": 1, "sha256": "0" * 64,
         "created_at": NOW + timedelta(seconds=step),

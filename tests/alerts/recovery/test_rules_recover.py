@@ -30,7 +30,7 @@ RECOVERING = str(ROOT / "tests" / "alerts" / "recovery" / "recovering_training.p
 
 
 def rule_of(lease: Lease, **fields: Any) -> AlertRule:
-    """Make a rule that rolls back and halves the learning rate, three times an hour."""
+    """Create a rule that rolls back and halves the learning rate, at most three times an hour."""
     run = Run.objects.get(pk=lease.run_id)
     Run.objects.filter(pk=run.pk).update(knobs=[Knob(RATE, 0.1).to_wire()], handled_commands=["roll_back"], step=1000)
     given = {
@@ -41,7 +41,7 @@ def rule_of(lease: Lease, **fields: Any) -> AlertRule:
 
 
 def alert_of(lease: Lease, rule: AlertRule, step: int, minutes: int = 0, cause: Any = None) -> Alert:
-    """Begin an alert of a rule so many minutes from now, and do what the rule asks."""
+    """Begin an alert of a rule this many minutes from now, and perform the rule's action."""
     began = timezone.now() + timedelta(minutes=minutes)
     finding = Finding("divergence", "critical", "Divergence", began, series="train/loss", step=step, rule_id=rule.pk,
                       action=rule.action, cause=cause)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which rule holds, by default and where several match, and what a training's judge makes of them."""
+"""Which rule applies, by default and if several match, and how a training's judge applies them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXACT, RUN_NAMED = Rule("spike", LOSS, id=4), Rule("spike", "train/*", id=5, of_
         ((EXACT, RUN), RUN),
         ((RUN, RUN_NAMED), RUN_NAMED),
         ((Rule("plateau", id=7), Rule("spike", "validation/*", id=8)), DEFAULT_RULES["spike"]),
-        # The text of a series is taken as it is but for the star.
+        # The text of a series is literal except for the star.
         ((replace(NAMED, series="train.loss"),), DEFAULT_RULES["spike"]),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_limit_holds_for_the_series_that_its_pattern_matches() -> None:
     (finding,) = judged(judge, losses(6.0, first=2, began=NOW + 1))
     assert (finding.detector, finding.series, finding.value, finding.rule_id) == ("threshold", LOSS, 6.0, 7)
     assert judged(judge_of(replace(limit, series="validation/*")), losses(6.0, 6.0)) == []
-    # Without a limit the detector of thresholds has nothing to judge.
+    # Without a limit, the threshold detector has nothing to judge.
     assert judged(judge_of(Rule("threshold", id=7)), losses(6.0, 6.0)) == []
 
 
@@ -139,5 +139,5 @@ def test_a_star_stands_for_any_text(pattern: str, series: str, wanted: bool) -> 
 
 
 def test_many_stars_cost_as_little_as_one() -> None:
-    """By a regular expression these took longer than anybody lives, in the process that judges all series."""
+    """With a regular expression this would take practically for ever, in the process that judges all series."""
     assert not Rule("spike", "*a" * 99 + "*b").matches("spike", "a" * 200)

@@ -1,4 +1,4 @@
-"""What rules make of a run's past: where alerts would have begun, within bounds."""
+"""Trying rules on a run's past: where alerts would have begun, within bounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_finds_what_a_live_judge_finds(run: Run) -> None:
     past = would_have_fired(run, Rule("spike", cool_down_s=0.0))
     assert steps(past) == [400, 500] and (past.points, past.left_out, past.unseen) == (600, 0, 0)
     assert [(fired.series, fired.attempt) for fired in past.fired] == [(LOSS, 1)] * 2
-    # 50 points a second: the second comes two seconds after the first.
+    # At 50 points per second, the second one comes two seconds after the first.
     assert steps(would_have_fired(run, Rule("spike", cool_down_s=60.0))) == [400]
 
 
@@ -95,7 +95,7 @@ def test_it_ends_when_its_time_is_over(run: Run, monkeypatch: pytest.MonkeyPatch
 
 def test_attempts_are_judged_one_by_one(run: Run) -> None:
     store(run, FALLING)
-    # The second goes on where the first was good: its loss is no spike of the first.
+    # The second attempt continues where the first was healthy: its loss is no spike of the first.
     store(run, [30.0] * 100, first=600, attempt=2)
     assert steps(would_have_fired(run, Rule("spike"))) == []
 

@@ -1,4 +1,4 @@
-"""A stack whose project has members and no destinations yet; each test gets a fresh one."""
+"""A stack whose project has members and no destinations yet; each test gets a fresh project."""
 
 from __future__ import annotations
 

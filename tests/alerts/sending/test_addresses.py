@@ -1,4 +1,4 @@
-"""What is taken for an address of a destination, and that nothing on this host can be reached by one."""
+"""Which texts are accepted as the address of a destination, and that none can reach anything on this host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runs.alerts.sending.addresses import InvalidAddress
 
 KEY = "693a91f6-7eb2-4bc4-97a0-0ec2f1fa5aaa"
 TOKEN = "a1b2c3d4" * 8
-# Services that are reached otherwise than over HTTP, or that read files, start programs or show something here.
+# Services that are not reached over HTTP, or that read files, start programs or show something here.
 LEFT_OUT = {
     "amqp", "amqps", "aprs", "blink1", "dbus", "deltachat", "deltachats", "fcm", "gio", "glib", "gnome", "growl", "irc",
     "ircs", "kde", "macosx", "mailto", "mailtos", "mqtt", "mqtts", "nostr", "qt", "rsyslog", "smpp", "smpps", "syslog",
@@ -21,7 +21,7 @@ LEFT_OUT = {
 
 
 def test_each_service_of_apprise_is_taken_or_left_out() -> None:
-    """A new release may bring others: look at each before it is taken."""
+    """A new release may add others: review each before it is accepted."""
     assert set(NotificationManager().schemas()) == addresses.SERVICES | LEFT_OUT
     assert not addresses.SERVICES & LEFT_OUT
 
@@ -113,7 +113,7 @@ def test_a_webhook_of_another_host_is_no_robot(webhook: str) -> None:
 
 
 def test_an_address_that_is_refused_stands_in_no_log() -> None:
-    """Apprise logs keys that it does not take, in the portal too."""
+    """Apprise logs keys that it does not accept, in the portal too."""
     seen: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]

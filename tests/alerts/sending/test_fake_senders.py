@@ -1,4 +1,4 @@
-"""*Send test* and alerts to five servers that answer as real ones do; their answers and logs hold no secret."""
+"""*Send test* and alerts to five servers that answer like real ones; their answers and logs contain no secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(json.dumps(dataclasses.asdict(test_message(AlertDestination.objects.get(pk
 
 
 def tried(lab: Stack, destination: int, **variables: str) -> tuple[bool, str]:
-    """Send a test as the page does; return whether it was taken, and the answer."""
+    """Send a test as the page does; return whether it was accepted, and the answer."""
     lab.environment |= INSIDE | variables
     found: dict[str, Any] = json.loads(run_code(lab, TEST.format(pk=destination)).splitlines()[-1])
     return found["ok"], found["answer"]

@@ -1,4 +1,4 @@
-"""What a process that sends messages may reach: addresses in all their spellings, names, redirects, programs."""
+"""What a sending process can reach: addresses in all spellings, names, redirects, programs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(json.dumps(outcomes))
 
 
 def outcomes(body: str, networks: tuple[str, ...] = ()) -> dict[str, str]:
-    """Run `body` in a guarded process: a hook is for good."""
+    """Run `body` in a separate, guarded process, because a hook cannot be removed."""
     program = PROGRAM.format(root=str(ROOT), networks=list(networks), body=body)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

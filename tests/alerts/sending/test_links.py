@@ -1,4 +1,4 @@
-"""What a link in a message holds, and which are refused."""
+"""The content of a link in a message, and which links are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message says, made from rows: no process, no server."""
+"""The texts of messages, made from rows without a process or server."""
 
 from __future__ import annotations
 

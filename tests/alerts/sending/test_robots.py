@@ -1,4 +1,4 @@
-"""What robots of chat groups are given to show."""
+"""The messages for robots of chat groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py send_alerts` as a process, with servers that are away, slow or dead, and killed itself."""
+"""`manage.py send_alerts` as a process, with servers that are unavailable, slow or dead, and killed itself."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_sender_killed_in_the_middle_loses_nothing_and_its_mail_keeps_its_id(l
     with sending(lab, **mail_of(server)):
         wait_for(lambda: states(lab) == ["sent"], f"the mail\n{lab.log()}")
     server.stop()
-    # The server had taken the first: nobody can know. The second is the same mail.
+    # The server had accepted the first one, which is unknown here. The second is the same mail.
     assert len(server.mails) == 2 and len(set(server.ids())) == 1
 
 

@@ -1,4 +1,4 @@
-"""When a message is sent: pure functions of moments."""
+"""When a message is sent: pure functions of times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def after(seconds: float) -> datetime:
         # 23:30 in Shanghai
         (datetime(2026, 6, 1, 15, 30, tzinfo=UTC), "Asia/Shanghai", datetime(2026, 6, 1, 23, tzinfo=UTC)),
         (datetime(2026, 6, 1, 23, tzinfo=UTC), "No/Such", datetime(2026, 6, 2, 7, tzinfo=UTC)),
-        # The clock goes forward on this night: 7 o'clock comes an hour earlier.
+        # Daylight saving time begins on this night, so 7 o'clock comes an hour earlier.
         (datetime(2026, 3, 28, 22, tzinfo=UTC), "Europe/Berlin", datetime(2026, 3, 29, 5, tzinfo=UTC)),
     ],
 )

@@ -1,6 +1,6 @@
-"""Digests, quiet hours and ends of alerts: from rows by the sender's process to a mail server and a webhook.
+"""Digests, quiet hours and cleared alerts: from rows through the sender's process to a mail server and a webhook.
 
-Each destination is there twice, in English and in Chinese.
+Each destination exists twice, in English and in Chinese.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.telling.scene import (
 )
 
 LANGUAGES = ("en", "zh-hans")
-# As far apart as no machine is slow.
+# Longer than any machine's delay.
 HOURS = timedelta(hours=6)
 DIGEST_MINUTES = 300
 
 
 class Readers:
-    """What the mail server and the webhook of one project were sent, by language."""
+    """The messages that the mail server and the webhook of one project received, by language."""
 
     def __init__(self, lab: Stack) -> None:
         self.lab = lab
@@ -74,7 +74,7 @@ def readers(lab: Stack) -> Iterator[Readers]:
 
 
 def waits_for_hours(lab: Stack) -> list[bool]:
-    """Return of each row that waits whether it was put off for longer than any pause between alerts."""
+    """Return, for each waiting row, whether it was postponed for longer than any pause between alerts."""
     late = datetime.now(UTC) + timedelta(hours=1)
     return [moment(row["due_at"]) > late for row in deliveries(lab) if row["state"] == "waiting"]
 
@@ -110,7 +110,7 @@ def test_quiet_hours_hold_back_what_is_not_critical_until_they_end(lab: Stack, r
         assert all(abs(moment(row["due_at"]) - end) < timedelta(minutes=1) for row in deliveries(lab))
         begin_alerts(lab, severity="critical", detector="divergence")
         wait_for(lambda: sorted(states(lab)) == ["sent"] * 4 + ["waiting"] * 4, f"the critical one\n{lab.log()}")
-        # Hours later it is loud again.
+        # Hours later the quiet hours are over.
         rows(lab, "UPDATE runs_alertdestination SET quiet_from = ?, quiet_until = ?", *later(now))
         let_minutes_pass(lab)
         wait_for(lambda: states(lab) == ["sent"] * 8, f"the end of the quiet hours\n{lab.log()}")
@@ -120,7 +120,7 @@ def test_quiet_hours_hold_back_what_is_not_critical_until_they_end(lab: Stack, r
 
 
 def later(now: datetime) -> tuple[str, str]:
-    """Return begin and end of quiet hours that ended an hour ago."""
+    """Return the beginning and end of quiet hours that ended an hour ago."""
     return (now - 2 * HOURS).time().isoformat(), (now - timedelta(hours=1)).time().isoformat()
 
 

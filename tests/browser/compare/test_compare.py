@@ -47,7 +47,7 @@ def test_it_draws_every_metric_of_the_runs_that_were_ticked(page: Page, stack: S
     expect(page.locator(LOSS)).to_have_attribute("aria-label", label, timeout=SECONDS)
     expect(run_row(page, places["ended"]).locator("[data-slot=last]")).to_have_text("0.004958")
     expect(run_row(page, places["ended"]).locator("[data-slot=extreme]")).to_have_text("lowest 0.004958")
-    # Charts further down are made when they come near.
+    # Charts further down are created when they come close.
     machine = page.locator("summary", has_text="Machine")
     expect(page.locator(".chart-shell[data-key='gpu/0/utilisation']")).to_have_count(1)
     machine.click()
@@ -83,7 +83,7 @@ def test_an_eye_hides_a_run_everywhere_and_pointing_at_one_makes_the_others_pale
     wait_for(lambda: picture(chart) == before, "the picture of before", timeout_s=60)
     run_row(page, places["ended"]).hover()
     wait_for(lambda: picture(chart) != before, "a paler line", timeout_s=60)
-    # The pointer on a line points at its run.
+    # With the pointer on a line, its run is highlighted.
     page.mouse.move(0, 0)
     wait_for(lambda: picture(chart) == before, "the picture of before", timeout_s=60)
     box = chart.locator(".u-over").bounding_box()

@@ -1,1 +1,1 @@
-"""Ways to a page of the portal: by a share link, under a path."""
+"""Ways to a page of the portal: through a share link, under a path prefix."""

@@ -1,4 +1,4 @@
-"""The admin in a browser: its theme works under the Content-Security-Policy, which no page of it breaks."""
+"""The admin in a browser: its theme works under the Content-Security-Policy, and no page violates it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_no_page_breaks_the_policy(stack: Stack, chromium: Browser, places: Plac
         answer = page.goto(f"{stack.address}/admin/{address.format(live=places['live'], admin=1)}")
         assert answer is not None and answer.status == 200, address
         assert complaints.lines == [], address
-    # What Alpine has not evaluated is cloaked for good.
+    # Elements that Alpine did not process stay cloaked.
     assert page.locator("[x-cloak]").count() == 0
     context.close()

@@ -1,4 +1,4 @@
-"""Moments that the server writes into pages: the reader's zone and language, the whole of it on hover."""
+"""Times in pages from the server: in the reader's zone and language, with the full time in the tooltip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys in Chromium, with its virtual authenticator: added, logged in with, refused and removed."""
+"""Passkeys in Chromium, with its virtual authenticator: added, used for a login, refused and removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.stack import Stack, seed_stack
 
 @pytest.fixture(scope="module")
 def portal() -> Iterator[str]:
-    """The address of a portal under a path, behind a proxy, where passkeys log in by themselves."""
+    """The address of a portal under a path prefix, behind a proxy, where passkeys replace passwords."""
     with Stack(STEERSMAN_SECOND_FACTOR="totp,webauthn", STEERSMAN_PASSKEY_LOGIN="1", STEERSMAN_PREFIX=PREFIX) as stack:
         seed_stack(stack)
         stack.start_redis()
@@ -44,7 +44,7 @@ class Authenticator:
         self.plug_in()
 
     def plug_in(self) -> None:
-        """Put one in that holds nothing, in place of the one that is in."""
+        """Replace the present authenticator by an empty one."""
         if self.number:
             self.devtools.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self.number})
         options = {
@@ -70,7 +70,7 @@ def give_password(page: Page, portal: str, name: str) -> None:
 
 
 def add_passkey(page: Page, portal: str, name: str) -> None:
-    """Log in as somebody who has no second factor, and add a passkey; ends on the recovery codes."""
+    """Log in as a user without a second factor, and add a passkey; ends on the recovery codes."""
     give_password(page, portal, name)
     page.goto(f"{portal}/second-factor/passkey/")
     look(page, "Confirm that it is you")
@@ -132,7 +132,7 @@ def test_another_authenticator_logs_nobody_in(portal: str, page: Page) -> None:
     page.get_by_role("button", name="Log in with a passkey").click()
     expect(page.get_by_text("No passkey was given. Try again.")).to_be_visible(timeout=60_000)
 
-    # A key of its own under the number and the account of the one that was added.
+    # Another key under the number and the account of the one that was added.
     add_passkey(page, portal, "owner")
     (other,) = authenticator.held()
     authenticator.plug_in()

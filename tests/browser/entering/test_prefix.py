@@ -1,4 +1,4 @@
-"""The portal under a path, in a browser: behind a proxy that cuts the prefix off, and behind one that hands it on."""
+"""The portal under a path prefix in a browser: behind a proxy that removes the prefix, and one that passes it on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDLESS = (str(ROOT / "tests" / "trainings" / "short.py"), "1000000", "0.05")
 
 
 class Proxy:
-    """Passes bytes on, one request a connection, so that each head can be changed."""
+    """Forwards bytes, one request per connection, so that each head can be changed."""
 
     def __init__(self, portal: int, strips: bool) -> None:
         self.portal, self.strips = portal, strips

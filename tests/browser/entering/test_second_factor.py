@@ -1,4 +1,4 @@
-"""The second factor in a browser: set up, logged in with; its pages in light, in dark and on a phone."""
+"""The second factor in a browser: set up and used for a login; its pages in light, in dark and on a phone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def asking() -> Iterator[Stack]:
 
 
 def look(page: Page, title: str) -> None:
-    """Look at the page that is shown as everybody sees it."""
+    """Check the present page as everybody sees it."""
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=60_000)
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]

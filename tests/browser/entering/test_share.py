@@ -1,4 +1,4 @@
-"""The page of a share link in a browser: it follows the run by the key in its address, and says when that has ended."""
+"""The page of a share link in a browser: it follows the run with the key in its address, and shows the link's end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
     assert {re.sub(r"/api/(runs/\d+/)?", "", request.url.removeprefix(stack.address)) for request in asked} >= {
         "history/", "tickets/",
     }  # fmt: skip
-    # In a header of each, and in the address of none.
+    # The key is in a header of each request, and in no address.
     assert all(request.headers["authorization"] == f"Bearer {key}" for request in asked)
     assert not any(key in request.url for request in asked)
     assert_both_know_who_watches(stack, chromium, places, page)
@@ -43,7 +43,7 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
 
 
 def assert_both_know_who_watches(stack: Stack, chromium: Browser, places: Places, guests: Page) -> None:
-    """Open the run as a member too: the guest sees how many watch, and the member who."""
+    """Open the run as a member too: the guest sees how many people watch, and the member who they are."""
     expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)
     with operators_page(chromium, stack.address) as members:
         members.goto(f"{stack.address}/runs/{places['live']}/")

@@ -1,4 +1,4 @@
-"""The list of runs in a browser: sorted, searched and given other columns without a new page."""
+"""The list of runs in a browser: sorting, searching and changing columns without a new page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     expect(page.locator("th[aria-sort=descending]")).to_contain_text("val/accuracy")
     expect(rows.first).to_contain_text("usual")
     assert names(page) == ["usual", "slow", "fast"]
-    # The keyboard stays where it was, and turns the order.
+    # The focus stays, and the key reverses the order.
     expect(head).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("th[aria-sort=ascending]")).to_contain_text("val/accuracy")
@@ -67,7 +67,7 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     assert names(page) == ["slow", "usual"]
     assert page.evaluate("window.wasHere") is True
 
-    # The address holds all of it.
+    # The address has everything.
     page.reload()
     expect(rows).to_have_count(2)
     assert names(page) == ["slow", "usual"]
@@ -138,7 +138,7 @@ def test_runs_are_ticked_and_changed_together(page: Page, stack: Stack) -> None:
     bar = page.get_by_test_id("selection-bar")
     expect(bar.get_by_role("button", name="Archive")).to_be_hidden()
     boxes = page.locator("input[name=run]")
-    # By keyboard: a row, and all since it.
+    # By keyboard: a row, and all since then.
     page.keyboard.press("j")
     page.keyboard.press("x")
     page.keyboard.press("j")
@@ -148,7 +148,7 @@ def test_runs_are_ticked_and_changed_together(page: Page, stack: Stack) -> None:
     all_boxes = page.get_by_label("Select all runs of this page")
     expect(all_boxes).to_be_checked()
     all_boxes.uncheck()
-    # By mouse: Shift extends, and a tick in between is taken back.
+    # By mouse: Shift extends, and a tick in between can be removed.
     boxes.nth(0).check()
     boxes.nth(2).click(modifiers=["Shift"])
     boxes.nth(1).uncheck()
@@ -203,7 +203,7 @@ def test_a_view_is_saved_for_the_project_and_opens_with_it(page: Page, stack: St
     page.goto(f"{stack.address}/?project=table")
     expect(page.get_by_test_id("run-row")).to_have_count(2)
     expect(page.get_by_role("searchbox", name="Search")).to_have_value("lr < 0.05")
-    # A search of one's own is none of the view, and stays over a reload.
+    # A person's own search is not part of the view, and survives a reload.
     page.get_by_role("searchbox", name="Search").fill("")
     expect(page.get_by_test_id("run-row")).to_have_count(3)
     expect(menu.locator("summary")).to_contain_text("Views")

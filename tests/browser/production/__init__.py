@@ -1,1 +1,1 @@
-"""compose.yaml, played by hand."""
+"""compose.yaml without Docker."""

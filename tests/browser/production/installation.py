@@ -34,7 +34,7 @@ DEBIAN_FOLDERS = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 
 class Production:
-    """The services of compose.yaml but Grafana. Use as a context manager: nothing is left behind."""
+    """The services of compose.yaml except Grafana. Use it as a context manager, which cleans up."""
 
     def __init__(self) -> None:
         self.services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
@@ -58,7 +58,7 @@ class Production:
 
     @property
     def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts the certificate of the proxy, and no other."""
+        """A client's TLS context that trusts only the certificate of the proxy."""
         return ssl.create_default_context(cafile=str(self.folder / "ssl" / "fullchain.pem"))
 
     def __enter__(self) -> Production:
@@ -78,7 +78,7 @@ class Production:
         self.postgres.__exit__()
 
     def start(self, name: str) -> None:
-        """Start a service and return once it does what its health check asks for."""
+        """Start a service and return once its health check passes."""
         if name == "postgres":
             self.postgres.start()
             return
@@ -104,7 +104,7 @@ class Production:
             self._wait(name, f"http://127.0.0.1:{self.ports[name]}/-/healthy")
 
     def stop(self, name: str, *, kill: bool = False) -> None:
-        """End a service, as `docker compose stop` does, or with `kill` at once."""
+        """End a service, as `docker compose stop` does, or with `kill` immediately."""
         if name == "postgres":
             self.postgres.stop()
             return
@@ -112,7 +112,7 @@ class Production:
         if process is None:
             return
         if kill:
-            os.killpg(process.pid, signal.SIGKILL)  # as the end of a container: no worker of it goes on
+            os.killpg(process.pid, signal.SIGKILL)  # like the end of a container: none of its workers continues
         else:
             process.terminate()
         process.wait(60)
@@ -138,14 +138,14 @@ class Production:
         return {name: value.replace("/run/secrets/", f"{self.folder / 'secrets'}/") for name, value in given.items()}
 
     def reload_proxy(self) -> None:
-        """Have the proxy read its files again, as after a new certificate; return once no worker of before is left."""
+        """Make the proxy read its files again, as after a new certificate; return once no old worker is left."""
         before = psutil.Process(self.processes["proxy"].pid).children()
         assert before
         subprocess.run([*self._nginx(), "-s", "reload"], check=True, capture_output=True, timeout=60)
         wait_for(lambda: not any(worker.is_running() for worker in before), "the end of the workers of before")
 
     def portals_in_access_log(self) -> set[str]:
-        """Return the portals that the proxy names in its log as those that answered a page."""
+        """Return the portals in the proxy's log that answered a page."""
         text = (self.folder / "access.log").read_text()
         asked = re.findall(r" 200 \d+ portal 127\.0\.0\.1:(\d+) status 200 ", text)
         return {name for name in PORTALS if str(self.ports[name]) in asked}
@@ -154,13 +154,13 @@ class Production:
         return self.stack.log()
 
     def _make_secrets(self) -> None:
-        """As docs/deployment.md makes them: a newline at the end of each."""
+        """Create them as docs/deployment.md does, with a line break at the end of each."""
         (self.folder / "secrets").mkdir(mode=0o700)
         for name, text in {**self.passwords, "postgres_password": self.postgres.password}.items():
             (self.folder / "secrets" / name).write_text(f"{text}\n")
 
     def _redis(self) -> list[str]:
-        """Return the command of compose.yaml, with the program, the secret and the port of this machine."""
+        """Return the command of compose.yaml, with the program, the secret and the port on this machine."""
         shell, option, line = self.services["redis"]["command"]
         changes = (
             ("$$", "$"), ("/run/secrets", str(self.folder / "secrets")), ("valkey-server", str(find_server().path)),
@@ -193,7 +193,7 @@ class Production:
             f"{kind}_temp_path {self.folder / f'nginx_{kind}'};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        # Run by root, as Debian does, its workers would be another user who may not enter the folder.
+        # If root runs it, as on Debian, its workers would be another user without access to the folder.
         user = "user root;\n" if os.geteuid() == 0 else ""
         whole = (
             ("worker_processes 4;", f"{user}daemon off;\nworker_processes 4;"),

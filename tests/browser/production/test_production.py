@@ -1,4 +1,4 @@
-"""compose.yaml, played by hand: a live run over TLS, while each part of the installation is restarted once."""
+"""compose.yaml without Docker: a live run over TLS, while each part of the installation is restarted once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.support.browser import Complaints, log_in
 from tests.support.prometheus import query
 from tests.support.stack import ROOT, wait_for
 
-# Prometheus is down for a moment too, but no part of a training goes through it.
+# Prometheus is not restarted, because trainings do not depend on it.
 RESTARTED = ("web1", "web2", "trainer", "redis", "postgres", "proxy")
-# The first portal made an account, with a password that nobody here knows, and its project.
+# The first portal created an account with an unknown password, and its project.
 SEED = """
 from django.contrib.auth.models import User
 from runs.models import Membership, Project
@@ -97,7 +97,7 @@ def test_prometheus_sees_the_installation_through_the_proxy(production: Producti
     wait_for(lambda: query(port, "steersman_portal_sockets"), "a metric of the portals")
     request = urllib.request.Request(f"{production.address}/metrics", headers={"X-Forwarded-For": "172.30.87.2"})
     with urllib.request.urlopen(request, timeout=60, context=production.trusting) as answer:
-        assert answer.status == 200  # this machine is the one that may ask
+        assert answer.status == 200  # this machine is allowed to request it
 
 
 def test_no_process_wrote_a_secret(production: Production) -> None:
@@ -111,7 +111,7 @@ def test_no_process_wrote_a_secret(production: Production) -> None:
 
 
 def is_live(page: Page) -> None:
-    """Wait until the page follows the run and moves on."""
+    """Wait until the page follows the run and new data arrives."""
     expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live", timeout=120_000)
     before = step_shown(page)
     wait_for(lambda: step_shown(page) > before + 20, f"a step beyond {before}")
@@ -123,7 +123,7 @@ def step_shown(page: Page) -> int:
 
 
 def steps_of(production: Production, run_id: int, token: str) -> list[int]:
-    """Return the steps of all points of the loss, as they were logged."""
+    """Return the steps of all points of the loss, as logged."""
     found: list[int] = []
     path = f"/api/runs/{run_id}/points/?name=train/loss&raw=true"
     while path:

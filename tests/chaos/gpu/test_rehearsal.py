@@ -1,4 +1,4 @@
-"""The programs of the GPU check, rehearsed on the CPU: so that they work on the day when a GPU is at hand."""
+"""The programs of the GPU check, rehearsed on the CPU, so that they work when a GPU is available."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The two ends of `tests.chaos.interface`, what they follow, and the way between them."""
+"""The two ends of `tests.chaos.interface`, the training that they follow, and the connection between them."""

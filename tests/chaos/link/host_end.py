@@ -22,7 +22,7 @@ from steersman.messages.ended import Concluded
 
 
 class Silence:
-    """A terminal at which nobody sits."""
+    """A terminal without a person."""
 
     def show(self, progress: StoredProgress) -> None: ...
     def console(self, lines: list[str]) -> None: ...

@@ -17,7 +17,7 @@ LOOK_INTERVAL_S = 0.05
 
 
 class Nobody:
-    """Looks at no report."""
+    """An observer that ignores all reports."""
 
     def see(self, report: object, step: int, stalled: bool) -> None: ...
     def take_lines(self) -> list[object]:
@@ -27,7 +27,7 @@ class Nobody:
 
 
 def answer_all(connection: socket.socket, run_id: int, attempt_id: int, number: int) -> None:
-    """Answer one host side until the way to it is broken. A database that is busy is asked again."""
+    """Answer one host side until the connection breaks. If the database is busy, try again."""
     from django.db import Error as DatabaseError
     from django.db import connection as database
 

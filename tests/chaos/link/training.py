@@ -1,9 +1,9 @@
-"""A training that logs points and takes commands until it is told to end. Imports the client's package alone.
+"""A training that logs points and takes commands until it is asked to end. It imports only the client's package.
 
 usage: python -m tests.chaos.link.training FOLDER POINTS
 
-It logs a point a millisecond or so, POINTS at least, and ends when there is a file FOLDER/enough. Each command that it
-takes is a line of FOLDER/taken.
+It logs about a point per millisecond, at least POINTS, and ends when the file FOLDER/enough exists. It writes a line to
+FOLDER/taken for each command that it takes.
 """
 
 from __future__ import annotations

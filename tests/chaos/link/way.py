@@ -1,4 +1,4 @@
-"""The way between a host side and its record side, which cuts, delays, repeats and reorders what travels on it."""
+"""The connection between a host side and its record side, which cuts, delays, repeats and reorders messages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from steersman.wire.framing import Frames, framed
 FAULTS = ("cut", "delayed", "repeated", "reordered", "old message")
 CHANCE_OF_A_FAULT = 0.2
 LONGEST_DELAY_S = 0.2
-# A message that is held back goes on where no other comes to go before it.
+# If no other message arrives, a delayed one is sent after this time.
 HELD_S = 0.1
 KEPT_MESSAGES = 200
 
 
 class Way:
-    """Listens at `front` for host sides, and leads each of them to the record side at `behind`."""
+    """Listens at `front` for host sides, and connects each of them to the record side at `behind`."""
 
     def __init__(self, front: Path, behind: Path, rng: random.Random) -> None:
         self.faults: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Way:
             end.close()
 
     def _pass(self, message: bytes, held: bytes, to: socket.socket, from_host: bool) -> bytes:
-        """Let a message go on, and one that was held back before it; return what is held back now."""
+        """Send a message, and a delayed one before or after it; return the one that is delayed now."""
         fault = self._note(message, from_host)
         whole = framed(message)
         match fault:
@@ -95,7 +95,7 @@ class Way:
         return b""
 
     def _note(self, message: bytes, from_host: bool) -> str:
-        """Count a message; return the fault that it meets, "" if none."""
+        """Count a message; return the fault that it gets, "" if none."""
         with self._lock:
             self.messages += 1
             if from_host:

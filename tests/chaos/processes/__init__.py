@@ -1,1 +1,1 @@
-"""What dies on a host: processes of ours, killed with -9."""
+"""Processes of this project that die on a host, killed with SIGKILL."""

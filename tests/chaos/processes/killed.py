@@ -1,15 +1,15 @@
-"""A training, its operator and its page while the supervisor, then the web process, are killed with -9.
+"""A training, its operator and its page while first the supervisor, then the web process, are killed with SIGKILL.
 
 usage: python -m tests.chaos.processes.killed [--short]
 
-`manage.py serve` brings back what was killed. Prints progress to stderr and one JSON object as its last line:
-points, lost, doubled   points that were logged, and how many of them the database lost or has twice
-viewer_gaps             events that the viewer missed, or got twice
-false_unreachable       how often the viewer was told that the training is silent; it never was
-commands_s              from the death of a supervisor until a command sent right after it is applied: the longest
-adopted_s               until another supervisor holds the run: the longest
-portal_s                from the death of the web process until a viewer that returns every 0.1 s is told something new
-page_s                  until the page of the run in a browser says that it is live: the longest; null without a browser
+`manage.py serve` restarts the killed processes. Prints progress to stderr and one JSON object as its last line:
+points, lost, doubled   logged points, and how many of them the database lost or has twice
+viewer_gaps             events that the viewer missed, or received twice
+false_unreachable       how often the viewer received that the training is silent, which it never was
+commands_s              longest time from the death of a supervisor until a command sent right after it is applied
+adopted_s               longest time until another supervisor holds the run
+portal_s                time from the death of the web process until a viewer that retries every 0.1 s receives news
+page_s                  longest time until the page of the run in a browser is live; null without a browser
 supervisors, portals    how many were killed
 """
 
@@ -35,7 +35,7 @@ from tests.support.stack import Stack, kill, rows, seed_stack, wait_for
 
 WRONG = ("lost", "doubled", "viewer_gaps", "false_unreachable")
 CALM_S = 1.0
-# One that dies again sooner is started again later: that is no single death any more.
+# If a process dies again sooner, it is restarted later, which would not be a single death any longer.
 HEALTHY_S = CHILD_HEALTHY_S + 1.0
 
 
@@ -55,7 +55,7 @@ def served(stack: Stack) -> Iterator[psutil.Process]:
 
 @contextmanager
 def opened_page(stack: Stack, run_id: int) -> Iterator[Any]:
-    """Show the run in Chromium; yield its page, None where there is no Chromium."""
+    """Show the run in Chromium; yield its page, None if there is no Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         yield None
@@ -94,7 +94,7 @@ def is_applied(command_id: str) -> bool:
 
 
 def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
-    """Return the seconds until a command is applied that is sent after the death, and until the next one holds it."""
+    """Return the seconds from the death until a command is applied, and until another supervisor holds the run."""
     from runs.protocol.commands import Pause, Resume
 
     sql = "SELECT supervisor_pid, adoptions FROM runs_attempt WHERE run_id = ?"
@@ -117,7 +117,7 @@ def portal_of(serve: psutil.Process) -> psutil.Process | None:
 
 
 def kill_portal(serve: psutil.Process, followed: Followed, page: Any) -> tuple[float, float | None]:
-    """Return the seconds until a viewer hears something new, and until the page says that it is live."""
+    """Return the seconds until a viewer receives something new, and until the page is live."""
     portal = portal_of(serve)
     assert portal is not None
     connections, seen = followed.viewer.connections, followed.viewer.last_seq
@@ -141,7 +141,7 @@ def kill_portal(serve: psutil.Process, followed: Followed, page: Any) -> tuple[f
 
 
 def measure(short: bool) -> dict[str, Any]:
-    # Playwright has an event loop in this thread; what asks the database here is no part of it.
+    # Playwright has an event loop in this thread, which these database queries do not use.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with ExitStack() as undo:
         stack = undo.enter_context(Stack())

@@ -43,7 +43,7 @@ SETTLED = ("applied", "refused", "expired")
 
 
 def numbered(points: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Return attempt, step and how often that step was trained before, of points in the order of training."""
+    """Return attempt, step and how often that step was trained before, for points in the order of training."""
     times: Counter[tuple[int, int]] = Counter()
     found = []
     for point in points:
@@ -53,7 +53,7 @@ def numbered(points: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 
 def numbered_by_lap(points: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Return the same of points with their laps. One that stands twice in a lap is returned twice."""
+    """Return the same for points with laps. A point that occurs twice in a lap is returned twice."""
     points = list(points)
     laps: dict[tuple[int, int], set[int]] = {}
     for attempt, lap, step in points:
@@ -62,7 +62,7 @@ def numbered_by_lap(points: Iterable[tuple[int, int, int]]) -> list[tuple[int, i
 
 
 class RollingBack(Resuming):
-    """A recipe that is rolled back around each kill. A point is known by its attempt, its step and which time it is."""
+    """A recipe that is rolled back around each kill. A point is identified by attempt, step and repetition."""
 
     targets = ("worker", "supervisor", "both", "supervisor", "worker", "web")
 
@@ -84,7 +84,7 @@ class RollingBack(Resuming):
         return numbered_by_lap(watcher.laps(self.series))
 
     def wait_for_moment(self, target: str) -> None:
-        """Ask for a roll back, and wait for up to half a second: it may be on its way, under way or done."""
+        """Request a roll back, and wait for up to half a second: it may be pending, in progress or done."""
         from runs.models import Run
         from runs.protocol.commands import RollBack
         from runs.recording.record_side.lineage import lineage
@@ -152,7 +152,7 @@ class RollingBack(Resuming):
         return {"branches": opened.count(), "wrong_branches": wrong}
 
     def _is_held(self) -> bool:
-        """Return whether the newest supervisor has opened an attempt or adopted one, so that commands are delivered."""
+        """Return whether the newest supervisor has opened or adopted an attempt, so that commands are delivered."""
         from runs.models import Attempt
 
         self.ensure_training()
@@ -179,7 +179,7 @@ class RollingBack(Resuming):
         )
 
     def _judge_segments(self) -> dict[str, int]:
-        """Follow the recorded events in their order; hold what they lead to against the rows."""
+        """Apply the recorded events in order, and compare the result with the rows."""
         from runs.models import Attempt, Checkpoint, EpochMetric
 
         resumed = dict(Attempt.objects.filter(run=self.run_id).values_list("number", "resumed_step"))

@@ -1,4 +1,4 @@
-"""`train` told to end while the database stays away or is silent: the long forms of `tests/control/test_ends.py`."""
+"""`train` must end while the database is away or does not respond: the long forms of `tests/control/test_ends.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for, writ
 
 
 class Line:
-    """Carries the bytes between a supervisor and PostgreSQL, until it is frozen: then it keeps them."""
+    """Carries the bytes between a supervisor and PostgreSQL. While frozen, it holds them back."""
 
     def __init__(self, port: int) -> None:
         self._behind = port

@@ -1,4 +1,4 @@
-"""Ranks that nobody declared, in more ways than `tests/steersman/test_undeclared.py` has time for."""
+"""Ranks of a script that does not declare them, in more ways than `tests/steersman/test_undeclared.py` has time for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: 
     reach(offline_stack, run_id, 5)
     processes = marked(offline_stack, run_id)
     (rank_1,) = [process for process in processes if process.environ().get("RANK") == "1"]
-    # Rank 0 takes no command and no signal.
+    # Rank 0 receives neither commands nor signals.
     for process in processes:
         if process.environ().get("RANK") == "0":
             process.suspend()

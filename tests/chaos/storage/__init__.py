@@ -1,1 +1,1 @@
-"""What is stored, while those who change it are killed."""
+"""Stored data must survive when the processes that change it are killed."""

@@ -1,14 +1,14 @@
-"""`manage.py prune` killed with -9 again and again: the next one goes on, and nothing that stays is lost.
+"""Kill `manage.py prune` with SIGKILL repeatedly: the next one must continue, and nothing that is kept may be lost.
 
     .venv/bin/python -m tests.chaos.storage.prune_killed [--kills 60]
 
-Each run has ended long ago, with two attempts, the second of which went over the end of the first. Prints one JSON
+Each run has ended long ago, with two attempts, the second of which overlaps the end of the first. Prints one JSON
 object as its last line:
-kills       how many prunings were killed after they had changed something
-wrong       series whose points are not just those that the rule keeps
-left        checkpoints that the rule keeps and that are gone, or the other way round
+kills       prunings that were killed after they had changed something
+wrong       series whose points differ from those that the rule keeps
+left        checkpoints that the rule keeps and that are gone, or the reverse
 changed     epochs, commands, events and last values that differ from those before
-findings    what `manage.py verify` finds at the end
+findings    findings of `manage.py verify` at the end
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 0.4
 
 
 def seed(stack: Stack, number: int) -> list[int]:
-    """Make runs that have ended; return their ids."""
+    """Create runs that have ended; return their ids."""
     from runs.models import Project
 
     Project.objects.update(coarse_after_days=30, checkpoint_epochs=EVERY)
@@ -99,7 +99,7 @@ def _host() -> str:
 
 
 def expected_points(run_ids: list[int]) -> dict[tuple[int, str, int], Any]:
-    """Return what the rule keeps of each series in each attempt, worked out over all its points at once."""
+    """Return the points that the rule keeps of each series in each attempt, computed over all points at once."""
     from runs.models import Series
     from runs.pruning.thinning import thin
     from tests.support.stored_points import read_points
@@ -127,7 +127,7 @@ def wrong_series(expected: dict[tuple[int, str, int], Any]) -> int:
 
 def wrong_checkpoints(stack: Stack, run_ids: list[int]) -> int:
     wrong = 0
-    # Of each attempt epochs 4 and 8; the newest; the best of attempt 2; the marked one of attempt 1.
+    # Epochs 4 and 8 of each attempt; the newest; the best of attempt 2; the marked one of attempt 1.
     kept = {(1, 4), (1, 8), (2, 4), (2, 8), (2, EPOCHS), (2, 3), (1, 5)}
     for run_id in run_ids:
         listed = rows(stack, "SELECT attempt, epoch FROM runs_checkpoint WHERE run_id = ?", run_id)
@@ -138,7 +138,7 @@ def wrong_checkpoints(stack: Stack, run_ids: list[int]) -> int:
 
 
 def facts(stack: Stack) -> list[Any]:
-    """Return what a pruning must leave alone."""
+    """Return the data that pruning must not change."""
     questions = (
         "SELECT run_id, attempt, epoch, train_loss FROM runs_epochmetric ORDER BY id",
         "SELECT run_id, kind, arguments FROM runs_command ORDER BY id",
@@ -158,12 +158,12 @@ def state_of(stack: Stack) -> tuple[int, int]:
 
 
 def prune_and_kill(stack: Stack) -> bool:
-    """Start a pruning and kill it some time after it has changed something; return whether it was killed."""
+    """Start a pruning and kill it some time after its first change; return whether it was still running."""
     before = state_of(stack)
     process = subprocess.Popen(stack.command("prune"), env=stack.environment, stdout=subprocess.DEVNULL)
     try:
         wait_for(lambda: process.poll() is not None or state_of(stack) != before, "the first change of a pruning")
-        # Whatever it does then: in the middle of a transaction, or of the files of a checkpoint.
+        # Hit the pruning at a random point: in the middle of a transaction, or of the files of a checkpoint.
         time.sleep(random.uniform(0.0, LONGEST_PAUSE_S) ** 2)
         was_running = process.poll() is None
     finally:

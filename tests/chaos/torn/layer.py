@@ -1,7 +1,7 @@
-"""A channel layer that hands on announcements of events late, twice or never, as `TORN_SEED` says.
+"""A channel layer that delays, repeats or loses announcements of events, according to `TORN_SEED`.
 
-What becomes of an announcement follows from seed, run and number, so that it does not depend on what else goes on. The
-file that `TORN_NOTE` names gets a letter for each: L lost, D doubled, H held back until the next one, P passed on.
+Seed, run and number decide the fate of an announcement, so it does not depend on other events. The layer writes a
+letter for each to the file named by `TORN_NOTE`: L lost, D doubled, H held back until the next one, P passed on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TornLayer(OwnSocketLayer):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         while not self._ready:
-            # channels_redis makes these methods as they are asked for.
+            # channels_redis creates these methods on first access.
             message: dict[str, Any] = await super().__getattr__("receive")(channel)
             if message.get("type") != "run.event":
                 return message

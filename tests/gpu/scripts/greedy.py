@@ -1,4 +1,4 @@
-"""Asks for more memory of its device than there is."""
+"""Allocates more memory than its device has."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Logs which GPU torch has as cuda:0, by its UUID, in the console."""
+"""Prints the UUID of torch's cuda:0 to the console."""
 
 import sys
 

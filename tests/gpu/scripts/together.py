@@ -1,4 +1,4 @@
-"""Adds a number over all ranks at each step, by the backend of its first argument, on the device of its second."""
+"""Adds a number over all ranks at each step, with the backend of its first argument, on the device of its second."""
 
 import os
 import sys

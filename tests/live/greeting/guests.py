@@ -1,4 +1,4 @@
-"""What the tests of greetings share: guests of a run, and a count of what is asked of the database."""
+"""Shared parts of the greeting tests: guests of a run, and a count of database accesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIEWERS = 12
 
 
 class Calls:
-    """Functions of modules that are called as before, and counted."""
+    """Wraps functions of modules and counts their calls."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
@@ -39,7 +39,7 @@ class Calls:
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Count what is asked of the database; nothing grows old, so that slow machines ask no more than others."""
+    """Count accesses to the database. Cached answers do not expire, so that a slow machine makes no more accesses."""
     for module, name in (
         (greeting, "LONGEST_SNAPSHOT_AGE_S"), (rights_watch, "LONGEST_ANSWER_AGE_S"),
         (handshake, "LONGEST_ANSWER_AGE_S"), (rights_watch, "CHECK_INTERVAL_S"),

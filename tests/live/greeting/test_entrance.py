@@ -1,4 +1,4 @@
-"""What is remembered of tokens and rights opens nothing that has ended."""
+"""Cached tokens and rights grant no access after they have ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_token_that_was_revoked_opens_nothing_more_whatever_is_remembere
     socket = guest(one, value)
     await greeted(socket)
     await database_sync_to_async(revoke)(token)
-    # The word of it has come here.
+    # The announcement of the revocation has arrived here.
     assert await code_of(socket) == 4401
     assert await closed_with(guest(one, value)) == 4401
 
@@ -38,14 +38,14 @@ async def test_a_right_that_ended_unheard_opens_nothing_once_the_answer_is_old(p
     await greeted(socket)
     await AccessToken.objects.filter(pk=token.pk).aupdate(revoked_at=token.created_at)
     with pytest.MonkeyPatch.context() as patch:
-        # The token itself is still remembered.
+        # The token itself is still cached.
         patch.setattr(rights_watch, "LONGEST_ANSWER_AGE_S", 0)
         assert await closed_with(guest(one, value)) == 4401
     await gone(socket)
 
 
 def test_an_answer_of_before_a_change_lets_nobody_in(monkeypatch):
-    """Also before the guard has looked again: the word that something changed is enough."""
+    """This also holds before the guard has checked again: the announcement of a change is enough."""
     answers: list[Viewer | int] = [Viewer(1, "Ada", "viewer"), 4403]
     monkeypatch.setattr(rights_watch, "check_grants", lambda grants: dict.fromkeys(grants, answers.pop(0)))
 

@@ -1,4 +1,4 @@
-"""Each viewer holds every event once and in order, whatever happens in which order."""
+"""Each viewer receives every event once and in order, whatever happens in whatever order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_ring_keeps_the_newest_events_within_its_bounds(monkeypatch):
 
 
 class Story:
-    """A run whose events are stored and later handed on, and viewers who come in between, all by chance."""
+    """A run whose events are stored and delivered later, and viewers who connect in between, all at random."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -80,7 +80,7 @@ class Story:
         return rows[:limit]
 
     async def record(self) -> None:
-        """Store events, and hand them on later, or read over some that were folded meanwhile."""
+        """Store events, and deliver them later, or skip some that were folded meanwhile."""
         for _ in range(30):
             await self.pause()
             self.stored += ["event"] * self.chance.randrange(3)
@@ -98,7 +98,7 @@ class Story:
                 self.room.deliver(self.room.last_seq + 1, self.frame(self.room.last_seq + 1))
 
     async def view(self, greeter: Greeter) -> None:
-        """Come at some moment, with some event, and look at the end at what came."""
+        """Connect at some moment, from some event, and check the received events at the end."""
         for _ in range(self.chance.randrange(20)):
             await self.pause()
         since = self.chance.choice([None, self.chance.randint(0, len(self.stored)), len(self.stored) + 7])
@@ -115,7 +115,7 @@ class Story:
         viewing = [self.view(self.room.greeter) for _ in range(6)]
         async with asyncio.timeout(30):
             await asyncio.gather(self.record(), *viewing)
-            self.room.flush()  # the last event may wait for one more
+            self.room.flush()  # the room may hold the last event back
             for since, begin, got, found, outbox in self.viewers:
                 outbox.open(found.last_seq, None, lambda: None)
                 came = [(frame.seq, frame.text) for frame in iter(outbox.take, None)]

@@ -1,4 +1,4 @@
-"""A crowd is greeted with one look at the database."""
+"""One access to the database serves the greetings of a crowd."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_crowd_by_one_link_asks_the_database_once(people, layer, calls):
         sockets = [guest(run, token) for _ in range(VIEWERS)]
         hellos = await asyncio.gather(*(greeted(socket) for socket in sockets))
         assert all(hello["viewer"] == {"name": "", "role": "share", "may": []} for hello in hellos)
-        # Who comes while the guard asks waits for the next answer.
+        # Visitors who connect while the guard queries wait for its next answer.
         assert calls.made.pop("check_grants") in (1, 2)
         assert calls.made == {"find": 1, "replay": 0, "nameless_frames": 0, "find_token": 1}
         await sync_to_async(append)(run, 1)

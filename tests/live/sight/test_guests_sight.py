@@ -1,4 +1,4 @@
-"""Guests who look at some series: the same points as members, and still nobody's name."""
+"""Guests with some series in sight receive the same points as members, and still no names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def guest_of(run: Run) -> WebsocketCommunicator:
 
 
 async def until(socket: WebsocketCommunicator, kind: str, seq: int) -> list[dict[str, Any]]:
-    """Return what comes up to a message of this kind and number, without what has no number."""
+    """Return the messages up to one of this kind and number, without those that have no number."""
     found = [await numbered(socket)]
     while (found[-1]["kind"], found[-1]["seq"]) != (kind, seq):
         found.append(await numbered(socket))
@@ -64,7 +64,7 @@ async def test_a_guest_gets_of_series_in_sight_what_a_member_gets_and_of_people_
     asked = await sync_to_async(ask_for_checkpoint)(one, people["operator"].pk)
     last = await sync_to_async(append)(one, 2)
     for socket, author in ((member, NAME), (watching, "operator")):
-        # After the command, which waits for a guest's reading, and not before it.
+        # After the command, which waits until its guest form is read, and not before it.
         told = await until(socket, "newest", last)
         before, command, after = [message for message in told if message["kind"] != "newest"]
         assert [message["seq"] for message in (before, command, after)] == [first, asked, last]

@@ -1,7 +1,7 @@
-"""A page that looks at some series, now at these and now at those, holds of them what a fresh one holds.
+"""A page whose series in sight change has the same data for them as a fresh page.
 
-Of the others it holds the newest point. What the portal sends is made by the room of a run, and the page's own reducer
-follows it in node: see `tests.live.test_page_state`.
+Of the other series it has the newest point. The room of a run produces the portal's messages, and the page's own
+reducer follows them in node: see `tests.live.test_page_state`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGES = 4
 
 
 class Viewer:
-    """A page and its socket: `told` is all that happens to the page, in order."""
+    """A page and its socket: `told` lists everything that happens to the page, in order."""
 
     def __init__(self, run: RecordedRun, chance: random.Random) -> None:
         self.run, self.chance = run, chance
@@ -37,7 +37,7 @@ class Viewer:
         self.told: list[dict[str, Any]] = [{**cut["history"], "kind": "history"}, {**cut["hello"], "replay": True}]
         self.room = Room(run.pk, last_seq=self.held, heartbeat=0, alive_at=0.0, live=True)
         self.names = sorted(run.cuts[-1]["history"]["series"])
-        # What was asked and is not heard yet, and the number from which on a past must be read.
+        # Requests that the portal has not read yet, and the number from which the page must read the past.
         self.asked: list[list[str]] = []
         self.unread: int | None = None
         self.box = self._connect()
@@ -60,7 +60,7 @@ class Viewer:
                 self.look(self.chance.sample(self.names, self.chance.randrange(len(self.names) + 1)))
             if self.asked and self.chance.random() < 0.6:
                 self.hear()
-            # Then the newest points are told.
+            # Then the portal sends the newest points.
             await asyncio.sleep(0)
             if self.chance.random() < 0.6:
                 self.read()
@@ -68,7 +68,7 @@ class Viewer:
                 self.fetch()
             if self.chance.random() < 0.3:
                 self.cut(seq)
-        # All that is on its way arrives; then some pages look once more.
+        # Everything in transit arrives; then some pages change their series again.
         self.connection.takes = True
         while self.asked:
             self.hear()
@@ -80,7 +80,7 @@ class Viewer:
         self.fetch(last=True)
 
     async def settle(self) -> None:
-        # Events that come so fast share messages.
+        # Events in such fast succession share messages.
         self.room.flush()
         while self.room.telling is not None:
             await asyncio.sleep(0)
@@ -95,7 +95,7 @@ class Viewer:
         self.room.look(self.box, frozenset(self.asked.pop(0)))
 
     def read(self) -> None:
-        """What was sent arrives at the page, and after it what waits: merged, where it is more than one."""
+        """Deliver the sent messages to the page, and then the waiting ones, merged if there are several."""
         frames, self.connection.frames = self.connection.frames, []
         while (message := self.box.take()) is not None:
             frames.append(message.wire(compressed=False))
@@ -108,7 +108,7 @@ class Viewer:
             self.counts["merged"] += "first_seq" in message
 
     def fetch(self, *, last: bool = False) -> None:
-        """The past is read, as of any moment from now on; now and then of one that is too early."""
+        """Read the past as of any moment from now on; now and then, as of a moment that is too early."""
         if self.unread is None:
             return
         late = [cut for cut in self.run.cuts if cut["seq"] >= self.unread]
@@ -117,7 +117,7 @@ class Viewer:
         self.counts["points"] += 1
 
     def cut(self, newest: int) -> None:
-        """The socket is cut: what was on its way is lost, and the page comes again with its last event."""
+        """Cut the socket: messages in transit are lost, and the page reconnects with its last event."""
         cut = next((cut for cut in self.run.cuts if cut["seq"] == newest), None)
         if cut is None:
             return
@@ -161,7 +161,7 @@ def stories_in_sight(folder: Path, seeds: range) -> list[dict[str, Any]]:
         for viewer in viewers:
             for name, count in viewer.counts.items():
                 counts[name] += count
-        # Other pages of such stories are followed elsewhere.
+        # Other tests follow the other pages of such stories.
         stories.append({"name": run.name, "cuts": run.cuts[-1:], "frames": [], "pages": story["pages"]})
     assert all(count > len(seeds) / 2 for count in counts.values()), f"let stories have more of what is shown: {counts}"
     return stories

@@ -1,4 +1,4 @@
-"""Viewers who look at some series: what they get of events, and what of the series that they do not look at."""
+"""Viewers with some series in sight: what they receive of events, and of the other series."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def looking(room: Room, connection: Connection, *names: str) -> Outbox:
 
 
 async def told(connection: Connection, number: int) -> list[dict[str, Any]]:
-    """Wait for so many messages of newest points."""
+    """Wait for `number` messages of newest points."""
     async with asyncio.timeout(60):
         while len(found := [event for event in received(connection) if event["kind"] == "newest"]) < number:
             await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_what_is_in_sight_comes_in_full_and_of_the_rest_the_newest_once_a_
         "c": ([6], [6.125], [[0, "nan"]], True),
         "d": ([5], [5.0], None, False),
     }
-    # Who looks at everything got every event as it is stored.
+    # A viewer of all series received every event as it is stored.
     assert [event["kind"] for event in received(all_of_it)] == ["metrics", "metrics", "log", "metrics", "metrics"]
     assert received(all_of_it)[1:] == whole
 
@@ -122,7 +122,7 @@ async def test_a_series_comes_into_sight_from_one_event_on_whatever_waits() -> N
     assert message is not None
     before, newest, answered, after = events_of(message.wire(compressed=False))
     assert (newest["kind"], newest["seq"], names_of(newest)) == ("newest", 2, {"b"})
-    # Merged, as for everybody who is behind.
+    # Merged, as for every viewer who is behind.
     assert answered == {"kind": "sight", "seq": 2}
     assert (before["first_seq"], before["seq"], names_of(before)) == (1, 2, {"a"})
     assert (after["first_seq"], after["seq"], names_of(after)) == (3, 4, {"b"})
@@ -213,7 +213,7 @@ async def test_a_viewer_says_what_it_looks_at_over_its_socket(people, one, two):
     assert await answer(socket, "sight") == {"kind": "sight", "seq": 2}
     await sync_to_async(append)(one, 3)
     assert names_of(await numbered(socket)) == {"loss"}
-    # Who comes again gets all that it missed in full.
+    # A viewer that reconnects receives everything that it missed in full.
     await socket.send_json_to({"kind": "sight", "series": []})
     await answer(socket, "sight")
     await socket.disconnect()

@@ -1,1 +1,1 @@
-"""Small libraries in place of large ones: loops of the same shape that call what a script hands in, in their order."""
+"""Small replacements for large libraries: loops of the same shape that call the script's objects in the same order."""

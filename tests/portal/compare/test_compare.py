@@ -1,4 +1,4 @@
-"""Runs side by side: which are shown, what differs, which is best, and what strangers learn of it: nothing."""
+"""Runs side by side: which are shown, what differs, which is best, and that strangers learn nothing."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer
     modules = re.compile(r'<script type="module" src="/static/(.+?)(?:\.[0-9a-f]{12})?\.js"')
     pages = {address(): "js/shared/page_frame", address(run): "vendor/compare-page",
              reverse("run", args=[run.pk]): "vendor/run-page"}  # fmt: skip
-    # The frame of every page is bundled with both: two copies would change the theme twice at one click.
+    # Both bundles contain the frame of every page; with two copies, one click would change the theme twice.
     assert {page: modules.findall(viewer.get(page).content.decode()) for page in pages} == {
         page: [module] for page, module in pages.items()
     }
@@ -200,7 +200,7 @@ def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Cl
 
 
 def charts(answer: Any) -> dict[str, list[tuple[str, int]]]:
-    """Return (key, number of runs that have it) of the charts by the title of their group."""
+    """Return (key, number of runs with it) of the charts, by the title of their group."""
     return {group.title: [(one.key, one.runs) for one in group.charts] for group in answer.context["chart_groups"]}
 
 
@@ -228,7 +228,7 @@ def test_it_takes_the_two_usual_names_of_a_training_loss_as_one(project: Project
     assert charts(answer)["Training"] == [("train/loss", 2)] and "Metrics" not in charts(answer)
     lines = {line.name: [cell.number for cell in line.cells] for line in answer.context["metrics"]}
     assert lines["train/loss"] == [0.25, 0.125] and "loss" not in lines
-    # A run that has both means two things by them.
+    # A run with both names uses them for different values.
     Series.objects.create(run=script, name="train/loss", last_value=0.5)
     assert charts(viewer.get(address(recipe, script)))["Only in one of the runs"] == [("loss", 1)]
 

@@ -1,4 +1,4 @@
-"""The points of a comparison: of all runs at once, exact to float32, and only what the viewer may see."""
+"""The points of a comparison: of all runs at once, exact to float32, and only those that the viewer may see."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def address(*runs: Run, **fields: Any) -> str:
 
 
 def decoded(content: bytes) -> dict[tuple[int, str], dict[str, Any]]:
-    """Return the curves of an answer by run and chart, read as the documentation of `encode` says."""
+    """Return the curves of a response by run and chart, decoded as the docstring of `encode` describes."""
     length = int.from_bytes(content[:4], "little")
     head, at = json.loads(content[4 : 4 + length]), 4 + length
     assert at % 8 == 0, "typed arrays need it"

@@ -1,4 +1,4 @@
-"""Parameters and metrics as columns, and the table of what each parameter explains."""
+"""Parameters and metrics as columns, and the table of how well each parameter explains a metric."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def viewer(client: Client) -> Client:
 
 
 def make_sweep(number: int) -> list[Run]:
-    """Make runs whose loss follows the rate, and a little the optimizer; their width says nothing."""
+    """Create runs whose loss depends on the rate, and a little on the optimizer, but not on the width."""
     runs = []
     for place in range(number):
         parameters: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The list of runs as people use it: sorted by any column, with columns of their choice, searched by comparisons."""
+"""The list of runs in use: sorted by any column, with chosen columns, searched by comparisons."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_columns_show_the_last_and_the_best_epoch(project: Project, client: Clie
     columns = ["epoch:validation_accuracy", "best:validation_accuracy", "epoch:f1", "best:f1"]
     answer = client.get(reverse("runs"), {"column": columns, "sort": "name"})
     first, second = answer.context["rows"]
-    # Of a measure that is not known to rise or fall there is no best.
+    # A measure without a known direction has no best value.
     assert [(cell.title, cell.number) for cell in first.cells[2:]] == [
         ("validation_accuracy", 0.75),
         ("validation_accuracy", 0.875),

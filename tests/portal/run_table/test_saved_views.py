@@ -48,7 +48,7 @@ def test_operators_save_a_view_that_all_members_see(lab: Project) -> None:
     asked = parse_qs(urlsplit(shown["Location"]).query)
     view = SavedView.objects.get()
     assert (view.name, view.is_default) == ("High rates", False)
-    # Neither whose runs nor which page is kept.
+    # A view keeps neither the filter by owner of runs nor the page.
     assert asked == {
         "project": ["lab"],
         "view": [str(view.pk)],
@@ -62,9 +62,9 @@ def test_operators_save_a_view_that_all_members_see(lab: Project) -> None:
     assert [(link.view.name, link.is_shown, link.may_delete) for link in offered] == [("High rates", False, False)]
     assert viewer.get(f"/?{offered[0].query}").context["shown_view"] == view
     assert "Save view" not in viewer.get("/?project=lab").content.decode()
-    # Who searches on sees the view no more.
+    # After a further search, the view is no longer shown as selected.
     assert viewer.get(f"/?{offered[0].query}&state=failed").context["shown_view"] is None
-    # The same name again replaces it.
+    # Saving under the same name replaces the view.
     save("owner", "High rates", "sort=-id")
     assert SavedView.objects.get().query == "sort=-id"
 
@@ -94,18 +94,18 @@ def test_a_project_opens_with_its_default_view(lab: Project) -> None:
     assert names(viewer, "/?project=lab") == ["fast"]
     answer = viewer.get("/?project=lab")
     assert answer.status_code == 302 and "sort=name" in answer["Location"]
-    # All of its runs are still to be had, and so they are by a search of one's own.
+    # All of its runs remain reachable, directly or by a search.
     plain = next(link for link in viewer.get(answer["Location"]).context["views"]).view
     assert plain.is_default
     query = viewer.get(answer["Location"]).context["plain_query"]
     assert names(viewer, f"/?{query}") == ["fast", "slow"]
     assert names(viewer, "/?project=lab&q=slow") == ["slow"]
     assert names(viewer, "/") == ["fast", "slow"]
-    # A second default takes the place of the first.
+    # A second default replaces the first.
     save("operator", "Slow", "q=slow", default="on")
     assert names(viewer, "/?project=lab") == ["slow"]
     assert SavedView.objects.filter(is_default=True).count() == 1
-    # Nobody outside learns what a project's view is called.
+    # Strangers do not learn the names of a project's views.
     User.objects.create_user("stranger")
     assert visitor("stranger").get("/?project=lab").status_code == 200
 

@@ -1,4 +1,4 @@
-"""Doing one thing to several runs: who may, what becomes of each, and what is told of those that are left out."""
+"""Actions on several runs: who may do them, the result for each run, and the message about runs that are left out."""
 
 from __future__ import annotations
 

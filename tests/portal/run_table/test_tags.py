@@ -1,4 +1,4 @@
-"""Tags of runs: who may change them, how they are written, and where they are shown, found and kept."""
+"""Tags of runs: who may change them, how they are written, and where they are shown, searched and stored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_operators_give_and_take_tags_and_the_audit_tells(run: Run) -> None:
     answer = tag(run, "operator", add=["Baseline", " try   3 ", "baseline"])
     assert answer.json() == {"tags": ["baseline", "try 3"]}
     assert tag(run, "owner", add=["ünï"], remove=["BASELINE", "none"]).json() == {"tags": ["try 3", "ünï"]}
-    # What changes nothing is not told.
+    # A change without effect is not recorded.
     tag(run, "owner", add=["ünï"], remove=["none"])
     entries = AuditEntry.objects.filter(kind="tags_changed").order_by("pk")
     assert [(entry.actor_name, entry.run_number, entry.what, entry.detail) for entry in entries] == [
@@ -84,7 +84,7 @@ def test_the_list_shows_tags_and_narrows_by_one(run: Run) -> None:
     narrowed = client.get(f"/?{row.tags[1].query}")
     assert [row.run.name for row in narrowed.context["rows"]] == ["first"]
     assert [chip.text for chip in narrowed.context["chips"]] == ["seed = 0", 'tag = "try 3"']
-    # In a column of their own they do not stand below the name, too.
+    # With a column for tags, they do not also appear below the name.
     text = client.get("/?column=tag&sort=tag").content.decode()
     assert text.count(">try 3</a>") == 1 and 'class="cell-tags"' in text
     assert client.get("/api/runs/?tag=Try+3").json()["count"] == 1

@@ -1,4 +1,4 @@
-"""A backup while two trainings run, put in place elsewhere: what is there, and how both runs go on."""
+"""A backup while two trainings run, restored elsewhere: its contents, and how both runs continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.stack import ROOT, Stack, create_run, kill, rows, run_row, se
 KEEPING = str(ROOT / "tests" / "serving" / "archive" / "keeping_training.py")
 RECIPE = "tests.recipes.lasting:Lasting"
 ROWS = {
-    # Which of them is the best changes as the original trains on.
+    # Without the column that marks the best epoch, which changes while the original trains.
     "epochs": "SELECT id, attempt, epoch, step, train_loss, validation_loss, at FROM runs_epochmetric "
     "WHERE run_id = ? ORDER BY id",
     "series": "SELECT name, axis FROM runs_series WHERE run_id = ? ORDER BY name",
@@ -54,7 +54,7 @@ def wait_for_checkpoints(stack: Stack, run_id: int) -> None:
 
 
 def resume(stack: Stack, run_id: int, *script: str) -> None:
-    """Resume a restored run from its newest checkpoint, see it train, and stop it."""
+    """Resume a restored run from its newest checkpoint, check that it trains, and stop it."""
     newest = rows(stack, "SELECT MAX(step) AS step FROM runs_checkpoint WHERE run_id = ?", run_id)[0]["step"]
     training = stack.train(run_id, "--quiet", *script)
     log = f"steps of run {run_id}\n{stack.log()}"
@@ -71,7 +71,7 @@ def of_second_attempt(stack: Stack, run_id: int) -> list[dict[str, Any]]:
 
 
 def end(stack: Stack) -> None:
-    """Kill every training of a stack, as a host that breaks would."""
+    """Kill every training of a stack, as a host failure would."""
     for process in stack.trainings:
         process.kill()
         process.wait()
@@ -102,7 +102,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
         for run_id in runs:
             run = run_row(copy, run_id)
             assert run["state"] == "lost" and "Restored from a backup" in run["reason"]
-            # The restore itself tells of the state.
+            # The restore adds an event with the state.
             restored = frames(copy, run_id)
             (told,) = [seq for seq, frame in restored.items() if before[run_id].get(seq) != frame]
             assert told == run["last_seq"] and len(restored) > 10
@@ -110,7 +110,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
                 found = rows(copy, sql, run_id)
                 assert found == [row for row in kept[run_id][what] if row in found]
                 assert found or (what, run_id) == ("commands", runs[1])
-            # Its own rule has removed some of them from the original since.
+            # The original's retention rule has removed some of them since.
             saved = [json.loads(frame) for frame in before[run_id].values()]
             hashes = {event["id"]: event["sha256"] for event in saved if event["kind"] == "checkpoint"}
             listed = rows(copy, "SELECT id, sha256 FROM runs_checkpoint WHERE run_id = ?", run_id)
@@ -125,7 +125,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
 
 
 def plant_and_find(stack: Stack, run_id: int) -> None:
-    """Plant a gap, a wrong hash and an orphan; each is found, and nothing else."""
+    """Plant a gap, a wrong hash and an orphan; check that each is found, and nothing else."""
     middle = rows(stack, "SELECT last_seq FROM runs_run WHERE id = ?", run_id)[0]["last_seq"] - 5
     rows(stack, "DELETE FROM runs_storedevent WHERE run_id = ? AND seq = ?", run_id, middle)
     (newest,) = rows(stack, "SELECT path FROM runs_checkpoint WHERE run_id = ? ORDER BY id DESC LIMIT 1", run_id)

@@ -1,4 +1,4 @@
-"""Archives that no backup is: links, names that lead out, wrong hashes, cut short, of a newer format."""
+"""Invalid archives: links, names outside the folder, wrong hashes, truncated, of a newer format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backup and restore where the disk is full or the process is killed: whole or not there, and to be repeated."""
+"""Backup and restore on a full disk or with a killed process: the result is complete or absent, and a retry works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support import postgres
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
-# Kills its own process before or after a function of the restore was called.
+# Kills its own process before or after a call of one function of the restore.
 KILLED = """
 import importlib, os, signal, sys
 sys.path.insert(0, {root!r})
@@ -33,7 +33,7 @@ def killed(*arguments, **named):
 setattr(module, {function!r}, killed)
 call_command("restore", {archive!r})
 """
-# From the first file on disk to the last: what each kill leaves is what the next restore begins with.
+# From the first file on disk to the last: the next restore begins with the remains of each kill.
 MOMENTS = (
     ("after", "restoring", "unpack"),
     ("after", "unfinished", "write_begun"),
@@ -65,7 +65,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, 
 
 
 def limited(stack: Stack, size: int, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of manage.py that can write no file beyond `size` bytes, as on a disk that is full."""
+    """Run a command of manage.py that can write no file beyond `size` bytes, as on a full disk."""
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *command],
         env=stack.environment, capture_output=True, text=True,
@@ -74,7 +74,7 @@ def limited(stack: Stack, size: int, *command: str) -> subprocess.CompletedProce
 
 
 def is_the_same(original: Stack, copy: Stack) -> None:
-    """Assert that a copy holds the run of two ranks as the original does, and is whole."""
+    """Assert that a copy contains the run of two ranks as the original does, and is complete."""
     for sql in (
         "SELECT seq, frame FROM runs_storedevent ORDER BY run_id, seq",
         "SELECT id, sha256, path FROM runs_checkpoint ORDER BY id",
@@ -93,13 +93,13 @@ def is_the_same(original: Stack, copy: Stack) -> None:
 def test_a_full_disk_leaves_no_backup_and_the_installation_whole(original: tuple[Stack, Path], tmp_path: Path) -> None:
     stack, archive = original
     target = tmp_path / "second.tar"
-    # The snapshot of the database does not fit; then the archive itself, by a little.
+    # First the snapshot of the database does not fit; then the archive itself, by a little.
     for size in (64 << 10, archive.stat().st_size - (64 << 10)):
         done = limited(stack, size, "backup", str(target))
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert list(tmp_path.iterdir()) == [] and not (stack.data / "backup-held").exists()
     stack.manage("backup", str(target))
-    # The one of before is replaced as a whole, or stays.
+    # The previous archive is replaced as a whole, or remains.
     before = target.read_bytes()
     assert limited(stack, 64 << 10, "backup", str(target), "--overwrite").returncode == 2
     assert target.read_bytes() == before
@@ -131,7 +131,7 @@ def test_a_restore_that_was_killed_at_any_moment_is_repeated(original: tuple[Sta
     with Stack() as copy:
         for moment in MOMENTS:
             killed(copy, archive, *moment)
-        # Whoever comes now would see half of an installation, and the restore would remove what they do there.
+        # Commands now would see half of an installation, and the restore would remove their changes.
         for command in ("first_login", "serve_portal", "watch"):
             refused = copy.manage(command, check=False)
             assert refused.returncode == 2 and REFUSED in refused.stderr, (command, refused.stderr)

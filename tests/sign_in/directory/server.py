@@ -38,7 +38,7 @@ access to * by dn.exact="{searcher}" read by * none
 
 
 class DirectoryServer:
-    """Serves until `stop`; `start` again keeps what it holds."""
+    """Serves until `stop`; `start` again keeps its entries."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class DirectoryServer:
         return str(self.folder / "ssl" / "fullchain.pem")
 
     def address(self, scheme: str) -> str:
-        # libldap puts the name of the machine in place of localhost, and a certificate must name that then.
+        # libldap replaces localhost by the name of the machine, which the certificate would then have to contain.
         return f"{scheme}://127.0.0.1:{self.ports[scheme]}"
 
     def add(self, *entries: str) -> None:
@@ -93,7 +93,7 @@ def accepts(port: int) -> bool:
 
 
 def person(name: str, password: str, number: str = "") -> str:
-    """Return an entry in LDIF. `number` is its entryUUID, by default one made of the name."""
+    """Return an entry in LDIF. `number` is its entryUUID, by default derived from the name."""
     number = number or f"00000000-0000-0000-0000-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return (
         f"dn: uid={name},ou=people,{SUFFIX}\nobjectClass: inetOrgPerson\nuid: {name}\ncn: {name}\nsn: of {name}\n"

@@ -1,4 +1,4 @@
-"""A real directory: who comes in, with which roles, what is refused, and what a dead directory costs."""
+"""A real directory: who may log in, with which roles, what is refused, and the effects of a dead directory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectoryServer
 
 @pytest.fixture
 def portal(server: DirectoryServer, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Directory:
-    """A portal that is set up for the directory as by the environment; it has a project of olga's."""
+    """A portal configured for the directory as by the environment, with a project of the user olga."""
     chosen = directory(given(monkeypatch, URL=server.address("ldaps"), CA_FILE=server.authority))
     assert chosen is not None
     use(settings, chosen)
@@ -104,7 +104,7 @@ def test_the_first_login_makes_an_account_and_groups_give_roles(portal: Director
     assert answer.headers["Location"] == "/" and who(client) == "ada"
     ada = User.objects.get(username="ada")
     assert (ada.get_full_name(), ada.has_usable_password(), ada.is_staff) == ("Ada of ada", False, False)
-    # The higher of a group of entries and one of login names.
+    # The higher role of a group of entries and of a group of login names counts.
     assert role("ada") == "operator"
     given_password("grace")
     assert role("grace") == "owner"
@@ -139,7 +139,7 @@ def test_a_name_of_the_directory_leads_to_no_local_account(portal: Directory, na
     assert made.pk != own.pk and made.username.lower() != "root" and not made.is_superuser
     local, _ = given_password("root", OWN)
     assert who(local) == "root"
-    # Nor is the directory's password the present one of the local account.
+    # The directory's password does not count as the current one of the local account either.
     changed = {"old_password": PASSWORD, "new_password1": f"new {OWN}", "new_password2": f"new {OWN}"}
     assert local.post("/password/", changed).status_code == 200
     own.refresh_from_db()
@@ -217,7 +217,7 @@ def test_plain_ldap_to_another_machine_starts_tls(portal: Directory, server: Dir
 def test_a_directory_that_hangs_holds_nobody_up(
     portal: Directory, settings: Any, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes connections and never answers; local accounts do not ask it."""
+    """The server accepts connections and never answers; local accounts do not query it."""
     monkeypatch.setattr("runs.sign_in.directory.ANSWER_TIMEOUT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"{scheme.split()[0]}://127.0.0.1:{silent.getsockname()[1]}"
@@ -227,7 +227,7 @@ def test_a_directory_that_hangs_holds_nobody_up(
         client, answer = given_password("ada")
         assert who(client) is None and "does not answer" in answer.content.decode()
         assert time.monotonic() - began < 30
-        # Who comes next does not wait: it is not asked again at once.
+        # The next login does not wait, because the portal does not query the directory again at once.
         silent.settimeout(0.0)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A run in a folder of its own, what its journal holds, scripts that attach, and a stand-in for values on a GPU."""
+"""A run in a temporary folder, the records of its journal, scripts that attach, and a fake for values on a GPU."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def script(folder: Path | None, code: str, **variables: str) -> subprocess.Compl
 
 
 class DeviceValue:
-    """Stands for a CUDA tensor: reading it before its copy has arrived would make the loop wait."""
+    """A fake CUDA tensor: reading it before its copy has arrived would make the loop wait."""
 
     is_cuda = True
     device = "cuda:0"
@@ -66,7 +66,7 @@ class DeviceValue:
 
 @pytest.fixture
 def cuda(monkeypatch) -> deque[bool]:
-    """Stand in for torch.cuda: events have arrived once the returned deque holds True."""
+    """Replace torch.cuda: events are complete once the returned deque contains True."""
     arrived: deque[bool] = deque([False], maxlen=1)
 
     class Event:

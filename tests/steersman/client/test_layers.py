@@ -1,4 +1,4 @@
-"""`run.watch_layers()`: norms of layers, by optimizers as trainings have them."""
+"""`run.watch_layers()`: norms of layers, with the optimizers that trainings use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 12
 
 
 class Network(nn.Module):
-    """Two blocks, a parameter of its own, and one that is not trained."""
+    """Two blocks, a direct parameter, and one that is not trained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def notes(folder: Path) -> list[str]:
 
 
 def train(run: Run, model: nn.Module, optimizers: list[Any], steps: int = 6, **more: Any) -> None:
-    """Train a few steps in the order of most loops; `scaler`, `forward` and `logs` are as they name."""
+    """Train a few steps in the order of most loops; `scaler`, `forward` and `logs` change the parts that they name."""
     scaler, forward = more.get("scaler"), more.get("forward", model)
     torch.manual_seed(1)
     for step in range(1, steps + 1):
@@ -69,7 +69,7 @@ def train(run: Run, model: nn.Module, optimizers: list[Any], steps: int = 6, **m
 
 
 class Expected:
-    """The same norms, as plainly as they can be had: by hooks of the optimizer's own."""
+    """The same norms, computed as simply as possible with hooks of the optimizer."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, layers: dict[str, str]) -> None:
         self.steps: list[dict[str, float]] = []
@@ -243,7 +243,7 @@ def test_two_models_are_told_apart_and_the_same_model_is_watched_once(run, tmp_p
 
 
 class Unreadable(torch.Tensor):
-    """A parameter whose norm cannot be had."""
+    """A parameter whose norm cannot be computed."""
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""`attach()` among processes, threads and signal handlers: who may log, and that nothing is lost."""
+"""`attach()` among processes, threads and signal handlers: which of them may log, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path)
 
 
 def test_signal_handlers_and_forked_processes_lose_nothing_and_raise_no_alarm(tmp_path):
-    """What a handler logs comes within a call that has its number already; a child counts on from its parent's."""
+    """A handler logs during a call that has its number already; a child continues its parent's count."""
     code = """
     import os, signal, steersman
     run = steersman.attach()
@@ -92,7 +92,7 @@ def test_signal_handlers_and_forked_processes_lose_nothing_and_raise_no_alarm(tm
     reader = JournalReader(segment_path(tmp_path, 0, 0))
     found: list[Record] = []
     while not reader.is_exhausted:
-        # Numbers that are missing may come for a second.
+        # Missing numbers may arrive for up to a second.
         found += reader.read(LARGEST_RECORD_BYTES + 1)
     names = Counter(name for each in found if isinstance(each, PointRecord) for name in each.values)
     assert (names["loss"], names["child"], names["parent"]) == (20_000, 500, 500) and names["handled"] > 0
@@ -108,7 +108,7 @@ def test_threads_that_log_while_a_segment_is_full_lose_nothing(tmp_path, monkeyp
         append = writer.encoder((name,))
         for step in range(500):
             assert append(step, (0.5,))
-            # What a script opens meanwhile must never get the number of the journal's file.
+            # A file that the script opens meanwhile must never get the descriptor of the journal.
             with (tmp_path / f"own {name}").open("w") as own:
                 others.add(own.fileno())
 
@@ -170,7 +170,7 @@ def test_threads_that_attach_at_once_get_one_run_also_if_one_forks_meanwhile(tmp
 
 
 def test_what_holds_the_run_and_a_knob_can_be_copied_and_sent_to_another_process(tmp_path):
-    """Averaged models are deep copies, and workers that are spawned get their data set pickled."""
+    """Averaged models are deep copies, and spawned workers receive their data set pickled."""
     (tmp_path / "holding.py").write_text(textwrap.dedent("""
         class Model:
             def __init__(self, run):
@@ -203,7 +203,7 @@ def test_what_holds_the_run_and_a_knob_can_be_copied_and_sent_to_another_process
 
 
 def types_told(folder: Path) -> list[type]:
-    """Return the kinds of what a script told itself: `attach()` tells what it runs on."""
+    """Return the types of the records that the script wrote, without the one about its environment from `attach()`."""
     return [type(each) for each in records(folder) if not isinstance(each, (EnvironmentRecord, PatchRecord))]
 
 

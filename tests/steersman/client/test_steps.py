@@ -1,4 +1,4 @@
-"""What happens at the step boundary of a script: commands, and which step it is."""
+"""The step boundary of a script: commands, and the current step."""
 
 from __future__ import annotations
 

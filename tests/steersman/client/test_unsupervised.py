@@ -1,4 +1,4 @@
-"""A run that nobody supervises takes every call, refuses wrong ones, and leaves nothing."""
+"""A run without a supervisor accepts every call, refuses wrong ones, and writes nothing."""
 
 from __future__ import annotations
 

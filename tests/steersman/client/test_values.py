@@ -1,4 +1,4 @@
-"""What `log()` and `log_epoch()` take, and what a value costs that cannot be stored."""
+"""The values that `log()` and `log_epoch()` accept, and the cost of a value that cannot be stored."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_epoch_keeps_what_is_called_as_its_own_arguments(run, tmp_path):
 
 
 def test_it_takes_other_names_fewer_names_and_other_types_after_the_first_call(run, tmp_path):
-    """The first names get a function of their own: what does not fit it is logged all the same."""
+    """The first set of names gets a specialised function; other calls are logged all the same."""
     logged = [
         {"loss": 0.5, "step": 1.0},
         {"loss": 0.25, "step": 2.0},
@@ -195,7 +195,7 @@ def test_a_metric_may_have_any_name_of_python(run, tmp_path, name):
 
 
 class Unread(dict[str, Any]):
-    """A configuration with an entry that nobody has filled, as some libraries have."""
+    """A configuration with a missing entry, as some libraries have."""
 
     def __getitem__(self, name: str) -> Any:
         if name == "missing":

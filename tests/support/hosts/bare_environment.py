@@ -1,4 +1,4 @@
-"""A virtual environment that has what the host side needs, and not Django."""
+"""A virtual environment with the dependencies of the host side, and without Django."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEEDED = ("msgspec", "psutil", "pynvml", "websockets")
 
 
 def bare_environment(folder: Path) -> Path:
-    """Make one at `folder` out of the packages of this environment; return its Python."""
+    """Create one at `folder` from the packages of this environment; return its Python."""
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
     place = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     for name in NEEDED:

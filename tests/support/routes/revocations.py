@@ -19,7 +19,7 @@ EXPIRES_AFTER = timedelta(seconds=0.7)
 
 @dataclass(frozen=True)
 class Person:
-    """A new operator who watches: by a session, or by a token of theirs."""
+    """A new operator who watches, by a session or by a personal token."""
 
     name: str
     session: str
@@ -27,7 +27,7 @@ class Person:
     token: Any = None
 
 
-# Takes a right away; returns when it was gone (monotonic) where that is later than the call.
+# Takes a right away; returns when the right was gone (monotonic) if that is later than the call.
 Change = Callable[[Scene, Person], float | None]
 
 
@@ -36,7 +36,7 @@ def log_out(scene: Scene, person: Person) -> None:
 
 
 def change_password(scene: Scene, person: Person) -> None:
-    # Hashing is slow on purpose and no part of closing: any other stored text will do.
+    # Hashing is slow by design and not part of closing, so the test stores any other text.
     scene.users[person.name].password = "!changed"
     scene.users[person.name].save()
 
@@ -78,7 +78,7 @@ def expire_token(scene: Scene, person: Person) -> float:
     return time.monotonic() + (moment - timezone.now()).total_seconds()
 
 
-# What happens, by what the socket is open (session, or a token's scope), with which code it closes.
+# The change, how the socket is authenticated (session, or a token's scope), and its close code.
 REVOCATIONS: list[tuple[Change, str, int]] = [
     (log_out, "session", 4401),
     (change_password, "session", 4401),

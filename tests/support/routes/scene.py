@@ -1,4 +1,4 @@
-"""A project with everybody in it, behind a real portal, for `python -m tests.chaos.routes`."""
+"""A project with a member of each role, behind a real portal, for `python -m tests.chaos.routes`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 @dataclass
 class Tally:
-    """What was asked, and what was wrong of it."""
+    """Counts requests, and records those with a wrong response."""
 
     cells: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Tally:
 
 
 class Scene:
-    """A project with everybody in it, and fresh things for whoever changes them.
+    """A project with a member of each role, and new objects for requests that change them.
 
     `links` and `bearers` are what the holders of a share token, of revoked and of other tokens present.
     """
@@ -72,7 +72,7 @@ class Scene:
         self._sessions = {name: self.session(name) for name in PEOPLE}
 
     def token(self, scope: str, name: str = "owner", **fields: Any) -> tuple[Any, str]:
-        """Return a new token of somebody, for the scene's run if `fields` name no other: row and value."""
+        """Return a new token of the user `name`, for the scene's run if `fields` name no other: row and value."""
         from runs.access.tokens import create_token
 
         chosen = {"project": self.project, "run": self.run} | fields
@@ -91,7 +91,7 @@ class Scene:
         return str(store.session_key)
 
     def fill(self, text: str, who: str) -> str:
-        """Put numbers and keys in the places of `text`; what a request may use up is made for it."""
+        """Fill in the placeholders of `text`, and create the objects that a request may use up."""
         made: dict[str, Callable[[], object]] = {
             "run": lambda: self.run.pk,
             "other_run": lambda: self.other_run.pk,
@@ -110,13 +110,13 @@ class Scene:
         return text
 
     def ask(self, who: str, path: str, content: str | None = None, media: str = "", csrf: bool = True) -> int:
-        """Return the status of one request: POST where there is `content` of type `media`, else GET."""
+        """Return the status of one request: POST if there is `content` of type `media`, otherwise GET."""
         headers = {"Accept": "text/html", "Content-Type": media}
         cookies = [f"steersman_csrf={CSRF_SECRET}"]
         if who in self.bearers:
             headers["Authorization"] = f"Bearer {self.bearers[who]}"
         if who in PEOPLE:
-            # A change may end its session, so it gets one of its own.
+            # A change may end its session, so it gets a new one.
             cookies.append(f"steersman_session={self._sessions[who] if content is None else self.session(who)}")
         if csrf:
             headers["X-CSRFToken"] = CSRF_SECRET
@@ -124,7 +124,7 @@ class Scene:
         return self._status(method, path, content, headers | {"Cookie": "; ".join(cookies)})
 
     def post(self, name: str, path: str, session: str = "", **form: str) -> int:
-        """Send a form as a person, by a session of theirs or a new one."""
+        """Send a form as a person, in the given session or a new one."""
         headers = {
             "Cookie": f"steersman_session={session or self.session(name)}; steersman_csrf={CSRF_SECRET}",
             "X-CSRFToken": CSRF_SECRET,
@@ -149,7 +149,7 @@ class Scene:
                 return str(closed.rcvd.code if closed.rcvd else 1006)
 
     def socket(self, path: str = "", ticket: str = "", query: str = "", bearer: str = "") -> Any:
-        """Open a socket, of the scene's run where no path is given."""
+        """Open a socket, for the scene's run if no path is given."""
         from websockets.sync.client import connect
 
         return connect(
@@ -168,7 +168,7 @@ class Scene:
             connection.close()
 
     def _key(self, who: str, scope: str) -> str:
-        """Return the token that somebody may hold: people who may make one have one of their own."""
+        """Return the token of a visitor: people who may create one use a personal token."""
         if who in self.links and scope == "view":
             return self.links[who]
         if who in self.bearers:

@@ -1,6 +1,6 @@
-"""Servers that take messages as real ones do: two of mail, robots of DingTalk and WeCom, ntfy. They keep what they get.
+"""Fake receivers of messages: two mail servers, robots of DingTalk and WeCom, ntfy. They keep what they receive.
 
-Each listens on 127.0.0.1, may be stopped, and started again on its port.
+Each listens on 127.0.0.1, can be stopped, and started again on its port.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ACCOUNT, CODE = "training@qq.example", "authorizationcode"
 
 
 def make_certificate(folder: Path) -> Path:
-    """Write `server.pem`, a certificate with its key for localhost, and return its path; it is its own authority."""
+    """Write `server.pem`, a self-signed certificate with its key for localhost, and return its path."""
     parts = folder / "parts"
     write_certificate(parts, "localhost")
     path = folder / "server.pem"
@@ -39,7 +39,10 @@ def make_certificate(folder: Path) -> Path:
 
 
 class MailServer:
-    """Keeps each mail with the moment it came. `refusal` answers every recipient, if set; `delay_s` goes before it."""
+    """Keeps each mail with its time of arrival.
+
+    `refusal` answers every recipient, if set; `delay_s` delays the answer.
+    """
 
     def __init__(self, certificate: Path | None = None, security: str = "none") -> None:
         self.port = free_port()
@@ -110,14 +113,14 @@ class MailServer:
         content = envelope.content
         assert isinstance(content, bytes)
         self.mails.append((time.time(), message_from_bytes(content, policy=policy.default)))  # type: ignore[arg-type]
-        # One that is told to wait has taken the mail, and does not say so.
+        # While `accepts` is off, the server has the mail but does not confirm it.
         while not self.accepts.is_set():
             await asyncio.sleep(0.02)
         return "250 OK"
 
 
 class HttpServer:
-    """Keeps each request as (moment, path, headers, body); `answer` says what it gets: (status, headers, body)."""
+    """Keeps each request as (moment, path, headers, body); `answer` is its response: (status, headers, body)."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -166,7 +169,7 @@ def _robot_answer(code: int, text: str) -> tuple[int, dict[str, str], bytes]:
 
 
 class DingTalkRobot(HttpServer):
-    """Takes what is signed by its key, is no older than an hour, and has its keyword."""
+    """Accepts messages that are signed by its key, no older than an hour, and contain its keyword."""
 
     token, key = "tokenofthedingtalkrobot", "SECofthedingtalkrobot"
 
@@ -195,7 +198,7 @@ class DingTalkRobot(HttpServer):
 
 
 class WeComRobot(HttpServer):
-    """Takes Markdown of at most 4,096 bytes that is sent with its key."""
+    """Accepts Markdown of at most 4,096 bytes that is sent with its key."""
 
     key = "keyofthewecomrobot"
 
@@ -218,7 +221,7 @@ class WeComRobot(HttpServer):
 
 
 class Ntfy(HttpServer):
-    """Takes messages of one topic with the token of a user, and files."""
+    """Accepts messages of one topic with the token of a user, and files."""
 
     topic, token = "trainings", "tk_ofthentfyserver"
 

@@ -1,4 +1,4 @@
-"""Destinations, alerts and what became of their messages, in the database of a stack: for tests and benches."""
+"""Destinations, alerts and the results of their messages in the database of a stack, for tests and benches."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_code(stack: Stack, code: str) -> str:
 
 
 def add_destination(stack: Stack, kind: str, address: str, **fields: Any) -> int:
-    """Make a destination of the project "lab" that is told of everything; return its id."""
+    """Create a destination of the project "lab" that receives all messages; return its id."""
     given = {"name": kind, "kind": kind, "secret": address, "least_severity": "info", **fields}
     return int(run_code(stack, DESTINATION.format(fields=given)).splitlines()[-1])
 
@@ -71,18 +71,18 @@ def set_account(stack: Stack, **fields: Any) -> None:
 
 
 def begin_alerts(stack: Stack, count: int = 1, points: bool = False, **fields: Any) -> None:
-    """Begin an alert in each of so many new runs; with `points`, the run has a loss."""
+    """Raise an alert in each of `count` new runs; with `points`, the run has a loss."""
     given = {"detector": "spike", "severity": "critical", "title": "The loss jumped", "step": 7, "value": 9.5, **fields}
     run_code(stack, ALERTS.format(count=count, points=points, fields=given))
 
 
 def crash_runs(stack: Stack, count: int, error: str) -> None:
-    """Let the attempts of so many new runs fail at once."""
+    """Let the attempts of `count` new runs fail at once."""
     run_code(stack, CRASHES.format(count=count, error=error))
 
 
 def clear_alerts(stack: Stack) -> None:
-    """Let every alert that lasts be over, as when its series is well again."""
+    """End every open alert, as if its series had recovered."""
     run_code(stack, CLEARING)
 
 
@@ -99,17 +99,17 @@ PAST = "2026-01-01 00:00:00+00:00"
 
 
 def make_due(stack: Stack) -> None:
-    """Let what waits for another try wait no longer."""
+    """Make messages that wait for another attempt due."""
     rows(stack, "UPDATE runs_alertdelivery SET due_at = ? WHERE state = 'waiting'", PAST)
 
 
 def let_minutes_pass(stack: Stack) -> None:
-    """Let what waits have begun to wait long ago, and be due."""
+    """Make waiting messages due, and their wait long."""
     rows(stack, "UPDATE runs_alertdelivery SET created_at = ?, due_at = ? WHERE state = 'waiting'", PAST, PAST)
 
 
 def moment(value: Any) -> datetime:
-    """Return a moment as a column of either database holds it."""
+    """Convert a time from a column of either database."""
     found = datetime.fromisoformat(str(value))
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""A certificate for a server of this machine, which is its own authority."""
+"""A self-signed certificate for a server of this machine."""
 
 from __future__ import annotations
 

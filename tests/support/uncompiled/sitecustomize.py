@@ -1,8 +1,8 @@
-"""Makes the processes that tests start cheaper; keeps PyTorch's compiler out of them, until one of them compiles.
+"""Makes the processes of tests cheaper: they do not load PyTorch's compiler until one of them compiles.
 
-At its end Python looks for garbage in all that was loaded, which takes half a second where torch was: not here.
-The first step of an optimizer imports the compiler, only to tell it to stay away: half of what a start of torch costs.
-Python runs this module at its start where this folder lies in PYTHONPATH.
+When a process ends, Python collects garbage among all loaded objects, which takes half a second with torch; this module
+prevents that. The first step of an optimizer imports the compiler only to disable it, which takes half of the time to
+start torch. Python runs this module at its start if this folder is in PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def leave_alone(function: Function | None = None, recursive: bool = True, *, wrapping: bool = True) -> Any:
-    """Stand for `torch._dynamo.disable` where nothing is compiled."""
+    """Replace `torch._dynamo.disable` while nothing is compiled."""
     return function if function is not None else lambda decorated: decorated
 
 
 class Postponing(MetaPathFinder, Loader):
-    """Puts what an optimizer asks of the compiler in its place; whoever asks for more gets the compiler itself."""
+    """Provides the functions of the compiler that an optimizer calls; any other access loads the compiler itself."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.startswith(f"{COMPILER}."):

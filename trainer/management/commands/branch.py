@@ -27,7 +27,7 @@ from trainer.control.lease import CannotTrain
 from trainer.control.train_command import Options, train
 
 FLUSH_TIMEOUT_S = 2.0
-# The options that stand for fields of a request.
+# The options for the fields of a request.
 OPTIONS = {"checkpoint": "from", "parameters": "set", "knobs": "knob", "start": "queue"}
 
 
@@ -112,7 +112,7 @@ class Command(BaseCommand):
 
 
 def _with_script(parser: CommandParser) -> Any:
-    """Return a `parse_args` that takes what follows --, which options may stand before, for the script."""
+    """Return a `parse_args` that takes everything after -- as the script; options may come before it."""
     parse_args = parser.parse_args
 
     def parse(args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
@@ -157,7 +157,7 @@ def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
 
 
 def _knobs(source: Run, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the values by knob; by group where a group is named, and no knob is called so."""
+    """Return the values by knob; by group if a group is named, and no knob has that whole name."""
     known = knob_specs_of(source)
     knobs: dict[str, Any] = {}
     for name, value in pairs:

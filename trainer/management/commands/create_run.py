@@ -1,4 +1,4 @@
-"""`manage.py create_run`: create a run and print its address. Reads published rows, never imports torch."""
+"""`manage.py create_run`: creates a run and prints its address. Reads published rows, never imports torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from trainer.control.publish import is_published
 from trainer.portal_address import portal_here
 from trainer.recipe_names import RecipeError
 
-# The largest number that the column takes in every database.
+# The largest number that the column accepts in every database.
 SEED = ValueSpec("seed", "int", 0, 2**31 - 1)
 
 
 class InvalidInput(CommandError):
-    """Input that leads to no run: exit code 2 and the sentence."""
+    """Invalid input, for which no run is created: exit code 2 and a sentence."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, returncode=EXIT_BAD_INPUT)
@@ -174,7 +174,7 @@ def _told(run: Run) -> list[str]:
     queued = run.state == RunState.QUEUED
     lines = [f"Run {run.pk} ({run.name}) is {'queued' if queued else 'recorded'} in project {run.project.slug}."]
     if address := portal_here(settings.STEERSMAN_DATA):
-        # Not by `reverse`, which loads every page: behind a proxy, the address has its path already.
+        # Not through `reverse`, which loads every page. Behind a proxy, the address already includes the path.
         lines.append(f"Its page: {address}runs/{run.pk}/")
     if not queued:
         lines.append(f"Start it with: {start_command(run)}")
@@ -185,7 +185,7 @@ def _told(run: Run) -> list[str]:
 
 
 def _priority(text: str) -> int:
-    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is not a priority."""
+    """Return the value of `--priority`. Raises `argparse.ArgumentTypeError` if it is invalid."""
     spec = argument_spec(SetPriority, "priority")
     assert spec is not None
     try:
@@ -195,7 +195,7 @@ def _priority(text: str) -> int:
 
 
 def _recipe(spec: str) -> Recipe:
-    """Return the row of `spec`; publish it, in a process of its own, if there is none or its source changed."""
+    """Return the row of `spec`; publish it in a separate process if there is none or its source has changed."""
     if not is_published(spec):
         manage = Path(settings.BASE_DIR) / "manage.py"
         answer = subprocess.run(

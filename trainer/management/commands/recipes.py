@@ -1,4 +1,4 @@
-"""`manage.py recipes`: the recipes with their parameters; `--publish` stores them for the portal."""
+"""`manage.py recipes`: lists the recipes with their parameters; `--publish` stores them for the portal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py train --run-id N`: train a recorded run under supervision."""
+"""`manage.py train --run-id N`: trains a recorded run under supervision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py watch`: one per host, beside the trainings."""
+"""`manage.py watch`: the scheduler, one per host."""
 
 from __future__ import annotations
 

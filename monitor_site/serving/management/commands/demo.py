@@ -1,4 +1,4 @@
-"""`manage.py demo`: everything on one machine, with accounts to look around. `make demo` sets up first."""
+"""`manage.py demo`: everything on one machine, with accounts to try. `make demo` sets up first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: what is wrong with this installation, and what to do."""
+"""`manage.py doctor`: finds problems of this installation, and says what to do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Command(BaseCommand):
 
 
 def checks(mail_address: str) -> list[Check]:
-    """Return everything that is looked at, in the order in which one thing rests on another."""
+    """Return all checks, ordered by their dependencies."""
     return [
         Check("Python", machine.python),
         Check("Name", partial(machine.former_name, os.environ, settings.BASE_DIR)),
@@ -76,7 +76,7 @@ def checks(mail_address: str) -> list[Check]:
 
 
 def hide_secrets(text: str) -> str:
-    """Return `text` without the passwords and keys of the settings, wherever an error's message put them."""
+    """Return `text` without the passwords and keys in the settings, which error messages may contain anywhere."""
     secrets = {
         str(settings.SECRET_KEY),
         str(settings.EMAIL_HOST_PASSWORD),

@@ -1,4 +1,4 @@
-"""`manage.py first_login`: create the first account of an empty installation; does nothing on any other."""
+"""`manage.py first_login`: creates the first account of an empty installation; does nothing in any other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
                 project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
                 Membership.objects.create(project=project, user=user, role=Role.OWNER)
         except IntegrityError:
-            # Another process came first and prints its own.
+            # Another process was faster and prints its own.
             return
         self.stdout.write(f"login {NAME} {password}")
         self.stdout.write("This password is shown once: change it after the first login.")

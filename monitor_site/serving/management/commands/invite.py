@@ -1,4 +1,4 @@
-"""`manage.py invite`: print a link with which one person can join a project."""
+"""`manage.py invite`: prints a link with which one person can join a project."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`manage.py runserver`: Daphne's, which starts again when a file changes, with the portal's own server.
+"""`manage.py runserver`: Daphne's command, which restarts when a file changes, with the portal's own server.
 
-Loading this installs Twisted's reactor: only `runserver` puts this app before those that have a command of this name.
+Loading this installs Twisted's reactor: the app is only placed first, where its commands win, for `runserver`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until it gets a signal to end."""
+"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Command(BaseCommand):
             refuse_debug(host)
         except CannotRun as reason:
             raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
-        # Asked first because the answer takes no time; the bind itself decides.
+        # Checked first because it is quick; the bind itself decides.
         if not port_is_free(host, port):
             self._refuse(host, port)
 
-        # Both take a second and bring the reactor, so they are loaded in the process that serves alone.
+        # Imported here, because they take a second and install the reactor, which only the serving process needs.
         from monitor_site.asgi import application
         from monitor_site.serving.daphne_server import serve
         from monitor_site.serving.passing_on import passing_on
@@ -57,8 +57,8 @@ class Command(BaseCommand):
         tally.leave()
         if failure is not None:
             self._refuse(host, port)
-        # A request that came with the end may have left a thread that waits for the event loop: Python would wait for
-        # that thread, for ever. There is nothing left to do here.
+        # A request at the end may have left a thread that waits for the event loop, and Python would wait for that
+        # thread for ever. Nothing is left to do here.
         logging.shutdown()
         self.stdout.flush()
         os._exit(0)

@@ -1,4 +1,4 @@
-"""`manage.py verify`: check that everything that is stored is complete."""
+"""`manage.py verify`: checks that everything that is stored is complete."""
 
 from __future__ import annotations
 

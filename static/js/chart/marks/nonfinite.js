@@ -5,7 +5,7 @@ import { palette } from "../../shared/palette.js";
 
 const MOST_MARKS = 200;
 
-/** Draw a mark with its name at every x of `odd` that can be seen: a spike to nowhere is never hidden. */
+/** Draw a mark with its name at every visible x of `odd`, so that such values are never hidden. */
 export function drawNonfiniteMarks(plot, odd) {
   const { ctx, bbox } = plot;
   const { min, max } = plot.scales.x;

@@ -1,4 +1,4 @@
-// Marks for values that are off the scale of a chart: an arrow at the edge, with the value if there is room.
+// Marks for values outside of a chart's scale: an arrow at the edge, with the value if there is space.
 
 import { number } from "../../shared/format.js";
 import { palette } from "../../shared/palette.js";
@@ -6,7 +6,7 @@ import { palette } from "../../shared/palette.js";
 const MOST_MARKS = 200;
 const ROOM_OF_TEXT = 42;
 
-/** Draw `points`, [{x, value, isAbove}] in the order of x, at the edges of the plot. */
+/** Draw `points`, [{x, value, isAbove}] ordered by x, at the edges of the plot. */
 export function drawOffScale(plot, points) {
   const { ctx, bbox } = plot;
   const { min, max } = plot.scales.x;

@@ -1,8 +1,8 @@
-// The values that a chart leaves off its scale if outliers are ignored. Pure.
+// The values outside of a chart's scale if outliers are ignored. Pure.
 
 const LOW = 0.05;
 const HIGH = 0.95;
-// An outlier is further from the range between the quantiles LOW and HIGH than FENCE times the width of this range.
+// An outlier is farther from the range between the quantiles LOW and HIGH than FENCE times the width of this range.
 const FENCE = 1;
 const FEWEST = 20;
 
@@ -19,7 +19,7 @@ export function rangeWithoutOutliers(columns) {
   return inside.length === values.length ? null : [inside[0], inside.at(-1)];
 }
 
-/** Return the points of a line that lie off the scale from `low` to `high`: [{x, value, isAbove}]. */
+/** Return the points of a line that are outside of the scale from `low` to `high`: [{x, value, isAbove}]. */
 export function offScale(xs, values, low, high) {
   return xs
     .map((x, place) => ({ x, value: values[place], isAbove: values[place] > high }))

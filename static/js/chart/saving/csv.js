@@ -1,11 +1,11 @@
 // The drawn values of a chart as CSV. Pure.
 
-// Spreadsheets read a cell that begins like this as a formula.
+// Spreadsheets interpret a cell that begins like this as a formula.
 const FORMULA = /^[=+\-@\t\r]/;
 
 /**
- * Return the drawn values as a table. `axis` names x. `data` has the columns of the plot: x, then `stride` columns of
- * each line (mean, minimum, maximum and, if it is smoothed, the smoothed mean). A column without any value is left out.
+ * Return the drawn values as a table. `axis` names x. `data` has the columns of the plot: x, then `stride` columns per
+ * line (mean, minimum, maximum and, if it is smoothed, the smoothed mean). Columns without any value are left out.
  */
 export function csvOf(axis, lines, data, stride) {
   const endings = ["", " min", " max", " smoothed"];

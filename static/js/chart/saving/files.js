@@ -1,4 +1,4 @@
-// Files that the browser creates and saves: a picture as SVG or as PNG with twice the pixels, and a table.
+// Files that the browser creates and saves: pictures as SVG, or as PNG with twice the pixels, and tables.
 
 const SCALE = 2;
 

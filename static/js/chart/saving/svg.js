@@ -1,4 +1,4 @@
-// A drawn chart as an SVG picture: title, legend, axes, curves and marks on the background colour of the theme.
+// A drawn chart as an SVG picture: title, legend, axes, curves and marks on the theme's background colour.
 
 import { svgElement } from "../../shared/dom.js";
 import { lineColour, lineDash, palette } from "../../shared/palette.js";
@@ -8,12 +8,12 @@ const HEAD = 34;
 const FOOT = 24;
 const LEGEND = 20;
 const PLACES = 2;
-// Many drawing programs accept the opacity of a colour only as an attribute of its own.
+// Many drawing programs accept the opacity of a colour only as a separate attribute.
 const WITH_OPACITY = /^(#[0-9a-f]{6})([0-9a-f]{2})$/i;
 
 /**
- * Return {svg, width, height}: the text of a picture and its size in pixels. `lines`: [{label, colour, dash}]; `marks`:
- * [{x, text, colour}] are drawn as vertical lines; `below` names the run, `axis` what x is.
+ * Return {svg, width, height}: the text of a picture, and its size in pixels. `lines`: [{label, colour, dash}];
+ * `marks`: [{x, text, colour}] are drawn as vertical lines; `below` names the run, `axis` the unit of x.
  */
 export function svgOf({ title, below, axis, lines, plot, marks }) {
   const rows = lines.length > 1 ? legendRows(lines, plot.width) : [];
@@ -35,21 +35,24 @@ export function svgOf({ title, below, axis, lines, plot, marks }) {
   return { svg: new XMLSerializer().serializeToString(root), width, height };
 }
 
+/** Return a text element in the font of the picture. */
 function text(content, attributes) {
   return svgElement("text", { "font-family": FONT, ...attributes }, content);
 }
 
-/** The plot without its axes, in CSS pixels. */
+/** Return the plot area without axes, in CSS pixels. */
 function boxOf(plot) {
   const { left, top, width, height } = plot.over.getBoundingClientRect();
   const outside = plot.root.querySelector(".u-wrap").getBoundingClientRect();
   return { x: round(left - outside.left), y: round(top - outside.top), width: round(width), height: round(height) };
 }
 
+/** Round coordinates, to keep the file small. */
 function round(value) {
   return Number(value.toFixed(PLACES));
 }
 
+/** Yield the grid lines and labels of both axes. */
 function* axesOf(plot) {
   const box = boxOf(plot);
   const [across, up] = plot.axes;
@@ -66,16 +69,18 @@ function* axesOf(plot) {
   }
 }
 
+/** Return the labels of an axis as [[value, text], …]. */
 function labelsOf({ _splits: places, _values: labels }) {
   return (places ?? []).map((place, index) => [place, labels?.[index] ?? ""]).filter(([place]) => place !== null);
 }
 
+/** Return a grid line with these ends. */
 function gridLine(ends) {
   const rounded = Object.entries(ends).map(([name, value]) => [name, round(value)]);
   return svgElement("line", { ...Object.fromEntries(rounded), ...inked("stroke", palette.grid), "stroke-width": 1 });
 }
 
-/** Return the pieces of the column of a plot as [[x, y], …] in pixels: a gap ends a piece, an undefined value does not. */
+/** Return the pieces of a plot's column as [[x, y], …] in pixels: a gap ends a piece, an undefined value does not. */
 function piecesOf(plot, column) {
   const box = boxOf(plot);
   const pieces = [[]];
@@ -87,13 +92,14 @@ function piecesOf(plot, column) {
   return pieces.filter((piece) => piece.length);
 }
 
-/** Return the attributes of a colour, as "fill" or "stroke". */
+/** Return the attributes of a colour, for "fill" or "stroke". */
 function inked(kind, given, plot, place) {
   const colour = typeof given === "function" ? given(plot, place) : given;
   const parts = WITH_OPACITY.exec(colour);
   return parts ? { [kind]: parts[1], [`${kind}-opacity`]: round(parseInt(parts[2], 16) / 255) } : { [kind]: colour };
 }
 
+/** Yield the curves; a piece of a single point becomes a circle. */
 function* curvesOf(plot) {
   for (const [place, series] of plot.series.entries()) {
     if (!place || !series.show || !series.width) continue;
@@ -112,6 +118,7 @@ function* curvesOf(plot) {
   }
 }
 
+/** Yield the bands from minimum to maximum. */
 function* bandsOf(plot) {
   for (const [place, band] of plot.bands.entries()) {
     const [upper, lower] = band.series.map((column) => piecesOf(plot, column));
@@ -122,6 +129,7 @@ function* bandsOf(plot) {
   }
 }
 
+/** Yield the marks in sight, each a vertical line with a text. */
 function* marksOf(plot, marks) {
   const box = boxOf(plot);
   const { min, max } = plot.scales.x;
@@ -133,6 +141,7 @@ function* marksOf(plot, marks) {
   }
 }
 
+/** Return the legend as rows of {line, x}, wrapped at `width`. */
 function legendRows(lines, width) {
   const rows = [[]];
   let x = 12;
@@ -148,6 +157,7 @@ function legendRows(lines, width) {
   return rows;
 }
 
+/** Return the elements of a legend entry: a piece of the line, and its label. */
 function legendEntry({ line, x }, y) {
   const stroke = lineColour(line.colour);
   const dashes = lineDash(line.dash).join(" ");

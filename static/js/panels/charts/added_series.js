@@ -3,7 +3,7 @@
 import { element } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
 
-// Shared by the fields of all charts: it is filled when one of them gets the focus.
+// One list for the fields of all charts, filled when one of them gets the focus.
 const LIST = element("datalist", { id: "series-names" });
 
 /** Return {root, show()} for the chart `key`. `names()` are the series that can be drawn over steps. */

@@ -1,16 +1,16 @@
-// The groups of charts, their order, and the ones that are open at first. Pure.
+// The groups of charts, their order, and the groups that are initially open. Pure.
 
 import { byImportance, groupBy, groupOrder, measureOf, prefixOf, totalsLast } from "./series_names.js";
 
-// A page with more charts over steps than this is crowded: it opens few groups, and shows few charts of each.
+// With more charts over steps than this, a page is crowded: it opens few groups, and shows few charts of each.
 const CROWDED = 40;
-// Not a name that a series can begin with.
+// Series names cannot begin like this.
 export const PINNED = "/pinned";
 const LOSS = /(^|[/_])loss$/;
 
 /**
- * Return the charts of series as [{key, axis, prefix, names}]: one for each over steps, with the series that
- * `addedTo(key)` names beside its own, and one for each measure of the machine.
+ * Return the charts of series as [{key, axis, prefix, names}]: one for each series over steps, with the series in
+ * `addedTo(key)`, and one for each measure of the machine.
  */
 export function chartsOf(series, addedTo = () => []) {
   const names = [...series.keys()];
@@ -25,8 +25,8 @@ export function chartsOf(series, addedTo = () => []) {
 }
 
 /**
- * Return the groups of `charts` as [{id, axis, prefix, charts}] in the order in which they are shown. Pinned charts of
- * any axis are the first group of those over steps.
+ * Return the groups of `charts` as [{id, axis, prefix, charts}] in display order. Pinned charts of any axis are the
+ * first group of those over steps.
  */
 export function groupsOf(charts, isPinned) {
   const groups = groupBy(charts, (chart) => (isPinned(chart.key) ? `step:${PINNED}` : `${chart.axis}:${chart.prefix}`));

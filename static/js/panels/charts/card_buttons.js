@@ -1,9 +1,9 @@
-// The buttons of a chart that arrange the page: the star that pins it, and the one that hides it.
+// The buttons of a chart that arrange the page: a star that pins it, and a button that hides it.
 
 import { element, icon, toast } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
 
-/** Return {star, hide, show()} for the chart `key`; `onChange()` lays the charts out again. */
+/** Return {star, hide, show()} for the chart `key`; `onChange()` arranges the charts again. */
 export function cardButtons(key, preferences, onChange) {
   const star = element("button", { class: "chart-button chart-star", type: "button", "data-testid": "pin" }, icon("unpinned"));
   const hide = element("button", { class: "menu-item", type: "button", "data-testid": "hide" });

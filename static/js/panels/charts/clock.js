@@ -1,4 +1,4 @@
-// The start of the run and the ends of its epochs: they map stored steps and times to the x that is drawn.
+// The start of the run and the ends of its epochs, which convert stored steps and times to the drawn x.
 
 import { mapping, xAxisFor } from "../../chart/axes.js";
 import { changeDetector } from "../../shared/painter.js";

@@ -1,8 +1,8 @@
-// What is said in place of charts while there are none: why, and what brings them. Pure.
+// The text that replaces the charts while there are none: why, and how to get some. Pure.
 
 import { fill, gettext } from "../../shared/i18n.js";
 
-/** Return why there are no charts, by what the run is at; `start` is the command that starts it. */
+/** Return why there are no charts, by the state of the run; `start` is the command that starts it. */
 export function noMetricsText({ run, viewer }, start) {
   if (!run) return gettext("Charts appear with the first point.");
   if (run.group === "lost") return gettext("The host of the run was disconnected, or went down, before a point was logged.");

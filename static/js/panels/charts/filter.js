@@ -3,8 +3,8 @@
 const EXPRESSION = /^re:/i;
 
 /**
- * Return {isOn, matches(name), error} of the typed text. Case is ignored in both forms. An invalid regular
- * expression matches every name, and `error` says what is wrong with it; otherwise `error` is "".
+ * Return {isOn, matches(name), error} for the typed text. Case is ignored in both forms. An invalid regular expression
+ * matches every name, and `error` describes the problem; otherwise `error` is "".
  */
 export function filterOf(typed) {
   const text = typed.trim();

@@ -15,7 +15,7 @@ export class ChartFinder {
   #hidden = this.#root.querySelector("[data-slot=hidden]");
   #onChange;
 
-  /** `onChange()` requests a new layout of the charts. */
+  /** `onChange()` requests a new arrangement of the charts. */
   constructor(onChange) {
     this.#onChange = onChange;
     this.#field.addEventListener("input", () => this.#read());
@@ -39,7 +39,7 @@ export class ChartFinder {
     return this.#field.value.trim();
   }
 
-  /** Search for `text` as if somebody had typed it. */
+  /** Search for `text` as if a person had typed it. */
   find(text) {
     this.#field.value = text;
     this.#read();
@@ -63,7 +63,7 @@ export class ChartFinder {
     setText(this.#hidden, fill(gettext("Hidden: {count}"), { count: hidden }));
   }
 
-  /** Return the text that replaces the charts if none matches. */
+  /** Return the text that is shown if no chart matches. */
   emptyNote() {
     const clear = element("button", { class: "btn btn-sm", type: "button", text: gettext("Show all charts") });
     clear.addEventListener("click", () => this.clear());

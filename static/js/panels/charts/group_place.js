@@ -1,4 +1,4 @@
-// A group of charts on the page: a title that folds it, the charts, and a button for those that do not exist yet.
+// A group of charts on the page: a title that folds it, the charts, and a button that shows more.
 
 import { element, setText } from "../../shared/dom.js";
 import { fill, gettext } from "../../shared/i18n.js";
@@ -41,7 +41,7 @@ export class GroupPlace {
     });
   }
 
-  /** Put the group where it belongs among those of `section`. */
+  /** Insert the group at its position among those of `section`. */
   standIn(section) {
     const { group } = this.root.dataset;
     const after = [...section.querySelectorAll(":scope > .chart-group")].find(
@@ -50,7 +50,7 @@ export class GroupPlace {
     section.insertBefore(this.root, after ?? section.querySelector(":scope > .blank"));
   }
 
-  /** Show the charts in `wanted` of `total`; `chartOf` makes one. While `isSearched` the group is open. */
+  /** Show the charts in `wanted` of `total`; `chartOf` creates one. While `isSearched`, the group is open. */
   show(wanted, total, isSearched, chartOf) {
     this.root.hidden = !wanted.length;
     setText(this.#count, isSearched ? `${wanted.length} / ${total}` : String(total));
@@ -59,7 +59,7 @@ export class GroupPlace {
     if (this.root.open !== isOpen) this.root.open = isOpen;
     if (!isOpen) return;
     const shown = wanted.slice(0, this.#limit).map(chartOf);
-    // A chart that is already in its place is not moved, because it would lose the focus.
+    // A chart in its right position is not moved, because it would lose the focus.
     shown.forEach((root, place) => {
       if (this.grid.children[place] !== root) this.grid.insertBefore(root, this.grid.children[place] ?? null);
       root.hidden = false;

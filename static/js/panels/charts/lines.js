@@ -1,4 +1,4 @@
-// The lines of charts: their data from the series of the run, and their look.
+// The lines of charts: their data from the series of the run, and their looks.
 
 import { columnOf, lowerBound } from "../../state/columns.js";
 import { earlierOf, lineOf } from "../../state/series.js";
@@ -12,7 +12,7 @@ export class ChartLines {
   #groups;
   #clock;
 
-  /** `groups`: by axis, the group that reads what is stored; `clock` {version, mapping(axis)} maps x. */
+  /** `groups`: by axis, the group that reads the stored points; `clock` {version, mapping(axis)} converts x. */
   constructor(state, view, groups, clock) {
     this.#state = state;
     this.#view = view;
@@ -20,7 +20,7 @@ export class ChartLines {
     this.#clock = clock;
   }
 
-  /** Return the line of the series `name`, the one at `index` of `lines` in its chart. */
+  /** Return the line of the series `name`, at `index` of `lines` in its chart. */
   make(name, index, lines, firstColour, axis) {
     const [colour, dash] = axis === "step" ? [firstColour + index, index] : look(name, index, lines, firstColour);
     const series = () => this.#state.series.get(name);
@@ -30,9 +30,9 @@ export class ChartLines {
       name,
       colour,
       dash,
-      // Added series have their full names: the parts after the slash may be the same.
+      // Added series have their full names, because their last parts may be equal.
       label: axis === "step" && lines > 1 ? name : lineLabel(name),
-      // A new page gets the newest values and the start of the run after the curve.
+      // On a new page, the newest values and the start of the run arrive after the curve.
       version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clock.version}`,
       latest: () => (this.#view.attempt === Infinity ? (this.#state.latest[name] ?? NOTHING) : endOf(line())),
       read: (from, to, buckets) => {
@@ -64,7 +64,7 @@ export class ChartLines {
     };
   }
 
-  /** The x of the values that are not finite, on the axis that is drawn. */
+  /** Return the x of values that are not finite, on the drawn axis. */
   #oddOf(line) {
     if (!line.odd.length) return line.odd;
     const { by, forward } = this.#clock.mapping(line.axis);
@@ -76,7 +76,7 @@ export class ChartLines {
   }
 }
 
-/** Colour and dash of a line: devices differ in both; a total is dotted, beside the part in use. */
+/** Return colour and dash of a line: devices differ in both; a total is dotted, next to the used part. */
 function look(name, index, lines, colour) {
   if (lines === 1) return [colour, 0];
   const device = deviceOf(name);
@@ -84,7 +84,7 @@ function look(name, index, lines, colour) {
   return [look, isTotal(name) ? 2 : device === null ? 0 : look];
 }
 
-/** The last point of a line, as an attempt left it. */
+/** Return the last point of a line, as an attempt left it. */
 function endOf(columns) {
   const end = (columns?.xs.length ?? 0) - 1;
   if (end < 0) return NOTHING;

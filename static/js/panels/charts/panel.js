@@ -1,4 +1,4 @@
-// All charts of a run: series grouped by the first part of their name, machine samples over time, pinned ones first.
+// All charts of a run: series grouped by the first part of their name, machine samples over time, pinned charts first.
 
 import { knowsEpochs, mapping } from "../../chart/axes.js";
 import { Chart } from "../../chart/chart.js";
@@ -19,11 +19,11 @@ import { ChartPreferences } from "./preferences.js";
 import { inOrder, moved, moveHandle } from "./ordering.js";
 import { colourOf } from "./series_names.js";
 
-// If more charts than this are in sight, they are painted in turns, so that the page stays responsive.
+// If more charts than this are visible, they are painted in turns, so that the page stays responsive.
 const PAINTED_AT_ONCE = 6;
 // The number of charts that a group shows at first, and that its button adds.
 const SHOWN_AT_ONCE = 60;
-// On a crowded page: few enough to keep the groups below within reach.
+// On a crowded page, few enough to keep the following groups within reach.
 const SHOWN_OF_CROWD = 12;
 const SHOWN_ON_A_PHONE = 4;
 const PHONE = "(max-width: 767px)";
@@ -52,8 +52,8 @@ export class ChartPanel {
   #layoutChanged = changeDetector();
 
   /**
-   * `view` says how all charts are drawn, `marks` has the interventions; `onSeen()` requests a paint, and
-   * `near` observes which charts come into sight.
+   * `view` is how all charts are drawn, `marks` has the interventions; `onSeen()` requests a paint, and `near` observes
+   * which charts are visible.
    */
   constructor(state, page, view, marks, onSeen, near) {
     this.#state = state;
@@ -118,7 +118,7 @@ export class ChartPanel {
     };
   }
 
-  /** Show a view as `describe` returns it. */
+  /** Show a view that `describe` returned. */
   apply({ zooms, pins, find, own, added }) {
     for (const [axis, zoom] of Object.entries(zooms)) if (zoom) this.#zooms[axis].zoomTo(zoom.from, zoom.to);
     this.#preferences.follow({ pins, added });
@@ -130,12 +130,15 @@ export class ChartPanel {
     for (const zoom of Object.values(this.#zooms)) zoom.reset();
   }
 
-  /** Another attempt was chosen: its zoomed curves may have finer data. */
+  /** Request finer data for zoomed curves, because another attempt was chosen. */
   refine() {
     for (const zoom of Object.values(this.#zooms)) zoom.refine();
   }
 
-  /** What was done, and alerts of the series `names`, for a chart of an axis; over epochs steps are measured in them. */
+  /**
+   * Return the interventions, and the alerts of the series `names`, for a chart of an axis; over epochs, it converts
+   * their steps.
+   */
   marksOver(axis, names = []) {
     const over = () => (axis === "epoch" ? mapping("epoch", this.#clock.read()) : this.#clock.mapping(axis));
     return {
@@ -174,7 +177,7 @@ export class ChartPanel {
     this.#onSeen();
   };
 
-  /** One colour for each group of names, also where its charts are pinned. */
+  /** Return the colour of a group of names, also for its pinned charts. */
   #colourOf(prefix) {
     if (!this.#colours.has(prefix)) this.#colours.set(prefix, colourOf(prefix, this.#colours.size));
     return this.#colours.get(prefix);

@@ -13,7 +13,7 @@ export class ChartPreferences {
   // What this browser remembers: {folds: {id: isOpen}, hidden: [key], pins: {key: isPinned}, added: {key: [name]},
   // orders: {group: [key]}}.
   #own;
-  // The pins of the view that a link leads to, null without one.
+  // The pins in the view of a link, null without one.
   #linked = null;
 
   /** `mayShare()` returns whether pins are set for the project; `page.pins` are the present ones. */
@@ -30,7 +30,7 @@ export class ChartPreferences {
     return this.#own.pins.get(key) ?? this.#shared.has(key);
   }
 
-  /** Show the pins and added series of the view of a link, until somebody changes them. */
+  /** Show the pins and added series in the view of a link, until a person changes them. */
   follow({ pins, added }) {
     this.#linked = new Set(pins);
     this.#own.added = new Map(Object.entries(added));
@@ -49,7 +49,7 @@ export class ChartPreferences {
     this.#keep();
   }
 
-  /** Return what was added to charts: {key: [name]}. */
+  /** Return the series added to charts: {key: [name]}. */
   get added() {
     return Object.fromEntries(this.#own.added);
   }
@@ -86,7 +86,7 @@ export class ChartPreferences {
     this.#keep();
   }
 
-  /** Pin or unpin a chart. Raises `HttpError` if the portal refuses; then nothing has changed. */
+  /** Pin or unpin a chart. Throws `HttpError` if the portal refuses; nothing is then changed. */
   async setPinned(key, isPinned) {
     if (this.#mayShare()) {
       const { pins, login } = this.#page.addresses;

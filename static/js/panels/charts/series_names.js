@@ -6,9 +6,9 @@ import { metricName } from "../../shared/metric_names.js";
 import { naturalOrder } from "../../shared/natural_order.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
-// Norms of layers: hundreds of series, which people need only to find the layer that began a fault.
+// Norms of layers: hundreds of series, which people only need to find the layer where a fault began.
 const LAYERS = "layers";
-// Those that recipes and the machine have.
+// The groups of built-in recipes and of the machine.
 const USUAL_GROUPS = new Set([...FIRST_GROUPS, LAYERS, "gpu", "host"]);
 const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
 const NUMBER = /^\d+$/;
@@ -21,7 +21,7 @@ export function prefixOf(name) {
   return slash < 0 ? "" : name.slice(0, slash);
 }
 
-/** What a machine series measures, without device and part: used and total memory of all GPUs are one chart. */
+/** Return the measure of a machine series, without device and part: used and total memory of all GPUs share a chart. */
 export function measureOf(name) {
   return name
     .split("/")
@@ -49,30 +49,30 @@ export function byImportance(left, right) {
   return rank(left) - rank(right) || naturalOrder(left, right);
 }
 
-/** What is there in all comes behind what is used of it. */
+/** Compare two series, so that a total comes after the used amount. */
 export function totalsLast(left, right) {
   return TOTAL.test(left) - TOTAL.test(right) || naturalOrder(left, right);
 }
 
-/** Return whether a group is folded until somebody opens it. */
+/** Return whether a group is folded until a person opens it. */
 export function isFoldedAtFirst(prefix) {
   return prefix === LAYERS;
 }
 
-/** Compare two groups: those that people look for first, then the others by name, layers last. */
+/** Compare two groups: the usual ones first, then the others by name, and layers last. */
 export function groupOrder(left, right) {
   const rank = (prefix) => (prefix === LAYERS ? Infinity : FIRST_GROUPS.indexOf(prefix) + 1 || FIRST_GROUPS.length + 1);
   if (left === right) return 0;
   return rank(left) - rank(right) || naturalOrder(left, right);
 }
 
-/** Return the title of a group: the usual ones in the reader's language, any other as it was logged. */
+/** Return the title of a group: a usual one in the reader's language, any other as it was logged. */
 export function groupTitle(prefix) {
   if (!prefix) return gettext("Metrics");
   return USUAL_GROUPS.has(prefix) ? readableName(prefix) : prefix;
 }
 
-/** Training is always blue and validation always orange, as in the charts over epochs. */
+/** Return the colour of a group. Training is always blue and validation always orange, as in the charts over epochs. */
 export function colourOf(prefix, groups) {
   if (prefix === "" || prefix === "train") return 0;
   return prefix === "validation" ? 1 : 2 + (groups % 3);

@@ -1,9 +1,9 @@
-// A view of the charts as a part of an address, and back: how they are drawn, zoomed, pinned and found. Pure.
+// Converts a view of the charts to a query, and back: drawing, zoom, pins and search. Pure.
 
 import { KINDS } from "../../chart/smoothing.js";
 
 const OVER = ["step", "epoch", "time", "relative"];
-// In the address: the zoom of charts over steps, and of the machine's.
+// The parameters for the zoom of charts over steps, and of charts of the machine.
 const ZOOMS = { step: "zoom", time: "machine" };
 
 /**
@@ -28,7 +28,7 @@ export function queryOf(view) {
     if (range) query.append("range", `${range.join(":")}:${key}`);
   }
   for (const [key, names] of Object.entries(view.added)) for (const name of names) query.append("with", JSON.stringify([key, name]));
-  // Marks an address as a view, even if all of it is the default.
+  // Marks the address as a view, even if everything is the default.
   query.set("view", "1");
   return query;
 }
@@ -74,7 +74,7 @@ function addedOf(texts) {
       const [key, name] = JSON.parse(text);
       if (typeof key === "string" && typeof name === "string") (added[key] ??= []).push(name);
     } catch {
-      // somebody cut the address short
+      // the address was cut
     }
   }
   return added;

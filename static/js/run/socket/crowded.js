@@ -2,18 +2,20 @@
 
 const FIRST_MS = 5000;
 const LONGEST_MS = 60_000;
-// After this time with an open socket, the waiting times begin from the first one again.
+// After an open socket has lasted this long, the waiting times start from the first one again.
 const CALM_MS = 60_000;
 
 /**
- * Return the wait in ms before the next try. `refusals` counts those before this one; `random` is from 0 to 1 and
- * spreads pages that were refused in the same moment. It is no shorter than `leastMs`, which the portal asked for.
+ * Return the wait in ms before the next try. `refusals` counts the earlier ones; `random`, from 0 to 1, spreads pages
+ * that were refused at the same moment. The wait is at least `leastMs`, which the portal requested.
  */
 export function crowdedWait(refusals, random, leastMs = 0) {
   return Math.max(Math.min(FIRST_MS * 2 ** refusals, LONGEST_MS), leastMs) * (1 + random);
 }
 
-/** Return how many refusals count for a page that was greeted at `greetedAt` (0: it was not) and is refused now. */
+/**
+ * Return the number of refusals that count for a page that was greeted at `greetedAt` (0: never) and is refused now.
+ */
 export function countedRefusals(refusals, greetedAt, now) {
   return greetedAt && now - greetedAt > CALM_MS ? 0 : refusals;
 }

@@ -1,4 +1,4 @@
-// The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, commands sent once.
+// The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, and commands sent once.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
 import { HttpError, postJson } from "../../shared/http.js";
@@ -9,13 +9,13 @@ import { pauseFor, reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
-// A page that still lacks an event this long after `pong` named it has missed it.
+// A page that still lacks an event this long after a `pong` named it has missed it.
 const MISSED_MS = 5000;
-// A socket that is open and does not greet is of no use.
+// A socket that is open but sends no greeting is closed after this time.
 const GREETING_MS = 15_000;
 // The reason for a reconnection is shown for this time.
 const WHY_MS = 8000;
-// A socket that stays silent this long after a ping is half open: the browser would notice minutes later.
+// A socket that is silent for this long after a ping is half open: the browser would notice minutes later.
 const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
@@ -54,7 +54,10 @@ export class RunSocket {
   #waiting = new Map();
   #over = false;
 
-  /** `since()` gives the last seq applied, `at()` its time; `onFrame(frame)` gets messages, `onLink(state, sentence)` the connection. */
+  /**
+   * `since()` returns the last applied seq, `at()` its time; `onFrame(frame)` gets messages, `onLink(state, sentence)`
+   * the state of the connection.
+   */
   constructor(page, { since, at, onFrame, onLink }) {
     this.#page = page;
     this.#since = since;
@@ -92,7 +95,7 @@ export class RunSocket {
     this.#socket?.close(1000);
   }
 
-  /** Send a command; it is sent again after a cut until `settle(id)`, which is safe because its id makes it one. */
+  /** Send a command. It is sent again after a reconnection until `settle(id)`, which is safe because of its id. */
   command(payload) {
     this.#waiting.set(payload.id, payload);
     this.#send({ kind: "command", ...payload });
@@ -102,7 +105,7 @@ export class RunSocket {
     this.#waiting.delete(id);
   }
 
-  /** Ask for the points of the series in `names` alone; return whether it was asked. */
+  /** Request only the points of the series in `names`; return whether the request was sent. */
   look(names) {
     if (!this.#isOpen() || !this.#isGreeted) return false;
     this.#send({ kind: "sight", series: names });
@@ -156,9 +159,9 @@ export class RunSocket {
     try {
       message = JSON.parse(text);
     } catch {
-      return; // not ours: the server sends JSON only
+      return; // not from our server, which only sends JSON
     }
-    // A crowd, and a viewer who is behind, get several in one message.
+    // With many viewers, or if a viewer lags, several events are in one message.
     for (const frame of Array.isArray(message) ? message : [message]) this.#take(frame);
   }
 
@@ -173,7 +176,7 @@ export class RunSocket {
     this.#missing = null;
   }
 
-  /** Whatever is the cause, a page that lacks what was stored must not call itself live. */
+  /** Check for missed events: a page that lacks stored events must not be shown as live. */
   #lookForMissed() {
     if (!this.#isOpen()) return;
     const now = performance.now();
@@ -195,7 +198,10 @@ export class RunSocket {
     this.#connectSoon();
   }
 
-  /** Many pages may do so in the same moment: a hall whose network is back. */
+  /**
+   * Reconnect after a random delay, because many pages may do so at the same moment, for example when a network is
+   * back.
+   */
   #connectSoon() {
     clearTimeout(this.#next);
     this.#next = setTimeout(() => this.#isOpen() || this.connect(), pauseFor(Math.random()));
@@ -214,7 +220,7 @@ export class RunSocket {
     if (!this.#over) this.#lost();
   }
 
-  /** Each try costs a ticket too: come back after growing waits, and not with all others. */
+  /** Wait for a free place. Each try costs a ticket, so the waits grow, and are spread over pages. */
   #waitForRoom(leastMs = 0) {
     this.#refusals = countedRefusals(this.#refusals, this.#greetedAt, performance.now());
     this.#greetedAt = 0;

@@ -1,4 +1,4 @@
-"""In place of Accelerate, for one process: gradients are accumulated, the state is saved and loaded."""
+"""Replaces Accelerate for one process: it accumulates gradients, and saves and loads the state."""
 
 from contextlib import contextmanager
 from itertools import islice
@@ -8,7 +8,7 @@ import torch
 
 
 class _Stepping:
-    """An optimizer or a schedule that steps with the last batch of those that are accumulated."""
+    """An optimizer or a schedule that steps only with the last of the accumulated batches."""
 
     def __init__(self, accelerator, wrapped):
         self._accelerator, self._wrapped = accelerator, wrapped

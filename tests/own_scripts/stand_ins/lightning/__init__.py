@@ -1,4 +1,4 @@
-"""In place of Lightning: a Trainer that calls a module's steps and callbacks, stops, saves, and resumes."""
+"""Replaces Lightning: a Trainer that calls a module's steps and callbacks, stops, saves, and resumes."""
 
 from itertools import islice
 
@@ -31,7 +31,7 @@ class Trainer:
             saved = torch.load(ckpt_path, weights_only=True)
             module.load_state_dict(saved["state_dict"])
             self.global_step, self.current_epoch = saved["global_step"], saved["epoch"]
-        # Before anything is trained, validation is tried: callbacks hear of it.
+        # Lightning tries validation before training, and callbacks are called for it.
         self.sanity_checking = True
         self._validate(validation)
         self.sanity_checking = False

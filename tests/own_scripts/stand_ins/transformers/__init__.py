@@ -1,4 +1,4 @@
-"""In place of Hugging Face transformers: a Trainer that calls callbacks, saves, and resumes."""
+"""Replaces Hugging Face transformers: a Trainer that calls callbacks, saves, and resumes."""
 
 import json
 import math

@@ -306,9 +306,7 @@ class Control:
         )
 
     def _roll_back(self, command: PostedCommand) -> Done:
-        """Restore the objects of a checkpoint, then set the knobs as requested. After a failure everything is
-        unchanged.
-        """
+        """Restore the objects of a checkpoint, then set the knobs as requested. A failure leaves all unchanged."""
         arguments = from_fields(RollBackArguments, command.arguments)
         handler = self._handlers.get("roll_back")
         # All ranks must vote equally often, even if one of them has a problem.

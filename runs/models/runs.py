@@ -167,8 +167,7 @@ class Run(models.Model):
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
     replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
-    # Points before this time are stored coarsely, and the number of times chunks were replaced for that: see
-    # `runs.pruning`.
+    # Points before this time are stored coarsely; how often chunks were replaced for that: see `runs.pruning`.
     coarse_until = models.DateTimeField(null=True, editable=False)
     thinnings = models.PositiveIntegerField(default=0, editable=False)
 

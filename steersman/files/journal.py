@@ -49,8 +49,7 @@ LARGEST_NAMES_BYTES = (1 << 16) - 1
 # Far fewer than fit into the 16 bits of their number; eight bytes each.
 MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
-# After this time, a thread that has taken the number of a record has written it, unless it is lost, and a writer has
-# reported the records that the disk refused.
+# After this time, a numbered record is written or lost, and a writer has reported the records that the disk refused.
 WRITTEN_WITHIN_S = 1.0
 # The end of the year 9999, the limit of calendars.
 LATEST_TIME = 253_402_300_799.0
@@ -260,8 +259,7 @@ class JournalReader:
         at_end = self.offset + len(data) >= size
         begin: Behind = (self.offset, self.next_number, self.unreadable)
         records: list[Record] = []
-        # The indices of records before which numbers are missing although no byte is damaged, and the first missing
-        # number.
+        # The indices of records before which numbers are missing without damaged bytes, and the first missing number.
         gaps: list[tuple[int, int]] = []
         position = 0
         is_damaged = False

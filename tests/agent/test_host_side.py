@@ -45,9 +45,10 @@ class Silent:
 class Storing(Silent):
     """A link whose other end stores each report at once. Once one is stored, no heartbeat is due any more."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, report_every_s: float | None = None) -> None:
         super().__init__()
         self.end = Position()
+        self._report_every_s = report_every_s
         self._monkeypatch = monkeypatch
         self._answers: list[Any] = []
 
@@ -58,7 +59,9 @@ class Storing(Silent):
         elif isinstance(message, Report):
             self._monkeypatch.setattr(host_side, "REPORT_HEARTBEAT_INTERVAL_S", math.inf)
             self.end = message.end.get(0, self.end)
-            self._answers.append(Stored(message.number, message.end, session=message.session, answers=message.number))
+            self._answers.append(
+                Stored(message.number, message.end, (), message.session, message.number, self._report_every_s)
+            )
         elif isinstance(message, Ended):
             self._answers.append(Concluded(state="failed", exit_code=1))
 
@@ -133,3 +136,16 @@ def test_a_backlog_is_reported_without_a_pause_between_two_reports(
     link = Storing(monkeypatch)
     with followed(tmp_path, Interrupts(), link, push_s=math.inf):
         wait_for(lambda: size - link.end.offset < LARGEST_READ_BYTES, "all but a part of a report", timeout_s=60)
+
+
+def test_it_reports_as_often_as_the_record_side_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    log = JournalWriter(folder, 0).encoder(("loss",))
+    link = Storing(monkeypatch, report_every_s=0.02)
+    with followed(tmp_path, Interrupts(), link, push_s=math.inf):
+        wait_for(lambda: any(isinstance(sent, Report) for sent in link.sent), "the first report", timeout_s=60)
+        for step in range(3):
+            log(step, [0.5])
+            size = segment_path(folder, 0, 0).stat().st_size
+            wait_for(lambda size=size: link.end.offset == size, "a report of the point", timeout_s=60)  # type: ignore[misc]

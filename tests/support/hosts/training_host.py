@@ -28,6 +28,17 @@ class Portal:
         self._stack.start_web()
         wait_for(self._takes_hosts, "the socket of training hosts")
 
+    def restart(self, part: str) -> None:
+        """Kill one process with -9, "portal" or "record", and start it again."""
+        process = self._stack.web if part == "portal" else self._stack.record
+        assert process is not None
+        process.kill()
+        process.wait()
+        if part == "portal":
+            self._stack.start_web()
+        else:
+            self._stack.start_record()
+
     def _takes_hosts(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self._stack.address}/ws/hosts/", timeout=60):

@@ -1,0 +1,1 @@
+"""`steersman run` on a host whose link and portal fail: the program, and the link between them."""

@@ -1,0 +1,168 @@
+"""Train by `steersman run` on a host without Django, while its link, its portal and its processes fail.
+
+usage: python -m tests.chaos.remote [--faults 60] [--longest 10] [--seed N]
+
+The faults: the link is down for up to LONGEST seconds; the portal, `manage.py record`, or the process on the host that
+records the training is killed with -9. Meanwhile commands are sent; each that the training takes is a line of a file.
+Prints progress to stderr and one JSON object as its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from tests.chaos.remote.failing_link import FailingLink
+from tests.support.hosts.training_host import Portal, TrainingHost
+from tests.support.stack import Stack, seed_stack, wait_for
+
+WRONG = ("lost", "doubled", "applied_twice", "commands_lost", "commands_open")
+FAULTS = ("link", "portal", "record", "host")
+PATIENCE_S = 60.0
+MOST_OPEN_COMMANDS = 3
+TRAINING = """
+import time
+import steersman
+
+run = steersman.attach()
+taken = open("taken", "a", buffering=1)
+run.on("evaluate", lambda arguments: taken.write("evaluate\\n"))
+step = 0
+while not run.stopping:
+    step += 1
+    run.step = step
+    run.log(step, {"train/loss": 1.0 / step})
+    time.sleep(0.002)
+"""
+
+
+class Remote:
+    """One run on a training host, and what happens to it."""
+
+    def __init__(self, stack: Stack, rng: random.Random, longest_s: float) -> None:
+        self._stack, self._rng, self._longest_s = stack, rng, longest_s
+        self._portal = Portal(stack)
+        self._portal.start()
+        self._link = FailingLink(stack.port)
+        self._host = TrainingHost(stack, stack.folder / "host")
+        self._host.script(TRAINING)
+        address = f"http://127.0.0.1:{self._link.port}"
+        self._command = self._host.start("run", "--", "python", "train.py", STEERSMAN_PORTAL=address)
+        self._faults: Counter[str] = Counter()
+        self._run_id = wait_for(self._opened, f"the run\n{self._host.printed()}", PATIENCE_S)
+
+    def run(self, faults: int) -> dict[str, int]:
+        while self._faults.total() < faults:
+            self._goes_on()
+            self._ask()
+            self._fail(self._rng.choice(FAULTS))
+            print(f"{self._faults.total()} faults", file=sys.stderr)
+        self._goes_on()
+        wait_for(lambda: not self._open_commands(), "all commands to end", PATIENCE_S)
+        self._send("stop")
+        code = self._command.wait(PATIENCE_S)
+        assert code == 0, f"steersman run ended with {code}\n{self._host.printed()}"
+        return self._judge()
+
+    def close(self) -> None:
+        self._host.close()
+        self._link.close()
+
+    def _opened(self) -> int | None:
+        from runs.models import Run
+
+        return Run.objects.filter(name="train.py").values_list("pk", flat=True).first()
+
+    def _goes_on(self) -> None:
+        """Wait until something new is stored."""
+        from runs.models import Run
+
+        def step() -> int:
+            return Run.objects.values_list("step", flat=True).get(pk=self._run_id)
+
+        before = step()
+        wait_for(lambda: step() > before, f"new points\n{self._host.printed()}\n{self._stack.log()}", PATIENCE_S)
+
+    def _fail(self, fault: str) -> None:
+        self._faults[fault] += 1
+        if fault == "link":
+            self._link.cut()
+            # The link is down for a time, which is the fault.
+            time.sleep(self._rng.uniform(0.1, self._longest_s))
+            self._link.mend()
+        elif fault == "host":
+            killed = self._host.kill_host_process()
+            wait_for(lambda: self._host.host_process not in (None, killed), "another host process", PATIENCE_S)
+        else:
+            self._portal.restart(fault)
+
+    def _ask(self) -> None:
+        if self._open_commands() < MOST_OPEN_COMMANDS:
+            self._send("evaluate")
+
+    def _send(self, command: str) -> None:
+        from runs.commands.record import record
+        from runs.protocol.commands import parse_command
+
+        record(self._run_id, parse_command({"command": command}), author_id=None, author_name="Ada")
+
+    def _open_commands(self) -> int:
+        from runs.models import Command
+        from runs.recording.lifecycle import UNSETTLED
+
+        return Command.objects.filter(run_id=self._run_id, state__in=UNSETTLED).count()
+
+    def _judge(self) -> dict[str, int]:
+        from runs.models import Command, Run
+        from tests.support.killing import stored_points
+
+        run = Run.objects.get(pk=self._run_id)
+        stored = Counter(step for _, _, step, _ in stored_points(run.pk, "train/loss"))
+        commands = Command.objects.filter(run_id=run.pk, kind="evaluate")
+        applied = commands.filter(state="applied").count()
+        taken = len((self._host.folder / "taken").read_text().splitlines())
+        return {
+            "faults": self._faults.total(),
+            "points": run.step,
+            "commands": commands.count(),
+            "lost": sum(step not in stored for step in range(1, run.step + 1)),
+            "doubled": sum(count - 1 for count in stored.values()),
+            "applied_twice": max(0, taken - applied),
+            "commands_lost": commands.count() - applied,
+            "commands_open": self._open_commands(),
+            "stopped": int(run.state == "stopped"),
+            **{f"fault_{name}": count for name, count in sorted(self._faults.items())},
+        }
+
+
+def run_remote(faults: int, longest_s: float, seed: int) -> dict[str, Any]:
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.use()
+        stack.start_redis()
+        remote = Remote(stack, random.Random(seed), longest_s)
+        try:
+            return remote.run(faults)
+        finally:
+            remote.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--longest", type=float, default=10.0, help="how long the link is down at most, in seconds")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", file=sys.stderr)
+    result = run_remote(arguments.faults, arguments.longest, arguments.seed)
+    print(json.dumps({"seed": arguments.seed, **result}))
+    return int(any(result[name] for name in WRONG) or not result["stopped"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,6 +23,8 @@ def code_of(run: Run) -> tuple[str, str] | None:
 
 
 def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
+    if old.is_live:
+        yield _("It still trains: what is done to it from now on is not repeated.")
     for number, step in ledger.unknown_origins:
         yield _(
             "Attempt %(attempt)d resumed at step %(step)d from a checkpoint that this run has not saved itself."

@@ -169,6 +169,7 @@ def test_what_cannot_repeat_is_named() -> None:
     )
     said = cannot_repeat(story.run, ledger_of(story.run))
     assert said == [
+        "It still trains: what is done to it from now on is not repeated.",
         "Attempt 2 resumed at step 10 from a checkpoint that this run has not saved itself.",
         "It trains a script of its own: the script must seed its random numbers, must not act by the clock, and must "
         "be started with the same arguments.",

@@ -78,6 +78,8 @@ class RunJudge:
         # The step of the newest judged point.
         self.step = 0
         self._rolled_back_at = 0.0
+        # The ids of the roll backs that were seen.
+        self.roll_backs: set[str] = set()
         # Returns the stored curves up to a step, to which the training was rolled back.
         self.curves_at: Callable[[int], Mapping[str, Curve]] = lambda step: {}
         self._cooling: Cooling[Finding] = Cooling(
@@ -109,7 +111,8 @@ class RunJudge:
                     self._judge.declare(shown_name, goal)
                 case OutcomeRecord(command=command, state="applied") if command == SET_KNOB:
                     self._judge.turned()
-                case OutcomeRecord(to_step=int(to_step)):
+                case OutcomeRecord(to_step=int(to_step), id=id):
+                    self.roll_backs.add(id or "")
                     self._roll_back(to_step, record.time)
                 case StateRecord(state=state) if state != "paused":
                     # The pause is not a gap between points.

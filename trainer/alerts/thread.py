@@ -202,7 +202,7 @@ class AlertThread:
         try:
             self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
             self._rate()
-            note_roll_backs(self._lease.run_id, self._lease.number, self._judge.step, self._judge.recent)
+            self._note_followed()
             self._note_success("its rules are not read")
         except DatabaseError as error:
             self._note_failure("its rules are not read", error)
@@ -306,10 +306,14 @@ class AlertThread:
         """Rate the checkpoints after which the detectors found nothing for long enough."""
         rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
 
+    def _note_followed(self) -> None:
+        judge = self._judge
+        note_roll_backs(self._lease.run_id, self._lease.number, judge.step, judge.recent, judge.roll_backs)
+
     def _note_roll_backs(self) -> None:
         """Record the last of what became of the run after roll backs."""
         try:
-            note_roll_backs(self._lease.run_id, self._lease.number, self._judge.step, self._judge.recent)
+            self._note_followed()
         except DatabaseError as error:
             self._note_failure("what followed its roll backs is not written", error)
 

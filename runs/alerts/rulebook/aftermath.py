@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from runs.models import Alert, Command, CommandState, Severity
 from runs.protocol.causes import FaultReturned, OfLink, Recovered, command_cause
@@ -11,17 +11,18 @@ from runs.recording import alerts
 from runs.recording.checkpoints import FAULTS, QUIET_STEPS
 
 
-def note_roll_backs(run_id: int, attempt: int, step: int, recent: Callable[[str], str]) -> int:
+def note_roll_backs(run_id: int, attempt: int, step: int, recent: Callable[[str], str], seen: Collection[str]) -> int:
     """Record what followed the roll backs of an attempt, once it is known; return how many of them this call did.
 
     `step` is the one up to which the detectors have judged, `recent` returns the newest values of a series as a text.
-    It is known once a fault has begun again, or `QUIET_STEPS` steps after the one where the fault began.
+    `seen` has the ids of the roll backs that the detectors have seen. What followed is known once a fault has begun
+    again, or `QUIET_STEPS` steps after the one where the fault began.
     """
     applied = Command.objects.filter(run_id=run_id, attempt=attempt, kind=RollBack.kind, state=CommandState.APPLIED)
-    return sum(_note(command, step, recent) for command in applied.order_by("applied_at"))
+    return sum(_note(command, step, recent, str(command.pk) in seen) for command in applied.order_by("applied_at"))
 
 
-def _note(command: Command, step: int, recent: Callable[[str], str]) -> bool:
+def _note(command: Command, step: int, recent: Callable[[str], str], is_seen: bool) -> bool:
     alert = _alert_of(command)
     if alert is None or alert.after_roll_back:
         return False
@@ -29,10 +30,10 @@ def _note(command: Command, step: int, recent: Callable[[str], str]) -> bool:
     again = faults.filter(began_at__gt=command.applied_at).exclude(severity=Severity.INFO).order_by("began_at").first()
     if again is not None:
         return alerts.note_after_roll_back(alert.pk, FaultReturned(step=again.step or 0))
-    # The detectors may not have seen the roll back yet: then they are at an earlier step than the training was.
-    left = max(command.step or 0, (alert.step or 0) + QUIET_STEPS - 1)
+    # Detectors that have not seen the roll back yet are at an earlier step than the training was.
+    last = max(0 if is_seen else command.step or 0, (alert.step or 0) + QUIET_STEPS - 1)
     now = recent(alert.series)
-    if step <= left or not now:
+    if step <= last or not now:
         return False
     return alerts.note_after_roll_back(alert.pk, Recovered(series=alert.series, step=step, now=now, before=alert.usual))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,8 +21,8 @@ from tests.alerts.test_judging import begin as begin
 from tests.alerts.test_judging import lease as lease
 
 
-def noted(lease: Lease, step: int, recent: str = "0.28 ± 0.02") -> int:
-    return note_roll_backs(lease.run_id, lease.number, step, lambda series: recent)
+def noted(lease: Lease, step: int, recent: str = "0.28 ± 0.02", seen: Collection[str] = ()) -> int:
+    return note_roll_backs(lease.run_id, lease.number, step, lambda series: recent, seen)
 
 
 def rolled_back(lease: Lease, fault: int = 450, left: int = 480) -> Alert:
@@ -59,6 +60,15 @@ def test_the_loss_is_told_so_many_steps_after_the_fault_and_once(lease: Lease) -
 def test_a_detector_that_has_not_seen_the_roll_back_yet_ends_no_story(lease: Lease) -> None:
     rolled_back(lease, fault=350, left=480)
     assert noted(lease, 470) == 0 and noted(lease, 481) == 1
+
+
+def test_a_detector_that_has_seen_it_tells_the_story_so_many_steps_after_the_fault_though_it_was_found_late(
+    lease: Lease,
+) -> None:
+    alert = rolled_back(lease, fault=350, left=5000)
+    assert noted(lease, 460) == 0
+    assert noted(lease, 449, seen={str(alert.command_id)}) == 0
+    assert noted(lease, 450, seen={str(alert.command_id)}) == 1
 
 
 def test_a_fault_that_begins_again_is_told_of_the_roll_back_before(lease: Lease) -> None:

@@ -70,6 +70,32 @@ class ParameterText(Func):
         return f"({column} ->> %s::text)", (self.name,)
 
 
+class ParameterJson(Func):
+    """A parameter of a run as the first element of a JSON array, whose text this is; null or `[null]` if it is missing.
+
+    It is looked up once per row. `ParameterText` and `ParameterNumber` look up its type as well.
+    """
+
+    output_field = CharField()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(F("parameters"))
+        self.name = name
+
+    def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        if '"' in self.name or "\\" in self.name:
+            of_type = "CASE type WHEN 'true' THEN '[true]' WHEN 'false' THEN '[false]' ELSE JSON_ARRAY(value) END"
+            return f"(SELECT {of_type} FROM JSON_EACH({column}) WHERE key = %s)", (self.name,)
+        # Of one path it would return an SQL value, in which true is 1; of two an array of JSON.
+        path = f'$."{self.name}"'
+        return f"JSON_EXTRACT({column}, %s, %s)", (path, path)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        return f"jsonb_build_array({column} -> %s::text)::text", (self.name,)
+
+
 def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, ...]]:
     """Fill the SQL for type and value of a parameter into `sql`."""
     if '"' in name or "\\" in name:

@@ -3,13 +3,15 @@ measured."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Expression, F, FloatField, Subquery, Value
+from django.db import connection
+from django.db.models import Expression, F, Subquery
 from django.utils.translation import gettext as _
 
 from runs.access.roles import display_name
@@ -17,7 +19,7 @@ from runs.models import RunQuerySet, RunState
 from runs.portal.run_table.columns import MOST_NAMES, NAMED_BY
 from runs.protocol.series_names import natural_key
 from runs.protocol.states import LIVE
-from runs.selection.expressions import ParameterNumber, ParameterText
+from runs.selection.expressions import ParameterJson
 from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
 from runs.selection.ordering import Order, ordered
 
@@ -29,7 +31,7 @@ MOST_GROUPS = 50
 # Squares of larger numbers than 1 / SAFE overflow, and those of smaller ones vanish.
 SAFE = 1e-100
 # Before the numbers, in a row of `gather`.
-LEADING = ("group_text", "group_number", "pk", "state", "best_metric_name")
+LEADING = ("group_value", "pk", "state", "best_metric_name")
 # Unfolded groups of one address, and the runs that each shows.
 MOST_OPEN = 10
 MOST_ROWS = 20
@@ -101,14 +103,15 @@ def gather(runs: RunQuerySet, by: Field, columns: Sequence[Field], order: Order,
     # By a number that is read anyway they are sorted here: the database would look it up once more for each run.
     place = _place_of_order(measured, order)
     found = ordered(runs, order) if sort and place is None else runs.order_by()
-    found = found.annotate(group_text=_text_of(by), group_number=_parameter_number(by), **named)
-    values: dict[tuple[Any, ...], str | None] = {}
+    found = found.annotate(group_value=_value_of(by), **named)
+    read = _parameter if by.kind is Kind.PARAMETER else _text
+    values: dict[Any, str | None] = {}
     alike: dict[str | None, list[tuple[Any, ...]]] = {}
     for row in found.values_list(*LEADING, *named):
-        key = row[:2]
-        if key not in values:
-            values[key] = _value(*key)
-        alike.setdefault(values[key], []).append(row)
+        stored = row[0]
+        if stored not in values:
+            values[stored] = read(stored)
+        alike.setdefault(values[stored], []).append(row)
     if sort and place is not None:
         for own in alike.values():
             own.sort(key=lambda row: _by_number(row, len(LEADING) + place, order.descending))
@@ -116,7 +119,7 @@ def gather(runs: RunQuerySet, by: Field, columns: Sequence[Field], order: Order,
 
 
 def _gathered(value: str | None, rows: Sequence[tuple[Any, ...]], measured: Sequence[Field]) -> Gathered:
-    _texts, _numbers, runs, states, best_names, *columns = zip(*rows, strict=True)
+    _values, runs, states, best_names, *columns = zip(*rows, strict=True)
     numbers = {
         each.key: [number for number in column if number is not None]
         for each, column in zip(measured, columns, strict=True)
@@ -135,7 +138,7 @@ def _place_of_order(measured: Sequence[Field], order: Order) -> int | None:
 def _by_number(row: tuple[Any, ...], place: int, descending: bool) -> tuple[bool, bool, float, int]:
     """Return the key that sorts as `ordered` does: live runs first, those without the number last, then the newest."""
     number = row[place]
-    return row[3] not in LIVE, number is None, -(number or 0.0) if descending else number or 0.0, -row[2]
+    return row[2] not in LIVE, number is None, -(number or 0.0) if descending else number or 0.0, -row[1]
 
 
 def spread_of(group: Gathered, column: Field) -> Spread:
@@ -193,24 +196,33 @@ def _is_measured(column: Field) -> bool:
     return column.key in MEASURED or column.key.startswith((LAST, EPOCH, BEST, PARAMETER))
 
 
-def _text_of(by: Field) -> Expression | F | Subquery:
+def _value_of(by: Field) -> Expression | F | Subquery:
     """Return the expression of what groups are named by. A run is in a group for each of its tags."""
     if by.key == "tag":
         return F("tags__name")
-    return ParameterText(by.key.removeprefix(PARAMETER)) if by.kind is Kind.PARAMETER else by.expression()
+    return ParameterJson(by.key.removeprefix(PARAMETER)) if by.kind is Kind.PARAMETER else by.expression()
 
 
-def _parameter_number(by: Field) -> Expression:
-    if by.kind is Kind.PARAMETER:
-        return ParameterNumber(by.key.removeprefix(PARAMETER))
-    return Value(None, output_field=FloatField())
+def _text(stored: object) -> str | None:
+    return str(stored) if stored not in (None, "") else None
 
 
-def _value(text: object, number: float | None) -> str | None:
-    """Return the value that names a group: 1 and 1.0 are one, and an empty text is none."""
-    if number is not None:
-        return f"{number:.12g}"
-    return str(text) if text not in (None, "") else None
+def _parameter(stored: str | None) -> str | None:
+    """Return the value that a group of a parameter is named by: 1 and 1.0 are one, and an empty text is none.
+
+    Texts are as `ParameterText` has them, so that a search finds the runs.
+    """
+    value, *_again = json.loads(stored or "[null]")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        try:
+            return f"{float(value):.12g}"
+        except OverflowError:
+            return str(value)
+    # As the database writes what is neither a number nor a text.
+    separators = (", ", ": ") if connection.vendor == "postgresql" else (",", ":")
+    return _text(value if isinstance(value, str) or value is None else json.dumps(value, separators=separators))
 
 
 def _in_order(groups: list[Gathered], by: Field, order: Order) -> list[Gathered]:

@@ -112,6 +112,16 @@ def test_runs_are_grouped_by_facts_tags_and_parameters(
         assert client.get(reverse("runs"), {"group": by}).context["grouped_runs"] == 4
 
 
+def test_a_parameter_may_have_any_name_and_any_value(project: Project, client: Client) -> None:
+    name = 'q"x\\y'
+    for number, value in enumerate((True, "true", 1, 1.0, 1e300, 10**30, [1, 2], {"a": None}, None, "", "nan", 1e-5)):
+        make(project, f"run {number}", 0.5, parameters={"plain": value, name: value})
+    titles = [(group.title, group.count) for group in groups(client, "parameter:plain")]
+    assert titles == [(group.title, group.count) for group in groups(client, f"parameter:{name}")]
+    assert {"true": 2, "1": 2, "not set": 2, "nan": 1, "1e-05": 1}.items() <= dict(titles).items()
+    assert sum(count for _, count in titles) == 12
+
+
 def test_unfolding_shows_the_first_runs_of_a_group_in_the_order_of_the_list(project: Project, client: Client) -> None:
     for number in range(23):
         make(project, f"run {number}", number / 100, parameters={"optimizer": "adam"})

@@ -24,10 +24,24 @@ from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.branching.family import branch_of, family
 from runs.commands.legal_states import legal_states
+from runs.curation.about import LONGEST_DESCRIPTION, about_of
 from runs.curation.tags import tags_of_projects
 from runs.live.origin import parse_origin
-from runs.models import OPTIONAL, AlertState, Axis, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.markdown.rendering import rendered
+from runs.models import (
+    LONGEST_NAME,
+    OPTIONAL,
+    AlertState,
+    Axis,
+    CommandState,
+    Role,
+    Run,
+    RunQuerySet,
+    RunState,
+    Severity,
+)
 from runs.portal.query_text import NulInQuery
+from runs.portal.run_table.exporting import exports
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
@@ -129,7 +143,10 @@ class RunView(DetailView[Run], ABC):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             # Words of the team: none is for guests.
-            "tags": [] if viewer.is_guest else list(run.tags.all()),
+            **({} if viewer.is_guest else _written(run)),
+            "longest": {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION},
+            "exports": exports(),
+            "may_delete": viewer.role == Role.OWNER,
             "known_tags": tags_of_projects([run.project_id]) if viewer.may_command else [],
             "percent": percent_of(run),
             # Their room is kept from the start, so that nothing moves when the page goes live.
@@ -161,6 +178,13 @@ class RunView(DetailView[Run], ABC):
         }
 
 
+def _written(run: Run) -> dict[str, Any]:
+    """Return what people wrote about a run, for its page."""
+    about = about_of(run.pk)
+    note = about.review.note if about.review else ""
+    return {"about": about, "description": rendered(about.description), "review_note": rendered(note)}
+
+
 class RunPage(LoginRequiredMixin, RunView):
     """The run for members of its project."""
 
@@ -185,6 +209,8 @@ class RunPage(LoginRequiredMixin, RunView):
             "tags": tags,
             "list": reverse("runs"),
             "pins": reverse("api:pins", args=[self.object.pk]),
+            "about": reverse("api:about", args=[self.object.pk]),
+            "several": reverse("api:several"),
         }
 
 

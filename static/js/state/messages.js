@@ -73,7 +73,7 @@ export const MESSAGES = {
     for (const part of Object.keys(state.versions)) state.versions[part] += 1;
   },
 
-  /** What no event carries: environment, parameters, tracebacks. Events that came meanwhile know better of the rest. */
+  /** What no event carries: environment, parameters, tracebacks, what people wrote. Events that came meanwhile know better of the rest. */
   details(state, event) {
     const tracebacks = new Map(event.attempts.map(({ number, traceback }) => [number, traceback]));
     state.attempts = state.attempts.map((attempt) => {
@@ -82,6 +82,8 @@ export const MESSAGES = {
     });
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
+    state.about = event.about ?? null;
+    if (state.about && state.run) state.run.name = state.about.name;
     state.versions.details += 1;
   },
 

@@ -58,6 +58,8 @@ export function emptyState() {
     attempts: [],
     environment: {},
     parameters: {},
+    // {name, description, html, tags, archived, review}: what people wrote; null for guests, and before the history.
+    about: null,
     lastError: null,
     versions: {
       run: 0,
@@ -191,6 +193,11 @@ const EVENTS = {
 
   /** The details of the run have it. */
   environment(state) {
+    state.versions.attempts += 1;
+  },
+
+  /** The details of the run have what people wrote. */
+  about(state) {
     state.versions.attempts += 1;
   },
 

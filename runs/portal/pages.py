@@ -152,6 +152,9 @@ class RunView(DetailView[Run], ABC):
             # Their room is kept from the start, so that nothing moves when the page goes live.
             "tells_end": run.state in (RunState.FAILED, RunState.LOST),
             "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
+            "has_traceback": run.state == RunState.FAILED
+            and viewer.may_command
+            and run.attempts.filter(number=run.attempt).exclude(traceback="").exists(),
             "tells_alert": run.alerts.filter(state=AlertState.OPEN).exists(),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),

@@ -104,6 +104,7 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
+    "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.curation": rule(
         f"{RECORD} runs.access runs.audit runs.commands runs.pruning runs.series steersman steersman.files",
         "django",
@@ -149,7 +150,6 @@ RULES = {
         WEB,
     ),
     "runs.client_packages": rule(libraries="django msgspec packaging", never=WEB),
-    "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.portal.alerting": rule(
         f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording "

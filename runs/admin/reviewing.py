@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -18,6 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access.roles import display_name
+from runs.curation.about import tell
 from runs.curation.archive import NotArchivable, archive, unarchive
 from runs.models import Run
 
@@ -68,7 +70,11 @@ class ReviewsRuns(ModelAdmin):
     def mark_reviewed(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Mark the runs that have no review yet as reviewed, with person and time."""
         unreviewed = Run.objects.filter(pk__in=self._chosen(queryset), reviewed_at=None)
-        number = unreviewed.update(reviewed_by=request.user, reviewed_at=timezone.now())
+        chosen = list(unreviewed.values_list("pk", flat=True))
+        with transaction.atomic():
+            number = unreviewed.filter(pk__in=chosen).update(reviewed_by=request.user, reviewed_at=timezone.now())
+            for run_id in chosen:
+                tell(run_id)
         text = ngettext("%(number)d run is marked as reviewed.", "%(number)d runs are marked as reviewed.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)
 

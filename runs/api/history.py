@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
-from runs.access.roles import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES, SHARED
+from runs.curation.about import about_of
 from runs.live.snapshot import epoch_as_wire
+from runs.markdown.rendering import rendered
 from runs.models import Attempt, Checkpoint, EpochMetric, Run, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.events import (
     AlertChanged,
@@ -81,7 +83,8 @@ def version(run: Run) -> list[Any]:
 
 
 def details(run: Run, role: str) -> dict[str, Any]:
-    """Return the facts that no event contains: attempts and their ends, remaining checkpoints, environment, parameters.
+    """Return the facts that no event contains: attempts and their ends, remaining checkpoints, environment, parameters,
+    and what people wrote about the run.
 
     Also the knobs, which `hello` leaves out if there are too many.
 
@@ -99,7 +102,27 @@ def details(run: Run, role: str) -> dict[str, Any]:
         "knobs": now["knobs"],
         "environment": attempts[0].environment if attempts else {},
         "parameters": now["parameters"],
+        "about": None if role == SHARED else about_as_wire(run.pk),
     }
+
+
+def about_as_wire(run_id: int) -> dict[str, Any]:
+    """Return the fields of `AboutOut`. Raises `Run.DoesNotExist` if there is no such run."""
+    about = about_of(run_id)
+    wire: dict[str, Any] = msgspec.to_builtins(about)
+    wire["html"] = _html(about.description)
+    if about.review is not None:
+        wire["review"] = {
+            "html": _html(about.review.note),
+            "by": about.review.by,
+            "at": iso(about.review.at) if about.review.at else None,
+        }
+    return wire
+
+
+def _html(text: str) -> str:
+    # msgspec encodes no subclass of str, such as Django's.
+    return "".join((rendered(text),))
 
 
 def _all_epochs(run: Run) -> list[EpochMetric]:

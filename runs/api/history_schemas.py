@@ -19,6 +19,23 @@ from runs.api.schemas import (
 )
 
 
+class ReviewOut(Schema):
+    html: str = Field(description="The note as HTML, cleaned of scripts and styles")
+    by: str
+    at: datetime | None
+
+
+class AboutOut(Schema):
+    """What people wrote about a run."""
+
+    name: str
+    description: str = Field(description="In Markdown")
+    html: str = Field(description="The description as HTML, cleaned of scripts and styles")
+    tags: list[str]
+    archived: bool
+    review: ReviewOut | None
+
+
 class DetailsOut(Schema):
     """Facts that no event contains, environment and tracebacks, and their lists, oldest first."""
 
@@ -27,6 +44,7 @@ class DetailsOut(Schema):
     knobs: list[KnobOut]
     environment: dict[str, Any] = Field(description="Of the newest attempt")
     parameters: dict[str, Any]
+    about: AboutOut | None = Field(description="Null for a share token")
 
 
 class ConsoleLineOut(Schema):

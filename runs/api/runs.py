@@ -14,11 +14,24 @@ from runs.api.answers import with_query
 from runs.api.branching.answers import as_out
 from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
+from runs.api.history import about_as_wire
+from runs.api.history_schemas import AboutOut
 from runs.api.launching.schemas import LaunchBody, LaunchOut
 from runs.api.listing.narrowing import BadSearch, find_view, of_view, searched
 from runs.api.listing.schemas import SavedViewIn, SavedViewOut, SavedViewsPage
-from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage, SeveralIn, SeveralOut, TagsIn, TagsOut
+from runs.api.schemas import (
+    AboutIn,
+    EpochsPage,
+    ErrorOut,
+    RunDetailOut,
+    RunsPage,
+    SeveralIn,
+    SeveralOut,
+    TagsIn,
+    TagsOut,
+)
 from runs.branching.family import branch_of
+from runs.curation.about import BadAbout, change_about
 from runs.curation.saved_views import BadView, save_view
 from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
@@ -230,6 +243,22 @@ def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
         return {"tags": change_tags(run.pk, add, remove)}
     except BadTag as error:
         raise ApiError(422, str(error), "add") from error
+
+
+@router.post(
+    "/{int:run_id}/about/",
+    url_name="about",
+    response={200: AboutOut, 403: ErrorOut, **ERRORS},
+    summary="Rename a run, or describe it",
+)
+def write_about_run(request: HttpRequest, run_id: int, body: AboutIn) -> dict[str, Any]:
+    """For operators and owners."""
+    run = commanded_run(request, run_id)
+    try:
+        change_about(run.pk, body.name, body.description)
+    except BadAbout as error:
+        raise ApiError(422, str(error), error.field) from error
+    return about_as_wire(run.pk)
 
 
 @router.post(

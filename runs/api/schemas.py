@@ -55,6 +55,15 @@ class SeveralOut(Schema):
     left_out: list[LeftOutOut] = Field(description="The runs that were left unchanged, each with the reason")
 
 
+class AboutIn(Schema):
+    """What people write about a run; a field that is left out stays as it is."""
+
+    model_config = {"extra": "forbid"}
+
+    name: str | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=100_000, description="In Markdown, up to 20,000 characters")
+
+
 class TagsOut(Schema):
     tags: list[str] = Field(description="The tags that the run has now, in lower case, by name")
 

@@ -49,6 +49,8 @@ class AuditKind(models.TextChoices):
     MAIL_CHANGED = "mail_changed", _("mail account changed")
     MAIL_DELETED = "mail_deleted", _("mail account deleted")
     TAGS_CHANGED = "tags_changed", _("tags changed")
+    RUN_RENAMED = "run_renamed", _("run renamed")
+    RUN_DESCRIBED = "run_described", _("run described")
     RUN_ARCHIVED = "run_archived", _("run archived")
     RUN_UNARCHIVED = "run_unarchived", _("run taken out of the archive")
     RUN_DELETED = "run_deleted", _("run deleted")

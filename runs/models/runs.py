@@ -219,6 +219,7 @@ class Run(models.Model):
     )
     # Set by the watch that started it; empty if a person started it.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)
+    description = models.TextField(_("description"), blank=True)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
     reviewed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

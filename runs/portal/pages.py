@@ -24,10 +24,24 @@ from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.branching.family import branch_of, family
 from runs.commands.legal_states import legal_states
+from runs.curation.about import LONGEST_DESCRIPTION, about_of
 from runs.curation.tags import tags_of_projects
 from runs.live.origin import parse_origin
-from runs.models import OPTIONAL, AlertState, Axis, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.markdown.rendering import rendered
+from runs.models import (
+    LONGEST_NAME,
+    OPTIONAL,
+    AlertState,
+    Axis,
+    CommandState,
+    Role,
+    Run,
+    RunQuerySet,
+    RunState,
+    Severity,
+)
 from runs.portal.query_text import NulInQuery
+from runs.portal.run_table.exporting import exports
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
@@ -130,13 +144,19 @@ class RunView(DetailView[Run], ABC):
             raise Http404
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
-            # Tags may contain internal words, so guests do not see them.
-            "tags": [] if viewer.is_guest else list(run.tags.all()),
+            # Texts by members may contain internal words, so guests do not see them.
+            **({} if viewer.is_guest else _written(run)),
+            "longest": {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION},
+            "exports": exports(),
+            "may_delete": viewer.role == Role.OWNER,
             "known_tags": tags_of_projects([run.project_id]) if viewer.may_command else [],
             "percent": percent_of(run),
             # Space for these is reserved from the start, so that nothing moves when the page goes live.
             "tells_end": run.state in (RunState.FAILED, RunState.LOST),
             "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
+            "has_traceback": run.state == RunState.FAILED
+            and viewer.may_command
+            and run.attempts.filter(number=run.attempt).exclude(traceback="").exists(),
             "tells_alert": run.alerts.filter(state=AlertState.OPEN).exists(),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
@@ -163,6 +183,13 @@ class RunView(DetailView[Run], ABC):
         }
 
 
+def _written(run: Run) -> dict[str, Any]:
+    """Return what people wrote about a run, for its page."""
+    about = about_of(run.pk)
+    note = about.review.note if about.review else ""
+    return {"about": about, "description": rendered(about.description), "review_note": rendered(note)}
+
+
 class RunPage(LoginRequiredMixin, RunView):
     """The page of a run for members of its project."""
 
@@ -187,6 +214,8 @@ class RunPage(LoginRequiredMixin, RunView):
             "tags": tags,
             "list": reverse("runs"),
             "pins": reverse("api:pins", args=[self.object.pk]),
+            "about": reverse("api:about", args=[self.object.pk]),
+            "several": reverse("api:several"),
         }
 
 

@@ -165,6 +165,15 @@ class EnvironmentRecorded(Event, frozen=True, kw_only=True):
     attempt: int
 
 
+class AboutChanged(Event, frozen=True, kw_only=True):
+    """Name, description, tags, review or archive of the run changed: the details of the run contain them.
+
+    It holds no word of them, because guests receive it too.
+    """
+
+    kind: ClassVar[str] = gettext_noop("about")
+
+
 class SystemSampled(Event, frozen=True, kw_only=True):
     """Samples of host and GPUs, once per second. Names such as `gpu/0/utilisation`; docs/protocol.md has the units."""
 
@@ -356,6 +365,7 @@ EVENTS: dict[str, type[Event]] = {
         StallChanged,
         AlertChanged,
         EnvironmentRecorded,
+        AboutChanged,
         CheckpointSaved,
         CheckpointsRemoved,
         CheckpointMarked,

@@ -10,6 +10,7 @@ from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, create_run, run_row, started_stack, wait_for
 
 expect.set_options(timeout=20_000)
+FAILING = str(ROOT / "tests" / "trainings" / "failing.py")
 SCRIPTS = ROOT / "tests" / "commands"
 
 
@@ -29,6 +30,12 @@ def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_lo
         _offers_follow_the_script(stack, page, late)
         _a_deaf_script_can_be_ended(stack, page, deaf)
         page.screenshot(path=screenshots / "ended-process.png")
+        failing = create_run(stack, "failing")
+        stack.train(failing, "--quiet", "--", FAILING, "5:fail")
+        _a_failure_says_why_and_where(stack, page, failing)
+        page.set_viewport_size({"width": 1366, "height": 768})
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=screenshots / "failure.png")
         assert not complaints.lines
         context.close()
 
@@ -68,3 +75,18 @@ def _a_deaf_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=60_000)
     expect(page.get_by_test_id("banner")).to_contain_text(re.compile(r"Ended by .+ at .*ended by a command"))
     expect(page.get_by_test_id("not-looking")).to_be_hidden()
+
+
+def _a_failure_says_why_and_where(stack: Stack, page, run_id: int) -> None:
+    page.goto(f"{stack.address}/runs/{run_id}/")
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "failed", timeout=60_000)
+    expect(page.get_by_test_id("failure-traceback")).to_contain_text("Traceback (most recent call last)")
+    expect(page.get_by_test_id("failure-lines")).to_contain_text("Error")
+    expect(page.locator("#failure-command")).to_contain_text(f"--run-id {run_id}")
+    page.get_by_test_id("failure-copy").click()
+    expect(page.locator("#toasts")).to_contain_text(re.compile("Copied|Ctrl-C"))
+    page.locator("#console [data-slot=search]").fill("hides every line")
+    page.get_by_test_id("failure-jump").click()
+    shown = page.locator(".line-shown")
+    expect(shown).to_be_in_viewport()
+    expect(shown).to_contain_text("Traceback (most recent call last)")

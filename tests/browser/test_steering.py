@@ -202,6 +202,53 @@ def test_a_text_is_typed_and_sent_with_enter(operator: Page) -> None:
     expect(command_log(operator, "slow and steady → 123")).to_be_visible()
 
 
+def first_chart(page: Page) -> int:
+    top = "one => Math.round(one.getBoundingClientRect().top + scrollY)"
+    return int(page.locator("[data-testid=chart]").first.evaluate(top))
+
+
+def test_what_people_write_is_at_once_on_the_pages_of_others(
+    operator: Page, viewer: Page, lab: Stack, screenshots: Path
+) -> None:
+    before = first_chart(viewer)
+    operator.get_by_test_id("run-menu").locator("summary").click()
+    operator.get_by_role("button", name="Rename…").click()
+    name = operator.locator("#about-name")
+    expect(name).to_be_focused()
+    name.fill("  ")
+    operator.locator("#about-description").fill("Tries **half** the rate.\n\n<img src=x onerror=alert(1)>")
+    save = operator.locator("#about-dialog").get_by_role("button", name="Save")
+    save.click()
+    assert not name.evaluate("field => field.validity.valid")
+    expect(operator.locator("#about-dialog")).to_be_visible()
+    name.fill("Steered well")
+    save.click()
+    expect(operator.locator("#about-dialog")).to_be_hidden()
+    operator.locator("#new-tag").fill("calm, baseline")
+    operator.locator("#new-tag").press("Enter")
+    for page in (operator, viewer):
+        expect(page.locator("h1")).to_contain_text("Steered well")
+        expect(page).to_have_title(re.compile("Steered well"))
+        expect(page.get_by_test_id("description").locator("strong")).to_have_text("half")
+        expect(page.get_by_test_id("description").locator("img")).to_have_count(0)
+        expect(page.get_by_test_id("tags").locator(".tag a")).to_have_text(["baseline", "calm"])
+    assert first_chart(viewer) == before
+    operator.get_by_role("button", name="Remove the tag calm").click()
+    expect(viewer.get_by_test_id("tags").locator(".tag a")).to_have_text(["baseline"])
+    operator.get_by_test_id("run-menu").locator("summary").click()
+    operator.screenshot(path=screenshots / "run-menu.png")
+    operator.get_by_role("button", name="Archive").click()
+    expect(operator.locator("#toasts")).to_contain_text("stop it first, then archive it")
+    viewer.get_by_test_id("run-menu").locator("summary").click()
+    expect(viewer.get_by_test_id("run-menu").get_by_role("link", name="Epochs (CSV)")).to_be_visible()
+    expect(viewer.get_by_test_id("run-menu").get_by_role("button")).to_have_count(0)
+    viewer.keyboard.press("Escape")
+    operator.get_by_test_id("describe").click()
+    name.fill("Steered")
+    save.click()
+    expect(viewer.locator("h1")).to_contain_text(re.compile("^Steered #"))
+
+
 def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Stack, screenshots: Path) -> None:
     operator.locator("h1").click()
     operator.keyboard.press("p")

@@ -250,6 +250,12 @@ ROWS = [
         body='{"keep": true}',
     ),
     Row("api/runs/<int:run_id>/tags/", "/api/runs/{run}/tags/", "401 404 403 200 200 403 401", body='{"add": ["new"]}'),
+    Row(
+        "api/runs/<int:run_id>/about/",
+        "/api/runs/{run}/about/",
+        "401 404 403 200 200 403 401",
+        body='{"description": "new"}',
+    ),
     # Visitors without the right to change runs get a refusal for each run.
     Row("api/runs/several/", "/api/runs/several/", "401 200 200 200 200 403 401", body=SEVERAL),
     Row(

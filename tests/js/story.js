@@ -198,6 +198,7 @@ export function history(seq, changed = {}) {
     attempts: [],
     environment: {},
     parameters: {},
+    about: null,
     ...changed,
   };
 }

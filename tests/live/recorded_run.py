@@ -20,6 +20,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from runs.access.roles import Viewer
 from runs.api.history import history
 from runs.commands.record import record_as
+from runs.curation.about import change_about
+from runs.curation.tags import change_tags
 from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
@@ -168,6 +170,12 @@ class RecordedRun:
         checkpoint = self.row.checkpoints.order_by("-pk").first()
         if checkpoint is not None:
             mark_checkpoint(checkpoint, not checkpoint.keep)
+
+    def write_about(self) -> None:
+        """Somebody renames the run, describes it, or changes its tags."""
+        number = self.row.last_seq
+        change_about(self.pk, f"{self.name} renamed {number}", f"At event **{number}**.")
+        change_tags(self.pk, add=[f"tag {number % 5}"], remove=[f"tag {(number + 1) % 5}"])
 
     def start(self) -> None:
         """Open the next attempt; it resumes from the newest checkpoint if one exists."""
@@ -462,7 +470,7 @@ class RecordedRun:
         """Return the actions that may happen next."""
         state = self.state
         if state == "created":
-            return [self.enqueue, self.start, self.write_note, self.extend]
+            return [self.enqueue, self.start, self.write_note, self.extend, self.write_about]
         if state == "queued":
             return [
                 self.withdraw, self.order_line, self.start, self.fail_start, self.stop, self.write_note, self.extend
@@ -471,7 +479,7 @@ class RecordedRun:
             known = [self.start, self.enqueue, self.write_note]
             return [*known, self.recover, self.recover] if self.training is not None else known
         if state == "finished":
-            return [self.extend, self.write_note]
+            return [self.extend, self.write_note, self.write_about]
         if state in ("stopped", "failed"):
             return [
                 self.enqueue,
@@ -487,7 +495,7 @@ class RecordedRun:
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
             self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert, self.roll_back,
-            self.mark_checkpoint,
+            self.mark_checkpoint, self.write_about,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

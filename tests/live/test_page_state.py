@@ -80,7 +80,7 @@ def whole_story(run: RecordedRun) -> None:
     """Do everything that may happen to a run, with a cut after each action."""
     chapters = [
         run.enqueue, run.order_line, run.withdraw, run.extend, run.write_note, run.enqueue, run.fail_start, run.start,
-        run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.draw_bar,
+        run.record_environment, run.write_about, run.plan, run.log_points, run.log_epoch, run.print_lines, run.draw_bar,
         run.sample_system, run.set_knob, run.log_text, run.note, run.save_checkpoint, run.log_points, run.log_epoch,
         run.save_checkpoint, run.mark_checkpoint, run.pause, run.write_note, run.cancel, run.resume, run.evaluate,
         run.ask_for_checkpoint, run.roll_back, run.log_epoch, run.save_checkpoint, run.roll_back, run.log_points,

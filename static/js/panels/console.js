@@ -40,6 +40,21 @@ export class ConsolePanel {
     this.#follow(!this.#following);
   }
 
+  /** Scroll to a line of the state, by its index, and mark it for a moment; filters are taken away. */
+  show(index) {
+    this.paint();
+    this.#search.value = this.#level.value = "";
+    this.#sift();
+    const line = this.#printed.children[index];
+    if (!line) return;
+    this.#follow(false);
+    this.#root.scrollIntoView({ block: "start" });
+    this.#lines.scrollTop = line.offsetTop - this.#lines.offsetTop - this.#lines.clientHeight / 3;
+    for (const other of this.#printed.querySelectorAll(".line-shown")) other.classList.remove("line-shown");
+    line.classList.add("line-shown");
+    this.#lines.focus({ preventScroll: true });
+  }
+
   paint() {
     const { versions, console: lines, unfinished } = this.#state;
     if (this.#changed(versions.console) && lines.length) this.#paintPrinted(versions, lines);

@@ -18,6 +18,7 @@ import { CommandLog } from "../panels/command_log.js";
 import { ConsolePanel } from "../panels/console.js";
 import { Controls } from "../panels/controls.js";
 import { Epochs } from "../panels/epochs.js";
+import { Failure } from "../panels/failure.js";
 import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
 import { TextSamples } from "../panels/text_samples.js";
@@ -28,6 +29,7 @@ import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { tabIcon } from "./tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
+import { About } from "./about.js";
 import { BranchSheet } from "./branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
@@ -75,6 +77,7 @@ if (linkedView) {
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
 const output = new ConsolePanel(state);
+const failure = new Failure(state, output);
 const activity = new Activity(state);
 const client = new CommandClient(state, socket, request);
 const controls = new Controls(state, client, page.commands);
@@ -90,7 +93,8 @@ const sight = new Sight(state, page, socket, {
   onFilled: request,
 });
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
-startTags(document.getElementById("tags"), page.addresses);
+const showTags = startTags(document.getElementById("tags"), page.addresses);
+const about = page.addresses.about ? new About(state, page, showTags) : null;
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
 // A link in a message scrolls to the charts, unless the viewer has already scrolled.
@@ -199,11 +203,13 @@ painter.add((now) => {
 });
 painter.add(() => {
   output.paint();
+  failure.paint();
   commandLog.paint();
   checkpoints.paint();
   alerts.paint();
   activity.paint();
   texts.paint();
+  about?.paint();
 }, STATS_EVERY_MS);
 
 painter.add(() => header.tick(), TICK_MS);

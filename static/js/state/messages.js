@@ -74,7 +74,8 @@ export const MESSAGES = {
   },
 
   /**
-   * Apply the data that no event carries: environment, parameters, tracebacks. For the rest, later events are newer.
+   * Apply the data that no event carries: environment, parameters, tracebacks, and texts by members. For the rest, later
+   * events are newer.
    */
   details(state, event) {
     const tracebacks = new Map(event.attempts.map(({ number, traceback }) => [number, traceback]));
@@ -84,6 +85,8 @@ export const MESSAGES = {
     });
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
+    state.about = event.about ?? null;
+    if (state.about && state.run) state.run.name = state.about.name;
     state.versions.details += 1;
   },
 

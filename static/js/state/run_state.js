@@ -59,6 +59,8 @@ export function emptyState() {
     attempts: [],
     environment: {},
     parameters: {},
+    // {name, description, html, tags, archived, review}: what people wrote; null for guests, and before the history.
+    about: null,
     lastError: null,
     versions: {
       run: 0,
@@ -194,6 +196,11 @@ const EVENTS = {
 
   /** The details of the run contain it. */
   environment(state) {
+    state.versions.attempts += 1;
+  },
+
+  /** The details of the run have what people wrote. */
+  about(state) {
     state.versions.attempts += 1;
   },
 

@@ -1,0 +1,109 @@
+"""What people write about a run: its name and its description. Pages that are open get an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from runs.access.roles import display_name
+from runs.audit.entries import record
+from runs.models import LONGEST_NAME, AuditKind, Run
+from runs.protocol.events import AboutChanged
+from runs.recording import feed
+
+LONGEST_DESCRIPTION = 20_000
+
+
+class BadAbout(ValueError):
+    """A name or a description is refused. `field` names which; the text is a sentence that says what to do."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """The review of a run: the note in Markdown, who wrote it ("" if nobody is known), and when."""
+
+    note: str
+    by: str
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people wrote about a run; the description is Markdown."""
+
+    name: str
+    description: str
+    tags: list[str]
+    archived: bool
+    review: Review | None
+
+
+def about_of(run_id: int) -> About:
+    """Raises `Run.DoesNotExist` if there is no such run."""
+    run = Run.objects.select_related("reviewed_by").prefetch_related("tags").get(pk=run_id)
+    review = None
+    if run.reviewed_at is not None or run.review_note:
+        by = display_name(run.reviewed_by) if run.reviewed_by else ""
+        review = Review(run.review_note, by, run.reviewed_at)
+    return About(
+        name=run.name,
+        description=run.description,
+        tags=[tag.name for tag in run.tags.all()],
+        archived=run.archived_at is not None,
+        review=review,
+    )
+
+
+def change_about(run_id: int, name: str | None = None, description: str | None = None) -> None:
+    """Rename a run, or describe it anew in Markdown; None leaves the name or the description as it is.
+
+    Raises `BadAbout` if either is refused, `Run.DoesNotExist` if there is no such run.
+    """
+    wanted: dict[str, str] = {}
+    if name is not None:
+        wanted["name"] = _name(name)
+    if description is not None:
+        wanted["description"] = _description(description)
+    with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
+        changed = {field: text for field, text in wanted.items() if getattr(run, field) != text}
+        if not changed:
+            return
+        Run.objects.filter(pk=run_id).update(**changed)
+        if "name" in changed:
+            detail = f"{run.name} → {changed['name']}"
+            record(AuditKind.RUN_RENAMED, project=run.project, run=run_id, what=changed["name"], detail=detail)
+        if "description" in changed:
+            record(AuditKind.RUN_DESCRIBED, project=run.project, run=run_id, what=changed.get("name", run.name))
+        tell(run_id)
+
+
+def tell(run_id: int) -> None:
+    """Let open pages of the run read again what people have written about it. Call inside the change's transaction."""
+    feed.append(run_id, AboutChanged())
+
+
+def _name(text: str) -> str:
+    name = " ".join(text.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        said = _("Give the run a name of 1 to %(most)d characters, in one line.")
+        raise BadAbout("name", said % {"most": LONGEST_NAME})
+    return name
+
+
+def _description(text: str) -> str:
+    # Browsers send line breaks of a text field as CR LF.
+    description = text.replace("\r\n", "\n").strip()
+    if len(description) > LONGEST_DESCRIPTION:
+        said = _("Shorten the description: it has %(length)d characters, and %(most)d are the most.")
+        raise BadAbout("description", said % {"length": len(description), "most": LONGEST_DESCRIPTION})
+    if "\0" in description:
+        raise BadAbout("description", _("The description contains a NUL character. Remove it."))
+    return description

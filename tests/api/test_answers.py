@@ -53,7 +53,10 @@ def operations() -> list[tuple[str, Operation]]:
 def address_of(path: str, run: Run) -> str:
     """Fill in the path of an operation; the command in it need not exist."""
     uuid = "00000000-0000-0000-0000-000000000000"
-    return path.replace("{int:run_id}", str(run.pk)).replace("{uuidstr:command_id}", uuid).replace("//", "/")
+    places = {"{int:run_id}": str(run.pk), "{uuidstr:command_id}": uuid, "{slug:slug}": run.project.slug, "//": "/"}
+    for place, value in places.items():
+        path = path.replace(place, value)
+    return path
 
 
 def test_every_address_refuses_a_field_that_it_does_not_know(run: Run, viewer: Client) -> None:

@@ -167,6 +167,8 @@ def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
     assert (third.action_state, third.action_text) == (ActionState.ASKED, "learning_rate × 0.5")
     assert new.commands.count() == 2
     # The replay of a replay shows that a rule sent it; a rule in a dry run says what it would have done.
+    new.commands.filter(pk=repeated.pk).update(attempt=later.number)
+    repeated.refresh_from_db()
     complete_command(repeated, CommandState.APPLIED, step=40)
     newest = Run.objects.create(project=old.project, name="newest")
     last = open_attempt(newest.pk, Holder("gpu-host", "boot", 4), 0, command_line=[])

@@ -24,11 +24,15 @@ def environment(stack: Stack) -> dict[str, str]:
     # Its checkpoints are real, because an example branches from one.
     assert stack.train(run, "--quiet").wait(120) == 0, stack.log()
     rows(stack, "UPDATE runs_run SET state = 'running', is_paused = FALSE WHERE id = ? RETURNING id", run)
-    made = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "command")
+    command, train = (
+        stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", scope).stdout.strip()
+        for scope in ("command", "train")
+    )
     return {
         **stack.environment,
         "PORTAL": stack.address,
-        "TOKEN": made.stdout.strip(),
+        "TOKEN": command,
+        "TRAIN_TOKEN": train,
         "RUN": str(run),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
     }

@@ -321,7 +321,9 @@ def test_a_rule_is_tried_before_it_is_stored(page: Page, stack: Stack, places: P
     # While a person types, by keyboard or touch, a browser opens the list of options.
     offered = page.get_by_label("Series").evaluate("box => [...box.list.options].map(each => each.value)")
     assert "train/loss" in offered
-    assert "learning_rate" in page.get_by_label("Knob").evaluate("box => [...box.list.options].map(each => each.value)")
+    assert "learning_rate" in page.get_by_label("Knob", exact=True).evaluate(
+        "box => [...box.list.options].map(each => each.value)"
+    )
     page.get_by_label("Series").fill("*/lost")
     page.get_by_label("Limit", exact=True).fill("0.1")
     page.get_by_test_id("try-rule").press("Enter")

@@ -56,6 +56,8 @@ def test_a_person_chooses_the_attempt_that_the_charts_show(page: Page) -> None:
     page.locator("#epochs").scroll_into_view_if_needed()
     expect(page.locator(EPOCHS)).to_have_attribute("data-points", "4")
     choice.select_option("")
+    # Charts are drawn while they are near the window.
+    chart.scroll_into_view_if_needed()
     expect(chart).to_have_attribute("data-points", "300")
 
 

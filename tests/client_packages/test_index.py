@@ -120,7 +120,7 @@ def test_one_command_of_pip_installs_it_and_its_extra_without_internet(
 
 def test_it_tells_hash_size_and_python_of_each_file_in_both_forms(index: Path):
     assert json.loads(ask("/client/simple/", JSON).content)["projects"] == [
-        {"name": name} for name in ("msgspec", "nvidia-ml-py", "psutil", "pynvml", "steersman")
+        {"name": name} for name in ("msgspec", "nvidia-ml-py", "psutil", "pynvml", "steersman", "websockets")
     ]
     files = files_of("steersman")
     assert len(files) == 2 and all(file["requires-python"] == ">=3.10" for file in files.values())
@@ -169,7 +169,14 @@ def test_it_serves_what_the_folder_has_now_and_leaves_out_what_is_no_package(ind
     (index / "notes.txt").write_text("secret")
     (index / ".steersman-0.2.0-py3-none-any.whl.new").write_bytes(b"half")
     projects = json.loads(ask("/client/simple/", JSON).content)["projects"]
-    assert [project["name"] for project in projects] == ["msgspec", "nvidia-ml-py", "psutil", "pynvml", "steersman"]
+    assert [project["name"] for project in projects] == [
+        "msgspec",
+        "nvidia-ml-py",
+        "psutil",
+        "pynvml",
+        "steersman",
+        "websockets",
+    ]
     for name in ("linked-1.0-py3-none-any.whl", "cut-1.0-py3-none-any.whl", "notes.txt"):
         assert ask(f"/client/files/{name}").status_code == 404
     next(index.glob("psutil-*.whl")).unlink()

@@ -234,7 +234,8 @@ def test_every_command_reads_in_words_on_the_page() -> None:
 
 
 def test_every_sheet_is_on_the_page() -> None:
-    partials = (ROOT / "templates/runs/partials" / name for name in ("sheets.html", "selection_bar.html"))
-    included = {name for path in partials for name in re.findall(r"runs/sheets/(\w+)\.html", path.read_text())}
+    pages = ("run.html", "partials/sheets.html", "partials/selection_bar.html")
+    paths = (ROOT / "templates/runs" / page for page in pages)
+    included = {name for path in paths for name in re.findall(r"runs/sheets/(\w+)\.html", path.read_text())}
     frames = {"frame", "of_selected"}
     assert included == {path.stem for path in (ROOT / "templates/runs/sheets").glob("*.html")} - frames

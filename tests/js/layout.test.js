@@ -13,6 +13,7 @@ const ALLOWED = {
   shared: [],
   state: ["shared"],
   commands: ["shared", "state"],
+  sheets: ["shared"],
   "chart/marks": ["shared"],
   "chart/saving": ["shared"],
   chart: ["shared", "state", "commands", "uplot", "chart/marks", "chart/saving"],
@@ -22,9 +23,9 @@ const ALLOWED = {
   panels: ["shared", "state", "commands", "chart", "knobs"],
   // Top folders, one per page; no folder imports them. Pages are not bundled, so they cannot import a package.
   "run/socket": ["shared", "partysocket"],
-  run: ["shared", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],
+  run: ["shared", "sheets", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],
   compare: ["shared", "state", "chart", "panels/charts"],
-  pages: ["shared"],
+  pages: ["shared", "sheets"],
 };
 // Statements start a line; a call may be anywhere.
 const FORMS = [

@@ -92,9 +92,12 @@ def first_of(socket: ClientConnection) -> str | int:
 
 def answer(socket: ClientConnection, kind: str) -> dict[str, object]:
     while True:
-        message: dict[str, object] = json.loads(socket.recv(timeout=60))
-        if message["kind"] == kind:
-            return message
+        frame = json.loads(socket.recv(timeout=60))
+        # Several events may share a frame, as an array.
+        messages: list[dict[str, object]] = frame if isinstance(frame, list) else [frame]
+        for message in messages:
+            if message["kind"] == kind:
+                return message
 
 
 def flood(socket: ClientConnection, send: Callable[[], object], batch: int) -> int:

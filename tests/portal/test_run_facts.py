@@ -149,9 +149,9 @@ def test_the_page_shows_members_what_a_reviewer_noted(run: Run, client: Client) 
     Membership.objects.create(project=run.project, user=viewer, role=Role.VIEWER)
     client.force_login(viewer)
     address = run.get_absolute_url()
-    assert b'data-testid="review-note"' not in client.get(address).content
+    assert b'data-testid="review-note" hidden' in client.get(address).content
     Run.objects.filter(pk=run.pk).update(
         review_note="Converges.\n<b>Longer</b> next time.", reviewed_by=reviewer, reviewed_at=BEGAN
     )
     page = client.get(address).content.decode()
-    assert "Converges.\n&lt;b&gt;Longer&lt;/b&gt; next time." in page and "by Carl Ng, 1 Mar" in page
+    assert "Converges.<br>\n&lt;b&gt;Longer&lt;/b&gt; next time." in page and "by Carl Ng, 1 Mar" in page

@@ -4,7 +4,7 @@ import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { BranchSheet } from "../run/branch_sheet.js";
+import { BranchSheet } from "../sheets/branch_sheet.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";

@@ -106,7 +106,7 @@ export class Checkpoints {
       {
         class: "btn btn-sm",
         href: `${address}branch/`,
-        // `run/branch_sheet.js` opens it as a sheet.
+        // `sheets/branch_sheet.js` opens it as a sheet.
         "data-branch": "",
         "data-testid": "branch",
         "aria-label": fill(gettext("Branch from {name}"), { name }),

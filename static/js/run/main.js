@@ -30,7 +30,7 @@ import { shortcut } from "../shared/shortcuts.js";
 import { tabIcon } from "./tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { About } from "./about.js";
-import { BranchSheet } from "./branch_sheet.js";
+import { BranchSheet } from "../sheets/branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";

@@ -34,6 +34,7 @@ import { BranchSheet } from "../sheets/branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";
+import { settleAt } from "./settling.js";
 import { Sight } from "./sight.js";
 import { RunSocket } from "./socket/socket.js";
 import { startTags } from "./tags.js";
@@ -198,7 +199,7 @@ painter.add((now) => {
   epochs.paint(now);
   if (showsLinked && state.series.size) {
     showsLinked = false;
-    if (!window.scrollY) document.getElementById("charts").scrollIntoView({ block: "start" });
+    if (!window.scrollY) settleAt(document.getElementById("charts"));
   }
 });
 painter.add(() => {

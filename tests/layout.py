@@ -137,9 +137,10 @@ RULES = {
     "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
+    "runs.api.schemas": rule(f"{RECORD} runs.api.branching runs.curation steersman", "ninja", WEB),
     "runs.api": rule(
-        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.alerts.rulebook runs.launches runs.outage"
-        " runs.selection",
+        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.api.schemas runs.alerts.rulebook"
+        " runs.launches runs.outage runs.selection",
         "django msgspec ninja pydantic",
         WEB,
     ),

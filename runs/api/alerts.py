@@ -14,7 +14,8 @@ from runs.access.author_names import name_of
 from runs.alerts.rulebook.snoozing import CannotSnooze, snooze
 from runs.api.callers import commanded_run_and_viewer, visible_run
 from runs.api.errors import ApiError
-from runs.api.schemas import AlertOut, AlertsPage, ErrorOut, SnoozeIn
+from runs.api.schemas.alerts import AlertOut, AlertsPage, SnoozeIn
+from runs.api.schemas.errors import ErrorOut
 from runs.models import Alert, AlertState, Run, Severity, alert_as_wire
 from runs.recording import alerts as recorded
 

@@ -11,7 +11,8 @@ from ninja import Query, Router, Status
 
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError, no_such_run
-from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
+from runs.api.schemas.commands import CommandIn, CommandOut, CommandsPage
+from runs.api.schemas.errors import ErrorOut
 from runs.commands.record import record_as
 from runs.models import Command, CommandState, as_wire
 from runs.protocol.commands import BRANCH, COMMANDS, parse_command

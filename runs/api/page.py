@@ -15,8 +15,8 @@ from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
 from runs.api.callers import READERS, caller_of, commanded_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import details, history, version
-from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
-from runs.api.schemas import ErrorOut, PinIn, PinsOut
+from runs.api.schemas.errors import ErrorOut
+from runs.api.schemas.page import DetailsOut, HistoryOut, PinIn, PinsOut, PlaceAnswer
 from runs.models import Run
 from runs.protocol.events import AlertChanged, CommandChanged
 from runs.recording.queue_places import place_of

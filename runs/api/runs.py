@@ -15,21 +15,13 @@ from runs.api.branching.answers import as_out
 from runs.api.callers import TRAINERS, caller_of, commanded_run, train_token_only, visible_run
 from runs.api.errors import ApiError
 from runs.api.history import about_as_wire
-from runs.api.history_schemas import AboutOut
 from runs.api.launching.schemas import LaunchBody, LaunchOut
 from runs.api.listing.narrowing import BadSearch, find_view, of_view, searched
 from runs.api.listing.schemas import SavedViewIn, SavedViewOut, SavedViewsPage
-from runs.api.schemas import (
-    AboutIn,
-    EpochsPage,
-    ErrorOut,
-    RunDetailOut,
-    RunsPage,
-    SeveralIn,
-    SeveralOut,
-    TagsIn,
-    TagsOut,
-)
+from runs.api.schemas.curation import AboutIn, SeveralIn, SeveralOut, TagsIn, TagsOut
+from runs.api.schemas.errors import ErrorOut
+from runs.api.schemas.page import AboutOut
+from runs.api.schemas.runs import EpochsPage, RunDetailOut, RunsPage
 from runs.branching.family import branch_of
 from runs.curation.about import BadAbout, change_about
 from runs.curation.saved_views import BadView, save_view

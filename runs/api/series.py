@@ -11,7 +11,8 @@ from runs.api.answers import encoded, if_changed, tag_of, with_query
 from runs.api.callers import READERS, visible_run
 from runs.api.chart_query import ChartQuery
 from runs.api.history import version
-from runs.api.schemas import AttemptPointsOut, ErrorOut, PointsOut, RawPointsOut, SeriesPage
+from runs.api.schemas.errors import ErrorOut
+from runs.api.schemas.points import AttemptPointsOut, PointsOut, RawPointsOut, SeriesPage
 from runs.models import Run, Series
 from runs.protocol.series_names import natural_key
 from runs.series.charts import Extent, charts, charts_by_attempt

@@ -24,17 +24,9 @@ from runs.api.callers import (
 )
 from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
-from runs.api.schemas import (
-    AttemptsPage,
-    CheckpointOut,
-    CheckpointsPage,
-    ErrorOut,
-    KeepIn,
-    KnobsPage,
-    PlaceOut,
-    QueueIn,
-    QueueOut,
-)
+from runs.api.schemas.errors import ErrorOut
+from runs.api.schemas.queue import PlaceOut, QueueIn, QueueOut
+from runs.api.schemas.steering import AttemptsPage, CheckpointOut, CheckpointsPage, KeepIn, KnobsPage
 from runs.branching.family import branch_of
 from runs.branching.opening import open_branch
 from runs.branching.requests import Author, BranchRequest, CannotBranch

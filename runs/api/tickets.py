@@ -15,7 +15,8 @@ from runs.access.tickets import TICKET_LIFETIME, issue_ticket
 from runs.access.tokens import digest
 from runs.api.callers import READERS, caller_of
 from runs.api.errors import ApiError, no_such_run
-from runs.api.schemas import ErrorOut, TicketOut
+from runs.api.schemas.errors import ErrorOut
+from runs.api.schemas.tickets import TicketOut
 from runs.live.socket_limits import TICKET_WAIT_S, TicketRate
 from runs.models import LARGEST_ID
 

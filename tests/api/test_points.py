@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from ninja import Schema
 
-from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer, ToldEvent
-from runs.api.schemas import PointsOut, RawPointsOut
+from runs.api.schemas.page import DetailsOut, HistoryOut, PlaceAnswer, ToldEvent
+from runs.api.schemas.points import PointsOut, RawPointsOut
 from runs.models import Attempt, Checkpoint, Chunk, Command, EpochMetric, Membership, Project, Recipe, Run, RunState
 from runs.protocol.events import LogLine, LogWritten, TextLogged
 from runs.recording import feed

@@ -1,4 +1,4 @@
-"""Schemas of the page of a run: its history as of one event, facts that no event contains, its place in line."""
+"""The page of a run: its history as of one event, facts that no event contains, its place in line, pinned charts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
-from runs.api.schemas import (
-    AlertOut,
-    AttemptChartsOut,
-    AttemptOut,
-    CheckpointOut,
-    CommandOut,
-    EpochTold,
-    KnobOut,
-    PlaceOut,
-)
+from runs.api.schemas.alerts import AlertOut
+from runs.api.schemas.commands import CommandOut
+from runs.api.schemas.points import AttemptChartsOut
+from runs.api.schemas.queue import PlaceOut
+from runs.api.schemas.runs import EpochTold
+from runs.api.schemas.steering import AttemptOut, CheckpointOut, KnobOut
+
+
+class PinIn(Schema):
+    chart: str = Field(min_length=1, max_length=200, description="Title of the chart: the name of its series")
+    pinned: bool = Field(description="Whether pages of runs of the project show the chart first")
+
+
+class PinsOut(Schema):
+    pinned: list[str] = Field(description="Titles of the pinned charts, in the order in which they were pinned")
 
 
 class ReviewOut(Schema):

@@ -1,0 +1,67 @@
+"""Commands of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ninja import Field, Schema
+
+from runs.models import CommandState
+from runs.protocol.commands import COMMANDS
+
+
+class CommandIn(Schema):
+    """Requests with the same `id` are one command, so it is safe to repeat a request whose answer was lost."""
+
+    # An unknown field, such as a misspelled expiry, is an error.
+    model_config = {"extra": "forbid"}
+
+    command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
+    id: UUID | None = None
+    arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
+    reason: str = Field("", max_length=500, description="Why, for everybody who reads the command log")
+    expires_in_s: float | None = Field(None, description="The command expires if it has not taken effect by then")
+    expect: dict[str, Any] | None = Field(
+        None,
+        examples=[{"value": 0.003}],
+        description="The command is refused if the state or value has changed before it takes effect",
+    )
+    at: dict[str, Any] | None = Field(
+        None,
+        examples=[{"step": 2000}],
+        description='When it takes effect: {"step": N} or {"epoch": N}, once these are done',
+    )
+
+
+class CommandOut(Schema):
+    id: UUID
+    command: str
+    state: CommandState
+    author: str
+    author_id: int | None = Field(description="The user's id; null if no person sent it, and for a guest")
+    arguments: dict[str, Any]
+    sent_at: datetime
+    delivered_at: datetime | None
+    applied_at: datetime | None
+    expires_at: datetime | None
+    at_step: int | None
+    at_epoch: int | None
+    at_roll_backs: int | None = Field(description="How often the run must have been rolled back then")
+    expected_state: str
+    expected_value: Any = None
+    attempt: int | None
+    step: int | None = Field(description="The step after which it took effect, or was refused")
+    ranks: int | None = Field(description="How many processes applied it at that step")
+    old: Any = None
+    new: Any = None
+    effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
+    reason: str = Field(description="What its author wrote; in English if a rule, a link or a replay sent it")
+    cause: dict[str, Any] | None = Field(description="If so, its `kind` (`alert`, `link`, `replay`) with its values")
+    outcome: str = Field(description="Why it was refused or expired, or a remark")
+
+
+class CommandsPage(Schema):
+    count: int
+    items: list[CommandOut]

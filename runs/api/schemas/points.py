@@ -1,0 +1,90 @@
+"""Series and their points, merged into buckets or as logged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ninja import Field, Schema
+
+
+class PointOut(Schema):
+    step: int
+    time: float = Field(description="Seconds since 1970, UTC")
+    value: float | None
+    nonfinite: str = Field(description='"nan", "inf" or "-inf" if the value is null for that reason')
+
+
+class SeriesOut(PointOut):
+    """A series and its newest point."""
+
+    name: str
+    axis: Literal["step", "time"]
+
+
+class SeriesPage(Schema):
+    count: int
+    items: list[SeriesOut]
+
+
+class ChartOut(Schema):
+    """Points of a series: single ones if `raw`, otherwise minimum, maximum, mean and last value of each bucket."""
+
+    axis: Literal["step", "time"]
+    raw: bool
+    count: int = Field(description="How many points lie in the range, shown or merged")
+    steps: list[int]
+    times: list[float]
+    values: list[float | None] | None = None
+    first_steps: list[int] | None = None
+    min: list[float | None] | None = None
+    max: list[float | None] | None = None
+    mean: list[float | None] | None = None
+    last: list[float | None] | None = None
+    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
+    nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
+    nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
+    counts: list[int] | None = Field(None, description="How many points each bucket has")
+    buckets: int | None = Field(None, description="How many, if not `raw`")
+
+
+class PointsOut(Schema):
+    seq: int = Field(description="The event up to which this is complete")
+    series: dict[str, ChartOut]
+
+
+class AttemptChartsOut(Schema):
+    """A series by attempt, and by lap if its step went back. An attempt counts up to the first step of a later one,
+    which trained the following steps again.
+    """
+
+    axis: Literal["step", "time"]
+    attempts: dict[int, ChartOut]
+    laps: dict[int, dict[int, ChartOut]] = Field(
+        description="By attempt and lap: the points after the step went back for the first, second, … time"
+    )
+
+
+class AttemptPointsOut(Schema):
+    seq: int = Field(description="The event up to which this is complete")
+    series: dict[str, AttemptChartsOut]
+
+
+class StretchOut(Schema):
+    """Consecutive points of one series in one lap of an attempt, as logged."""
+
+    name: str
+    attempt: int
+    lap: int = Field(description="How often the step of the series had gone back in this attempt before")
+    steps: list[int]
+    times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
+    values: list[float | None]
+    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
+
+
+class RawPointsOut(Schema):
+    """A page of points ordered by series, attempt and time of logging, including repeated and superseded ones."""
+
+    seq: int = Field(description="The event up to which points were read")
+    count: int = Field(description="How many points this page has")
+    items: list[StretchOut]
+    next: str | None = Field(description="Address of the next page, null on the last one")

@@ -1,0 +1,104 @@
+"""Runs and their epochs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ninja import Field, Schema
+
+from runs.api.branching.schemas import BranchOut
+from runs.api.schemas.points import PointOut
+from runs.api.schemas.queue import PlaceOut
+
+
+class ProjectOut(Schema):
+    slug: str
+    name: str
+
+
+class RunOut(Schema):
+    """One training, from its creation to its end."""
+
+    id: int
+    name: str
+    project: ProjectOut
+    recipe: str = Field(description="Spec of the recipe, empty for a script of one's own")
+    state: str
+    reason: str
+    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
+    silent: bool = Field(description="It should be alive but has sent no heartbeat for 12 s")
+    attempt: int
+    tags: list[str]
+    created_by: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_s: float | None = Field(
+        description="How long its attempts took, without the time between them; of a lost run up to its last heartbeat"
+    )
+    gpu_hours: float | None = Field(
+        description="Hours of its attempts, pauses included, times the GPUs that each held; null if it never started"
+    )
+    last_point_at: datetime | None
+    step: int
+    total_steps: int | None
+    epoch: int
+    total_epochs: int | None
+    best_metric: float | None
+    best_metric_name: str
+    best_epoch: int | None
+
+
+class RunDetailOut(RunOut):
+    parameters: dict[str, Any]
+    device: str
+    seed: int
+    deterministic: bool
+    ranks: int = Field(description="Processes that train together")
+    start_paused: bool
+    extra_epochs: int = Field(description="Epochs that were added by extend")
+    offers: list[str] = Field(
+        description="Which of save_checkpoint, evaluate, extend, roll_back and end_process the training accepts"
+    )
+    restarts: int = Field(description="How often it may restart automatically after a failure")
+    restarts_used: int
+    usual_step_s: float | None
+    stalled_since: datetime | None = Field(
+        description="It sends heartbeats but has not stepped for far longer than usual"
+    )
+    not_looking_since: datetime | None = Field(
+        description="Since when a command waits because the training does not read run.stopping"
+    )
+    last_seq: int = Field(description="Number of the newest event: a viewer continues from it with ?since=")
+    latest: dict[str, PointOut] = Field(description="Newest point of each series")
+    role: str
+    may: list[str] = Field(description="Commands that this caller may send")
+    branch: BranchOut | None = Field(description="Its source, null if the run is not a branch")
+
+
+class RunsPage(Schema):
+    count: int = Field(description="How many runs match, on all pages")
+    items: list[RunOut]
+    next: str | None = Field(description="Address of the next page, null on the last one")
+
+
+class EpochTold(Schema):
+    attempt: int
+    epoch: int
+    order: int = Field(description="How often the attempt had logged this epoch before; the newest counts")
+    step: int
+    duration_s: float | None
+    best: bool
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    values: dict[str, float | None]
+    nonfinite: dict[str, str]
+
+
+class EpochOut(EpochTold):
+    at: datetime
+
+
+class EpochsPage(Schema):
+    count: int
+    items: list[EpochOut]

@@ -1,0 +1,84 @@
+"""Knobs, checkpoints and attempts of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from ninja import Field, Schema
+
+from steersman.kinds import KINDS
+
+
+class KnobOut(Schema):
+    """A value that `set_knob` can change. `value` and `effective` are by group if there are several groups."""
+
+    name: str
+    kind: str = Field(description=f"The kind of its values: {', '.join(KINDS)}, or one that the training defines")
+    input: str = Field("text", description="The control that suits it: number, checkbox, select or text")
+    step: int | None = Field(None, description="1 if it takes whole numbers")
+    minimum: float | None = Field(description="Minimum length of a text, in characters")
+    maximum: float | None
+    choices: list[Any]
+    scale: Literal["linear", "log"]
+    unit: str
+    help: str
+    groups: list[str]
+    series: str = Field(description="The series that shows the value in effect, empty if it is the value itself")
+    default: Any = Field(None, description="Of a recipe's parameter")
+    value: Any = None
+    effective: Any = None
+
+
+class KnobsPage(Schema):
+    count: int
+    items: list[KnobOut]
+
+
+class CheckpointOut(Schema):
+    """Everything needed to resume from a step. `reason` is why it was saved, which determines how long it is kept."""
+
+    id: int
+    attempt: int
+    step: int
+    epoch: int
+    name: str
+    reason: Literal["last", "best", "hourly", "named", "stop"]
+    size_bytes: int
+    sha256: str
+    metrics: dict[str, float | None]
+    keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
+    good: bool = Field(description="The detectors raised no alert in the 100 steps after it")
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    created_at: datetime
+
+
+class KeepIn(Schema):
+    keep: bool = Field(description="Whether no rule may remove the checkpoint once the run has ended")
+
+
+class CheckpointsPage(Schema):
+    count: int
+    items: list[CheckpointOut]
+
+
+class AttemptOut(Schema):
+    """One attempt of the run's processes, and how it ended."""
+
+    number: int
+    ranks: int
+    started_at: datetime
+    ended_at: datetime | None
+    resumed_from_step: int | None
+    last_step: int
+    adoptions: int = Field(description="How often its supervisor died and another took over")
+    outcome: str = Field(description="finished, stopped, failed or lost; empty while it runs")
+    exit_code: int | None
+    signal: str
+    error: str
+    traceback: str | None = Field(None, description="Only operators and owners receive this field")
+
+
+class AttemptsPage(Schema):
+    count: int
+    items: list[AttemptOut]

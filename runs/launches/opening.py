@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -20,7 +21,8 @@ class Launch:
     """The start of a training on a host.
 
     `key` identifies the run: a requeued job has the same key. `start` identifies the attempt: all ranks of one start
-    have the same one, and a requeued job has another one.
+    have the same one, and a requeued job has another one. `project` is the name or the slug of the project that the
+    person wants, "" for that of the token. `started` and `folder`: see `RemoteLaunch`.
     """
 
     key: str
@@ -30,6 +32,9 @@ class Launch:
     name: str = ""
     ranks: int = 1
     restarts: int = 0
+    project: str = ""
+    started: Sequence[str] = ()
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class NotAllowedToOpen(Exception):
     """The person who made the token may no longer start runs in its project."""
 
 
+class OtherProject(Exception):
+    """The token makes no runs in the project that was asked for. The text gives the remedy."""
+
+
 class NotOpened(Exception):
     """The run cannot get another attempt now. The text gives the reason and the remedy."""
 
@@ -53,8 +62,14 @@ class NotOpened(Exception):
 def open_launch(token: AccessToken, launch: Launch) -> Opened:
     """Return the run of a launch and its present attempt; create what does not exist yet.
 
-    Raises `NotAllowedToOpen` and `NotOpened`.
+    Raises `NotAllowedToOpen`, `OtherProject` and `NotOpened`.
     """
+    if launch.project not in ("", token.project.name, token.project.slug):
+        text = _(
+            "This token makes runs in the project %(own)s, not in %(asked)s. Leave the project out, or log in with a "
+            "token of the project %(asked)s."
+        )
+        raise OtherProject(text % {"own": token.project.name, "asked": launch.project})
     with transaction.atomic():
         # Ranks call this at the same time: the lock on the membership lets one after the other in.
         members = Membership.objects.select_for_update().filter(project=token.project, user=token.created_by)
@@ -76,7 +91,8 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
             ranks=launch.ranks,
         )
         row.start, row.attempt = launch.start, lease.number
-        row.save(update_fields=["start", "attempt"])
+        row.started, row.folder = list(launch.started), launch.folder
+        row.save(update_fields=["start", "attempt", "started", "folder"])
         run.refresh_from_db()
         return Opened(run, lease.number, is_new_run, True)
 

@@ -1609,6 +1609,8 @@ class Migration(migrations.Migration):
                 ("key", models.CharField(max_length=200)),
                 ("start", models.CharField(blank=True, max_length=100)),
                 ("attempt", models.PositiveIntegerField(default=0)),
+                ("started", models.JSONField(default=list)),
+                ("folder", models.CharField(blank=True, max_length=1000)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
                     "created_by",

@@ -21,7 +21,7 @@ from runs.models.audit import AuditEntry, AuditKind
 from runs.models.branches import ORIGIN_ATTEMPT, Branch, BranchChange
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
-from runs.models.launches import LONGEST_KEY, LONGEST_START, RemoteLaunch
+from runs.models.launches import LONGEST_FOLDER, LONGEST_KEY, LONGEST_START, RemoteLaunch
 from runs.models.projects import GoalDirection, Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, ChunkPlaces, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
@@ -46,6 +46,7 @@ from runs.models.tags import LONGEST_TAG, RunTag
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
+    "LONGEST_FOLDER",
     "LONGEST_KEY",
     "LONGEST_NAME",
     "LONGEST_START",

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import AfterCondition, Attempt, Branch, Host, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, Attempt, Branch, Host, RemoteLaunch, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
@@ -52,6 +52,14 @@ def enqueue(
         if after is not None:
             _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
+        if (again := remote_command(run)) is not None:
+            raise NotQueueable(
+                _(
+                    "This run was started on its own host: start the training there again, as another run, with "
+                    "%(command)s"
+                )
+                % {"command": again}
+            )
         if run.recipe_id is None:
             raise NotQueueable(
                 _("This run trains your own script: start it on the host of the script, with %(command)s")
@@ -184,10 +192,22 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
 def start_command(run: Run, script: Sequence[str] = ()) -> str:
     """Return the command line that starts, or resumes, a run on the host where it is entered.
 
-    A run without a recipe needs a script: `script`, or else the one of its last start.
+    A run without a recipe needs a script: `script`, or else the one of its last start. The command of a run that
+    `steersman run` has opened makes another run.
     """
+    if (again := remote_command(run)) is not None:
+        return again
     command = f"python manage.py train --run-id {run.pk}"
     return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
+
+
+def remote_command(run: Run) -> str | None:
+    """Return the line for a shell that trains once more what a host without access to the database trained.
+
+    None if the run was not opened by such a host.
+    """
+    launch = RemoteLaunch.objects.filter(run=run).first()
+    return None if launch is None else launch.command or f"steersman run -- {shlex.join(_script_of(run))}"
 
 
 def home_of(run: Run) -> str:

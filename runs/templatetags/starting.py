@@ -13,7 +13,14 @@ from django.utils.translation import gettext
 
 from runs.access.roles import COMMANDING_ROLES, display_name
 from runs.models import Membership, Run, RunState
-from runs.recording.queue import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
+from runs.recording.queue import (
+    QUEUEABLE,
+    living_hosts,
+    remote_command,
+    start_command,
+    starter_missing,
+    waits_to_restart,
+)
 from steersman.marked_text import MarkedText
 
 register = template.Library()
@@ -60,6 +67,7 @@ def start_of(run: Run) -> dict[str, Any]:
     waits = run.state == RunState.QUEUED
     return {
         "command": start_command(run),
+        "is_remote": remote_command(run) is not None,
         "by_page": run.recipe_id is not None,
         "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,

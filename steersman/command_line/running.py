@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ def add_commands(commands: Any) -> None:
     )
     run.add_argument(
         "--portal", default="", help="address of the portal; default: STEERSMAN_PORTAL, or the newest login"
+    )
+    run.add_argument(
+        "--project", default="", metavar="P", help="make the run in this project, which has to be that of the token"
     )
     run.add_argument("--name", default="", help="name of the run; default: that of the program")
     run.add_argument(
@@ -75,6 +79,8 @@ def run_training(chosen: argparse.Namespace) -> int:
         ranks=chosen.nproc,
         restarts=chosen.restarts,
         wait_s=chosen.wait,
+        project=chosen.project.strip(),
+        started=["steersman", *sys.argv[1:]],
     )
     try:
         code: int = started.start(login, data, asked)

@@ -13,11 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import escape
 
 from runs.access.tokens import TokenRefused, create_token, revoke
 from runs.models import AccessToken, Attempt, Membership, Project, Role, Run, RunState
 from runs.recording.lifecycle import AttemptEnd, Lease, end_attempt
-from runs.recording.queue import waiting_for
+from runs.recording.queue import start_command, waiting_for
 from steersman.messages.ended import Ended
 from trainer.control.concluding import conclude_ended
 
@@ -127,6 +128,43 @@ def test_keys_of_two_people_and_of_two_projects_are_apart(project: Project):
     values = [make_token(project)[1]]
     values += [create_token(user, where, "train", name="x")[1] for where in (project, other)]
     assert len({open_run(value)[1]["run"] for value in values}) == 3
+
+
+def test_a_project_is_accepted_only_if_it_is_that_of_the_token(project: Project):
+    _, value = make_token(project)
+    first = open_run(value, project="lab")[1]["run"]
+    assert open_run(value, project="Lab")[1]["run"] == first
+    status, refused = open_run(value, key="other", project="Other")
+    assert (status, refused["field"]) == (403, "project")
+    assert "in the project Lab, not in Other" in refused["error"] and "log in with a token" in refused["error"]
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        ("~/my code", "cd ~/'my code' && steersman run --name 'a b' -- python train.py --key '<secret>'"),
+        ("~", "cd ~ && steersman run --name 'a b' -- python train.py --key '<secret>'"),
+        ("/data/it's", "cd '/data/it'\"'\"'s' && steersman run --name 'a b' -- python train.py --key '<secret>'"),
+        ("", "steersman run --name 'a b' -- python train.py --key '<secret>'"),
+    ],
+)
+def test_the_portal_shows_the_command_of_the_host(project: Project, folder: str, line: str):
+    _, value = make_token(project)
+    words = ["steersman", "run", "--name", "a b", "--", "python", "train.py", "--key", "<secret>"]
+    run = Run.objects.get(pk=open_run(value, started=words, folder=folder)[1]["run"])
+    end(run.pk, RunState.FAILED)
+    assert start_command(run) == line
+    client = Client()
+    client.force_login(User.objects.get(username="operator"))
+    page = client.get(f"/runs/{run.pk}/").content.decode()
+    assert f'<code id="failure-command">{escape(line)}</code>' in page and "trains again as another run" in page
+    assert "manage.py train" not in page
+    refused = client.post(f"/api/runs/{run.pk}/queue/", "{}", content_type="application/json")
+    assert refused.status_code == 409 and refused.json()["error"].endswith(f"as another run, with {line}")
+    # A host of an older version tells only the program.
+    Run.objects.all().delete()
+    assert start_command(Run.objects.get(pk=open_run(value, key="old")[1]["run"])) == "steersman run -- train.py"
 
 
 def test_the_token_opens_nothing_else(project: Project):

@@ -309,6 +309,19 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     # By its id, because a newer one may have the same name.
     (checkpoint,) = rows(lab, "SELECT id FROM runs_checkpoint WHERE name = ?", "while paused")
     expect(command).to_have_text(f"python manage.py train --run-id 1 --from {checkpoint['id']}")
+    # A run of a host without the database has its own command.
+    program = (
+        "from runs.models import RemoteLaunch, Run\nrun = Run.objects.get(pk=1)\n"
+        "words = ['steersman', 'run', '--', 'python', 'my train.py']\n"
+        "RemoteLaunch.objects.create(project=run.project, created_by_id=1, key='k', run=run, started=words, folder='~')"
+    )
+    lab.manage("shell", "-v", "0", "-c", program)
+    operator.reload()
+    saved.get_by_role("button", name="Copy the command that started this run on its host").click()
+    expect(command).to_have_text("cd ~ && steersman run -- python 'my train.py'")
+    lab.manage("shell", "-v", "0", "-c", "from runs.models import RemoteLaunch\nRemoteLaunch.objects.all().delete()")
+    operator.reload()
+    expect(saved.get_by_role("button", name="Copy the command that resumes")).to_be_visible()
 
 
 def test_a_checkpoint_is_marked_by_the_keyboard_and_others_see_it(operator: Page, viewer: Page, lab: Stack) -> None:

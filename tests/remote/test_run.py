@@ -146,9 +146,12 @@ def points(stack: Stack, run_id: int, series: str = "train/loss") -> list[int]:
 def test_the_exit_code_is_that_of_the_training(places: tuple[Stack, Portal, TrainingHost]):
     stack, _, host = places
     host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(7)", "seven.py")
-    assert ended(host.start("run", "--", "python", "seven.py"), host) == 7
+    words = ("run", "--project", "lab", "--", "python", "seven.py", "a secret of this host")
+    assert ended(host.start(*words, SERVICE_TOKEN="a secret of this host"), host) == 7
     run_id = opened_run(stack, "seven.py")
     assert run_row(stack, run_id)["state"] == "failed"
+    told = rows(stack, "SELECT started, folder FROM runs_remotelaunch WHERE run_id = ?", run_id)[0]
+    assert json.loads(told["started"]) == ["steersman", *words[:-1], "<secret>"] and told["folder"] == "~"
     host.script("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed.py")
     assert ended(host.start("run", "--", "python", "killed.py"), host) == 137
     host.script("import steersman\nsteersman.attach().log(1, loss=1.0)", "good.py")
@@ -230,6 +233,7 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
         (("--", "missing.py"), {}, "there is no file missing.py"),
         (("--restarts", "-1", "--", "x"), {}, "give a whole number from 0 to"),
         (("--wait", "soon", "--", "x"), {}, "give a number of seconds"),
+        (("--project", "night", "--", "python", "train.py"), {}, "not in night. Leave the project out, or log in with"),
         (("--", "python", "train.py"), {"STEERSMAN_STOP_SIGNAL": "KILL"}, "STEERSMAN_STOP_SIGNAL: 'KILL'"),
         (
             ("--", "python", "train.py"),

@@ -7,7 +7,7 @@ from typing import Annotated
 from ninja import Field, Schema
 
 from runs.launches.opening import Launch
-from runs.models import LONGEST_KEY, LONGEST_NAME, LONGEST_START
+from runs.models import LONGEST_FOLDER, LONGEST_KEY, LONGEST_NAME, LONGEST_START
 from runs.recording.lifecycle import Holder
 from runs.recording.restart_policy import MOST_RESTARTS
 
@@ -36,6 +36,12 @@ class LaunchBody(Schema):
     ranks: int = Field(1, ge=1, le=MOST_RANKS)
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How often a new run may be restarted")
 
+    project: str = Field(
+        "", pattern=TEXT, max_length=100, description="The project by name or slug; default: that of the token"
+    )
+    started: list[Word] = Field([], max_length=1100, description="The command that a person entered, redacted")
+    folder: str = Field("", pattern=TEXT, max_length=LONGEST_FOLDER, description="Where it was entered, redacted")
+
     def launch(self) -> Launch:
         return Launch(
             key=self.key,
@@ -45,6 +51,9 @@ class LaunchBody(Schema):
             name=self.name,
             ranks=self.ranks,
             restarts=self.restarts,
+            project=self.project,
+            started=self.started,
+            folder=self.folder,
         )
 
 

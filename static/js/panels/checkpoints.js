@@ -80,17 +80,22 @@ export class Checkpoints {
       icon("download"),
       gettext("Download"),
     );
+    // No command resumes a run of another host from a checkpoint: its own command begins another run there.
+    const again = this.#page.remote;
     const resume = element(
       "button",
       {
         class: "btn btn-sm",
         type: "button",
-        "aria-label": fill(gettext("Copy the command that resumes from {name}"), { name }),
+        "aria-label": again
+          ? gettext("Copy the command that started this run on its host")
+          : fill(gettext("Copy the command that resumes from {name}"), { name }),
+        title: again ? gettext("Entered on the host of the run, it trains again as another run.") : "",
       },
       icon("running"),
-      gettext("Resume from here"),
+      again ? gettext("Start again") : gettext("Resume from here"),
     );
-    const command = `python manage.py train --run-id ${this.#page.run} --from ${checkpoint.id}`;
+    const command = again || `python manage.py train --run-id ${this.#page.run} --from ${checkpoint.id}`;
     const line = element("code", {
       class: "checkpoint-command",
       text: command,

@@ -11,7 +11,7 @@ launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -33,7 +33,8 @@ Item = TypeVar("Item")
 class Launch:
     """What was started. `key` names it in the portal, `parent` is the process at the terminal.
 
-    `wait_s` is how long to wait for the portal after the training has ended, in seconds.
+    `started` is the command that a person entered in `folder`, as words; `project` is the one that it names, "" for
+    that of the token. `wait_s` is how long to wait for the portal after the training has ended, in seconds.
     """
 
     key: str
@@ -44,6 +45,9 @@ class Launch:
     ranks: int = 1
     restarts: int = 0
     wait_s: float = 600.0
+    project: str = ""
+    started: list[str] = field(default_factory=list)
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from steersman.records.typed_json import Malformed, decode
 
 LONGEST_NAME = 200
 LONGEST_WORD = 4000
+LONGEST_FOLDER = 1000
 MOST_WORDS = 1000
 NOT_IN_A_HOST_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -32,6 +33,9 @@ class _Opening:
     name: str
     ranks: int
     restarts: int
+    project: str
+    started: list[str]
+    folder: str
 
 
 def open_attempt(login: Login, launch: Launch, number: int, data: Path, application: Path) -> Place:
@@ -50,6 +54,9 @@ def open_attempt(login: Login, launch: Launch, number: int, data: Path, applicat
         name=redactor.text(launch.name)[:LONGEST_NAME],
         ranks=launch.ranks,
         restarts=launch.restarts,
+        project=launch.project,
+        started=[redactor.text(word)[:LONGEST_WORD] for word in launch.started[:MOST_WORDS]],
+        folder=redactor.text(launch.folder)[:LONGEST_FOLDER],
     )
     answer = ask(login, RUNS, opening)
     try:

@@ -49,13 +49,15 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line asks for; `name` is "" for the name of the program. See `Launch`."""
+    """What the command line, `started`, asks for; `name` is "" for the name of the program. See `Launch`."""
 
     script: list[str]
     name: str
     ranks: int
     restarts: int
     wait_s: float
+    project: str
+    started: list[str]
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
@@ -76,6 +78,9 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         ranks=asked.ranks,
         restarts=asked.restarts,
         wait_s=asked.wait_s,
+        project=asked.project,
+        started=asked.started,
+        folder=os.getcwd(),
     )
     folder = make_launch(data, launch)
     try:

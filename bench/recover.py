@@ -2,7 +2,7 @@
 
 usage: python bench/recover.py [--faults N] [--misses]
 
-Every run is a real training under a real supervisor: processes, journal, detectors, rules, commands and roll backs are
+Every run is a real training under a real supervisor: processes, journal, detectors, rules, commands and rollbacks are
 those of the product. Four trainings (digits, MNIST and the Transformer as recipes, and one script of its own) are small
 enough to end in seconds on a CPU. No step is shorter than 15 ms, so that their steps are as far apart as those of
 larger ones. Each is trained with five seeds: without a fault, and with five kinds of fault at a random step, with the
@@ -20,9 +20,9 @@ faults                   runs with a fault
 recovered                of them, those that ended with a validation loss of at most 1.02 times that of the run with
                          the same seed without a fault, with the rules on (aim: 95 of 100)
 recovered_without        the same with the rules off
-false_roll_backs         roll backs in runs without a fault, and before the fault of the others (aim: 0)
+false_roll_backs         rollbacks in runs without a fault, and before the fault of the others (aim: 0)
 clean_runs               runs without a fault
-median_steps_lost        steps that a recovered run trained twice: the median of the runs with a roll back (aim: 200)
+median_steps_lost        steps that a recovered run trained twice: the median of the runs with a rollback (aim: 200)
 layer_right              share of the layers that grew which an alert of the run named (aim: 0.95)
 step_ratio_watch_layers  of `bench/costs/watch_layers.py`, on the CPU (aim: 1.01)
 by_kind, by_training     recovered with the rules, without them, and runs
@@ -108,7 +108,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a story: its last validation loss, its roll backs, and the layers that its alerts named."""
+    """What became of a story: its last validation loss, its rollbacks, and the layers that its alerts named."""
 
     story: Story
     run_id: int

@@ -195,7 +195,7 @@ class Control:
         self._now = replace(self._now, step=step, epoch=epoch)
         if not self._scheduled:
             return
-        # One by one: a roll back changes the step, and what waits for it may be due at this boundary too.
+        # One by one: a rollback changes the step, and what waits for it may be due at this boundary too.
         while (command := self._next_due()) is not None:
             self._scheduled.remove(command)
             self._settle(command, passed=left_behind(command, self._now))

@@ -112,7 +112,7 @@ class Run(KnobbedRecorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
-        # The last arguments of `save_checkpoint`, which a roll back restores if the script has no handler.
+        # The last arguments of `save_checkpoint`, which a rollback restores if the script has no handler.
         self._saved_objects: dict[str, Any] = {}
         self._own_checkpoints = OwnCheckpoints()
         self._posted = self._mailbox.posted
@@ -332,7 +332,7 @@ class Run(KnobbedRecorder):
         """Return a checkpoint that all ranks found valid. Raises `Refusal`."""
         found, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
-        # Earlier points must come before the roll back in the journal, even if their values are still on the GPU.
+        # Earlier points must come before the rollback in the journal, even if their values are still on the GPU.
         self._write_arrived(wait=True)
         try:
             found = self._own_checkpoints.found(self._place or Path(), arguments)

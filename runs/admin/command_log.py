@@ -94,7 +94,7 @@ def _terms(command: Command) -> list[str]:
     if command.at_epoch is not None:
         found.append(_("at the end of epoch %(epoch)s") % {"epoch": command.at_epoch})
     if command.at_roll_backs is not None:
-        found.append(_("after %(count)s roll backs") % {"count": command.at_roll_backs})
+        found.append(_("after %(count)s rollbacks") % {"count": command.at_roll_backs})
     if command.expected_state:
         found.append(_("only while %(state)s") % {"state": command.get_expected_state_display()})
     if command.expected_value is not None:

@@ -108,7 +108,7 @@ class AlertAdmin(OnlyShows):
     def told_action(self, alert: Alert) -> str:
         return action_text(alert)
 
-    @display(description=_("after a roll back"))
+    @display(description=_("after a rollback"))
     def told_after_roll_back(self, alert: Alert) -> str:
         return after_roll_back_text(alert)
 

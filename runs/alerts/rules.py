@@ -41,7 +41,7 @@ class Rule:
     knob: str = ""
     factor: float | None = None
     smallest: float | None = None
-    # From which roll back for a fault on the knob is scaled, and batches are skipped.
+    # From which rollback for a fault on the knob is scaled, and batches are skipped.
     factor_from: int = 1
     skip_batches: int = 0
     skip_from: int = 1
@@ -123,7 +123,7 @@ RECOVERED = ("non-finite", "spike", "divergence")
 def recovery_rule(detector: str) -> Rule:
     """Return the rule that is offered for a recovery: a dry run, until somebody has tried it.
 
-    The first roll back for a fault changes nothing, since most faults pass. If the fault returns, the batches around it
+    The first rollback for a fault changes nothing, since most faults pass. If the fault returns, the batches around it
     are left out, as by Chowdhery et al. (*PaLM*, 2022, section 5.1). Only after that the learning rate is halved.
     """
     return replace(

@@ -177,7 +177,7 @@ def _run(
 def _best(source: Run, checkpoint: Checkpoint) -> Best:
     """Return the best epoch up to a checkpoint, of the run or of the source that it branched from."""
     before = source.epochs.filter(was_best=True, step__lte=checkpoint.step).order_by("-step", "-pk")
-    # An abandoned epoch counts for a checkpoint that the same roll back abandoned.
+    # An abandoned epoch counts for a checkpoint that the same rollback abandoned.
     row = before.first() if checkpoint.abandoned else before.filter(abandoned=False).first()
     if row is not None:
         name = best_metric_name(row.reported)

@@ -56,7 +56,7 @@ def path_of(step: int) -> str:
 def found(source: Run, wanted: str) -> Checkpoint:
     """Return the checkpoint of this id, name or step, or the newest or best one in the present lineage of the run.
 
-    Checkpoints that a roll back abandoned can be chosen too. Raises `CannotBranch`.
+    Checkpoints that a rollback abandoned can be chosen too. Raises `CannotBranch`.
     """
     if wanted in ("newest", "best"):
         # Checkpoints that only the script can read come last.

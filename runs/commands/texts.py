@@ -69,7 +69,7 @@ def outcome_in_words(command: Command) -> str:
     elif command.state in (CommandState.SENT, CommandState.DELIVERED) and command.at_epoch is not None:
         words += f", to take effect at the end of epoch {command.at_epoch}"
     if command.state in (CommandState.SENT, CommandState.DELIVERED) and command.at_roll_backs is not None:
-        words += f" after {command.at_roll_backs} roll backs"
+        words += f" after {command.at_roll_backs} rollbacks"
     if command.outcome:
         return f"{words}. {command.outcome}"
     return f"{words}."

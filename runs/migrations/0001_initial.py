@@ -442,12 +442,12 @@ class Migration(migrations.Migration):
                 ("smallest", models.FloatField(blank=True, null=True, verbose_name="smallest value")),
                 (
                     "factor_from",
-                    models.PositiveSmallIntegerField(default=1, verbose_name="change the knob from roll back number"),
+                    models.PositiveSmallIntegerField(default=1, verbose_name="change the knob from rollback number"),
                 ),
                 ("skip_batches", models.PositiveIntegerField(default=0, verbose_name="skip batches")),
                 (
                     "skip_from",
-                    models.PositiveSmallIntegerField(default=1, verbose_name="skip batches from roll back number"),
+                    models.PositiveSmallIntegerField(default=1, verbose_name="skip batches from rollback number"),
                 ),
                 ("most_per_hour", models.PositiveSmallIntegerField(default=1, verbose_name="most per hour")),
                 (
@@ -802,7 +802,7 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(blank=True, null=True, verbose_name="expires at")),
                 ("at_step", models.PositiveBigIntegerField(blank=True, null=True, verbose_name="at step")),
                 ("at_epoch", models.PositiveIntegerField(blank=True, null=True, verbose_name="at epoch")),
-                ("at_roll_backs", models.PositiveIntegerField(blank=True, null=True, verbose_name="after roll backs")),
+                ("at_roll_backs", models.PositiveIntegerField(blank=True, null=True, verbose_name="after rollbacks")),
                 (
                     "expected_state",
                     models.CharField(
@@ -1282,7 +1282,7 @@ class Migration(migrations.Migration):
                 (
                     "moment",
                     models.CharField(
-                        choices=[("began", "began"), ("cleared", "cleared"), ("rolled", "after a roll back")],
+                        choices=[("began", "began"), ("cleared", "cleared"), ("rolled", "after a rollback")],
                         default="began",
                         max_length=10,
                         verbose_name="moment",

@@ -108,7 +108,7 @@ class AlertDestination(models.Model):
 class DeliveryMoment(models.TextChoices):
     BEGAN = "began", _("began")
     CLEARED = "cleared", pgettext_lazy("moment of an alert", "cleared")
-    ROLLED_BACK = "rolled", _("after a roll back")
+    ROLLED_BACK = "rolled", _("after a rollback")
 
 
 class DeliveryState(models.TextChoices):

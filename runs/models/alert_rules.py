@@ -62,10 +62,10 @@ class AlertRule(models.Model):
     knob = models.CharField(_("knob"), max_length=200, blank=True)
     factor = models.FloatField(_("factor"), null=True, blank=True)
     smallest = models.FloatField(_("smallest value"), null=True, blank=True)
-    # The number of the roll back for a fault from which the knob is scaled, and batches are skipped.
-    factor_from = models.PositiveSmallIntegerField(_("change the knob from roll back number"), default=1)
+    # The number of the rollback for a fault from which the knob is scaled, and batches are skipped.
+    factor_from = models.PositiveSmallIntegerField(_("change the knob from rollback number"), default=1)
     skip_batches = models.PositiveIntegerField(_("skip batches"), default=0)
-    skip_from = models.PositiveSmallIntegerField(_("skip batches from roll back number"), default=1)
+    skip_from = models.PositiveSmallIntegerField(_("skip batches from rollback number"), default=1)
     most_per_hour = models.PositiveSmallIntegerField(_("most per hour"), default=1)
     # None: no limit.
     most_per_attempt = models.PositiveSmallIntegerField(_("most per attempt"), default=1, null=True, blank=True)

@@ -35,7 +35,7 @@ class EpochQuerySet(models.QuerySet["EpochMetric"]):
     def counted(self) -> EpochQuerySet:
         """Return the epochs that still count.
 
-        Excluded are epochs that a later attempt repeated, that were logged again, or that a roll back abandoned.
+        Excluded are epochs that a later attempt repeated, that were logged again, or that a rollback abandoned.
         """
         later = EpochMetric.objects.filter(
             run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")

@@ -327,9 +327,9 @@ class Attempt(models.Model):
     alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
     # The goals declared by `watch()`: "min" or "max", by series.
     goals = models.JSONField(default=dict)
-    # The first lap of the points since its last roll back; see `runs.series.laps`.
+    # The first lap of the points since its last rollback; see `runs.series.laps`.
     first_lap = models.PositiveIntegerField(default=0, editable=False)
-    # For each roll back, the first lap after it and the step that the training went back to.
+    # For each rollback, the first lap after it and the step that the training went back to.
     roll_backs = models.JSONField(default=list, editable=False)
 
     class Meta:

@@ -100,13 +100,13 @@ class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
 
 
 class Recovered(Cause, frozen=True, kw_only=True, tag="recovered"):
-    """A run trains on after a roll back: the values of `series` are `now` at `step`, and were `before` until the fault.
+    """A run trains on after a rollback: the values of `series` are `now` at `step`, and were `before` until the fault.
 
     Both are texts such as "0.31 ± 0.02"; `before` is "" if it is not known.
     """
 
-    pattern = gettext_noop("Since the roll back: %(series)s %(now)s at step %(step)s, %(before)s before the fault.")
-    without_before: ClassVar[str] = gettext_noop("Since the roll back: %(series)s %(now)s at step %(step)s.")
+    pattern = gettext_noop("Since the rollback: %(series)s %(now)s at step %(step)s, %(before)s before the fault.")
+    without_before: ClassVar[str] = gettext_noop("Since the rollback: %(series)s %(now)s at step %(step)s.")
     series: str
     step: int
     now: str
@@ -120,9 +120,9 @@ class Recovered(Cause, frozen=True, kw_only=True, tag="recovered"):
 
 
 class FaultReturned(Cause, frozen=True, kw_only=True, tag="fault_returned"):
-    """A roll back did not help: a fault began again at `step`."""
+    """A rollback did not help: a fault began again at `step`."""
 
-    pattern = gettext_noop("A fault began again after the roll back, at step %(step)s.")
+    pattern = gettext_noop("A fault began again after the rollback, at step %(step)s.")
     step: int
 
     def places(self, gettext: Callable[[str], str]) -> Mapping[str, object]:
@@ -252,7 +252,7 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
 
 
 def after_roll_back(kept: Mapping[str, Any]) -> AfterRollBack | None:
-    """Return what a row keeps of a run after a roll back; None if it keeps nothing, or one of another version."""
+    """Return what a row keeps of a run after a rollback; None if it keeps nothing, or one of another version."""
     try:
         return msgspec.convert(kept, AfterRollBack) if kept else None
     except msgspec.ValidationError:

@@ -364,7 +364,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]
         raise InvalidCommand('Give at as {"step": N} or {"epoch": N}, or both, and "roll_backs": N besides.', "at")
     for name, value in at.items():
         largest = LARGEST_INT if name == "step" else LARGEST_EPOCH
-        # After a roll back, a training may be at step 0 or in its first epoch again.
+        # After a rollback, a training may be at step 0 or in its first epoch again.
         least = 0 if "roll_backs" in at else 1
         if type(value) is not int or not least <= value <= largest:
             raise InvalidCommand(f"Give {AT_FIELDS[name]} of at as a whole number from {least} to {largest}.", "at")

@@ -247,7 +247,7 @@ class AlertChanged(Event, frozen=True, kw_only=True):
 
     `cause` tells what `text` tells in English: of a lost run, of a full disk, and of the layer where it began. `action`
     is what its rule asks of the run, `command_id` the command by which it did, `held_back` why it did not.
-    `after_roll_back` is what became of the run after a roll back for this alert.
+    `after_roll_back` is what became of the run after a rollback for this alert.
     """
 
     kind: ClassVar[str] = gettext_noop("alert")

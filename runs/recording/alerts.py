@@ -185,7 +185,7 @@ def note_action(alert: Alert) -> None:
 
 
 def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
-    """Record what became of a run after a roll back for an alert; return whether this call did. Notifies viewers, and
+    """Record what became of a run after a rollback for an alert; return whether this call did. Notifies viewers, and
     those who were told of the alert."""
     with transaction.atomic():
         run_id = Alert.objects.values_list("run_id", flat=True).get(pk=alert_id)

@@ -1,4 +1,4 @@
-"""Checkpoints: marked by a person, rated as good, removed, and abandoned by a roll back."""
+"""Checkpoints: marked by a person, rated as good, removed, and abandoned by a rollback."""
 
 from __future__ import annotations
 

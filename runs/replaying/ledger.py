@@ -1,6 +1,6 @@
 """The ledger of a run: what shaped its curve, in the order of effect, each at its place on the line of training.
 
-A place is a step, the number of roll backs before it and, if an epoch ended at this step before it, that epoch: a step
+A place is a step, the number of rollbacks before it and, if an epoch ended at this step before it, that epoch: a step
 alone is reached several times by a run that is rolled back, and twice at the end of an epoch.
 
 What an attempt did after the checkpoint from which a later one resumed is not part of the curve, and left out. The
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A command that took effect. A roll back went to the checkpoint `target`, None for the one of the branch."""
+    """A command that took effect. A rollback went to the checkpoint `target`, None for the one of the branch."""
 
     command: Command
     target: Saved | None = None
@@ -170,7 +170,7 @@ class _Reader:
         self._add(command.step or 0, Applied(command, target))
 
     def _target(self, command: Command) -> Saved | None:
-        """Return the checkpoint to which a roll back went, None if it is the one at which the branch began."""
+        """Return the checkpoint to which a rollback went, None if it is the one at which the branch began."""
         new = command.new_value if isinstance(command.new_value, dict) else {}
         there = [each for each in self.line if each.step == new.get("step")]
         wanted = str(command.arguments.get("checkpoint", ""))
@@ -242,7 +242,7 @@ def _values(entries: list[Entry], before: ChangedKnobs) -> ChangedKnobs:
 
 
 def _with_roll_backs(entries: list[Entry]) -> Iterator[Entry]:
-    """Yield the entries, each with the number of roll backs before it."""
+    """Yield the entries, each with the number of rollbacks before it."""
     roll_backs = 0
     for entry in entries:
         yield replace(entry, place=replace(entry.place, roll_backs=roll_backs))

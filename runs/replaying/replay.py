@@ -144,7 +144,7 @@ def _at(entry: Entry, ledger: Ledger) -> dict[str, int]:
 def _saved_anew(old: Run, ledger: Ledger) -> dict[int, str]:
     """Return the checkpoints that the new run saves on command, with their new names.
 
-    They are those to which a roll back or a branch went, of a recipe: its training keeps the unnamed ones by the
+    They are those to which a rollback or a branch went, of a recipe: its training keeps the unnamed ones by the
     clock, and saves some of them by it. A script saves and keeps its own.
     """
     if old.recipe_id is None:
@@ -162,7 +162,7 @@ def _saved_anew(old: Run, ledger: Ledger) -> dict[int, str]:
 
 
 def _wanted(command: Command, target: Saved | None, saved_anew: dict[int, str]) -> str:
-    """Return how the new run names the checkpoint to which a roll back went."""
+    """Return how the new run names the checkpoint to which a rollback went."""
     if target is None:
         new = command.new_value if isinstance(command.new_value, dict) else {}
         return str(new.get("step", 0))

@@ -5,7 +5,7 @@ points after a step that went back are a new lap, counted from 1. Laps are store
 is the mean of two epochs. Threads that count together log slightly out of order, so a new step between the last few
 begins no lap. No step of a lap is therefore below its first one, except in the last possible lap.
 
-A roll back begins a lap in every series at once, whatever their steps are.
+A rollback begins a lap in every series at once, whatever their steps are.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class StepOrder:
     """The position of each series of an attempt. An unusual order of steps is reported once, in `remarks`."""
 
     def __init__(self, places: Mapping[str, Place] | None = None, first_lap: int = 0) -> None:
-        """`first_lap` is the lowest lap of later points: above 0 after a roll back."""
+        """`first_lap` is the lowest lap of later points: above 0 after a rollback."""
         self._places = dict(places or {})
         self.first_lap = first_lap
-        # The roll backs since the positions were given: the lap that each began, and the step that it went back to.
+        # The rollbacks since the positions were given: the lap that each began, and the step that it went back to.
         self.roll_backs: list[tuple[int, int]] = []
         self.remarks: list[str] = []
         # An earlier supervisor of the same attempt has already reported the stored laps.
@@ -43,7 +43,7 @@ class StepOrder:
         self._told_twice = False
 
     def copy(self) -> StepOrder:
-        """Return a copy of the positions, without remarks and roll backs."""
+        """Return a copy of the positions, without remarks and rollbacks."""
         other = StepOrder(self._places, self.first_lap)
         other._told_back, other._told_full, other._told_twice = self._told_back, self._told_full, self._told_twice
         return other

@@ -36,7 +36,7 @@ class KeptCheckpoints:
         self._notes = notes
         self._parent = parent
         self._kept: list[Kept] = []
-        # The number of saves at each step: after a roll back, a training reaches the same steps again.
+        # The number of saves at each step: after a rollback, a training reaches the same steps again.
         self._saves: dict[int, int] = {}
 
     def new_folder(self, step: int) -> Path:

@@ -1,4 +1,4 @@
-"""The checkpoints that a training has saved itself, and the choice of one when a roll back takes effect.
+"""The checkpoints that a training has saved itself, and the choice of one when a rollback takes effect.
 
 Every rank chooses by itself from the same folder, so that nothing has to be sent between them.
 """
@@ -35,7 +35,7 @@ class FoundCheckpoint:
 
 
 class OwnCheckpoints:
-    """The checkpoints of one attempt on its present line: those that a roll back abandoned are left out."""
+    """The checkpoints of one attempt on its present line: those that a rollback abandoned are left out."""
 
     def __init__(self) -> None:
         # Where each whole checkpoint was saved: its step, and how many had been saved there.

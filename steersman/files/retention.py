@@ -11,7 +11,7 @@ LAST = 2
 HOURS = 24
 HOUR_S = 3600.0
 # Steps of which the newest checkpoint is kept, and how often. A checkpoint is good 100 steps later
-# (`runs.recording.checkpoints`), and each roll back for the same fault goes farther back, so several are needed.
+# (`runs.recording.checkpoints`), and each rollback for the same fault goes farther back, so several are needed.
 STRETCH_STEPS = 50
 STRETCHES = 5
 
@@ -42,7 +42,7 @@ def dropped(checkpoints: Sequence[Kept]) -> list[Kept]:
         *best,
         *(each for each in checkpoints if each.reason in ("named", "stop")),
         *(newest_of_hour[hour] for hour in hours),
-        # A roll back leaves checkpoints of later steps behind.
+        # A rollback leaves checkpoints of later steps behind.
         *(each for place, each in newest_of_stretch.items() if stretch - STRETCHES < place <= stretch),
     ]
     return [each for each in checkpoints if each not in kept]

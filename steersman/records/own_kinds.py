@@ -64,12 +64,12 @@ class PatchRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRolledBackRecord(Record):
-    """A rank other than 0 was rolled back: its later records follow the roll back that rank 0 records.
+    """A rank other than 0 was rolled back: its later records follow the rollback that rank 0 records.
 
     It is not stored, because the outcome of rank 0 has the rest.
     """
 
     kind: ClassVar[int] = 21
-    title: ClassVar[str] = "a roll back of its rank"
+    title: ClassVar[str] = "a rollback of its rank"
 
     to_step: int

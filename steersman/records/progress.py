@@ -1,4 +1,4 @@
-"""The progress of a training from its records: the last logged step, or the step after a roll back."""
+"""The progress of a training from its records: the last logged step, or the step after a rollback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from steersman.records.record import Record
 
 
 def rolls_back(record: Record) -> bool:
-    """Return whether a record reports a roll back of the training, after which points begin a new lap."""
+    """Return whether a record reports a rollback of the training, after which points begin a new lap."""
     return isinstance(record, OutcomeRecord) and record.to_step is not None
 
 
@@ -24,7 +24,7 @@ def step_after(records: Sequence[Record]) -> int | None:
 
 
 def between_roll_backs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Yield `records` in parts that end with a roll back or with the last record."""
+    """Yield `records` in parts that end with a rollback or with the last record."""
     start = 0
     for index, record in enumerate(records):
         if rolls_back(record):

@@ -1,4 +1,4 @@
-"""When a command takes effect that waits for a step, an epoch or a roll back."""
+"""When a command takes effect that waits for a step, an epoch or a rollback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Moment:
 
 
 def is_later(command: PostedCommand, now: Moment) -> bool:
-    """Return whether a command still waits: for a roll back, or for its step or epoch in the present lap."""
+    """Return whether a command still waits: for a rollback, or for its step or epoch in the present lap."""
     if command.at_roll_backs is not None and command.at_roll_backs != now.roll_backs:
         return command.at_roll_backs > now.roll_backs
     if command.at_step is not None and command.at_step > now.step:
@@ -30,7 +30,7 @@ def left_behind(command: PostedCommand, now: Moment) -> str:
     if command.at_roll_backs is None or command.at_roll_backs >= now.roll_backs:
         return ""
     return (
-        f"It was to take effect after {command.at_roll_backs} roll backs: the training has been rolled back "
+        f"It was to take effect after {command.at_roll_backs} rollbacks: the training has been rolled back "
         f"{now.roll_backs} times."
     )
 

@@ -368,7 +368,7 @@ def test_what_ranks_logged_before_a_roll_back_comes_before_it_whatever_is_read_w
     first.word(OutcomeRecord, **rolled_back(3, 1))
     first.point(2, loss=5.0)
     read()
-    # The other rank may have logged more before it was rolled back: the roll back waits for its mark.
+    # The other rank may have logged more before it was rolled back: the rollback waits for its mark.
     assert told == [(1, {"loss": 2.0}), (2, {"loss": 2.0}), (3, {"loss": 2.0}), (2, {"own": 2.0})]
     second.point(3, own=3.0)
     second.word(RankRolledBackRecord, step=3, to_step=1)

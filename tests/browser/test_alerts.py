@@ -247,7 +247,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
         expect(rate.get_by_test_id("knob-value")).to_have_text("0.05")
         expect(row).to_have_attribute("data-state", "cleared", timeout=60_000)
         expect(page.get_by_role("alert").filter(has_text="Divergence")).to_have_count(0)
-        expect(row.get_by_test_id("after-roll-back")).to_contain_text("Since the roll back: train/loss", timeout=60_000)
+        expect(row.get_by_test_id("after-roll-back")).to_contain_text("Since the rollback: train/loss", timeout=60_000)
         rolled_back = page.get_by_test_id("command-row").filter(has_text="roll back")
         for text in ("Learning rate × 0.5", "Operator Lab", "by a link sent to On call"):
             expect(rolled_back).to_contain_text(text)

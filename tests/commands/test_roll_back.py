@@ -93,7 +93,7 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
     train_to(24)
     assert [step for step, _ in weights(stack, run_id)[2]] == [21, 22, 23, 24]
 
-    # The points that both roll backs abandoned are marked in the export.
+    # The points that both rollbacks abandoned are marked in the export.
     abandoned = [
         (int(row["lap"]), int(row["step"]))
         for row in exported(stack, run_id, "series")

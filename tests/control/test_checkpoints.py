@@ -174,7 +174,7 @@ def test_it_keeps_some_of_the_last_steps_so_that_one_is_good_when_a_fault_begins
     saves = kept(*[("last", 0.5)] * 40, every=20)
     # Up to step 780: the newest of steps 550 to 599 and so on, and the last two.
     assert [20 * number for number in left(saves)] == [580, 640, 680, 740, 760, 780]
-    # A roll back to step 680 leaves the later ones, which are not among the last steps any longer.
+    # A rollback to step 680 leaves the later ones, which are not among the last steps any longer.
     again = [Kept(Path(f"{100 + number}"), "last", 1800.0, step) for number, step in enumerate((700, 720))]
     steps = [each.step for each in (*saves, *again) if each not in dropped([*saves, *again])]
     assert steps == [540, 580, 640, 680, 700, 720]

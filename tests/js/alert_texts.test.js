@@ -72,15 +72,15 @@ test("a loss that went wrong says in which layer it began", () => {
   assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm not finite at step 1.?204\.$/);
 });
 
-test("what became of a run after a roll back is told", () => {
+test("what became of a run after a rollback is told", () => {
   const found = { kind: "recovered", series: "train/loss", step: 451, now: "0.28 ± 0.02", before: "0.33 ± 0.02" };
   assert.equal(
     afterRollBackText({ after_roll_back: found }),
-    "Since the roll back: train/loss 0.28 ± 0.02 at step 451, 0.33 ± 0.02 before the fault.",
+    "Since the rollback: train/loss 0.28 ± 0.02 at step 451, 0.33 ± 0.02 before the fault.",
   );
   assert.equal(
     afterRollBackText({ after_roll_back: { ...found, before: "" } }),
-    "Since the roll back: train/loss 0.28 ± 0.02 at step 451.",
+    "Since the rollback: train/loss 0.28 ± 0.02 at step 451.",
   );
   assert.match(afterRollBackText({ after_roll_back: { kind: "fault_returned", step: 500 } }), /began again .* at step 500\.$/);
   assert.equal(afterRollBackText({ after_roll_back: null }), "");

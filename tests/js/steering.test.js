@@ -154,7 +154,7 @@ test("it names schedule, expiry and precondition while they matter", () => {
   const inALap = { state: "delivered", at_step: 200, at_epoch: 3, at_roll_backs: 0 };
   assert.deepEqual(
     conditionsOf(inALap, () => ""),
-    ["at step 200", "at the end of epoch 3", "after 0 roll backs"],
+    ["at step 200", "at the end of epoch 3", "after 0 rollbacks"],
   );
   const waiting = { state: "delivered", at_step: 2000, expected_value: 0.003, expires_at: "2026-01-02T03:04:05Z" };
   assert.deepEqual(

@@ -149,7 +149,7 @@ def test_a_roll_back_that_waits_for_its_step_is_handed_on_before_its_checkpoint_
     told = order.command.arguments
     assert (told["wanted"], told["path"], told["has_manifest"]) == ("30", "", False)
     assert (order.command.at_step, order.command.at_roll_backs) == (40, 3)
-    # The next attempt counts its own roll backs alone.
+    # The next attempt counts its own rollbacks alone.
     next_lease = open_attempt(lease.run_id, Holder("host", "boot", 1), lease.number, command_line=[])
     Run.objects.filter(pk=lease.run_id).update(handled_commands=["roll_back"])
     later = ask(next_lease, "roll_back", arguments={"checkpoint": "30"}, at=at)

@@ -220,7 +220,7 @@ def test_a_roll_back_that_comes_last_is_where_the_training_is(lease, tmp_path):
     assert json.loads(StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame)["step"] == 1
     attached = ingest.attach()
     assert ingest.progress.step == 1
-    # Later points belong to the lap that the roll back began, whichever supervisor stores them, even if the step
+    # Later points belong to the lap that the rollback began, whichever supervisor stores them, even if the step
     # continues.
     log(3, [0.3])
     ingest.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))

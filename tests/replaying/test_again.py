@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def old(source: Run) -> Run:
-    """The run with a checkpoint, one change of a knob and one roll back."""
+    """The run with a checkpoint, one change of a knob and one rollback."""
     story = Story.__new__(Story)
     story.lease = Lease(run_id=source.pk, attempt_id=Attempt.objects.get(run=source).pk, number=1)
     source.knobs = []

@@ -76,7 +76,7 @@ class Story:
 
 
 def told(ledger: Ledger) -> list[tuple[str, int, int | None, int]]:
-    """Return what happened, its step, its epoch and the number of roll backs before it."""
+    """Return what happened, its step, its epoch and the number of rollbacks before it."""
     found = []
     for entry in ledger.entries:
         match entry.what:

@@ -213,7 +213,7 @@ class Resuming(Killing):
         expected = uninterrupted(self.run_id, max(step for _, _, step, _ in points))
         first_steps: dict[int, int] = {}
         for attempt, lap, step, _ in points:
-            # A step after a roll back is not the first step of the attempt.
+            # A step after a rollback is not the first step of the attempt.
             if lap == 0:
                 first_steps[attempt] = min(step, first_steps.get(attempt, step))
         for attempt in Attempt.objects.filter(run=self.run_id, number__gt=1):

@@ -78,7 +78,7 @@ class RunJudge:
         # The step of the newest judged point.
         self.step = 0
         self._rolled_back_at = 0.0
-        # The ids of the roll backs that were seen.
+        # The ids of the rollbacks that were seen.
         self.roll_backs: set[str] = set()
         # Returns the stored curves up to a step, to which the training was rolled back.
         self.curves_at: Callable[[int], Mapping[str, Curve]] = lambda step: {}
@@ -158,7 +158,7 @@ class RunJudge:
     def see(self, point: Point, now: float) -> list[Finding]:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
         if point.time < self._rolled_back_at:
-            # Of a busy series, points of before the roll back come at the end of their second.
+            # Of a busy series, points of before the rollback come at the end of their second.
             return []
         # Steps arrive again: only `silent` reports a stall, while it lasts.
         self._now = now

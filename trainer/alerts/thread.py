@@ -311,11 +311,11 @@ class AlertThread:
         note_roll_backs(self._lease.run_id, self._lease.number, judge.step, judge.recent, judge.roll_backs)
 
     def _note_roll_backs(self) -> None:
-        """Record the last of what became of the run after roll backs."""
+        """Record the last of what became of the run after rollbacks."""
         try:
             self._note_followed()
         except DatabaseError as error:
-            self._note_failure("what followed its roll backs is not written", error)
+            self._note_failure("what followed its rollbacks is not written", error)
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ class TrainingProgress:
     # The attempt that trained last, and the epochs that were added while training.
     segment: int = 1
     extra_epochs: int = 0
-    # Batches that are left out since a roll back: first and count, of all batches of all epochs from 0 on.
+    # Batches that are left out since a rollback: first and count, of all batches of all epochs from 0 on.
     left_out: list[list[int]] = field(default_factory=list)
     # Of the epoch so far: samples seen, seconds spent, and each mean times its samples, float64 on the device.
     samples: int = 0

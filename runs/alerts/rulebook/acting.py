@@ -124,7 +124,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
 
 
 def _recovery(run: Run, alert: Alert, rule: Rule) -> Recovery | None:
-    """Return the roll back that a rule would request, None if it requests none."""
+    """Return the rollback that a rule would request, None if it requests none."""
     if rule.action != RuleAction.ROLL_BACK:
         return None
     return recovery_from(
@@ -160,7 +160,7 @@ def _has_same_cause(acted: Alert, alert: Alert) -> bool:
     command = acted.command
     if command is None or command.kind != RollBack.kind or command.applied_at is None:
         return True
-    # A fault that begins after a roll back is a new one, or was not cured by it.
+    # A fault that begins after a rollback is a new one, or was not cured by it.
     return alert.began_at <= command.applied_at
 
 
@@ -223,7 +223,7 @@ def _ask(run: Run, alert: Alert, rule: Rule, command: RunCommand) -> Command:
         id=command_id(alert),
         command=command,
         expires_at=timezone.now() + EXPIRY,
-        # A roll back restores the value that the knob had at the checkpoint.
+        # A rollback restores the value that the knob had at the checkpoint.
         expected_value=expected_value(run, rule) if rule.action == RuleAction.SCALE_KNOB else None,
     ).caused_by(cause)
     name = f"rule {rule.name}"[:LONGEST_NAME]

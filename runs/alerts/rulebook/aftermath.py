@@ -12,10 +12,10 @@ from runs.recording.checkpoints import FAULTS, QUIET_STEPS
 
 
 def note_roll_backs(run_id: int, attempt: int, step: int, recent: Callable[[str], str], seen: Collection[str]) -> int:
-    """Record what followed the roll backs of an attempt, once it is known; return how many of them this call did.
+    """Record what followed the rollbacks of an attempt, once it is known; return how many of them this call did.
 
     `step` is the one up to which the detectors have judged, `recent` returns the newest values of a series as a text.
-    `seen` has the ids of the roll backs that the detectors have seen. What followed is known once a fault has begun
+    `seen` has the ids of the rollbacks that the detectors have seen. What followed is known once a fault has begun
     again, or `QUIET_STEPS` steps after the one where the fault began.
     """
     applied = Command.objects.filter(run_id=run_id, attempt=attempt, kind=RollBack.kind, state=CommandState.APPLIED)
@@ -30,7 +30,7 @@ def _note(command: Command, step: int, recent: Callable[[str], str], is_seen: bo
     again = faults.filter(began_at__gt=command.applied_at).exclude(severity=Severity.INFO).order_by("began_at").first()
     if again is not None:
         return alerts.note_after_roll_back(alert.pk, FaultReturned(step=again.step or 0))
-    # Detectors that have not seen the roll back yet are at an earlier step than the training was.
+    # Detectors that have not seen the rollback yet are at an earlier step than the training was.
     last = max(0 if is_seen else command.step or 0, (alert.step or 0) + QUIET_STEPS - 1)
     now = recent(alert.series)
     if step <= last or not now:

@@ -1,4 +1,4 @@
-"""Chooses the checkpoint for a roll back after a fault, and the value of the knob."""
+"""Chooses the checkpoint for a rollback after a fault, and the value of the knob."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.recording.record_side.lineage import lineage
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A roll back to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob.
+    """A rollback to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob.
 
     `skip_batches` batches before the step `fault` are left out, and as many from it on.
     """
@@ -55,9 +55,9 @@ def recovery_from(
     skip_batches: int = 0,
     skip_from: int = 1,
 ) -> Recovery | None:
-    """Return the roll back for the fault of an alert: to the run's newest good checkpoint before it.
+    """Return the rollback for the fault of an alert: to the run's newest good checkpoint before it.
 
-    A checkpoint that a rule has already rolled back to in this attempt did not help, so each roll back chooses an
+    A checkpoint that a rule has already rolled back to in this attempt did not help, so each rollback chooses an
     earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them, from number
     `factor_from` on, and batches are skipped from number `skip_from` on. None if there is no checkpoint.
     """
@@ -107,7 +107,7 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
 
 
 def _by_rules(run: Run) -> QuerySet[Command]:
-    """Return the roll backs of this attempt that rules sent and the training did not refuse."""
+    """Return the rollbacks of this attempt that rules sent and the training did not refuse."""
     # A command has an attempt only after it is delivered.
     asked = Command.objects.filter(alerts__run=run, alerts__attempt=run.attempt, alerts__action=RuleAction.ROLL_BACK)
     return asked.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED))

@@ -51,7 +51,7 @@ class ToldAlert:
     text: str
     # The action of the alert's rule, or why it did not act.
     action: str
-    # What became of the run after a roll back.
+    # What became of the run after a rollback.
     after_roll_back: str
     since: datetime
 
@@ -194,7 +194,7 @@ def _heading(delivery: AlertDelivery) -> str:
         case DeliveryMoment.CLEARED:
             return _("over: %(title)s") % {"title": title}
         case DeliveryMoment.ROLLED_BACK:
-            return _("after the roll back: %(title)s") % {"title": title}
+            return _("after the rollback: %(title)s") % {"title": title}
         case _:
             return title
 
@@ -231,7 +231,7 @@ def _told(delivery: AlertDelivery) -> ToldAlert:
         value=value_of(alert),
         usual=alert.usual,
         text=texts_of(alert).text,
-        # After a roll back it is the whole story: what was seen, what was done, and what followed.
+        # After a rollback it is the whole story: what was seen, what was done, and what followed.
         action="" if is_cleared and followed is None else action_text(alert),
         after_roll_back="" if followed is None else followed.words(_),
         since=alert.began_at,

@@ -92,7 +92,7 @@ class Command(BaseCommand):
             "--at-roll-backs",
             type=int,
             metavar="N",
-            help="with --at-step or --at-epoch: only in the lap after N roll backs of the run",
+            help="with --at-step or --at-epoch: only in the lap after N rollbacks of the run",
         )
         parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
         parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")

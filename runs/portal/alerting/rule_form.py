@@ -92,7 +92,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Knob"),
         max_length=60,
         required=False,
-        help_text=gettext_lazy("Such as learning_rate. A roll back needs none."),
+        help_text=gettext_lazy("Such as learning_rate. A rollback needs none."),
         widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-knobs"}),
     )
     factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
@@ -100,7 +100,7 @@ class RuleForm(forms.Form):
         gettext_lazy("Smallest value"), gettext_lazy("The rule does not act if the result would be smaller.")
     )
     factor_from = forms.IntegerField(
-        label=gettext_lazy("Change the knob from roll back number"),
+        label=gettext_lazy("Change the knob from rollback number"),
         min_value=1,
         max_value=MOST_PER_HOUR,
         required=False,
@@ -113,12 +113,12 @@ class RuleForm(forms.Form):
         max_value=MOST_SKIPPED_BATCHES,
         required=False,
         help_text=gettext_lazy(
-            "Of a roll back: so many batches before the step of the fault, and as many from it on, are left out."
+            "Of a rollback: so many batches before the step of the fault, and as many from it on, are left out."
         ),
         widget=forms.NumberInput(attrs=CONTROL),
     )
     skip_from = forms.IntegerField(
-        label=gettext_lazy("Skip batches from roll back number"),
+        label=gettext_lazy("Skip batches from rollback number"),
         min_value=1,
         max_value=MOST_PER_HOUR,
         required=False,

@@ -40,7 +40,7 @@ def attach(lease: Lease, *, as_history: bool = False) -> Attached:
         positions = _positions(attempt)
         last_steps: dict[str, int] = {}
         if attempt.ranks > 1 and any(position != Position() for position in positions.values()):
-            # Points of other attempts, or from before a roll back, do not make a new step late.
+            # Points of other attempts, or from before a rollback, do not make a new step late.
             places = places_of(attempt.run_id, attempt.number)
             last_steps = {name: step for name, (lap, step, _) in places.items() if lap >= attempt.first_lap}
         below = f"attempts/{lease.number}/"

@@ -1,4 +1,4 @@
-"""The checkpoints in the present lineage of a run, and the choice of one for a roll back. Reads no files."""
+"""The checkpoints in the present lineage of a run, and the choice of one for a rollback. Reads no files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
     """Yield the checkpoints in the present lineage of the run, newest first.
 
     Excluded are checkpoints that earlier attempts saved after the step from which a later one resumed, and those after
-    the step of a roll back. The last one of a branch is the checkpoint at which it began.
+    the step of a rollback. The last one of a branch is the checkpoint at which it began.
     """
     limit: int | None = None
     for attempt in run.attempts.order_by("-number"):

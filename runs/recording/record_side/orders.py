@@ -86,7 +86,7 @@ def as_post(command: Command) -> Post:
 
 
 def _roll_backs_to_come(command: Command) -> int | None:
-    """Return after how many roll backs of the present attempt a command takes effect, None if after any."""
+    """Return after how many rollbacks of the present attempt a command takes effect, None if after any."""
     if command.at_roll_backs is None:
         return None
     run = command.run
@@ -95,7 +95,7 @@ def _roll_backs_to_come(command: Command) -> int | None:
 
 
 def _arguments(command: Command) -> dict[str, Any]:
-    """Return the arguments of a command for the training; those of a roll back also name the checkpoint.
+    """Return the arguments of a command for the training; those of a rollback also name the checkpoint.
 
     One that waits may go back to a checkpoint that is still to be saved: the training then chooses it.
     """

@@ -218,7 +218,7 @@ class RecordSide:
         metrics: list[Metrics | SystemSampled] = []
         events: list[Event] = []
         fields: dict[str, Any] = {}
-        # Events of points have the step of the run, so those after a roll back follow the event of the roll back.
+        # Events of points have the step of the run, so those after a rollback follow the event of the rollback.
         for part in between_roll_backs(records):
             told = list(metrics_events(self._lease.number, part, order))
             metrics += told

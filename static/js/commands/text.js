@@ -115,7 +115,7 @@ export function conditionsOf(command, clockText) {
   if (command.at_step) given.push(fill(gettext("at step {x}"), { x: command.at_step }));
   if (command.at_epoch) given.push(fill(gettext("at the end of epoch {x}"), { x: command.at_epoch }));
   if (Number.isInteger(command.at_roll_backs))
-    given.push(fill(gettext("after {x} roll backs"), { x: command.at_roll_backs }));
+    given.push(fill(gettext("after {x} rollbacks"), { x: command.at_roll_backs }));
   // What held is no news.
   if (command.state === "applied") return given;
   if (command.expected_state)

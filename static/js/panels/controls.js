@@ -164,7 +164,7 @@ export class Controls {
     this.#showChoice(form);
   }
 
-  /** Offer the checkpoints for a roll back, and another learning rate if there is a knob for it. */
+  /** Offer the checkpoints for a rollback, and another learning rate if there is a knob for it. */
   #offerCheckpoints(sheet) {
     const { checkpoints } = this.#state;
     const kept = checkpoints.filter(({ abandoned }) => !abandoned);

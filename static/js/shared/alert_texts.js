@@ -124,17 +124,17 @@ function endText(cause) {
   }
 }
 
-/** Return what became of the run after a roll back for the alert, "" if that is not known. */
+/** Return what became of the run after a rollback for the alert, "" if that is not known. */
 export function afterRollBackText({ after_roll_back: found }) {
   switch (found?.kind) {
     case "recovered": {
       const text = found.before
-        ? gettext("Since the roll back: {series} {now} at step {step}, {before} before the fault.")
-        : gettext("Since the roll back: {series} {now} at step {step}.");
+        ? gettext("Since the rollback: {series} {now} at step {step}, {before} before the fault.")
+        : gettext("Since the rollback: {series} {now} at step {step}.");
       return fill(text, { ...found, step: count(found.step) });
     }
     case "fault_returned":
-      return fill(gettext("A fault began again after the roll back, at step {step}."), { step: count(found.step) });
+      return fill(gettext("A fault began again after the rollback, at step {step}."), { step: count(found.step) });
     default:
       return "";
   }

@@ -2,7 +2,7 @@
 
 Records of a journal are consumed when they are stored (`advance`), and only up to the last record whose step is
 complete: the next reader reads the rest again. No point is therefore lost or stored twice if a process is killed. Rank
-0 determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of several
+0 determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A rollback of several
 ranks is taken from all journals at once, after all records before it in any of them.
 """
 
@@ -204,11 +204,11 @@ class _Merge:
 
     @property
     def _at_roll_back(self) -> set[int]:
-        """Return the ranks whose next record is a roll back of several ranks."""
+        """Return the ranks whose next record is a rollback of several ranks."""
         return {rank for rank, queue in enumerate(self._queues) if queue and _is_roll_back(rank, queue[0].record)}
 
     def _take_roll_back(self) -> bool:
-        """Take a roll back from all live ranks, if it is next in each of them; return whether it was taken."""
+        """Take a rollback from all live ranks, if it is next in each of them; return whether it was taken."""
         there = self._at_roll_back
         if 0 in there:
             gone = {lane.rank for lane in self._lanes if not self._queues[lane.rank] and (self._ended or lane.ended)}
@@ -217,7 +217,7 @@ class _Merge:
             self.batch.rolled_back = True
             self.batch.last_steps = {}
         elif not (there and self._ended and not self._queues[0]):
-            # If rank 0 died before it recorded the roll back, the roll back has no effect.
+            # If rank 0 died before it recorded the rollback, the rollback has no effect.
             return False
         for rank in sorted(there):
             self._take_word(rank, self._take(rank))
@@ -286,7 +286,7 @@ class _Merge:
 
 
 def _is_roll_back(rank: int, record: Record) -> bool:
-    """Return whether a record reports a roll back of all ranks: the outcome from rank 0, the mark from others."""
+    """Return whether a record reports a rollback of all ranks: the outcome from rank 0, the mark from others."""
     if rank > 0:
         return isinstance(record, RankRolledBackRecord)
     return isinstance(record, OutcomeRecord) and record.to_step is not None and (record.ranks or 1) > 1

@@ -1,4 +1,4 @@
-"""What became of a run after a roll back for an alert: recorded once, and told to those who knew of the alert."""
+"""What became of a run after a rollback for an alert: recorded once, and told to those who knew of the alert."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_loss_is_told_so_many_steps_after_the_fault_and_once(lease: Lease) -
     assert noted(lease, 480) == noted(lease, 549) == noted(lease, 550, recent="") == 0
     assert noted(lease, 1550) == 1 and noted(lease, 1600) == 0
     alert.refresh_from_db()
-    text = "Since the roll back: train/loss 0.28 ± 0.02 at step 1,550, 0.33 ± 0.02 before the fault."
+    text = "Since the rollback: train/loss 0.28 ± 0.02 at step 1,550, 0.33 ± 0.02 before the fault."
     assert after_roll_back_text(alert) == text
     with translation.override("zh-hans"):
         assert after_roll_back_text(alert).startswith("回滚之后：第 1,550 步 train/loss 为 0.28 ± 0.02")
@@ -76,7 +76,7 @@ def test_a_fault_that_begins_again_is_told_of_the_roll_back_before(lease: Lease)
     alert_of(lease, rule_of(lease, series="other"), step=500, minutes=2)
     assert noted(lease, 505) == 1
     first.refresh_from_db()
-    assert after_roll_back_text(first) == "A fault began again after the roll back, at step 500."
+    assert after_roll_back_text(first) == "A fault began again after the rollback, at step 500."
 
 
 def test_a_roll_back_by_a_link_of_a_message_has_the_same_story(lease: Lease) -> None:
@@ -108,7 +108,7 @@ def test_the_mail_tells_the_whole_story_in_the_conversation_of_the_alert(lease: 
     AlertDelivery.objects.update(state="sent", message=first)
     noted(lease, 600)
     told = message.build(uuid4(), destination, of_moment("rolled"))
-    assert told.follows == first and "after the roll back: Divergence" in told.subject
+    assert told.follows == first and "after the rollback: Divergence" in told.subject
     for text in (told.text, told.html):
         assert "→ at 300 (300), learning_rate × 0.5" in text
         assert "train/loss 0.28 ± 0.02 at step 600, 0.33 ± 0.02 before the fault." in text

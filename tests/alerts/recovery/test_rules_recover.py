@@ -199,7 +199,7 @@ def test_a_training_recovers_by_itself(offline_stack: Stack) -> None:
     supervisor = offline_stack.train(run_id, "--quiet", "--", RECOVERING, "350")
     wait_for(
         lambda: rows(offline_stack, "SELECT 1 FROM runs_command WHERE run_id = ? AND state = 'applied'", run_id),
-        f"a roll back\n{offline_stack.log()}",
+        f"a rollback\n{offline_stack.log()}",
     )
     told = "SELECT after_roll_back FROM runs_alert WHERE run_id = ? AND after_roll_back != '{}'"
     (alert,) = wait_for(lambda: rows(offline_stack, told, run_id), "what became of it")

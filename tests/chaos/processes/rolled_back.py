@@ -1,10 +1,10 @@
-"""Kill worker, supervisor and web server with -9 around roll backs and branches of a recipe; count what is lost,
+"""Kill worker, supervisor and web server with -9 around rollbacks and branches of a recipe; count what is lost,
 doubled or wrong.
 
 usage: python -m tests.chaos.processes.rolled_back [--kills 40] [--seed N]
 
 Before each kill the training is asked to roll back to a checkpoint, the newest or any other that led to where it is.
-Nothing is changed by a roll back here, so the loss of each step must be that of a training to which nothing happened,
+Nothing is changed by a rollback here, so the loss of each step must be that of a training to which nothing happened,
 in every lap. Meanwhile the portal is asked for a branch at another checkpoint; a request that was cut off is repeated
 under its id until it is answered. Prints progress to stderr and one JSON object as its last line: the keys of
 `tests.chaos.kill --resume`, and
@@ -84,7 +84,7 @@ class RollingBack(Resuming):
         return numbered_by_lap(watcher.laps(self.series))
 
     def wait_for_moment(self, target: str) -> None:
-        """Request a roll back, and wait for up to half a second: it may be pending, in progress or done."""
+        """Request a rollback, and wait for up to half a second: it may be pending, in progress or done."""
         from runs.models import Run
         from runs.protocol.commands import RollBack
         from runs.recording.record_side.lineage import lineage

@@ -1,4 +1,4 @@
-"""Random ledgers of a recipe's run: knobs, named checkpoints, roll backs, restarts, and a branch with its own."""
+"""Random ledgers of a recipe's run: knobs, named checkpoints, rollbacks, restarts, and a branch with its own."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Steering:
 
 
 def random_family(stack: Stack, rng: random.Random, ranks: int) -> Family:
-    """Train a run and a branch of it, each with at least one roll back and three changes of a knob."""
+    """Train a run and a branch of it, each with at least one rollback and three changes of a knob."""
     from runs.models import Project, Recipe, Run
 
     recipe = Recipe.objects.get(spec="digits")

@@ -1,4 +1,4 @@
-"""Run families again: random ledgers with roll backs, restarts and branches; count the values that differ.
+"""Run families again: random ledgers with rollbacks, restarts and branches; count the values that differ.
 
 usage: python -m tests.chaos.repeated.replayed [--ledgers 20] [--seed N] [--leave-out-a-knob]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Playwright, expect
 
 import steersman
 from tests.client_packages.small_wheel import write_wheel
@@ -19,6 +19,8 @@ from tests.support.stack import ROOT, Stack
 Places = dict[str, Any]
 
 OUTPUT = ROOT / "build" / "screenshots"
+# A busy machine is not an error of the page: no assertion waits less.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ LAPTOP: ViewportSize = {"width": 1366, "height": 768}
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
     with operators_page(chromium, stack.address) as page:
         page.goto(f"{stack.address}/runs/{places['live']}/")
-        expect(page.get_by_test_id("alert-row")).to_have_count(3, timeout=20_000)
+        expect(page.get_by_test_id("alert-row")).to_have_count(3)
         yield page
 
 
@@ -73,22 +73,26 @@ def test_the_chart_of_the_series_marks_where_it_began(page: Page) -> None:
         page.locator(f'[data-testid=chart][data-series~="train/{name}"]') for name in ("loss", "accuracy")
     )
     loss.scroll_into_view_if_needed()
-    expect(loss).to_have_attribute("data-marks", re.compile(r"\d"))
-    expect(accuracy).to_have_attribute("data-marks", re.compile(r"\d"))
-    assert int(loss.get_attribute("data-marks") or 0) == int(accuracy.get_attribute("data-marks") or 0) + 3
+    # Marks are drawn when their data arrive.
+    wait_for(lambda: marks(loss) == marks(accuracy) + 3 > 3, "a mark for each of three alerts")
     marked(loss, "Alert: Spike (cleared) · step 900")
 
 
 def test_a_link_of_a_message_shows_the_charts_and_marks_its_step(page: Page, stack: Stack, places: Places) -> None:
     loss = page.locator('[data-testid=chart][data-series~="train/loss"]')
     loss.scroll_into_view_if_needed()
-    expect(loss).to_have_attribute("data-marks", re.compile(r"\d"))
-    before = int(loss.get_attribute("data-marks") or 0)
+    accuracy = page.locator('[data-testid=chart][data-series~="train/accuracy"]')
+    wait_for(lambda: marks(loss) == marks(accuracy) + 3 > 3, "all marks")
+    before = marks(loss)
     page.goto(f"{stack.address}/runs/{places['live']}/?step=1234")
     # The charts begin below the sticky header (96 px), also after the parts above them are painted.
     page.wait_for_function("() => Math.abs(document.querySelector('#charts').getBoundingClientRect().top - 96) < 9")
     expect(loss).to_have_attribute("data-marks", str(before + 1))
     marked(loss, "Step of the link · step 1234")
+
+
+def marks(chart: Locator) -> int:
+    return int(chart.get_attribute("data-marks") or 0)
 
 
 def first_charts(page: Page) -> list[int]:
@@ -115,8 +119,8 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
 
     page.set_viewport_size({"width": 375, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    wait_for(lambda: first_charts(page)[0] <= 300, "the first chart to be high up")
     before = first_charts(page)
-    assert before[0] <= 300
 
     stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="critical"))
     told = page.get_by_test_id("alert-banner")
@@ -124,7 +128,7 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
     stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="info"))
     expect(told).to_be_hidden()
     expect(page).to_have_title(re.compile("^running · "))
-    assert first_charts(page) == before
+    wait_for(lambda: first_charts(page) == before, "the charts to be where they were")
 
 
 @pytest.fixture
@@ -203,7 +207,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
         rate.get_by_test_id("knob-field").press("Enter")
 
         banner = page.get_by_test_id("alert-banner")
-        expect(banner).to_contain_text("critical: Divergence · train/loss · step", timeout=20_000)
+        expect(banner).to_contain_text("critical: Divergence · train/loss · step")
         row = page.get_by_test_id("alert-row").filter(has_text="Divergence · train/loss")
         action = row.get_by_test_id("alert-action")
         expect(action).to_contain_text("Action of the rule: save a checkpoint")
@@ -245,9 +249,9 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
 
         # The curve goes on from the checkpoint, with half of the rate that it had there.
         expect(rate.get_by_test_id("knob-value")).to_have_text("0.05")
-        expect(row).to_have_attribute("data-state", "cleared", timeout=60_000)
+        expect(row).to_have_attribute("data-state", "cleared")
         expect(page.get_by_role("alert").filter(has_text="Divergence")).to_have_count(0)
-        expect(row.get_by_test_id("after-roll-back")).to_contain_text("Since the rollback: train/loss", timeout=60_000)
+        expect(row.get_by_test_id("after-roll-back")).to_contain_text("Since the rollback: train/loss")
         rolled_back = page.get_by_test_id("command-row").filter(has_text="roll back")
         for text in ("Learning rate × 0.5", "Operator Lab", "by a link sent to On call"):
             expect(rolled_back).to_contain_text(text)

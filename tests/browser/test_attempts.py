@@ -21,7 +21,7 @@ EPOCHS = '[data-testid=chart][data-series~="train_loss"]'
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
     with operators_page(chromium, stack.address) as page:
         page.goto(f"{stack.address}/runs/{places['again']}/")
-        expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        expect(page.locator(f"{LOSS} canvas")).to_be_visible()
         yield page
 
 

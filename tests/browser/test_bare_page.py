@@ -84,9 +84,9 @@ def test_it_shows_a_run_and_stops_it(chromium: Browser, elsewhere: str, driver: 
         )
         assert token, json.dumps(page.url)
         page.goto(f"{elsewhere}/page.html#{stack.address.replace('http', 'ws')},{run_id},{token}")
-        expect(page.locator("#status")).to_have_text("running", timeout=20_000)
+        expect(page.locator("#status")).to_have_text("running")
         for name, pattern in (("epoch", r"\d+"), ("loss", r"\d"), ("accuracy", r"\d"), ("gpu", r"\d")):
-            expect(page.locator(f"#{name}")).to_have_text(re.compile(pattern), timeout=20_000)
+            expect(page.locator(f"#{name}")).to_have_text(re.compile(pattern))
         page.click("#stop")
-        expect(page.locator("#status")).to_have_text("stopped", timeout=30_000)
+        expect(page.locator("#status")).to_have_text("stopped")
         context.close()

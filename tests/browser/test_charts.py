@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
-from tests.support.browser import operators_page
+from tests.support.browser import operators_page, settled_picture
 from tests.support.stack import Stack, wait_for
 
 HAS_INK = """strips => strips.map(strip => strip.width > 0
@@ -23,21 +23,16 @@ LOSS = '[data-testid=chart][data-series~="train/loss"]'
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
     with operators_page(chromium, stack.address, has_touch=True) as page:
         page.goto(f"{stack.address}/runs/{places['ended']}/")
-        expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        expect(page.locator(f"{LOSS} canvas")).to_be_visible()
         # The last part that is drawn above the charts, which moves them.
-        expect(page.get_by_test_id("knob").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_test_id("knob").first).to_be_visible()
         page.locator(LOSS).scroll_into_view_if_needed()
         yield page
 
 
-def picture(chart: Locator) -> str:
-    """Return the content of the canvas."""
-    return str(chart.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
-
-
 def wait_for_another(chart: Locator, before: str) -> str:
-    wait_for(lambda: picture(chart) != before, "another picture", timeout_s=60)
-    return picture(chart)
+    wait_for(lambda: settled_picture(chart) != before, "another picture")
+    return settled_picture(chart)
 
 
 def smooth(page: Page, weight: str) -> None:
@@ -46,7 +41,7 @@ def smooth(page: Page, weight: str) -> None:
 
 def test_it_smooths_and_shows_the_raw_value_too(page: Page) -> None:
     chart = page.locator(LOSS)
-    before = picture(chart)
+    before = settled_picture(chart)
     smooth(page, "0.9")
     wait_for_another(chart, before)
     chart.focus()
@@ -57,7 +52,7 @@ def test_it_smooths_and_shows_the_raw_value_too(page: Page) -> None:
 def test_it_smooths_by_other_means_and_leaves_outliers_off_the_scale(page: Page) -> None:
     chart = page.locator(LOSS)
     smooth(page, "0.9")
-    before = picture(chart)
+    before = settled_picture(chart)
     page.get_by_test_id("chart-more").click()
     for kind in ("mean", "gaussian"):
         page.locator("#chart-kind").select_option(kind)
@@ -70,7 +65,7 @@ def test_it_smooths_by_other_means_and_leaves_outliers_off_the_scale(page: Page)
     expect(spiked).to_contain_text("off the scale, marked by arrows: 6")
     expect(chart.locator(".chart-caption")).not_to_contain_text("off the scale")
     page.reload()
-    expect(spiked).to_contain_text("off the scale", timeout=20_000)
+    expect(spiked).to_contain_text("off the scale")
     expect(page.locator("#chart-kind")).to_have_value("gaussian")
 
 
@@ -104,7 +99,7 @@ def test_it_remembers_how_charts_are_drawn(page: Page) -> None:
     page.reload()
     expect(page.locator("#chart-over")).to_have_value("epoch")
     expect(page.locator("#chart-tools output")).to_have_text("0.50")
-    expect(page.locator(LOSS)).to_have_attribute("aria-label", re.compile("over epoch$"), timeout=20_000)
+    expect(page.locator(LOSS)).to_have_attribute("aria-label", re.compile("over epoch$"))
 
 
 def test_the_wheel_zooms_only_with_a_key_and_scrolls_without(page: Page) -> None:
@@ -219,7 +214,7 @@ def test_it_saves_pictures_and_a_table_named_after_run_and_series(page: Page, sc
 
 def test_a_chart_has_a_scale_of_its_own_and_shows_its_value_with_all_digits(page: Page) -> None:
     chart, other = page.locator(LOSS), page.locator('[data-series="train/accuracy"]')
-    untouched, before = picture(other), picture(chart)
+    untouched, before = settled_picture(other), settled_picture(chart)
     chart.hover()
     chart.get_by_test_id("chart-menu").click()
     expect(chart.locator(".chart-values")).to_have_text(re.compile(r"0\.00495\d{5,}"))
@@ -234,7 +229,7 @@ def test_a_chart_has_a_scale_of_its_own_and_shows_its_value_with_all_digits(page
     before = wait_for_another(chart, before)
     chart.get_by_role("button", name="Automatic").click()
     wait_for_another(chart, before)
-    assert picture(other) == untouched
+    assert settled_picture(other) == untouched
 
 
 def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, stack: Stack) -> None:
@@ -249,7 +244,7 @@ def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, sta
     added.press("Enter")
     both = page.locator('[data-series="train/loss train/accuracy"]')
     expect(both.locator(".legend-line")).to_have_text([re.compile("^train/loss0"), re.compile("^train/accuracy9")])
-    before = picture(both)
+    before = settled_picture(both)
     entry = both.locator(".legend-line", has_text="train/accuracy")
     entry.click()
     expect(entry).to_have_attribute("aria-pressed", "false")
@@ -258,9 +253,9 @@ def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, sta
     wait_for_another(both, alone)
     # Pointing at the other line makes this one paler, and takes nothing away.
     both.locator(".legend-line", has_text="train/loss").focus()
-    wait_for(lambda: picture(both) not in (before, alone), "a paler line")
+    wait_for(lambda: settled_picture(both) not in (before, alone), "a paler line")
     both.focus()
-    wait_for(lambda: picture(both) == before, "both lines as they were")
+    wait_for(lambda: settled_picture(both) == before, "both lines as they were")
     smooth(page, "0.5")
     page.select_option("#chart-over", "epoch")
     expect(both).to_have_attribute("aria-label", re.compile("over epoch$"))
@@ -274,13 +269,13 @@ def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, sta
     with operators_page(chromium, stack.address) as other:
         other.goto(link)
         same = other.locator('[data-series="train/loss train/accuracy"]')
-        expect(same).to_have_attribute("aria-label", re.compile("over epoch$"), timeout=20_000)
+        expect(same).to_have_attribute("aria-label", re.compile("over epoch$"))
         expect(other.locator("#chart-smoothing")).to_have_value("0.5")
         expect(other.get_by_test_id("chart-hits")).to_contain_text("3 of")
         reset = other.locator("[data-group=train] .zoom-reset")
         expect(reset).to_be_visible()
         other.goto(f"{stack.address}/runs/{link.split('/runs/')[1].split('/')[0]}/")
-        expect(other.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        expect(other.locator(f"{LOSS} canvas")).to_be_visible()
         expect(other.locator("#chart-smoothing")).to_have_value("0")
     both.get_by_test_id("chart-menu").click()
     both.get_by_role("button", name="Remove the added series").click()

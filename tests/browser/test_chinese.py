@@ -49,7 +49,7 @@ def test_a_reader_chooses_chinese_and_watches_a_run(
     page.screenshot(path=screenshots / "chinese-runs.png")
 
     page.goto(f"{stack.address}/runs/{seeded['live']}/")
-    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
+    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible()
     expect(page.locator("#link")).to_have_text("实时")
     expect(page.get_by_test_id("state")).to_have_text("运行中")
     expect(page.locator("#epoch-table")).to_contain_text("验证损失")
@@ -74,8 +74,8 @@ def test_who_has_a_link_chooses_chinese_without_an_account(
     page.get_by_role("button", name="简体中文").click()
     expect(page).to_have_url(f"{stack.address}/share/{seeded['share']}/")
     # Charts are drawn when they come into sight.
-    page.locator("[data-link=live] [data-testid=chart]").first.scroll_into_view_if_needed(timeout=20_000)
-    expect(page.locator("[data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
+    page.locator("[data-link=live] [data-testid=chart]").first.scroll_into_view_if_needed()
+    expect(page.locator("[data-testid=chart] canvas").first).to_be_visible()
     expect(page.locator("#link")).to_have_text("实时")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.screenshot(path=screenshots / "chinese-phone-share.png")

@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, expect
 from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, create_run, run_row, started_stack, wait_for
 
-expect.set_options(timeout=20_000)
 FAILING = str(ROOT / "tests" / "trainings" / "failing.py")
 SCRIPTS = ROOT / "tests" / "commands"
 
@@ -66,20 +65,20 @@ def _a_deaf_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
     expect(page.get_by_test_id("stop")).to_be_enabled()
     page.keyboard.press("s")
     page.get_by_test_id("stop-confirm").click()
-    expect(page.get_by_test_id("not-looking")).to_contain_text("has not read run.stopping", timeout=60_000)
+    expect(page.get_by_test_id("not-looking")).to_contain_text("has not read run.stopping")
     expect(page.get_by_test_id("end-process")).to_be_visible()
     page.keyboard.press("k")
     expect(page.locator("#end-dialog")).to_contain_text("Everything since the newest checkpoint is lost.")
     page.locator("#end-reason").fill("it does not look")
     page.get_by_test_id("end-confirm").click()
-    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=60_000)
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped")
     expect(page.get_by_test_id("banner")).to_contain_text(re.compile(r"Ended by .+ at .*ended by a command"))
     expect(page.get_by_test_id("not-looking")).to_be_hidden()
 
 
 def _a_failure_says_why_and_where(stack: Stack, page, run_id: int) -> None:
     page.goto(f"{stack.address}/runs/{run_id}/")
-    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "failed", timeout=60_000)
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "failed")
     expect(page.get_by_test_id("failure-traceback")).to_contain_text("Traceback (most recent call last)")
     expect(page.get_by_test_id("failure-lines")).to_contain_text("Error")
     expect(page.locator("#failure-command")).to_contain_text(f"--run-id {run_id}")

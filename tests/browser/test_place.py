@@ -27,8 +27,8 @@ def test_the_place_moves_up_while_one_looks_and_goes_with_the_queue(chromium: Br
     expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
     # This run does not change, only the queue does.
     rows(stack, "UPDATE runs_run SET state = 'running' WHERE id = ? RETURNING id", first)
-    expect(place).to_have_text(f"1st in line for cuda:1 on {HOST}", timeout=30_000)
+    expect(place).to_have_text(f"1st in line for cuda:1 on {HOST}")
     rows(stack, "UPDATE runs_run SET given_devices = '[\"GPU-b\"]' WHERE id = ? RETURNING id", second)
-    expect(place).to_be_hidden(timeout=30_000)
+    expect(place).to_be_hidden()
     page.close()
     rows(stack, "UPDATE runs_run SET state = 'created' WHERE id IN (?, ?) RETURNING id", first, second)

@@ -123,11 +123,11 @@ def test_a_day_in_the_lab(lab: Stack, people: People, language: str, screenshots
     operator.screenshot(path=screenshots / f"new-run-{suffix}.png", full_page=True)
     operator.get_by_test_id("queue").click()
     operator.wait_for_selector("[data-testid=run]")
-    expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running", timeout=60_000)
+    expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running")
     run_id = int(operator.url.rstrip("/").rsplit("/", 1)[1])
 
     viewer.goto(f"{address}/runs/{run_id}/")
-    expect(viewer.get_by_test_id("run")).to_have_attribute("data-link", "live", timeout=30_000)
+    expect(viewer.get_by_test_id("run")).to_have_attribute("data-link", "live")
     expect(viewer.get_by_test_id("stop")).to_be_hidden()
 
     operator.get_by_test_id("share").click()
@@ -135,7 +135,7 @@ def test_a_day_in_the_lab(lab: Stack, people: People, language: str, screenshots
     link = operator.locator("#shown-once").input_value()
     guest = people.browser()
     guest.goto(link)
-    expect(guest.get_by_test_id("run")).to_have_attribute("data-link", "live", timeout=30_000)
+    expect(guest.get_by_test_id("run")).to_have_attribute("data-link", "live")
     expect(guest.get_by_test_id("stop")).to_be_hidden()
     for page in (viewer, guest):
         seen = wait_for(lambda page=page: points_of(page), "the loss curve")  # type: ignore[misc]
@@ -150,7 +150,7 @@ def test_a_day_in_the_lab(lab: Stack, people: People, language: str, screenshots
     phone.screenshot(path=screenshots / f"phone-stop-{suffix}.png")
     phone.get_by_test_id("stop-confirm").click()
     for page in (phone, viewer, guest):
-        expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=30_000)
+        expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped")
     assert phone.evaluate("document.documentElement.scrollWidth") <= 375
     phone.screenshot(path=screenshots / f"phone-stopped-{suffix}.png")
     (command,) = rows(lab, "SELECT * FROM runs_command WHERE run_id = ?", run_id)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from kosoku import FailureError, run_fuzzingclient
+
+from tests.support.hosts.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # The largest messages of group 9 have 16 MiB.
@@ -72,12 +73,6 @@ def judge(results: list[Any]) -> dict[str, Any]:
         "mended": [result.case_id for result in results if result.passed and result.case_id in KNOWN],
         "declined": declined,
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> int:

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 
 import steersman
 from tests.command_line.answering import answering
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, free_port
 from tests.support.tls.certificate import write_certificate
 
 TOKEN = "stm_Tq8vZ2xW4nR6yB1mK3jH5gF7dS9aP0oL"
@@ -100,9 +99,7 @@ def test_the_token_goes_to_no_other_address(tmp_path: Path):
 
 
 def test_each_way_of_not_reaching_a_portal_has_its_remedy(tmp_path: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    closed = f"http://127.0.0.1:{free_port()}"
     refused = log_in(tmp_path, closed)
     assert "cannot be reached (Connection refused): check the address" in refused.stderr
     absent = log_in(tmp_path, "https://portal.invalid")

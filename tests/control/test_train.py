@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -348,30 +349,36 @@ def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(o
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 120))
     process = subprocess.Popen(
-        offline_stack.command("train", "--run-id", str(run_id), "--", SHORT, "100", "0.02", "bar"),
+        offline_stack.command("train", "--run-id", str(run_id), "--", SHORT, "1000000", "0.02", "bar"),
         env=offline_stack.environment | ascii_only, stdin=follower, stdout=follower, stderr=follower,
     )  # fmt: skip
     os.close(follower)
-    output = b""
+
+    def bars() -> list[list[str]]:
+        """Return the progress bar that the script printed, as the page shows it."""
+        told = [event["lines"] for event in events(offline_stack, run_id, "unfinished")]
+        # Where the script had printed before the first read of its console, no line is known to be unfinished.
+        return told[1:] if told[:1] == [[]] else told
+
+    output, is_asked = b"", False
     try:
-        while chunk := os.read(leader, 65536):
+        while select.select([leader], [], [], 60)[0] and (chunk := os.read(leader, 65536)):
             output += chunk
+            if not is_asked and len(bars()) > 2 and b"step/s" in output:
+                process.send_signal(signal.SIGTERM)
+                is_asked = True
     except OSError:  # on Linux, this is the end of a pseudo-terminal
         pass
     assert process.wait(60) == 0
     os.close(leader)
-    text = output.decode()
-    assert "/100 [" in text and "step/s" in text and "loss" in text and "epoch 1/1" in text
-    assert "? last step 100" in text
+    text, step = output.decode(), run_row(offline_stack, run_id)["step"]
+    assert "/1000000 [" in text and "step/s" in text and "loss" in text and "epoch 1/1" in text
+    assert f"? last step {step}" in text
     printed = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
-    assert printed[-2:] == ["100 of 100", "✓ last step 100"]
+    assert printed[-2:] == [f"{step} of 1000000", f"✓ last step {step}"]
     # The script's progress bar moved meanwhile, here and on the page.
-    bars = [event["lines"] for event in events(offline_stack, run_id, "unfinished")]
-    if bars[0] == []:
-        # The script had printed before the first read of its console, when no line is known to be unfinished.
-        del bars[0]
-    assert len(bars) > 2 and bars[0][0].endswith(" of 100") and bars[-1] == []
-    assert bars[0][0] in text.partition("? last step")[0]
+    assert len(bars()) > 2 and bars()[0][0].endswith(" of 1000000") and bars()[-1] == []
+    assert bars()[0][0] in text.partition("? last step")[0]
 
 
 def test_the_supervisor_never_loads_torch(offline_stack):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.conformance import ROOT, free_port
 from tests.serving.test_socket_wire import RawViewer
+from tests.support.stack import ROOT, free_port
 
 DEFLATE, ALONE = "permessage-deflate; client_no_context_takeover", "; server_no_context_takeover"
 # The client's offers and the portal's responses; None if the portal does not compress.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,6 +30,22 @@ def log_in(page: Page, address: str, name: str, password: str) -> None:
     page.click("button[type=submit]")
     page.wait_for_url(lambda url: "/login/" not in url)
     _COOKIES[person] = page.context.cookies()
+
+
+def settled_picture(chart: Locator) -> str:
+    """Return the content of a chart's canvas once some frames in a row have drawn the same."""
+    picture = """async (canvas) => {
+        const frame = () => new Promise(requestAnimationFrame);
+        let before = "", same = 0;
+        while (same < 4) {
+            await frame();
+            const now = canvas.toDataURL();
+            same = now === before ? same + 1 : 0;
+            before = now;
+        }
+        return before;
+    }"""
+    return str(chart.locator("canvas").evaluate(picture))
 
 
 class Complaints:

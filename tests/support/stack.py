@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  needs the path
 from tests.support import postgres  # noqa: E402
 from tests.support.command_server import TIMEOUT_S, CommandServer, StartedCommand  # noqa: E402
+from tests.support.hosts.ports import free_port  # noqa: E402
 
 # Far longer than any start takes, for machines under load.
 START_TIMEOUT_S = 120.0
@@ -49,12 +49,6 @@ django.setup()
 from django.core.management import call_command
 call_command(*sys.argv[1:])
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = START_TIMEOUT_S) -> Found:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import cycle
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
-from tests.support.browser import operators_page
+from tests.support.browser import operators_page, settled_picture
 from tests.support.stack import Stack, create_run, rows, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 MARGIN = '[data-testid=chart][data-series~="train/margin"]'
-SECONDS = 20_000
 
 
 @pytest.fixture
@@ -32,10 +32,6 @@ def run_row(page: Page, number: int) -> Locator:
     return page.locator(f"[data-table=runs] tr[data-run='{number}']")
 
 
-def picture(chart: Locator) -> str:
-    return str(chart.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
-
-
 def test_it_draws_every_metric_of_the_runs_that_were_ticked(page: Page, stack: Stack, places: Places) -> None:
     page.goto(f"{stack.address}/?project=pages")
     for name in ("live", "ended"):
@@ -44,7 +40,7 @@ def test_it_draws_every_metric_of_the_runs_that_were_ticked(page: Page, stack: S
     expect(page).to_have_url(f"{stack.address}/runs/compare/?run={places['live']}&run={places['ended']}")
     expect(page.get_by_test_id("compared")).to_have_count(2)
     label = re.compile(f"live #{places['live']} 0.09957, ended #{places['ended']} 0.004958")
-    expect(page.locator(LOSS)).to_have_attribute("aria-label", label, timeout=SECONDS)
+    expect(page.locator(LOSS)).to_have_attribute("aria-label", label)
     expect(run_row(page, places["ended"]).locator("[data-slot=last]")).to_have_text("0.004958")
     expect(run_row(page, places["ended"]).locator("[data-slot=extreme]")).to_have_text("lowest 0.004958")
     # Charts further down are created when they come close.
@@ -52,12 +48,12 @@ def test_it_draws_every_metric_of_the_runs_that_were_ticked(page: Page, stack: S
     expect(page.locator(".chart-shell[data-key='gpu/0/utilisation']")).to_have_count(1)
     machine.click()
     utilisation = page.locator("[data-testid=chart][data-series~='gpu/0/utilisation']")
-    expect(utilisation).to_have_count(1, timeout=SECONDS)
+    expect(utilisation).to_have_count(1)
     utilisation.scroll_into_view_if_needed()
-    expect(utilisation.locator("canvas")).to_be_visible(timeout=SECONDS)
+    expect(utilisation.locator("canvas")).to_be_visible()
     measure = page.locator("[data-testid=chart][data-series^=validation_loss]")
     measure.scroll_into_view_if_needed()
-    expect(measure).to_have_attribute("aria-label", re.compile(f"ended #{places['ended']} 0\\.\\d"), timeout=SECONDS)
+    expect(measure).to_have_attribute("aria-label", re.compile(f"ended #{places['ended']} 0\\.\\d"))
     page.get_by_role("link", name=f"Leave out live #{places['live']}").click()
     expect(page.get_by_test_id("compared")).to_have_count(1)
 
@@ -67,8 +63,8 @@ def test_an_eye_hides_a_run_everywhere_and_pointing_at_one_makes_the_others_pale
 ) -> None:
     page.goto(compared(stack, places))
     chart = page.locator(LOSS)
-    expect(chart).to_have_attribute("data-points", "6000", timeout=SECONDS)
-    before = picture(chart)
+    expect(chart).to_have_attribute("data-points", "6000")
+    before = settled_picture(chart)
     eye = run_row(page, places["live"]).get_by_role("button", name=f"Show live #{places['live']}")
     eye.click()
     expect(eye).to_have_attribute("aria-pressed", "false")
@@ -76,26 +72,27 @@ def test_an_eye_hides_a_run_everywhere_and_pointing_at_one_makes_the_others_pale
     expect(chart).not_to_have_attribute("aria-label", re.compile("live #"))
     expect(page).to_have_url(re.compile(f"hidden={places['live']}$"))
     page.reload()
-    expect(chart).to_have_attribute("data-points", "3000", timeout=SECONDS)
+    expect(chart).to_have_attribute("data-points", "3000")
     page.get_by_role("button", name="Show all runs").click()
     expect(chart).to_have_attribute("data-points", "6000")
     page.mouse.move(0, 0)
-    wait_for(lambda: picture(chart) == before, "the picture of before", timeout_s=60)
+    wait_for(lambda: settled_picture(chart) == before, "the picture of before")
     run_row(page, places["ended"]).hover()
-    wait_for(lambda: picture(chart) != before, "a paler line", timeout_s=60)
+    wait_for(lambda: settled_picture(chart) != before, "a paler line")
     # With the pointer on a line, its run is highlighted.
     page.mouse.move(0, 0)
-    wait_for(lambda: picture(chart) == before, "the picture of before", timeout_s=60)
+    wait_for(lambda: settled_picture(chart) == before, "the picture of before")
     box = chart.locator(".u-over").bounding_box()
     assert box is not None
-    heights = iter(range(2, int(box["height"]), 6))
+    # The page follows the pointer a frame later, so no height is tried once only.
+    heights = cycle(range(2, int(box["height"]), 6))
 
     def points_at_a_run() -> bool:
         page.mouse.move(box["x"] + box["width"] / 3, box["y"] + next(heights))
         row = page.locator("[data-table=runs] tr.run-near")
         return row.count() == 1 and row.locator("[data-slot=last]").inner_text() not in ("0.09957", "0.004958")
 
-    wait_for(points_at_a_run, "a line below the pointer", timeout_s=60)
+    wait_for(points_at_a_run, "a line below the pointer")
 
 
 def test_the_others_are_compared_with_a_baseline(page: Page, stack: Stack, places: Places) -> None:
@@ -122,9 +119,9 @@ def test_runs_are_grouped_by_a_parameter(page: Page, stack: Stack, places: Place
     expect(page.get_by_test_id("compared").first).to_contain_text("rate = 0.001")
     chart = page.locator(LOSS)
     label = re.compile(r"rate = 0\.001 \(1 run\) 0\.09957, rate = 0\.002 \(1 run\) 0\.004958.*over step$")
-    expect(chart).to_have_attribute("aria-label", label, timeout=SECONDS)
+    expect(chart).to_have_attribute("aria-label", label)
     page.select_option("#chart-over", "relative")
-    expect(chart).to_have_attribute("aria-label", re.compile("over time since the start$"), timeout=SECONDS)
+    expect(chart).to_have_attribute("aria-label", re.compile("over time since the start$"))
     page.get_by_role("button", name="Show rate = 0.002 1 run").click()
     expect(chart).not_to_have_attribute("aria-label", re.compile("0.002"))
     page.select_option("#chart-over", "step")
@@ -148,7 +145,7 @@ def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(
 ) -> None:
     page.goto(compared(stack, places))
     chart, margin = page.locator(LOSS), page.locator(MARGIN)
-    expect(chart.locator("canvas")).to_be_visible(timeout=SECONDS)
+    expect(chart.locator("canvas")).to_be_visible()
     page.locator("body").click(position={"x": 1, "y": 1})
     page.keyboard.press("/")
     page.keyboard.type("re:/(loss|margin)$")
@@ -166,7 +163,7 @@ def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(
     page.select_option("#chart-over", "step")
     page.goto(address)
     expect(page.locator("#chart-over")).to_have_value("relative")
-    expect(margin).to_have_attribute("aria-label", points, timeout=SECONDS)
+    expect(margin).to_have_attribute("aria-label", points)
     page.keyboard.press("z")
     expect(page).not_to_have_url(re.compile("zoom="))
     expect(margin).to_have_attribute("aria-label", re.compile("; 6,000 points; "))
@@ -181,4 +178,4 @@ def test_a_comparison_follows_a_run_from_the_queue_to_its_end(page: Page, stack:
     row = run_row(page, run)
     for state, shown in (("queued", "queued"), ("running", "running"), ("lost", "lost"), ("finished", "finished")):
         rows(stack, "UPDATE runs_run SET state = ? WHERE id = ? RETURNING id", state, run)
-        expect(row).to_contain_text(shown, timeout=15_000)
+        expect(row).to_contain_text(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import Complaints, log_in
@@ -28,5 +28,5 @@ def test_no_page_breaks_the_policy(stack: Stack, chromium: Browser, places: Plac
         assert answer is not None and answer.status == 200, address
         assert complaints.lines == [], address
     # Elements that Alpine did not process stay cloaked.
-    assert page.locator("[x-cloak]").count() == 0
+    expect(page.locator("[x-cloak]")).to_have_count(0)
     context.close()

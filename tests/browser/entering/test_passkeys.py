@@ -79,7 +79,7 @@ def add_passkey(page: Page, portal: str, name: str) -> None:
     look(page, "Add a passkey")
     page.fill("input[name=name]", "My laptop")
     page.get_by_role("button", name="Add").click()
-    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
 
 
 def test_a_passkey_is_added_logs_in_both_ways_and_is_removed(portal: str, page: Page) -> None:
@@ -97,13 +97,13 @@ def test_a_passkey_is_added_logs_in_both_ways_and_is_removed(portal: str, page: 
     look(page, "Log in")
     page.get_by_role("button", name="Log in with a passkey").focus()
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{portal}/projects/", timeout=60_000)
+    expect(page).to_have_url(f"{portal}/projects/")
 
     page.context.clear_cookies()
     give_password(page, portal, "operator")
     look(page, "Second factor")
     page.get_by_role("button", name="Use a passkey").click()
-    expect(page).to_have_url(f"{portal}/", timeout=60_000)
+    expect(page).to_have_url(f"{portal}/")
 
     page.goto(f"{portal}/second-factor/")
     page.get_by_role("link", name="Remove My laptop").click()
@@ -112,13 +112,13 @@ def test_a_passkey_is_added_logs_in_both_ways_and_is_removed(portal: str, page: 
     page.get_by_role("button", name="Use a passkey").click()
     look(page, "Remove a passkey")
     page.get_by_role("button", name="Remove").click()
-    expect(page.get_by_role("link", name="Add a passkey")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("link", name="Add a passkey")).to_be_visible()
     page.context.clear_cookies()
     page.goto(f"{portal}/login/")
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible()
     give_password(page, portal, "operator")
-    expect(page).to_have_url(f"{portal}/", timeout=60_000)
+    expect(page).to_have_url(f"{portal}/")
     assert complaints.lines == []
 
 
@@ -130,7 +130,7 @@ def test_another_authenticator_logs_nobody_in(portal: str, page: Page) -> None:
     page.context.clear_cookies()
     page.goto(f"{portal}/login/")
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_text("No passkey was given. Try again.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("No passkey was given. Try again.")).to_be_visible()
 
     # Another key under the number and the account of the one that was added.
     add_passkey(page, portal, "owner")
@@ -140,19 +140,19 @@ def test_another_authenticator_logs_nobody_in(portal: str, page: Page) -> None:
     page.context.clear_cookies()
     page.goto(f"{portal}/login/")
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible()
     give_password(page, portal, "viewer")
     page.get_by_role("button", name="Use a passkey").click()
-    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible()
     page.goto(f"{portal}/")
-    expect(page).to_have_url(f"{portal}/login/?next={PREFIX}/", timeout=60_000)
+    expect(page).to_have_url(f"{portal}/login/?next={PREFIX}/")
 
 
 def test_the_page_says_where_passkeys_work(portal: str, page: Page) -> None:
     page.goto(f"{portal.replace('localhost', '127.0.0.1')}/login/")
-    expect(page.get_by_text("Passkeys need a name in the address")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Passkeys need a name in the address")).to_be_visible()
     expect(page.get_by_role("button", name="Log in with a passkey")).to_be_disabled()
     look(page, "Log in")
     page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
     page.goto(f"{portal}/login/")
-    expect(page.get_by_text("Passkeys only work over https")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Passkeys only work over https")).to_be_visible()

@@ -87,10 +87,10 @@ def test_it_is_seen_live_under_a_path(prefixed: tuple[Stack, int], chromium: Bro
     with operators_page(chromium, address) as page:
         expect(page).to_have_url(f"{address}/")
         page.locator(f"a[href='{PREFIX}/runs/{run_id}/']").first.click()
-        expect(page.locator("#link[data-link=live]")).to_be_attached(timeout=60_000)
+        expect(page.locator("#link[data-link=live]")).to_be_attached()
         chart = page.locator("[data-testid=chart]").first
         chart.scroll_into_view_if_needed(timeout=60_000)
-        expect(chart.locator("canvas").first).to_be_visible(timeout=60_000)
+        expect(chart.locator("canvas").first).to_be_visible()
         assert {cookie["path"] for cookie in page.context.cookies()} == {f"{PREFIX}/"}
     proxy.close()
 

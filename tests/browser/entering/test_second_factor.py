@@ -26,7 +26,7 @@ def asking() -> Iterator[Stack]:
 
 def look(page: Page, title: str) -> None:
     """Check the present page as everybody sees it."""
-    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         assert (title, scheme, violations(page)) == (title, scheme, [])
@@ -65,6 +65,6 @@ def test_it_is_set_up_and_logged_in_with(asking: Stack, chromium: Browser) -> No
     look(page, "Second factor")
     page.fill("input[name=code]", recovery[0])
     page.get_by_role("button", name="Log in").click()
-    expect(page).to_have_url(f"{asking.address}/admin/", timeout=60_000)
+    expect(page).to_have_url(f"{asking.address}/admin/")
     assert complaints.lines == []
     page.context.close()

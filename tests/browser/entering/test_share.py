@@ -26,7 +26,7 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
     asked: list[Request] = []
     page.on("request", lambda request: asked.append(request) if "/api/" in request.url else None)
     page.goto(f"{stack.address}/share/{key}/")
-    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
+    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible()
     assert {re.sub(r"/api/(runs/\d+/)?", "", request.url.removeprefix(stack.address)) for request in asked} >= {
         "history/", "tickets/",
     }  # fmt: skip
@@ -35,21 +35,19 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
     assert not any(key in request.url for request in asked)
     assert_both_know_who_watches(stack, chromium, places, page)
     stack.manage("shell", "-v", "0", "-c", REVOKE.format(key=key))
-    expect(page.get_by_test_id("trouble")).to_have_text(
-        re.compile("This link has expired or was revoked"), timeout=20_000
-    )
+    expect(page.get_by_test_id("trouble")).to_have_text(re.compile("This link has expired or was revoked"))
     expect(page).to_have_url(f"{stack.address}/share/{key}/")
     context.close()
 
 
 def assert_both_know_who_watches(stack: Stack, chromium: Browser, places: Places, guests: Page) -> None:
     """Open the run as a member too: the guest sees how many people watch, and the member who they are."""
-    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)
+    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching")
     with operators_page(chromium, stack.address) as members:
         members.goto(f"{stack.address}/runs/{places['live']}/")
         watchers = members.get_by_test_id("watchers")
-        expect(watchers.locator("summary")).to_have_text("2 watching", timeout=20_000)
+        expect(watchers.locator("summary")).to_have_text("2 watching")
         watchers.locator("summary").click()
         expect(watchers.locator("li")).to_have_text(["Operator Lab", "by share links: 1"])
-        expect(guests.get_by_test_id("watchers")).to_have_text("2 watching", timeout=20_000)
-    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)
+        expect(guests.get_by_test_id("watchers")).to_have_text("2 watching")
+    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching")

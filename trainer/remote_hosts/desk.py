@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from runs.protocol.commands import InvalidCommand
@@ -13,11 +14,14 @@ from steersman.messages.reports import Attach, Report, Stored
 from steersman.wire.codec import BadMessage, decode, encode
 from trainer.control.concluding import conclude_ended
 
+logger = logging.getLogger(__name__)
+
 
 class Desk:
     """The record side of one connection. Errors of the database pass through: call again with the same bytes."""
 
     def __init__(self, lease: Lease, observer: Observer) -> None:
+        self.run_id = lease.run_id
         self._session = RecordSession(lease, conclude_ended, observer)
         # How often the host is to report, in seconds.
         self.report_every_s: float | None = None
@@ -36,6 +40,22 @@ class Desk:
         # The training has what a signal asked already: its state in the command log is to follow.
         self.has_orders = isinstance(message, Attach) or (isinstance(message, Report) and bool(message.asked))
         return self._encoded(answers)
+
+    def add(self, report: Report) -> bool:
+        """Store a report as part of the caller's transaction: see `RecordSession.add`."""
+        return self._session.add(report)
+
+    def added(self, report: Report, seconds: float) -> list[bytes] | None:
+        """Return the answers to a report that was added and committed; None if `answer` has to be called."""
+        self.has_orders = False
+        try:
+            return self._encoded(self._session.added(report, seconds))
+        except Exception:  # any exception: it ends this connection, and no other one
+            logger.debug("a stored report is answered again", exc_info=True)
+            return None
+
+    def forget(self) -> None:
+        self._session.forget()
 
     def look(self) -> list[bytes]:
         """Do the regular work, and return the commands that wait."""

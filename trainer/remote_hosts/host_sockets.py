@@ -11,8 +11,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -29,6 +30,7 @@ from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 from steersman.messages.errors import one_line
 from steersman.wire.codec import BadMessage
 from trainer.remote_hosts.admission import PROTOCOL, REASONS, Admitted, admit
+from trainer.remote_hosts.batches import Batches
 from trainer.remote_hosts.close_codes import FAILED, MALFORMED, TRY_AGAIN, Refused
 from trainer.remote_hosts.desk import Desk
 from trainer.remote_hosts.detector_threads import DetectorThreads
@@ -47,6 +49,8 @@ CLOSED = OSError
 
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
+# Calls the database on a thread, and returns what is to be sent.
+Answering = Callable[[], Awaitable[list[bytes]]]
 UNAVAILABLE = (DatabaseError, InterfaceError, OSError)
 
 
@@ -59,6 +63,7 @@ class HostSockets:
 
     def __init__(self) -> None:
         self.rounds = Rounds()
+        self.batches = Batches()
         self.detectors = DetectorThreads()
         self.places: Counter[int] = Counter()
         self._opened = database_file()
@@ -170,7 +175,7 @@ class HostSocket:
     async def _answer(self, desk: Desk, data: bytes | None) -> None:
         if data is None:
             raise BadMessage("send binary frames")
-        await self._work(desk.answer, data)
+        await self._work(partial(self._shared.batches.answer, desk, data))
         if desk.has_orders:
             self._wake.set()
 
@@ -180,7 +185,7 @@ class HostSocket:
                 async with asyncio.timeout(HEARTBEAT_INTERVAL_S):
                     await self._wake.wait()
             self._wake.clear()
-            await self._guarded(self._work(desk.look))
+            await self._guarded(self._work(storing(desk.look)))
 
     async def _tell_of_life(self, run_id: int, number: int) -> None:
         """Send heartbeats of a connected host over the channel layer while the database takes none."""
@@ -206,25 +211,25 @@ class HostSocket:
             logger.exception("a message of a training host could not be handled")
             await self.end(FAILED, "The portal failed to handle a message. The error is in its log.")
 
-    async def _work(self, function: Callable[..., list[bytes]], *arguments: Any) -> None:
-        """Call `function` on a thread, after what was begun before, and send what it returns.
+    async def _work(self, answer: Answering) -> None:
+        """Await `answer`, after what was begun before, and send what it returns.
 
-        If the database is unavailable, the call is repeated until it is back.
+        If the database is unavailable, it is called again until it is back.
         """
         async with self._turn:
             self._busy_since = time.monotonic()
             try:
-                answers = await self._answers(function, *arguments)
+                answers = await self._answers(answer)
             finally:
                 self._busy_since = None
-            for answer in answers:
-                await self._send({"type": "websocket.send", "bytes": answer})
+            for each in answers:
+                await self._send({"type": "websocket.send", "bytes": each})
 
-    async def _answers(self, function: Callable[..., list[bytes]], *arguments: Any) -> list[bytes]:
+    async def _answers(self, answer: Answering) -> list[bytes]:
         while not self._is_over:
             try:
                 self._shared.check_database()
-                answers = await storing(function)(*arguments)
+                answers = await answer()
             except UNAVAILABLE as error:
                 self._shared.note_away(error)
                 await asyncio.sleep(DATABASE_PAUSE_S)

@@ -13,10 +13,11 @@ from django.db import transaction
 
 from runs.protocol.events import LogLine, LogWritten
 from runs.recording import feed
+from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.recording.record_side import continuing
 from runs.recording.record_side.console_bound import ConsoleBound
-from runs.recording.record_side.continuing import Superseded
+from runs.recording.record_side.continuing import NotContinued, Superseded
 from runs.recording.record_side.folding import Folding
 from runs.recording.record_side.orders import record_asked, take_orders
 from runs.recording.record_side.store import RecordSide
@@ -69,6 +70,32 @@ class RecordSession:
                 return self._report(message)
             case Ended():
                 return self._end(message)
+
+    def add(self, report: Report) -> bool:
+        """Store a usual report as part of the caller's transaction; False: nothing is stored, and `answer` decides.
+
+        Call `added` after the commit, or `forget` if it failed. Raises errors of a database that is unavailable.
+        """
+        if self._attached is None or self._is_overtaken or report.session != self._attached.session or report.asked:
+            return False
+        try:
+            self._side.add(report)
+        except Exception as error:
+            self.forget()
+            if isinstance(error, (Fenced, NotContinued)) or is_refusal(error):
+                return False
+            raise
+        return True
+
+    def added(self, report: Report, seconds: float) -> list[FromRecord]:
+        """Return the answers to a report that was added and committed; its transaction took `seconds`."""
+        self._side.note(report, seconds)
+        self._note(report)
+        return [Stored(report.number, report.end, session=report.session, answers=report.number)]
+
+    def forget(self) -> None:
+        """Forget what an added report left here, because its transaction was rolled back."""
+        self._side.forget()
 
     def look(self, *, for_commands: bool) -> list[FromRecord]:
         """Do the periodic work; with `for_commands`, also return the waiting commands. Call often."""

@@ -118,21 +118,36 @@ class RecordSide:
             # It may have been committed or not, so the positions must be read again.
             self._order = None
             raise
-        self._timing.note(time.monotonic() - began)
+        self.note(report, time.monotonic() - began)
+        return Stored(report.number, report.end, session=report.session, answers=report.number)
+
+    def add(self, report: Report) -> None:
+        """Store a report as part of the caller's transaction. Call `note` after its commit, or `forget` if it failed.
+
+        Raises whatever keeps the report from being stored as a whole; nothing of it is stored then.
+        """
+        with transaction.atomic():
+            self._begin(report)
+            self._put(report)
+            self._records.forget_removed(report.removed_checkpoints)
+
+    def note(self, report: Report, seconds: float) -> None:
+        """Remember a report that was committed; its transaction took `seconds`."""
+        self._timing.note(seconds)
         self._gpus = report.gpus or self._gpus
         if report.stall is not None and report.stall.stalled_s is not None:
             self._is_stalled = report.stall.stalled_s > 0
         step = step_after(report.records)
         self._step = self._step if step is None else step
-        return Stored(report.number, report.end, session=report.session, answers=report.number)
+
+    def forget(self) -> None:
+        """Forget the positions of the series: they are those of a report that may not have been committed."""
+        self._order = None
 
     def _store(self, report: Report) -> None:
         order = self._order
         try:
-            with transaction.atomic():
-                self._begin(report)
-                self._put(report)
-                self._records.forget_removed(report.removed_checkpoints)
+            self.add(report)
         except Exception as error:
             self._order = order
             if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):

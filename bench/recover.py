@@ -1,6 +1,6 @@
 """How many trainings recover by themselves from injected faults, with the recovery rules that the page offers.
 
-usage: python bench/recover.py [--faults N] [--misses]
+usage: python bench/recover.py [--faults N] [--at-once N] [--misses]
 
 Every run is a real training under a real supervisor: processes, journal, detectors, rules, commands and rollbacks are
 those of the product. Four trainings (digits, MNIST and the Transformer as recipes, and one script of its own) are small
@@ -12,10 +12,11 @@ process.
 `bench/support/recovery/faults.py` causes the faults: a gradient that is not finite; a learning rate × 100; five corrupt
 batches, which for every other seed are in the data of the recipes and return when it is read again; a layer whose
 weights grow; an attempt that resumes with its weights in the wrong order. The last seed is held out: nothing was chosen
-by it. `--faults` takes N of the 100 faults, spread over the kinds. The figures are those of a machine that does nothing
-else: on a busy one, short trainings end before a command reaches them.
+by it. `--faults` takes N of the 100 faults, spread over the kinds. `--at-once` is how many train at the same time: most
+of a step is a pause, so there are three per core. The figures are those of a machine that does nothing else: on a busy
+one, short trainings end before a command reaches them.
 
-Prints one JSON object as its last line:
+Prints a line on stderr for each training that has ended, and one JSON object as its last line:
 faults                   runs with a fault
 recovered                of them, those that ended with a validation loss of at most 1.02 times that of the run with
                          the same seed without a fault, with the rules on (aim: 95 of 100)
@@ -41,12 +42,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -65,6 +66,7 @@ AT_ONCE = 3 * (os.cpu_count() or 1)
 SCRIPT = "script"
 # The last validation loss of a training and seed without a fault.
 Usual = dict[tuple[str, int], float]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ TRAININGS = {
     "transformer": Training(
         f"{PLACE}:FaultyTransformer",
         648,
-        {"epochs": 8, "batch_size": 128, "context": 32, "layers": 1, "heads": 2, "head_width": 16, "sample_length": 0},
+        {"epochs": 8, "batch_size": 32, "context": 32, "layers": 1, "heads": 2, "head_width": 16, "sample_length": 0},
     ),
     SCRIPT: Training("", 640),
 }
@@ -105,6 +107,10 @@ class Story:
     def is_held_out(self) -> bool:
         return self.seed == HELD_OUT
 
+    @property
+    def name(self) -> str:
+        return f"{self.training} {self.kind or 'clean'} {self.seed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -117,6 +123,10 @@ class Ended:
     layers: tuple[str, ...]
     alerts: tuple[str, ...]
 
+    def __str__(self) -> str:
+        backs = ", ".join(f"{left} → {step}" for left, step in self.roll_backs)
+        return f"loss {self.loss:.4f}, rolled back: {backs or 'never'}"
+
     @property
     def steps_lost(self) -> int:
         return sum(left - step for left, step in self.roll_backs)
@@ -125,6 +135,7 @@ class Ended:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--faults", type=int, default=100, help="how many of the 100 faults")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="how many train at the same time")
     parser.add_argument("--misses", action="store_true", help="print the runs that did not recover")
     asked = parser.parse_args()
     began = time.monotonic()
@@ -136,10 +147,10 @@ def main() -> int:
         stack.start_redis()
         stack.use()
         prepare()
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            ended = list(pool.map(lambda story: trained(stack, story), [*clean, *faulty]))
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
-        unruled = list(processes.map(trained_alone, faulty))
+        with ThreadPoolExecutor(asked.at_once) as pool:
+            ended = list(told([*clean, *faulty], pool.map(lambda story: trained(stack, story), [*clean, *faulty])))
+    with ProcessPoolExecutor(min(asked.at_once, os.cpu_count() or 1), get_context("spawn")) as processes:
+        unruled = list(told(faulty, processes.map(trained_alone, faulty)))
     usual = {(each.story.training, each.story.seed): each.loss for each in ended[: len(clean)]}
     ruled = ended[len(clean) :]
     if asked.misses:
@@ -148,6 +159,15 @@ def main() -> int:
     found["step_ratio_watch_layers"] = step_ratio()
     print(json.dumps(found | {"seconds": round(time.monotonic() - began)}))
     return 0
+
+
+def told(trained: Sequence[Story], results: Iterable[Found]) -> Iterator[Found]:
+    """Yield the results of stories; print each on stderr when it is there."""
+    began = time.monotonic()
+    for number, (story, result) in enumerate(zip(trained, results, strict=True), 1):
+        what = f"without rules: loss {result:.4f}" if isinstance(result, float) else str(result)
+        print(f"{number}/{len(trained)} {time.monotonic() - began:.0f} s: {story.name}: {what}", file=sys.stderr)
+        yield result
 
 
 def stories() -> list[Story]:
@@ -232,8 +252,7 @@ def create(story: Story) -> int:
     fields: dict[str, Any] = {}
     if training.spec:
         fields = {"recipe": Recipe.objects.get(spec=training.spec), "parameters": parameters_of(story, STEP_MS)}
-    name = f"{story.training} {story.kind or 'clean'} {story.seed}"
-    run = Run.objects.create(project=Project.objects.get(), name=name, seed=story.seed, device="cpu", **fields)
+    run = Run.objects.create(project=Project.objects.get(), name=story.name, seed=story.seed, device="cpu", **fields)
     return run.pk
 
 

@@ -26,6 +26,11 @@ class Start(models.TextChoices):
     QUEUE = "queue", _("queue")
     NOW = "now", _("start now")
 
+    @classmethod
+    def chosen(cls, posted: str | None) -> Start:
+        """Return the start that a posted form has chosen; `NO` if it has chosen none, or one that does not exist."""
+        return cls(posted) if posted in cls.values else cls.NO
+
 
 @dataclass(frozen=True, slots=True)
 class Author:

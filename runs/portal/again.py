@@ -67,12 +67,11 @@ def again(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         viewer = viewer_of(request.user, old)
         assert viewer is not None
-        chosen = request.POST.get("start", Start.NO)
         number = form.cleaned_data.get("source")
         asked = AgainRequest(
             name=form.cleaned_data["name"],
             with_interventions=form.cleaned_data["interventions"],
-            start=Start(chosen) if chosen in Start.values else Start.NO,
+            start=Start.chosen(request.POST.get("start")),
             source=commanded_run(request.user, number) if number else None,
         )
         try:

@@ -152,8 +152,7 @@ def branch(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         viewer = viewer_of(request.user, run)
         assert viewer is not None
-        chosen = request.POST.get("start", Start.NO)
-        start = Start(chosen) if chosen in Start.values else Start.NO
+        start = Start.chosen(request.POST.get("start"))
         try:
             opened, _is_new = open_branch(run, form.request(checkpoint, start), Author(viewer.name, viewer.user_id))
         except CannotBranch as error:

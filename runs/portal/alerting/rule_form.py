@@ -31,6 +31,18 @@ def _number(label: Any, help_text: Any = "") -> forms.FloatField:
     return forms.FloatField(label=label, required=False, help_text=help_text, widget=widget)
 
 
+def _from_roll_back(label: Any) -> forms.IntegerField:
+    """Return the field for the number of the roll back from which a change is made."""
+    return forms.IntegerField(
+        label=label,
+        min_value=1,
+        max_value=MOST_PER_HOUR,
+        required=False,
+        help_text=gettext_lazy("1: each time. 2: only if the fault returns."),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
+
+
 def _flag(label: Any) -> forms.BooleanField:
     return forms.BooleanField(label=label, required=False, widget=forms.CheckboxInput(attrs=CHECK))
 
@@ -99,14 +111,7 @@ class RuleForm(forms.Form):
     smallest = _number(
         gettext_lazy("Smallest value"), gettext_lazy("The rule does not act if the result would be smaller.")
     )
-    factor_from = forms.IntegerField(
-        label=gettext_lazy("Change the knob from rollback number"),
-        min_value=1,
-        max_value=MOST_PER_HOUR,
-        required=False,
-        help_text=gettext_lazy("1: each time. 2: only if the fault returns."),
-        widget=forms.NumberInput(attrs=CONTROL),
-    )
+    factor_from = _from_roll_back(gettext_lazy("Change the knob from rollback number"))
     skip_batches = forms.IntegerField(
         label=gettext_lazy("Skip batches"),
         min_value=0,
@@ -117,14 +122,7 @@ class RuleForm(forms.Form):
         ),
         widget=forms.NumberInput(attrs=CONTROL),
     )
-    skip_from = forms.IntegerField(
-        label=gettext_lazy("Skip batches from rollback number"),
-        min_value=1,
-        max_value=MOST_PER_HOUR,
-        required=False,
-        help_text=gettext_lazy("1: each time. 2: only if the fault returns."),
-        widget=forms.NumberInput(attrs=CONTROL),
-    )
+    skip_from = _from_roll_back(gettext_lazy("Skip batches from rollback number"))
     most_per_hour = forms.IntegerField(
         label=gettext_lazy("Most per hour"),
         min_value=1,

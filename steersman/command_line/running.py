@@ -21,6 +21,7 @@ SYNC_WAIT_S = 30.0
 MOST_RESTARTS = 100
 MOST_RANKS = 1024
 LONGEST_NAME = 200
+LONGEST_KEY = 90
 
 
 def add_commands(commands: Any) -> None:
@@ -50,6 +51,10 @@ def add_commands(commands: Any) -> None:
     run.add_argument(
         "--wait", type=_seconds, default=WAIT_S, metavar="SECONDS",
         help="how long to wait after the end for a portal that does not answer (default: %(default).0f)",
+    )  # fmt: skip
+    run.add_argument(
+        "--key", type=_key, default="",
+        help="names the launch: started with the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     run.set_defaults(function=run_training)
@@ -81,6 +86,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         wait_s=chosen.wait,
         project=chosen.project.strip(),
         started=["steersman", *sys.argv[1:]],
+        key=chosen.key,
     )
     try:
         code: int = started.start(login, data, asked)
@@ -141,6 +147,12 @@ def _count(name: str, least: int, most: int) -> Any:
 
     read.__name__ = name
     return read
+
+
+def _key(text: str) -> str:
+    if not 0 < len(text) <= LONGEST_KEY or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"give one line of text of at most {LONGEST_KEY} characters")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -323,6 +323,43 @@ def test_a_restart_resumes_from_the_newest_checkpoint(places: tuple[Stack, Porta
     assert (run_row(stack, run_id)["state"], run_row(stack, run_id)["attempt"]) == ("finished", 2)
 
 
+CONTINUING = """
+import os, sys, time
+import steersman, torch
+
+run = steersman.attach()
+checkpoint = run.newest_checkpoint()
+first = checkpoint.step if checkpoint else 0
+run.begin_at(first)
+print("from", first, flush=True)
+run.log(first + 1, loss=1.0)
+run.save_checkpoint("last", {"step": first + 1}, step=first + 1)
+while not first and not os.path.exists("go on"):
+    time.sleep(0.01)
+sys.exit(0 if first else 7)
+"""
+
+
+def test_a_launch_with_a_known_key_continues_its_run(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(CONTINUING, "keyed.py")
+    words = ("run", "--key", "job/7", "--name", "keyed", "--", sys.executable, "keyed.py")
+    command = host.start(*words)
+    run_id = wait_for(lambda: opened_run(stack, "keyed"), f"the run\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] == 1, f"a step\n{host.printed()}", PATIENCE_S)
+    assert ended(host.start(*words), host) == 3
+    assert "another process follows the launch job/7" in host.output("err.log")
+    (host.folder / "go on").touch()
+    assert ended(command, host) == 7
+    assert ended(host.start(*words), host) == 0, host.printed()
+    assert host.output("out.log").endswith("from 0\nfrom 1\n")
+    row = run_row(stack, run_id)
+    assert (row["state"], row["attempt"], row["step"]) == ("finished", 2, 2)
+    assert ended(host.start(*words), host) == 2
+    assert f"Run {run_id} has finished" in host.output("err.log")
+    assert len(list((host.folder / "steersman-runs" / "launches").glob("*-job-7"))) == 1
+
+
 def test_several_processes_are_one_run(places: tuple[Stack, Portal, TrainingHost]):
     stack, _, host = places
     host.script(

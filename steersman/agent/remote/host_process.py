@@ -35,6 +35,7 @@ from steersman.agent.remote.launches import (
     Launch,
     Place,
     Result,
+    attempt_asked_for,
     attempt_of,
     newest_attempt,
     read_concluded,
@@ -95,7 +96,8 @@ class LaunchProcess:
         number = newest_attempt(self._folder)
         if number == 0 and self._only_stores:
             return Result(EXIT_FAILED, is_stored=True)
-        result = self._follow_attempt(*self._start_next(0)) if number == 0 else self._go_on(number)
+        begins = number == 0 or (attempt_asked_for(self._folder) > number and not self._only_stores)
+        result = self._follow_attempt(*self._start_next(number)) if begins else self._go_on(number)
         while not self._only_stores and (restart := self._restart_due()) is not None:
             if not self._await_restart(restart):
                 # The exit code stays that of the attempt that failed.

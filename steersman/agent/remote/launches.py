@@ -2,7 +2,8 @@
 
 launches/<id>/launch.json                what was started
 launches/<id>/supervisor.lock            held by the process that follows it
-launches/<id>/opened.json                the run and the first attempt, if the portal opened them before the start
+launches/<id>/opened-<n>.json            the run and the attempt, if the portal opened it before its start
+launches/<id>/next.json                  the attempt that a person or a queue asks for after those that have ended
 launches/<id>/result.json                how it has ended
 launches/<id>/attempts/<n>/place.json    the run and the attempt in the portal
 launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its end
@@ -10,6 +11,7 @@ launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its 
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +25,10 @@ from steersman.records.typed_json import Malformed, decode, encode
 
 LAUNCH_FILE = "launch.json"
 RESULT_FILE = "result.json"
-OPENED_FILE = "opened.json"
+NEXT_FILE = "next.json"
 PLACE_FILE = "place.json"
 CONCLUDED_FILE = "concluded.json"
+NOT_IN_A_FOLDER_NAME = re.compile(r"[^A-Za-z0-9_-]")
 Item = TypeVar("Item")
 
 
@@ -60,6 +63,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Next:
+    """The number of an attempt that is to begin, counted on this host."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The exit code of a launch that has ended. `is_stored`: the portal has all of it."""
 
@@ -73,11 +83,24 @@ def launches_folder(data: Path) -> Path:
 
 def make_launch(data: Path, launch: Launch) -> Path:
     """Make the folder of a new launch; return it. Raises `OSError`."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{launch.key[:8]}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{NOT_IN_A_FOLDER_NAME.sub('-', launch.key[:8])}"
     folder = make_private(launches_folder(data) / name)
     make_private(folder / "attempts")
-    write_whole(folder / LAUNCH_FILE, encode(launch).decode())
+    write_launch(folder, launch)
     return folder
+
+
+def write_launch(folder: Path, launch: Launch) -> None:
+    write_whole(folder / LAUNCH_FILE, encode(launch).decode())
+
+
+def find_launch(data: Path, key: str) -> Path | None:
+    """Return the folder of the launch with a key, None if there is none."""
+    for path in sorted(launches_folder(data).glob(f"*/{LAUNCH_FILE}")):
+        launch = _read(Launch, path)
+        if launch is not None and launch.key == key:
+            return path.parent
+    return None
 
 
 def new_key() -> str:
@@ -98,9 +121,24 @@ def newest_attempt(folder: Path) -> int:
     return max((int(path.name) for path in (folder / "attempts").iterdir() if path.name.isdecimal()), default=0)
 
 
-def write_opened(folder: Path, place: Place) -> None:
-    """Write where the first attempt is; its folder is made when the training starts."""
-    write_whole(folder / OPENED_FILE, encode(place).decode())
+def write_opened(folder: Path, number: int, place: Place) -> None:
+    """Write where an attempt is in the portal; its folder is made when the training starts."""
+    write_whole(_opened_path(folder, number), encode(place).decode())
+
+
+def _opened_path(folder: Path, number: int) -> Path:
+    return folder / f"opened-{number}.json"
+
+
+def ask_for_attempt(folder: Path, number: int) -> None:
+    """Ask the host process to begin an attempt after those that have ended."""
+    write_whole(folder / NEXT_FILE, encode(Next(number)).decode())
+
+
+def attempt_asked_for(folder: Path) -> int:
+    """Return the attempt that is to begin, 0 if none was asked for. It may have begun already."""
+    found = _read(Next, folder / NEXT_FILE)
+    return found.attempt if found is not None else 0
 
 
 def write_place(attempt: Path, place: Place) -> None:
@@ -109,8 +147,8 @@ def write_place(attempt: Path, place: Place) -> None:
 
 def read_place(attempt: Path) -> Place | None:
     """Return where an attempt is in the portal, None if the portal did not open it yet."""
-    found = _read(Place, attempt / PLACE_FILE)
-    return found or (_read(Place, attempt.parent.parent / OPENED_FILE) if attempt.name == "1" else None)
+    opened = _opened_path(attempt.parent.parent, int(attempt.name))
+    return _read(Place, attempt / PLACE_FILE) or _read(Place, opened)
 
 
 def write_concluded(attempt: Path, concluded: Concluded) -> None:

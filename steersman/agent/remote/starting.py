@@ -16,11 +16,17 @@ from steersman.agent.remote.launches import (
     LAUNCH_FILE,
     RESULT_FILE,
     Launch,
+    ask_for_attempt,
+    attempt_of,
+    find_launch,
     launches_folder,
     make_launch,
     new_key,
+    newest_attempt,
+    read_concluded,
     read_launch,
     read_result,
+    write_launch,
     write_opened,
 )
 from steersman.agent.remote.opening import open_attempt
@@ -28,7 +34,7 @@ from steersman.agent.remote.parent import supervised
 from steersman.agent.remote.portal_link import check_version
 from steersman.agent.remote.terminal import say
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.exit_codes import EXIT_BAD_INPUT
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD
 from steersman.files.locks import try_lock
 from steersman.portal.logins import Login
 from steersman.portal.requests import Refused, Unreachable
@@ -49,7 +55,10 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line, `started`, asks for; `name` is "" for the name of the program. See `Launch`."""
+    """What the command line, `started`, asks for. See `Launch`.
+
+    An empty `name` means the name of the program, an empty `key` a launch of its own.
+    """
 
     script: list[str]
     name: str
@@ -58,19 +67,21 @@ class Asked:
     wait_s: float
     project: str
     started: list[str]
+    key: str = ""
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
     """Open a run, train, and return the exit code of the training. Raises `NotStarted`.
 
-    A portal that cannot be reached does not keep the training from starting; one that refuses does.
+    A portal that cannot be reached does not keep the training from starting; one that refuses does. A launch whose key
+    is known on this host is continued: a training that still lives is followed, else another attempt begins.
     """
     numbers = _signals(os.environ)
     _refuse_launchers(os.environ)
     if fault := why_not_there(asked.script):
         raise NotStarted(f"program: {fault}")
     launch = Launch(
-        key=new_key(),
+        key=asked.key or new_key(),
         portal=login.address,
         name=asked.name or script_name(asked.script),
         script=asked.script,
@@ -82,29 +93,48 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         started=asked.started,
         folder=os.getcwd(),
     )
+    known = find_launch(data, asked.key) if asked.key else None
+    if known is not None:
+        _continue(login, launch, known, data)
+        return supervised(known, launch.ranks, numbers)
     folder = make_launch(data, launch)
     try:
-        _open(login, launch, folder, data)
+        _open(login, launch, folder, data, 1)
     except Refused as error:
         shutil.rmtree(folder)
         raise NotStarted(str(error)) from error
     return supervised(folder, launch.ranks, numbers)
 
 
-def _open(login: Login, launch: Launch, folder: Path, data: Path) -> None:
-    """Open the run, if the portal can be reached; print what the person has to know. Raises `Refused`."""
+def _continue(login: Login, launch: Launch, folder: Path, data: Path) -> None:
+    """Prepare the folder of a known launch for the host process. Raises `NotStarted`."""
+    if not _is_free(folder):
+        raise NotStarted(f"key: another process follows the launch {launch.key} in {folder}.", EXIT_HELD)
+    newest = newest_attempt(folder)
+    if newest == 0 or read_concluded(attempt_of(folder, newest)) is not None:
+        try:
+            _open(login, launch, folder, data, newest + 1)
+        except Refused as error:
+            raise NotStarted(str(error)) from error
+        ask_for_attempt(folder, newest + 1)
+    write_launch(folder, launch)
+    (folder / RESULT_FILE).unlink(missing_ok=True)
+
+
+def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int) -> None:
+    """Open an attempt, if the portal can be reached; print what the person has to know. Raises `Refused`."""
     problem: Unreachable | None = None
     try:
         check_version(login)
     except Unreachable as error:
         problem = error
     try:
-        place = open_attempt(login, launch, 1, data, APPLICATION)
+        place = open_attempt(login, launch, number, data, APPLICATION)
     except Unreachable as error:
         problem = error
     else:
         say(f"run {place.run}: {place.page}")
-        write_opened(folder, place)
+        write_opened(folder, number, place)
     if problem is not None:
         say(f"{problem} {STARTS_ANYWAY}")
 

@@ -22,19 +22,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.middleware.gzip import GZipMiddleware
 from django.utils.cache import add_never_cache_headers, patch_cache_control, patch_vary_headers
 from django.utils.http import parse_etags
-from django.utils.text import compress_string
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI
 from ninja.operation import Operation
 
+from runs.api.compression import compressed
 from runs.api.errors import ApiError
 
 Answering = Callable[..., HttpResponse]
 
 JSON = "application/json; charset=utf-8"
-# It adds a random number of bytes, up to this many, which hides the compressed length from eavesdroppers.
+# For short answers: it returns the content as it is if that is shorter.
 _gzip = GZipMiddleware(lambda request: HttpResponse())
-_RANDOM_BYTES = _gzip.max_random_bytes
+LONG_ANSWER_BYTES = 16_384
 
 
 def _fingerprint() -> str:
@@ -128,7 +128,16 @@ def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """
     if request.method != "GET" or response.status_code != 200:
         return response
+    if len(response.content) >= LONG_ANSWER_BYTES and _accepts_gzip(request) and "Content-Encoding" not in response:
+        response.content = compressed(response.content)
+        response.headers["Content-Encoding"] = "gzip"
+        patch_vary_headers(response, ("Accept-Encoding",))
+        return response
     return cast(HttpResponse, _gzip.process_response(request, response))
+
+
+def _accepts_gzip(request: HttpRequest) -> bool:
+    return "gzip" in request.headers.get("Accept-Encoding", "")
 
 
 def encoded(value: dict[str, Any]) -> HttpResponse:
@@ -172,7 +181,7 @@ class SharedAnswer:
         length.
         """
         response = HttpResponse(self.body, content_type=JSON, headers={"ETag": self.tag})
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
+        if _accepts_gzip(request):
             response.content = self._pack()
             response.headers["Content-Encoding"] = "gzip"
         return response
@@ -180,7 +189,7 @@ class SharedAnswer:
     def _pack(self) -> bytes:
         with self._packing:
             if self._packed is None:
-                self._packed = compress_string(self.body, max_random_bytes=_RANDOM_BYTES)
+                self._packed = compressed(self.body)
             return self._packed
 
 

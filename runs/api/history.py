@@ -38,9 +38,9 @@ MOST_COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
 # Rows of all charts together. With many series or attempts each gets fewer rows, and a zoom reads finer ones. A row of
-# noise takes up to 25 bytes of the compressed answer, which therefore stays below 900 kB: 116 rows for each of 300
-# series, or 1,000 for each of 35. Above 17,500 attempts of series, each still has two rows.
-CHART_ROWS = 35_000
+# noise takes up to 28 bytes of the compressed answer, which therefore stays below 900 kB: 106 rows for each of 300
+# series, or 1,000 for each of 32. Above 16,000 attempts of series, each still has two rows.
+CHART_ROWS = 32_000
 # The precision of float32. Only merged points are rounded; single points are returned as they were logged.
 CHART_DIGITS = 7
 TEXTS = 50

@@ -313,6 +313,10 @@ def test_a_reload_brings_no_history_that_the_browser_has_and_no_stale_one(page: 
 
     page.goto(f"{stack.address}/runs/{run}/")
     shows(39)
+    # The browser requests it together with the scripts, and the script uses that answer.
+    initiators = """performance.getEntriesByType("resource").filter(({ name }) => name.endsWith("/history/"))
+        .map(({ initiatorType }) => initiatorType)"""
+    assert page.evaluate(initiators) == ["link"]
     page.reload()
     shows(39)
     retry(lambda: statuses.seen() == [200, 304], page)

@@ -88,3 +88,18 @@ test("a zoom moves as far as there are points", () => {
   group.panBy(1000, [0, 100]);
   assert.deepEqual(group.zoom, { from: 80, to: 100 });
 });
+
+test("finer points of a range that somebody selected are requested at once", () => {
+  const asked = [];
+  const fetchRange = (names, from, to) => {
+    asked.push([...names, from, to]);
+    return Promise.resolve({});
+  };
+  const mapping = () => ({ by: "step", back: (x) => x, forward: (x) => x });
+  const group = new ChartGroup({ fetchRange, attemptsOf: () => new Set(), mapping, onChange: () => {} });
+  group.join({ isVisible: true, lines: [{ name: "loss", isCoarse: () => true }] });
+  group.zoomTo(40, 60);
+  assert.deepEqual(asked, []);
+  group.zoomTo(10, 20, { isFinal: true });
+  assert.deepEqual(asked, [["loss", 10, 20]]);
+});

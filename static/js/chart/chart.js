@@ -233,7 +233,7 @@ export class Chart {
     const from = plot.posToVal(left, "x");
     const to = plot.posToVal(left + width, "x");
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-    if (to > from) this.group.zoomTo(from, to);
+    if (to > from) this.group.zoomTo(from, to, { isFinal: true });
   }
 
   #showReading() {

@@ -60,11 +60,18 @@ export class ChartGroup {
     return button;
   }
 
-  zoomTo(from, to) {
+  /** `isFinal`: no further zoom follows at once, as it does while a wheel turns. */
+  zoomTo(from, to, { isFinal = false } = {}) {
     this.zoom = { from, to };
     this.#forgetDetails();
     this.#touch();
-    this.refine();
+    if (isFinal) this.#refineNow();
+    else this.refine();
+  }
+
+  #refineNow() {
+    clearTimeout(this.#timer);
+    if (this.#fetchRange) this.#refine(this.zoom);
   }
 
   /** After a short delay, request finer data of the shown range for visible charts without it. */

@@ -275,7 +275,7 @@ def kill(pid: int, of: Path | None = None) -> bool:
     return True
 
 
-def run_check(program: str, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
+def run_check(program: str, *arguments: str, timeout_s: float = 600.0) -> dict[str, Any]:
     """Run a program of tests/chaos in a short form; return the JSON object that it prints last."""
     command = [sys.executable, "-m", f"tests.chaos.{program}", *arguments]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)

@@ -97,8 +97,6 @@ def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
 
 
 def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
-    monkeypatch.setattr(deadlines, "LOST_AFTER_S", 0.3)
-    monkeypatch.setattr(deadlines, "KILL_LOST_AFTER_S", 0.2)
     nodes.begin(3, [0])
     post = nodes.client(1, [1, 2], 3)
     first = nodes.worker(0, SLEEPING, nodes.folder)
@@ -106,6 +104,8 @@ def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, mo
     post.start()
     whole = group(nodes, first)
     assert whole.poll_alive()
+    monkeypatch.setattr(deadlines, "LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(deadlines, "KILL_LOST_AFTER_S", 0.2)
     nodes.line.close()
     wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
     assert [other.wait(60) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]

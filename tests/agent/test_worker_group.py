@@ -25,9 +25,9 @@ from steersman.records.kinds import AnyOutcome, EndRecord
 from tests.support.stack import ROOT, wait_for
 from trainer.control.exit_status import judge_end, name_rank
 
-SLEEPING = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEPING!r}]); time.sleep(60)"
+SLEEPING = "import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEPING!r}]); time.sleep(600)"
 
 
 class Started:
@@ -71,10 +71,12 @@ def test_ranks_that_finish_one_after_the_other_end_nobody(started, tmp_path):
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(started, tmp_path, monkeypatch):
-    monkeypatch.setattr(deadlines, "KILL_AFTER_S", 0.3)
+    monkeypatch.setattr(deadlines, "KILL_AFTER_S", 600.0)
     group = WorkerGroup(tmp_path, [started.worker(rank, STUBBORN if rank == 1 else SLEEPING) for rank in range(3)])
     assert group.poll_alive()
     started.processes[2].kill()
+    wait_for(lambda: group.poll_alive() and started.processes[0].poll() is not None, "SIGTERM to end a rank")
+    monkeypatch.setattr(deadlines, "KILL_AFTER_S", 0.0)
     ended(group)
     assert [worker.code for worker in group.workers] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
     root_cause = group.root_cause()

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Browser, expect
 
+from tests.commands.test_end_process import SOON
 from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, create_run, run_row, started_stack, wait_for
 
@@ -19,7 +20,7 @@ def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_lo
     with started_stack() as stack:
         late, deaf = create_run(stack, "late"), create_run(stack, "deaf")
         for run_id, script in ((late, "late_training.py"), (deaf, "deaf_training.py")):
-            stack.train(run_id, "--quiet", "--", str(SCRIPTS / script))
+            stack.train(run_id, "--quiet", "--", str(SCRIPTS / script), changed=SOON)
         for run_id in (late, deaf):
             wait_for(lambda run_id=run_id: run_row(stack, run_id)["step"] > 3, "points")
         context = chromium.new_context(locale="en-GB")

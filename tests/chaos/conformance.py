@@ -39,6 +39,8 @@ OFFERS = ("12.", "13.")
 SHORT_OFFERS = ["12.1.1", "12.2.1", *(f"13.{offer}.1" for offer in range(1, 8))]
 LARGER_THAN_THE_LIMIT = ["9.1.2", "9.1.3", "9.1.4", "9.1.5", "9.1.6", "9.2.2", "9.2.3", "9.2.4", "9.2.5", "9.2.6",
                          "9.3.*", "9.4.*", "9.5.*", "9.6.*"]  # fmt: skip
+# Each waits a minute for the echo of an empty message.
+LONG_KNOWN = ["9.7.1", "9.8.1"]
 AT_ONCE = 2
 TIMEOUT_S = 1800.0
 
@@ -86,7 +88,8 @@ def main() -> int:
         assert server.stdout is not None and server.stdout.readline() == "ready\n", "the server does not listen"
         if short:
             # Two selections, because an excluded case stays excluded even if it is included as well.
-            results = drive(port, None, [*LARGER_THAN_THE_LIMIT, "12.*", "13.*"]) + drive(port, SHORT_OFFERS, [])
+            left_out = [*LARGER_THAN_THE_LIMIT, *LONG_KNOWN, "12.*", "13.*"]
+            results = drive(port, None, left_out) + drive(port, SHORT_OFFERS, [])
         else:
             results = drive(port, None, [])
     finally:

@@ -61,9 +61,13 @@ class Story:
         say(f"{name}: well after {took_s:.2f} s; links {self._followed.viewer.links}")
         self._followed.rest(self._calm_s)
 
+    def restart(self) -> None:
+        self._server.stop()
+        self._server.start()
+
     def stop(self, seconds: float) -> None:
         self._server.stop()
-        self._followed.trouble(seconds)
+        self._followed.trouble(seconds, until=lambda: self._followed.is_linked("unavailable"))
         self._server.start()
 
     def only_read(self, seconds: float) -> None:
@@ -112,11 +116,12 @@ def measure(short: bool) -> dict[str, Any]:
                 calm_s = 1.0 if short else 5.0
                 followed.rest(calm_s)
                 story = Story(stack, server, followed, visits, calm_s)
-                story.after("restarted", lambda: story.stop(0.0))
-                story.after("stopped", lambda: story.stop(4.0 if short else 20.0))
-                story.after("read-only", lambda: story.only_read(4.0 if short else 10.0))
+                if not short:
+                    story.after("restarted", story.restart)
+                story.after("stopped", lambda: story.stop(1.0 if short else 20.0))
+                story.after("read-only", lambda: story.only_read(2.0 if short else 10.0))
                 story.after("terminated", story.end_backends)
-                story.after("exhausted", lambda: story.exhaust(4.0 if short else 10.0))
+                story.after("exhausted", lambda: story.exhaust(2.0 if short else 10.0))
                 followed.end()
                 result = result_of(stack, followed, visits, story.recovered)
             return result

@@ -57,7 +57,7 @@ def server_process(stack: Stack) -> psutil.Process:
 
 def killed(stack: Stack, followed: Followed, seconds: float) -> float:
     server_process(stack).kill()
-    followed.trouble(seconds)
+    followed.trouble(seconds, until=lambda: followed.is_linked("database"))
     stack.redis.stop()
     stack.start_redis()
     return followed.recovered_s()
@@ -74,15 +74,19 @@ def frozen(stack: Stack, followed: Followed, seconds: float) -> float:
 def far(between: Between, followed: Followed, one_way_s: float, seconds: float) -> tuple[float, float]:
     """Return the recovery time, and the age of points while Redis is far away."""
     first = len(followed.viewer.events)
+
+    def lags() -> list[float]:
+        return [
+            at - event["blocks"][-1]["times"][-1]
+            for event, at in zip(followed.viewer.events[first:], followed.viewer.received_at[first:], strict=False)
+            if event["kind"] == "metrics"
+        ]
+
     between.delay_s = one_way_s
-    followed.trouble(seconds)
-    lags = [
-        at - event["blocks"][-1]["times"][-1]
-        for event, at in zip(followed.viewer.events[first:], followed.viewer.received_at[first:], strict=False)
-        if event["kind"] == "metrics"
-    ]
+    followed.trouble(seconds, until=lambda: len(lags()) > 1)
+    told = lags()
     between.delay_s = 0.0
-    return followed.recovered_s(), statistics.median(lags)
+    return followed.recovered_s(), statistics.median(told)
 
 
 def mute(between: Between, followed: Followed, seconds: float) -> float:
@@ -104,20 +108,21 @@ def measure(short: bool) -> dict[str, Any]:
         seed_stack(stack)
         stack.use()
         with followed_through(stack) as (between, followed):
-            followed.rest(2.0 if short else 10.0)
-            sudden = {"killed": killed(stack, followed, 3.0 if short else 5.0)}
+            calm_s = 0.5 if short else 1.0
+            followed.rest(1.0 if short else 10.0)
+            sudden = {"killed": killed(stack, followed, 0.0 if short else 5.0)}
             for seconds in (4.0,) if short else (5.0, 30.0):
-                followed.rest(1.0)
+                followed.rest(calm_s)
                 sudden[f"frozen {seconds:g} s"] = frozen(stack, followed, seconds)
-            followed.rest(1.0)
+            followed.rest(calm_s)
             other, lags = {}, {}
             for name, one_way_s in (("far", FAR_S), ("very_far", VERY_FAR_S)):
-                other[name], lags[f"lag_{name}_s"] = far(between, followed, one_way_s, 3.0 if short else 10.0)
-                followed.rest(1.0)
+                other[name], lags[f"lag_{name}_s"] = far(between, followed, one_way_s, 1.0 if short else 10.0)
+                followed.rest(calm_s)
             other["mute"] = mute(between, followed, 4.0 if short else 10.0)
-            followed.rest(1.0)
+            followed.rest(calm_s)
             other["dropped"] = dropped(between, followed, 1.0 if short else 5.0)
-            followed.rest(1.0 if short else 5.0)
+            followed.rest(calm_s if short else 5.0)
             say(f"recovered after {sudden | other}; links {followed.viewer.links}")
             followed.end()
             return followed.points() | {

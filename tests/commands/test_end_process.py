@@ -13,6 +13,11 @@ from runs.protocol.commands import parse_command
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
 SCRIPT = str(ROOT / "tests" / "commands" / "deaf_training.py")
+# The times after which a training is called deaf, and is killed.
+SOON = """
+from steersman.agent.host_side import deaf_training
+deaf_training.LOOKS_WITHIN_S = deaf_training.KILL_AFTER_SIGTERM_S = 1.0
+"""
 
 
 def ask(stack: Stack, run_id: int, kind: str, *options: str) -> dict[str, str]:
@@ -33,7 +38,7 @@ def lines(stack: Stack, run_id: int) -> str:
 def test_a_script_that_never_looks_is_called_so_and_its_process_can_be_ended(offline_stack):
     stack = offline_stack
     run_id = create_run(stack, restarts=2)
-    supervisor = stack.train(run_id, "--quiet", "--", SCRIPT)
+    supervisor = stack.train(run_id, "--quiet", "--", SCRIPT, changed=SOON)
     wait_for(lambda: run_row(stack, run_id)["step"] > 3, "points")
     refused = ask(stack, run_id, "end_process")
     assert refused["state"] == "refused" and "send stop first" in refused["outcome"] and not is_offered(stack, run_id)

@@ -41,10 +41,10 @@ def test_two_ranks_go_back_to_the_same_step_and_train_on_bit_for_bit(offline_sta
     training = stack.train(back, "--quiet", "--nproc", "2")
     wait_for(lambda: is_paused(back), f"the first pause\n{stack.log()}")
     ask(back, "save_checkpoint", "name=good", "--at-step", str(SAVED))
+    left = SAVED + 20
+    ask(back, "pause", "--at-step", str(left))
     ask(back, "resume", "--wait", "60")
-    wait_for(lambda: run_row(stack, back)["step"] > SAVED, f"the step behind the checkpoint\n{stack.log()}")
-    ask(back, "pause", "--wait", "60")
-    left = run_row(stack, back)["step"]
+    wait_for(lambda: is_paused(back) and run_row(stack, back)["step"] == left, f"step {left}\n{stack.log()}")
     told = ask(back, "roll_back", "checkpoint=good", "--wait", "60")
     assert told["state"] == "applied", told
     assert (told["old"], told["new"]) == ({"step": left}, {"step": SAVED})

@@ -114,18 +114,20 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
     Both are equal, and equal to one rank's training with the same batches, except for the order of additions.
     """
     stack = offline_stack
-    words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
+    recipe = "tests.recipes.slowing:Slowing"
+    words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", recipe, "--device", "cpu")
     whole, cut = (int(stack.manage(*words, "--set", "epochs=8").stdout) for _ in range(2))
     reference = stack.train(whole, "--quiet", "--nproc", "2")
-    both = start_nodes(stack, cut, (1, 1))
+    both = start_nodes(stack, cut, (1, 1), SLOW_FROM="30")
     reach(stack, cut, 30)
     # The signal may go to any rank on any node.
     worker_of(stack, cut, 1).send_signal(signal.SIGTERM)
     assert [node.wait(60) for node in both] == [0, 0], stack.log()
     assert run_row(stack, cut)["state"] == "stopped" and attempt(stack, cut)["ranks"] == 2
     assert not processes(stack, cut)
-    training = stack.train(cut, "--quiet", "--nproc", "2")
-    reach(stack, cut, run_row(stack, cut)["step"] + 25)
+    later = run_row(stack, cut)["step"] + 25
+    training = stack.train(cut, "--quiet", "--nproc", "2", SLOW_FROM=str(later))
+    reach(stack, cut, later)
     os.kill(json.loads((attempt_folder(stack, cut, 2) / "worker-0001.json").read_text())["pid"], signal.SIGKILL)
     assert training.wait(60) == 1
     assert run_row(stack, cut)["reason"] == "Rank 1 was ended by SIGKILL."

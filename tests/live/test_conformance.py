@@ -1,6 +1,7 @@
 """The WebSocket server conforms to RFC 6455, and to RFC 7692 when it accepts an offer of compression.
 
-`python -m tests.chaos.conformance` runs all cases, including those of large messages and of a thousand compressed ones.
+`python -m tests.chaos.conformance` runs all cases, including those of large messages, of a thousand compressed ones and
+of empty messages that are not echoed.
 """
 
 from __future__ import annotations

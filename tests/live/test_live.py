@@ -387,16 +387,15 @@ async def test_it_says_that_announcements_are_late_and_when_they_come_in_time_ag
 @live
 async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room_module, "UNREACHABLE_AFTER_S", 0.1)
-        patch.setattr(liveness, "UNREACHABLE_AFTER_S", 0.1)
-        patch.setattr(liveness, "SILENT_AFTER_S", 1.5)
         for module in (hub_module, room_module):
             patch.setattr(module, "POLL_INTERVAL_S", 0.2)
         # The clock of the run's host may be an hour behind, which alone is no silence.
         await Run.objects.filter(pk=one.pk).aupdate(heartbeat_at=timezone.now() - timedelta(hours=1))
         socket, hello = await greet(one, people["viewer"])
         assert hello["life"] == "alive"
+        patch.setattr(liveness, "UNREACHABLE_AFTER_S", 0.1)
         assert (await answer(socket, "life"))["life"] == "unreachable"
+        patch.setattr(liveness, "SILENT_AFTER_S", 0.1)
         assert (await answer(socket, "life"))["life"] == "silent"
         await Run.objects.filter(pk=one.pk).aupdate(heartbeat=1)
         assert (await answer(socket, "life"))["life"] == "alive"

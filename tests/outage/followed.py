@@ -70,11 +70,16 @@ class Followed:
         time.sleep(seconds)
         self.calm.append((began, time.monotonic()))
 
-    def trouble(self, seconds: float) -> None:
-        """Let it train during a fault."""
+    def trouble(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
+        """Let it train during a fault, for some time and until the fault has had its effect."""
         began = time.monotonic()
         time.sleep(seconds)
+        wait_for(until, f"an effect of the fault on {self.name}\n{self.stack.log()}")
         self.troubled.append((began, time.monotonic()))
+
+    def is_linked(self, link: str) -> bool:
+        """Return whether this is what the viewer was told last of its link."""
+        return self.viewer.links[-1] == link
 
     def recovered_s(self, is_well: Callable[[], bool] = lambda: True) -> float:
         """Return the time, from now, until the viewer is live and receives a new event."""

@@ -17,7 +17,7 @@ def test_pages_tell_of_a_postgres_that_is_at_fault_and_a_training_goes_on():
     outcome = run_check("postgres_gone", "--short")
     assert {name: outcome[name] for name in postgres_gone.WRONG} == dict.fromkeys(postgres_gone.WRONG, 0), outcome
     assert outcome["points"] > 0 and set(outcome["links"]) >= {"unavailable", "live"}, outcome
-    # A line or two for each of five faults and each process, and none for each request.
+    # A line or two for each of four faults and each process, and none for each request.
     assert outcome["log_lines"] < 200, outcome
 
 

@@ -16,8 +16,8 @@ from steersman.agent.launch.node_client import NodeClient
 from steersman.agent.launch.node_server import NodeServer
 
 HERE = "127.0.0.1"
-SLEEPING = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+SLEEPING = "import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
 
 
 class Line:

@@ -39,15 +39,15 @@ STARTED_AFRESH = {"doctor", "migrate", "serve", "serve_portal", "watch"}
 # Databases to copy, because a migration takes longer than most tests.
 TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
-CHANGED_PORTAL = """
+CHANGED_COMMAND = """
 import os, sys
 sys.path.insert(0, {root!r})
 os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
 import django
 django.setup()
 {changed}
-from django.core.management import call_command
-call_command(*sys.argv[1:])
+import manage
+manage.main()
 """
 
 
@@ -134,6 +134,14 @@ class Stack:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]
 
+    def _changed_command(self, changed: str, *arguments: str) -> list[str]:
+        """Return a command that runs the Python code `changed` between the set-up of Django and the command."""
+        if not changed:
+            return self.command(*arguments)
+        program = self.folder / f"changed-{secrets.token_hex(4)}.py"
+        program.write_text(CHANGED_COMMAND.format(root=str(ROOT), changed=changed))
+        return [sys.executable, str(program), *arguments]
+
     def migrate(self, seed: str = "") -> None:
         """Create the database, and run `seed`, a Python text, on it; SQLite files are made once and copied."""
         if "STEERSMAN_DATABASE_URL" in self.environment:
@@ -165,13 +173,10 @@ class Stack:
         if self.forks and not changed:
             self.web = self._command_server().start(words, log, Path.cwd())
         else:
-            command = self.command(*words)
-            if changed:
-                program = self.folder / "portal.py"
-                program.write_text(CHANGED_PORTAL.format(root=str(ROOT), changed=changed))
-                command = [sys.executable, str(program), *words]
             with log.open("ab") as output:
-                self.web = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+                self.web = subprocess.Popen(
+                    self._changed_command(changed, *words), env=self.environment, stdout=output, stderr=output
+                )
         self.wait_for_web()
 
     def start_record(self, *words: str) -> None:
@@ -198,18 +203,21 @@ class Stack:
         wait_for(answers, "the portal")
 
     def train(
-        self, run_id: int, *arguments: str, cwd: Path | None = None, **variables: str
+        self, run_id: int, *arguments: str, cwd: Path | None = None, changed: str = "", **variables: str
     ) -> subprocess.Popen[bytes] | StartedCommand:
-        """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
+        """Start `train --run-id`; its output goes to `train.log` in the stack's folder.
+
+        `changed` is Python code that changes parts of the supervisor before it starts.
+        """
         words = ("train", "--run-id", str(run_id), *arguments)
         log = self.folder / "train.log"
-        if self.forks and not variables:
+        if self.forks and not variables and not changed:
             self.trainings.append(self._command_server().start(words, log, cwd or Path.cwd()))
             return self.trainings[-1]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                self.command(*words), env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, start_new_session=True, cwd=cwd,
+                self._changed_command(changed, *words), env=self.environment | variables, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True, cwd=cwd,
             )  # fmt: skip
         self.trainings.append(process)
         return process
@@ -267,7 +275,7 @@ def kill(pid: int, of: Path | None = None) -> bool:
     return True
 
 
-def run_check(program: str, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
+def run_check(program: str, *arguments: str, timeout_s: float = 600.0) -> dict[str, Any]:
     """Run a program of tests/chaos in a short form; return the JSON object that it prints last."""
     command = [sys.executable, "-m", f"tests.chaos.{program}", *arguments]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)

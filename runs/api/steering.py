@@ -209,26 +209,27 @@ def show_again(request: HttpRequest, run_id: int) -> dict[str, Any]:
 
 @router.post(
     "/{int:run_id}/again/",
-    response={201: AgainOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    response={200: AgainOut, 201: AgainOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
     summary="Run a run again: the same configuration, seed and interventions",
     tags=["replays"],
 )
 def create_again(request: HttpRequest, run_id: int, body: AgainBody) -> Status[dict[str, Any]]:
     """For operators and owners. With interventions, the new run starts paused, and resumes by itself once it has all
-    commands. 409 if it cannot be queued, or if its source has not saved the checkpoint of a branch."""
+    commands. 201 for a new run, 200 if the id has already made this one. 409 if it cannot be queued, if its source has
+    not saved the checkpoint of a branch, or if the id belongs to another run."""
     old, viewer = commanded_run_and_viewer(request, run_id)
     caller = caller_of(request)
     if caller.token is not None and caller.token.run_id is not None:
         raise ApiError(403, _("A token for one run cannot open another: create a token for the project."))
     source = commanded_run(request, body.source) if body.source is not None else None
     told = remarks(old) if body.interventions else []
-    asked = AgainRequest(body.name, body.interventions, body.start, source)
+    asked = AgainRequest(body.name, body.interventions, body.start, source, body.id or uuid4())
     try:
-        run = run_again(old, asked, Author(viewer.name, viewer.user_id))
+        run, is_new = run_again(old, asked, Author(viewer.name, viewer.user_id))
     except CannotRunAgain as error:
         raise ApiError(409, str(error), error.field) from error
     place = place_of(run, caller.runs())
-    return Status(201, {
+    return Status(201 if is_new else 200, {
         "run": run.pk,
         "name": run.name,
         "state": run.state,

@@ -687,6 +687,7 @@ class Migration(migrations.Migration):
                         verbose_name="cloned from",
                     ),
                 ),
+                ("again_id", models.UUIDField(blank=True, editable=False, null=True, unique=True)),
                 (
                     "created_by",
                     models.ForeignKey(

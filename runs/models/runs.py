@@ -200,6 +200,8 @@ class Run(models.Model):
     cloned_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")
     )
+    # Of a run that repeats another: the id of the request for it.
+    again_id = models.UUIDField(null=True, blank=True, editable=False, unique=True)
     queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
     queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
     # Higher ones start first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django import forms
 from django.contrib.auth.decorators import login_required
@@ -47,8 +48,11 @@ class AgainForm(forms.Form):
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
 
+    # The id makes a form that is submitted twice create one run.
+    id = forms.UUIDField(widget=forms.HiddenInput, required=False)
+
     def __init__(self, data: Any = None, *, old: Run) -> None:
-        super().__init__(data)
+        super().__init__(data, initial={"id": uuid4()})
         if branch_of(old) is None:
             del self.fields["source"]
 
@@ -73,9 +77,11 @@ def again(request: HttpRequest, pk: int) -> HttpResponse:
             with_interventions=form.cleaned_data["interventions"],
             start=Start.chosen(request.POST.get("start")),
             source=commanded_run(request.user, number) if number else None,
+            id=form.cleaned_data["id"] or uuid4(),
         )
         try:
-            return redirect(run_again(old, asked, Author(viewer.name, viewer.user_id)))
+            run, _is_new = run_again(old, asked, Author(viewer.name, viewer.user_id))
+            return redirect(run)
         except CannotRunAgain as error:
             form.refuse(error)
     context = {"run": old, "form": form, "remarks": remarks(old)}

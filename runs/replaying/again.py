@@ -7,11 +7,12 @@ is opened again at the checkpoint of the same place, of its source or of another
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
@@ -40,16 +41,43 @@ class CannotRunAgain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AgainRequest:
-    """A request to run a run again. `source` is the run of which a branch is opened, None for the one of the branch."""
+    """A request to run a run again.
+
+    `source` is the run of which a branch is opened, None for the one of the branch. The same `id` is the same new run.
+    """
 
     name: str = ""
     with_interventions: bool = True
     start: Start = Start.NO
     source: Run | None = None
+    id: UUID = field(default_factory=uuid4)
 
 
-def run_again(old: Run, request: AgainRequest, author: Author) -> Run:
-    """Return the new run, all or nothing. `author` must be allowed to command `old`. Raises `CannotRunAgain`."""
+def run_again(old: Run, request: AgainRequest, author: Author) -> tuple[Run, bool]:
+    """Return the new run, and whether this call made it: the same id returns the same run.
+
+    All or nothing. `author` must be allowed to command `old`. Raises `CannotRunAgain`.
+    """
+    if (known := _known(old, request)) is not None:
+        return known, False
+    try:
+        return _made(old, request, author), True
+    except IntegrityError:
+        # Another process has made it at the same moment.
+        if (known := _known(old, request)) is not None:
+            return known, False
+        raise
+
+
+def _known(old: Run, request: AgainRequest) -> Run | None:
+    """Return the run that was made for the id of `request`. Raises `CannotRunAgain` if it repeats another run."""
+    run = Run.objects.filter(again_id=request.id).first()
+    if run is not None and run.cloned_from_id != old.pk:
+        raise CannotRunAgain(_("This id belongs to another command: choose another."), "id")
+    return run
+
+
+def _made(old: Run, request: AgainRequest, author: Author) -> Run:
     branch = branch_of(old)
     if branch is None and request.source is not None:
         raise CannotRunAgain(_("Only a branch can be opened at another run: leave source out."), "source")
@@ -59,7 +87,9 @@ def run_again(old: Run, request: AgainRequest, author: Author) -> Run:
                 # Locked before the run, in the same order as everywhere else.
                 queue_order.lock_line()
             run = _copy(old, request, author) if branch is None else _branch(old, branch, request, author)
-            Run.objects.filter(pk=run.pk).update(start_paused=request.with_interventions, cloned_from=old)
+            Run.objects.filter(pk=run.pk).update(
+                start_paused=request.with_interventions, cloned_from=old, again_id=request.id
+            )
             if request.with_interventions:
                 prepare(old, run, author_id=author.user_id, author_name=author.name)
             if request.start != Start.NO:

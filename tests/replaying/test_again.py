@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -85,6 +87,26 @@ def test_it_refuses_in_a_sentence(old: Run, by: str, body: dict[str, Any], statu
     assert ask(old, source=old.pk).json() == {
         "error": "Only a branch can be opened at another run: leave source out.", "field": "source",
     }  # fmt: skip
+
+
+def test_the_same_id_is_the_same_run(old: Run) -> None:
+    key = str(uuid4())
+    first, second = ask(old, id=key), ask(old, id=key, start="queue")
+    assert (first.status_code, second.status_code) == (201, 200), second.json()
+    new = Run.objects.get(pk=first.json()["run"])
+    assert (second.json()["run"], second.json()["state"], Run.objects.count()) == (new.pk, "created", 2)
+    assert len(asked_of(new)) == 4
+    other = ask(new, id=key)
+    assert (other.status_code, other.json()["field"]) == (409, "id")
+    assert ask(old, id="twice").status_code == 422
+    # The page gives each form an id, so that one that is submitted twice makes one run.
+    operator, address = client("operator"), f"/runs/{old.pk}/again/"
+    (given,) = re.findall(r'name="id" value="([0-9a-f-]{36})"', operator.get(address).content.decode())
+    places = [operator.post(address, {"id": given, "start": "no"})["Location"] for _ in range(2)]
+    assert places[0] == places[1] and Run.objects.count() == 3
+    branch = Run.objects.get(pk=branch_of(old, checkpoint="before").json()["run"])
+    key = str(uuid4())
+    assert [ask(branch, id=key).status_code for _ in range(2)] == [201, 200]
 
 
 def test_a_branch_is_opened_again_at_its_source_or_at_the_same_place_of_a_run_that_repeats_it(old: Run) -> None:

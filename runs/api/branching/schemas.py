@@ -60,6 +60,7 @@ class AgainBody(Schema):
     source: int | None = Field(
         None, ge=1, le=LARGEST_ID, description="Of a branch: the run that repeats its source; null: its source itself"
     )
+    id: UUID | None = Field(None, description="Idempotency key: the same id is the same new run")
 
 
 class RemarksOut(Schema):

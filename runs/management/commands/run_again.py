@@ -58,7 +58,7 @@ class Command(BaseCommand):
             source=source,
         )
         try:
-            run = run_again(old, asked, author)
+            run, _is_new = run_again(old, asked, author)
         except CannotRunAgain as error:
             _refuse(f"{OPTIONS.get(error.field, error.field)}: {error}")
         finally:

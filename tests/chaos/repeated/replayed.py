@@ -67,7 +67,7 @@ def run_again(stack: Stack, old: Any, source: Any = None, leaves_out_a_knob: boo
     from runs.models import Run
     from runs.replaying.again import AgainRequest, run_again
 
-    new = run_again(old, AgainRequest(source=source), Author("replay test"))
+    new, _is_new = run_again(old, AgainRequest(source=source), Author("replay test"))
     if leaves_out_a_knob:
         new.commands.filter(pk__in=new.commands.filter(kind="set_knob").order_by("sent_at")[:1]).delete()
     stack.train(new.pk, "--quiet")

@@ -35,7 +35,7 @@ from runs.curation.about import BadAbout, change_about
 from runs.curation.saved_views import BadView, save_view
 from runs.curation.several import Action, Asked, Outcome, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
-from runs.launches.opening import NotAllowedToOpen, NotOpened, open_launch
+from runs.launches.opening import NotAllowedToOpen, NotOpened, OtherProject, open_launch
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import LARGEST_ID, Membership, Project, Run, RunQuerySet, RunState, SavedView
 from runs.recording.liveness import duration_of, gpu_hours_of, silent
@@ -174,6 +174,8 @@ def open_run(request: HttpRequest, body: LaunchBody) -> Status[dict[str, Any]]:
         raise ApiError(403, str(error)) from error
     except NotOpened as error:
         raise ApiError(409, str(error), "key") from error
+    except OtherProject as error:
+        raise ApiError(422, str(error), "project") from error
     page = request.build_absolute_uri(opened.run.get_absolute_url())
     answer = {"run": opened.run.pk, "attempt": opened.attempt, "page": page}
     answer |= {"is_new_run": opened.is_new_run, "is_new_attempt": opened.is_new_attempt}

@@ -20,7 +20,7 @@ class Launch:
     """The start of a training on a host.
 
     `key` identifies the run: a requeued job has the same key. `start` identifies the attempt: all ranks of one start
-    have the same one, and a requeued job has another one.
+    have the same one, and a requeued job has another one. `project` is its slug or name, "" for that of the token.
     """
 
     key: str
@@ -30,6 +30,7 @@ class Launch:
     name: str = ""
     ranks: int = 1
     restarts: int = 0
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,19 @@ class NotOpened(Exception):
     """The run cannot get another attempt now. The text gives the reason and the remedy."""
 
 
+class OtherProject(Exception):
+    """The token is not one of the project that the launch names. The text gives the remedy."""
+
+
 def open_launch(token: AccessToken, launch: Launch) -> Opened:
     """Return the run of a launch and its present attempt; create what does not exist yet.
 
-    Raises `NotAllowedToOpen` and `NotOpened`.
+    Raises `NotAllowedToOpen`, `NotOpened` and `OtherProject`.
     """
+    project = token.project
+    if launch.project not in ("", project.slug, project.name):
+        text = _("The token opens runs in the project %(project)s. Use a token of the other project, or leave it out.")
+        raise OtherProject(text % {"project": project.slug})
     with transaction.atomic():
         # Ranks call this at the same time: the lock on the membership lets one after the other in.
         members = Membership.objects.select_for_update().filter(project=token.project, user=token.created_by)

@@ -9,12 +9,10 @@ from typing import Any
 
 from steersman.command_line.problems import Problem
 from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
-from steersman.files.data_folder import SHARED_VARIABLE, UnfitFolder, prepare, refuse_unfit
+from steersman.files.data_folder import DATA_VARIABLE, TRAININGS_FOLDER, UnfitFolder, training_data_folder
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
 
-DATA_VARIABLE = "STEERSMAN_DATA"
-DATA_FOLDER = "steersman-runs"
 WAIT_S = 600.0
 SYNC_WAIT_S = 30.0
 MOST_RESTARTS = 100
@@ -34,6 +32,7 @@ def add_commands(commands: Any) -> None:
     run.add_argument(
         "--portal", default="", help="address of the portal; default: STEERSMAN_PORTAL, or the newest login"
     )
+    run.add_argument("--project", default="", help="project of the run; it has to be that of the token, the default")
     run.add_argument("--name", default="", help="name of the run; default: that of the program")
     run.add_argument(
         "--restarts", type=_count("restarts", 0, MOST_RESTARTS), default=0, metavar="K",
@@ -52,7 +51,7 @@ def add_commands(commands: Any) -> None:
     sync = commands.add_parser(
         "sync",
         help="send what a portal did not store when it was away",
-        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{DATA_FOLDER}) to their portals.",
+        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) to a portal.",
     )
     sync.add_argument(
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
@@ -75,6 +74,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         ranks=chosen.nproc,
         restarts=chosen.restarts,
         wait_s=chosen.wait,
+        project=chosen.project.strip()[:LONGEST_NAME],
     )
     try:
         code: int = started.start(login, data, asked)
@@ -116,15 +116,10 @@ def _login(portal: str) -> Login:
 
 def _data_folder() -> Path:
     """Return the folder for the records of trainings; make it if it is missing. Raises `Problem`."""
-    default = Path.cwd() / DATA_FOLDER
-    folder = Path(os.environ.get(DATA_VARIABLE) or default).expanduser().resolve()
-    is_shared = os.environ.get(SHARED_VARIABLE) == "1"
     try:
-        prepare(folder, default, shared=is_shared)
-        refuse_unfit(folder, shared=is_shared)
+        return training_data_folder(os.environ)
     except UnfitFolder as error:
         raise Problem(str(error)) from error
-    return folder
 
 
 def _count(name: str, least: int, most: int) -> Any:

@@ -35,6 +35,7 @@ class LaunchBody(Schema):
     name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="The name of a new run")
     ranks: int = Field(1, ge=1, le=MOST_RANKS)
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How often a new run may be restarted")
+    project: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Slug or name; default: the token's")
 
     def launch(self) -> Launch:
         return Launch(
@@ -45,6 +46,7 @@ class LaunchBody(Schema):
             name=self.name,
             ranks=self.ranks,
             restarts=self.restarts,
+            project=self.project,
         )
 
 

@@ -13,27 +13,26 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 from steersman.agent.folders import write_whole
 from steersman.files.private import make_private
 from steersman.messages.ended import Concluded
-from steersman.records.typed_json import Malformed, decode, encode
+from steersman.records.typed_json import decode, encode
+from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, read_file
 
 LAUNCH_FILE = "launch.json"
-RESULT_FILE = "result.json"
 OPENED_FILE = "opened.json"
-PLACE_FILE = "place.json"
 CONCLUDED_FILE = "concluded.json"
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """What was started. `key` names it in the portal, `parent` is the process at the terminal.
 
-    `wait_s` is how long to wait for the portal after the training has ended, in seconds.
+    `portal` is "" if none is known; `project` is "" for that of the token. `wait_s` is how long to wait for the portal
+    after the training has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by
+    `steersman.start()`.
     """
 
     key: str
@@ -44,23 +43,8 @@ class Launch:
     ranks: int = 1
     restarts: int = 0
     wait_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A run and an attempt of a portal, by their numbers, and the address of the run's page."""
-
-    run: int
-    attempt: int
-    page: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The exit code of a launch that has ended. `is_stored`: the portal has all of it."""
-
-    code: int
-    is_stored: bool
+    project: str = ""
+    of_caller: bool = False
 
 
 def launches_folder(data: Path) -> Path:
@@ -72,8 +56,13 @@ def make_launch(data: Path, launch: Launch) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{launch.key[:8]}"
     folder = make_private(launches_folder(data) / name)
     make_private(folder / "attempts")
-    write_whole(folder / LAUNCH_FILE, encode(launch).decode())
+    write_launch(folder, launch)
     return folder
+
+
+def write_launch(folder: Path, launch: Launch) -> None:
+    """Write what was started. Raises `OSError`."""
+    write_whole(folder / LAUNCH_FILE, encode(launch).decode())
 
 
 def new_key() -> str:
@@ -105,8 +94,8 @@ def write_place(attempt: Path, place: Place) -> None:
 
 def read_place(attempt: Path) -> Place | None:
     """Return where an attempt is in the portal, None if the portal did not open it yet."""
-    found = _read(Place, attempt / PLACE_FILE)
-    return found or (_read(Place, attempt.parent.parent / OPENED_FILE) if attempt.name == "1" else None)
+    found = read_file(Place, attempt / PLACE_FILE)
+    return found or (read_file(Place, attempt.parent.parent / OPENED_FILE) if attempt.name == "1" else None)
 
 
 def write_concluded(attempt: Path, concluded: Concluded) -> None:
@@ -115,7 +104,7 @@ def write_concluded(attempt: Path, concluded: Concluded) -> None:
 
 def read_concluded(attempt: Path) -> Concluded | None:
     """Return what the portal recorded about the end of an attempt, None if it did not yet."""
-    return _read(Concluded, attempt / CONCLUDED_FILE)
+    return read_file(Concluded, attempt / CONCLUDED_FILE)
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -124,11 +113,4 @@ def write_result(folder: Path, result: Result) -> None:
 
 def read_result(folder: Path) -> Result | None:
     """Return how a launch has ended, None if it has not."""
-    return _read(Result, folder / RESULT_FILE)
-
-
-def _read(kind: type[Item], path: Path) -> Item | None:
-    try:
-        return decode(kind, path.read_bytes())
-    except (OSError, Malformed):
-        return None
+    return read_file(Result, folder / RESULT_FILE)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from steersman.agent.folders import boot_id, host_name
 from steersman.agent.machine.redactor import Redactor
-from steersman.agent.remote.launches import Launch, Place
+from steersman.agent.remote.launches import Launch
 from steersman.portal.logins import Login
 from steersman.portal.requests import RUNS, Refused, ask, not_a_portal
 from steersman.records.typed_json import Malformed, decode
+from steersman.starting.messages import Place
 
 LONGEST_NAME = 200
 LONGEST_WORD = 4000
@@ -32,6 +33,7 @@ class _Opening:
     name: str
     ranks: int
     restarts: int
+    project: str
 
 
 def open_attempt(login: Login, launch: Launch, number: int, data: Path, application: Path) -> Place:
@@ -50,6 +52,7 @@ def open_attempt(login: Login, launch: Launch, number: int, data: Path, applicat
         name=redactor.text(launch.name)[:LONGEST_NAME],
         ranks=launch.ranks,
         restarts=launch.restarts,
+        project=launch.project,
     )
     answer = ask(login, RUNS, opening)
     try:

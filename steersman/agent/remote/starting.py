@@ -14,7 +14,6 @@ from steersman.agent.launch.torchrun import LaunchError, torchrun_launch
 from steersman.agent.remote.host_process import APPLICATION, LOCK_FILE, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
-    RESULT_FILE,
     Launch,
     launches_folder,
     make_launch,
@@ -33,6 +32,7 @@ from steersman.files.locks import try_lock
 from steersman.portal.logins import Login
 from steersman.portal.requests import Refused, Unreachable
 from steersman.records.typed_json import Malformed
+from steersman.starting.messages import RESULT_FILE
 
 STARTS_ANYWAY = (
     "The training starts now. It is recorded on this machine until the portal answers, and then stored there."
@@ -56,6 +56,7 @@ class Asked:
     ranks: int
     restarts: int
     wait_s: float
+    project: str = ""
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
@@ -76,6 +77,7 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         ranks=asked.ranks,
         restarts=asked.restarts,
         wait_s=asked.wait_s,
+        project=asked.project,
     )
     folder = make_launch(data, launch)
     try:

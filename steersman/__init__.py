@@ -4,10 +4,12 @@ run = steersman.attach()
 run.log(step, loss=loss)
 if run.stopping: break
 
+A notebook, or a script that nobody supervises, begins with steersman.start() instead.
+
 Imports only the standard library (and torch if the training has loaded it). The supervisor is in `steersman.agent`.
 """
 
-from steersman.attaching import attach
+from steersman.attaching import attach, start
 from steersman.checkpoints.saved import SavedCheckpoint
 from steersman.commands import Done, Refusal
 from steersman.files.checkpoint import Damaged
@@ -17,4 +19,15 @@ from steersman.spec import SpecError
 
 __version__ = "0.1.0"
 
-__all__ = ["Damaged", "Done", "Knob", "Refusal", "Run", "SavedCheckpoint", "SpecError", "__version__", "attach"]
+__all__ = [
+    "Damaged",
+    "Done",
+    "Knob",
+    "Refusal",
+    "Run",
+    "SavedCheckpoint",
+    "SpecError",
+    "__version__",
+    "attach",
+    "start",
+]

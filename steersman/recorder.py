@@ -380,6 +380,9 @@ class Recorder:
         if self._layers is not None:
             self._layers.end()
         self._write(end)
+        self._has_ended_with(end)
+
+    def _has_ended_with(self, end: EndRecord) -> None: ...
 
     def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         self._end(EndRecord.of_exception(kind, error, trace, step=self._step))

@@ -36,7 +36,6 @@ from steersman.knobbed import KnobbedRecorder
 from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.records.kinds import (
     EffectRecord,
-    EndRecord,
     HandlersRecord,
     OutcomeRecord,
     OutcomeState,
@@ -48,6 +47,7 @@ from steersman.records.kinds import (
 from steersman.records.posted import PostedCommand, RollBackArguments
 from steersman.records.typed_json import Json, from_fields
 from steersman.silence import OrphanWatch
+from steersman.starting.scope import Scope
 from steersman.surroundings.environment import own_environment
 from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
 from steersman.values.on_device import Held
@@ -77,14 +77,15 @@ PAUSE_POLL_S = 0.01
 ATTENTION = -1
 
 
-class Run(KnobbedRecorder):
-    """A run. Create it with `steersman.attach()`.
+class Run(Scope, KnobbedRecorder):
+    """A run. Create it with `steersman.attach()` or `steersman.start()`.
 
     Without a supervisor it logs nowhere and gets no commands; wrong calls raise the same exceptions.
     """
 
     # The step boundary reads these at every step, so they are slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
+    _control: Control
 
     def __init__(
         self,
@@ -229,7 +230,9 @@ class Run(KnobbedRecorder):
             self._effects_read_at = now
             self.record_moved_effects()
             self._journal.look_at_bound_again()
-        if unadopted and not self._control.stopping:
+        if self._card is not None:
+            self._card.refresh(self, now)
+        if unadopted and self._host is None and not self._control.stopping:
             self.note(
                 "This training has had no supervisor for a long time: it saves a checkpoint and ends.", level="warning"
             )
@@ -393,10 +396,6 @@ class Run(KnobbedRecorder):
             return
         if patch:
             self._write(PatchRecord(step=self._step, patch=values.clean(patch)))
-
-    def _record_exit(self) -> None:
-        """Record the end of a script without `finish()`: it has finished, or was stopped if that was requested."""
-        self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
 
 def boundaries_until(seconds: float, passed: int, took_s: float) -> int:

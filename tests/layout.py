@@ -59,9 +59,10 @@ RULES = {
     "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
     "steersman.layers": rule("steersman.values", never=CLIENT),
     "steersman.surroundings": rule(never=CLIENT),
+    "steersman.starting": rule("steersman.files steersman.records steersman.values", never=CLIENT),
     "steersman": rule(
         "steersman.checkpoints steersman.files steersman.layers steersman.optimizers steersman.ranks steersman.records "
-        "steersman.surroundings steersman.values",
+        "steersman.starting steersman.surroundings steersman.values",
         never=CLIENT,
     ),
     "steersman.portal": rule("steersman steersman.files steersman.records", never=CLIENT),

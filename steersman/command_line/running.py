@@ -10,12 +10,10 @@ from typing import Any
 
 from steersman.command_line.problems import Problem
 from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
-from steersman.files.data_folder import SHARED_VARIABLE, UnfitFolder, prepare, refuse_unfit
+from steersman.files.data_folder import DATA_VARIABLE, TRAININGS_FOLDER, UnfitFolder, training_data_folder
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
 
-DATA_VARIABLE = "STEERSMAN_DATA"
-DATA_FOLDER = "steersman-runs"
 WAIT_S = 600.0
 SYNC_WAIT_S = 30.0
 MOST_RESTARTS = 100
@@ -61,7 +59,7 @@ def add_commands(commands: Any) -> None:
     sync = commands.add_parser(
         "sync",
         help="send what a portal did not store when it was away",
-        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{DATA_FOLDER}) to their portals.",
+        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) to a portal.",
     )
     sync.add_argument(
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
@@ -84,7 +82,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         ranks=chosen.nproc,
         restarts=chosen.restarts,
         wait_s=chosen.wait,
-        project=chosen.project.strip(),
+        project=chosen.project.strip()[:LONGEST_NAME],
         started=["steersman", *sys.argv[1:]],
         key=chosen.key,
     )
@@ -128,15 +126,10 @@ def _login(portal: str) -> Login:
 
 def _data_folder() -> Path:
     """Return the folder for the records of trainings; make it if it is missing. Raises `Problem`."""
-    default = Path.cwd() / DATA_FOLDER
-    folder = Path(os.environ.get(DATA_VARIABLE) or default).expanduser().resolve()
-    is_shared = os.environ.get(SHARED_VARIABLE) == "1"
     try:
-        prepare(folder, default, shared=is_shared)
-        refuse_unfit(folder, shared=is_shared)
+        return training_data_folder(os.environ)
     except UnfitFolder as error:
         raise Problem(str(error)) from error
-    return folder
 
 
 def _count(name: str, least: int, most: int) -> Any:

@@ -6,11 +6,14 @@ import logging
 import os
 import pwd
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from steersman.files.private import OF_OTHERS, make_private, narrow
 
 logger = logging.getLogger(__name__)
+DATA_VARIABLE = "STEERSMAN_DATA"
+TRAININGS_FOLDER = "steersman-runs"
 SHARED_VARIABLE = "STEERSMAN_SHARED_DATA"
 # The file exists while `manage.py restore` puts files in place.
 UNFINISHED_RESTORE = "restore-unfinished"
@@ -18,6 +21,16 @@ UNFINISHED_RESTORE = "restore-unfinished"
 
 class UnfitFolder(Exception):
     """The data folder cannot be used as it is; the text names the folder and the remedy."""
+
+
+def training_data_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder for the records of trainings of this host; make it if it is missing. Raises `UnfitFolder`."""
+    default = Path.cwd() / TRAININGS_FOLDER
+    folder = Path(environment.get(DATA_VARIABLE) or default).expanduser().resolve()
+    is_shared = environment.get(SHARED_VARIABLE) == "1"
+    prepare(folder, default, shared=is_shared)
+    refuse_unfit(folder, shared=is_shared)
+    return folder
 
 
 def prepare(folder: Path, default: Path, *, shared: bool) -> None:

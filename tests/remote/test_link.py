@@ -14,13 +14,13 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 import steersman
-from steersman.agent.remote.launches import Place
 from steersman.agent.remote.portal_link import PATH, SUBPROTOCOL, PortalLink
 from steersman.messages.ended import Ended, Fenced
 from steersman.messages.link import FromRecord, LinkCut
 from steersman.messages.reports import Attach
 from steersman.portal.logins import Login
 from steersman.portal.requests import PortalError, Refused, Unreachable
+from steersman.starting.messages import Place
 from steersman.wire.codec import decode, encode
 from tests.support.stack import wait_for
 

@@ -35,10 +35,7 @@ class LaunchBody(Schema):
     name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="The name of a new run")
     ranks: int = Field(1, ge=1, le=MOST_RANKS)
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How often a new run may be restarted")
-
-    project: str = Field(
-        "", pattern=TEXT, max_length=100, description="The project by name or slug; default: that of the token"
-    )
+    project: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Slug or name; default: the token's")
     started: list[Word] = Field([], max_length=1100, description="The command that a person entered, redacted")
     folder: str = Field("", pattern=TEXT, max_length=LONGEST_FOLDER, description="Where it was entered, redacted")
 

@@ -188,8 +188,7 @@ class HostSide:
                     "%s: its process is ended, and the rest of its journal is stored for this attempt", news.reason
                 )
                 self._is_overtaken = True
-                # SIGKILL, because the training could handle another signal by saving a checkpoint.
-                self._group.kill(signal.SIGKILL)
+                self._group.kill_overtaken()
             case Fenced():
                 self._superseded = news
             case Concluded():

@@ -23,7 +23,9 @@ from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
 # The portal or its host side needs these variables, and a training must not see them: settings with keys in them, the
 # files that hold such settings, and the addresses of its services.
-WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|TOKEN|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
+WITHHELD = re.compile(
+    r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|TOKEN|CALLER|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))"
+)
 
 # No character may end a training: lone surrogates, which UTF-8 cannot encode, are written as escapes.
 CONSOLE_ENCODING = "utf-8:backslashreplace"

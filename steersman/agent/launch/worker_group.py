@@ -117,6 +117,13 @@ class WorkerGroup:
         """Send a signal to all ranks that are alive, and to the processes that they started."""
         self._signal([worker for worker in self.workers if not worker.has_ended], number)
 
+    def kill_overtaken(self) -> None:
+        """End the ranks at once, because another attempt holds the run.
+
+        SIGKILL, because the training could handle another signal by saving a checkpoint.
+        """
+        self.kill(signal.SIGKILL)
+
     def has_failed(self, worker: Worker) -> bool:
         return worker.has_ended and not self._ended_well(worker)
 

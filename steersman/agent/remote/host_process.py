@@ -31,10 +31,9 @@ from steersman.agent.launch.ended_file import record_ended, recorded_ended
 from steersman.agent.launch.spawn import script_command
 from steersman.agent.launch.torchrun import start_worker_group
 from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.remote.caller_group import CallerGroup
 from steersman.agent.remote.launches import (
     Launch,
-    Place,
-    Result,
     attempt_asked_for,
     attempt_of,
     newest_attempt,
@@ -42,9 +41,11 @@ from steersman.agent.remote.launches import (
     read_launch,
     read_place,
     write_concluded,
+    write_launch,
     write_place,
     write_result,
 )
+from steersman.agent.remote.no_link import NoLink
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.portal_link import PortalLink
 from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
@@ -58,6 +59,7 @@ from steersman.messages.reports import Line
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
 from steersman.run import worker_lock_path
+from steersman.starting.messages import Place, Result
 
 LOCK_FILE = "supervisor.lock"
 STOP_SIGNAL_VARIABLE = "STEERSMAN_STOP_SIGNAL"
@@ -70,6 +72,7 @@ CONSOLE_FILES_BYTES = 256 << 20
 WAIT_STEP_S = 0.1
 # The folder of the package never leaves the host; the one around it is where a training finds `import steersman`.
 APPLICATION = Path(steersman.__file__).resolve().parent
+STARTED_AGAIN = Line("The process that records this training was ended, and started again.", "warning")
 UNANSWERED = (
     "The portal does not answer: how the training ended is not stored there yet. All of it is on this machine; run "
     "`steersman sync` to send it."
@@ -80,14 +83,25 @@ class LaunchProcess:
     """Follows one launch to its end."""
 
     def __init__(
-        self, folder: Path, launch: Launch, login: Login, interrupts: Interrupts, *, only_stores: bool
+        self,
+        folder: Path,
+        launch: Launch,
+        login: Login | None,
+        interrupts: Interrupts,
+        *,
+        only_stores: bool,
+        is_first: bool,
     ) -> None:
-        """`launch.wait_s` is how long to wait for the portal after the end. With `only_stores`, nothing is started."""
+        """`launch.wait_s` is how long to wait for the portal after the end. With `only_stores`, nothing is started.
+
+        `is_first`: no other process has followed the launch. Without a login, it is recorded in its folder only.
+        """
         self._folder = folder
         self._launch = launch
         self._login = login
         self._interrupts = interrupts
         self._only_stores = only_stores
+        self._is_first = is_first
         # The folder for the data of all launches.
         self._data = folder.parent.parent
 
@@ -98,7 +112,7 @@ class LaunchProcess:
             return Result(EXIT_FAILED, is_stored=True)
         begins = number == 0 or (attempt_asked_for(self._folder) > number and not self._only_stores)
         result = self._follow_attempt(*self._start_next(number)) if begins else self._go_on(number)
-        while not self._only_stores and (restart := self._restart_due()) is not None:
+        while not self._only_stores and not self._launch.of_caller and (restart := self._restart_due()) is not None:
             if not self._await_restart(restart):
                 # The exit code stays that of the attempt that failed.
                 self._follow_attempt(*self._give_up(newest_attempt(self._folder) + 1))
@@ -111,9 +125,14 @@ class LaunchProcess:
         folder = attempt_of(self._folder, number)
         concluded = read_concluded(folder)
         if concluded is None:
-            return self._follow_attempt(number, *adopt(folder, self._launch.ranks))
+            return self._follow_attempt(number, *self._adopt(folder))
         ended = recorded_ended(folder) or Ended(rank=0, code=concluded.exit_code)
         return Result(exit_code_of_program(ended, concluded, self._interrupts.stops), is_stored=True)
+
+    def _adopt(self, folder: Path) -> tuple[WorkerGroup, list[Line]]:
+        if not self._launch.of_caller:
+            return adopt(folder, self._launch.ranks)
+        return CallerGroup(folder), [] if self._is_first else [STARTED_AGAIN]
 
     def _restart_due(self) -> Concluded | None:
         """Return the end of the newest attempt if another one follows, else None."""
@@ -172,16 +191,19 @@ class LaunchProcess:
         folder = attempt_of(self._folder, number)
         terminal = Terminal(read_place(folder), lambda: living_worker(folder, self._launch.ranks) is not None)
         wake = threading.Event()
-        link = PortalLink(self._login, lambda: self._place(number, terminal), terminal, wake.set)
+        login = self._login
+        link: PortalLink | NoLink = NoLink()
+        if login is not None:
+            link = PortalLink(login, lambda: self._place(login, number, terminal), terminal, wake.set)
         settings = HostSettings(
             data=self._data,
             application=APPLICATION,
             push_s=PUSH_S,
             stalled_s=STALLED_S,
             console_files_bytes=CONSOLE_FILES_BYTES,
-            may_restart=not self._only_stores,
+            may_restart=not self._only_stores and not self._launch.of_caller,
             unanswered=UNANSWERED,
-            answers_within_s=self._launch.wait_s,
+            answers_within_s=self._launch.wait_s if login is not None else 0.0,
         )
         host = HostSide(folder, group, link, terminal, self._interrupts, settings, wake, lines)
         link.start()
@@ -194,13 +216,13 @@ class LaunchProcess:
         code = exit_code_of_program(host.ended(), host.concluded, self._interrupts.stops)
         return Result(code, is_stored=host.concluded is not None)
 
-    def _place(self, number: int, terminal: Terminal) -> Place:
+    def _place(self, login: Login, number: int, terminal: Terminal) -> Place:
         """Return where an attempt is in the portal; open it if that has not happened. Raises `PortalError`."""
         folder = attempt_of(self._folder, number)
         known = read_place(folder)
         if known is not None:
             return known
-        found = open_attempt(self._login, self._launch, number, self._data, APPLICATION)
+        found = open_attempt(login, self._launch, number, self._data, APPLICATION)
         write_place(folder, found)
         terminal.opened(found)
         return found
@@ -215,8 +237,7 @@ def adopt(folder: Path, ranks: int) -> tuple[WorkerGroup, list[Line]]:
             if holder.isdigit():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     WorkerProcess.of(int(holder)).record(folder, rank)
-    line = Line("The process that records this training was ended, and started again.", "warning")
-    return WorkerGroup.adopted(folder, ranks), [line]
+    return WorkerGroup.adopted(folder, ranks), [STARTED_AGAIN]
 
 
 def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | None) -> int:
@@ -231,11 +252,18 @@ def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | 
     if lock is None:
         say(f"another process follows {folder}")
         return EXIT_HELD
+    is_first = not (folder / LOCK_FILE).stat().st_size
     lock.note(str(os.getpid()))
+    only_stores = store_within_s is not None
     try:
-        login = login_to_use(launch.portal, os.environ)
-        only_stores = store_within_s is not None
-        result = LaunchProcess(folder, launch, login, interrupts, only_stores=only_stores).follow()
+        login = None
+        if launch.portal or only_stores:
+            login = login_to_use(launch.portal, os.environ)
+        if login is not None and not launch.portal:
+            # Whatever logins come later, it stays the portal of this launch.
+            launch = replace(launch, portal=login.address)
+            write_launch(folder, launch)
+        result = LaunchProcess(folder, launch, login, interrupts, only_stores=only_stores, is_first=is_first).follow()
     except (NoLogin, BadAddress) as error:
         say(str(error))
         result = Result(EXIT_BAD_INPUT, is_stored=False)

@@ -15,21 +15,18 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 from steersman.agent.folders import write_whole
 from steersman.files.private import make_private
 from steersman.messages.ended import Concluded
-from steersman.records.typed_json import Malformed, decode, encode
+from steersman.records.typed_json import decode, encode
+from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, read_file
 
 LAUNCH_FILE = "launch.json"
-RESULT_FILE = "result.json"
 NEXT_FILE = "next.json"
-PLACE_FILE = "place.json"
 CONCLUDED_FILE = "concluded.json"
 NOT_IN_A_FOLDER_NAME = re.compile(r"[^A-Za-z0-9_-]")
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,8 @@ class Launch:
     """What was started. `key` names it in the portal, `parent` is the process at the terminal.
 
     `started` is the command that a person entered in `folder`, as words; `project` is the one that it names, "" for
-    that of the token. `wait_s` is how long to wait for the portal after the training has ended, in seconds.
+    that of the token. `portal` is "" if none is known. `wait_s` is how long to wait for the portal after the training
+    has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by `steersman.start()`.
     """
 
     key: str
@@ -51,15 +49,7 @@ class Launch:
     project: str = ""
     started: list[str] = field(default_factory=list)
     folder: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A run and an attempt of a portal, by their numbers, and the address of the run's page."""
-
-    run: int
-    attempt: int
-    page: str = ""
+    of_caller: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +57,6 @@ class Next:
     """The number of an attempt that is to begin, counted on this host."""
 
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The exit code of a launch that has ended. `is_stored`: the portal has all of it."""
-
-    code: int
-    is_stored: bool
 
 
 def launches_folder(data: Path) -> Path:
@@ -91,13 +73,14 @@ def make_launch(data: Path, launch: Launch) -> Path:
 
 
 def write_launch(folder: Path, launch: Launch) -> None:
+    """Write what was started. Raises `OSError`."""
     write_whole(folder / LAUNCH_FILE, encode(launch).decode())
 
 
 def find_launch(data: Path, key: str) -> Path | None:
     """Return the folder of the launch with a key, None if there is none."""
     for path in sorted(launches_folder(data).glob(f"*/{LAUNCH_FILE}")):
-        launch = _read(Launch, path)
+        launch = read_file(Launch, path)
         if launch is not None and launch.key == key:
             return path.parent
     return None
@@ -137,7 +120,7 @@ def ask_for_attempt(folder: Path, number: int) -> None:
 
 def attempt_asked_for(folder: Path) -> int:
     """Return the attempt that is to begin, 0 if none was asked for. It may have begun already."""
-    found = _read(Next, folder / NEXT_FILE)
+    found = read_file(Next, folder / NEXT_FILE)
     return found.attempt if found is not None else 0
 
 
@@ -148,7 +131,7 @@ def write_place(attempt: Path, place: Place) -> None:
 def read_place(attempt: Path) -> Place | None:
     """Return where an attempt is in the portal, None if the portal did not open it yet."""
     opened = _opened_path(attempt.parent.parent, int(attempt.name))
-    return _read(Place, attempt / PLACE_FILE) or _read(Place, opened)
+    return read_file(Place, attempt / PLACE_FILE) or read_file(Place, opened)
 
 
 def write_concluded(attempt: Path, concluded: Concluded) -> None:
@@ -157,7 +140,7 @@ def write_concluded(attempt: Path, concluded: Concluded) -> None:
 
 def read_concluded(attempt: Path) -> Concluded | None:
     """Return what the portal recorded about the end of an attempt, None if it did not yet."""
-    return _read(Concluded, attempt / CONCLUDED_FILE)
+    return read_file(Concluded, attempt / CONCLUDED_FILE)
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -166,11 +149,4 @@ def write_result(folder: Path, result: Result) -> None:
 
 def read_result(folder: Path) -> Result | None:
     """Return how a launch has ended, None if it has not."""
-    return _read(Result, folder / RESULT_FILE)
-
-
-def _read(kind: type[Item], path: Path) -> Item | None:
-    try:
-        return decode(kind, path.read_bytes())
-    except (OSError, Malformed):
-        return None
+    return read_file(Result, folder / RESULT_FILE)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from steersman.agent.folders import boot_id, host_name
 from steersman.agent.machine.redactor import Redactor
-from steersman.agent.remote.launches import Launch, Place
+from steersman.agent.remote.launches import Launch
 from steersman.portal.logins import Login
 from steersman.portal.requests import RUNS, Refused, ask, not_a_portal
 from steersman.records.typed_json import Malformed, decode
+from steersman.starting.messages import Place
 
 LONGEST_NAME = 200
 LONGEST_WORD = 4000

@@ -18,7 +18,6 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 import steersman
-from steersman.agent.remote.launches import Place
 from steersman.messages.link import FromHost, FromRecord, LinkCut
 from steersman.portal.logins import Login
 from steersman.portal.requests import (
@@ -30,6 +29,7 @@ from steersman.portal.requests import (
     said_in,
     unreachable,
 )
+from steersman.starting.messages import Place
 from steersman.wire.codec import BadMessage, decode, encode
 from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 

@@ -14,7 +14,6 @@ from steersman.agent.launch.torchrun import LaunchError, torchrun_launch
 from steersman.agent.remote.host_process import APPLICATION, LOCK_FILE, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
-    RESULT_FILE,
     Launch,
     ask_for_attempt,
     attempt_of,
@@ -39,6 +38,7 @@ from steersman.files.locks import try_lock
 from steersman.portal.logins import Login
 from steersman.portal.requests import Refused, Unreachable
 from steersman.records.typed_json import Malformed
+from steersman.starting.messages import RESULT_FILE
 
 STARTS_ANYWAY = (
     "The training starts now. It is recorded on this machine until the portal answers, and then stored there."

@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from steersman.agent.remote.launches import Place
 from steersman.agent.reporting.report_sequence import StoredProgress
 from steersman.messages.ended import Concluded
 from steersman.portal.requests import PortalError, Refused
+from steersman.starting.messages import Place
 
 # A shorter outage, such as a restart of the portal, is not worth a line.
 TOLD_AFTER_S = 5.0

@@ -79,9 +79,13 @@ class TrainingHost:
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
         """Start `steersman`; what it prints goes to `out.log` and `err.log` of the folder."""
+        return self.start_python("-m", "steersman", *words, **variables)
+
+    def start_python(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start the Python of this host; what it prints goes to `out.log` and `err.log` of the folder."""
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             process = subprocess.Popen(
-                [str(self.python), "-m", "steersman", *words], cwd=self.folder, env=self.environment | variables,
+                [str(self.python), *words], cwd=self.folder, env=self.environment | variables,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip
         self._stack.trainings.append(process)

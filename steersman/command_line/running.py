@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
         help="how long to wait after the end for a portal that does not answer (default: %(default).0f)",
     )  # fmt: skip
     run.add_argument(
-        "--key", type=_key, default="",
+        "--key", type=_key, default=None,
         help="names the launch: started with the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
@@ -84,7 +84,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         wait_s=chosen.wait,
         project=chosen.project.strip()[:LONGEST_NAME],
         started=["steersman", *sys.argv[1:]],
-        key=chosen.key,
+        key=chosen.key or "",
     )
     try:
         code: int = started.start(login, data, asked)

@@ -10,25 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.agent.launch.spawn import script_name, why_not_there
-from steersman.agent.launch.torchrun import LaunchError, torchrun_launch
-from steersman.agent.remote.host_process import APPLICATION, LOCK_FILE, STOP_SIGNAL_VARIABLE
+from steersman.agent.launch.torchrun import LaunchError
+from steersman.agent.remote.beside import join_launch, tell_nothing_to_train
+from steersman.agent.remote.claims import Claimed, claim
+from steersman.agent.remote.host_process import LOCK_FILE
+from steersman.agent.remote.launchers import Start, as_launched, launcher_start
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
     RESULT_FILE,
     Launch,
     launches_folder,
-    make_launch,
     new_key,
     read_launch,
     read_result,
     write_opened,
 )
 from steersman.agent.remote.opening import open_attempt
+from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.parent import supervised
 from steersman.agent.remote.portal_link import check_version
+from steersman.agent.remote.problems import NotStarted as NotStarted
 from steersman.agent.remote.terminal import say
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.exit_codes import EXIT_BAD_INPUT
+from steersman.exit_codes import EXIT_FINISHED
 from steersman.files.locks import try_lock
 from steersman.portal.logins import Login
 from steersman.portal.requests import Refused, Unreachable
@@ -37,14 +41,6 @@ from steersman.records.typed_json import Malformed
 STARTS_ANYWAY = (
     "The training starts now. It is recorded on this machine until the portal answers, and then stored there."
 )
-
-
-class NotStarted(Exception):
-    """The training was not started. The text gives the reason and the remedy."""
-
-    def __init__(self, text: str, exit_code: int = EXIT_BAD_INPUT) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +59,28 @@ class Asked:
 def start(login: Login, data: Path, asked: Asked) -> int:
     """Open a run, train, and return the exit code of the training. Raises `NotStarted`.
 
-    A portal that cannot be reached does not keep the training from starting; one that refuses does.
+    A portal that cannot be reached does not keep the training from starting; one that refuses does. Under a launcher of
+    several processes, only rank 0 does so, and the others train beside it.
     """
     numbers = _signals(os.environ)
-    _refuse_launchers(os.environ)
+    try:
+        begun = launcher_start(os.environ)
+    except LaunchError as error:
+        raise NotStarted(str(error)) from error
+    if begun.ranks is None:
+        return _lead(login, data, asked, begun, numbers)
+    _refuse_own_processes(asked, begun)
+    if begun.ranks.rank:
+        return join_launch(data, begun.ranks)
+    try:
+        return _lead(login, data, asked, begun, numbers)
+    except NotStarted as error:
+        tell_nothing_to_train(data, begun.ranks, error.exit_code)
+        raise
+
+
+def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[signal.Signals]) -> int:
+    """Train as the only process that the launcher has started, or as the first of them."""
     if fault := why_not_there(asked.script):
         raise NotStarted(f"program: {fault}")
     launch = Launch(
@@ -79,32 +93,42 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         restarts=asked.restarts,
         wait_s=asked.wait_s,
         project=asked.project,
-        started=asked.started,
+        started=as_launched(asked.started, begun),
         folder=os.getcwd(),
     )
-    folder = make_launch(data, launch)
+    claimed = claim(data, launch, begun)
+    if claimed.has_finished:
+        say("this training has finished, before the launcher started it again: nothing is started")
+        if begun.ranks is not None:
+            tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
+        return EXIT_FINISHED
     try:
-        _open(login, launch, folder, data)
+        _open(login, claimed, data)
     except Refused as error:
-        shutil.rmtree(folder)
+        if claimed.is_new:
+            shutil.rmtree(claimed.folder)
         raise NotStarted(str(error)) from error
-    return supervised(folder, launch.ranks, numbers)
+    launcher = os.getppid() if begun.job else None
+    return supervised(claimed.folder, claimed.launch.ranks, numbers, launcher=launcher)
 
 
-def _open(login: Login, launch: Launch, folder: Path, data: Path) -> None:
-    """Open the run, if the portal can be reached; print what the person has to know. Raises `Refused`."""
+def _open(login: Login, claimed: Claimed, data: Path) -> None:
+    """Open the run, if the portal can be reached; print what the person has to know. Raises `Refused`.
+
+    The host process opens the next attempt of a launch that continues, once the rest of the last one is stored.
+    """
     problem: Unreachable | None = None
     try:
         check_version(login)
     except Unreachable as error:
         problem = error
     try:
-        place = open_attempt(login, launch, 1, data, APPLICATION)
+        if claimed.is_new:
+            place = open_attempt(login, claimed.launch, 1, data, APPLICATION)
+            say(f"run {place.run}: {place.page}")
+            write_opened(claimed.folder, place)
     except Unreachable as error:
         problem = error
-    else:
-        say(f"run {place.run}: {place.page}")
-        write_opened(folder, place)
     if problem is not None:
         say(f"{problem} {STARTS_ANYWAY}")
 
@@ -152,14 +176,10 @@ def _signals(environment: Mapping[str, str]) -> list[signal.Signals]:
     return sorted(found)
 
 
-def _refuse_launchers(environment: Mapping[str, str]) -> None:
-    """Raise `NotStarted` under torchrun with several processes: each would open a run of its own."""
-    try:
-        launch = torchrun_launch(environment)
-    except LaunchError as error:
-        raise NotStarted(str(error)) from error
-    if launch is not None:
-        raise NotStarted(
-            "torchrun: it starts several of this command, each with a run of its own. Start one instead: steersman run "
-            "--nproc K -- python train.py, or steersman run -- torchrun ... train.py"
-        )
+def _refuse_own_processes(asked: Asked, begun: Start) -> None:
+    """Raise `NotStarted` for options that start processes, if the launcher does that."""
+    if asked.ranks > 1:
+        raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
+    if asked.restarts:
+        remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
+        raise NotStarted(f"restarts: {begun.launcher} starts the processes, and again after a failure; {remedy}.")

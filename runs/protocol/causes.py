@@ -220,6 +220,22 @@ class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
     )
 
 
+class EndedByScheduler(Cause, frozen=True, kw_only=True, tag="scheduler"):
+    """Slurm ended the job of the training."""
+
+    patterns: ClassVar[dict[str, str]] = {
+        "preempted": gettext_noop("Slurm: preempted by a job of higher priority."),
+        "requeued": gettext_noop("Slurm: the job was requeued."),
+        "out_of_time": gettext_noop("Slurm: out of time."),
+        "cancelled": gettext_noop("Slurm: the job was cancelled."),
+        "node_failed": gettext_noop("Slurm: a node failed."),
+    }
+    why: Literal["preempted", "requeued", "out_of_time", "cancelled", "node_failed"]
+
+    def words(self, gettext: Callable[[str], str]) -> str:
+        return gettext(self.patterns[self.why])
+
+
 class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
     pattern = gettext_noop("Ended at once by a second interrupt; no checkpoint was saved.")
 
@@ -230,7 +246,9 @@ class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
     pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
 
 
-EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand
+EndCause = (
+    EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | EndedByScheduler | Interrupted | EndedByCommand
+)
 RunCause = Silence | SilentHost | Death | EndCause
 AlertCause = Silence | SilentHost | Death | LittleSpace | BeganInLayer | EndCause
 CommandCause = OfAlert | OfLink | OfReplay

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from steersman.records.kinds import AnyOutcome
+
+# Why a batch system ended a training; "" if it did not, or does not say so.
+SchedulerReason = Literal["", "preempted", "requeued", "out_of_time", "cancelled", "node_failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,7 @@ class Ended:
     `codes` has the exit status of every rank, in order. `last_words` is the END record of the root cause, None if it
     died without one. `stopped`: a signal requested a stop. `interrupted`: a second one ended the training immediately.
     `oom_kill`: the kernel killed it because memory ran out. `last_line` is the last line that the rank printed,
-    redacted. `may_restart`: the host can restart the training if it failed.
+    redacted. `may_restart`: the host can restart the training if it failed. `scheduler` is why Slurm ended it.
     """
 
     rank: int
@@ -35,6 +39,7 @@ class Ended:
     oom_kill: bool = False
     last_line: str = ""
     may_restart: bool = True
+    scheduler: SchedulerReason = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

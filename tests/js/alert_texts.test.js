@@ -61,6 +61,7 @@ test("how a run ended is told in the reader's language, and what a training said
     "The training process ended with exit code 3. Its last line was: {code}",
   );
   assert.match(told({ kind: "killed_for_memory", rank: 1 }), /^Rank 1: Out of host memory: .* or allow more memory\.$/);
+  assert.equal(told({ kind: "scheduler", why: "out_of_time" }), "Slurm: out of time.");
   for (const kind of ["unwatched", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
   assert.equal(told(null), "x");
 });

@@ -236,9 +236,32 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
         (("--project", "night", "--", "python", "train.py"), {}, "not in night. Leave the project out, or log in with"),
         (("--", "python", "train.py"), {"STEERSMAN_STOP_SIGNAL": "KILL"}, "STEERSMAN_STOP_SIGNAL: 'KILL'"),
         (
+            ("--nproc", "2", "--", "python", "train.py"),
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1"},
+            "torchrun sets the number of processes; leave out --nproc.",
+        ),
+        (
+            ("--restarts", "2", "--", "python", "train.py"),
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1"},
+            "give torchrun --max-restarts",
+        ),
+        (
             ("--", "python", "train.py"),
-            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"},
-            "steersman run -- torchrun",
+            {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"},
+            "srun: its environment variables do not identify this task",
+        ),
+        (
+            ("--", "python", "train.py"),
+            {
+                "SLURM_JOB_ID": "7",
+                "SLURM_STEP_ID": "0",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_PROCID": "0",
+                "SLURM_GTIDS": "0,2",
+                "SLURM_NODEID": "0",
+                "SLURM_STEP_NUM_NODES": "2",
+            },
+            "give srun --distribution=block",
         ),
     ],
 )

@@ -92,6 +92,11 @@ def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, 
         (Ended(rank=0, code=-11), ("failed", None, "SIGSEGV")),
         (Ended(rank=0, code=3, last_line="out of ideas"), ("failed", 3, "")),
         (Ended(rank=0, code=0), ("finished", 0, "")),
+        (Ended(rank=0, code=-15, scheduler="preempted"), ("stopped", None, "SIGTERM")),
+        (Ended(rank=0, code=-9, scheduler="out_of_time"), ("failed", None, "SIGKILL")),
+        (Ended(rank=0, code=None, scheduler="requeued"), ("stopped", None, "")),
+        (Ended(rank=0, code=0, stopped=True, scheduler="out_of_time"), ("stopped", 0, "")),
+        (Ended(rank=0, code=1, stopped=True, scheduler="node_failed"), ("failed", 1, "")),
         (Ended(rank=0, code=0, stopped=True), ("stopped", 0, "")),
         (Ended(rank=0, code=-9, interrupted=True), ("stopped", None, "SIGKILL")),
     ],
@@ -105,6 +110,7 @@ def test_an_end_that_only_a_killed_supervisor_saw_is_stored_by_the_next(
     record_ended(tmp_path, ended)
     end = store_leftovers(lease, tmp_path)
     assert (end.outcome, end.exit_code, end.signal) == found and ended.last_line in end.error
+    assert ended.scheduler.replace("_", " ") in end.error
 
 
 def test_what_the_dead_left_brings_no_run_back_to_life(db: None, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from runs.models import RunState
 from runs.protocol.causes import (
     EndedByCommand,
+    EndedByScheduler,
     EndedBySignal,
     EndedUnwatched,
     EndedWithCode,
@@ -20,10 +21,12 @@ from runs.protocol.causes import (
 from runs.recording.lifecycle import AttemptEnd
 from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
 from steersman.agent.machine.redactor import Redactor
-from steersman.messages.ended import Ended
+from steersman.messages.ended import Ended, SchedulerReason
 from steersman.records.kinds import EndRecord
 
 LONGEST_ERROR = 500
+# Ends of a job that nobody has asked for: a training that was killed by one has failed.
+LOSING_WORK = ("out_of_time", "node_failed")
 
 
 def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool, stopped: bool = False) -> AttemptEnd:
@@ -39,6 +42,7 @@ def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool, stopp
         ended=by_command,
         last_line=ended.last_line,
         oom_kill=ended.oom_kill,
+        scheduler=ended.scheduler,
     )
 
 
@@ -51,11 +55,13 @@ def judge_end(
     ended: bool = False,
     last_line: str = "",
     oom_kill: bool = False,
+    scheduler: SchedulerReason = "",
 ) -> AttemptEnd:
     """Return how an attempt ended, from the exit status, if it is known, and the fields of the worker's END record.
 
     `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill` is whether
-    an OOM kill has just happened in the worker's cgroup; `ended` whether a command ended the process.
+    an OOM kill has just happened in the worker's cgroup; `ended` whether a command ended the process. `scheduler` is
+    why Slurm ended the job: a training that could save its state, or that somebody wanted to end, is then stopped.
     """
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
@@ -69,6 +75,8 @@ def judge_end(
         return AttemptEnd(RunState.FAILED, exit_code, name, error, end_record.traceback)
     if oom_kill and (name == "SIGKILL" or (code is None and end_record is None)):
         return AttemptEnd.of(RunState.FAILED, KilledForMemory(), None, name)
+    if scheduler and (cut := _cut_short(end_record, scheduler, exit_code, name, is_unknown=code is None)) is not None:
+        return cut
     if name:
         return AttemptEnd.of(RunState.FAILED, EndedBySignal(signal=name), None, name)
     if exit_code:
@@ -80,9 +88,20 @@ def judge_end(
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)
 
 
+def _cut_short(
+    end_record: EndRecord | None, scheduler: SchedulerReason, exit_code: int | None, name: str, *, is_unknown: bool
+) -> AttemptEnd | None:
+    """Return how a training ended that Slurm has ended, None if it finished before."""
+    is_killed = bool(name or exit_code) or (is_unknown and end_record is None)
+    if not scheduler or (not is_killed and end_record is not None and end_record.outcome == "finished"):
+        return None
+    outcome = RunState.FAILED if is_killed and scheduler in LOSING_WORK else RunState.STOPPED
+    return AttemptEnd.of(outcome, EndedByScheduler(why=scheduler), exit_code, name)
+
+
 def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
     """Add the rank whose end is reported as the end of the attempt."""
-    if end.outcome != RunState.FAILED:
+    if end.outcome != RunState.FAILED or isinstance(end.cause, EndedByScheduler):
         return end
     if isinstance(end.cause, Ending):
         return AttemptEnd.of(end.outcome, msgspec.structs.replace(end.cause, rank=rank), end.exit_code, end.signal)

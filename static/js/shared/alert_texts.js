@@ -67,6 +67,7 @@ function causeText(cause, text) {
     case "exit_code":
     case "killed_for_memory":
     case "unwatched":
+    case "scheduler":
     case "interrupted":
     case "end_process":
       return endText(cause);
@@ -117,6 +118,8 @@ function endText(cause) {
       return isRank
         ? fill(gettext("Rank {rank} ended without a supervisor and left no exit record, so its exit status is unknown."), cause)
         : gettext("The training process ended without a supervisor and left no exit record, so its exit status is unknown.");
+    case "scheduler":
+      return schedulerText(cause.why);
     case "interrupted":
       return gettext("Ended at once by a second interrupt; no checkpoint was saved.");
     default:
@@ -169,4 +172,16 @@ export function actionText({ action, action_state: state, action_text: text, hel
   if (state === "dry_run") return fill(gettext("Dry run; the rule would have done this: {action}"), { action: what });
   if (state === "asked") return fill(gettext("Action of the rule: {action}"), { action: what });
   return fill(gettext("The rule is about to act: {action}"), { action: what });
+}
+
+/** Return why Slurm ended the job of a training. */
+function schedulerText(why) {
+  const texts = {
+    preempted: gettext("Slurm: preempted by a job of higher priority."),
+    requeued: gettext("Slurm: the job was requeued."),
+    out_of_time: gettext("Slurm: out of time."),
+    cancelled: gettext("Slurm: the job was cancelled."),
+    node_failed: gettext("Slurm: a node failed."),
+  };
+  return texts[why] ?? "";
 }

@@ -12,7 +12,7 @@ from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_INTERRUPTED
-from steersman.messages.ended import Concluded, Ended, LastWords
+from steersman.messages.ended import Concluded, Ended, LastWords, SchedulerReason
 from steersman.records.kinds import EndRecord
 
 logger = logging.getLogger(__name__)
@@ -64,12 +64,15 @@ def describe_end(
     stops: int,
     oom_kill: bool,
     may_restart: bool,
+    why_ended: Callable[[], SchedulerReason] = lambda: "",
 ) -> Ended:
     """Return how the processes have ended.
 
-    `end` is the END record in the journal of rank 0, `stops` how often signals requested a stop.
+    `end` is the END record in the journal of rank 0, `stops` how often signals requested a stop. `why_ended` is asked
+    only if a batch system may have ended the training.
     """
     worker = group.root_cause()
+    may_be_scheduler = stops > 0 or worker.code is None or worker.code < 0
     last = group.end_record(worker) or (end if worker.rank == 0 else None)
     words = None
     if last is not None:
@@ -85,6 +88,7 @@ def describe_end(
         oom_kill=oom_kill,
         last_line=redactor.text(last_line(worker.rank)),
         may_restart=may_restart,
+        scheduler=why_ended() if may_be_scheduler else "",
     )
 
 

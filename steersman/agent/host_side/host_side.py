@@ -394,4 +394,5 @@ class HostSide:
             stops=self._interrupts.stops,
             oom_kill=self._oom_kills.has_killed(),
             may_restart=self._settings.may_restart,
+            why_ended=self._settings.why_ended,
         )

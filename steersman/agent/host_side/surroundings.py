@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from steersman.agent.reporting.report_sequence import StoredProgress
-from steersman.messages.ended import Concluded
+from steersman.messages.ended import Concluded, SchedulerReason
 
 
 class Display(Protocol):
@@ -27,7 +28,8 @@ class HostSettings:
 
     `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
     `answers_within_s`: how long the record side may be silent after the end, in seconds, None for ever. `unanswered` is
-    shown if it is silent for longer.
+    shown if it is silent for longer. `why_ended` tells why a batch system has ended the training; it may take seconds,
+    and is called only if that may be so.
     """
 
     data: Path
@@ -39,6 +41,7 @@ class HostSettings:
     is_recipe: bool = False
     may_restart: bool = True
     answers_within_s: float | None = None
+    why_ended: Callable[[], SchedulerReason] = lambda: ""
     unanswered: str = (
         "The database did not answer: how the training ended is not recorded yet. All that it logged is in its "
         "journal; start `manage.py train` for the run again, or `manage.py watch`, to store it."

@@ -50,3 +50,6 @@ EXIT_KNOWN_AFTER_S = 1.0
 # A signal to a rank other than 0 waits this long for the `train` of rank 0, which stops all ranks at one step. If that
 # is dead, the signal goes to the rank itself. Far shorter than the 30 s after which torchrun kills its processes.
 FORWARD_AFTER_S = 2.0
+# A script without a handler would be ended by the signal while it saves: it gets most of the 30 s that torchrun and
+# Slurm give by default.
+FORWARD_UNCAUGHT_AFTER_S = 20.0

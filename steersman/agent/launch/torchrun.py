@@ -31,6 +31,7 @@ from steersman.agent.launch.spawn import free_port, rank_environment, start_work
 from steersman.agent.launch.worker_group import (
     Worker,
     WorkerGroup,
+    catches,
     has_ended_well,
     meant_code,
     signal_group,
@@ -125,8 +126,13 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
 
 
-def start_worker_group(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> WorkerGroup:
-    """Start the workers of all ranks on this host. Raises `OSError` if one cannot be started; then none is left."""
+def start_worker_group(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int, parent: int | None = None
+) -> WorkerGroup:
+    """Start the workers of all ranks on this host; they end when the process `parent` of this one has ended.
+
+    Raises `OSError` if one cannot be started; then none is left.
+    """
     port = free_port() if ranks > 1 else 0
     workers: list[Worker] = []
     try:
@@ -138,7 +144,7 @@ def start_worker_group(command: Sequence[str], environment: Mapping[str, str], f
     except OSError:
         WorkerGroup(folder, workers).kill(signal.SIGKILL)
         raise
-    return WorkerGroup(folder, workers)
+    return WorkerGroup(folder, workers, parent=parent)
 
 
 def open_node_server(folder: Path, launch: Launch) -> NodeServer | None:
@@ -154,9 +160,14 @@ def start_first(
     folder: Path,
     launch: Launch,
     server: NodeServer | None = None,
+    *,
+    tied: bool = True,
 ) -> WorkerGroup:
-    """Start the worker of rank 0 under torchrun, and wait for the others, which are started at the same time."""
-    process = start_worker(command, _joined(environment, launch), folder, tied=True)
+    """Start the worker of rank 0 under torchrun, and wait for the others, which are started at the same time.
+
+    If `tied`, the worker is killed when this process ends.
+    """
+    process = start_worker(command, _joined(environment, launch), folder, tied=tied)
     recorded = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
     elsewhere = server.start().elsewhere if server else {}
     others = [Worker(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
@@ -165,7 +176,7 @@ def start_first(
 
 def announce(
     data: Path,
-    run_id: int,
+    run: int | Path,
     launch: Launch,
     folder: Path,
     command: Sequence[str],
@@ -177,29 +188,29 @@ def announce(
     if server is not None:
         # With this record, the other ranks of this node distinguish this attempt from one of an earlier launch.
         WorkerProcess.of(os.getpid()).write(folder / NODE_CLIENT_FILE)
-        announcement["server"] = {"port": server.port, "secret": server.secret}
-    _write_launch(data, run_id, launch, announcement)
+        announcement["server"] = {"port": server.port, "secret": server.secret, "address": launch.address}
+    _write_launch(data, run, launch, announcement)
 
 
-def announce_failure(data: Path, run_id: int, launch: Launch, exit_code: int) -> None:
+def announce_failure(data: Path, run: int | Path, launch: Launch, exit_code: int) -> None:
     """Announce to the other ranks of a launch that there is nothing to train."""
-    _write_launch(data, run_id, launch, {"exit_code": exit_code})
+    _write_launch(data, run, launch, {"exit_code": exit_code})
 
 
-def close_node_server(data: Path, run_id: int, launch: Launch, server: NodeServer) -> None:
+def close_node_server(data: Path, run: int | Path, launch: Launch, server: NodeServer) -> None:
     """Report the end of the attempt to the other nodes, also to those that have not joined."""
     server.close()
     if not all(state.has_joined for state in server.elsewhere.values()):
-        announce_failure(data, run_id, launch, EXIT_FAILED)
+        announce_failure(data, run, launch, EXIT_FAILED)
 
 
-def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
+def announce_beginning(data: Path, run: int | Path, launch: Launch) -> None:
     """Replace the announcement of an earlier launch; nodes that see the new one know that storage is shared."""
-    _write_launch(data, run_id, launch, {})
+    _write_launch(data, run, launch, {})
 
 
-def _write_launch(data: Path, run_id: int, launch: Launch, announcement: Mapping[str, Any]) -> None:
-    path = _launch_path(data, run_id)
+def _write_launch(data: Path, run: int | Path, launch: Launch, announcement: Mapping[str, Any]) -> None:
+    path = _launch_path(data, run)
     # Each announcement has its own id, so a changed id means a new announcement.
     identity = secrets.token_hex(8)
     text = json.dumps({"key": launch.key, "id": identity, **announcement})
@@ -210,11 +221,16 @@ def _write_launch(data: Path, run_id: int, launch: Launch, announcement: Mapping
 
 
 def join(
-    data: Path, application: Path, run_id: int, launch: Launch, interrupts: Interrupts, environment: Mapping[str, str]
+    data: Path,
+    application: Path,
+    run: int | Path,
+    launch: Launch,
+    interrupts: Interrupts,
+    environment: Mapping[str, str],
 ) -> int:
     """Train a rank beside rank 0 to its end; return the exit code of `train`. Raises `NoAttempt`."""
     parent = os.getppid()
-    found = _wait_for_attempt(data, run_id, launch, interrupts, parent)
+    found = _wait_for_attempt(data, run, launch, interrupts, parent)
     try:
         return _train_beside(found, data, application, launch, interrupts, environment, parent)
     finally:
@@ -265,10 +281,11 @@ def _train_beside(
             abandoned = os.getppid() != parent or lost
         if interrupts.saves > saves:
             saves = interrupts.saves
-            os.kill(process.pid, signal.SIGUSR1)
+            if catches(process.pid, signal.SIGUSR1):
+                os.kill(process.pid, signal.SIGUSR1)
         if interrupts.stops and asked_at is None:
             asked_at = now
-        forwards = asked_at is not None and now - asked_at > deadlines.FORWARD_AFTER_S
+        forwards = asked_at is not None and now - asked_at > _forward_after_s(process.pid)
         if terminated_at is None and (abandoned or forwards):
             terminated_at = now
             signal_group(process.pid, signal.SIGTERM)
@@ -288,19 +305,24 @@ def _train_beside(
     return code if code >= 0 else 1
 
 
+def _forward_after_s(pid: int) -> float:
+    """Return how long a signal waits for rank 0, which stops all ranks: a script without a handler would just die."""
+    return deadlines.FORWARD_AFTER_S if catches(pid, signal.SIGTERM) else deadlines.FORWARD_UNCAUGHT_AFTER_S
+
+
 def leader_has_failed(folder: Path, node: Path | None = None, first: int = 0) -> bool:
     """Return whether the training process of a node's first rank is gone without an END record of a good end."""
     leader = WorkerProcess.recorded(node or folder, first)
     return leader is not None and not leader.is_alive() and not has_ended_well(folder, first)
 
 
-def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
+def _wait_for_attempt(data: Path, run: int | Path, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
     """Return the attempt that rank 0 opens, skipping the announcement of an earlier launch from the same address."""
     began = time.monotonic()
     first: str | None = None
     seen = False
     while (waited_s := time.monotonic() - began) < deadlines.JOIN_TIMEOUT_S:
-        announcement = _read_launch(data, run_id)
+        announcement = _read_launch(data, run)
         if announcement.get("key") == launch.key:
             first = first or announcement.get("id")
             # On one node the key belongs to one launch; with several nodes, an earlier launch may have had the same
@@ -320,9 +342,9 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
     raise NoAttempt(f"rank 0 opened no attempt within {deadlines.JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
 
 
-def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
+def _read_launch(data: Path, run: int | Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(_launch_path(data, run_id).read_text()))
+        return dict(json.loads(_launch_path(data, run).read_text()))
     except (OSError, ValueError):
         return {}
 
@@ -340,9 +362,10 @@ def _found(announcement: Mapping[str, Any], launch: Launch) -> _Found | None:
     if not folder.is_dir():
         # The attempt of an earlier launch may have been deleted since.
         return None
-    client = NodeClient(folder, launch.node, launch.own, launch.ranks, announcement["server"]["secret"])
+    server = announcement["server"]
+    client = NodeClient(folder, launch.node, launch.own, launch.ranks, server["secret"])
     try:
-        client.connect(launch.address, announcement["server"]["port"])
+        client.connect(launch.address or server["address"], server["port"])
     except OSError as error:
         logger.info("rank 0 refuses this node: %s", error)
         time.sleep(RETRY_INTERVAL_S)
@@ -350,10 +373,17 @@ def _found(announcement: Mapping[str, Any], launch: Launch) -> _Found | None:
     return _Found(announcement, folder, node, client)
 
 
-def _launch_path(data: Path, run_id: int) -> Path:
-    return make_private(run_folder(data, run_id)) / LAUNCH_FILE
+def _launch_path(data: Path, run: int | Path) -> Path:
+    """Return the file by which the ranks of a launch meet: in the folder of a run, or in the folder `run`."""
+    return make_private(run if isinstance(run, Path) else run_folder(data, run)) / LAUNCH_FILE
 
 
 def _joined(environment: Mapping[str, str], launch: Launch) -> dict[str, str]:
-    """Return the environment of a worker under torchrun, which has set everything except our own variables."""
-    return dict(environment) | {RANK_VARIABLE: str(launch.rank), RANKS_VARIABLE: str(launch.ranks)}
+    """Return the environment of a worker. torchrun has set everything except our own variables, Slurm other ones."""
+    given = {
+        "RANK": str(launch.rank),
+        "LOCAL_RANK": str(launch.rank - launch.first),
+        "WORLD_SIZE": str(launch.ranks),
+        "LOCAL_WORLD_SIZE": str(len(launch.own)),
+    }
+    return given | dict(environment) | {RANK_VARIABLE: str(launch.rank), RANKS_VARIABLE: str(launch.ranks)}

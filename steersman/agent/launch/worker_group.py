@@ -54,7 +54,7 @@ class WorkerGroup:
         node: Path | None = None,
         server: NodeServer | None = None,
     ) -> None:
-        """`parent` is the process whose end ends the training too: torchrun.
+        """`parent` is the process whose end ends the training too: torchrun, or that which a batch system started.
 
         `node` is the folder with the process records of this host, if that is not the attempt's. `server` is connected
         to the other nodes.
@@ -71,9 +71,10 @@ class WorkerGroup:
         self._undeclared = UndeclaredRanks(folder) if alone else None
 
     @classmethod
-    def adopted(cls, folder: Path, ranks: int) -> WorkerGroup:
+    def adopted(cls, folder: Path, ranks: int, parent: int | None = None) -> WorkerGroup:
         """Return the group of an attempt whose supervisor has died."""
-        return cls(folder, [Worker(rank, WorkerProcess.recorded(folder, rank)) for rank in range(ranks)])
+        workers = [Worker(rank, WorkerProcess.recorded(folder, rank)) for rank in range(ranks)]
+        return cls(folder, workers, parent=parent)
 
     @property
     def pids(self) -> list[int]:
@@ -218,6 +219,16 @@ def has_ended_well(folder: Path, rank: int) -> bool:
     """Return whether the END record of a rank shows that it finished, stopped, or ran to its end."""
     record = last_record(folder, rank)
     return record is not None and record.is_good
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal, False where that cannot be found out (proc(5))."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

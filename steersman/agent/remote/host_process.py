@@ -15,22 +15,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-import steersman
 from steersman.agent.folders import WorkerProcess, close_attempt, living_worker
 from steersman.agent.host_side.endings import exit_code_of_program
 from steersman.agent.host_side.host_side import HostSide
 from steersman.agent.host_side.surroundings import HostSettings
 from steersman.agent.launch.attempt_folder import make_attempt_folder
 from steersman.agent.launch.ended_file import record_ended, recorded_ended
+from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.spawn import script_command
-from steersman.agent.launch.torchrun import start_worker_group
+from steersman.agent.launch.torchrun import close_node_server, start_worker_group
 from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.remote.beside import meeting, start_beside, tell_nothing_to_train
 from steersman.agent.remote.caller_group import CallerGroup
 from steersman.agent.remote.launches import (
     Launch,
@@ -38,23 +39,27 @@ from steersman.agent.remote.launches import (
     attempt_of,
     newest_attempt,
     read_concluded,
+    read_identity,
     read_launch,
     read_place,
     write_concluded,
+    write_identity,
     write_launch,
     write_place,
     write_result,
 )
 from steersman.agent.remote.no_link import NoLink
 from steersman.agent.remote.opening import open_attempt
+from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.portal_link import PortalLink
 from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
+from steersman.agent.remote.slurm import EndOfJob
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD
 from steersman.files.journal_bound import journal_bound_bytes
-from steersman.files.locks import try_lock
-from steersman.messages.ended import Concluded, Ended, LastWords
+from steersman.files.locks import HeldLock, try_lock
+from steersman.messages.ended import Concluded, Ended, LastWords, SchedulerReason
 from steersman.messages.reports import Line
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
@@ -62,7 +67,6 @@ from steersman.run import worker_lock_path
 from steersman.starting.messages import Place, Result
 
 LOCK_FILE = "supervisor.lock"
-STOP_SIGNAL_VARIABLE = "STEERSMAN_STOP_SIGNAL"
 # As shells report them.
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -70,9 +74,14 @@ PUSH_S = 0.08
 STALLED_S = 60.0
 CONSOLE_FILES_BYTES = 256 << 20
 WAIT_STEP_S = 0.1
-# The folder of the package never leaves the host; the one around it is where a training finds `import steersman`.
-APPLICATION = Path(steersman.__file__).resolve().parent
 STARTED_AGAIN = Line("The process that records this training was ended, and started again.", "warning")
+# How long a launch that a launcher starts again waits for the process that followed it, and how long it then waits for
+# the portal to store the rest of the last attempt. `steersman sync` stores it otherwise.
+EARLIER_ENDS_S = 60.0
+# How often Slurm is asked whether the grace time of a preempted job is over, and how long at most.
+GRACE_STEP_S = 2.0
+LONGEST_GRACE_S = 3600.0
+EARLIER_WAIT_S = 20.0
 UNANSWERED = (
     "The portal does not answer: how the training ended is not stored there yet. All of it is on this machine; run "
     "`steersman sync` to send it."
@@ -104,35 +113,69 @@ class LaunchProcess:
         self._is_first = is_first
         # The folder for the data of all launches.
         self._data = folder.parent.parent
+        # What a launcher has started ends with the process that it started.
+        self._parent = os.getppid() if launch.identity and not only_stores else None
+        self._server: NodeServer | None = None
+        self._slurm = EndOfJob(launch.slurm_job, launch.turn)
 
     def follow(self) -> Result:
         """Follow the newest attempt, and each that comes after it; return how the launch has ended."""
         number = newest_attempt(self._folder)
         if number == 0 and self._only_stores:
             return Result(EXIT_FAILED, is_stored=True)
-        begins = number == 0 or (attempt_asked_for(self._folder) > number and not self._only_stores)
-        result = self._follow_attempt(*self._start_next(number)) if begins else self._go_on(number)
+        is_again = number > 0 and read_identity(attempt_of(self._folder, number)) != self._launch.identity
+        if self._only_stores or is_again:
+            self._store_earlier(number if is_again and not self._only_stores else number - 1)
+        begins = number == 0 or is_again or attempt_asked_for(self._folder) > number
+        if begins and not self._only_stores:
+            result = self._follow_attempt(*self._start_next(number))
+        else:
+            result = self._go_on(number)
         while not self._only_stores and not self._launch.of_caller and (restart := self._restart_due()) is not None:
             if not self._await_restart(restart):
                 # The exit code stays that of the attempt that failed.
                 self._follow_attempt(*self._give_up(newest_attempt(self._folder) + 1))
                 return result
             result = self._follow_attempt(*self._start_next(newest_attempt(self._folder)))
+        if self._slurm.was_preempted and not self._only_stores:
+            self._await_requeue()
         return result
+
+    def _await_requeue(self) -> None:
+        """Wait for Slurm to end the job: it counts a job that ends by itself as completed, and does not requeue it."""
+        say("the job is preempted: waiting until Slurm requeues it")
+        until = time.monotonic() + LONGEST_GRACE_S
+        while self._slurm.is_in_grace_time() and self._interrupts.stops < 2 and time.monotonic() < until:
+            time.sleep(GRACE_STEP_S)
 
     def _go_on(self, number: int) -> Result:
         """Follow an attempt whose host process has ended, unless its end is stored already."""
         folder = attempt_of(self._folder, number)
         concluded = read_concluded(folder)
         if concluded is None:
-            return self._follow_attempt(number, *self._adopt(folder))
+            group, lines = self._adopt(folder)
+            if self._launch.beside is not None and self._launch.beside.nodes > 1:
+                # The other nodes were connected to the process that has ended, and end their ranks.
+                group.end()
+            return self._follow_attempt(number, group, lines)
         ended = recorded_ended(folder) or Ended(rank=0, code=concluded.exit_code)
         return Result(exit_code_of_program(ended, concluded, self._interrupts.stops), is_stored=True)
 
     def _adopt(self, folder: Path) -> tuple[WorkerGroup, list[Line]]:
         if not self._launch.of_caller:
-            return adopt(folder, self._launch.ranks)
+            return adopt(folder, self._launch.ranks, self._parent)
         return CallerGroup(folder), [] if self._is_first else [STARTED_AGAIN]
+
+    def _store_earlier(self, last: int) -> None:
+        """Have what is left of the attempts up to number `last` stored: the launcher has ended them, or another one."""
+        for number in range(1, last + 1):
+            folder = attempt_of(self._folder, number)
+            if read_concluded(folder) is not None or not folder.is_dir():
+                continue
+            group, _ = adopt(folder, self._launch.ranks)
+            group.kill(signal.SIGKILL)
+            wait_s = self._launch.wait_s if self._only_stores else EARLIER_WAIT_S
+            self._follow_attempt(number, group, [], earlier_within_s=wait_s)
 
     def _restart_due(self) -> Concluded | None:
         """Return the end of the newest attempt if another one follows, else None."""
@@ -162,13 +205,20 @@ class LaunchProcess:
         folder = attempt_of(self._folder, number + 1)
         environment = self._make(folder, lines)
         command = script_command(self._launch.script)
+        ranks = self._launch.beside
         try:
-            return number + 1, start_worker_group(command, environment, folder, self._launch.ranks), lines
+            if ranks is None:
+                group = start_worker_group(command, environment, folder, self._launch.ranks, self._parent)
+            else:
+                group, self._server = start_beside(command, environment, folder, self._data, ranks)
+            return number + 1, group, lines
         except OSError as error:
             text = f"{command[0]} cannot be started: {error.strerror}."
             say(text)
             words = LastWords(outcome="failed", error=f"The program could not be started: {error.strerror}.")
             code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
+            if ranks is not None:
+                tell_nothing_to_train(self._data, ranks, code)
             codes: list[int | None] = [code] * self._launch.ranks
             record_ended(folder, Ended(rank=0, code=code, codes=codes, last_words=words, may_restart=False))
             return number + 1, WorkerGroup.adopted(folder, self._launch.ranks), lines
@@ -178,7 +228,7 @@ class LaunchProcess:
         before = newest_attempt(self._folder)
         if before:
             knobs = knobs_after(attempt_of(self._folder, before), knobs)
-        return make_attempt_folder(
+        environment = make_attempt_folder(
             folder,
             self._data,
             APPLICATION.parent,
@@ -186,8 +236,13 @@ class LaunchProcess:
             changed_knobs=knobs,
             journal_mib=journal_bound_bytes(os.environ) >> 20,
         )
+        write_identity(folder, self._launch.identity)
+        return environment
 
-    def _follow_attempt(self, number: int, group: WorkerGroup, lines: Sequence[Line]) -> Result:
+    def _follow_attempt(
+        self, number: int, group: WorkerGroup, lines: Sequence[Line], earlier_within_s: float | None = None
+    ) -> Result:
+        """Follow an attempt to its end. One that another has followed is only stored, within `earlier_within_s`."""
         folder = attempt_of(self._folder, number)
         terminal = Terminal(read_place(folder), lambda: living_worker(folder, self._launch.ranks) is not None)
         wake = threading.Event()
@@ -195,15 +250,17 @@ class LaunchProcess:
         link: PortalLink | NoLink = NoLink()
         if login is not None:
             link = PortalLink(login, lambda: self._place(login, number, terminal), terminal, wake.set)
+        answers_within_s = self._launch.wait_s if earlier_within_s is None else earlier_within_s
         settings = HostSettings(
             data=self._data,
             application=APPLICATION,
             push_s=PUSH_S,
             stalled_s=STALLED_S,
             console_files_bytes=CONSOLE_FILES_BYTES,
-            may_restart=not self._only_stores and not self._launch.of_caller,
+            may_restart=not self._only_stores and earlier_within_s is None and not self._launch.of_caller,
             unanswered=UNANSWERED,
-            answers_within_s=self._launch.wait_s if login is not None else 0.0,
+            answers_within_s=answers_within_s if login is not None else 0.0,
+            why_ended=self._why_ended(earlier_within_s is not None),
         )
         host = HostSide(folder, group, link, terminal, self._interrupts, settings, wake, lines)
         link.start()
@@ -211,10 +268,19 @@ class LaunchProcess:
             host.follow()
         finally:
             link.stop()
+            if self._server is not None and self._launch.beside is not None:
+                close_node_server(
+                    self._data, meeting(self._data, self._launch.beside), self._launch.beside, self._server
+                )
+                self._server = None
         if host.concluded is not None:
             write_concluded(folder, host.concluded)
         code = exit_code_of_program(host.ended(), host.concluded, self._interrupts.stops)
         return Result(code, is_stored=host.concluded is not None)
+
+    def _why_ended(self, is_earlier: bool) -> Callable[[], SchedulerReason]:
+        """Return the function that tells why Slurm ended an attempt; an earlier one was ended for this start."""
+        return (lambda: self._slurm.why_again()) if is_earlier else self._slurm.why
 
     def _place(self, login: Login, number: int, terminal: Terminal) -> Place:
         """Return where an attempt is in the portal; open it if that has not happened. Raises `PortalError`."""
@@ -222,13 +288,16 @@ class LaunchProcess:
         known = read_place(folder)
         if known is not None:
             return known
+        for earlier in range(1, number):
+            # The portal numbers attempts in the order in which it hears of them.
+            self._place(login, earlier, terminal)
         found = open_attempt(login, self._launch, number, self._data, APPLICATION)
         write_place(folder, found)
         terminal.opened(found)
         return found
 
 
-def adopt(folder: Path, ranks: int) -> tuple[WorkerGroup, list[Line]]:
+def adopt(folder: Path, ranks: int, parent: int | None = None) -> tuple[WorkerGroup, list[Line]]:
     """Return the training of an attempt, alive or ended, whose host process has ended."""
     if living_worker(folder, ranks) is None and not close_attempt(folder, ranks):
         # It was started, and its host process was ended before it could record which process it is.
@@ -237,7 +306,15 @@ def adopt(folder: Path, ranks: int) -> tuple[WorkerGroup, list[Line]]:
             if holder.isdigit():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     WorkerProcess.of(int(holder)).record(folder, rank)
-    return WorkerGroup.adopted(folder, ranks), [STARTED_AGAIN]
+    return WorkerGroup.adopted(folder, ranks, parent), [STARTED_AGAIN]
+
+
+def take_lock(folder: Path, within_s: float) -> HeldLock | None:
+    """Take the lock of a launch; wait so long for the process that followed it before the launcher started it again."""
+    until = time.monotonic() + within_s
+    while (lock := try_lock(folder / LOCK_FILE)) is None and time.monotonic() < until:
+        time.sleep(WAIT_STEP_S)
+    return lock
 
 
 def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | None) -> int:
@@ -248,7 +325,7 @@ def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | 
     launch = read_launch(folder)
     if store_within_s is not None:
         launch = replace(launch, wait_s=store_within_s)
-    lock = try_lock(folder / LOCK_FILE)
+    lock = take_lock(folder, EARLIER_ENDS_S if launch.identity and store_within_s is None else 0.0)
     if lock is None:
         say(f"another process follows {folder}")
         return EXIT_HELD

@@ -1,10 +1,11 @@
 """A launch and its files: what was started, as which run of which portal, and how it has ended.
 
-launches/<id>/launch.json                what was started
+launches/<id>/launch.json                what was started; written again when a launcher starts it again
 launches/<id>/supervisor.lock            held by the process that follows it
 launches/<id>/opened-<n>.json            the run and the attempt, if the portal opened it before its start
 launches/<id>/next.json                  the attempt that a person or a queue asks for after those that have ended
 launches/<id>/result.json                how it has ended
+launches/<id>/attempts/<n>/identity      which start of a launcher it belongs to
 launches/<id>/attempts/<n>/place.json    the run and the attempt in the portal
 launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its end
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from steersman.agent.folders import write_whole
+from steersman.agent.launch.torchrun import Launch as Ranks
 from steersman.files.private import make_private
 from steersman.messages.ended import Concluded
 from steersman.records.typed_json import decode, encode
@@ -25,6 +27,7 @@ from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, 
 
 LAUNCH_FILE = "launch.json"
 NEXT_FILE = "next.json"
+IDENTITY_FILE = "identity"
 CONCLUDED_FILE = "concluded.json"
 NOT_IN_A_FOLDER_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -34,8 +37,11 @@ class Launch:
     """What was started. `key` names it in the portal, `parent` is the process at the terminal.
 
     `started` is the command that a person entered in `folder`, as words; `project` is the one that it names, "" for
-    that of the token. `portal` is "" if none is known. `wait_s` is how long to wait for the portal after the training
-    has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by `steersman.start()`.
+    that of the token. `portal` is "" if none is known. `turn`, `agent`, `identity` and `slurm_job` say which start of a
+    launcher it is, "" if a person started it (see `steersman.agent.remote.launchers.Start`); with `beside`, this host
+    process trains only rank 0, and the other ranks are started beside it. `wait_s` is how long to wait for the portal
+    after the training has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by
+    `steersman.start()`.
     """
 
     key: str
@@ -50,6 +56,11 @@ class Launch:
     started: list[str] = field(default_factory=list)
     folder: str = ""
     of_caller: bool = False
+    turn: str = ""
+    agent: str = ""
+    identity: str = ""
+    slurm_job: str = ""
+    beside: Ranks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,12 @@ def launches_folder(data: Path) -> Path:
 def make_launch(data: Path, launch: Launch) -> Path:
     """Make the folder of a new launch; return it. Raises `OSError`."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{NOT_IN_A_FOLDER_NAME.sub('-', launch.key[:8])}"
-    folder = make_private(launches_folder(data) / name)
+    return make_folder(launches_folder(data) / name, launch)
+
+
+def make_folder(folder: Path, launch: Launch) -> Path:
+    """Make the folder of a launch; return it. Raises `OSError`."""
+    make_private(folder)
     make_private(folder / "attempts")
     write_launch(folder, launch)
     return folder
@@ -102,6 +118,19 @@ def attempt_of(folder: Path, number: int) -> Path:
 def newest_attempt(folder: Path) -> int:
     """Return the number of the newest attempt of a launch, 0 if there is none."""
     return max((int(path.name) for path in (folder / "attempts").iterdir() if path.name.isdecimal()), default=0)
+
+
+def write_identity(attempt: Path, identity: str) -> None:
+    """Write which start of a launcher an attempt belongs to."""
+    write_whole(attempt / IDENTITY_FILE, identity)
+
+
+def read_identity(attempt: Path) -> str:
+    """Return which start of a launcher an attempt belongs to, "" if a person started it."""
+    try:
+        return (attempt / IDENTITY_FILE).read_text()
+    except OSError:
+        return ""
 
 
 def write_opened(folder: Path, number: int, place: Place) -> None:

@@ -58,6 +58,10 @@ class Signals:
         self._came = [number for number in self._passed if number != signal.SIGUSR1] + self._came
         self._passed.clear()
 
+    def ask(self, number: int) -> None:
+        """Take a signal that nobody has sent."""
+        self._came.append(number)
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._came.append(number)
 
@@ -112,7 +116,9 @@ class Output:
 class Parent:
     """Runs the host process of a launch to its end."""
 
-    def __init__(self, folder: Path, signals: Signals, output: Output) -> None:
+    def __init__(self, folder: Path, signals: Signals, output: Output, launcher: int | None = None) -> None:
+        """`launcher` is the process with whose end the training is to stop, None if there is none."""
+        self._launcher = launcher
         self._folder = folder
         self._signals = signals
         self._output = output
@@ -140,6 +146,9 @@ class Parent:
     def _run_once(self, options: Sequence[str]) -> int:
         process = self._start(options)
         while process.poll() is None:
+            if self._launcher is not None and os.getppid() != self._launcher:
+                self._launcher = None
+                self._signals.ask(signal.SIGTERM)
             self._signals.pass_on(process)
             self._output.pass_on()
             time.sleep(LOOK_INTERVAL_S)
@@ -158,11 +167,13 @@ class Parent:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals.numbers)
 
 
-def supervised(folder: Path, ranks: int, numbers: Sequence[signal.Signals], *options: str) -> int:
+def supervised(
+    folder: Path, ranks: int, numbers: Sequence[signal.Signals], *options: str, launcher: int | None = None
+) -> int:
     """Run the host process of a launch, whose folder is absolute, to its end; return the exit code of the launch.
 
-    Passes on the output of so many `ranks`, 0 for none.
+    Passes on the output of so many `ranks`, 0 for none. The training is stopped when the process `launcher` has ended.
     """
     signals = Signals(numbers)
     signals.install()
-    return Parent(Path(os.path.abspath(folder)), signals, Output(folder, ranks)).run(*options)
+    return Parent(Path(os.path.abspath(folder)), signals, Output(folder, ranks), launcher).run(*options)

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steersman.agent.launch.spawn import script_name, why_not_there
-from steersman.agent.launch.torchrun import LaunchError, torchrun_launch
-from steersman.agent.remote.host_process import APPLICATION, LOCK_FILE, STOP_SIGNAL_VARIABLE
+from steersman.agent.launch.torchrun import LaunchError
+from steersman.agent.remote.beside import join_launch, tell_nothing_to_train
+from steersman.agent.remote.claims import claim
+from steersman.agent.remote.host_process import LOCK_FILE
+from steersman.agent.remote.launchers import Start, as_launched, launcher_start
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
     Launch,
@@ -29,11 +32,13 @@ from steersman.agent.remote.launches import (
     write_opened,
 )
 from steersman.agent.remote.opening import open_attempt
+from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.parent import supervised
 from steersman.agent.remote.portal_link import check_version
+from steersman.agent.remote.problems import NotStarted as NotStarted
 from steersman.agent.remote.terminal import say
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD
+from steersman.exit_codes import EXIT_FINISHED, EXIT_HELD
 from steersman.files.locks import try_lock
 from steersman.portal.logins import Login
 from steersman.portal.requests import Refused, Unreachable
@@ -45,20 +50,9 @@ STARTS_ANYWAY = (
 )
 
 
-class NotStarted(Exception):
-    """The training was not started. The text gives the reason and the remedy."""
-
-    def __init__(self, text: str, exit_code: int = EXIT_BAD_INPUT) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line, `started`, asks for. See `Launch`.
-
-    An empty `name` means the name of the program, an empty `key` a launch of its own.
-    """
+    """What the command line, `started`, asks for; `name` is "" for the name of the program. See `Launch`."""
 
     script: list[str]
     name: str
@@ -73,11 +67,29 @@ class Asked:
 def start(login: Login, data: Path, asked: Asked) -> int:
     """Open a run, train, and return the exit code of the training. Raises `NotStarted`.
 
-    A portal that cannot be reached does not keep the training from starting; one that refuses does. A launch whose key
-    is known on this host is continued: a training that still lives is followed, else another attempt begins.
+    A portal that cannot be reached does not keep the training from starting; one that refuses does. Under a launcher of
+    several processes, only rank 0 does so, and the others train beside it. A launch whose key is known on this host is
+    continued: a training that still lives is followed, else another attempt begins.
     """
     numbers = _signals(os.environ)
-    _refuse_launchers(os.environ)
+    try:
+        begun = launcher_start(os.environ)
+    except LaunchError as error:
+        raise NotStarted(str(error)) from error
+    if begun.ranks is None:
+        return _lead(login, data, asked, begun, numbers)
+    _refuse_own_processes(asked, begun)
+    if begun.ranks.rank:
+        return join_launch(data, begun.ranks)
+    try:
+        return _lead(login, data, asked, begun, numbers)
+    except NotStarted as error:
+        tell_nothing_to_train(data, begun.ranks, error.exit_code)
+        raise
+
+
+def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[signal.Signals]) -> int:
+    """Train as the only process that the launcher has started, or as the first of them."""
     if fault := why_not_there(asked.script):
         raise NotStarted(f"program: {fault}")
     launch = Launch(
@@ -90,20 +102,42 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         restarts=asked.restarts,
         wait_s=asked.wait_s,
         project=asked.project,
-        started=asked.started,
+        started=as_launched(asked.started, begun),
         folder=os.getcwd(),
     )
-    known = find_launch(data, asked.key) if asked.key else None
+    if asked.key:
+        return _lead_by_key(login, data, launch, begun, numbers)
+    claimed = claim(data, launch, begun)
+    if claimed.has_finished:
+        say("this training has finished, before the launcher started it again: nothing is started")
+        if begun.ranks is not None:
+            tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
+        return EXIT_FINISHED
+    try:
+        _open(login, claimed.launch, claimed.folder, data, 1 if claimed.is_new else None)
+    except Refused as error:
+        if claimed.is_new:
+            shutil.rmtree(claimed.folder)
+        raise NotStarted(str(error)) from error
+    launcher = os.getppid() if begun.job else None
+    return supervised(claimed.folder, claimed.launch.ranks, numbers, launcher=launcher)
+
+
+def _lead_by_key(login: Login, data: Path, launch: Launch, begun: Start, numbers: list[signal.Signals]) -> int:
+    """Train in the launch that a person or a queue has named by its key. A job of Slurm may repeat it."""
+    launch = replace(launch, turn=begun.turn, identity=begun.identity, slurm_job=begun.slurm_job)
+    launcher = os.getppid() if begun.job else None
+    known = find_launch(data, launch.key)
     if known is not None:
         _continue(login, launch, known, data)
-        return supervised(known, launch.ranks, numbers)
+        return supervised(known, launch.ranks, numbers, launcher=launcher)
     folder = make_launch(data, launch)
     try:
         _open(login, launch, folder, data, 1)
     except Refused as error:
         shutil.rmtree(folder)
         raise NotStarted(str(error)) from error
-    return supervised(folder, launch.ranks, numbers)
+    return supervised(folder, launch.ranks, numbers, launcher=launcher)
 
 
 def _continue(login: Login, launch: Launch, folder: Path, data: Path) -> None:
@@ -121,20 +155,24 @@ def _continue(login: Login, launch: Launch, folder: Path, data: Path) -> None:
     (folder / RESULT_FILE).unlink(missing_ok=True)
 
 
-def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int) -> None:
-    """Open an attempt, if the portal can be reached; print what the person has to know. Raises `Refused`."""
+def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int | None) -> None:
+    """Open an attempt, if the portal can be reached; print what the person has to know. Raises `Refused`.
+
+    With None as its number, only the version of the portal is checked: the host process opens the next attempt of a
+    launch that continues, once the rest of the last one is stored.
+    """
     problem: Unreachable | None = None
     try:
         check_version(login)
     except Unreachable as error:
         problem = error
     try:
-        place = open_attempt(login, launch, number, data, APPLICATION)
+        if number is not None:
+            place = open_attempt(login, launch, number, data, APPLICATION)
+            say(f"run {place.run}: {place.page}")
+            write_opened(folder, number, place)
     except Unreachable as error:
         problem = error
-    else:
-        say(f"run {place.run}: {place.page}")
-        write_opened(folder, number, place)
     if problem is not None:
         say(f"{problem} {STARTS_ANYWAY}")
 
@@ -182,14 +220,12 @@ def _signals(environment: Mapping[str, str]) -> list[signal.Signals]:
     return sorted(found)
 
 
-def _refuse_launchers(environment: Mapping[str, str]) -> None:
-    """Raise `NotStarted` under torchrun with several processes: each would open a run of its own."""
-    try:
-        launch = torchrun_launch(environment)
-    except LaunchError as error:
-        raise NotStarted(str(error)) from error
-    if launch is not None:
-        raise NotStarted(
-            "torchrun: it starts several of this command, each with a run of its own. Start one instead: steersman run "
-            "--nproc K -- python train.py, or steersman run -- torchrun ... train.py"
-        )
+def _refuse_own_processes(asked: Asked, begun: Start) -> None:
+    """Raise `NotStarted` for options that start processes, if the launcher does that."""
+    if asked.key:
+        raise NotStarted(f"key: {begun.launcher} names the launch; leave out --key.")
+    if asked.ranks > 1:
+        raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
+    if asked.restarts:
+        remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
+        raise NotStarted(f"restarts: {begun.launcher} starts the processes, and again after a failure; {remedy}.")

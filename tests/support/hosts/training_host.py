@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import urllib.error
 import urllib.request
@@ -83,11 +84,25 @@ class TrainingHost:
 
     def start_python(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
         """Start the Python of this host; what it prints goes to `out.log` and `err.log` of the folder."""
+        return self._start([str(self.python), *words], self.environment | variables)
+
+    def launch_by(self, launcher: str, *words: str) -> subprocess.Popen[bytes]:
+        """Start a launcher of the tests' environment, which finds the command `steersman` of this host."""
+        environment = self.environment | {"PATH": self.path_with_command()}
+        return self._start([str(Path(sys.executable).parent / launcher), *words], environment)
+
+    def path_with_command(self) -> str:
+        """Install the command `steersman`; return a PATH on which it is."""
+        command = self.python.parent / "steersman"
+        command.write_text(f'#!/bin/sh\nexec {self.python} -m steersman "$@"\n')
+        command.chmod(0o755)
+        return self.environment["PATH"]
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             process = subprocess.Popen(
-                [str(self.python), *words], cwd=self.folder, env=self.environment | variables,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-            )  # fmt: skip
+                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
         self._stack.trainings.append(process)
         return process
 

@@ -1,0 +1,64 @@
+"""`steersman run` under torchrun and Slurm: one run, however many processes the launcher starts, and however often."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.remote.test_run import ended, installation, opened_run, points
+from tests.support.hosts.training_host import Portal, TrainingHost
+from tests.support.stack import Stack, rows, run_row
+
+# What torch.distributed is for: each step is a collective. The first start fails once rank 1 has seen a checkpoint.
+COLLECTIVE = """
+import os, sys
+import steersman, torch
+import torch.distributed as distributed
+
+run = steersman.attach()
+distributed.init_process_group("gloo")
+checkpoint = run.newest_checkpoint()
+first = checkpoint.step if checkpoint else 0
+run.begin_at(first)
+for step in range(first + 1, 9):
+    value = torch.tensor([float(run.rank + step)])
+    distributed.all_reduce(value)
+    run.log(step, loss=value.item() / run.ranks)
+    run.save_checkpoint("last", {"step": step}, step=step)
+    distributed.barrier()
+    if step == 5 and not first and run.rank == 1:
+        sys.exit(7)
+print(f"rank {run.rank} of {run.ranks} from {first}", flush=True)
+distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Portal, TrainingHost]]:
+    with installation(tmp_path_factory.mktemp("launchers")) as found:
+        found[1].start()
+        yield found
+
+
+def test_torchrun_starts_one_run_and_continues_it(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(COLLECTIVE, "collective.py")
+    command = host.launch_by(
+        "torchrun", "--no-python", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1",
+        "steersman", "run", "--", sys.executable, "collective.py",
+    )  # fmt: skip
+    assert ended(command, host) == 0, host.printed()
+    assert len(rows(stack, "SELECT id FROM runs_run")) == 1
+    run_id = opened_run(stack, "collective.py")
+    row = run_row(stack, run_id)
+    assert (row["state"], row["attempt"], row["ranks"], row["step"]) == ("finished", 2, 2, 8), host.printed()
+    assert Counter(points(stack, run_id, "loss")) == Counter(range(1, 9)), "points were lost or doubled"
+    printed = host.output("out.log").splitlines()
+    assert {"rank 0 of 2 from 5", "rank 1 of 2 from 5"} <= set(printed)
+    attempt = rows(stack, "SELECT outcome, error FROM runs_attempt WHERE run_id = ? ORDER BY number", run_id)
+    assert [each["outcome"] for each in attempt] == ["failed", "finished"] and "Rank 1" in attempt[0]["error"]
+    started = rows(stack, "SELECT started FROM runs_remotelaunch WHERE run_id = ?", run_id)[0]["started"]
+    assert '"torchrun", "--no-python", "--nproc-per-node=2"' in started and '"steersman", "run"' in started

@@ -83,6 +83,7 @@ RULES = {
     ),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
+    "steersman.agent.launchers": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.remote": rule("steersman.*", "psutil websockets", AGENT),
     "steersman.command_line": rule("steersman.*", never=AGENT),
     "steersman.__main__": rule("steersman.command_line", never=AGENT),

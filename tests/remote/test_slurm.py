@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steersman.agent.remote.slurm import reason_in
+from steersman.agent.launchers.slurm import reason_in
 from tests.chaos.slurm.__main__ import WRONG
 from tests.support.hosts.slurm import why_not_here
 from tests.support.stack import run_check

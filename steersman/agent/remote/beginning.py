@@ -16,7 +16,6 @@ import psutil
 
 from steersman.agent.folders import WorkerProcess
 from steersman.agent.launch.attempt_folder import make_attempt_folder
-from steersman.agent.remote.host_process import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.launches import (
     Launch,
     attempt_of,
@@ -26,6 +25,7 @@ from steersman.agent.remote.launches import (
     write_place,
 )
 from steersman.agent.remote.opening import open_attempt
+from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.parent import supervised
 from steersman.agent.remote.portal_link import check_version
 from steersman.exit_codes import EXIT_FAILED

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from steersman.agent.launch.ended_file import recorded_ended
-from steersman.agent.remote.launchers import Start
+from steersman.agent.launchers.starts import Start
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
     Launch,

@@ -31,6 +31,7 @@ from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.spawn import script_command
 from steersman.agent.launch.torchrun import close_node_server, start_worker_group
 from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.launchers.slurm import EndOfJob
 from steersman.agent.remote.beside import meeting, start_beside, tell_nothing_to_train
 from steersman.agent.remote.caller_group import CallerGroup
 from steersman.agent.remote.launches import (
@@ -53,7 +54,6 @@ from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.portal_link import PortalLink
 from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
-from steersman.agent.remote.slurm import EndOfJob
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD

@@ -38,7 +38,7 @@ class Launch:
 
     `started` is the command that a person entered in `folder`, as words; `project` is the one that it names, "" for
     that of the token. `portal` is "" if none is known. `turn`, `agent`, `identity` and `slurm_job` say which start of a
-    launcher it is, "" if a person started it (see `steersman.agent.remote.launchers.Start`); with `beside`, this host
+    launcher it is, "" if a person started it (see `steersman.agent.launchers.starts.Start`); with `beside`, this host
     process trains only rank 0, and the other ranks are started beside it. `wait_s` is how long to wait for the portal
     after the training has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by
     `steersman.start()`.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from steersman.agent.launch.spawn import script_name, why_not_there
 from steersman.agent.launch.torchrun import LaunchError
+from steersman.agent.launchers.starts import Start, as_launched, launcher_start
 from steersman.agent.remote.beside import join_launch, tell_nothing_to_train
 from steersman.agent.remote.claims import claim
 from steersman.agent.remote.host_process import LOCK_FILE
-from steersman.agent.remote.launchers import Start, as_launched, launcher_start
 from steersman.agent.remote.launches import (
     LAUNCH_FILE,
     Launch,

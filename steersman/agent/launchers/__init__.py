@@ -1,0 +1,1 @@
+"""What starts `steersman run` on a cluster: torchrun, Slurm; and why Slurm has ended a job."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import AfterCondition, Attempt, Branch, Host, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, Agent, AgentRun, Attempt, Branch, Host, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
@@ -52,7 +53,8 @@ def enqueue(
         if after is not None:
             _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
-        if run.recipe_id is None:
+        requested = AgentRun.objects.filter(run=run)
+        if run.recipe_id is None and not requested.exists():
             raise NotQueueable(
                 _("This run trains your own script: start it on the host of the script, with %(command)s")
                 % {"command": start_command(run)}
@@ -64,7 +66,8 @@ def enqueue(
             reason="",
             ended_at=None,
             queued_at=timezone.now(),
-            queued_host=host,
+            # An agent has a line of its own, which no host may take from.
+            queued_host="" if requested.exists() else host,
             given_devices=[],
             restarts_used=0,
             line_at=None,
@@ -72,6 +75,7 @@ def enqueue(
             after_run=after.run_id if after else None,
             after_condition=after.condition if after else AfterCondition.FINISHED,
         )
+        requested.update(request=F("request") + 1, is_held=False, note="")
         announce_status(run_id)
 
 
@@ -184,8 +188,11 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
 def start_command(run: Run, script: Sequence[str] = ()) -> str:
     """Return the command line that starts, or resumes, a run on the host where it is entered.
 
-    A run without a recipe needs a script: `script`, or else the one of its last start.
+    A run without a recipe needs a script: `script`, or else the one of its last start. "" for a run that an agent
+    starts: nobody else has its program.
     """
+    if run.recipe_id is None and not script and AgentRun.objects.filter(run=run).exists():
+        return ""
     command = f"python manage.py train --run-id {run.pk}"
     return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
 
@@ -202,6 +209,14 @@ def home_of(run: Run) -> str:
 def living_hosts(now: datetime) -> list[Host]:
     """Return the hosts whose `watch` sent a heartbeat recently."""
     return [host for host in Host.objects.all() if host_is_living(host, now)]
+
+
+def agent_of(run: Run) -> Agent | None:
+    """Return the agent that starts a run, None if there is none."""
+    if run.recipe_id is not None:
+        return None
+    row = AgentRun.objects.filter(run=run).select_related("agent__created_by").first()
+    return row.agent if row is not None else None
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:

@@ -13,7 +13,8 @@ from django.utils.translation import gettext
 
 from runs.access.roles import COMMANDING_ROLES, display_name
 from runs.models import Membership, Run, RunState
-from runs.recording.queue import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
+from runs.recording.liveness import agent_is_living
+from runs.recording.queue import QUEUEABLE, agent_of, living_hosts, start_command, starter_missing, waits_to_restart
 from steersman.marked_text import MarkedText
 
 register = template.Library()
@@ -58,14 +59,19 @@ def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
 def start_of(run: Run) -> dict[str, Any]:
     """Return how a run is started or resumed, and whether a scheduler is available to do it."""
     waits = run.state == RunState.QUEUED
+    agent = agent_of(run)
     return {
         "command": start_command(run),
-        "by_page": run.recipe_id is not None,
+        "by_page": run.recipe_id is not None or agent is not None,
+        "may_clone": run.recipe_id is not None,
+        "agent": agent,
+        "agent_is_away": waits and agent is not None and not agent_is_living(agent, timezone.now()),
         "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
         # A run that restarts has a supervisor that waits; it needs a watch only if that was killed.
         "nobody": waits
+        and agent is None
         and not waits_to_restart(run)
         and starter_missing(run.queued_host, living_hosts(timezone.now())),
     }

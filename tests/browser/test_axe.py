@@ -60,6 +60,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
+    "agents": (lambda _: "/runs/new/agent/", "operator", "[data-testid=agents]"),
     "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),
     "projects": (lambda _: "/projects/", "owner", "h1"),
     "project": (lambda _: "/projects/pages/", "owner", "[data-testid=best-runs]"),

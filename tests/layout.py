@@ -85,6 +85,7 @@ RULES = {
     "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
     "steersman.agent.launchers": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.remote": rule("steersman.*", "psutil websockets", AGENT),
+    "steersman.agent.on_request": rule("steersman.*", "msgspec psutil", AGENT),
     "steersman.command_line": rule("steersman.*", never=AGENT),
     "steersman.__main__": rule("steersman.command_line", never=AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
@@ -136,13 +137,15 @@ RULES = {
         WEB,
     ),
     "runs.launches": rule(f"{RECORD} runs.access", "django", WEB),
+    "runs.agents": rule(f"{RECORD} runs.access steersman steersman.messages steersman.records", "django", WEB),
+    "runs.api.agents": rule("runs.models runs.recording steersman.messages", "ninja", WEB),
     "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
     "runs.api.schemas": rule(f"{RECORD} runs.api.branching runs.curation steersman", "ninja", WEB),
     "runs.api": rule(
-        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.api.schemas runs.alerts.rulebook"
-        " runs.launches runs.outage runs.selection",
+        f"{UI} runs.agents runs.api.agents runs.api.branching runs.api.launching runs.api.listing runs.api.schemas "
+        "runs.alerts.rulebook runs.launches runs.outage runs.selection steersman.messages",
         "django msgspec ninja pydantic",
         WEB,
     ),
@@ -165,7 +168,9 @@ RULES = {
     "runs.portal.compare": rule(
         f"{UI} runs.selection runs.series.packing runs.portal.run_table", "django msgspec numpy scipy sklearn", WEB
     ),
-    "runs.portal.new_run": rule(f"{UI} runs.client_packages steersman", "django django_stubs_ext", WEB),
+    "runs.portal.new_run": rule(
+        f"{UI} runs.agents runs.client_packages steersman steersman.messages", "django django_stubs_ext", WEB
+    ),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
         f"{UI} runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run runs.portal.project "

@@ -1,10 +1,11 @@
-"""Knobs, checkpoints and attempts of a run, and the queue.
+"""Knobs, checkpoints and attempts of a run, the queue, and the agents that start runs.
 
 The order of the queue is changed by commands.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +14,18 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Field, Query, Router, Status
 
+from runs.access.roles import display_name, operators_only
+from runs.agents.offers import NotOffered, agents_for, request_run
+from runs.agents.reporting import AgentRefused, NotAllowedToOffer, take_report
+from runs.api.agents.schemas import AgentOut, AgentsPage, OrdersOut, ReportBody, RequestedRunOut, RunRequestBody
 from runs.api.branching.answers import as_out, family_as_out
 from runs.api.branching.schemas import AgainBody, BranchBody, BranchOut, FamilyOut, RemarksOut
 from runs.api.callers import (
+    TRAINERS,
     caller_of,
     commanded_run,
     commanded_run_and_viewer,
+    train_token_only,
     visible_run,
     visible_run_and_viewer,
 )
@@ -30,9 +37,10 @@ from runs.api.schemas.steering import AttemptsPage, CheckpointOut, CheckpointsPa
 from runs.branching.family import branch_of
 from runs.branching.opening import open_branch
 from runs.branching.requests import Author, BranchRequest, CannotBranch
-from runs.models import LARGEST_ID, Checkpoint
+from runs.models import LARGEST_ID, Agent, Checkpoint
 from runs.queueing.board import HostBoard, board
 from runs.recording.checkpoints import mark_checkpoint
+from runs.recording.liveness import agent_is_living
 from runs.recording.queue import After, NotQueueable, enqueue, home_of, start_command
 from runs.recording.queue_places import place_of
 from runs.replaying.again import AgainRequest, CannotRunAgain, compare_address, remarks, run_again, script_of
@@ -40,6 +48,7 @@ from runs.series.downloads import patch_response
 
 router = Router(tags=["steering"])
 queue = Router(tags=["queue"])
+agents = Router(tags=["agents"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
 
@@ -278,3 +287,76 @@ def _host(host: HostBoard) -> dict[str, Any]:
     ]
     waiting = [{"run": row.run.pk, "place": row.place.as_wire()} for row in host.waiting]
     return {name: getattr(host, name) for name in counted} | {"running": running, "waiting": waiting}
+
+
+@agents.post(
+    "/report/",
+    auth=TRAINERS,
+    response={200: OrdersOut, 409: ErrorOut, 403: ErrorOut, **ERRORS},
+    summary="Report an agent",
+)
+def report_agent(request: HttpRequest, body: ReportBody) -> dict[str, Any]:
+    """For tokens with the scope `train`. The answer has the runs to start. 409 if another agent has the name."""
+    token = caller_of(request).token
+    if token is None:
+        raise ApiError(403, train_token_only(), "Authorization")
+    try:
+        return asdict(take_report(token, body.report()))
+    except NotAllowedToOffer as error:
+        raise ApiError(403, str(error)) from error
+    except AgentRefused as error:
+        raise ApiError(409, str(error), "name") from error
+
+
+@agents.get("/", response={200: AgentsPage, 401: ErrorOut}, summary="Agents that start runs for you")
+def list_agents(request: HttpRequest) -> dict[str, Any]:
+    """The agents of the projects where the caller is an operator or owner, with what they offer."""
+    found = [_agent_as_out(agent) for agent in _agents(request)]
+    return {"count": len(found), "items": found}
+
+
+@agents.post(
+    "/{int:agent_id}/runs/",
+    response={201: RequestedRunOut, 403: ErrorOut, **ERRORS},
+    summary="Request a run from an agent",
+)
+def create_agent_run(request: HttpRequest, agent_id: int, body: RunRequestBody) -> Status[dict[str, Any]]:
+    """For operators and owners. The run is queued, and the agent starts it once it has a free slot."""
+    caller = caller_of(request)
+    if not caller.may_change:
+        raise ApiError(403, operators_only())
+    agent = next((each for each in _agents(request) if each.pk == agent_id), None)
+    if agent is None:
+        raise ApiError(404, _("There is no such agent, or you may not start runs in its project."), "agent_id")
+    try:
+        run = request_run(
+            agent, body.command, body.parameters, user=caller.user, name=body.name, restarts=body.restarts
+        )
+    except NotOffered as error:
+        raise ApiError(422, str(error), error.field) from error
+    run.refresh_from_db()
+    page = request.build_absolute_uri(run.get_absolute_url())
+    return Status(201, {"run": run.pk, "name": run.name, "state": run.state, "page": page})
+
+
+def _agents(request: HttpRequest) -> list[Agent]:
+    caller = caller_of(request)
+    found = agents_for(caller.user)
+    if caller.token is None:
+        return found
+    if caller.token.run_id is not None:
+        raise ApiError(403, _("A token for one run cannot open another: create a token for the project."))
+    return [agent for agent in found if agent.project_id == caller.token.project_id]
+
+
+def _agent_as_out(agent: Agent) -> AgentOut:
+    return AgentOut(
+        id=agent.pk,
+        name=agent.name,
+        project=agent.project.slug,
+        owner=display_name(agent.created_by),
+        is_online=agent_is_living(agent, timezone.now()),
+        slots=agent.slots,
+        gpus=agent.gpus,
+        commands=agent.commands,
+    )

@@ -39,6 +39,7 @@ for router in (runs.router, page.router, series.router, commands.router, alerts.
 api.add_router("/projects", runs.views)
 api.add_router("/tickets", tickets.router)
 api.add_router("/queue", steering.queue)
+api.add_router("/agents", steering.agents)
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="api:openapi-view")),

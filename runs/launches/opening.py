@@ -10,10 +10,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
-from runs.models import UNNAMED, AccessToken, Membership, RemoteLaunch, Run, RunState
+from runs.models import UNNAMED, AccessToken, AgentRun, Membership, RemoteLaunch, Run, RunState
 from runs.recording.lifecycle import Holder, open_attempt
 from runs.recording.liveness import silent
 from runs.recording.queue import waits_to_restart
+
+# States in which an agent has no request to start a run.
+NOT_REQUESTED = (RunState.CREATED, RunState.STOPPED, RunState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,12 @@ def _row_of(token: AccessToken, launch: Launch) -> tuple[RemoteLaunch, bool]:
 
 
 def _check_startable(run: Run) -> None:
-    """Raise `NotOpened` if the run has finished, or if its present attempt still sends heartbeats."""
+    """Raise `NotOpened` if the run has finished or was withdrawn, or if its present attempt still sends heartbeats."""
     if run.state == RunState.FINISHED:
         text = _("Run %(run)d has finished. Start with another key to make a new run.")
+        raise NotOpened(text % {"run": run.pk})
+    if run.state in NOT_REQUESTED and AgentRun.objects.filter(run=run).exists():
+        text = _("Run %(run)d was taken out of the queue. Press Queue or Resume on its page to start it.")
         raise NotOpened(text % {"run": run.pk})
     present = run.attempts.filter(number=run.attempt).first()
     if run.is_live and present is not None and not silent(run, timezone.now()):

@@ -1644,4 +1644,42 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="Agent",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100, verbose_name="name")),
+                ("session", models.CharField(max_length=64)),
+                ("host", models.CharField(max_length=255, verbose_name="host")),
+                ("slots", models.PositiveIntegerField(default=1, verbose_name="slots")),
+                ("gpus", models.PositiveIntegerField(default=0, verbose_name="GPUs")),
+                ("commands", models.JSONField(default=list)),
+                ("heartbeat_at", models.DateTimeField(verbose_name="last heartbeat")),
+                ("has_left", models.BooleanField(default=False)),
+                ("created_by", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="agents", to=settings.AUTH_USER_MODEL)),
+                ("project", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="agents", to="runs.project")),
+            ],
+            options={
+                "verbose_name": "agent",
+                "verbose_name_plural": "agents",
+                "ordering": ["name"],
+            },
+        ),
+        migrations.CreateModel(
+            name="AgentRun",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("command", models.CharField(max_length=100)),
+                ("values", models.JSONField(default=dict)),
+                ("request", models.PositiveIntegerField(default=0)),
+                ("is_held", models.BooleanField(default=False)),
+                ("note", models.CharField(blank=True, max_length=300)),
+                ("agent", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="runs.agent")),
+                ("run", models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name="agent_run", to="runs.run")),
+            ],
+        ),
+        migrations.AddConstraint(
+            model_name="agent",
+            constraint=models.UniqueConstraint(fields=("project", "name"), name="one_agent_a_name"),
+        ),
     ]

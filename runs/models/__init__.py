@@ -21,7 +21,16 @@ from runs.models.audit import AuditEntry, AuditKind
 from runs.models.branches import ORIGIN_ATTEMPT, Branch, BranchChange
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
-from runs.models.launches import LONGEST_FOLDER, LONGEST_KEY, LONGEST_START, RemoteLaunch
+from runs.models.launches import (
+    LONGEST_AGENT_NAME,
+    LONGEST_FOLDER,
+    LONGEST_KEY,
+    LONGEST_NOTE,
+    LONGEST_START,
+    Agent,
+    AgentRun,
+    RemoteLaunch,
+)
 from runs.models.projects import GoalDirection, Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, ChunkPlaces, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
@@ -46,9 +55,11 @@ from runs.models.tags import LONGEST_TAG, RunTag
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
+    "LONGEST_AGENT_NAME",
     "LONGEST_FOLDER",
     "LONGEST_KEY",
     "LONGEST_NAME",
+    "LONGEST_NOTE",
     "LONGEST_START",
     "LONGEST_TAG",
     "LONGEST_VIEW_NAME",
@@ -59,6 +70,8 @@ __all__ = [
     "ORIGIN_ATTEMPT",
     "AccessToken",
     "ActionState",
+    "Agent",
+    "AgentRun",
     "AfterCondition",
     "Alert",
     "AlertDelivery",

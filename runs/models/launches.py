@@ -1,4 +1,4 @@
-"""Launches on hosts without access to the database, and the run of each."""
+"""Launches on hosts without access to the database, the run of each, and the agents that start runs there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from runs.models.runs import Run
 LONGEST_KEY = 200
 LONGEST_START = 100
 LONGEST_FOLDER = 1000
+LONGEST_AGENT_NAME = 100
+LONGEST_NOTE = 300
 
 
 class RemoteLaunch(models.Model):
@@ -53,3 +55,50 @@ def _quoted_folder(folder: str) -> str:
     if folder == "~":
         return folder
     return f"~/{shlex.quote(folder[2:])}" if folder.startswith("~/") else shlex.quote(folder)
+
+
+class Agent(models.Model):
+    """A program on a training host that starts the runs that people request, as the user who started it there.
+
+    `session` identifies the process that has the name. `commands` are what it offers, each a
+    `steersman.messages.agents.OfferedCommand`. `has_left`: it said that it ends.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="agents")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="agents")
+    name = models.CharField(_("name"), max_length=LONGEST_AGENT_NAME)
+    session = models.CharField(max_length=64)
+    host = models.CharField(_("host"), max_length=255)
+    slots = models.PositiveIntegerField(_("slots"), default=1)
+    gpus = models.PositiveIntegerField(_("GPUs"), default=0)
+    commands = models.JSONField(default=list)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"))
+    has_left = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_agent_a_name")]
+        verbose_name = _("agent")
+        verbose_name_plural = _("agents")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AgentRun(models.Model):
+    """A run that an agent starts: the command, and the values of its parameters.
+
+    `request` counts how often it was queued. `is_held`: the agent starts it, or it trains. `note` is what it waits for
+    there, such as the state of a Slurm job.
+    """
+
+    run = models.OneToOneField(Run, models.CASCADE, related_name="agent_run")
+    agent = models.ForeignKey(Agent, models.CASCADE, related_name="runs")
+    command = models.CharField(max_length=LONGEST_AGENT_NAME)
+    values = models.JSONField(default=dict)
+    request = models.PositiveIntegerField(default=0)
+    is_held = models.BooleanField(default=False)
+    note = models.CharField(max_length=LONGEST_NOTE, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.command}"

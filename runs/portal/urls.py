@@ -5,7 +5,7 @@ from django.views.i18n import JavaScriptCatalog
 from runs.portal import again, audit, branching, checkpoints, console, keeping, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.compare import views as compare
-from runs.portal.new_run import installing
+from runs.portal.new_run import agents, installing
 from runs.portal.new_run import views as new_run
 from runs.portal.project import views as project
 from runs.portal.run_table import saved_views
@@ -29,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/compare/curves/", compare.compare_curves, name="compare_curves"),
     path("runs/compare/importance/", compare.compare_importance, name="compare_importance"),
     path("runs/new/", new_run.new_run, name="new_run"),
+    path("runs/new/agent/", agents.run_on_agent, name="run_on_agent"),
     path("runs/new/client/", installing.install_client, name="install_client"),
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),
     path("runs/<int:pk>/in-queue/", new_run.in_queue, name="in_queue"),

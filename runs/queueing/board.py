@@ -15,9 +15,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import F, QuerySet
 
 from runs.access.roles import COMMANDING_ROLES
-from runs.models import Attempt, Host, Membership, Run, RunQuerySet, RunState
+from runs.models import Agent, Attempt, Host, Membership, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import LIVE
-from runs.recording.liveness import host_is_living, percent_of
+from runs.recording.liveness import agent_is_living, host_is_living, percent_of
 from runs.recording.queue_places import QueuePlace, WaitingRuns
 
 # Enough rows for an overview: the list of runs has them all.
@@ -80,6 +80,8 @@ def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> li
     named = {attempt.run_id for attempt in holding} | line.waiting
     seen = {run.pk: run for run in visible.filter(pk__in=named).select_related("project")}
     boards = {host.name: HostBoard(host.name, host.heartbeat_at, not host_is_living(host, now)) for host in hosts}
+    for agent in Agent.objects.filter(name__in={name for _, name in line.in_order()} - boards.keys()):
+        boards[agent.name] = HostBoard(agent.name, agent.heartbeat_at, not agent_is_living(agent, now))
     for attempt in holding:
         _add_running(boards.setdefault(attempt.host, HostBoard(attempt.host, None, True)), attempt, seen, now)
     by_host: dict[str, list[int]] = defaultdict(list)

@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from runs.models import Host, Run
+from runs.models import Agent, Host, Run
 from runs.recording import announcer
 from runs.recording.feed import HEARTBEATS_GROUP
 from runs.recording.lifecycle import SILENT_AFTER_S, UNREACHABLE_AFTER_S
@@ -69,6 +69,11 @@ def silent(run: Run, now: datetime) -> bool:
     if last_sign is not None and now - last_sign <= SILENT_AFTER:
         return False
     return told_heartbeats.silent_s(run.pk, run.attempt) > SILENT_AFTER_S
+
+
+def agent_is_living(agent: Agent, now: datetime) -> bool:
+    """Return whether an agent sent a report recently, and did not say that it ends."""
+    return not agent.has_left and now - agent.heartbeat_at < SILENT_AFTER
 
 
 def host_is_living(host: Host, now: datetime) -> bool:

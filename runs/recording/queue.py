@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import AfterCondition, Attempt, Branch, Host, RemoteLaunch, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, Agent, AgentRun, Attempt, Branch, Host, RemoteLaunch, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
@@ -52,7 +53,8 @@ def enqueue(
         if after is not None:
             _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
-        if (again := remote_command(run)) is not None:
+        requested = AgentRun.objects.filter(run=run)
+        if not requested.exists() and (again := remote_command(run)) is not None:
             raise NotQueueable(
                 _(
                     "This run was started on its own host: start the training there again, as another run, with "
@@ -60,7 +62,7 @@ def enqueue(
                 )
                 % {"command": again}
             )
-        if run.recipe_id is None:
+        if run.recipe_id is None and not requested.exists():
             raise NotQueueable(
                 _("This run trains your own script: start it on the host of the script, with %(command)s")
                 % {"command": start_command(run)}
@@ -72,7 +74,8 @@ def enqueue(
             reason="",
             ended_at=None,
             queued_at=timezone.now(),
-            queued_host=host,
+            # An agent has a line of its own, which no host may take from.
+            queued_host="" if requested.exists() else host,
             given_devices=[],
             restarts_used=0,
             line_at=None,
@@ -80,6 +83,7 @@ def enqueue(
             after_run=after.run_id if after else None,
             after_condition=after.condition if after else AfterCondition.FINISHED,
         )
+        requested.update(request=F("request") + 1, is_held=False, note="")
         announce_status(run_id)
 
 
@@ -192,9 +196,11 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
 def start_command(run: Run, script: Sequence[str] = ()) -> str:
     """Return the command line that starts, or resumes, a run on the host where it is entered.
 
-    A run without a recipe needs a script: `script`, or else the one of its last start. The command of a run that
-    `steersman run` has opened makes another run.
+    A run without a recipe needs a script: `script`, or else the one of its last start. "" for a run that an agent
+    starts: nobody else has its program. The command of another run that `steersman run` has opened makes a new run.
     """
+    if run.recipe_id is None and not script and AgentRun.objects.filter(run=run).exists():
+        return ""
     if (again := remote_command(run)) is not None:
         return again
     command = f"python manage.py train --run-id {run.pk}"
@@ -222,6 +228,14 @@ def home_of(run: Run) -> str:
 def living_hosts(now: datetime) -> list[Host]:
     """Return the hosts whose `watch` sent a heartbeat recently."""
     return [host for host in Host.objects.all() if host_is_living(host, now)]
+
+
+def agent_of(run: Run) -> Agent | None:
+    """Return the agent that starts a run, None if there is none."""
+    if run.recipe_id is not None:
+        return None
+    row = AgentRun.objects.filter(run=run).select_related("agent__created_by").first()
+    return row.agent if row is not None else None
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:

@@ -7,7 +7,7 @@ before.
 
 from __future__ import annotations
 
-from runs.models import Run, RunState
+from runs.models import AgentRun, Run, RunState
 from runs.recording.queue_places import wish_of
 from steersman.slots import stands_in_for
 
@@ -25,6 +25,9 @@ def move_to_front(run: Run, *, over_all: bool = False) -> bool:
     (`lock_line`).
     """
     waiting = Run.objects.filter(state=RunState.QUEUED, priority=run.priority, restarts_used=0)
+    # Each agent has a line of its own.
+    agent = AgentRun.objects.filter(run=run).values_list("agent", flat=True).first()
+    waiting = waiting.filter(agent_run__agent=agent)
     ready = set(waiting.condition_met().values_list("pk", flat=True))
     line = [each for each in waiting.in_line() if not each.given_devices]
     if run.pk not in [each.pk for each in line]:

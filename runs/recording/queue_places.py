@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from runs.models import AfterCondition, Host, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, AgentRun, Host, Run, RunQuerySet, RunState
 from runs.protocol.states import ENDED
-from runs.recording.liveness import host_is_living
+from runs.recording.liveness import agent_is_living, host_is_living
 from runs.recording.queue import living_hosts
 from steersman.gpu_memory import GpuRoom, Obstacle, gib
 from steersman.slots import CPU, HostDevices, Wish, ahead_of, candidates, fits, obstacles
@@ -70,7 +70,7 @@ class QueuePlace:
 
     `after` are the runs ahead that the viewer may see, `hidden` the number of others. If `names_host` is false, texts
     do not mention the host. `why` is a further reason to wait, such as the memory of GPUs. A run that waits for another
-    run, `awaits`, is in no line yet: its number is 0.
+    run, `awaits`, is in no line yet: its number is 0. A run that an agent starts is in the line of that `agent`.
     """
 
     number: int
@@ -83,6 +83,7 @@ class QueuePlace:
     priority: int = 0
     why: str = ""
     awaits: Awaited | None = None
+    agent: str = ""
 
     def without_host(self) -> QueuePlace:
         """Return the position as guests may see it."""
@@ -91,6 +92,7 @@ class QueuePlace:
     def as_wire(self) -> dict[str, Any]:
         wire = asdict(self) | {"text": self.sentence, "stuck": self.is_stuck}
         del wire["names_host"]
+        wire["agent"] = self.agent if self.names_host else ""
         return wire
 
     @property
@@ -113,6 +115,9 @@ class QueuePlace:
         words = {"place": ordinal(self.number), "device": self._device_words(), "host": self.host or _("any host")}
         named, nameless = _("%(place)s in line for %(device)s on %(host)s"), _("%(place)s in line for %(device)s")
         line = (named if self.names_host else nameless) % words
+        if self.agent:
+            line = _("%(place)s in line for the agent %(agent)s") % {"place": words["place"], "agent": self.agent}
+            line = line if self.names_host else _("%(place)s in line for an agent") % words
         if self.number > 1:
             line = _("%(line)s, after %(others)s") % {"line": line, "others": self._others()}
         return f"{line}: {self.why}" if self.why else line
@@ -144,6 +149,7 @@ class WaitingRuns:
 
     def __init__(self, hosts: Sequence[Host] | None = None, now: datetime | None = None) -> None:
         """`hosts` are all hosts as they were at `now`, if they were already read."""
+        self._now = now or timezone.now()
         waiting = Run.objects.filter(state=RunState.QUEUED).in_line()
         # A run with given devices is being started, and a run that restarts keeps its devices: neither is in the line.
         waiting = waiting.filter(restarts_used=0).only(*WISH_FIELDS)
@@ -151,11 +157,14 @@ class WaitingRuns:
         self.states = _states({run.after_run for run in standing if run.after_run})
         self._awaits = {run.pk: run for run in standing if self._waits(run)}
         self._priorities = {run.pk: run.priority for run in standing}
-        self._queue = [wish_of(run) for run in standing if run.pk not in self._awaits]
-        self._order = [(run.pk, run.queued_host) for run in standing]
+        self._agents = _requests(standing)
+        apart = self._awaits.keys() | self._agents.keys()
+        self._queue = [wish_of(run) for run in standing if run.pk not in apart]
+        agents = {run_id: row.agent.name for run_id, row in self._agents.items()}
+        self._order = [(run.pk, agents.get(run.pk, run.queued_host)) for run in standing]
         self._hosts: dict[str, HostDevices] = {}
         if self._queue:
-            now = now or timezone.now()
+            now = self._now
             living = living_hosts(now) if hosts is None else [host for host in hosts if host_is_living(host, now)]
             self._hosts = {host.name: devices_of(host) for host in living}
 
@@ -171,6 +180,8 @@ class WaitingRuns:
             return QueuePlace(
                 0, run.device, run.ranks, run.queued_host, [], 0, priority=waiting.priority, awaits=awaits
             )
+        if run.pk in self._agents:
+            return self._place_at_agent(run, seen)
         wish = next((each for each in self._queue if each.run_id == run.pk), None)
         if wish is None:
             return None
@@ -181,10 +192,21 @@ class WaitingRuns:
             priority=self._priorities[run.pk], why=self._why(wish),
         )  # fmt: skip
 
+    def _place_at_agent(self, run: Run, seen: Collection[int]) -> QueuePlace:
+        row = self._agents[run.pk]
+        line = [run_id for run_id, _agent in self._order if run_id in self._agents and run_id not in self._awaits]
+        line = [run_id for run_id in line if self._agents[run_id].agent_id == row.agent_id]
+        before = line[: line.index(run.pk)]
+        after = [run_id for run_id in before if run_id in seen]
+        return QueuePlace(
+            len(before) + 1, "", run.ranks, row.agent.name, after, len(before) - len(after),
+            priority=self._priorities[run.pk], why=_why_at_agent(row, self._now), agent=row.agent.name,
+        )  # fmt: skip
+
     @property
     def waiting(self) -> set[int]:
         """Return the runs that wait for a device or another run, and the runs for which they wait."""
-        return {wish.run_id for wish in self._queue} | set(self._awaits) | set(self.states)
+        return {wish.run_id for wish in self._queue} | set(self._awaits) | set(self._agents) | set(self.states)
 
     def in_order(self) -> list[tuple[int, str]]:
         """Return each waiting run with its host, "" for any; runs in the line come first."""
@@ -194,6 +216,10 @@ class WaitingRuns:
     def waiting_for(self, host: str) -> int:
         """Return how many runs wait for exactly this host."""
         return sum(wish.host == host for wish in self._queue)
+
+    def waiting_for_agent(self, agent_id: int) -> int:
+        """Return how many runs wait for an agent."""
+        return sum(row.agent_id == agent_id for row in self._agents.values())
 
     def _waits(self, run: Run) -> bool:
         """Return whether the run still waits for another one, as `condition_met` does."""
@@ -230,6 +256,25 @@ class WaitingRuns:
         return "cuda"
 
 
+def _requests(runs: Sequence[Run]) -> dict[int, AgentRun]:
+    """Return what those of the runs ask of an agent that an agent starts. Only they have no recipe in the queue."""
+    asked = [run.pk for run in runs if run.recipe_id is None]
+    rows = AgentRun.objects.filter(run__in=asked).select_related("agent") if asked else ()
+    return {row.run_id: row for row in rows}
+
+
+def _why_at_agent(row: AgentRun, now: datetime) -> str:
+    """Return why a run waits although it may be the first of its line."""
+    agent = row.agent
+    if not agent_is_living(agent, now):
+        return _("no agent on line can start it")
+    if row.command not in {each.get("name") for each in agent.commands}:
+        return _("no agent on line can start it, for it no longer offers %(command)s") % {"command": row.command}
+    if row.is_held:
+        return row.note or _("it is being started")
+    return ""
+
+
 def _states(run_ids: set[int]) -> dict[int, str]:
     """Return the states of those of the runs that exist."""
     return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "state")) if run_ids else {}
@@ -251,7 +296,7 @@ def _obstacle_words(gpu: str, room: GpuRoom, wish: Wish, obstacle: Obstacle) -> 
 
 WISH_FIELDS = (
     "id", "device", "ranks", "queued_host", "given_devices", "state", "priority", "after_run", "after_condition",
-    "gpu_memory_mib", "line_at", "queued_at",
+    "gpu_memory_mib", "line_at", "queued_at", "recipe_id",
 )  # fmt: skip
 
 

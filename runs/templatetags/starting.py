@@ -13,8 +13,10 @@ from django.utils.translation import gettext
 
 from runs.access.roles import COMMANDING_ROLES, display_name
 from runs.models import Membership, Run, RunState
+from runs.recording.liveness import agent_is_living
 from runs.recording.queue import (
     QUEUEABLE,
+    agent_of,
     living_hosts,
     remote_command,
     start_command,
@@ -65,15 +67,20 @@ def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
 def start_of(run: Run) -> dict[str, Any]:
     """Return how a run is started or resumed, and whether a scheduler is available to do it."""
     waits = run.state == RunState.QUEUED
+    agent = agent_of(run)
     return {
         "command": start_command(run),
-        "is_remote": remote_command(run) is not None,
-        "by_page": run.recipe_id is not None,
+        "is_remote": agent is None and remote_command(run) is not None,
+        "by_page": run.recipe_id is not None or agent is not None,
+        "may_clone": run.recipe_id is not None,
+        "agent": agent,
+        "agent_is_away": waits and agent is not None and not agent_is_living(agent, timezone.now()),
         "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
         # A run that restarts has a supervisor that waits; it needs a watch only if that was killed.
         "nobody": waits
+        and agent is None
         and not waits_to_restart(run)
         and starter_missing(run.queued_host, living_hosts(timezone.now())),
     }

@@ -65,6 +65,7 @@ def add_commands(commands: Any) -> None:
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
         help="how long to wait for each portal (default: %(default).0f)",
     )  # fmt: skip
+    sync.add_argument("--key", type=_key, default="", help="only what is left of the launch with this key")
     sync.set_defaults(function=send_rest)
 
 
@@ -74,8 +75,8 @@ def run_training(chosen: argparse.Namespace) -> int:
     if not script:
         raise Problem("program: give the program after --, as in steersman run -- python train.py")
     started = _remote()
-    login = _login(chosen.portal)
-    data = _data_folder()
+    login = login_of(chosen.portal)
+    data = data_folder()
     asked = started.Asked(
         script=script,
         name=chosen.name.strip()[:LONGEST_NAME],
@@ -96,7 +97,7 @@ def run_training(chosen: argparse.Namespace) -> int:
 def send_rest(chosen: argparse.Namespace) -> int:
     """Have what is left of all launches stored; return 0 if nothing is left."""
     started = _remote()
-    left: list[Path] = started.store_rest(_data_folder(), chosen.wait)
+    left: list[Path] = started.store_rest(data_folder(), chosen.wait, chosen.key)
     for folder in left:
         print(f"Not stored: {folder}")
     return EXIT_FAILED if left else EXIT_FINISHED
@@ -115,7 +116,7 @@ def _remote() -> Any:
     return starting
 
 
-def _login(portal: str) -> Login:
+def login_of(portal: str) -> Login:
     try:
         return login_to_use(portal, os.environ)
     except NoLogin as error:
@@ -124,7 +125,7 @@ def _login(portal: str) -> Login:
         raise Problem(f"portal: {error}") from error
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
     """Return the folder for the records of trainings; make it if it is missing. Raises `Problem`."""
     try:
         return training_data_folder(os.environ)

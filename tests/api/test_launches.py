@@ -176,7 +176,7 @@ def test_the_token_opens_nothing_else(project: Project):
         address = re.sub(r"{command_id}", "b3a6f3c0-1111-4a1c-9d0e-0123456789ab", path.replace("{run_id}", str(run)))
         address = re.sub(r"{\w+}", "1", address)
         for method in methods:
-            if (method, path) == ("post", "/api/runs/"):
+            if method == "post" and path in ("/api/runs/", "/api/agents/report/"):
                 continue
             body = {"data": json.dumps({"run": run, "command": "stop"}), "content_type": "application/json"}
             answer = getattr(client_of(value), method)(address, **(body if method == "post" else {}))

@@ -17,12 +17,14 @@ from django.utils import timezone
 
 from runs.access.membership import invite
 from runs.access.tokens import create_token
+from runs.agents.offers import request_run
 from runs.alerts.sending import links
 from runs.alerts.sending.secrets import seal
 from runs.branching.opening import open_branch
 from runs.branching.requests import Author, BranchRequest
 from runs.curation.tags import change_tags
 from runs.models import (
+    Agent,
     Alert,
     AlertDelivery,
     AlertDestination,
@@ -92,6 +94,7 @@ def seed() -> None:
         "invite": invite(project, Role.VIEWER, owner),
         **_branch(ended),
         **_tell_of_alerts(live, owner),
+        **_request_on_agent(project, owner),
     }
     _queue(project, ended)
     print(json.dumps(places))
@@ -107,6 +110,20 @@ def _queue(project: Project, failed: Run) -> None:
     fields: dict[str, Any] = {"project": project, "recipe": Recipe.objects.first(), "name": "bare"}
     enqueue(Run.objects.create(**fields, device="cuda").pk, "gpu-host", priority=-1)
     enqueue(Run.objects.create(**fields).pk, after=After(failed.pk))
+
+
+def _request_on_agent(project: Project, owner: User) -> dict[str, Any]:
+    """Let an agent offer a command, and request a run that it cannot start now; return both by name."""
+    rate = {"name": "rate", "kind": "float", "minimum": 0.0, "maximum": 1.0, "default": 0.1}
+    agent = Agent.objects.create(
+        project=project, created_by=owner, name="gpu", session="s", host="gpu", slots=2,
+        heartbeat_at=timezone.now() - timedelta(hours=1),
+        commands=[{"name": "resnet", "title": "digits", "slots": 1, "parameters": [rate]}],
+    )  # fmt: skip
+    run = request_run(agent, "resnet", {"rate": 0.5}, user=owner, name="bare")
+    # It appears in no list.
+    Run.objects.filter(pk=run.pk).update(archived_at=timezone.now())
+    return {"agent": agent.pk, "asked": run.pk}
 
 
 def _branch(run: Run) -> dict[str, Any]:

@@ -60,6 +60,11 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
+    "run_on_agent": (lambda _: "/runs/new/agent/", "operator", "[data-testid=agents]"),
+    "run_on_agent, a command": (
+        lambda places: f"/runs/new/agent/?agent={places['agent']}&command=resnet",
+        "operator", "[data-testid=agent-run]",
+    ),
     "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),
     "projects": (lambda _: "/projects/", "owner", "h1"),
     "project": (lambda _: "/projects/pages/", "owner", "[data-testid=best-runs]"),

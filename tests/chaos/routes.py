@@ -66,6 +66,7 @@ class Row:
 EMPTY = {"name": ""}
 LAUNCH = {"key": "job 7", "start": "0", "host": "gpu7", "boot_id": "b", "pid": 1, "command_line": ["train.py"]}
 VIEWS, VIEW_GONE = "/api/projects/lab/views/", "401 404 403 404 404 403 401"
+AGENT = json.dumps({"name": "gpu7", "session": "0" * 32, "host": "gpu7", "slots": 1, "commands": []})
 COMMAND = json.dumps({"command": "stop"})
 SEVERAL = json.dumps({"runs": [999_999], "action": "stop"})
 ROWS = [
@@ -115,6 +116,8 @@ ROWS = [
     # Visitors who may not start runs get the same explanation for GET and POST.
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
     Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
+    Row("runs/new/agent/", "/runs/new/agent/", "302 200 200 200 200 302 302"),
+    Row("runs/new/agent/", "/runs/new/agent/?agent=999999", "302 404 404 404 404 302 302", form={"restarts": "1"}),
     Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
     # Only for projects in which the visitor may start runs.
     Row("runs/new/client/", "/runs/new/client/", "302 404 404 200 200 302 302", form={"project": "lab"}),
@@ -276,6 +279,15 @@ ROWS = [
         body='{"source": 999999}',
     ),
     Row("api/queue/", "/api/queue/", "401 200 200 200 200 403 401"),
+    Row("api/agents/", "/api/agents/", "401 200 200 200 200 403 401"),
+    # Only tokens with the scope train report agents.
+    Row("api/agents/report/", "/api/agents/report/", "401 403 403 403 403 403 401", body=AGENT),
+    Row(
+        "api/agents/<int:agent_id>/runs/",
+        "/api/agents/999999/runs/",
+        "401 404 404 404 404 403 401",
+        body='{"command": "resnet"}',
+    ),
     Row("api/runs/<int:run_id>/queue/", "/api/runs/{run}/queue/", "401 404 403 409 409 403 401", body="{}"),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 403 401", body=COMMAND),

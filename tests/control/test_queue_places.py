@@ -122,7 +122,7 @@ def test_who_may_not_see_the_others_learns_only_how_many_there_are(lab: Project,
     answer = Client().get(f"/api/runs/{last.pk}/", headers={"Authorization": f"Bearer {key}"}).json()
     assert answer["place"] == {
         "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1],
-        "priority": 0, "why": "", "awaits": None, "stuck": False,
+        "priority": 0, "why": "", "awaits": None, "stuck": False, "agent": "",
     }  # fmt: skip
     link = create_token(operator, lab, TokenScope.SHARE, name="share", run=last)[1]
     for address in (f"/api/runs/{last.pk}/place/", f"/share/{link}/"):

@@ -229,7 +229,7 @@ NAMES = """
     DingTalk WeCom Webhook SEC TLS STARTTLS SMTP IMAP POP3 Gmail Asia Shanghai Europe Berlin com smtp gmail
     jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL
     STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack
-    tgram lark topic client steersman
+    tgram lark topic client steersman agent toml resnet
     weight_decay matrices biases batches mode mean sum
     Markdown attach blocks
 """
@@ -254,7 +254,8 @@ PORTAL = {
         "/", "/?q=none", "/?group=parameter:rate&open=0.001", "/projects/pages/",
         "/projects/pages/edit/", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/",
         "/runs/compare/?run={live}&run={ended}",
-        "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/", "/projects/",
+        "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/",
+        "/runs/new/agent/", "/runs/new/agent/?agent={agent}&command=resnet", "/runs/{asked}/", "/projects/",
         "/projects/pages/members/",
         "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",
         "/runs/{live}/checkpoints/999999/", "/runs/{branch}/", "/runs/{ended}/checkpoints/{origin}/branch/",

@@ -375,7 +375,7 @@ def test_a_launch_with_a_known_key_continues_its_run(places: tuple[Stack, Portal
     (host.folder / "go on").touch()
     assert ended(command, host) == 7
     assert ended(host.start(*words), host) == 0, host.printed()
-    assert host.output("out.log").endswith("from 0\nfrom 1\n")
+    assert host.output("out.log").endswith("from 0\nfrom 1\n") and host.output("out.log").count("from 0\n") == 1
     row = run_row(stack, run_id)
     assert (row["state"], row["attempt"], row["step"]) == ("finished", 2, 2)
     assert ended(host.start(*words), host) == 2

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import steersman
 from steersman.agent.journals.consoles import console_path
-from steersman.agent.remote.launches import attempt_of, newest_attempt, read_result
+from steersman.agent.remote.launches import attempt_of, newest_attempt, read_concluded, read_result
 from steersman.agent.remote.terminal import say
 from steersman.exit_codes import EXIT_FAILED
 
@@ -69,10 +69,11 @@ class Signals:
 class Output:
     """Passes on what the training prints, byte by byte: its progress bars and colours are as without a supervisor."""
 
-    def __init__(self, folder: Path, ranks: int) -> None:
+    def __init__(self, folder: Path, ranks: int, after: int = 0) -> None:
+        """`after` is the newest attempt that ended before: its output is not repeated."""
         self._folder = folder
         self._ranks = ranks
-        self._attempt = 0
+        self._after = self._attempt = after
         self._files: dict[int, BinaryIO] = {}
 
     def pass_on(self) -> None:
@@ -85,7 +86,7 @@ class Output:
         self._print_new()
 
     def _print_new(self) -> None:
-        for rank in range(self._ranks if self._attempt else 0):
+        for rank in range(self._ranks if self._attempt > self._after else 0):
             file = self._files.get(rank) or self._open(rank)
             while file is not None and (data := file.read(READ_BYTES)):
                 self._write(data)
@@ -174,6 +175,8 @@ def supervised(
 
     Passes on the output of so many `ranks`, 0 for none. The training is stopped when the process `launcher` has ended.
     """
+    newest = newest_attempt(folder)
+    ended = newest if newest and read_concluded(attempt_of(folder, newest)) is not None else max(newest - 1, 0)
     signals = Signals(numbers)
     signals.install()
-    return Parent(Path(os.path.abspath(folder)), signals, Output(folder, ranks), launcher).run(*options)
+    return Parent(Path(os.path.abspath(folder)), signals, Output(folder, ranks, ended), launcher).run(*options)

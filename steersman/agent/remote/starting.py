@@ -177,10 +177,10 @@ def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int | 
         say(f"{problem} {STARTS_ANYWAY}")
 
 
-def store_rest(data: Path, wait_s: float) -> list[Path]:
+def store_rest(data: Path, wait_s: float, key: str = "") -> list[Path]:
     """Have what is left of all launches that nobody follows stored; return the folders of those where that failed.
 
-    Waits up to `wait_s` seconds for the portal of each.
+    Waits up to `wait_s` seconds for the portal of each. With a `key`, only the launch that has it is looked at.
     """
     left = []
     for folder in sorted(path.parent for path in launches_folder(data).glob(f"*/{LAUNCH_FILE}")):
@@ -188,9 +188,11 @@ def store_rest(data: Path, wait_s: float) -> list[Path]:
         if (result is not None and result.is_stored) or not _is_free(folder):
             continue
         try:
-            read_launch(folder)
+            launch = read_launch(folder)
         except (OSError, Malformed):
-            left.append(folder)
+            left += [] if key else [folder]
+            continue
+        if key and launch.key != key:
             continue
         (folder / RESULT_FILE).unlink(missing_ok=True)
         supervised(folder, 0, _signals(os.environ), str(wait_s))

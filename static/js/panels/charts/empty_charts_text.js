@@ -2,7 +2,7 @@
 
 import { fill, gettext } from "../../shared/i18n.js";
 
-/** Return why there are no charts, by the state of the run; `start` is the command that starts it. */
+/** Return why there are no charts, by the state of the run; `start` is the command that starts it, "" if an agent does. */
 export function noMetricsText({ run, viewer }, start) {
   if (!run) return gettext("Charts appear with the first point.");
   if (run.group === "lost") return gettext("The host of the run was disconnected, or went down, before a point was logged.");
@@ -12,5 +12,6 @@ export function noMetricsText({ run, viewer }, start) {
   if (run.state !== "created")
     return gettext("Charts appear with the first point. The training has started and is getting ready.");
   if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run yet.");
+  if (!start) return gettext("Charts appear with the first point. Queue the run: its agent starts it.");
   return fill(gettext("Charts appear with the first point. Start the run on its host: {command}"), { command: start });
 }

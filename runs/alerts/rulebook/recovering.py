@@ -58,8 +58,9 @@ def recovery_from(
     """Return the roll back for the fault of an alert: to the run's newest good checkpoint before it.
 
     A checkpoint that a rule has already rolled back to in this attempt did not help, and one that the training has
-    refused may be damaged, so each roll back chooses an earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them, from number
-    `factor_from` on, and batches are skipped from number `skip_from` on. None if there is no checkpoint.
+    refused may be damaged, so each roll back chooses an earlier one. That restores an earlier value of the knob, so the
+    factor is applied once for each of them, from number `factor_from` on, and batches are skipped from number
+    `skip_from` on. None if there is no checkpoint.
     """
     tried = list(_by_rules(run))
     used = {command.arguments.get("checkpoint") for command in (*tried, *_refused(run))}

@@ -308,6 +308,7 @@ class AlertThread:
 
     def _note_followed(self) -> None:
         judge = self._judge
+        acting.try_older(self._lease.run_id, self._lease.number)
         note_roll_backs(self._lease.run_id, self._lease.number, judge.step, judge.recent, judge.roll_backs)
 
     def _note_roll_backs(self) -> None:

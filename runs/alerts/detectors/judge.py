@@ -185,6 +185,10 @@ class Judge:
         """Return the layer whose norms left their usual range first and are still outside; None if there is none."""
         return self._layers.origin()
 
+    def _weights_grew(self) -> bool:
+        origin = self.origin()
+        return origin is not None and origin.measure == "weight"
+
     @property
     def layers_observed(self) -> int:
         """Return the number of observations of the layers so far."""
@@ -232,6 +236,7 @@ class Judge:
         if not self._rewarded and is_reward(series):
             self._reward()
         seen = Seen(series, self._kind_of(series))
+        seen.weights_grew = self._weights_grew
         detectors = detectors_of(seen)
         asked = self._limit_of(series)
         if asked is not None:

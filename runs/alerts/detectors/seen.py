@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from runs.alerts.detectors.curve import Curve
@@ -20,12 +21,12 @@ class Seen:
     `closed` is true if the newest point completed a block of the curve. `width` widens the tolerances: it is 1, and
     more for a while after a change by a person or a schedule. `rate` is the learning rate if a schedule changes it, NaN
     if it is unknown or constant; `logged_rate` includes constant rates. `rate_is_new` is true if it was logged since
-    the previous point.
+    the previous point. `weights_grew` returns whether the weights of a layer have left their usual range.
     """
 
     __slots__ = (
         "closed", "curve", "kind", "logged_rate", "loss", "points", "rate", "rate_is_new", "series", "step", "time",
-        "value", "width",
+        "value", "weights_grew", "width",
     )  # fmt: skip
 
     def __init__(self, series: str, kind: Kind) -> None:
@@ -37,6 +38,7 @@ class Seen:
         self.width = 1.0
         self.rate = self.logged_rate = math.nan
         self.rate_is_new = False
+        self.weights_grew: Callable[[], bool] = lambda: False
         self.step = 0
         self.time = self.value = self.loss = 0.0
 

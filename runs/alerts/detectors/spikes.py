@@ -26,11 +26,11 @@ class SpikeDefaults:
     `of_fall` is a fraction of the fall from the curve's start to its best, `beyond_outliers` a multiple of the curve's
     own outliers.
 
-    A warning requires a second value within `returns` points that is above the median by `confirmed_by` of the
-    threshold. It requires more values, up to `most_signs`, while that many independent outliers of this curve would
-    coincide more than `chance` times. If no learning rate is logged, and the values are less than `of_fall_at_once` of
-    the fall above the median, the warning waits until they are over, and is dropped if there were more than
-    `most_together`.
+    A warning requires that the weights of a layer have left their usual range, or a second value within `returns`
+    points that is above the median by `confirmed_by` of the threshold. It requires more values, up to `most_signs`,
+    while that many independent outliers of this curve would coincide more than `chance` times. If no learning rate is
+    logged, and the values are less than `of_fall_at_once` of the fall above the median, the warning waits until they
+    are over, and is dropped if there were more than `most_together`.
 
     If a training resumes with a curve of at least `history_of_resume` points, two of its first values, `returns` points
     apart at most, that are `of_fall_at_once` of the fall above the latest levels are a warning at once: a training that
@@ -97,7 +97,8 @@ class Spike(Latched):
 
     Heavy tails make single outliers, and a fault makes several together, so a warning requires two. A single outlier
     that returns at once has severity info, and only if its loss is worse than that of an untrained model, as with a
-    batch of broken data.
+    batch of broken data. But if the weights of a layer have grown out of their usual range, it is a warning: a batch is
+    over, and such weights stay.
     """
 
     name = "spike"
@@ -170,6 +171,8 @@ class Spike(Latched):
         self._waiting = None
         if waiting.signs >= self._signs_needed(seen.curve.count):
             return waiting.signs <= asked.most_together and self._begin("warning", waiting, seen)
+        if seen.weights_grew():
+            return self._begin("warning", waiting, seen)
         self._returned += waiting.signs
         before, self._isolated = self._isolated, max(self._isolated, waiting.excess)
         if seen.curve.count < asked.history_of_tail or waiting.excess <= asked.beyond_isolated * before:

@@ -67,9 +67,52 @@ def catch_up(run_id: int) -> int:
     return len(pending)
 
 
+def try_older(run_id: int, attempt: int) -> int:
+    """Roll back to an older checkpoint if the training refused that of a rule; return how many alerts this settled.
+
+    The checkpoint may be damaged, or may have been removed. Without an older one the rule gives up. A fault that is
+    over needs no roll back.
+    """
+    refused = Alert.objects.filter(
+        run_id=run_id,
+        attempt=attempt,
+        state__in=alerts.LASTING,
+        action=RuleAction.ROLL_BACK,
+        action_state=ActionState.ASKED,
+        command__state=CommandState.REFUSED,
+    )
+    pending = list(refused.order_by("pk").values_list("pk", flat=True))
+    for pk in pending:
+        with transaction.atomic():
+            run = Run.objects.select_for_update().get(pk=run_id)
+            alert = refused.select_related("rule", "command").filter(pk=pk).first()
+            if alert is not None:
+                _try_older(run, alert)
+                alerts.note_action(alert)
+    return len(pending)
+
+
+def _try_older(run: Run, alert: Alert) -> None:
+    rule = as_rule(alert.rule) if alert.rule is not None else None
+    if rule is None or not rule.is_on or rule.action != alert.action:
+        reason: HeldBack | None = HeldBack.RULE_CHANGED
+    else:
+        reason = _no_recovery(run, alert, rule)
+    recovery = _recovery(run, alert, rule) if rule is not None and reason is None else None
+    if rule is None or recovery is None:
+        _hold_back(alert, reason or HeldBack.NO_CHECKPOINT)
+        return
+    alert.action_text = recovery.text[:LONGEST_ACTION]
+    alert.command = _ask(run, alert, rule, recovery.command)
+
+
 def command_id(alert: Alert) -> UUID:
-    """Return the id of the command that follows an alert, which is always the same."""
-    return uuid5(NAMESPACE, f"alert {alert.pk} of run {alert.run_id}")
+    """Return the id of the command that follows an alert, and after it was refused, that of the next one.
+
+    Both are always the same.
+    """
+    refused = "" if alert.command_id is None else f" after {alert.command_id}"
+    return uuid5(NAMESPACE, f"alert {alert.pk} of run {alert.run_id}{refused}")
 
 
 def _settle(run: Run, alert: Alert) -> None:
@@ -77,9 +120,7 @@ def _settle(run: Run, alert: Alert) -> None:
     rule = as_rule(alert.rule) if alert.rule is not None else None
     reason = _held_back(run, alert, rule)
     if reason is not None or rule is None:
-        alert.action_state, alert.held_back = ActionState.HELD_BACK, reason or HeldBack.RULE_CHANGED
-        with translation.override(None):
-            alert.action_text = str(HeldBack(alert.held_back).label)
+        _hold_back(alert, reason or HeldBack.RULE_CHANGED)
         return
     command = _command_of(rule)
     if rule.action == RuleAction.SCALE_KNOB:
@@ -89,6 +130,12 @@ def _settle(run: Run, alert: Alert) -> None:
     alert.action_state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     if not rule.dry_run:
         alert.command = _ask(run, alert, rule, command)
+
+
+def _hold_back(alert: Alert, reason: HeldBack) -> None:
+    alert.action_state, alert.held_back = ActionState.HELD_BACK, reason
+    with translation.override(None):
+        alert.action_text = str(reason.label)
 
 
 def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:

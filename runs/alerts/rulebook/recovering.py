@@ -57,12 +57,13 @@ def recovery_from(
 ) -> Recovery | None:
     """Return the rollback for the fault of an alert: to the run's newest good checkpoint before it.
 
-    A checkpoint that a rule has already rolled back to in this attempt did not help, so each rollback chooses an
-    earlier one. That restores an earlier value of the knob, so the factor is applied once for each of them, from number
-    `factor_from` on, and batches are skipped from number `skip_from` on. None if there is no checkpoint.
+    A checkpoint that a rule has already rolled back to in this attempt did not help, and one that the training has
+    refused may be damaged, so each rollback chooses an earlier one. That restores an earlier value of the knob, so the
+    factor is applied once for each of them, from number `factor_from` on, and batches are skipped from number
+    `skip_from` on. None if there is no checkpoint.
     """
     tried = list(_by_rules(run))
-    used = {command.arguments.get("checkpoint") for command in tried}
+    used = {command.arguments.get("checkpoint") for command in (*tried, *_refused(run))}
     fault = fault_step(run, alert)
     for checkpoint in lineage(run):
         if checkpoint.good and checkpoint.step < fault and str(checkpoint.pk) not in used:
@@ -104,6 +105,11 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
     values = list(old.values()) if isinstance(old, dict) else [old]
     numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
     return numbers or knob_numbers(run, knob)
+
+
+def _refused(run: Run) -> QuerySet[Command]:
+    """Return the roll backs that the present attempt refused, whoever sent them."""
+    return Command.objects.filter(run=run, attempt=run.attempt, kind=RollBack.kind, state=CommandState.REFUSED)
 
 
 def _by_rules(run: Run) -> QuerySet[Command]:

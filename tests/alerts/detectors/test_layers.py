@@ -114,6 +114,28 @@ def test_no_layer_is_named_where_none_stands_out(change: Change) -> None:
     assert [(each.detector, each.origin) for each in training.alarms] == [("non-finite", None)]
 
 
+@pytest.mark.parametrize(
+    ("change", "severity"),
+    [(grows("weight", "stem", 8.0), "warning"), (grows("gradient", "stem", 8.0), "info"), (unchanged, "info")],
+    ids=["weights stay", "a gradient passes", "a bad batch"],
+)
+def test_a_single_outlier_is_a_fault_once_the_weights_of_a_layer_have_grown(change: Change, severity: str) -> None:
+    training = Training()
+    training.train(1000)
+    training.train(50, change)
+    training.train(1, change, loss=8.0)
+    training.train(10, change)
+    (alarm,) = training.alarms
+    assert (alarm.detector, alarm.step, alarm.severity) == ("spike", 1051, severity)
+    # One that is better than an untrained model has otherwise no alert at all.
+    small = Training()
+    small.train(2000)
+    small.train(50, change)
+    small.train(1, change, loss=2.25)
+    small.train(10, change)
+    assert [(each.step, each.severity) for each in small.alarms] == [(2051, "warning")] * (severity == "warning")
+
+
 def test_healthy_layers_are_never_outside_their_range() -> None:
     training = Training()
     for _ in range(200):

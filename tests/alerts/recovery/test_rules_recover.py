@@ -96,6 +96,33 @@ def test_each_recovery_goes_farther_back_and_lower_until_the_rule_gives_up(lease
     ]
 
 
+def test_a_refused_roll_back_tries_older_checkpoints_until_there_is_none(lease: Lease) -> None:
+    for step in (100, 200, 300):
+        checkpoint_of(lease, step, good=True)
+    alert = alert_of(lease, rule_of(lease), step=450)
+    texts, commands = [], []
+    while alert.action_state == ActionState.ASKED and len(texts) < 4:
+        assert alert.command is not None
+        assert acting.try_older(lease.run_id, lease.number) == 0
+        texts.append(alert.action_text)
+        commands.append(alert.command)
+        Command.objects.filter(pk=alert.command.pk).update(attempt=lease.number)
+        complete_command(alert.command, CommandState.REFUSED, outcome="The checkpoint is damaged.")
+        assert acting.try_older(lease.run_id, lease.number) == 1
+        alert.refresh_from_db()
+    assert texts == [f"→ at {step} ({step}), learning_rate × 0.5" for step in (300, 200, 100)]
+    assert (alert.action_state, alert.held_back) == (ActionState.HELD_BACK, HeldBack.NO_CHECKPOINT)
+    assert alert.command == commands[-1] and len({each.pk for each in commands}) == 3
+    # A fault that is over needs no older one.
+    checkpoint_of(lease, 50, good=True)
+    fresh = alert_of(lease, AlertRule.objects.get(), step=470, minutes=4)
+    assert fresh.command is not None and "(50)" in fresh.action_text
+    Command.objects.filter(pk=fresh.command.pk).update(attempt=lease.number)
+    complete_command(fresh.command, CommandState.REFUSED)
+    alerts.clear(lease.run_id, lease.number, fresh.pk)
+    assert acting.try_older(lease.run_id, lease.number) == 0
+
+
 def test_a_fault_that_returns_at_once_is_not_taken_for_the_cured_one(lease: Lease) -> None:
     for step in (100, 200):
         checkpoint_of(lease, step, good=True, created_at=timezone.now() - timedelta(hours=1))

@@ -82,7 +82,7 @@ def test_the_thread_says_that_a_training_goes_on(goes_on: bool, resumes: bool) -
     run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
     thread = AlertThread(open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[]), REDACTOR, Told())
     thread.start(resumes=goes_on)
-    thread.finish()
+    thread.finish(60.0)
     assert bool(told) is resumes
 
 

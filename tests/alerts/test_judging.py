@@ -157,7 +157,7 @@ def begin(lease: Lease) -> Iterator[Callable[[Judge], AlertThread]]:
 
     yield start
     for each in started:
-        each.finish()
+        each.finish(60.0)
 
 
 def states() -> list[str]:
@@ -173,7 +173,7 @@ def test_it_writes_what_begins_and_what_is_over(lease: Lease, begin: Callable[[J
     thread.take(losses(-1.0, first=4, began=NOW + 60))
     thread.take(losses(1.0, first=5, began=NOW + 61))
     thread.take(losses(-1.0, first=6, began=NOW + 120))
-    thread.finish()
+    thread.finish(60.0)
     assert states() == ["cleared", "cleared", "open"]
     assert StoredEvent.objects.filter(run_id=lease.run_id, kind="alert").count() == 5
 
@@ -187,7 +187,7 @@ def test_it_writes_no_more_than_there_is_room_for_and_counts_the_others(
     thread.take(Batch(records=[PointRecord(step=1, time=NOW, values=bad)]))
     good = dict.fromkeys(bad, 1.0)
     thread.take(Batch(records=[PointRecord(step=2, time=NOW + 1, values=good)]))
-    thread.finish()
+    thread.finish(60.0)
     assert states() == ["cleared", "cleared"]
     assert Attempt.objects.get(pk=lease.attempt_id).alerts_left_out == 3
 
@@ -224,7 +224,7 @@ def test_a_slow_detector_delays_nobody_and_costs_the_oldest_points(
     assert "skipped" in line.text
     assert thread.dropped_values == 90
     go_on.set()
-    thread.finish()
+    thread.finish(60.0)
     assert [point.step for point in slow.seen] == [1, *range(92, 102)]
     assert slow.told == ["turned"]
 
@@ -279,7 +279,7 @@ def test_a_detector_that_raises_costs_one_line(begin: Callable[[Judge], AlertThr
     thread = begin(Broken())
     thread.take(losses(0.0))
     thread.take(losses(0.0, first=2))
-    thread.finish()
+    thread.finish(60.0)
     (line,) = thread.take_lines()
     assert line.level == "warning" and "spike is switched off" in line.text
 
@@ -294,7 +294,7 @@ def test_a_fault_of_its_own_ends_the_judging_alone(begin: Callable[[Judge], Aler
     lines = wait_for(thread.take_lines, "a line")
     assert "switched off: RuntimeError: odd" in lines[0].text
     thread.take(losses(0.0, first=2))
-    thread.finish()
+    thread.finish(60.0)
 
 
 def test_it_ends_quietly_where_another_attempt_holds_the_run(
@@ -303,7 +303,7 @@ def test_it_ends_quietly_where_another_attempt_holds_the_run(
     thread = begin(Told())
     open_attempt(lease.run_id, Holder("other-host", "boot", 1), lease.number, command_line=[])
     thread.take(losses(-1.0))
-    thread.finish()
+    thread.finish(60.0)
     assert states() == [] and thread.take_lines() == []
 
 
@@ -325,7 +325,7 @@ def test_a_layer_that_is_observed_after_the_alarm_is_added_to_the_lasting_alert(
     step = 600
     thread.take(observe(9.0))
     wait_for(lambda: bool(Alert.objects.get(detector="non-finite").cause), "its layer")
-    thread.finish()
+    thread.finish(60.0)
     alert = Alert.objects.get(detector="non-finite")
     assert alert.cause["layer"] == "head" and alert.text.endswith(
         "Began in head: gradient norm 9× its usual at step 600."

@@ -116,7 +116,7 @@ def test_goals_outlive_the_supervisor_that_heard_of_them(lease, tmp_path: Path):
     points = [PointRecord(step=n, time=NOW + n, values={"zeta": value}) for n, value in enumerate(values)]
     thread.take(Batch(records=points))
     (alert,) = wait_for(lambda: list(Alert.objects.all()), "an alert of a series that was declared before")
-    thread.finish()
+    thread.finish(60.0)
     assert (alert.detector, alert.series) == ("spike", "zeta")
     # The next attempt begins with them, and keeps its own.
     again = open_attempt(lease.run_id, Holder("h", "b", 2), lease.number, command_line=[])

@@ -141,7 +141,7 @@ def test_a_supervisor_that_takes_over_leaves_these_alerts_alone() -> None:
     thread = AlertThread(lease, Redactor(Path("/data"), Path("/code"), {}))
     thread.start()
     wait_for(lambda: states("spike") == [(1, "cleared")], "the earlier supervisor's alert is over")
-    thread.finish()
+    thread.finish(60.0)
     assert (states("lost"), states(OF_CODE)) == ([(1, "open")], [(1, "open")])
 
 

@@ -222,12 +222,13 @@ class Training:
 def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
-    training = Training(offline_stack, tmp_path, STEERSMAN_STALLED_S="0.5")
+    training = Training(offline_stack, tmp_path, STEERSMAN_STALLED_S="3")
     usual = wait_for(lambda: training.row["usual_step_s"], "the usual step")
-    assert 0.009 < usual < 1.0
+    assert usual > 0.009
 
+    # For longer than a silence may be that is not expected.
     training.tell("expect")
-    training.wait_for_heartbeats()
+    training.wait_for_heartbeats(4)
     assert training.stalls() == []
     training.tell("step")
     step = training.row["step"]
@@ -269,10 +270,10 @@ def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
 
 
 def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_path: Path) -> None:
-    training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="1.5")
+    training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="3")
     # The supervisor is suspended for longer than the limit; resumed, its run trains on.
     os.kill(training.worker, signal.SIGSTOP)
-    training.wait_for_heartbeats(2)
+    training.wait_for_heartbeats(4)
     os.kill(training.worker, signal.SIGCONT)
     step = training.row["step"]
     wait_for(lambda: training.row["step"] > step + 50, "steps")

@@ -18,8 +18,9 @@ from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_V
 
 AFTER_FINISH = (
     "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
-    "into it. For a run of each, start each trial by itself (create_run, then train --run-id N -- script.py); or call "
-    'finish() once, after the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
+    "into it. To give each trial its own run, start each one separately (create_run, then train --run-id N -- "
+    "script.py); or call "
+    'finish() once, after the last trial, and log each one under its own names: run.log(step, {"trial2/loss": loss}).'
 )
 
 # A script may start a process for each trial, or a second one to evaluate.

@@ -39,9 +39,9 @@ class SeveralIn(Schema):
 
     runs: list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] = Field(min_length=1, max_length=MOST_RUNS)
     action: Action
-    add: list[str] = Field([], max_length=MOST_TAGS, description="Tags, with the action tag")
+    add: list[str] = Field([], max_length=MOST_TAGS, description="With the action tag: the tags")
     remove: list[str] = Field([], max_length=MOST_TAGS)
-    reason: str = Field("", max_length=500, description="With the action stop: why, for all members to read")
+    reason: str = Field("", max_length=500, description="With the action stop: the reason, which all members can read")
 
 
 class LeftOutOut(Schema):
@@ -84,12 +84,12 @@ class AwaitedOut(Schema):
 class PlaceOut(Schema):
     """The position of a queued run for its devices, or the run that it waits for first."""
 
-    number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
+    number: int = Field(description="1: the run starts next on that device; 0: it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
     ranks: int = Field(description="How many such devices it waits for")
-    host: str = Field(description="Empty: the first host with free devices")
+    host: str = Field(description="If empty: the first host with free devices")
     after: list[int] = Field(description="Runs ahead that the caller may see")
-    hidden: int = Field(description="How many others are ahead")
+    hidden: int = Field(description="Number of other runs ahead")
     priority: int
     why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
     awaits: AwaitedOut | None
@@ -103,7 +103,7 @@ class QueueIn(Schema):
     model_config = {"extra": "forbid"}
 
     host: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host with free devices"
+        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="If empty: the first host with free devices"
     )
     after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
     after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
@@ -125,7 +125,7 @@ class WaitingOut(Schema):
 class HostOut(Schema):
     """A host, the runs that train there, and the runs that wait for it, in the order in which they start."""
 
-    name: str = Field(description="Empty: any host")
+    name: str = Field(description="If empty: any host")
     heartbeat_at: datetime | None
     is_away: bool
     running: list[RunningOut]
@@ -159,7 +159,7 @@ class RunOut(Schema):
     started_at: datetime | None
     ended_at: datetime | None
     duration_s: float | None = Field(
-        description="How long its attempts took, without the time between them; of a lost run up to its last heartbeat"
+        description="Duration of its attempts, without the time between them; for a lost run, until its last heartbeat"
     )
     gpu_hours: float | None = Field(
         description="Hours of its attempts, pauses included, times the GPUs that each held; null if it never started"
@@ -217,7 +217,7 @@ class RunsPage(Schema):
 class EpochTold(Schema):
     attempt: int
     epoch: int
-    order: int = Field(description="How often the attempt had logged this epoch before; the newest counts")
+    order: int = Field(description="How many times the attempt had logged this epoch before; the newest values count")
     step: int
     duration_s: float | None
     best: bool
@@ -252,7 +252,7 @@ class ChartOut(Schema):
 
     axis: Literal["step", "time"]
     raw: bool
-    count: int = Field(description="How many points lie in the range, shown or merged")
+    count: int = Field(description="Number of points in the range, including merged ones")
     steps: list[int]
     times: list[float]
     values: list[float | None] | None = None
@@ -262,10 +262,12 @@ class ChartOut(Schema):
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
     nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
-    nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
-    nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
-    counts: list[int] | None = Field(None, description="How many points each bucket has")
-    buckets: int | None = Field(None, description="How many, if not `raw`")
+    nonfinite_steps: list[int] | None = Field(
+        None, description="The step of the first such value in each of these buckets"
+    )
+    nonfinite_counts: list[int] | None = Field(None, description="Number of such values in each of these buckets")
+    counts: list[int] | None = Field(None, description="Number of points in each bucket")
+    buckets: int | None = Field(None, description="Number of buckets; null with `raw`")
 
 
 class PointsOut(Schema):
@@ -281,7 +283,7 @@ class AttemptChartsOut(Schema):
     axis: Literal["step", "time"]
     attempts: dict[int, ChartOut]
     laps: dict[int, dict[int, ChartOut]] = Field(
-        description="By attempt and lap: the points after the step went back for the first, second, … time"
+        description="By attempt and lap: lap N has the points after the step went back for the Nth time"
     )
 
 
@@ -295,7 +297,7 @@ class StretchOut(Schema):
 
     name: str
     attempt: int
-    lap: int = Field(description="How often the step of the series had gone back in this attempt before")
+    lap: int = Field(description="How many times the step of the series went back in this attempt before these points")
     steps: list[int]
     times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
     values: list[float | None]
@@ -347,7 +349,7 @@ class CommandOut(Schema):
     expires_at: datetime | None
     at_step: int | None
     at_epoch: int | None
-    at_roll_backs: int | None = Field(description="How often the run must have been rolled back then")
+    at_roll_backs: int | None = Field(description="The number of times that the run must have been rolled back by then")
     expected_state: str
     expected_value: Any = None
     attempt: int | None
@@ -356,8 +358,10 @@ class CommandOut(Schema):
     old: Any = None
     new: Any = None
     effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
-    reason: str = Field(description="What its author wrote; in English if a rule, a link or a replay sent it")
-    cause: dict[str, Any] | None = Field(description="If so, its `kind` (`alert`, `link`, `replay`) with its values")
+    reason: str = Field(description="The text of its author; an English sentence if a rule, a link or a replay sent it")
+    cause: dict[str, Any] | None = Field(
+        description="For a rule, a link or a replay: its `kind` (`alert`, `link`, `replay`) and its values"
+    )
     outcome: str = Field(description="Why it was refused or expired, or a remark")
 
 
@@ -396,7 +400,7 @@ class AlertOut(Schema):
     held_back: str = Field(description="Why the rule did not act, in a word such as `same_cause`")
     command_id: str = Field(description="The command that the rule sent")
     after_roll_back: dict[str, Any] | None = Field(
-        description="What became of the run after a rollback: a `kind` (`recovered`, `fault_returned`) with values"
+        description="The result of a rollback: a `kind` (`recovered`, `fault_returned`) and its values"
     )
 
 
@@ -483,7 +487,7 @@ class AttemptOut(Schema):
     ended_at: datetime | None
     resumed_from_step: int | None
     last_step: int
-    adoptions: int = Field(description="How often its supervisor died and another took over")
+    adoptions: int = Field(description="How many times its supervisor died and another one took over")
     outcome: str = Field(description="finished, stopped, failed or lost; empty while it runs")
     exit_code: int | None
     signal: str

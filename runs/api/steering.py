@@ -207,7 +207,7 @@ def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status
 @router.get(
     "/{int:run_id}/again/",
     response={200: RemarksOut, **ERRORS},
-    summary="What of a run cannot be repeated",
+    summary="The parts of a run that cannot be repeated",
     tags=["replays"],
 )
 def show_again(request: HttpRequest, run_id: int) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def show_again(request: HttpRequest, run_id: int) -> dict[str, Any]:
 @router.post(
     "/{int:run_id}/again/",
     response={201: AgainOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
-    summary="Run a run again: the same configuration, seed and interventions",
+    summary="Repeat a run with the same configuration, seed and interventions",
     tags=["replays"],
 )
 def create_again(request: HttpRequest, run_id: int, body: AgainBody) -> Status[dict[str, Any]]:

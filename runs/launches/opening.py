@@ -34,7 +34,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run and its present attempt. `is_new_run` and `is_new_attempt`: whether this call created them."""
+    """A run and its current attempt. `is_new_run` and `is_new_attempt`: whether this call created them."""
 
     run: Run
     attempt: int
@@ -51,7 +51,7 @@ class NotOpened(Exception):
 
 
 def open_launch(token: AccessToken, launch: Launch) -> Opened:
-    """Return the run of a launch and its present attempt; create what does not exist yet.
+    """Return the run of a launch and its current attempt; create what does not exist yet.
 
     Raises `NotAllowedToOpen` and `NotOpened`.
     """
@@ -92,7 +92,7 @@ def _row_of(token: AccessToken, launch: Launch) -> tuple[RemoteLaunch, bool]:
 
 
 def _check_startable(run: Run) -> None:
-    """Raise `NotOpened` if the run has finished, or if its present attempt still sends heartbeats."""
+    """Raise `NotOpened` if the run has finished, or if its current attempt still sends heartbeats."""
     if run.state == RunState.FINISHED:
         text = _("Run %(run)d has finished. Start with another key to make a new run.")
         raise NotOpened(text % {"run": run.pk})

@@ -212,7 +212,7 @@ def _end_snooze(alert: Alert) -> None:
 
 
 def _holds(run_id: int, attempt: int) -> bool:
-    """Lock the run's row; return whether `attempt` is its present one and has not ended."""
+    """Lock the run's row; return whether `attempt` is its current one and has not ended."""
     if _lock(run_id) != attempt:
         return False
     return Attempt.objects.filter(run_id=run_id, number=attempt, ended_at=None).exists()

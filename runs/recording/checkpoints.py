@@ -20,7 +20,7 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
     """Delete the rows of checkpoints whose files were removed, and notify viewers.
 
-    `attempt` is the run's present one.
+    `attempt` is the run's current one.
     """
     ids = [checkpoint.pk for checkpoint in removed]
     if not ids:
@@ -113,7 +113,7 @@ def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) ->
 
 
 def _best_epoch(run_id: int) -> EpochMetric | None:
-    """Return the newest epoch in the present lineage of the run that was the best when it was logged."""
+    """Return the newest epoch in the current lineage of the run that was the best when it was logged."""
     resumed = [
         (number, step)
         for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")

@@ -94,7 +94,7 @@ def open_attempt(
     launch: str = "",
     given_devices: Sequence[str] = (),
 ) -> Lease:
-    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set the run running.
+    """Start the next attempt of a run whose current attempt is `expected_attempt`, and set the run running.
 
     It trains with `ranks` processes. `launch` identifies the launch of torchrun that started them, "" if none did.
     `given_devices` are those of the queue, none if a person starts it. A `restart` is one that the run was queued for

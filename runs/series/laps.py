@@ -89,14 +89,14 @@ class StepOrder:
                 self._told_back = True
                 self.remarks.append(
                     f"The step of {name} went back from {last} to {step}. All points are kept, and what follows is "
-                    f"drawn as a line of its own; give run.log a step that counts on for one line."
+                    f"drawn as a line of its own; for a single line, pass run.log a step that only increases."
                 )
             return lap + 1, step, (step,)
         if not self._told_full:
             self._told_full = True
             self.remarks.append(
                 f"The step of {name} went back for the {MOST_LAPS}th time. All points are kept, and what follows is "
-                f"drawn as one line; give run.log a step that counts on."
+                f"drawn as one line; pass run.log a step that only increases."
             )
         return place
 

@@ -35,7 +35,7 @@ class FoundCheckpoint:
 
 
 class OwnCheckpoints:
-    """The checkpoints of one attempt on its present line: those that a rollback abandoned are left out."""
+    """The checkpoints of one attempt on its current line: those that a rollback abandoned are left out."""
 
     def __init__(self) -> None:
         # Where each whole checkpoint was saved: its step, and how many had been saved there.

@@ -51,8 +51,9 @@ def add_commands(commands: Any) -> None:
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
         "sync",
-        help="send what a portal did not store when it was away",
-        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{DATA_FOLDER}) to their portals.",
+        help="send what a portal could not store while it was unavailable",
+        description=f"Send the unsent records of trainings in {DATA_VARIABLE} (default: ./{DATA_FOLDER}) to "
+        f"their portals.",
     )
     sync.add_argument(
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",

@@ -128,7 +128,7 @@ class JournalBound:
         told = self.tell_left_out()
         if every == 1:
             self.thinning = None
-            return [*told, NoteRecord(text="The journal is below its bound again: from now on, every step is kept.")]
+            return [*told, NoteRecord(text="The journal is below its limit again: from now on, every step is kept.")]
         if thinning is None:
             self.thinning = Thinning(every)
         else:

@@ -58,7 +58,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        raise Refused(f"{req.full_url} leads to {newurl}: give the address of the portal as it is there.", code)
+        raise Refused(f"{req.full_url} leads to {newurl}: give that address instead.", code)
 
 
 def check_login(login: Login) -> None:
@@ -134,7 +134,7 @@ def refusal_of(address: str, status: int, said: str) -> PortalError:
     if status == 404 and not reason:
         return Refused(not_a_portal(address), status)
     if status == 405:
-        text = f"{address} takes no trainings of other hosts: check the address, or upgrade the portal."
+        text = f"{address} accepts no trainings from other hosts: check the address, or upgrade the portal."
         return Refused(text, status)
     return Refused(f"{address} refuses: {reason}" if reason else f"{address} answers with status {status}.", status)
 

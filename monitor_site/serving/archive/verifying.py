@@ -180,7 +180,7 @@ def _positions(data: Path, run_id: int) -> Iterator[Finding]:
                 run_id,
                 "position",
                 text,
-                "All up to there is stored; a copy from a backup may contain the rest.",
+                "Everything before that byte is stored; a copy from a backup may contain the rest.",
             )
 
 
@@ -209,7 +209,8 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
             yield Finding(run_id, "hash", f"the checkpoint {row.name} (step {row.step}): {why}", remedy)
     for path in whole:
         if path not in listed and path not in untold and path.parent.parent.is_dir():
-            remedy = "Its training was killed before it recorded it, or the row was deleted: remove the folder."
+            remedy = "The training was killed before it recorded the checkpoint, or the row was deleted: remove "
+            "the folder."
             yield Finding(run_id, "orphan", f"{path.relative_to(data)} is a checkpoint without a row", remedy)
 
 

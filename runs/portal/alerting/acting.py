@@ -127,7 +127,7 @@ def words_of(found: Found) -> str:
 
 
 def now_of(found: Found) -> str:
-    """Return the present value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like
+    """Return the current value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like
     `words_of`.
     """
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):

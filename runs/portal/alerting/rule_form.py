@@ -113,7 +113,7 @@ class RuleForm(forms.Form):
         max_value=MOST_SKIPPED_BATCHES,
         required=False,
         help_text=gettext_lazy(
-            "Of a rollback: so many batches before the step of the fault, and as many from it on, are left out."
+            "For a rollback: the number of batches to skip before the step of the fault, and again from that step on."
         ),
         widget=forms.NumberInput(attrs=CONTROL),
     )

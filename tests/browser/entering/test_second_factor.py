@@ -25,7 +25,7 @@ def asking() -> Iterator[Stack]:
 
 
 def look(page: Page, title: str) -> None:
-    """Check the present page as everybody sees it."""
+    """Check the current page as everybody sees it."""
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=60_000)
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ OPTIONS = {"checkpoint": "from", "parameters": "set", "knobs": "knob", "start": 
 
 class Command(BaseCommand):
     help = (
-        "Open a new run at a checkpoint of run N, with changed parameters and knobs; run N trains on. --start trains "
+        "Open a new run at a checkpoint of run N, with changed parameters and knobs; run N continues. --start trains "
         "it here at once; a script of your own follows after --. Exit codes: 2 bad input, with --start those of train."
     )
     requires_system_checks: list[str] = []
@@ -61,7 +61,12 @@ class Command(BaseCommand):
         parser.add_argument("--name", type=option_text, default="", help="name of the branch")
         parser.add_argument("--reason", type=option_text, default="", help="why, for the command logs of both runs")
         parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="an operator or owner")
-        parser.add_argument("--id", type=_uuid, metavar="UUID", help="idempotency key: the same id is the same branch")
+        parser.add_argument(
+            "--id",
+            type=_uuid,
+            metavar="UUID",
+            help="idempotency key: a second call with this id opens no second branch",
+        )
         start = parser.add_mutually_exclusive_group()
         start.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
         start.add_argument("--start", action="store_true", help="train it here at once, as manage.py train does")

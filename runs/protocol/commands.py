@@ -105,7 +105,7 @@ class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("save_checkpoint")
     help: ClassVar[str] = gettext_noop(
-        "Save a checkpoint after the current step. One with a name is not removed automatically."
+        "Save a checkpoint after the current step, under a name. It is kept until the run is deleted."
     )
     name: Name = "manual"
 

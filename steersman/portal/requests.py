@@ -130,7 +130,7 @@ def refusal_of(address: str, status: int, said: str) -> PortalError:
     if status in PASSING:
         return Unreachable(f"{address} answers with status {status}" + (f": {reason}" if reason else "."))
     if status == 401:
-        return Refused(f"{address} does not know this token, or it was revoked: {WHERE_TOKENS_ARE}.", status)
+        return Refused(f"{address} rejected this token, which is unknown or was revoked: {WHERE_TOKENS_ARE}.", status)
     if status == 404 and not reason:
         return Refused(not_a_portal(address), status)
     if status == 405:

@@ -117,7 +117,7 @@ def words_of(found: Found) -> str:
             return _("Save a checkpoint")
         case LinkAction.ROLL_BACK:
             recovery = _recovery(found)
-            words = _("Roll back to step %(step)s and set %(knob)s to %(factor)s times its value there")
+            words = _("Roll back to step %(step)s and set %(knob)s to %(factor)s times its value at that step")
             return words % {
                 "step": f"{recovery.checkpoint.step:,}", "knob": recovery.knob, "factor": f"{recovery.factor:g}",
             }  # fmt: skip

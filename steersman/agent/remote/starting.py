@@ -155,6 +155,7 @@ def _refuse_launchers(environment: Mapping[str, str]) -> None:
         raise NotStarted(str(error)) from error
     if launch is not None:
         raise NotStarted(
-            "torchrun: it starts several of this command, each with a run of its own. Start one instead: steersman run "
+            "torchrun: it would start several copies of this command, each with its own run. Start one instead: "
+            "steersman run "
             "--nproc K -- python train.py, or steersman run -- torchrun ... train.py"
         )

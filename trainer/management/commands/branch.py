@@ -156,7 +156,7 @@ def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
     for text in texts:
         name, mark, value = text.partition("=")
         if not mark or not name:
-            _refuse(f"{option}: {text!r} names no value; give it as --{option} name=value.")
+            _refuse(f"{option}: {text!r} has no value; give it as --{option} name=value.")
         found.append((name, value))
     return found
 

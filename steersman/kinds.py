@@ -120,7 +120,7 @@ class Kind(ABC):
 
     def refusal(self, spec: ValueSpec, value: object, allowed: MarkedText | None = None) -> SpecError:
         """Return the error with the spec, its valid values, and the refused value."""
-        places = {"name": spec.name, "allowed": allowed or self.takes(spec), "value": told(value)}
+        places = {"name": spec.name, "allowed": allowed or self.takes(spec), "value": quoted(value)}
         return SpecError(MarkedText(gettext_noop("%(name)s takes %(allowed)s, not %(value)s."), places), spec.name)
 
 
@@ -385,7 +385,7 @@ def choice_text(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else number_text(value)
 
 
-def told(value: object) -> str:
+def quoted(value: object) -> str:
     """Return any value in the notation of a sentence: text in quotes."""
     return shown(str.__str__(value)) if isinstance(value, str) else number_text(value)
 

@@ -44,7 +44,7 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
     with transaction.atomic():
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
             checkpoint.refresh_from_db(fields=["keep", "good"])
-            _tell_marks(checkpoint)
+            _notify_of_marks(checkpoint)
     checkpoint.keep = keep
 
 
@@ -64,7 +64,7 @@ def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
         for checkpoint in good:
             if Checkpoint.objects.filter(pk=checkpoint.pk, good=False, abandoned=False).update(good=True):
                 checkpoint.good = True
-                _tell_marks(checkpoint)
+                _notify_of_marks(checkpoint)
     return len(good)
 
 
@@ -81,7 +81,7 @@ def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
     return False
 
 
-def _tell_marks(checkpoint: Checkpoint) -> None:
+def _notify_of_marks(checkpoint: Checkpoint) -> None:
     marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=checkpoint.keep, good=checkpoint.good)
     feed.append(checkpoint.run_id, marked)
 

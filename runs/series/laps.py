@@ -65,7 +65,7 @@ class StepOrder:
             if step > highest:
                 places[name] = (lap, step, (*recent[1 - LATE_POINTS :], step))
             elif step == recent[-1]:
-                self._tell_twice(name, step)
+                self._note_repeated_step(name, step)
             elif step in recent or step < min(recent):
                 places[name] = place = self._after_step_back(name, (lap, highest, recent), step)
                 lap = place[0]
@@ -74,7 +74,7 @@ class StepOrder:
             found.append(lap)
         return tuple(found)
 
-    def _tell_twice(self, name: str, step: int) -> None:
+    def _note_repeated_step(self, name: str, step: int) -> None:
         if not self._told_twice:
             self._told_twice = True
             self.remarks.append(

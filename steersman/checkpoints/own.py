@@ -28,8 +28,8 @@ class FoundCheckpoint:
     folder: Path
     knobs: Mapping[str, Mapping[str, Any]]
 
-    def told(self) -> dict[str, Json]:
-        """Return what a handler is told of the checkpoint."""
+    def as_arguments(self) -> dict[str, Json]:
+        """Return the checkpoint as the arguments of a handler."""
         names = ("checkpoint", "path", "sha256", "step", "epoch", "has_manifest")
         return {name: getattr(self.arguments, name) for name in names} | {"folder": str(self.folder)}
 

@@ -19,7 +19,7 @@ def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_lo
 ) -> None:
     with started_stack() as stack:
         late, deaf = create_run(stack, "late"), create_run(stack, "deaf")
-        for run_id, script in ((late, "late_training.py"), (deaf, "deaf_training.py")):
+        for run_id, script in ((late, "late_training.py"), (deaf, "unresponsive_training.py")):
             stack.train(run_id, "--quiet", "--", str(SCRIPTS / script))
         for run_id in (late, deaf):
             wait_for(lambda run_id=run_id: run_row(stack, run_id)["step"] > 3, "points")

@@ -12,7 +12,7 @@ from runs.models import Project, Run, RunState
 from runs.protocol.commands import parse_command
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
-SCRIPT = str(ROOT / "tests" / "commands" / "deaf_training.py")
+SCRIPT = str(ROOT / "tests" / "commands" / "unresponsive_training.py")
 
 
 def ask(stack: Stack, run_id: int, kind: str, *options: str) -> dict[str, str]:

@@ -95,7 +95,7 @@ class LaunchProcess:
         number = newest_attempt(self._folder)
         if number == 0 and self._only_stores:
             return Result(EXIT_FAILED, is_stored=True)
-        result = self._follow_attempt(*self._start_next(0)) if number == 0 else self._go_on(number)
+        result = self._follow_attempt(*self._start_next(0)) if number == 0 else self._follow_existing(number)
         while not self._only_stores and (restart := self._restart_due()) is not None:
             if not self._await_restart(restart):
                 # The exit code stays that of the attempt that failed.
@@ -104,7 +104,7 @@ class LaunchProcess:
             result = self._follow_attempt(*self._start_next(newest_attempt(self._folder)))
         return result
 
-    def _go_on(self, number: int) -> Result:
+    def _follow_existing(self, number: int) -> Result:
         """Follow an attempt whose host process has ended, unless its end is stored already."""
         folder = attempt_of(self._folder, number)
         concluded = read_concluded(folder)

@@ -96,11 +96,11 @@ class Command(BaseCommand):
             _refuse(sentence if name and sentence.startswith(name) else f"{option}: {sentence}")
         finally:
             announcer.current().flush(FLUSH_TIMEOUT_S)
-        self._tell(run, options)
+        self._print(run, options)
         if options["start"]:
             _train(run, tuple(options["script"]), quiet=options["quiet"] or options["json"])
 
-    def _tell(self, run: Run, options: dict[str, Any]) -> None:
+    def _print(self, run: Run, options: dict[str, Any]) -> None:
         branch = branch_of(run)
         assert branch is not None
         if options["quiet"]:

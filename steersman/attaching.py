@@ -22,8 +22,9 @@ from steersman.starting.messages import Asked
 
 AFTER_FINISH = (
     "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
-    "into it. For a run of each, start each trial by itself (create_run, then train --run-id N -- script.py); or call "
-    'finish() once, after the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
+    "into it. To give each trial its own run, start each one separately (create_run, then train --run-id N -- "
+    "script.py); or call "
+    'finish() once, after the last trial, and log each one under its own names: run.log(step, {"trial2/loss": loss}).'
 )
 
 AFTER_STARTED = (

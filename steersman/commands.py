@@ -63,7 +63,7 @@ class OutcomeRecorder(Protocol):
     def record_knobs(self) -> None: ...
     def record_effect(self, command_id: str, effective: object) -> None: ...
     def checkpoint_of(self, arguments: RollBackArguments) -> FoundCheckpoint: ...
-    def go_on_from(self, step: int, epoch: int) -> None: ...
+    def continue_from(self, step: int, epoch: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Control:
             self._record(command, "applied", done, self.ranks)
             self._remember_effect(command, done)
             if done.goes_on_from is not None:
-                self._go_on_from(*done.goes_on_from)
+                self._continue_from(*done.goes_on_from)
             return
         if done.undo is not None and not problem:
             done.undo()
@@ -316,7 +316,7 @@ class Control:
         found = self._outcomes.checkpoint_of(arguments)
         arguments, saved_knobs = found.arguments, found.knobs
         before = {knob.spec.name: knob.values for knob in self.knobs}
-        result = handler(command.arguments | found.told())
+        result = handler(command.arguments | found.as_arguments())
         undo = result.undo if isinstance(result, Done) else None
         if isinstance(result, Done) and result.restores_knobs:
             saved_knobs = {}
@@ -349,10 +349,10 @@ class Control:
         goes_on_from = told or (arguments.step, arguments.epoch)
         return Done(old=old, new=new, effective=present, undo=put_back, goes_on_from=goes_on_from)
 
-    def _go_on_from(self, step: int, epoch: int) -> None:
+    def _continue_from(self, step: int, epoch: int) -> None:
         self._told_effects = []
         self._now = Moment(step, epoch, self._now.roll_backs + 1)
-        self._outcomes.go_on_from(step, epoch)
+        self._outcomes.continue_from(step, epoch)
 
     def _remember_effect(self, command: PostedCommand, done: Done) -> None:
         """Remember the effective value after a change of a knob; a later change of the same groups replaces it."""

@@ -71,10 +71,10 @@ class Kind(ABC):
             return  # a common base of several kinds
         known = KINDS.get(cls.name)
         if known is not None and type(known).__qualname__ != cls.__qualname__:
-            raise TypeError(f"{cls.__qualname__}: {type(known).__qualname__} is the kind {cls.name!r} already")
+            raise TypeError(f"{cls.__qualname__}: {type(known).__qualname__} already defines the kind {cls.name!r}")
         of_type = [kind for kind in KINDS.values() if cls.python_type is not None and kind is not known]
         if taken := next((kind.name for kind in of_type if kind.python_type is cls.python_type), ""):
-            raise TypeError(f"{cls.__qualname__}: {taken!r} is the kind of this python_type already: leave it out")
+            raise TypeError(f"{cls.__qualname__}: the kind {taken!r} already has this python_type: leave it out")
         KINDS[cls.name] = cls()
 
     @abstractmethod
@@ -120,7 +120,7 @@ class Kind(ABC):
 
     def refusal(self, spec: ValueSpec, value: object, allowed: MarkedText | None = None) -> SpecError:
         """Return the error with the spec, its valid values, and the refused value."""
-        places = {"name": spec.name, "allowed": allowed or self.takes(spec), "value": told(value)}
+        places = {"name": spec.name, "allowed": allowed or self.takes(spec), "value": quoted(value)}
         return SpecError(MarkedText(gettext_noop("%(name)s takes %(allowed)s, not %(value)s."), places), spec.name)
 
 
@@ -136,7 +136,7 @@ class Number(Kind):
         # Checked before the class is registered.
         if cls.input == "number" and cls.parse is not Number.parse:
             raise TypeError(
-                f"{cls.__qualname__}: the page's control for numbers cannot use a parse of its own: use text"
+                f"{cls.__qualname__}: the number control of the page cannot use a custom parse: set input to text"
             )
         super().__init_subclass__()
 
@@ -385,7 +385,7 @@ def choice_text(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else number_text(value)
 
 
-def told(value: object) -> str:
+def quoted(value: object) -> str:
     """Return any value in the notation of a sentence: text in quotes."""
     return shown(str.__str__(value)) if isinstance(value, str) else number_text(value)
 

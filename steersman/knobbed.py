@@ -127,7 +127,7 @@ class KnobbedRecorder(Recorder):
 
     @property
     def knobs(self) -> dict[str, dict[str, Value]]:
-        """Return the present values of all knobs, by parameter group, for a checkpoint."""
+        """Return the current values of all knobs, by parameter group, for a checkpoint."""
         return {knob.spec.name: knob.values for knob in self._control.knobs}
 
     def restore_knobs(self, saved: Mapping[str, Mapping[str, Any]]) -> None:

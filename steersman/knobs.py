@@ -39,7 +39,7 @@ class Change:
 
 
 class Knob:
-    """A declared knob and its present value: read `value`, or `knob[group]`, wherever the training needs it."""
+    """A declared knob and its current value: read `value`, or `knob[group]`, wherever the training needs it."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class Knob:
         return self
 
     def __reduce__(self) -> Any:
-        """Pickle the present value without `apply`, whose objects do not exist in another process."""
+        """Pickle the current value without `apply`, whose objects do not exist in another process."""
         return Knob, (self.spec, self._values)
 
     @property
     def value(self) -> Any:
-        """Return the present value, of the first parameter group if there are several."""
+        """Return the current value, of the first parameter group if there are several."""
         return next(iter(self._values.values()))
 
     def __getitem__(self, group: str) -> Any:
@@ -85,7 +85,7 @@ class Knob:
 
     @property
     def values(self) -> dict[str, Value]:
-        """Return the present values by parameter group ("" if the knob has none)."""
+        """Return the current values by parameter group ("" if the knob has none)."""
         return dict(self._values)
 
     @property
@@ -96,9 +96,9 @@ class Knob:
     def change(
         self, *, value: object = None, factor: float | None = None, group: str = "", expect: Any = None
     ) -> Change:
-        """Set the knob to `value`, or to `factor` times its present value; for one parameter group, or for all.
+        """Set the knob to `value`, or to `factor` times its current value; for one parameter group, or for all.
 
-        Raises `SpecError` if the value is not allowed, or if `expect` is given and differs from the present value, and
+        Raises `SpecError` if the value is not allowed, or if `expect` is given and differs from the current value, and
         any error that `apply` raises; every value is then unchanged.
         """
         groups = self.spec.check_group(group)
@@ -119,7 +119,7 @@ class Knob:
     def restore(self, values: Mapping[str, Any]) -> dict[str, SpecError]:
         """Apply the values of a checkpoint; return by group why the knob refuses some of them.
 
-        If it refuses one, the present value stays. Groups that this training does not have are left out.
+        If it refuses one, the current value stays. Groups that this training does not have are left out.
         """
         refused: dict[str, SpecError] = {}
         for group in self._values:
@@ -150,7 +150,7 @@ class Knob:
             except Exception as error:  # any exception, also of the training's own setter: it must not end the training
                 self._put_back(group, declared)
                 why = first_line(error).rstrip(".")
-                sentence = f"{name} was changed to {shown(wanted)} before, and stays {before} now: {why}."
+                sentence = f"{name} was changed to {shown(wanted)} earlier, and remains {before} now: {why}."
                 told.append((sentence, "warning"))
             else:
                 sentence = (

@@ -241,8 +241,8 @@ class RankedRun(Run):
         barrier.arrive(boundary, self._step, self._epoch)
         if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
             who = ", ".join(map(str, barrier.absent(boundary)))
-            where = "to the step boundary at which all were to take it"
-            self._refuse(f"Rank {who} did not come {where} within {self._barrier_timeout_s:g} s")
+            where = "the step boundary at which all ranks were to apply it"
+            self._refuse(f"After {self._barrier_timeout_s:g} s, rank {who} had not reached {where}")
             return
         self._collect()
         # Only the leader's clock decides whether a command has expired, so that is checked here.

@@ -61,7 +61,7 @@ class Recorder:
         self.folder = folder
         self.rank = rank
         self._journal = journal
-        # The present step. `log` sets it; a loop that logs rarely sets it at every step. It is stored unchecked, so
+        # The current step. `log` sets it; a loop that logs rarely sets it at every step. It is stored unchecked, so
         # that setting it costs nothing: read `_step`.
         self.step: Any = 0
         self._last_whole_step = 0
@@ -85,7 +85,7 @@ class Recorder:
 
     @property
     def _step(self) -> int:
-        """Return the present step as it can be stored; if `step` cannot, the last valid one, with a note."""
+        """Return the current step as it can be stored; if `step` cannot, the last valid one, with a note."""
         step = self.step
         if type(step) is not int or not values.fits(step):
             remarks: Remarks = []
@@ -293,7 +293,7 @@ class Recorder:
         self._write(NoteRecord.of(text, level, step=self._step, remarks=remarks), remarks)
 
     def alert(self, title: str, text: str = "", level: AlertLevel = "warning") -> None:
-        """Raise an alert at the present step, with the level info, warning or critical. It stays open.
+        """Raise an alert at the current step, with the level info, warning or critical. It stays open.
 
         At most 200 characters of the title and 2,000 of the text are kept.
         """

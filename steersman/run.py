@@ -346,7 +346,7 @@ class Run(Scope, KnobbedRecorder):
         assert found is not None
         return found
 
-    def go_on_from(self, step: int, epoch: int) -> None:
+    def continue_from(self, step: int, epoch: int) -> None:
         """Continue counting from the step to which the training was rolled back."""
         if self.rank != 0:
             self._write(RankRolledBackRecord(step=self._step, to_step=step))

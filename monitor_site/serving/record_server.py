@@ -101,7 +101,7 @@ class Door(protocol.Protocol):
             if self._descriptor >= 0 and self._request.endswith(b"\r\n\r\n"):
                 self._take(self._descriptor, self._request)
         except OSError as error:
-            logger.debug("a training host has left: %s", error)
+            logger.debug("a training host has disconnected: %s", error)
         finally:
             self._close()
 

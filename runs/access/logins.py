@@ -77,14 +77,14 @@ class PasswordBackend(ModelBackend):
 
 
 class CountedPasswordChangeForm(PasswordChangeForm):
-    """Django's form, which checks and counts the present password as a login does."""
+    """Django's form, which checks and counts the current password as a login does."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._request = request
 
     def clean_old_password(self) -> str:
-        """Return the present password. Raises `ValidationError` if it is wrong, or the account is locked."""
+        """Return the current password. Raises `ValidationError` if it is wrong, or the account is locked."""
         old: str = self.cleaned_data["old_password"]
         found = authenticate(self._request, username=self.user.get_username(), password=old)
         # The directory may have given this name to another person.

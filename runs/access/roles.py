@@ -130,7 +130,7 @@ def membership_in(user: AbstractBaseUser | AnonymousUser, slug: str) -> Membersh
 def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
     """Return the bearer of `token` as a viewer of a run, None if the token is not valid for it.
 
-    `role` is the present role of the token's creator. A token allows at most what an operator may do. Its bearer
+    `role` is the current role of the token's creator. A token allows at most what an operator may do. Its bearer
     appears as the creator with the token's name, so that the command log distinguishes scripts from people.
     """
     if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope in NOT_READING:

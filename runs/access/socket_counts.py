@@ -82,7 +82,7 @@ def leave() -> None:
     try:
         write(Holding())
     except DatabaseError as error:
-        logger.debug("the counts of sockets were left behind: %s", error)
+        logger.debug("the counts of sockets could not be removed: %s", error)
 
 
 def _watchers(stored: object) -> dict[int, RunWatchers]:

@@ -66,7 +66,7 @@ class AccessAttemptAdmin(OnlyShows):
 class AuditEntryAdmin(OnlyShows):
     """A page of the portal shows these together with the commands of runs, and exports them."""
 
-    list_display = ("at", "kind", "by", "address", "person", "project_name", "run_number", "name", "told_detail")
+    list_display = ("at", "kind", "by", "address", "person", "project_name", "run_number", "name", "shown_detail")
     list_filter = ("kind", "at")
     search_fields = ("=actor_name", "=person_name", "=address", "what", "project_name")
     date_hierarchy = "at"
@@ -89,7 +89,7 @@ class AuditEntryAdmin(OnlyShows):
         return _as_stored(entry.what)
 
     @display(description=_("detail"))
-    def told_detail(self, entry: AuditEntry) -> SafeString:
+    def shown_detail(self, entry: AuditEntry) -> SafeString:
         return _as_stored(entry.detail)
 
 

@@ -31,7 +31,7 @@ class CommandRow:
 
 @dataclass(frozen=True, slots=True)
 class KnobRow:
-    """A knob, with its limits and its present value."""
+    """A knob, with its limits and its current value."""
 
     name: str
     value: str

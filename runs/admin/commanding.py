@@ -59,7 +59,10 @@ class CommandForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
     )
     expires_in_s = forms.FloatField(
-        label=_("expires after (s)"), required=False, widget=UnfoldAdminTextInputWidget, help_text=_("Empty: never.")
+        label=_("expires after (s)"),
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("If empty, it never expires."),
     )
     # Created with the form, so that sending the form twice sends one command.
     id = forms.UUIDField(widget=forms.HiddenInput, required=False)

@@ -38,13 +38,13 @@ class DeliveriesOfAlert(TabularInline):
     """The messages about an alert, and their destinations."""
 
     model = AlertDelivery
-    fields = readonly_fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "told_error")
+    fields = readonly_fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "shown_error")
     ordering = ("id",)
     extra = 0
     can_delete = False
 
     @display(description=_("error"))
-    def told_error(self, delivery: AlertDelivery) -> str:
+    def shown_error(self, delivery: AlertDelivery) -> str:
         return error_of(delivery)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -54,7 +54,7 @@ class DeliveriesOfAlert(TabularInline):
 @admin.register(Alert)
 class AlertAdmin(OnlyShows):
     list_display = (
-        "told_title",
+        "shown_title",
         "severity_label",
         "state",
         "run",
@@ -74,8 +74,8 @@ class AlertAdmin(OnlyShows):
     fields = readonly_fields = (
         "run",
         "attempt",
-        "told_title",
-        "told_text",
+        "shown_title",
+        "shown_text",
         "detector",
         "series",
         "severity",
@@ -91,25 +91,25 @@ class AlertAdmin(OnlyShows):
         "acknowledged_name",
         "acknowledged_at",
         "rule",
-        "told_action",
+        "shown_action",
         "command",
-        "told_after_roll_back",
+        "shown_after_roll_back",
     )
 
     @display(description=_("title"), ordering="title")
-    def told_title(self, alert: Alert) -> str:
+    def shown_title(self, alert: Alert) -> str:
         return texts_of(alert).title
 
     @display(description=_("text"))
-    def told_text(self, alert: Alert) -> str:
+    def shown_text(self, alert: Alert) -> str:
         return texts_of(alert).text
 
     @display(description=_("what the action did"))
-    def told_action(self, alert: Alert) -> str:
+    def shown_action(self, alert: Alert) -> str:
         return action_text(alert)
 
     @display(description=_("after a rollback"))
-    def told_after_roll_back(self, alert: Alert) -> str:
+    def shown_after_roll_back(self, alert: Alert) -> str:
         return after_roll_back_text(alert)
 
     @display(description=_("severity"), ordering="severity", label=SEVERITY_LABELS)
@@ -147,30 +147,30 @@ class MailAccountAdmin(OnlyShows):
 
 @admin.register(AlertDelivery)
 class AlertDeliveryAdmin(OnlyShows):
-    list_display = ("told_alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "told_error")
+    list_display = ("shown_alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "shown_error")
     list_filter = ("state", "moment", "destination__project", "destination__kind")
     list_select_related = ("alert", "destination__project")
     search_fields = ("alert__title", "destination__name")
     fields = readonly_fields = (
-        "told_alert",
+        "shown_alert",
         "destination",
         "moment",
         "state",
         "created_at",
         "due_at",
         "tries",
-        "told_error",
+        "shown_error",
         "message",
         "sent_at",
     )
     list_per_page = 50
 
     @display(description=_("error"))
-    def told_error(self, delivery: AlertDelivery) -> str:
+    def shown_error(self, delivery: AlertDelivery) -> str:
         return error_of(delivery)
 
     @display(description=_("alert"), ordering="alert__title")
-    def told_alert(self, delivery: AlertDelivery) -> str:
+    def shown_alert(self, delivery: AlertDelivery) -> str:
         return f"{delivery.alert.run_id} · {texts_of(delivery.alert).title}"
 
     @display(description=_("state"), ordering="state", label=STATE_LABELS)

@@ -19,7 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access.roles import display_name
-from runs.curation.about import tell
+from runs.curation.about import notify_viewers
 from runs.curation.archive import NotArchivable, archive, unarchive
 from runs.models import Run
 
@@ -74,7 +74,7 @@ class ReviewsRuns(ModelAdmin):
         with transaction.atomic():
             number = unreviewed.filter(pk__in=chosen).update(reviewed_by=request.user, reviewed_at=timezone.now())
             for run_id in chosen:
-                tell(run_id)
+                notify_viewers(run_id)
         text = ngettext("%(number)d run is marked as reviewed.", "%(number)d runs are marked as reviewed.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)
 

@@ -28,7 +28,7 @@ from runs.admin.deleting import DeletesRuns
 from runs.admin.forms import ChoosesRows, NewRunForm, ReviewForm
 from runs.admin.overview import VARIANTS, as_clock, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
-from runs.curation.about import tell
+from runs.curation.about import notify_viewers
 from runs.models import Recipe, Run
 from runs.recording.liveness import duration_of, silent
 from runs.series.downloads import csv_response
@@ -135,7 +135,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
         if change:
             # The supervisor of a live run writes heartbeats and numbers meanwhile: save only the edited fields.
             obj.save(update_fields=self.reviewed_fields(request, obj, form))
-            tell(obj.pk)
+            notify_viewers(obj.pk)
             return
         obj.created_by_id = request.user.pk
         obj.save()

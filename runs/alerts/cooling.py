@@ -14,7 +14,7 @@ class Cooling(Generic[Found]):
     """Tracks the open alarms, the reported ones among them, and those that are held back. Callers pass the time.
 
     `key_of` returns detector and series of a finding, `cool_down_of` the cool-down of a key in seconds, `active` the
-    keys of the present alarms.
+    keys of the current alarms.
     """
 
     def __init__(

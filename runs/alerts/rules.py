@@ -81,7 +81,7 @@ class Rule:
         """Return whether it is snoozed at `now`, in seconds since the epoch."""
         return self.snoozed_until is not None and now < self.snoozed_until
 
-    def asked_limit(self) -> LimitDefaults | None:
+    def limit_defaults(self) -> LimitDefaults | None:
         """Return the limit of a rule of the detector "threshold", None if it has none."""
         if not self.has_limit or self.limit is None:
             return None

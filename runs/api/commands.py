@@ -52,7 +52,7 @@ def one_command(request: HttpRequest, run_id: int, command_id: UUID) -> dict[str
 @router.post(
     "/{int:run_id}/commands/",
     response={200: CommandOut, 201: CommandOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
-    summary="Ask something of a run",
+    summary="Send a command to a run",
 )
 def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status[dict[str, Any]]:
     """201 with the new command, or 200 with the one that was recorded under this `id` before.

@@ -82,7 +82,7 @@ def _names(run: Run, viewer: Viewer) -> list[Any]:
     url_name="details",
     auth=READERS,
     response={200: DetailsOut, **ERRORS},
-    summary="Facts that no event contains",
+    summary="Facts about the run that no event contains",
 )
 def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Attempts and their ends, the remaining checkpoints, knobs, environment, parameters."""

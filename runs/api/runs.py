@@ -209,7 +209,7 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
 def list_epochs(
     request: HttpRequest,
     run_id: int,
-    name: Annotated[list[str], Query(max_length=MOST_NAMES, description="Only these values; repeat it")] = [],  # noqa: B006
+    name: Annotated[list[str], Query(max_length=MOST_NAMES, description="Only these values; can be repeated")] = [],  # noqa: B006
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def list_epochs(
     "/{int:run_id}/tags/",
     url_name="tags",
     response={200: TagsOut, 403: ErrorOut, **ERRORS},
-    summary="Give a run tags, and take tags from it",
+    summary="Add and remove tags of a run",
 )
 def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
     """For operators and owners. A tag has up to 40 characters, no comma and no quotation mark."""

@@ -208,7 +208,7 @@ def create_branch(request: HttpRequest, run_id: int, body: BranchBody) -> Status
 @router.get(
     "/{int:run_id}/again/",
     response={200: RemarksOut, **ERRORS},
-    summary="What of a run cannot be repeated",
+    summary="The parts of a run that cannot be repeated",
     tags=["replays"],
 )
 def show_again(request: HttpRequest, run_id: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def record(
     detail: str = "",
     request: HttpRequest | None = None,
 ) -> None:
-    """Write one entry in the caller's transaction. By default, `by` is the author of `request`, or of the present
+    """Write one entry in the caller's transaction. By default, `by` is the author of `request`, or of the current
     request.
 
     `visitor` is the person if the request has no account, as before a login. `what` and `detail` must not contain a

@@ -58,7 +58,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AuditLine:
     """One line of the list."""
 
     place: Place
@@ -79,7 +79,7 @@ class Told:
         return self.place.at
 
 
-def told(wanted: Wanted, below: Place | None, most: int) -> list[Told]:
+def audit_lines(wanted: Wanted, below: Place | None, most: int) -> list[AuditLine]:
     """Return the newest `most` lines of the filter after a place. At the same time, entries come before commands."""
     found = [_of_entry(each) for each in _entries(wanted, below)[:most]]
     found += [_of_command(each) for each in _commands(wanted, below)[:most]]
@@ -91,12 +91,12 @@ def audit_csv(wanted: Wanted, with_address: bool) -> Iterator[str]:
     """Yield the filtered lines as blocks of CSV, newest first; texts are safe for spreadsheets."""
     yield line(HEAD)
     place: Place | None = None
-    while found := told(wanted, place, ENTRIES_A_BLOCK):
+    while found := audit_lines(wanted, place, ENTRIES_A_BLOCK):
         place = found[-1].place
         yield "".join(line(_cells(each, with_address)) for each in found)
 
 
-def _cells(each: Told, with_address: bool) -> list[str | int | None]:
+def _cells(each: AuditLine, with_address: bool) -> list[str | int | None]:
     return [
         each.at.isoformat(), str(each.kind), each.actor_name, each.actor_number, each.address if with_address else "",
         each.person_name, each.person_number, each.project_name, each.project_number, each.run, each.what, each.detail,
@@ -144,8 +144,8 @@ def _period(field: str, wanted: Wanted) -> Q:
     return condition
 
 
-def _of_entry(entry: AuditEntry) -> Told:
-    return Told(
+def _of_entry(entry: AuditEntry) -> AuditLine:
+    return AuditLine(
         place=Place(entry.at, entry=entry.pk),
         kind=AuditKind(entry.kind),
         actor_name=entry.actor_name,
@@ -161,8 +161,8 @@ def _of_entry(entry: AuditEntry) -> Told:
     )
 
 
-def _of_command(command: Command) -> Told:
-    return Told(
+def _of_command(command: Command) -> AuditLine:
+    return AuditLine(
         place=Place(command.sent_at, command=command.pk),
         kind=AuditKind.COMMAND,
         actor_name=command.author.get_username() if command.author else command.author_name,

@@ -64,7 +64,7 @@ def changed(source: Run, saved: Knobs, request: BranchRequest) -> Changed:
         if name in source.parameters and source.parameters[name] != value
     ]
     told = {change.name for change in (*of_parameters, *asked)}
-    # A knob may have changed since the start. A request that names it as a parameter means its present value.
+    # A knob may have changed since the start. A request that names it as a parameter means its current value.
     turned = [name for name in request.parameters if name in saved and name not in told]
     asked += list(_knobs(source, saved, {name: parameters[name] for name in turned}))
     return Changed(parameters, [*of_parameters, *asked])

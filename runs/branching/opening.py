@@ -114,7 +114,7 @@ def _opened(
             source = Run.objects.select_for_update().get(pk=source.pk)
             run = _run(source, checkpoint, copy, differing, request, author)
             branch = _record(run, source, checkpoint, differing)
-            _tell(branch, request, author)
+            _notify(branch, request, author)
             copy.move_to(run.pk, path_of(checkpoint.step))
             if request.start != Start.NO:
                 enqueue(run.pk, branch.host)
@@ -224,7 +224,7 @@ def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -
     return branch
 
 
-def _tell(branch: Branch, request: BranchRequest, author: Author) -> None:
+def _notify(branch: Branch, request: BranchRequest, author: Author) -> None:
     """Write the branch into the command logs of both runs, which the audit reads too, and notify their viewers."""
     arguments: dict[str, Any] = {
         "source": branch.source_number,

@@ -54,7 +54,7 @@ def path_of(step: int) -> str:
 
 
 def found(source: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of this id, name or step, or the newest or best one in the present lineage of the run.
+    """Return the checkpoint of this id, name or step, or the newest or best one in the current lineage of the run.
 
     Checkpoints that a rollback abandoned can be chosen too. Raises `CannotBranch`.
     """

@@ -41,7 +41,7 @@ def help_of(command: type[RunCommand], run: Run) -> str:
 
 
 def not_offered(run: Run) -> dict[str, str]:
-    """Return the commands that a run would refuse in its present state, by kind, with the reasons."""
+    """Return the commands that a run would refuse in its current state, by kind, with the reasons."""
     reasons: dict[str, str] = {}
     for kind, command in COMMANDS.items():
         if run.state not in command.legal_in:

@@ -52,7 +52,7 @@ class NotAllowed(Exception):
 def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
     """Record the command of `viewer` and notify the run's owner; return its row.
 
-    The same id again returns the first row and changes nothing. A command that is illegal in the run's present state is
+    The same id again returns the first row and changes nothing. A command that is illegal in the run's current state is
     recorded as refused, with the reason. Raises `NotAllowed`.
     """
     if not viewer.may_command:
@@ -146,7 +146,7 @@ def _passed(run: Run, request: Request) -> str:
         if request.at_roll_backs > done:
             return ""
         if request.at_roll_backs < done:
-            return f"The run has been rolled back {done} times, more often than the {request.at_roll_backs} of at."
+            return f"at.roll_backs is {request.at_roll_backs}, but the run has already been rolled back {done} times."
     if request.at_step is not None and request.at_step < run.step:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:

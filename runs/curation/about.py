@@ -82,10 +82,10 @@ def change_about(run_id: int, name: str | None = None, description: str | None =
             record(AuditKind.RUN_RENAMED, project=run.project, run=run_id, what=changed["name"], detail=detail)
         if "description" in changed:
             record(AuditKind.RUN_DESCRIBED, project=run.project, run=run_id, what=changed.get("name", run.name))
-        tell(run_id)
+        notify_viewers(run_id)
 
 
-def tell(run_id: int) -> None:
+def notify_viewers(run_id: int) -> None:
     """Let open pages of the run read again what people have written about it. Call inside the change's transaction."""
     feed.append(run_id, AboutChanged())
 
@@ -102,7 +102,7 @@ def _description(text: str) -> str:
     # Browsers send line breaks of a text field as CR LF.
     description = text.replace("\r\n", "\n").strip()
     if len(description) > LONGEST_DESCRIPTION:
-        said = _("Shorten the description: it has %(length)d characters, and %(most)d are the most.")
+        said = _("Shorten the description: it has %(length)d characters, at most %(most)d are allowed.")
         raise BadAbout("description", said % {"length": len(description), "most": LONGEST_DESCRIPTION})
     if "\0" in description:
         raise BadAbout("description", _("The description contains a NUL character. Remove it."))

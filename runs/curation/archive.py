@@ -7,7 +7,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.audit.entries import record
-from runs.curation.about import tell
+from runs.curation.about import notify_viewers
 from runs.models import AuditKind, Run, RunState
 from runs.protocol.states import LIVE, LOST
 
@@ -33,7 +33,7 @@ def archive(run_id: int) -> bool:
             raise NotArchivable(text % {"run": run, "state": run.get_state_display()})
         Run.objects.filter(pk=run_id).update(archived_at=timezone.now())
         record(AuditKind.RUN_ARCHIVED, project=run.project, run=run.pk, what=run.name)
-        tell(run_id)
+        notify_viewers(run_id)
     return True
 
 
@@ -45,5 +45,5 @@ def unarchive(run_id: int) -> bool:
             return False
         Run.objects.filter(pk=run_id).update(archived_at=None)
         record(AuditKind.RUN_UNARCHIVED, project=run.project, run=run.pk, what=run.name)
-        tell(run_id)
+        notify_viewers(run_id)
     return True

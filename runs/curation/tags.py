@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from runs.audit.entries import record
-from runs.curation.about import tell
+from runs.curation.about import notify_viewers
 from runs.models import LONGEST_TAG, AuditKind, Run, RunTag
 
 MOST_TAGS = 20
@@ -55,7 +55,7 @@ def change_tags(run_id: int, add: Iterable[str] = (), remove: Iterable[str] = ()
         if given or taken:
             detail = " ".join([*(f"+{name}" for name in given), *(f"−{name}" for name in taken)])
             record(AuditKind.TAGS_CHANGED, project=run.project, run=run.pk, what=run.name, detail=detail)
-            tell(run.pk)
+            notify_viewers(run.pk)
     return sorted(wanted)
 
 

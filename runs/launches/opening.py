@@ -42,7 +42,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run and its present attempt. `is_new_run` and `is_new_attempt`: whether this call created them."""
+    """A run and its current attempt. `is_new_run` and `is_new_attempt`: whether this call created them."""
 
     run: Run
     attempt: int
@@ -63,7 +63,7 @@ class NotOpened(Exception):
 
 
 def open_launch(token: AccessToken, launch: Launch) -> Opened:
-    """Return the run of a launch and its present attempt; create what does not exist yet.
+    """Return the run of a launch and its current attempt; create what does not exist yet.
 
     Raises `NotAllowedToOpen`, `OtherProject` and `NotOpened`.
     """

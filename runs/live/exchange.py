@@ -1,7 +1,7 @@
 """Exchanges between web processes the places that their sockets take, and the watchers of each run.
 
 Each process writes its own places and watchers into a row and reads those of the others, at most twice per second and
-only while it has sockets. Handshakes are checked in memory, against the present places of this process and the last
+only while it has sockets. Handshakes are checked in memory, against the current places of this process and the last
 rows of the others: processes that fill up in the same half second may admit a few sockets too many.
 
 A row is a lease. The row of a killed process counts until `DEAD_AFTER_S` after its last writing.

@@ -358,7 +358,7 @@ class Hub:
 
 
 def levels_of(hub: Hub) -> PortalLevels:
-    """Return the present levels of a hub, for the report of its process."""
+    """Return the current levels of a hub, for the report of its process."""
     waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
     degraded = int(bool(hub.watched) and not hub.has_layer)

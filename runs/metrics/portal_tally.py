@@ -86,7 +86,7 @@ tally = PortalTally()
 class Reporter:
     """Writes the row of `tally` while there is something to report. Belongs to one event loop.
 
-    `look` returns the present levels of the process; `write` writes the row on a thread.
+    `look` returns the current levels of the process; `write` writes the row on a thread.
     """
 
     def __init__(self, look: Callable[[], PortalLevels], write: Write) -> None:

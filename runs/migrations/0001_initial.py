@@ -256,7 +256,7 @@ class Migration(migrations.Migration):
                     "coarse_after_days",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the highest among them. Empty: all points are kept.",
+                        help_text="This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the highest among them. Leave empty to keep all points.",
                         null=True,
                         validators=[django.core.validators.MaxValueValidator(36500)],
                         verbose_name="days until points are thinned",
@@ -266,7 +266,7 @@ class Migration(migrations.Migration):
                     "checkpoint_epochs",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, and the last of this many epochs at a time. Empty: all are kept.",
+                        help_text="After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, and one in this many epochs: the last of each group. Leave empty to keep all.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
@@ -666,7 +666,7 @@ class Migration(migrations.Migration):
                     "gpu_memory_mib",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Needed on each GPU. Empty: unknown.",
+                        help_text="Needed on each GPU. Leave empty if unknown.",
                         null=True,
                         verbose_name="GPU memory (MiB)",
                     ),

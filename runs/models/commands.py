@@ -57,7 +57,7 @@ class Command(models.Model):
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
     at_step = models.PositiveBigIntegerField(_("at step"), null=True, blank=True)
     at_epoch = models.PositiveIntegerField(_("at epoch"), null=True, blank=True)
-    # How often the run must have been rolled back then, no more and no less: a step may come several times.
+    # The exact number of times that the run must have been rolled back by then: a step may come several times.
     at_roll_backs = models.PositiveIntegerField(_("after rollbacks"), null=True, blank=True)
     expected_state = models.CharField(_("expected state"), max_length=10, choices=RunState, blank=True)
     expected_value = models.JSONField(_("expected value"), null=True, blank=True)

@@ -80,7 +80,7 @@ class Project(models.Model):
         validators=[MaxValueValidator(MOST_DAYS)],
         help_text=_(
             "This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the "
-            "highest among them. Empty: all points are kept."
+            "highest among them. Leave empty to keep all points."
         ),
     )
     checkpoint_epochs = models.PositiveIntegerField(
@@ -90,7 +90,7 @@ class Project(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MOST_EPOCHS)],
         help_text=_(
             "After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, "
-            "and the last of this many epochs at a time. Empty: all are kept."
+            "and one in this many epochs: the last of each group. Leave empty to keep all."
         ),
     )
     # Names of charts in the order in which they were pinned.

@@ -150,10 +150,10 @@ class Run(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # Time in attempts without pauses, and without the present one while it trains: see `runs.recording.status`.
+    # Time in attempts without pauses, and without the current one while it trains: see `runs.recording.status`.
     trained_s = models.FloatField(_("trained (s)"), default=0.0)
     training_since = models.DateTimeField(_("training since"), null=True, blank=True)
-    # GPUs times the time that attempts held them, pauses included, and what the present one holds since when.
+    # GPUs times the time that attempts held them, pauses included, and what the current one holds since when.
     gpu_s = models.FloatField(_("GPU time (s)"), default=0.0)
     gpus_held = models.PositiveIntegerField(_("GPUs held"), default=0)
     gpus_held_since = models.DateTimeField(_("GPUs held since"), null=True, blank=True)
@@ -217,7 +217,7 @@ class Run(models.Model):
         _("GPU memory (MiB)"),
         null=True,
         blank=True,
-        help_text=_("Needed on each GPU. Empty: unknown."),
+        help_text=_("Needed on each GPU. Leave empty if unknown."),
     )
     # Set by the watch that started it; empty if a person started it.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)
@@ -306,7 +306,7 @@ class Attempt(models.Model):
     resumed_step = models.BigIntegerField(_("resumed from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # The past pauses, and the start of the present one: neither counts as training time.
+    # The past pauses, and the start of the current one: neither counts as training time.
     paused_s = models.FloatField(default=0.0)
     paused_since = models.DateTimeField(null=True)
     environment = models.JSONField(_("environment"), default=dict)
@@ -372,7 +372,7 @@ class Checkpoint(models.Model):
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
     # Marked by a person: no retention rule removes it after the run has ended.
     keep = models.BooleanField(_("keep"), default=False)
-    # The detectors found nothing for a while after it: a rule may roll back to it.
+    # The detectors raised no alert for a while after it: a rule may roll back to it.
     good = models.BooleanField(_("good"), default=False)
     # Whether it is a folder with our manifest. Only the script can read any other checkpoint, and only it removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
@@ -389,7 +389,7 @@ class Checkpoint(models.Model):
 
 
 class Host(models.Model):
-    """A machine on which `manage.py watch` starts queued runs, and the present use of its devices."""
+    """A machine on which `manage.py watch` starts queued runs, and the current use of its devices."""
 
     name = models.CharField(_("name"), max_length=255, unique=True)
     heartbeat = models.PositiveBigIntegerField(default=0)

@@ -27,7 +27,7 @@ class AgainForm(forms.Form):
         label=_("Name"),
         max_length=LONGEST_NAME,
         required=False,
-        help_text=_("Empty: the name of the run, and again."),
+        help_text=_("Leave empty to use the name of the run, followed by “again”."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     interventions = forms.BooleanField(
@@ -44,7 +44,7 @@ class AgainForm(forms.Form):
         min_value=1,
         max_value=LARGEST_ID,
         required=False,
-        help_text=_("The number of a run that repeats the source of this branch. Empty: the source itself."),
+        help_text=_("The number of a run that repeats the source of this branch. Leave empty for the source itself."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from runs.audit.reading import Place, Wanted, audit_csv, told
+from runs.audit.reading import Place, Wanted, audit_csv, audit_lines
 from runs.models import AuditKind, Project, Role
 from runs.portal.members import membership_of
 from runs.series.downloads import csv_response
@@ -107,7 +107,7 @@ def _answer(request: HttpRequest, project: Project | None) -> HttpResponseBase:
     if "csv" in request.GET:
         name = f"audit-{project.slug}.csv" if project else "audit.csv"
         return csv_response(request, name, audit_csv(wanted, with_address=project is None))
-    found = told(wanted, Place.parse(request.GET.get("below", "")), ENTRIES_A_PAGE + 1)
+    found = audit_lines(wanted, Place.parse(request.GET.get("below", "")), ENTRIES_A_PAGE + 1)
     query = request.GET.copy()
     query.pop("below", None)
     context = {

@@ -60,7 +60,7 @@ class BranchForm(forms.Form):
         label=_("Name"),
         max_length=LONGEST_NAME,
         required=False,
-        help_text=_("Empty: the name of the run, with the step."),
+        help_text=_("Leave empty to use the name of the run, followed by the step."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     reason = forms.CharField(

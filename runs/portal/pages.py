@@ -96,7 +96,7 @@ class LogOut(LogoutView):
 
 
 class ChangePassword(PasswordChangeView):
-    """Changes the visitor's password; a wrong present password is counted."""
+    """Changes the visitor's password; a wrong current password is counted."""
 
     form_class = CountedPasswordChangeForm
 

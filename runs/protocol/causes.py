@@ -48,7 +48,8 @@ class SilentHost(Cause, frozen=True, kw_only=True, tag="silent_host"):
     """
 
     pattern = gettext_noop(
-        "No word from its host since %(since)s. If the training lives, it is recorded on its own disk."
+        "No contact with its host since %(since)s. If the training is still running, it is recorded on that "
+        "host's disk."
     )
     since: str
 
@@ -76,9 +77,9 @@ class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
     """
 
     usual: ClassVar[dict[str, str]] = {
-        "gradient": gettext_noop("Began in %(layer)s: gradient norm %(times)s× its usual at step %(step)s."),
-        "update": gettext_noop("Began in %(layer)s: update norm %(times)s× its usual at step %(step)s."),
-        "weight": gettext_noop("Began in %(layer)s: weight norm %(times)s× its usual at step %(step)s."),
+        "gradient": gettext_noop("Began in %(layer)s: gradient norm %(times)s× its usual value at step %(step)s."),
+        "update": gettext_noop("Began in %(layer)s: update norm %(times)s× its usual value at step %(step)s."),
+        "weight": gettext_noop("Began in %(layer)s: weight norm %(times)s× its usual value at step %(step)s."),
     }
     not_finite: ClassVar[dict[str, str]] = {
         "gradient": gettext_noop("Began in %(layer)s: gradient norm not finite at step %(step)s."),

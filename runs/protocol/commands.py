@@ -105,7 +105,7 @@ class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("save_checkpoint")
     help: ClassVar[str] = gettext_noop(
-        "Save a checkpoint after the current step, under a name. Named ones are not cleaned up."
+        "Save a checkpoint after the current step, under a name. It is kept until the run is deleted."
     )
     name: Name = "manual"
 
@@ -118,7 +118,7 @@ class Evaluate(RunCommand, frozen=True, kw_only=True):
 
 
 class SetKnob(RunCommand, frozen=True, kw_only=True):
-    """Change a knob that the training declares, to `value`, or to `factor` times its present value."""
+    """Change a knob that the training declares, to `value`, or to `factor` times its current value."""
 
     kind: ClassVar[str] = gettext_noop("set_knob")
     help: ClassVar[str] = gettext_noop(
@@ -137,7 +137,7 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
 
 
 class Note(RunCommand, frozen=True, kw_only=True):
-    """Add a note to the present step."""
+    """Add a note to the current step."""
 
     kind: ClassVar[str] = gettext_noop("note")
     help: ClassVar[str] = gettext_noop("Attach a note to the current step; it is marked on every chart.")
@@ -361,7 +361,7 @@ def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]:
     at = _object(payload, "at")
     if set(at) - set(AT_FIELDS) or set(at) == {"roll_backs"}:
-        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}, or both, and "roll_backs": N besides.', "at")
+        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}, or both; "roll_backs": N may be added.', "at")
     for name, value in at.items():
         largest = LARGEST_INT if name == "step" else LARGEST_EPOCH
         # After a rollback, a training may be at step 0 or in its first epoch again.

@@ -20,15 +20,15 @@ CLOSE_CODES: dict[int, str] = {
     1002: "the viewer broke the WebSocket protocol",
     1007: "a text message was not UTF-8",
     1009: "a message of more than 64 KiB",
-    1011: "the server failed to greet the viewer, or to send it an event",
+    1011: "the server failed to send the first message, or an event",
     1012: "the server restarts",
-    1013: "the server could not redeem the ticket in time: come again with a new one",
+    1013: "the server could not redeem the ticket in time: reconnect with a new one",
     4400: "too many malformed messages",
-    4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
+    4401: "not authenticated, or no longer: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
     TOO_SLOW: "too slow: the viewer did not read its messages in time",
-    4409: "what the viewer may do has changed: reconnect to learn it",
+    4409: "the permissions of the viewer have changed: reconnect to receive them",
     TOO_MANY: "too many connections, failed handshakes or messages: wait, then reconnect",
 }
 
@@ -103,7 +103,7 @@ class Link(Message, frozen=True, kw_only=True):
 
 
 class Watchers(Message, frozen=True, kw_only=True):
-    """The present watchers of the run across all web processes: numbers of members and guests, names of members.
+    """The current watchers of the run across all web processes: numbers of members and guests, names of members.
 
     `names` has those that fit, and is empty for a guest.
     """

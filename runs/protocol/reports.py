@@ -17,7 +17,7 @@ OTHER_CODE = "other"
 
 
 class SupervisorReport(msgspec.Struct, frozen=True):
-    """Measurements of a supervisor since its start. `journal_backlog_bytes` is the present size."""
+    """Measurements of a supervisor since its start. `journal_backlog_bytes` is the current size."""
 
     journal_backlog_bytes: int = 0
     transactions: int = 0
@@ -33,7 +33,7 @@ class RunWatchers(msgspec.Struct, frozen=True):
 
 
 class PortalLevels(msgspec.Struct, frozen=True):
-    """The present levels of a web process."""
+    """The current levels of a web process."""
 
     viewers: int = 0
     sockets: int = 0

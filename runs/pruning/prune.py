@@ -100,7 +100,7 @@ def _coarsen(run: Run, now: datetime, dry: bool) -> tuple[int, int, int]:
         # The next pruning starts again at this place: thinned points stay as they are.
         return 0, 0, 0
     if totals[2] and not dry:
-        _tell(run)
+        _note(run)
     return totals
 
 
@@ -156,7 +156,7 @@ def _points(series: Series, attempt: int, lap: int) -> Iterator[Points]:
         yield points_of(chunk)
 
 
-def _tell(run: Run) -> None:
+def _note(run: Run) -> None:
     text = "From now on, one point per 100 steps of this run is kept, with the lowest and the highest among them."
     line = LogLine(text=text, source="steersman", level="info")
     feed.append(run.pk, LogWritten(attempt=run.attempt, lines=[line]))

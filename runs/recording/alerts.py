@@ -83,7 +83,7 @@ def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False
             rule_id=_rule_left(finding.rule_id),
             action=finding.action,
         )
-        _tell(alert)
+        _notify(alert)
         if finding.is_told and not finding.late:
             deliveries.queue(alert, DeliveryMoment.BEGAN)
     return alert
@@ -102,7 +102,7 @@ def leave_out(run_id: int, attempt: int, count: int = 1) -> None:
     Attempt.objects.filter(run_id=run_id, number=attempt).update(alerts_left_out=F("alerts_left_out") + count)
 
 
-def tell_left_out(run_id: int, attempt: int) -> None:
+def note_left_out(run_id: int, attempt: int) -> None:
     """Log on the console how many alerts of an attempt were not recorded. Call once, when it ends."""
     counts = Attempt.objects.filter(run_id=run_id, number=attempt).values_list("alerts_left_out", flat=True)
     left_out = counts.first()
@@ -122,7 +122,7 @@ def explain(run_id: int, attempt: int, alert_id: int, text: str, cause: AlertCau
             return False
         alert.cause, alert.text = stored(cause), text[:LONGEST_TEXT]
         alert.save(update_fields=["cause", "text"])
-        _tell(alert)
+        _notify(alert)
     return True
 
 
@@ -162,7 +162,7 @@ def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> b
             acknowledged_at=timezone.now(),
         )
         if seen:
-            _tell(Alert.objects.get(pk=alert_id))
+            _notify(Alert.objects.get(pk=alert_id))
     return bool(seen)
 
 
@@ -173,7 +173,7 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
         _end_snooze(alert)
         alert.state, alert.cleared_at, alert.cleared_step = AlertState.CLEARED, now, step
         alert.save(update_fields=["state", "cleared_at", "cleared_step"])
-        _tell(alert)
+        _notify(alert)
         deliveries.queue(alert, DeliveryMoment.CLEARED)
     return len(cleared)
 
@@ -181,7 +181,7 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
 def note_action(alert: Alert) -> None:
     """Record the outcome of an alert's action from its fields. Notifies viewers. Call inside a transaction."""
     alert.save(update_fields=["action_state", "action_text", "held_back", "command"])
-    _tell(alert)
+    _notify(alert)
 
 
 def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
@@ -195,7 +195,7 @@ def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
             return False
         alert.after_roll_back = stored(found)
         alert.save(update_fields=["after_roll_back"])
-        _tell(alert)
+        _notify(alert)
         deliveries.queue(alert, DeliveryMoment.ROLLED_BACK)
     return True
 
@@ -212,7 +212,7 @@ def _end_snooze(alert: Alert) -> None:
 
 
 def _holds(run_id: int, attempt: int) -> bool:
-    """Lock the run's row; return whether `attempt` is its present one and has not ended."""
+    """Lock the run's row; return whether `attempt` is its current one and has not ended."""
     if _lock(run_id) != attempt:
         return False
     return Attempt.objects.filter(run_id=run_id, number=attempt, ended_at=None).exists()
@@ -222,5 +222,5 @@ def _lock(run_id: int) -> int | None:
     return Run.objects.select_for_update().filter(pk=run_id).values_list("attempt", flat=True).first()
 
 
-def _tell(alert: Alert) -> None:
+def _notify(alert: Alert) -> None:
     feed.append(alert.run_id, AlertChanged(**alert_as_wire(alert)))

@@ -20,7 +20,7 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
     """Delete the rows of checkpoints whose files were removed, and notify viewers.
 
-    `attempt` is the run's present one.
+    `attempt` is the run's current one.
     """
     ids = [checkpoint.pk for checkpoint in removed]
     if not ids:
@@ -44,7 +44,7 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
     with transaction.atomic():
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
             checkpoint.refresh_from_db(fields=["keep", "good"])
-            _tell_marks(checkpoint)
+            _notify_of_marks(checkpoint)
     checkpoint.keep = keep
 
 
@@ -64,7 +64,7 @@ def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
         for checkpoint in good:
             if Checkpoint.objects.filter(pk=checkpoint.pk, good=False, abandoned=False).update(good=True):
                 checkpoint.good = True
-                _tell_marks(checkpoint)
+                _notify_of_marks(checkpoint)
     return len(good)
 
 
@@ -81,7 +81,7 @@ def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
     return False
 
 
-def _tell_marks(checkpoint: Checkpoint) -> None:
+def _notify_of_marks(checkpoint: Checkpoint) -> None:
     marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=checkpoint.keep, good=checkpoint.good)
     feed.append(checkpoint.run_id, marked)
 
@@ -113,7 +113,7 @@ def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) ->
 
 
 def _best_epoch(run_id: int) -> EpochMetric | None:
-    """Return the newest epoch in the present lineage of the run that was the best when it was logged."""
+    """Return the newest epoch in the current lineage of the run that was the best when it was logged."""
     resumed = [
         (number, step)
         for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")

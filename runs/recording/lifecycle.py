@@ -94,7 +94,7 @@ def open_attempt(
     launch: str = "",
     given_devices: Sequence[str] = (),
 ) -> Lease:
-    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set the run running.
+    """Start the next attempt of a run whose current attempt is `expected_attempt`, and set the run running.
 
     It trains with `ranks` processes. `launch` identifies the launch of torchrun that started them, "" if none did.
     `given_devices` are those of the queue, none if a person starts it. A `restart` is one that the run was queued for
@@ -118,7 +118,7 @@ def open_attempt(
         silent_since = run.heartbeat_at or timezone.now()
         if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
             announce_status(run_id, remark="another attempt takes its place")
-            alerts.tell_left_out(run_id, run.attempt)
+            alerts.note_left_out(run_id, run.attempt)
         alerts.clear_all(run_id)
         for command in open_commands(run_id):
             outcome = "The attempt ended, but its end was not reported."
@@ -201,7 +201,7 @@ def _recover(lease: Lease) -> None:
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
     if held.filter(state__in=RECOVERING).update(state=state, reason=""):
-        state_alerts.heard_again(lease.run_id)
+        state_alerts.heartbeats_returned(lease.run_id)
         announce_status(lease.run_id, remark="the training host sends heartbeats again")
 
 
@@ -280,7 +280,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
         alerts.clear_all(lease.run_id)
         if end.outcome == RunState.FAILED:
             state_alerts.crashed(lease.run_id, lease.number, end.error, end.cause)
-        alerts.tell_left_out(lease.run_id, lease.number)
+        alerts.note_left_out(lease.run_id, lease.number)
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
         announce_status(lease.run_id)

@@ -72,7 +72,7 @@ def lost(run_id: int, attempt: int, cause: AlertCause) -> None:
         alerts.leave_out(run_id, attempt)
 
 
-def heard_again(run_id: int) -> None:
+def heartbeats_returned(run_id: int) -> None:
     """Clear the alert of a lost run. Call in the transaction that sets it running, after its row is locked."""
     alerts.clear_detector(run_id, LOST)
 

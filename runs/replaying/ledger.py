@@ -120,7 +120,7 @@ class _Reader:
 
     run: Run
     entries: list[Entry] = field(default_factory=list)
-    # The checkpoints on the present line, oldest first.
+    # The checkpoints on the current line, oldest first.
     line: list[Saved] = field(default_factory=list)
     unknown_origins: list[tuple[int, int]] = field(default_factory=list)
     attempt: int = 0

@@ -1,4 +1,4 @@
-"""What of a run cannot be repeated, or only under a condition: sentences to read before a replay starts."""
+"""The parts of a run that cannot be repeated, or only under a condition: sentences to read before a replay starts."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def code_of(run: Run) -> tuple[str, str] | None:
 
 def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
     if old.is_live:
-        yield _("It still trains: what is done to it from now on is not repeated.")
+        yield _("It is still training: commands from now on are not repeated.")
     for number, step in ledger.unknown_origins:
         yield _(
             "Attempt %(attempt)d resumed at step %(step)d from a checkpoint that this run has not saved itself."
         ) % {"attempt": number, "step": step}
     if old.recipe_id is None:
         yield _(
-            "It trains a script of its own: the script must seed its random numbers, must not act by the clock, and "
-            "must be started with the same arguments."
+            "It trains a script of its own: the script must seed its random numbers, must not depend on the "
+            "time, and must be started with the same arguments."
         )
     attempts = list(old.attempts.order_by("number"))
     codes = {_code(attempt) for attempt in attempts} - {None}
     if len(codes) > 1:
-        yield _("Its attempts trained different code. A replay trains one.")
+        yield _("Its attempts ran different code, but a replay runs only one version.")
     for attempt in attempts:
         if attempt.ranks != old.ranks:
             yield _("Attempt %(attempt)d trained with %(ranks)d ranks, and a replay trains with %(now)d.") % {

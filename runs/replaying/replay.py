@@ -25,7 +25,7 @@ COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks
 
 
 class CannotReplay(Exception):
-    """The new run cannot repeat the old one from its present step; the text says what to do."""
+    """The new run cannot repeat the old one from its current step; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

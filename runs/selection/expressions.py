@@ -153,7 +153,7 @@ def has_tag(name: str, *, part: bool = False) -> Exists:
 
 
 def gpu_hours() -> ExpressionWrapper:
-    """Return the hours of ended attempts times their GPUs. Those of the present one are counted when it ends."""
+    """Return the hours of ended attempts times their GPUs. Those of the current one are counted when it ends."""
     return ExpressionWrapper(F("gpu_s") / 3600.0, output_field=FloatField())
 
 

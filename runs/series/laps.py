@@ -65,7 +65,7 @@ class StepOrder:
             if step > highest:
                 places[name] = (lap, step, (*recent[1 - LATE_POINTS :], step))
             elif step == recent[-1]:
-                self._tell_twice(name, step)
+                self._note_repeated_step(name, step)
             elif step in recent or step < min(recent):
                 places[name] = place = self._after_step_back(name, (lap, highest, recent), step)
                 lap = place[0]
@@ -74,7 +74,7 @@ class StepOrder:
             found.append(lap)
         return tuple(found)
 
-    def _tell_twice(self, name: str, step: int) -> None:
+    def _note_repeated_step(self, name: str, step: int) -> None:
         if not self._told_twice:
             self._told_twice = True
             self.remarks.append(
@@ -89,14 +89,14 @@ class StepOrder:
                 self._told_back = True
                 self.remarks.append(
                     f"The step of {name} went back from {last} to {step}. All points are kept, and what follows is "
-                    f"drawn as a line of its own; give run.log a step that counts on for one line."
+                    f"drawn as a line of its own; for a single line, pass run.log a step that only increases."
                 )
             return lap + 1, step, (step,)
         if not self._told_full:
             self._told_full = True
             self.remarks.append(
                 f"The step of {name} went back for the {MOST_LAPS}th time. All points are kept, and what follows is "
-                f"drawn as one line; give run.log a step that counts on."
+                f"drawn as one line; pass run.log a step that only increases."
             )
         return place
 

@@ -71,7 +71,7 @@ def connect() -> None:
 
 
 def own_sessions(user: User, current_key: str | None) -> list[OwnSession]:
-    """Return the present sessions of `user`: the current one first, then by last use."""
+    """Return the current sessions of `user`: the current one first, then by last use."""
     held = [
         OwnSession(
             pk=each.pk,
@@ -96,7 +96,7 @@ def end_session(user: User, pk: int) -> bool:
 
 
 def end_other_sessions(user: User, current_key: str | None) -> int:
-    """End all sessions of `user` except the present one; return how many."""
+    """End all sessions of `user` except the current one; return how many."""
     others = list(UserSession.objects.filter(user=user).exclude(session_key=current_key or ""))
     for each in others:
         _end(each)
@@ -122,7 +122,7 @@ def note_session(request: HttpRequest) -> None:
         if not UserSession.objects.filter(session_key=key, user=user).update(**seen):
             UserSession.objects.update_or_create(session_key=key, defaults={**seen, "user": user})
     except DatabaseError as error:
-        logger.debug("a session could not be noted: %s", error)
+        logger.debug("a session could not be recorded: %s", error)
 
 
 @sync_and_async_middleware

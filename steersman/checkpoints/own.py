@@ -28,14 +28,14 @@ class FoundCheckpoint:
     folder: Path
     knobs: Mapping[str, Mapping[str, Any]]
 
-    def told(self) -> dict[str, Json]:
-        """Return what a handler is told of the checkpoint."""
+    def as_arguments(self) -> dict[str, Json]:
+        """Return the checkpoint as the arguments of a handler."""
         names = ("checkpoint", "path", "sha256", "step", "epoch", "has_manifest")
         return {name: getattr(self.arguments, name) for name in names} | {"folder": str(self.folder)}
 
 
 class OwnCheckpoints:
-    """The checkpoints of one attempt on its present line: those that a rollback abandoned are left out."""
+    """The checkpoints of one attempt on its current line: those that a rollback abandoned are left out."""
 
     def __init__(self) -> None:
         # Where each whole checkpoint was saved: its step, and how many had been saved there.

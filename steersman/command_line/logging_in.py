@@ -31,7 +31,8 @@ def add_commands(commands: Any) -> None:
     login = commands.add_parser(
         "login",
         help="store the token of a portal",
-        description="Check the token of a portal and store it for you alone. The token needs the scope train.",
+        description="Check the token of a portal, and store it so that only you can read it. The token needs the "
+        "scope train.",
     )
     login.add_argument("portal", help="address of the portal, such as https://steersman.example.org")
     login.add_argument(
@@ -43,7 +44,8 @@ def add_commands(commands: Any) -> None:
     logout = commands.add_parser(
         "logout",
         help="remove the token of a portal from this machine",
-        description="Remove the token of a portal from this machine. Revoke it in the portal if somebody else has it.",
+        description="Remove the token of a portal from this machine. Revoke it in the portal if somebody else "
+        "may have it.",
     )
     logout.add_argument("portal", nargs="?", default="", help="address of the portal; default: the newest login")
     logout.set_defaults(function=log_out)
@@ -85,7 +87,7 @@ def log_out(chosen: argparse.Namespace) -> int:
         raise Problem(str(error), EXIT_FAILED) from error
     except OSError as error:
         raise Problem(f"{path} cannot be written: {error.strerror}.", EXIT_FAILED) from error
-    print(f"Logged out of {address}. The token is valid until you revoke it in the portal.")
+    print(f"Logged out of {address}. The token remains valid until you revoke it in the portal.")
     return EXIT_FINISHED
 
 
@@ -120,7 +122,7 @@ def _token(file: str | None, address: str) -> str:
     elif sys.stdin.isatty():
         token, source = getpass.getpass(f"Token for {address} (with the scope train): "), "token"
     else:
-        raise Problem(f"token: there is no terminal to ask at: give --token-file FILE, or set {TOKEN_VARIABLE}.")
+        raise Problem(f"token: there is no terminal to ask for it: give --token-file FILE, or set {TOKEN_VARIABLE}.")
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= LONGEST_TOKEN:
         raise Problem(f"{source} has no token: give the one line that the portal showed when the token was made.")

@@ -130,7 +130,7 @@ class JournalWriter:
         if len(payload) > LARGEST_PAYLOAD_BYTES:
             raise ValueError(f"a record has at most {LARGEST_PAYLOAD_BYTES} bytes, but this one has {len(payload)}")
         if self.thinning is not None and isinstance(record, EndRecord):
-            self._take_thinning(self._bound.tell_left_out())
+            self._take_thinning(self._bound.note_left_out())
         length = SMALLEST_RECORD_BYTES + len(payload)
         head = _HEAD.pack(SYNC, length, record.kind, 0, 0)
         body = head + _PLACE.pack(next(self._numbers), time(), record.step) + payload

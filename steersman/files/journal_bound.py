@@ -125,17 +125,17 @@ class JournalBound:
         every, thinning = every_kept(spooled, self._bound_bytes), self.thinning
         if every == (thinning.every if thinning is not None else 1):
             return []
-        told = self.tell_left_out()
+        told = self.note_left_out()
         if every == 1:
             self.thinning = None
-            return [*told, NoteRecord(text="The journal is below its bound again: from now on, every step is kept.")]
+            return [*told, NoteRecord(text="The journal is below its limit again: from now on, every step is kept.")]
         if thinning is None:
             self.thinning = Thinning(every)
         else:
             thinning.change(every)
         return [*told, NoteRecord(text=_notice(spooled, every), level="warning")]
 
-    def tell_left_out(self) -> list[Record]:
+    def note_left_out(self) -> list[Record]:
         """Return a record with the number of records left out since the last one, none if there were none."""
         if self.thinning is None or not self.thinning.left_out:
             return []

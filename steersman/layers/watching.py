@@ -22,7 +22,7 @@ MEASURES = (GRADIENT, UPDATE, WEIGHT)
 EVERY = 50
 LONGEST_ERROR = 200
 NOTHING_SEEN = (
-    "watch_layers() saw no step of an optimizer of torch with parameters of {name}: nothing of its layers is recorded. "
+    "watch_layers() saw no step of an optimizer of torch with parameters of {name}: its layers are not recorded. "
     "Optimizers that keep copies of the parameters, and steps that are compiled or captured in a graph, are not seen."
 )
 # The measurement of a parameter: its layer, the measure, and the factor of its norm.
@@ -231,7 +231,7 @@ class LayerWatch:
             each for each in _named(torch, model, every, name, room) if not taken.intersection(each.layers())
         )
         if not watched.layers():
-            remarks.append(_left_out(f"{values.shown(type(model).__name__)} has no parameter that is trained"))
+            remarks.append(_left_out(f"{values.shown(type(model).__name__)} has no trainable parameters"))
             return
         if self._keeps and not self._handles:
             self._hang(torch)
@@ -276,7 +276,7 @@ class LayerWatch:
     def _give_up(self, error: Exception) -> None:
         # The hooks stay, because torch is iterating over them.
         self._models = []
-        self._remark([f"The layers are not recorded any longer ({_told(error)})."])
+        self._remark([f"The layers are no longer recorded ({_told(error)})."])
 
 
 def is_recorded(torch: Any) -> bool:
@@ -300,10 +300,10 @@ def _named(torch: Any, model: Any, every: int, name: str, most: int) -> Iterator
 
 def _as_every(every: object, remarks: Remarks) -> int:
     argument = values.argument("watch_layers", "every")
-    whole = values.as_stored_whole(every, argument, remarks, f"{EVERY} is taken and it is")
+    whole = values.as_stored_whole(every, argument, remarks, f"{EVERY} is used and it is")
     if whole is not None and whole < 1:
         remarks.append(
-            Remark.about(argument, f"{argument} takes a number of steps from 1, not {whole}: {EVERY} is taken.")
+            Remark.about(argument, f"{argument} takes a number of steps from 1, not {whole}: {EVERY} is used.")
         )
         whole = None
     return EVERY if whole is None else whole

@@ -67,7 +67,7 @@ def own_learning_rates(optimizer: Optimizer) -> None:
 
 
 def keep_base(optimizer: Optimizer) -> None:
-    """Store the present learning rate of each group as its base, unless a schedule has done so.
+    """Store the current learning rate of each group as its base, unless a schedule has done so.
 
     ReduceLROnPlateau lowers the learning rate itself. The key is torch's, and part of the optimizer's state.
     """

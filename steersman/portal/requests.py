@@ -58,7 +58,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        raise Refused(f"{req.full_url} leads to {newurl}: give the address of the portal as it is there.", code)
+        raise Refused(f"{req.full_url} leads to {newurl}: give that address instead.", code)
 
 
 def check_login(login: Login) -> None:
@@ -130,11 +130,11 @@ def refusal_of(address: str, status: int, said: str) -> PortalError:
     if status in PASSING:
         return Unreachable(f"{address} answers with status {status}" + (f": {reason}" if reason else "."))
     if status == 401:
-        return Refused(f"{address} does not know this token, or it was revoked: {WHERE_TOKENS_ARE}.", status)
+        return Refused(f"{address} rejected this token, which is unknown or was revoked: {WHERE_TOKENS_ARE}.", status)
     if status == 404 and not reason:
         return Refused(not_a_portal(address), status)
     if status == 405:
-        text = f"{address} takes no trainings of other hosts: check the address, or upgrade the portal."
+        text = f"{address} accepts no trainings from other hosts: check the address, or upgrade the portal."
         return Refused(text, status)
     return Refused(f"{address} refuses: {reason}" if reason else f"{address} answers with status {status}.", status)
 

@@ -50,7 +50,7 @@ class WatchRecord(Record):
             return None
         word: Any = values.as_choice(goal, get_args(Goal), "", "watch(goal=…)", [])
         if not word:
-            least = 'give goal="min" where less is better, or goal="max"'
+            least = 'give goal="min" if lower values are better, or goal="max"'
             remarks.append(f"watch(goal=…) is {values.shown(goal)}, so {values.shown(name)} is left out: {least}.")
             return None
         return cls(step=step, name=as_series_name(name, remarks), goal=word)

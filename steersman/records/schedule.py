@@ -17,7 +17,7 @@ class Moment:
 
 
 def is_later(command: PostedCommand, now: Moment) -> bool:
-    """Return whether a command still waits: for a rollback, or for its step or epoch in the present lap."""
+    """Return whether a command still waits: for a rollback, or for its step or epoch in the current lap."""
     if command.at_roll_backs is not None and command.at_roll_backs != now.roll_backs:
         return command.at_roll_backs > now.roll_backs
     if command.at_step is not None and command.at_step > now.step:

@@ -260,8 +260,7 @@ until(lambda: notes.extend(sampler.take_notes()) or notes)
 print(json.dumps([quiet, [[note.text, note.level] for note in notes]]))
 """
     power_and_heat = (
-        "GPU 0 runs slower than it could: it draws all the power that its limit allows, and "
-        "its hardware reports that it is too hot."
+        "GPU 0 is throttled: it draws all the power that its limit allows, and its hardware reports that it is too hot."
     )
     assert ask(stub, script, STUB_THROTTLE=str(tmp_path / "mask")) == [[], [[power_and_heat, "warning"]]]
 

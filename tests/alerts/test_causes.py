@@ -52,8 +52,9 @@ from trainer.control.exit_status import redacted
 
 SILENT = ("No heartbeat from the training host for 12 s.", "训练主机已 12 秒没有心跳。")
 SILENT_HOST = (
-    "No word from its host since 2026-11-29 14:03 UTC. If the training lives, it is recorded on its own disk.",
-    "自 2026-11-29 14:03 UTC 起没有收到其主机的消息。如果训练仍在运行，它会记录在自己的磁盘上。",
+    "No contact with its host since 2026-11-29 14:03 UTC. If the training is still running, it is recorded on "
+    "that host's disk.",
+    "自 2026-11-29 14:03 UTC 起没有收到其主机的消息。如果训练仍在运行，它会记录在该主机的磁盘上。",
 )
 DEAD = ("The training and its supervisor have died on this host. The cause is being determined.", "正在查明")
 FULL = ("4.0 GiB of 100.0 GiB are free.", "100.0 GiB 中还剩 4.0 GiB 可用。")
@@ -96,7 +97,7 @@ def test_the_layer_in_which_it_began_is_told_in_both_languages() -> None:
     for times, english, chinese in (
         (
             8.25,
-            "gradient norm 8.2× its usual at step 1,204.",
+            "gradient norm 8.2× its usual value at step 1,204.",
             "始于 layer4.1.conv2：第 1,204 步的梯度范数是平时的 8.2 倍。",
         ),
         (None, "gradient norm not finite at step 1,204.", "第 1,204 步的梯度范数不是有限值。"),

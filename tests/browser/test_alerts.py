@@ -238,7 +238,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
         # Nobody is logged in on this phone: the link is the operator's.
         assert "Learning rate × 0.5: " in plain
         phone.goto(re.findall(r"^Roll back and halve the rate: (\S+)", plain, re.MULTILINE)[0])
-        asked = re.compile(r"Roll back to step \d+ and set learning_rate to 0\.5 times its value there\?")
+        asked = re.compile(r"Roll back to step \d+ and set learning_rate to 0\.5 times its value at that step\?")
         expect(phone.get_by_role("heading")).to_have_text(asked)
         expect(phone.get_by_test_id("who")).to_have_text("Operator Lab")
         assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "the button is too wide"

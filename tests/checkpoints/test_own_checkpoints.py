@@ -1,4 +1,4 @@
-"""The choice of a checkpoint when a rollback that waited takes effect: what was saved last on the present line."""
+"""The choice of a checkpoint when a rollback that waited takes effect: what was saved last on the current line."""
 
 from __future__ import annotations
 

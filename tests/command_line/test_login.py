@@ -75,10 +75,14 @@ def test_several_portals_are_kept_and_one_is_logged_out(tmp_path: Path):
 @pytest.mark.parametrize(
     ("status", "answer", "words"),
     [
-        (401, {"error": "no", "field": "Authorization"}, "does not know this token, or it was revoked: make one"),
+        (
+            401,
+            {"error": "no", "field": "Authorization"},
+            "rejected this token, which is unknown or was revoked: make one",
+        ),
         (403, {"error": "Only a token with the scope train.", "field": "Authorization"}, "refuses: Only a token with"),
         (404, "<h1>nothing</h1>", "No Steersman portal answers at"),
-        (405, "", "takes no trainings of other hosts"),
+        (405, "", "accepts no trainings from other hosts"),
         (200, "<h1>Welcome to nginx</h1>", "No Steersman portal answers at"),
         (426, {"error": "Install version 7 of steersman.", "field": ""}, "refuses: Install version 7 of steersman."),
         (503, {"error": "The database is away.", "field": ""}, "answers with status 503: The database is away."),

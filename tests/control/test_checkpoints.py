@@ -12,7 +12,7 @@ from runs.recording.checkpoints import QUIET_STEPS
 from steersman.files.checkpoint import Manifest, write_hashed, write_manifest
 from steersman.files.retention import HOUR_S, STRETCH_STEPS, STRETCHES, Kept, dropped
 from steersman.messages.reports import Line
-from trainer.control.resume_choice import NoSuchCheckpoint, chosen, forget_older, newest, remove_torn
+from trainer.control.resume_choice import NoSuchCheckpoint, chosen, forget_older, newest, remove_unfinished
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -118,7 +118,7 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
         sha256="0", created_at=MOMENT,
     )  # fmt: skip
     lines: list[Line] = []
-    remove_torn(run, lines)
+    remove_unfinished(run, lines)
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
     assert set(Checkpoint.objects.all()) == {whole, elsewhere}
     assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it was removed from the list."]

@@ -37,7 +37,7 @@ test("a lost run and a full disk say what happened", () => {
   const since = new Date();
   since.setHours(14, 3, 0, 0);
   const cutOff = { kind: "silent_host", since: since.toISOString() };
-  const sentence = "No word from its host since 14:03:00. If the training lives, it is recorded on its own disk.";
+  const sentence = "No contact with its host since 14:03:00. If the training is still running, it is recorded on that host's disk.";
   assert.equal(reasonText({ reason: "x", cause: cutOff }), sentence);
   assert.equal(alertTexts({ detector: "crash", title: "Crashed", text: "no luck", cause: null }).text, "no luck");
   speakChinese();
@@ -69,7 +69,7 @@ test("how a run ended is told in the reader's language, and what a training said
 test("a loss that went wrong says in which layer it began", () => {
   const cause = { kind: "layer", layer: "layer4.1.conv2", measure: "gradient", step: 1204, times: 8.25 };
   const alert = { detector: "spike", title: "Spike", text: "x", cause };
-  assert.match(alertTexts(alert).text, /usual level\. Began in layer4\.1\.conv2: gradient norm 8\.3× its usual at step 1.?204\.$/);
+  assert.match(alertTexts(alert).text, /usual level\. Began in layer4\.1\.conv2: gradient norm 8\.3× its usual value at step 1.?204\.$/);
   assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm not finite at step 1.?204\.$/);
 });
 

@@ -93,7 +93,7 @@ test("it keeps the newest texts, once each", () => {
   assert.equal(state.texts.at(-1).text, "<b>60</b>");
 });
 
-test("it keeps the knobs of the present attempt, as of the newest word", () => {
+test("it keeps the knobs of the current attempt, as of the newest word", () => {
   const knob = (value) => [{ name: "learning_rate", kind: "float", groups: [], value, effective: null }];
   const state = applyEvent(emptyState(), hello(4, true, { knobs: knob(0.1) }));
   const told = (seq, value) => ({ seq, kind: "knobs", at: AT, attempt: 1, step: 9, knobs: knob(value) });

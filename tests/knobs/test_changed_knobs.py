@@ -64,8 +64,8 @@ def test_a_value_that_no_longer_goes_is_left_out_and_told(folder: Path) -> None:
     assert run.knob("mode", "mean", choices=("mean", "sum")).value == "mean"
     assert run.knob("fails", 1.0, apply=fail).value == 1.0
     (mode, level), (fails, _) = notes(folder)
-    assert mode.startswith("mode was changed to 'gone' before, and stays mean now: ") and level == "warning"
-    assert fails == "fails was changed to 2.0 before, and stays 1 now: no room for it."
+    assert mode.startswith("mode was changed to 'gone' earlier, and remains mean now: ") and level == "warning"
+    assert fails == "fails was changed to 2.0 earlier, and remains 1 now: no room for it."
 
 
 def test_other_ranks_begin_with_the_same_value_without_a_second_note(folder: Path) -> None:

@@ -388,7 +388,7 @@ class RecordedRun:
         done = Done(old={"step": training.step}, new={"step": step}, goes_on_from=(step, step // 10))
         asked = self.command("roll_back", deliver=False)
         training.client.record_outcome(PostedCommand(id=asked, command="roll_back"), "applied", done)
-        training.client.go_on_from(step, step // 10)
+        training.client.continue_from(step, step // 10)
         training.step = step
         self.store()
 

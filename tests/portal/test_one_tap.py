@@ -147,7 +147,7 @@ def test_it_rolls_back_to_the_last_good_checkpoint_and_halves_the_rate(link: Lin
     for step, good in ((10, True), (20, True), (30, False), (50, True)):
         alert.run.checkpoints.create(step=step, name=f"at {step}", path=f"attempts/1/{step}", good=good, **saved)
     page = Client().get(address).content.decode()
-    assert "Roll back to step 20 and set learning_rate to 0.5 times its value there" in page
+    assert "Roll back to step 20 and set learning_rate to 0.5 times its value at that step" in page
     assert nothing_happened()
     assert press(Client(), address).status_code == 200
     command = Command.objects.get()

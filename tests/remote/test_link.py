@@ -137,7 +137,7 @@ def refusing(status: int, said: bytes) -> Callable[[ServerConnection, Request], 
 @pytest.mark.parametrize(
     ("status", "said", "kind", "words"),
     [
-        (401, b"", Refused, "does not know this token, or it was revoked"),
+        (401, b"", Refused, "rejected this token, which is unknown or was revoked"),
         (403, b'{"error": "Only its own runs.", "field": ""}', Refused, "refuses: Only its own runs."),
         (404, b"", Refused, "No Steersman portal answers at"),
         (426, b'{"error": "Install version 7.", "field": ""}', Refused, "refuses: Install version 7."),

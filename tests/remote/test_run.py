@@ -225,7 +225,7 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "variables", "told"),
     [
-        (("--", "python", "train.py"), {"STEERSMAN_TOKEN": "stm_wrong"}, "does not know this token"),
+        (("--", "python", "train.py"), {"STEERSMAN_TOKEN": "stm_wrong"}, "rejected this token"),
         (("--", "python", "train.py"), {"STEERSMAN_TOKEN": ""}, "There is no token for http://127.0.0.1"),
         (("--", "python", "train.py"), {"STEERSMAN_PORTAL": "portal"}, "is not the address of a portal"),
         (("--", "python", "train.py"), {"STEERSMAN_PORTAL": "", "STEERSMAN_TOKEN": ""}, "run steersman login https"),

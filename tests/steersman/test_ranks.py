@@ -172,7 +172,7 @@ def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_
         stuck.set()
         ranks.set_rate("c", 0.25)
         outcome = ranks.outcome("c")
-        assert outcome["state"] == "refused" and "Rank 1 did not come" in outcome["reason"]
+        assert outcome["state"] == "refused" and "rank 1 had not reached" in outcome["reason"]
         stuck.clear()
         free.set()
         monkeypatch.undo()

@@ -304,7 +304,7 @@ def test_a_parameter_without_a_default_is_asked_for() -> None:
 
 
 def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> None:
-    with pytest.raises(TypeError, match="'int' is the kind of this python_type already"):
+    with pytest.raises(TypeError, match="the kind 'int' already has this python_type"):
         type("Second", (type(KINDS["int"]),), {"name": "second", "python_type": int})
     assert "second" not in KINDS
 
@@ -312,6 +312,6 @@ def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> Non
 def test_a_kind_of_numbers_with_a_text_of_its_own_takes_another_control() -> None:
     number = type(KINDS["float"])
     fields = {"name": "percent", "python_type": None, "parse": lambda self, spec, text: float(text.rstrip("%"))}
-    with pytest.raises(TypeError, match="the page's control for numbers cannot use a parse"):
+    with pytest.raises(TypeError, match="the number control of the page cannot use a custom parse"):
         type("Percent", (number,), fields)
     assert "percent" not in KINDS

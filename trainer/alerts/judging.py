@@ -218,7 +218,7 @@ class RunJudge:
 
     def _limit_of(self, series: str) -> LimitDefaults | None:
         rule = self._rule(THRESHOLD, series)
-        return rule.asked_limit() if rule.is_on else None
+        return rule.limit_defaults() if rule.is_on else None
 
     def _active(self) -> set[Key]:
         keys = {(detector, series_of(detector, series)) for detector, series in self._judge.active}

@@ -95,7 +95,7 @@ class AlertThread:
         self._thread.start()
 
     def see(self, report: Report, step: int, stalled: bool) -> None:
-        """Queue the content of a stored report; `step` is the training's present step."""
+        """Queue the content of a stored report; `step` is the training's current step."""
         self.take(
             Batch(report.records, report.system or {}, step, time.time(), stalled=stalled, by_rank=report.by_rank)
         )
@@ -191,7 +191,7 @@ class AlertThread:
             return {}
 
     def _read_rules(self) -> None:
-        """Read the present rules and rate checkpoints, unless that was done recently.
+        """Read the current rules and rate checkpoints, unless that was done recently.
 
         If the database is unavailable, the last rules stay valid.
         """
@@ -316,7 +316,7 @@ class AlertThread:
         try:
             self._note_followed()
         except DatabaseError as error:
-            self._note_failure("what followed its rollbacks is not written", error)
+            self._note_failure("the results of its rollbacks are not written", error)
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

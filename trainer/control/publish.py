@@ -79,13 +79,13 @@ def _describe(spec: str) -> Description:
 
 
 def publish(spec: str) -> Recipe:
-    """Store the present declarations of the class and return the row. Raises `RecipeError` as `describe` does."""
+    """Store the current declarations of the class and return the row. Raises `RecipeError` as `describe` does."""
     row, _ = Recipe.objects.update_or_create(spec=spec, defaults=dict(describe(spec)))
     return row
 
 
 def is_published(spec: str) -> bool:
-    """Return whether the row of `spec` matches its present source.
+    """Return whether the row of `spec` matches its current source.
 
     Raises `RecipeError` if `spec` cannot be a recipe.
     """

@@ -135,7 +135,7 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
             if not queue.waits_to_restart(run) or run.attempt != attempt:
                 return False
             if interrupts.stops:
-                queue.give_up_restart(run.pk, f"Not started again: {interrupts.name} ended the waiting.")
+                queue.give_up_restart(run.pk, f"Not started again: {interrupts.name} ended the wait.")
                 return False
         except Run.DoesNotExist:
             return False

@@ -60,7 +60,7 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     return checkpoint
 
 
-def remove_torn(run: Run, lines: list[Line]) -> None:
+def remove_unfinished(run: Run, lines: list[Line]) -> None:
     """Remove the remains of saves and removals that were killed; no worker of this run may be alive.
 
     Files that a script has written there, or reported as its own, stay. Missing checkpoints of attempts on this host

@@ -58,7 +58,7 @@ from trainer.control.resume_choice import (
     is_origin,
     lost_origin,
     newest,
-    remove_torn,
+    remove_unfinished,
 )
 from trainer.control.supervisor import Supervisor
 from trainer.worker.task import Task, recipe_command, write_task
@@ -306,7 +306,7 @@ def _prepare(run: Run, options: Options) -> Work:
 
 def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
     """Add the checkpoint to resume from, and remove those that are no longer kept. Raises `CannotTrain`."""
-    remove_torn(run, work.lines)
+    remove_unfinished(run, work.lines)
     if options.start or not (options.start_over and run.recipe is None):
         try:
             work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)

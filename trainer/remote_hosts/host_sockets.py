@@ -78,7 +78,8 @@ class HostSockets:
     def take_place(self, user_id: int) -> None:
         """Count one more connection of a user. Raises `Refused` if there are too many."""
         if self.places[user_id] >= settings.STEERSMAN_HOSTS_PER_USER:
-            text = f"You have {self.places[user_id]} connections of training hosts: see STEERSMAN_HOSTS_PER_USER."
+            count = self.places[user_id]
+            text = f"You have {count} connections of training hosts, the limit of STEERSMAN_HOSTS_PER_USER."
             raise Refused(TOO_MANY, text)
         self.places[user_id] += 1
 
@@ -206,7 +207,7 @@ class HostSocket:
         except DatabaseReplaced:
             self._is_over = True
         except CLOSED as error:
-            logger.debug("a training host has left: %s", error)
+            logger.debug("a training host has disconnected: %s", error)
         except Exception:
             logger.exception("a message of a training host could not be handled")
             await self.end(FAILED, "The portal failed to handle a message. The error is in its log.")

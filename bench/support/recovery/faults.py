@@ -53,7 +53,7 @@ class Injection:
         stop: Callable[[], object],
     ) -> None:
         """No step is shorter than `step_s`. `raise_rate` multiplies the learning rate, `stop` ends the attempt after
-        the present step."""
+        the current step."""
         self._fault = fault
         self._model = model
         self._step_s = step_s

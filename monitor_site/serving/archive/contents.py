@@ -61,7 +61,7 @@ def hold(data: Path, snapshot: Snapshot, held: Path, host: str) -> Contents:
     for run in sorted({run for run, _, _ in snapshot.attempts}):
         for entry in _files(run_folder(data, run), listed):
             _hold(found, data, entry, held)
-    _leave_out_untold(found, data, snapshot, listed)
+    _leave_out_unrecorded(found, data, snapshot, listed)
     secret = data / SECRET_KEY
     if secret.is_file():
         _hold(found, data, secret, held)
@@ -107,7 +107,7 @@ def _files(run: Path, listed: set[Path]) -> Iterator[Path]:
                 yield place / name
 
 
-def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: set[Path]) -> None:
+def _leave_out_unrecorded(found: Contents, data: Path, snapshot: Snapshot, listed: set[Path]) -> None:
     """Leave out checkpoints that are neither in a row nor in the copied part of a journal, because they are newer."""
     unlisted = {
         (data / entry.name).parent
@@ -116,7 +116,7 @@ def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: s
     }
     if not unlisted:
         return
-    told: set[Path] = set()
+    recorded: set[Path] = set()
     for entry in found.entries:
         match = JOURNAL.fullmatch(entry.name)
         if match is not None:
@@ -124,12 +124,12 @@ def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: s
             read = snapshot.positions.get((run, number, rank), (0, 0))
             if segment >= read[0]:
                 offset = read[1] if segment == read[0] else 0
-                told |= {attempt_folder(data, run, number) / path for path in _told(entry, offset)}
-    gone = unlisted - told
+                recorded |= {attempt_folder(data, run, number) / path for path in _recorded_checkpoints(entry, offset)}
+    gone = unlisted - recorded
     found.entries = [entry for entry in found.entries if (data / entry.name).parent not in gone]
 
 
-def _told(entry: Entry, offset: int) -> Iterator[str]:
+def _recorded_checkpoints(entry: Entry, offset: int) -> Iterator[str]:
     """Yield the paths of the checkpoints in a journal between `offset` and the end of its copied part."""
     with entry.path.open("rb") as file:
         file.seek(offset)

@@ -113,7 +113,7 @@ def _refuse_filled(data: Path) -> None:
         if begun is not None:
             text += (
                 f" An earlier restore ended before its own rows were in place: remove {data / UNFINISHED_RESTORE} to "
-                "keep what is there, or make the database anew and try again."
+                "keep what is there, or recreate the database and try again."
             )
         raise ArchiveError(text)
     if begun is None and runs.is_dir() and any(runs.iterdir()):

@@ -180,7 +180,7 @@ def _positions(data: Path, run_id: int) -> Iterator[Finding]:
                 run_id,
                 "position",
                 text,
-                "All up to there is stored; a copy from a backup may contain the rest.",
+                "Everything before that byte is stored; a copy from a backup may contain the rest.",
             )
 
 
@@ -189,7 +189,7 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
     if run is None:
         return
     folder = run_folder(data, run_id)
-    untold = {path for attempt in run.attempts.filter(ended_at=None) for path in _told_later(data, attempt)}
+    in_tail = {path for attempt in run.attempts.filter(ended_at=None) for path in _checkpoints_in_tail(data, attempt)}
     # Files first: a checkpoint that is saved meanwhile has a row when the rows are read, or is in the journal.
     whole = [path.parent for path in folder.glob(f"attempts/*/checkpoints/*/{MANIFEST}")]
     listed = {folder / row.path: row for row in Checkpoint.objects.filter(run_id=run_id)}
@@ -197,7 +197,7 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
     here = {number for number in numbers if attempt_folder(data, run_id, number).is_dir()}
     for path, row in listed.items():
         # Saving a later one removed those before it; their rows are removed when that record is read.
-        if row.attempt not in here or (untold and not is_whole(path)):
+        if row.attempt not in here or (in_tail and not is_whole(path)):
             continue
         if not path.exists():
             remedy = (
@@ -208,8 +208,9 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
             remedy = "No attempt resumes from it: copy it here from a backup, or delete it."
             yield Finding(run_id, "hash", f"the checkpoint {row.name} (step {row.step}): {why}", remedy)
     for path in whole:
-        if path not in listed and path not in untold and path.parent.parent.is_dir():
-            remedy = "Its training was killed before it recorded it, or the row was deleted: remove the folder."
+        if path not in listed and path not in in_tail and path.parent.parent.is_dir():
+            remedy = "The training was killed before it recorded the checkpoint, or the row was deleted: remove "
+            "the folder."
             yield Finding(run_id, "orphan", f"{path.relative_to(data)} is a checkpoint without a row", remedy)
 
 
@@ -226,7 +227,7 @@ def _damage(path: Path, row: Checkpoint, *, is_script: bool) -> str:
     return ""
 
 
-def _told_later(data: Path, attempt: Attempt) -> set[Path]:
+def _checkpoints_in_tail(data: Path, attempt: Attempt) -> set[Path]:
     """Return the checkpoints in the unread part of an open attempt's journal."""
     folder = attempt_folder(data, attempt.run_id, attempt.number)
     row = JournalOffset.objects.filter(attempt=attempt, rank=0).order_by("-segment").first()

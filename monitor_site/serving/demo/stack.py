@@ -76,8 +76,8 @@ class Demo(Service):
                 raise CannotRun(f"The training failed: {run.reason}")
             if time.monotonic() > deadline:
                 raise CannotRun(
-                    f"The training did not start within {FIRST_POINT_TIMEOUT_S:.0f} s; the logs of watch and run: "
-                    f"{self.data / 'logs'}. If something is missing, run `make setup`."
+                    f"The training did not start within {FIRST_POINT_TIMEOUT_S:.0f} s: see the logs of watch and "
+                    f"run in {self.data / 'logs'}. If something is missing, run `make setup`."
                 )
             super().tick()
             time.sleep(POLL_S)

@@ -165,7 +165,7 @@ def embedded_program() -> Finding:
 
 
 def recipes() -> list[Finding]:
-    """Check that the published recipes match their present sources."""
+    """Check that the published recipes match their current sources."""
     found: list[Finding] = []
     stale: list[str] = []
     specs = known_specs(settings.STEERSMAN_RECIPES)
@@ -266,7 +266,7 @@ def mail(address: str = "") -> Finding:
         return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
     if backend in UNREAD:
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
-    return Finding("mail", "ok", f"a test message to {address} was handed over, {way}")
+    return Finding("mail", "ok", f"a test message to {address} was sent, {way}")
 
 
 def directory_server() -> Finding:

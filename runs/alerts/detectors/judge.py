@@ -102,7 +102,7 @@ class Judge:
         self._last: Point | None = None
         # Reinforcement learning: a falling loss does not show convergence there.
         self._rewarded = False
-        # The lowest rate before the present cycle began, while the rate is above it.
+        # The lowest rate before the current cycle began, while the rate is above it.
         self._valley = 0.0
         self._cycled: Watched | None = None
         # The series with the greatest learning rate.
@@ -224,7 +224,7 @@ class Judge:
 
     @property
     def active(self) -> list[tuple[str, str]]:
-        """Return the present alarms, as pairs of detector and series."""
+        """Return the current alarms, as pairs of detector and series."""
         found = [
             (each.name, series) for series, watched in self._series.items() for each in watched.detectors if each.active
         ]

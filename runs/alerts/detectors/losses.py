@@ -63,7 +63,7 @@ class DivergenceDefaults:
     rate is logged, and it rose by less than `of_fall_at_once` of the fall, it must stay there for the fraction `cycle`
     of the curve. The rise must be `beyond_returned` times the largest earlier rise from which the curve returned.
 
-    If a schedule changes the learning rate, the best level is that of the blocks with at least the present rate
+    If a schedule changes the learning rate, the best level is that of the blocks with at least the current rate
     divided by `like_rate`; if rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
     """
 

@@ -242,7 +242,7 @@ def _follows(command: Command, alert: Alert) -> bool:
 
 
 def expected_value(run: Run, rule: Rule) -> float | int | None:
-    """Return the present value of the rule's knob, None if the rule has no minimum or groups differ.
+    """Return the current value of the rule's knob, None if the rule has no minimum or groups differ.
 
     A change of the knob in the meantime, by a person or by another link, wins.
     """

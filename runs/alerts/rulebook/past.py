@@ -129,7 +129,7 @@ class _Trial:
         self._attempt = attempt
         self._changes = deque(changes)
         self._judge = Judge(goals)
-        self._judge.limit_by(lambda series: self._rule(THRESHOLD, series).asked_limit())
+        self._judge.limit_by(lambda series: self._rule(THRESHOLD, series).limit_defaults())
         self._cooling: Cooling[Alarm] = Cooling(
             _key_of,
             lambda key: self._rule(*key).cool_down_s,
@@ -138,7 +138,7 @@ class _Trial:
 
     def passing(self, points: Iterable[Point]) -> Iterator[Point]:
         """Yield those of `points` that a live judge gets; between them, notify detectors of changes by people."""
-        yield from thinned(self._told(points))
+        yield from thinned(self._with_changes(points))
 
     def see(self, point: Point) -> list[Fired]:
         """Judge a point; return the alerts that begin."""
@@ -151,7 +151,7 @@ class _Trial:
         rule = self._rule(alarm.detector, series)
         return Fired(self._given.get(rule, rule), series, self._attempt, alarm.step, point.time)
 
-    def _told(self, points: Iterable[Point]) -> Iterator[Point]:
+    def _with_changes(self, points: Iterable[Point]) -> Iterator[Point]:
         for point in points:
             while self._changes and self._changes[0][0] <= point.time:
                 _, kind = self._changes.popleft()

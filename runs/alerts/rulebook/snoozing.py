@@ -21,7 +21,7 @@ def snooze(alert_id: int, until: datetime | None, user_id: int | None) -> AlertR
     """Record alerts of the detector in this series without messages or actions until `until`.
 
     None: until the alert clears. Creates or changes the rule of the run for this detector and series; a new one is a
-    copy of the present rule. Raises `CannotSnooze`, and `Alert.DoesNotExist`.
+    copy of the current rule. Raises `CannotSnooze`, and `Alert.DoesNotExist`.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(alerts=alert_id)

@@ -38,7 +38,7 @@ class TapLink:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldAlert:
+class AlertSummary:
     """One alert in a message; its texts may be empty."""
 
     heading: str
@@ -65,8 +65,8 @@ class Story:
 
     run: str
     project: str
-    worst: ToldAlert
-    others: tuple[ToldAlert, ...]
+    worst: AlertSummary
+    others: tuple[AlertSummary, ...]
     url: str
     is_full: bool
     links: tuple[TapLink, ...] = ()
@@ -205,12 +205,12 @@ def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination)
     for delivery in deliveries:
         by_run.setdefault(delivery.alert.run_id, []).append(delivery)
     for place, (first, *others) in enumerate(by_run.values()):
-        alert, worst, is_full = first.alert, _told(first), place < MOST_IN_FULL
+        alert, worst, is_full = first.alert, _summary_of(first), place < MOST_IN_FULL
         yield Story(
             run=alert.run.name,
             project=destination.project.name,
             worst=worst,
-            others=tuple(_told(each) for each in others),
+            others=tuple(_summary_of(each) for each in others),
             url=_address(alert),
             is_full=is_full,
             links=_links(alert, destination) if is_full and not worst.is_over and _base() else (),
@@ -218,11 +218,11 @@ def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination)
         )
 
 
-def _told(delivery: AlertDelivery) -> ToldAlert:
+def _summary_of(delivery: AlertDelivery) -> AlertSummary:
     alert = delivery.alert
     is_cleared = delivery.moment == DeliveryMoment.CLEARED
     followed = after_roll_back(alert.after_roll_back)
-    return ToldAlert(
+    return AlertSummary(
         heading=_heading(delivery),
         severity=alert.get_severity_display(),
         is_over=is_cleared or isinstance(followed, Recovered),

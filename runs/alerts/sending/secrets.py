@@ -15,7 +15,7 @@ class UnreadableSecret(Exception):
 
 
 def seal(text: str) -> str:
-    """Return `text` encrypted with the present `SECRET_KEY`."""
+    """Return `text` encrypted with the current `SECRET_KEY`."""
     return fernet(PURPOSE).encrypt(text.encode()).decode()
 
 

@@ -35,7 +35,7 @@ def refusal(address: str) -> str:
     return ""
 
 
-class _Told(logging.Handler):
+class _LogCollector(logging.Handler):
     """Collects the log records of the thread that created it."""
 
     def __init__(self, texts: list[str]) -> None:
@@ -91,8 +91,8 @@ def send(address: str, message: Message) -> str:
     def notify() -> None:
         # Notify in this thread: `Apprise.notify` uses its own threads, where the guard's refusals would be lost.
         guard.begin()
-        told = _Told(said)
-        _quiet.addHandler(told)
+        collector = _LogCollector(said)
+        _quiet.addHandler(collector)
         try:
             outcome.append(
                 bool(
@@ -106,7 +106,7 @@ def send(address: str, message: Message) -> str:
                 )
             )
         finally:
-            _quiet.removeHandler(told)
+            _quiet.removeHandler(collector)
             refused.append(guard.was_refused())
 
     # A service that answers one byte at a time must not block the sender.

@@ -41,12 +41,12 @@ class BranchBody(Schema):
     model_config = {"extra": "forbid"}
 
     checkpoint: str | int = Field("newest", description="newest, best, or an id, name or step")
-    name: str = Field("", max_length=LONGEST_NAME, description="Empty: the name of the source, with the step")
+    name: str = Field("", max_length=LONGEST_NAME, description="If empty: the name of the source, followed by the step")
     parameters: dict[str, Any] = Field({}, description="Changed parameters of the recipe")
     knobs: dict[str, Any] = Field({}, description="Changed knobs: a value, or values by parameter group")
-    start: Start = Field(Start.NO, description="queue: after the waiting runs; now: before those of its project")
+    start: Start = Field(Start.NO, description="queue: behind all waiting runs; now: ahead of those of its project")
     reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
-    id: UUID | None = Field(None, description="Idempotency key: the same id is the same branch")
+    id: UUID | None = Field(None, description="Idempotency key: a second request with this id returns the same branch")
 
 
 class AgainBody(Schema):
@@ -54,19 +54,23 @@ class AgainBody(Schema):
 
     model_config = {"extra": "forbid"}
 
-    interventions: bool = Field(True, description="Whether the applied commands are repeated, at the same steps")
-    name: str = Field("", max_length=LONGEST_NAME, description="Empty: the name of the run, and again")
-    start: Start = Field(Start.NO, description="queue: after the waiting runs; now: before those of its project")
+    interventions: bool = Field(True, description="Whether the applied commands are repeated at the same steps")
+    name: str = Field("", max_length=LONGEST_NAME, description="If empty: the name of the run, followed by “again”")
+    start: Start = Field(Start.NO, description="queue: behind all waiting runs; now: ahead of those of its project")
     source: int | None = Field(
-        None, ge=1, le=LARGEST_ID, description="Of a branch: the run that repeats its source; null: its source itself"
+        None,
+        ge=1,
+        le=LARGEST_ID,
+        description="If the run is a branch: a repetition of its source, from which "
+        "the new branch begins; null: the source itself",
     )
     id: UUID | None = Field(None, description="Idempotency key: the same id is the same new run")
 
 
 class RemarksOut(Schema):
-    """What of a run cannot be repeated."""
+    """The parts of a run that cannot be repeated."""
 
-    remarks: list[str] = Field(description="A sentence for each reason; empty if everything repeats")
+    remarks: list[str] = Field(description="A sentence for each reason; empty if everything can be repeated")
 
 
 class MemberOut(Schema):

@@ -23,10 +23,16 @@ class LaunchBody(Schema):
     model_config = {"extra": "forbid"}
 
     key: str = Field(
-        pattern=TEXT, min_length=1, max_length=LONGEST_KEY, description="Names the run: a requeued job has the same"
+        pattern=TEXT,
+        min_length=1,
+        max_length=LONGEST_KEY,
+        description="Identifies the run; a requeued job sends the same key",
     )
     start: str = Field(
-        pattern=TEXT, min_length=1, max_length=LONGEST_START, description="Names the attempt: the same on all ranks"
+        pattern=TEXT,
+        min_length=1,
+        max_length=LONGEST_START,
+        description="Identifies the attempt; all ranks send the same key",
     )
     host: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=255)
     boot_id: str = Field(pattern=TEXT, max_length=64)
@@ -34,7 +40,7 @@ class LaunchBody(Schema):
     command_line: list[Word] = Field(max_length=1000)
     name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="The name of a new run")
     ranks: int = Field(1, ge=1, le=MOST_RANKS)
-    restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How often a new run may be restarted")
+    restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How many times a new run may be restarted")
     project: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Slug or name; default: the token's")
     started: list[Word] = Field([], max_length=1100, description="The command that a person entered, redacted")
     folder: str = Field("", pattern=TEXT, max_length=LONGEST_FOLDER, description="Where it was entered, redacted")

@@ -18,7 +18,7 @@ class SavedViewIn(Schema):
     query: str = Field(
         "",
         max_length=LONGEST_VIEW_QUERY,
-        description="As the address of the list has it: q, state, sort, group, column",
+        description="The query fields of the list's address: q, state, sort, group, column",
     )
     default: bool = Field(False, description="Whether the list shows it when the project is opened")
 

@@ -40,7 +40,7 @@ class AlertOut(Schema):
     held_back: str = Field(description="Why the rule did not act, in a word such as `same_cause`")
     command_id: str = Field(description="The command that the rule sent")
     after_roll_back: dict[str, Any] | None = Field(
-        description="What became of the run after a rollback: a `kind` (`recovered`, `fault_returned`) with values"
+        description="The result of a rollback: a `kind` (`recovered`, `fault_returned`) and its values"
     )
 
 

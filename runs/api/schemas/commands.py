@@ -48,7 +48,7 @@ class CommandOut(Schema):
     expires_at: datetime | None
     at_step: int | None
     at_epoch: int | None
-    at_roll_backs: int | None = Field(description="How often the run must have been rolled back then")
+    at_roll_backs: int | None = Field(description="The number of times that the run must have been rolled back by then")
     expected_state: str
     expected_value: Any = None
     attempt: int | None
@@ -57,8 +57,10 @@ class CommandOut(Schema):
     old: Any = None
     new: Any = None
     effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
-    reason: str = Field(description="What its author wrote; in English if a rule, a link or a replay sent it")
-    cause: dict[str, Any] | None = Field(description="If so, its `kind` (`alert`, `link`, `replay`) with its values")
+    reason: str = Field(description="The text of its author; an English sentence if a rule, a link or a replay sent it")
+    cause: dict[str, Any] | None = Field(
+        description="For a rule, a link or a replay: its `kind` (`alert`, `link`, `replay`) and its values"
+    )
     outcome: str = Field(description="Why it was refused or expired, or a remark")
 
 

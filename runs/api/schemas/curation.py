@@ -27,9 +27,9 @@ class SeveralIn(Schema):
 
     runs: list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] = Field(min_length=1, max_length=MOST_RUNS)
     action: Action
-    add: list[str] = Field([], max_length=MOST_TAGS, description="Tags, with the action tag")
+    add: list[str] = Field([], max_length=MOST_TAGS, description="With the action tag: the tags")
     remove: list[str] = Field([], max_length=MOST_TAGS)
-    reason: str = Field("", max_length=500, description="With the action stop: why, for all members to read")
+    reason: str = Field("", max_length=500, description="With the action stop: the reason, which all members can read")
 
 
 class LeftOutOut(Schema):

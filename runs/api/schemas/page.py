@@ -42,7 +42,7 @@ class AboutOut(Schema):
 
 
 class DetailsOut(Schema):
-    """Facts that no event contains, environment and tracebacks, and their lists, oldest first."""
+    """Facts about the run that no event contains, environment and tracebacks, and their lists, oldest first."""
 
     attempts: list[AttemptOut]
     checkpoints: list[CheckpointOut]
@@ -87,7 +87,7 @@ class HistoryOut(DetailsOut):
     epochs: list[EpochTold] = Field(description="Of all attempts")
     commands: list[CommandOut]
     console: list[ConsoleLineOut]
-    unfinished: list[str] = Field(description="Lines of the console that have no end yet, such as a progress bar")
+    unfinished: list[str] = Field(description="Console lines that are not complete yet, such as a progress bar")
     events: list[ToldEvent]
     texts: list[TextOut]
     alerts: list[AlertOut]

@@ -31,7 +31,7 @@ class ChartOut(Schema):
 
     axis: Literal["step", "time"]
     raw: bool
-    count: int = Field(description="How many points lie in the range, shown or merged")
+    count: int = Field(description="Number of points in the range, including merged ones")
     steps: list[int]
     times: list[float]
     values: list[float | None] | None = None
@@ -41,10 +41,12 @@ class ChartOut(Schema):
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
     nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
-    nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
-    nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
-    counts: list[int] | None = Field(None, description="How many points each bucket has")
-    buckets: int | None = Field(None, description="How many, if not `raw`")
+    nonfinite_steps: list[int] | None = Field(
+        None, description="The step of the first such value in each of these buckets"
+    )
+    nonfinite_counts: list[int] | None = Field(None, description="Number of such values in each of these buckets")
+    counts: list[int] | None = Field(None, description="Number of points in each bucket")
+    buckets: int | None = Field(None, description="Number of buckets; null with `raw`")
 
 
 class PointsOut(Schema):
@@ -60,7 +62,7 @@ class AttemptChartsOut(Schema):
     axis: Literal["step", "time"]
     attempts: dict[int, ChartOut]
     laps: dict[int, dict[int, ChartOut]] = Field(
-        description="By attempt and lap: the points after the step went back for the first, second, … time"
+        description="By attempt and lap: lap N has the points after the step went back for the Nth time"
     )
 
 
@@ -74,7 +76,7 @@ class StretchOut(Schema):
 
     name: str
     attempt: int
-    lap: int = Field(description="How often the step of the series had gone back in this attempt before")
+    lap: int = Field(description="How many times the step of the series went back in this attempt before these points")
     steps: list[int]
     times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
     values: list[float | None]

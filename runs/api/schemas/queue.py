@@ -20,12 +20,12 @@ class AwaitedOut(Schema):
 class PlaceOut(Schema):
     """The position of a queued run for its devices, or the run that it waits for first."""
 
-    number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
+    number: int = Field(description="1: the run starts next on that device; 0: it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
     ranks: int = Field(description="How many such devices it waits for")
-    host: str = Field(description="Empty: the first host with free devices")
+    host: str = Field(description="If empty: the first host with free devices")
     after: list[int] = Field(description="Runs ahead that the caller may see")
-    hidden: int = Field(description="How many others are ahead")
+    hidden: int = Field(description="Number of other runs ahead")
     priority: int
     why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
     awaits: AwaitedOut | None
@@ -40,7 +40,7 @@ class QueueIn(Schema):
     model_config = {"extra": "forbid"}
 
     host: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host with free devices"
+        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="If empty: the first host with free devices"
     )
     after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
     after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
@@ -62,7 +62,7 @@ class WaitingOut(Schema):
 class HostOut(Schema):
     """A host, the runs that train there, and the runs that wait for it, in the order in which they start."""
 
-    name: str = Field(description="Empty: any host")
+    name: str = Field(description="If empty: any host")
     heartbeat_at: datetime | None
     is_away: bool
     running: list[RunningOut]

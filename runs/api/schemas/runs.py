@@ -35,7 +35,7 @@ class RunOut(Schema):
     started_at: datetime | None
     ended_at: datetime | None
     duration_s: float | None = Field(
-        description="How long its attempts took, without the time between them; of a lost run up to its last heartbeat"
+        description="Duration of its attempts, without the time between them; for a lost run, until its last heartbeat"
     )
     gpu_hours: float | None = Field(
         description="Hours of its attempts, pauses included, times the GPUs that each held; null if it never started"
@@ -86,7 +86,7 @@ class RunsPage(Schema):
 class EpochTold(Schema):
     attempt: int
     epoch: int
-    order: int = Field(description="How often the attempt had logged this epoch before; the newest counts")
+    order: int = Field(description="How many times the attempt had logged this epoch before; the newest values count")
     step: int
     duration_s: float | None
     best: bool

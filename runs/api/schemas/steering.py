@@ -71,7 +71,7 @@ class AttemptOut(Schema):
     ended_at: datetime | None
     resumed_from_step: int | None
     last_step: int
-    adoptions: int = Field(description="How often its supervisor died and another took over")
+    adoptions: int = Field(description="How many times its supervisor died and another one took over")
     outcome: str = Field(description="finished, stopped, failed or lost; empty while it runs")
     exit_code: int | None
     signal: str

@@ -92,12 +92,17 @@ class Command(BaseCommand):
             "--at-roll-backs",
             type=int,
             metavar="N",
-            help="with --at-step or --at-epoch: only in the lap after N rollbacks of the run",
+            help="with --at-step or --at-epoch: only if the run has been rolled back N times by then",
         )
         parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
         parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")
         parser.add_argument("--expect-value", metavar="VALUE", help="refuse the command if the knob has another value")
-        parser.add_argument("--id", default="", metavar="UUID", help="idempotency key: the same id is the same command")
+        parser.add_argument(
+            "--id",
+            default="",
+            metavar="UUID",
+            help="idempotency key: a second call with this id sends no second command",
+        )
         parser.add_argument(
             "--user",
             type=option_text,

@@ -96,7 +96,7 @@ def described(pruned: Pruned, dry: bool) -> str:
         verb = "would be removed" if dry else "were removed"
         parts.append(f"{pruned.checkpoints} checkpoints of {_size(pruned.checkpoint_bytes)} {verb}")
     if pruned.elsewhere:
-        parts.append(f"{pruned.elsewhere} checkpoints lie on other hosts: prune there")
+        parts.append(f"{pruned.elsewhere} checkpoints are on other hosts: prune there")
     return f"run {pruned.run.pk} {pruned.run.name}: {'; '.join(parts)}"
 
 

@@ -24,8 +24,9 @@ OPTIONS = {"source": "--of", "start": "--queue", "interventions": "--without-int
 
 class Command(BaseCommand):
     help = (
-        "Create a run with the configuration and seed of run N, and ask of it what was done to run N, at the same "
-        "steps. It starts paused, and resumes by itself once it has all commands. What cannot repeat is named first. "
+        "Create a run with the configuration and seed of run N, and send it the commands that run N applied, for "
+        "the same steps. The new run starts paused, and resumes by itself once it has received all of them. The "
+        "output begins with what cannot be repeated. "
         "Exit code 2: bad input."
     )
     requires_system_checks: list[str] = []

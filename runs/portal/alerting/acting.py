@@ -117,7 +117,7 @@ def words_of(found: Found) -> str:
             return _("Save a checkpoint")
         case LinkAction.ROLL_BACK:
             recovery = _recovery(found)
-            words = _("Roll back to step %(step)s and set %(knob)s to %(factor)s times its value there")
+            words = _("Roll back to step %(step)s and set %(knob)s to %(factor)s times its value at that step")
             return words % {
                 "step": f"{recovery.checkpoint.step:,}", "knob": recovery.knob, "factor": f"{recovery.factor:g}",
             }  # fmt: skip
@@ -127,7 +127,7 @@ def words_of(found: Found) -> str:
 
 
 def now_of(found: Found) -> str:
-    """Return the present value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like
+    """Return the current value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like
     `words_of`.
     """
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):

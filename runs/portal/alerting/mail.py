@@ -93,7 +93,7 @@ class MailAccountForm(forms.Form):
     sender = forms.EmailField(
         label=gettext_lazy("Sender"),
         required=False,
-        help_text=gettext_lazy("Empty: the account."),
+        help_text=gettext_lazy("Leave empty to use the account."),
         widget=forms.TextInput(attrs=TEXT | {"inputmode": "email"}),
     )
 

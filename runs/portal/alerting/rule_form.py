@@ -118,7 +118,7 @@ class RuleForm(forms.Form):
         max_value=MOST_SKIPPED_BATCHES,
         required=False,
         help_text=gettext_lazy(
-            "Of a rollback: so many batches before the step of the fault, and as many from it on, are left out."
+            "For a rollback: the number of batches to skip before the step of the fault, and again from that step on."
         ),
         widget=forms.NumberInput(attrs=CONTROL),
     )
@@ -215,7 +215,7 @@ class RuleForm(forms.Form):
         limit, clear_at = given.get("limit"), given.get("clear_at")
         is_above = given.get("is_above")
         if limit is not None and clear_at is not None and (clear_at > limit if is_above else clear_at < limit):
-            self.add_error("clear_at", _("Give a value on the other side of the limit."))
+            self.add_error("clear_at", _("Give a value that is not beyond the limit."))
         if self.rule.has_limit and limit is None and "limit" not in self.errors:
             self.add_error("limit", _("Give the limit."))
         changes = given.get("action") == RuleAction.ROLL_BACK and (given.get("knob") or given.get("factor") is not None)

@@ -238,7 +238,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
 
 
 def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
-    """Return the row to edit, a new one if there is none, and its present values."""
+    """Return the row to edit, a new one if there is none, and its current values."""
     number, detector, series = (request.GET.get(name, "") for name in ("rule", "detector", "series"))
     if number:
         if not number.isdecimal() or len(number) > 18:

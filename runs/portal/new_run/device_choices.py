@@ -1,4 +1,4 @@
-"""The choices of devices for a new run: those of the hosts whose `watch` is alive, with their present use."""
+"""The choices of devices for a new run: those of the hosts whose `watch` is alive, with their current use."""
 
 from __future__ import annotations
 

@@ -147,8 +147,8 @@ class StartForm(forms.Form):
         initial=AfterCondition.FINISHED,
         required=False,
         help_text=_(
-            "Finished: this run does not start if that one fails or is stopped. Ended in any way: it also starts then, "
-            "or if that run is deleted."
+            "Finished: this run starts only if that run finishes. Ended in any way: it also starts if that run "
+            "fails, is stopped or is deleted."
         ),
         widget=forms.Select(attrs={"class": "form-select"}),
     )

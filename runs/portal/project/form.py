@@ -14,7 +14,7 @@ from runs.selection.fields import field_of
 
 
 class ProjectPageForm(forms.ModelForm[Project]):
-    """Description, goal metric and its direction. The metrics are those of the newest runs, and the present one."""
+    """Description, goal metric and its direction. The metrics are those of the newest runs, and the current one."""
 
     goal_metric = forms.ChoiceField(
         label=gettext_lazy("Goal metric"),

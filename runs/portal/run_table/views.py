@@ -222,7 +222,7 @@ def _tag_link(name: str, search: Search, query: Sequence[tuple[str, str]]) -> Ta
 
 
 def _orders(order: Order) -> list[tuple[str, str, bool]]:
-    """Return a phone's list of orders: value, text and whether it is the present one."""
+    """Return a phone's list of orders: value, text and whether it is the current one."""
     towards = {"": _("%(column)s, rising"), "-": _("%(column)s, falling")}
     choices = [("", _("Newest first"))]
     fields = [OWN_FIELDS[key] for key in SORTED_ON_A_PHONE]

@@ -24,7 +24,7 @@ def sessions(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def end_own_session(request: HttpRequest, pk: int) -> HttpResponse:
-    """End one session of the visitor; the present one is ended as by *Log out*."""
+    """End one session of the visitor; the current one is ended as by *Log out*."""
     assert isinstance(request.user, User)
     held = {each.pk: each for each in own_sessions(request.user, request.session.session_key)}
     if pk not in held:

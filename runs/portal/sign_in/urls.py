@@ -27,7 +27,7 @@ View = Callable[..., Any]
 
 
 def where(is_offered: Callable[[], object]) -> Callable[[View], View]:
-    """Return a decorator that answers 404 unless the present settings offer the page."""
+    """Return a decorator that answers 404 unless the current settings offer the page."""
 
     def guarded(view: View) -> View:
         @wraps(view)

@@ -1,4 +1,4 @@
-"""The checkpoints in the present lineage of a run, and the choice of one for a rollback. Reads no files."""
+"""The checkpoints in the current lineage of a run, and the choice of one for a rollback. Reads no files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class NoSuchCheckpoint(Exception):
 
 
 def lineage(run: Run) -> Iterator[Checkpoint]:
-    """Yield the checkpoints in the present lineage of the run, newest first.
+    """Yield the checkpoints in the current lineage of the run, newest first.
 
     Excluded are checkpoints that earlier attempts saved after the step from which a later one resumed, and those after
     the step of a rollback. The last one of a branch is the checkpoint at which it began.
@@ -29,7 +29,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
 
 
 def to_roll_back_to(run: Run, wanted: str, *, by_id: bool = True) -> Checkpoint:
-    """Return the checkpoint of this id, name or step, "newest" or "best", on the present line of a run.
+    """Return the checkpoint of this id, name or step, "newest" or "best", on the current line of a run.
 
     Without `by_id`, a number is a step. The training verifies the checkpoint. Raises `NoSuchCheckpoint`.
     """

@@ -86,7 +86,7 @@ def as_post(command: Command) -> Post:
 
 
 def _roll_backs_to_come(command: Command) -> int | None:
-    """Return after how many rollbacks of the present attempt a command takes effect, None if after any."""
+    """Return after how many rollbacks of the current attempt a command takes effect, None if after any."""
     if command.at_roll_backs is None:
         return None
     run = command.run

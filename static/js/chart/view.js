@@ -56,7 +56,7 @@ export class ChartView {
     this.version += 1;
   }
 
-  /** Show the present values in the controls. */
+  /** Show the current values in the controls. */
   #fill() {
     const { smoothing, kind, log, outliers, over, marks } = this.#form.elements;
     smoothing.value = String(this.smoothing);

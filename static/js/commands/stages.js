@@ -42,7 +42,7 @@ export function withoutRepeatedStates(events) {
   });
 }
 
-/** Return the stage of the command as text: the present one and the next, or its outcome. */
+/** Return the stage of the command as text: the current one and the next, or its outcome. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");

@@ -20,7 +20,7 @@ export function readAddress(query) {
   return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms, facts };
 }
 
-/** Return the query with the present values; its other parameters stay. */
+/** Return the query with the current values; its other parameters stay. */
 export function writeAddress(query, { hidden, over, search, zooms, facts = {} }) {
   const fields = new URLSearchParams(query);
   const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));

@@ -45,7 +45,7 @@ export class MetricChart {
     return this.#offer.name;
   }
 
-  /** The present unit of x. */
+  /** The current unit of x. */
   get x() {
     return xAxisFor(this.chart.axis, this.#view.over);
   }

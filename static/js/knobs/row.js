@@ -17,7 +17,7 @@ export class KnobRow {
   #onSend;
   #parts;
   #limits = null;
-  // The present value (null if groups differ), effective value, and last command for this row.
+  // The current value (null if groups differ), effective value, and last command for this row.
   #now = { value: undefined, effective: null, last: null, canSteer: false };
   // The draft, {value, problem, text, seen}; `seen` is the value that this person saw when the draft began. Null
   // without one.

@@ -29,7 +29,7 @@ export class RunSelection {
     return [...this.#chosen];
   }
 
-  /** Tick the selected runs on the present page of the list. */
+  /** Tick the selected runs on the current page of the list. */
   show() {
     const boxes = this.#boxes();
     for (const box of boxes) box.checked = this.#chosen.has(box.value);

@@ -184,6 +184,6 @@ export function kindText(checkpoint, checkpoints) {
 }
 
 function goodChip() {
-  const title = gettext("The detectors were quiet for 100 steps after it: a rule may roll back to it.");
+  const title = gettext("The detectors raised no alert in the 100 steps after it: a rule may roll back to it.");
   return element("span", { class: "chip", "data-testid": "good", title, text: gettext("good") });
 }

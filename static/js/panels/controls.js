@@ -135,7 +135,7 @@ export class Controls {
     });
   }
 
-  /** Show the present state of the run in the sheet, because the input refers to it. */
+  /** Show the current state of the run in the sheet, because the input refers to it. */
   #fillIn(sheet, kind) {
     const { run, checkpoints } = this.#state;
     const form = sheet.querySelector("form");

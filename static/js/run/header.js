@@ -86,7 +86,7 @@ export class Header {
     const usual = run.usual_step_s
       ? fill(gettext("a step usually takes {time}"), { time: stepTime(run.usual_step_s) })
       : "";
-    stalled.title = [gettext("The training is alive, but makes no steps."), usual].filter(Boolean).join(" ");
+    stalled.title = [gettext("The training process is running, but completes no steps."), usual].filter(Boolean).join(" ");
   }
 
   /** Show that a training never reads `run.stopping`: it has the command, but does not react. */

@@ -44,7 +44,7 @@ function causeText(cause, text) {
       return fill(gettext("No heartbeat from the training host for {seconds} s."), cause);
     case "silent_host":
       return fill(
-        gettext("No word from its host since {since}. If the training lives, it is recorded on its own disk."),
+        gettext("No contact with its host since {since}. If the training is still running, it is recorded on that host's disk."),
         { since: clock(cause.since) },
       );
     case "death":
@@ -79,9 +79,9 @@ function causeText(cause, text) {
 /** Return the text about the layer in which a fault began. `times` is null if the norm was not finite. */
 function layerText({ layer, measure, step, times }) {
   const usual = {
-    gradient: gettext("Began in {layer}: gradient norm {times}× its usual at step {step}."),
-    update: gettext("Began in {layer}: update norm {times}× its usual at step {step}."),
-    weight: gettext("Began in {layer}: weight norm {times}× its usual at step {step}."),
+    gradient: gettext("Began in {layer}: gradient norm {times}× its usual value at step {step}."),
+    update: gettext("Began in {layer}: update norm {times}× its usual value at step {step}."),
+    weight: gettext("Began in {layer}: weight norm {times}× its usual value at step {step}."),
   };
   const notFinite = {
     gradient: gettext("Began in {layer}: gradient norm not finite at step {step}."),

@@ -90,7 +90,7 @@ export const MESSAGES = {
     state.versions.details += 1;
   },
 
-  /** A history must be loaded: the present data stays until it arrives. */
+  /** A history must be loaded: the current data stays until it arrives. */
   resync() {},
 
   life(state, event) {

@@ -2,7 +2,7 @@
 //
 // A series out of sight is hollow: it lacks the points that were logged meanwhile, and none is added. When it comes into
 // sight, the portal names an event after which its points are sent. They wait until the points of the history, as of
-// that event or a later one, have replaced the present ones. Uses neither DOM nor clock.
+// that event or a later one, have replaced the current ones. Uses neither DOM nor clock.
 
 import { pointsAfter } from "./blocks.js";
 import { addPoints, bucketsEach, seriesFromCharts } from "./series.js";

@@ -71,7 +71,7 @@ class ConsoleFiles:
                     free_middle(path, self._of_file)
             except OSError as error:
                 self._problem = (
-                    f"console.log grows without bound: its file system keeps every part of a file ({error})."
+                    f"console.log grows without bound, because its file system cannot free a part of a file ({error})."
                 )
                 return
 

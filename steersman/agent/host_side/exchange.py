@@ -92,7 +92,7 @@ class Exchange:
         except OSError as error:
             self._note_refusal(error, now)
 
-    def tell_end(self, ended: Ended) -> None:
+    def send_end(self, ended: Ended) -> None:
         """Report how the attempt has ended. The answer is `Concluded`."""
         self._link.send(ended)
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steersman.agent.host_side.console_files import ConsoleFiles
-from steersman.agent.host_side.deaf_training import DeafTraining
 from steersman.agent.host_side.endings import GivenUp, Patience, describe_end, exit_code_of, note_end
 from steersman.agent.host_side.exchange import Behind, Cut, Exchange, Lost, News, Settled
 from steersman.agent.host_side.sampling import Sampling
 from steersman.agent.host_side.surroundings import Display, HostSettings
+from steersman.agent.host_side.unresponsive_training import UnresponsiveTraining
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
@@ -93,7 +93,7 @@ class HostSide:
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
         # Set when the record side has answered with its position.
         self._stall: StallReport | None = None
-        self._deaf: DeafTraining | None = None
+        self._deaf: UnresponsiveTraining | None = None
         self._pending_lines = list(lines)
         self._deadly: Tick | None = None
         # Orders, each with its time of arrival.
@@ -204,8 +204,10 @@ class HostSide:
         self._deadly = None if deadly is None else Tick(read=deadly.read, deadly=deadly.error)
         if self._stall is None:
             self._stall = StallReport(attached, self._settings.stalled_s)
-            is_told = attached.is_not_looking
-            self._deaf = DeafTraining(self._folder, self._mailbox, self._group, self._warn, is_told=is_told)
+            is_reported = attached.is_not_looking
+            self._deaf = UnresponsiveTraining(
+                self._folder, self._mailbox, self._group, self._warn, is_reported=is_reported
+            )
 
     def _hand_on(self, now: float) -> None:
         """Deliver commands and signals to the training. A full disk refuses only commands."""
@@ -320,11 +322,11 @@ class HostSide:
     def _finish(self) -> int:
         """Have the last records and the outcome of the training stored; return the exit code."""
         note_end(self._folder, self.ended())
-        self._tell_of_silence()
+        self._warn_of_empty_record()
         while not self._is_over():
             self._await(lambda: self._exchange.is_idle)
             if not self._is_over() and self._store_rest():
-                self._exchange.tell_end(self.ended())
+                self._exchange.send_end(self.ended())
                 self._await_conclusion()
         if self._superseded is not None:
             return self._leave(self._superseded)
@@ -345,7 +347,7 @@ class HostSide:
         sessions = self._sessions
         self._await(lambda: self.concluded is not None or self._sessions != sessions)
 
-    def _tell_of_silence(self) -> None:
+    def _warn_of_empty_record(self) -> None:
         """Warn if a script succeeded without a single record, because it would look as if everything worked."""
         ended_well = not any(self._group.has_failed(worker) for worker in self._group.workers)
         if not self._settings.is_recipe and ended_well and (text := reproach(self._folder)):

@@ -43,6 +43,6 @@ class HostSettings:
     answers_within_s: float | None = None
     why_ended: Callable[[], SchedulerReason] = lambda: ""
     unanswered: str = (
-        "The database did not answer: how the training ended is not recorded yet. All that it logged is in its "
-        "journal; start `manage.py train` for the run again, or `manage.py watch`, to store it."
+        "The database did not answer, so the end of the training is not recorded yet. Everything that it logged "
+        "is in its journal; start `manage.py train` for the run again, or `manage.py watch`, to store it."
     )

@@ -21,7 +21,7 @@ SHARED_AFTER_S = 180.0
 JOINED_AFTER_S = STARTED_AFTER_S + 60.0
 
 # Connecting. Timeouts of one try of a node, at the beginning or after a break: for TCP, then for each of the three
-# messages that it waits for: the greeting of rank 0, its answer to the node's greeting, and the present state.
+# messages that it waits for: the greeting of rank 0, its answer to the node's greeting, and the current state.
 TCP_CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_MESSAGE_TIMEOUT_S = 3.0
 # Rank 0 closes a connection without a greeting. Longer than a node waits for rank 0's greeting, because the node's

@@ -166,7 +166,7 @@ class NodeClient:
                 try:
                     self._exchange_messages()
                 except (OSError, LookupError, TypeError, ValueError) as error:
-                    logger.info("the connection to the first node broke: %s", error)
+                    logger.info("the connection to the first node was lost: %s", error)
                     self._reconnect()
         except Exception:
             logger.exception("the node client broke")

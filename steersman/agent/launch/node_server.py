@@ -212,7 +212,7 @@ class NodeServer:
                 self._busy_until = time.monotonic() + BUSY_FOR_S
                 self._apply(node, message)
         except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-            logger.info("the connection to node %d broke: %s", node.number, error)
+            logger.info("the connection to node %d was lost: %s", node.number, error)
             self._disconnect(node)
 
     def _apply(self, node: RemoteNode, message: NodeMessage) -> None:
@@ -288,7 +288,7 @@ class NodeServer:
             elif node.link.waits_to_send:
                 node.link.flush()
         except OSError as error:
-            logger.info("the connection to node %d broke: %s", node.number, error)
+            logger.info("the connection to node %d was lost: %s", node.number, error)
             self._disconnect(node)
 
     def _decisions(self, node: RemoteNode, decided: int) -> str:

@@ -42,7 +42,7 @@ class RemoteNode:
     gone_since: float = 0.0
     # The latest barrier that its ranks have seen.
     barrier_seen: int = 0
-    # Ranks whose present rows were not sent to it yet, and the barrier state and signals that were sent last.
+    # Ranks whose current rows were not sent to it yet, and the barrier state and signals that were sent last.
     unsent_rows: set[int] = field(default_factory=set)
     sent_state: tuple[int, int, int] | None = None
     signals: dict[int, int] = field(default_factory=dict)

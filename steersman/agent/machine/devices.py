@@ -1,4 +1,4 @@
-"""The devices of this host and their present use, for choosing one. Imports neither Django nor torch.
+"""The devices of this host and their current use, for choosing one. Imports neither Django nor torch.
 
 GPUs are read in a separate thread: if a driver hangs, only their use is unknown.
 """

@@ -83,8 +83,8 @@ GRACE_STEP_S = 2.0
 LONGEST_GRACE_S = 3600.0
 EARLIER_WAIT_S = 20.0
 UNANSWERED = (
-    "The portal does not answer: how the training ended is not stored there yet. All of it is on this machine; run "
-    "`steersman sync` to send it."
+    "The portal does not answer, so the end of the training is not stored there yet. Everything is on this "
+    "machine; run `steersman sync` to send it."
 )
 
 
@@ -183,7 +183,7 @@ class LaunchProcess:
         return None if concluded is None or concluded.restart_in_s is None else concluded
 
     def _await_restart(self, concluded: Concluded) -> bool:
-        """Wait until the next attempt is due; return False if a signal ended the waiting."""
+        """Wait until the next attempt is due; return False if a signal ended the wait."""
         pause_s = concluded.restart_in_s or 0.0
         say(f"starting again in {pause_s:.0f} s: restart {concluded.used} of {concluded.allowed}")
         until = time.monotonic() + pause_s
@@ -193,7 +193,7 @@ class LaunchProcess:
 
     def _give_up(self, number: int) -> tuple[int, WorkerGroup, list[Line]]:
         """Return an attempt that was stopped before it began: the portal waits for one."""
-        text = f"Not started again: {self._interrupts.name} ended the waiting."
+        text = f"Not started again: {self._interrupts.name} ended the wait."
         folder = attempt_of(self._folder, number)
         self._make(folder, [])
         record_ended(folder, Ended(rank=0, code=0, codes=[0] * self._launch.ranks, stopped=True))

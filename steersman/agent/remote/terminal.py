@@ -16,7 +16,7 @@ from steersman.starting.messages import Place
 # A shorter outage, such as a restart of the portal, is not worth a line.
 TOLD_AFTER_S = 5.0
 CONTINUES = "The training continues, and is recorded on this machine."
-HAS_ENDED = "The training has ended: waiting for the portal to store the rest. Press Ctrl-C twice to end the waiting."
+HAS_ENDED = "The training has ended: waiting for the portal to store the rest. Press Ctrl-C twice to end the wait."
 
 
 def say(text: str) -> None:

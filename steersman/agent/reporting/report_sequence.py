@@ -48,8 +48,8 @@ class Outcome(Enum):
     """The effect of an answer on the unanswered report."""
 
     STORED = "stored"
-    SEND_AGAIN = "send again, without what was refused"
-    BEHIND = "less is stored than was stored before"
+    SEND_AGAIN = "send again without the refused parts"
+    BEHIND = "less is stored than before"
     OF_ANOTHER = "it answers another report"
 
 

@@ -11,7 +11,7 @@ TOLD_CHANGE = 0.1
 
 
 class StallReport:
-    """Compares the stall that was reported to the record side with the present state of `watch`.
+    """Compares the stall that was reported to the record side with the current state of `watch`.
 
     `shortest_s` is the shortest silence, in seconds, that is a stall.
     """
@@ -28,7 +28,7 @@ class StallReport:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether a present stall was reported to viewers."""
+        """Whether a current stall was reported to viewers."""
         return self._stored
 
     def put(self, tick: Tick, now: float) -> None:

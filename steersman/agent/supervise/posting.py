@@ -13,7 +13,7 @@ from steersman.files.mailbox import Mailbox
 from steersman.messages.orders import Asked, Order, Post
 from steersman.records.posted import PostedCommand
 
-STOPPING = "Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once."
+STOPPING = "Stopping: the training finishes its step and saves a checkpoint. Press Ctrl-C again to end at once."
 
 
 class Posting:

@@ -44,7 +44,7 @@ class Authenticator:
         self.plug_in()
 
     def plug_in(self) -> None:
-        """Replace the present authenticator by an empty one."""
+        """Replace the current authenticator by an empty one."""
         if self.number:
             self.devtools.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self.number})
         options = {

@@ -99,7 +99,7 @@ class Steering:
         self.ask(SaveCheckpoint(name=name), at_step)
 
     def roll_back(self) -> int:
-        """Go back to a random checkpoint of the present line; return its step."""
+        """Go back to a random checkpoint of the current line; return its step."""
         from runs.protocol.commands import RollBack
         from runs.recording.record_side.lineage import lineage
 
@@ -162,7 +162,7 @@ def random_family(stack: Stack, rng: random.Random, ranks: int) -> Family:
 
 
 def _opened(steering: Steering) -> Any:
-    """Open a branch at a checkpoint of the run, on its present line or not."""
+    """Open a branch at a checkpoint of the run, on its current line or not."""
     from runs.branching.opening import open_branch
     from runs.branching.requests import Author, BranchRequest
     from runs.models import Run

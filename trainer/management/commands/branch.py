@@ -33,7 +33,7 @@ OPTIONS = {"checkpoint": "from", "parameters": "set", "knobs": "knob", "start": 
 
 class Command(BaseCommand):
     help = (
-        "Open a new run at a checkpoint of run N, with changed parameters and knobs; run N trains on. --start trains "
+        "Open a new run at a checkpoint of run N, with changed parameters and knobs; run N continues. --start trains "
         "it here at once; a script of your own follows after --. Exit codes: 2 bad input, with --start those of train."
     )
     requires_system_checks: list[str] = []
@@ -61,7 +61,12 @@ class Command(BaseCommand):
         parser.add_argument("--name", type=option_text, default="", help="name of the branch")
         parser.add_argument("--reason", type=option_text, default="", help="why, for the command logs of both runs")
         parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="an operator or owner")
-        parser.add_argument("--id", type=_uuid, metavar="UUID", help="idempotency key: the same id is the same branch")
+        parser.add_argument(
+            "--id",
+            type=_uuid,
+            metavar="UUID",
+            help="idempotency key: a second call with this id opens no second branch",
+        )
         start = parser.add_mutually_exclusive_group()
         start.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
         start.add_argument("--start", action="store_true", help="train it here at once, as manage.py train does")
@@ -91,11 +96,11 @@ class Command(BaseCommand):
             _refuse(sentence if name and sentence.startswith(name) else f"{option}: {sentence}")
         finally:
             announcer.current().flush(FLUSH_TIMEOUT_S)
-        self._tell(run, options)
+        self._print(run, options)
         if options["start"]:
             _train(run, tuple(options["script"]), quiet=options["quiet"] or options["json"])
 
-    def _tell(self, run: Run, options: dict[str, Any]) -> None:
+    def _print(self, run: Run, options: dict[str, Any]) -> None:
         branch = branch_of(run)
         assert branch is not None
         if options["quiet"]:
@@ -151,7 +156,7 @@ def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
     for text in texts:
         name, mark, value = text.partition("=")
         if not mark or not name:
-            _refuse(f"{option}: {text!r} names no value; give it as --{option} name=value.")
+            _refuse(f"{option}: {text!r} has no value; give it as --{option} name=value.")
         found.append((name, value))
     return found
 

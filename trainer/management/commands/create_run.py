@@ -165,11 +165,11 @@ class Command(BaseCommand):
             self.stdout.write(str(run.pk))
             return
         run.refresh_from_db()
-        for line in _told(run):
+        for line in _lines(run):
             self.stdout.write(line)
 
 
-def _told(run: Run) -> list[str]:
+def _lines(run: Run) -> list[str]:
     """Return the output about a new run: its status, its address, and the next step."""
     queued = run.state == RunState.QUEUED
     lines = [f"Run {run.pk} ({run.name}) is {'queued' if queued else 'recorded'} in project {run.project.slug}."]

@@ -67,7 +67,7 @@ export class ChartFinder {
   emptyNote() {
     const clear = element("button", { class: "btn btn-sm", type: "button", text: gettext("Show all charts") });
     clear.addEventListener("click", () => this.clear());
-    const text = gettext("Part of a name finds charts, and so does a regular expression after re:, as in re:layer/1[0-9]/");
+    const text = gettext("Enter a part of a name, or a regular expression after re:, such as re:layer/1[0-9]/");
     return element(
       "div",
       { class: "card blank", "data-testid": "no-chart-found" },

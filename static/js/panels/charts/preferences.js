@@ -16,7 +16,7 @@ export class ChartPreferences {
   // The pins in the view of a link, null without one.
   #linked = null;
 
-  /** `mayShare()` returns whether pins are set for the project; `page.pins` are the present ones. */
+  /** `mayShare()` returns whether pins are set for the project; `page.pins` are the current ones. */
   constructor(page, mayShare) {
     this.#page = page;
     this.#mayShare = () => Boolean(page.addresses.pins) && mayShare();

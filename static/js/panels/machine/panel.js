@@ -92,7 +92,7 @@ export class MachinePanel {
       part.draw = () => part.size && drawStrip(part.strip, part.size, past, most, lineColour(0));
       part.draw();
     });
-    const slow = throttled && fill(gettext("Slower than it can be: {reasons}."), { reasons: throttled });
+    const slow = throttled && fill(gettext("Throttled: {reasons}."), { reasons: throttled });
     setText(parts.note, [slow, isIdle ? gettext("Idle") : ""].filter(Boolean).join(" "));
   }
 }

@@ -22,21 +22,21 @@ ENOUGH_STEPS = 2
 KILL_AFTER_SIGTERM_S = 10.0
 
 
-class DeafTraining:
+class UnresponsiveTraining:
     """Reports that a training does not read its commands, and ends its process on command.
 
-    `is_told`: this has already been reported to viewers.
+    `is_reported`: this has already been reported to viewers.
     """
 
     def __init__(
-        self, folder: Path, mailbox: Mailbox, group: WorkerGroup, say: Callable[[str], None], *, is_told: bool
+        self, folder: Path, mailbox: Mailbox, group: WorkerGroup, say: Callable[[str], None], *, is_reported: bool
     ) -> None:
         self._folder = folder
         self._mailbox = mailbox
         self._group = group
         self._say = say
-        self._is_told = is_told
-        self._is_deaf = is_told
+        self._is_reported = is_reported
+        self._is_unresponsive = is_reported
         self._waits_since: float | None = None
         self._taken = 0
         self._signs = 0
@@ -54,26 +54,26 @@ class DeafTraining:
             self._waits_since = None
         elif self._waits_since is None or taken != self._taken:
             self._waits_since, self._taken, self._signs = now, taken, 0
-        is_deaf = self._waits_since is not None and self._is_too_long(now - self._waits_since, allowed_s)
-        if is_deaf != self._is_deaf:
-            self._is_deaf = is_deaf
-            self._say(NOT_LOOKING if is_deaf else LOOKS_AGAIN)
+        is_unresponsive = self._waits_since is not None and self._is_too_long(now - self._waits_since, allowed_s)
+        if is_unresponsive != self._is_unresponsive:
+            self._is_unresponsive = is_unresponsive
+            self._say(NOT_LOOKING if is_unresponsive else LOOKS_AGAIN)
 
     @property
     def has_news(self) -> bool:
         """Whether a change is to be reported to viewers."""
-        return self._is_deaf != self._is_told
+        return self._is_unresponsive != self._is_reported
 
     def put(self, tick: Tick, now: float) -> None:
         """Put the changes into `tick`; `now` in seconds of `time.monotonic`."""
         if self.has_news:
             since = now if self._waits_since is None else self._waits_since
-            tick.not_looking_s = max(now - since, LOOKS_WITHIN_S) if self._is_deaf else 0.0
+            tick.not_looking_s = max(now - since, LOOKS_WITHIN_S) if self._is_unresponsive else 0.0
 
     def settle(self, tick: Tick) -> None:
         """Record that `tick` is stored, so that its report is not repeated."""
         if tick.not_looking_s is not None:
-            self._is_told = tick.not_looking_s > 0
+            self._is_reported = tick.not_looking_s > 0
 
     def _is_too_long(self, waited_s: float, allowed_s: float) -> bool:
         if waited_s <= LOOKS_WITHIN_S:

@@ -71,5 +71,5 @@ def operators_page(chromium: Browser, address: str, **options: Any) -> Iterator[
     complaints = Complaints(page)
     log_in(page, address, "operator", "operator")
     yield page
-    assert not complaints.lines
+    assert not complaints.lines, complaints.lines
     context.close()

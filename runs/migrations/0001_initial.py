@@ -1001,6 +1001,7 @@ class Migration(migrations.Migration):
                 ("text", models.CharField(blank=True, max_length=2000, verbose_name="text")),
                 ("cause", models.JSONField(blank=True, default=dict)),
                 ("step", models.BigIntegerField(blank=True, null=True, verbose_name="step")),
+                ("onset", models.BigIntegerField(blank=True, editable=False, null=True)),
                 ("began_at", models.DateTimeField(verbose_name="began at")),
                 ("value", models.FloatField(blank=True, null=True, verbose_name="value")),
                 ("nonfinite", models.CharField(blank=True, max_length=4, verbose_name="not finite")),

@@ -59,8 +59,9 @@ class HeldBack(models.TextChoices):
 class Alert(models.Model):
     """A fault of an attempt, from the step where it began until it is cleared.
 
-    `value` is the judged value, null if there is none or it is not finite (then named in `nonfinite`); `usual` is the
-    usual value before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles and texts are in
+    `onset` is the step at which the fault began if the detector took several blocks of the curve to find it, otherwise
+    null. `value` is the judged value, null if there is none or it is not finite (then named in `nonfinite`); `usual` is
+    the usual value before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles and texts are in
     English: `runs.alerts.wording` translates those of detectors, and makes texts from `cause`, which
     `runs.protocol.causes` stores.
     """
@@ -74,6 +75,7 @@ class Alert(models.Model):
     text = models.CharField(_("text"), max_length=LONGEST_TEXT, blank=True)
     cause = models.JSONField(default=dict, blank=True)
     step = models.BigIntegerField(_("step"), null=True, blank=True)
+    onset = models.BigIntegerField(null=True, blank=True, editable=False)
     began_at = models.DateTimeField(_("began at"))
     value = models.FloatField(_("value"), null=True, blank=True)
     nonfinite = models.CharField(_("not finite"), max_length=4, blank=True)

@@ -42,6 +42,7 @@ class Finding:
     cause: AlertCause | None = None
     series: str = ""
     step: int | None = None
+    onset: int | None = None
     value: float | None = None
     nonfinite: str = ""
     usual: str = ""
@@ -75,6 +76,7 @@ def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False
             text=finding.text[:LONGEST_TEXT],
             cause=stored(finding.cause),
             step=finding.step,
+            onset=finding.onset,
             began_at=finding.began_at,
             value=finding.value,
             nonfinite=finding.nonfinite,

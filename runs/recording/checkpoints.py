@@ -11,7 +11,8 @@ from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, Epoc
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
 
-# The detectors for which a rule may roll back. A checkpoint is good after `QUIET_STEPS` steps without their alerts.
+# The detectors for which a rule may roll back. A checkpoint is good at the earliest after `QUIET_STEPS` steps without
+# their alerts.
 FAULTS = ("non-finite", "spike", "divergence")
 QUIET_STEPS = 100
 BEST_METRICS = ("validation_accuracy", "validation_loss")
@@ -48,14 +49,17 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
     checkpoint.keep = keep
 
 
-def rate_checkpoints(run_id: int, attempt: int, step: int) -> int:
-    """Rate the checkpoints of an attempt as good if the detectors found nothing for `QUIET_STEPS` steps after them.
+def rate_checkpoints(run_id: int, attempt: int, step: int, settled: int | None = None) -> int:
+    """Rate the checkpoints of an attempt as good if the detectors found nothing for long enough after them.
 
-    `step` is the last step that the detectors have judged. Returns the number that this call rated as good. Notifies
-    viewers.
+    `step` is the last step that the detectors have judged: `QUIET_STEPS` steps are enough for faults of the training.
+    `settled` is the step up to which its loss would show a fault by now, None if there is no loss: in a fast training
+    the detectors see few of these steps, and in a long one they compare longer parts of the curve. Returns the number
+    that this call rated as good. Notifies viewers.
     """
     waiting = Checkpoint.objects.filter(run_id=run_id, attempt=attempt, abandoned=False, good=False)
-    judged = list(waiting.filter(step__lte=step - QUIET_STEPS))
+    latest = step - QUIET_STEPS
+    judged = list(waiting.filter(step__lte=latest if settled is None else min(latest, settled)))
     if not judged:
         return 0
     faults = Alert.objects.filter(run_id=run_id, attempt=attempt, detector__in=FAULTS).exclude(severity=Severity.INFO)
@@ -75,7 +79,8 @@ def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
     """
     for alert in faults:
         is_over = alert.cleared_at is not None and alert.cleared_at < checkpoint.created_at
-        is_later = alert.began_at > checkpoint.created_at and (alert.step or 0) > checkpoint.step + QUIET_STEPS
+        began = alert.step or 0 if alert.onset is None else alert.onset
+        is_later = alert.began_at > checkpoint.created_at and began > checkpoint.step + QUIET_STEPS
         if not is_over and not is_later:
             return True
     return False

@@ -173,6 +173,11 @@ class RunJudge:
             recent.append(point.value)
         return found
 
+    @property
+    def settled(self) -> int | None:
+        """The step up to which a fault of the training loss would have been found by now; None if there is no loss."""
+        return self._judge.settled
+
     def recent(self, series: str) -> str:
         """Return the newest values of a series, such as "0.31 ± 0.02", or its newest value; "" if it has none."""
         values = self._recent.get(series)
@@ -255,6 +260,7 @@ class RunJudge:
             cause=cause,
             series=series,
             step=alarm.step,
+            onset=alarm.onset,
             began_at=datetime.fromtimestamp(at, UTC),
             value=value if value is not None and math.isfinite(value) else None,
             nonfinite=name_nonfinite(value) if value is not None and not math.isfinite(value) else "",

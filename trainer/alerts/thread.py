@@ -304,7 +304,7 @@ class AlertThread:
 
     def _rate(self) -> None:
         """Rate the checkpoints after which the detectors found nothing for long enough."""
-        rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
+        rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step, self._judge.settled)
 
     def _note_followed(self) -> None:
         judge = self._judge

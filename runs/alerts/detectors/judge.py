@@ -185,6 +185,17 @@ class Judge:
         """Return the layer whose norms left their usual range first and are still outside; None if there is none."""
         return self._layers.origin()
 
+    @property
+    def settled(self) -> int | None:
+        """The step up to which a fault of the training loss would have been found by now; None if there is no loss.
+
+        Of several losses, that of the one that is logged most often.
+        """
+        if Divergence.name in self._off:
+            return None
+        losses = [each for watched in self._series.values() if watched.trains for each in watched.detectors]
+        return max((each.settled for each in losses if isinstance(each, Divergence)), default=None)
+
     def _weights_grew(self) -> bool:
         origin = self.origin()
         return origin is not None and origin.measure == "weight"
@@ -327,7 +338,8 @@ class Judge:
         outlier = detector.outlier if isinstance(detector, Spike) else None
         step, value = (point.step, None) if outlier is None else (outlier.step, outlier.value)
         origin = self.origin() if detector.name in BEGAN_IN_LAYER else None
-        began.append(Alarm(detector.name, point.series, step, detector.severity, value, origin))
+        onset = detector.onset if isinstance(detector, Divergence) else None
+        began.append(Alarm(detector.name, point.series, step, detector.severity, value, onset, origin))
 
     def _ask(self, name: str, ask: Callable[..., bool], *shown: object) -> bool:
         """Return whether a detector raises an alarm; never raises an exception."""

@@ -109,9 +109,22 @@ class Divergence(Latched):
         self._quiet = 0
         # The number of points for which a rise has waited for a new learning rate.
         self._waited = 0
+        # The last steps of the newest blocks, as far as they are known.
+        self._ends: list[int] = []
+        self._blocks = 0
+        # The first step after the last block that was not above half of the threshold; None if it is unknown.
+        self.onset: int | None = None
+
+    @property
+    def settled(self) -> int:
+        """The step up to which a usual divergence would have been found by now, 0 if it is unknown."""
+        blocks = self._defaults.blocks
+        return self._ends[-1 - blocks] if len(self._ends) > blocks else 0
 
     def see(self, seen: Seen) -> bool:
         asked, curve = self._defaults, seen.curve
+        if seen.closed:
+            self._note_end(seen)
         if len(curve.levels) < asked.history or not (seen.closed or self._waited):
             return False
         if self._latch.active:
@@ -131,7 +144,20 @@ class Divergence(Latched):
             if best is None or not self._has_risen(seen, best):
                 return False
         self._quiet = 0
+        self.onset = self._onset(curve)
         return self._latch.bad(seen.step, seen.time)
+
+    def _note_end(self, seen: Seen) -> None:
+        self._ends.append(max([seen.step, *self._ends[-1:]]))
+        before, self._blocks = self._blocks, len(seen.curve.levels)
+        if self._blocks <= before:
+            # Two neighbouring blocks have become one, which ends with the second.
+            self._ends = self._ends[::-2][::-1]
+
+    def _onset(self, curve: Curve) -> int | None:
+        """Return the first step of the blocks that have stayed above half of the threshold up to now."""
+        pairs = zip(reversed(curve.levels), reversed(self._ends), strict=False)
+        return next((end + 1 for level, end in pairs if level <= self._limit), None)
 
     def _has_risen(self, seen: Seen, best: float) -> bool:
         """Return whether the level is above `best` by all thresholds; remember the rises from which it returned."""

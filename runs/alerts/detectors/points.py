@@ -26,8 +26,9 @@ class Point(NamedTuple):
 class Alarm:
     """An alarm begins: `detector` found a fault in `series`, first at `step`.
 
-    `value` is the value at that step if it began before the newest point. `origin` is the layer whose norms
-    left their usual range first, if the training watches its layers.
+    `value` is the value at that step if it began before the newest point. `onset` is the step at which the fault began
+    if it took several blocks of the curve to find it. `origin` is the layer whose norms left their usual range first,
+    if the training watches its layers.
     """
 
     detector: str
@@ -35,6 +36,7 @@ class Alarm:
     step: int
     severity: Severity
     value: float | None = None
+    onset: int | None = None
     origin: LayerOrigin | None = None
 
 

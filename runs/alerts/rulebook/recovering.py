@@ -87,6 +87,7 @@ def fault_step(run: Run, alert: Alert) -> int:
     """Return the earliest known step of the fault."""
     cause = alert_cause(alert.cause)
     steps = [run.step if alert.step is None else alert.step]
+    steps += [] if alert.onset is None else [alert.onset]
     return min([*steps, cause.step] if isinstance(cause, BeganInLayer) else steps)
 
 

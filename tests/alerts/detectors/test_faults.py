@@ -164,3 +164,20 @@ def test_a_rank_that_lags_behind_the_others_is_named():
     ]
     found = [each for each in judged(mixed(*ranks)) if each.detector == "rank-lag"]
     assert [each.series for each in found] == ["rank/2/step_ms"] and found[0].step < 160
+
+
+@pytest.mark.parametrize("length", [300, 20_000])
+def test_a_divergence_knows_where_it_began_and_how_far_the_loss_is_judged(length: int):
+    begins, judge = int(0.6 * length), Judge()
+    block = max(1, length // 64)
+    given = points(losses(length, changed=lambda step: 1 + 40 * max(0.0, (step - begins) / length)), "train/loss")
+    assert judge.settled is None
+    for point in given:
+        alarms = [each for each in judge.judge(point) if each.detector == "divergence"]
+        if alarms:
+            break
+        if point.step > 10 and judge.settled:
+            # Three blocks, and the one that is not complete yet.
+            assert 3 <= point.step - judge.settled <= 4 * block + 3
+    (alarm,) = alarms
+    assert alarm.onset is not None and begins - 2 * block <= alarm.onset <= alarm.step - block

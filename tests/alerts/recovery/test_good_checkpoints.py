@@ -51,6 +51,15 @@ def test_a_checkpoint_is_good_once_the_detectors_were_quiet_for_a_while_and_view
     assert f'"id":{saved.pk},"keep":false,"good":true' in event.frame
 
 
+def test_a_checkpoint_waits_until_the_detectors_would_have_found_a_fault_of_the_loss(lease: Lease) -> None:
+    checkpoint_of(lease, 1000)
+    checkpoint_of(lease, 1200)
+    rate_checkpoints(lease.run_id, lease.number, 5000, 999)
+    assert good(lease) == []
+    rate_checkpoints(lease.run_id, lease.number, 5000, 1199)
+    assert good(lease) == [1000]
+
+
 @pytest.mark.parametrize(
     ("fault", "rated"),
     [
@@ -59,10 +68,20 @@ def test_a_checkpoint_is_good_once_the_detectors_were_quiet_for_a_while_and_view
         ({"step": 900, "cleared": 1001}, []),
         ({"step": 900, "cleared": 999}, [1000]),
         ({"step": 1001 + QUIET_STEPS}, [1000]),
+        ({"step": 1001 + QUIET_STEPS, "onset": 990}, []),
         ({"step": 1050, "severity": "info"}, [1000]),
         ({"step": 1050, "detector": "plateau"}, [1000]),
     ],
-    ids=["after it", "lasts", "was over after it", "was over before it", "long after it", "single", "no fault"],
+    ids=[
+        "after it",
+        "lasts",
+        "was over after it",
+        "was over before it",
+        "long after it",
+        "found late",
+        "single",
+        "no fault",
+    ],
 )
 def test_a_checkpoint_beside_a_fault_is_not_good(lease: Lease, fault: dict[str, Any], rated: list[int]) -> None:
     checkpoint_of(lease, 1000)

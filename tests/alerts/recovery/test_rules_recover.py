@@ -40,11 +40,13 @@ def rule_of(lease: Lease, **fields: Any) -> AlertRule:
     return AlertRule.objects.create(project=run.project, **given | fields)
 
 
-def alert_of(lease: Lease, rule: AlertRule, step: int, minutes: int = 0, cause: Any = None) -> Alert:
+def alert_of(
+    lease: Lease, rule: AlertRule, step: int, minutes: int = 0, cause: Any = None, onset: int | None = None
+) -> Alert:
     """Begin an alert of a rule this many minutes from now, and perform the rule's action."""
     began = timezone.now() + timedelta(minutes=minutes)
     finding = Finding("divergence", "critical", "Divergence", began, series="train/loss", step=step, rule_id=rule.pk,
-                      action=rule.action, cause=cause)  # fmt: skip
+                      action=rule.action, cause=cause, onset=onset)  # fmt: skip
     alert = alerts.begin(lease.run_id, lease.number, finding)
     assert alert is not None
     acting.act(alert.pk)
@@ -77,6 +79,12 @@ def test_the_layer_that_began_it_moves_the_fault(lease: Lease) -> None:
         checkpoint_of(lease, step, good=True)
     cause = BeganInLayer(layer="head", measure="gradient", step=250, times=8.0)
     assert "(200)" in alert_of(lease, rule_of(lease), step=450, cause=cause).action_text
+
+
+def test_a_fault_that_was_found_late_began_before_its_alert(lease: Lease) -> None:
+    for step in (100, 200, 300):
+        checkpoint_of(lease, step, good=True)
+    assert "(200)" in alert_of(lease, rule_of(lease), step=450, onset=260).action_text
 
 
 def test_each_recovery_goes_farther_back_and_lower_until_the_rule_gives_up(lease: Lease) -> None:

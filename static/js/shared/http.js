@@ -20,9 +20,12 @@ export class HttpError extends Error {
   }
 }
 
-/** Return the cached body if the portal answers that nothing changed (304), else the new one: never an outdated one. */
+/**
+ * Return the cached body if the portal answers that nothing changed (304), else the new one: never an outdated one,
+ * because its headers forbid that. With a cache mode of its own, Firefox would not use an answer that the page preloads.
+ */
 export async function getJson(address, login) {
-  return answer(await fetch(address, { headers: headers(), cache: "no-cache" }), login);
+  return answer(await fetch(address, { headers: headers() }), login);
 }
 
 export async function postJson(address, body, login) {

@@ -1,0 +1,1 @@
+"""The main paths of the portal in Firefox."""

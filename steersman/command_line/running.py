@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
         help="how long to wait after the end for a portal that does not answer (default: %(default).0f)",
     )  # fmt: skip
     run.add_argument(
-        "--key", type=_key, default=None,
+        "--key", type=_key,
         help="names the launch: started with the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
         help="how long to wait for each portal (default: %(default).0f)",
     )  # fmt: skip
-    sync.add_argument("--key", type=_key, default="", help="only what is left of the launch with this key")
+    sync.add_argument("--key", type=_key, help="only what is left of the launch with this key")
     sync.set_defaults(function=send_rest)
 
 
@@ -97,7 +97,7 @@ def run_training(chosen: argparse.Namespace) -> int:
 def send_rest(chosen: argparse.Namespace) -> int:
     """Have what is left of all launches stored; return 0 if nothing is left."""
     started = _remote()
-    left: list[Path] = started.store_rest(data_folder(), chosen.wait, chosen.key)
+    left: list[Path] = started.store_rest(data_folder(), chosen.wait, chosen.key or "")
     for folder in left:
         print(f"Not stored: {folder}")
     return EXIT_FAILED if left else EXIT_FINISHED

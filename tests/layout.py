@@ -92,7 +92,8 @@ RULES = {
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
-    "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
+    "runs.copies": rule("steersman.files", "django", WEB),
+    "runs.recording": rule("runs.alerts runs.copies runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording steersman.files", "django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
     "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
@@ -107,7 +108,7 @@ RULES = {
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.curation": rule(
-        f"{RECORD} runs.access runs.audit runs.commands runs.pruning runs.series steersman steersman.files",
+        f"{RECORD} runs.access runs.audit runs.commands runs.copies runs.pruning runs.series steersman steersman.files",
         "django",
         WEB,
     ),
@@ -136,10 +137,13 @@ RULES = {
     ),
     "runs.launches": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
+    "runs.api.pushing": rule("runs.access runs.copies runs.models steersman.files", "django", WEB),
+    "runs.api.charting": rule("runs.models runs.series", "django ninja pydantic", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
     "runs.api": rule(
-        f"{UI} runs.api.branching runs.api.launching runs.api.listing runs.alerts.rulebook runs.launches runs.outage"
+        f"{UI} runs.api.branching runs.api.charting runs.api.launching runs.api.listing runs.api.pushing runs.copies"
+        " runs.alerts.rulebook runs.launches runs.outage"
         " runs.selection",
         "django msgspec ninja pydantic",
         WEB,
@@ -166,8 +170,8 @@ RULES = {
     "runs.portal.new_run": rule(f"{UI} runs.client_packages steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
-        f"{UI} runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run runs.portal.project "
-        "runs.portal.run_table "
+        f"{UI} runs.copies runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run "
+        "runs.portal.project runs.portal.run_table "
         "runs.portal.alerting "
         "runs.portal.sign_in",
         "django django_stubs_ext",

@@ -62,6 +62,7 @@ if not 0 <= STEERSMAN_GPU_SHARE <= 1:
 STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
 STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
 # The size of a training process's journal while the database is unavailable, in MiB.
+STEERSMAN_PUSH_MIB = mebibytes(env, "STEERSMAN_PUSH_MIB", default=51200, smallest=1)
 STEERSMAN_JOURNAL_MIB = mebibytes(env, JOURNAL_MIB_VARIABLE, default=DEFAULT_MIB, smallest=SMALLEST_MIB)
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, if the browser offers it; each is compressed once for all viewers.

@@ -94,7 +94,8 @@ RULES = {
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
-    "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
+    "runs.copies": rule("steersman.files", "django", WEB),
+    "runs.recording": rule("runs.alerts runs.copies runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording steersman.files", "django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
     "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
@@ -109,7 +110,7 @@ RULES = {
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.markdown": rule(libraries="django markdown_it nh3", never=WEB),
     "runs.curation": rule(
-        f"{RECORD} runs.access runs.audit runs.commands runs.pruning runs.series steersman steersman.files",
+        f"{RECORD} runs.access runs.audit runs.commands runs.copies runs.pruning runs.series steersman steersman.files",
         "django",
         WEB,
     ),
@@ -140,12 +141,15 @@ RULES = {
     "runs.agents": rule(f"{RECORD} runs.access steersman steersman.messages steersman.records", "django", WEB),
     "runs.api.agents": rule("runs.models runs.recording steersman.messages", "ninja", WEB),
     "runs.api.launching": rule("runs.launches runs.models runs.recording", "ninja", WEB),
+    "runs.api.pushing": rule("runs.access runs.copies runs.models steersman.files", "django", WEB),
+    "runs.api.charting": rule("runs.models runs.series", "django ninja pydantic", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),
     "runs.api.schemas": rule(f"{RECORD} runs.api.branching runs.curation steersman", "ninja", WEB),
     "runs.api": rule(
-        f"{UI} runs.agents runs.api.agents runs.api.branching runs.api.launching runs.api.listing runs.api.schemas "
-        "runs.alerts.rulebook runs.launches runs.outage runs.selection steersman.messages",
+        f"{UI} runs.agents runs.api.agents runs.api.branching runs.api.charting runs.api.launching runs.api.listing "
+        "runs.api.pushing runs.api.schemas runs.copies runs.alerts.rulebook runs.launches runs.outage runs.selection "
+        "steersman.messages",
         "django msgspec ninja pydantic",
         WEB,
     ),
@@ -173,8 +177,8 @@ RULES = {
     ),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
-        f"{UI} runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run runs.portal.project "
-        "runs.portal.run_table "
+        f"{UI} runs.copies runs.sign_in runs.audit runs.selection runs.portal.compare runs.portal.new_run "
+        "runs.portal.project runs.portal.run_table "
         "runs.portal.alerting "
         "runs.portal.sign_in",
         "django django_stubs_ext",

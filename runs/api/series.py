@@ -9,7 +9,7 @@ from ninja import Query, Router
 
 from runs.api.answers import encoded, if_changed, tag_of, with_query
 from runs.api.callers import READERS, visible_run
-from runs.api.chart_query import ChartQuery
+from runs.api.charting.query import ChartQuery
 from runs.api.history import version
 from runs.api.schemas.errors import ErrorOut
 from runs.api.schemas.points import AttemptPointsOut, PointsOut, RawPointsOut, SeriesPage

@@ -11,7 +11,7 @@ from django.views.generic import RedirectView
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
-from runs.api import alerts, commands, page, runs, series, steering, tickets
+from runs.api import alerts, commands, copies, page, runs, series, steering, tickets
 from runs.api.answers import Api
 from runs.api.callers import BearerToken, BrowserSession
 from runs.api.errors import answer_errors_of, no_such_address
@@ -34,7 +34,9 @@ api = Api(
     auth=[BearerToken(), BrowserSession()],
 )
 answer_errors_of(api)
-for router in (runs.router, page.router, series.router, commands.router, alerts.router, steering.router):
+for router in (
+    runs.router, page.router, series.router, commands.router, alerts.router, steering.router, copies.router,
+):  # fmt: skip
     api.add_router("/runs", router)
 api.add_router("/projects", runs.views)
 api.add_router("/tickets", tickets.router)

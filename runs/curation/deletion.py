@@ -15,6 +15,7 @@ from django.db.models import Count, Sum
 from django.utils.translation import gettext as _
 
 from runs.audit.entries import record
+from runs.copies.folders import remove_copies
 from runs.models import AuditKind, Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
 from runs.pruning.space import give_back
 from runs.series.storage import tail
@@ -74,6 +75,7 @@ def delete_run(run_id: int) -> None:
         record(AuditKind.RUN_DELETED, project=run.project, run=run_id, what=run.name)
         run.delete()
         transaction.on_commit(lambda: remove_files(run_id), robust=True)
+        transaction.on_commit(lambda: remove_copies(run_id), robust=True)
         transaction.on_commit(lambda: give_back(GIVE_BACK_WITHIN_S), robust=True)
 
 

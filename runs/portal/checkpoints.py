@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.access.roles import commanded_run
+from runs.copies.folders import copies_of
 from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.portal.checkpoint_files import NotThere, open_archive
 from runs.recording.checkpoints import host_of
@@ -30,8 +31,12 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
     if checkpoint is None:
         return _refuse(request, run, 404, _("The run no longer has this checkpoint. Newer ones have replaced it."))
     name = _file_name(run, checkpoint)
+    data = Path(settings.STEERSMAN_DATA)
     try:
-        archive = open_archive(Path(settings.STEERSMAN_DATA) / "runs" / str(run.pk), checkpoint.path, name)
+        if checkpoint.pushed_at is not None:
+            archive = open_archive(copies_of(run.pk), checkpoint.sha256, name)
+        else:
+            archive = open_archive(data / "runs" / str(run.pk), checkpoint.path, name)
     except NotThere:
         return _explain(request, run, checkpoint)
     response = StreamingHttpResponse(archive.stream(), content_type="application/x-tar")
@@ -43,7 +48,10 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
 def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResponse:
     """Explain why the files are not here, without the name of the other host."""
     if host_of(checkpoint) not in ("", socket.gethostname()):
-        text = _("The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there.")
+        text = _(
+            "The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there, or "
+            "send it here with steersman push."
+        )
         return _refuse(request, run, 409, text)
     return _refuse(request, run, 404, _("The files of the checkpoint are gone from the disk."))
 

@@ -173,7 +173,8 @@ def _remove_checkpoints(run: Run, data: Path, dry: bool) -> tuple[int, int, int]
     # For checkpoints in a script's own format, only the script can determine which files belong to them.
     checkpoints = [each for each in run.checkpoints.order_by("pk") if each.has_manifest]
     going = unneeded(checkpoints, every)
-    own = [each for each in going if host_of(each) == socket.gethostname()]
+    # Of those on other hosts, only copies that were pushed can be removed here.
+    own = [each for each in going if each.pushed_at is not None or host_of(each) == socket.gethostname()]
     if not dry:
         for each in own:
             if not Run.objects.filter(pk=run.pk, state__in=ENDED, attempt=run.attempt).exists():

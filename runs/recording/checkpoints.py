@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 
+from runs.copies.folders import remove_copy
 from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Severity
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
@@ -28,6 +30,9 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
         return
     with transaction.atomic():
         Checkpoint.objects.filter(pk__in=ids).delete()
+        for each in removed:
+            if each.pushed_at is not None:
+                transaction.on_commit(partial(remove_copy, run_id, each.sha256), robust=True)
         feed.append(run_id, CheckpointsRemoved(attempt=attempt, ids=ids))
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import steersman
-from steersman.command_line import logging_in, offering, running
+from steersman.command_line import logging_in, offering, pushing, running
 from steersman.command_line.problems import Problem
 from steersman.exit_codes import EXIT_INTERRUPTED
 
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
     running.add_commands(commands)
     offering.add_commands(commands)
+    pushing.add_commands(commands)
     logging_in.add_commands(commands)
     return found
 

@@ -73,28 +73,40 @@ def check_login(login: Login) -> None:
 
 def ask(login: Login, path: str, body: object, timeout_s: float = TIMEOUT_S) -> bytes:
     """Send a JSON object to a portal by POST; return the JSON that it answered. Raises `PortalError`."""
+    return send(login, "POST", path, encode(body), timeout_s, kind="application/json")
+
+
+def send(
+    login: Login,
+    method: str,
+    path: str,
+    data: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+    kind: str = "application/octet-stream",
+) -> bytes:
+    """Send a request with a body of the content type `kind`; return the JSON of its answer. Raises `PortalError`."""
     headers = {
         "Authorization": f"Bearer {login.token}",
-        "Content-Type": "application/json",
+        "Content-Type": kind,
         "Accept": "application/json",
         VERSION_HEADER: steersman.__version__,
         "User-Agent": f"steersman/{steersman.__version__}",
     }
-    request = urllib.request.Request(login.address + path, encode(body), headers, method="POST")
+    request = urllib.request.Request(login.address + path, data, headers, method=method)
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         with opener.open(request, timeout=timeout_s) as answer:
-            data: bytes = answer.read(LARGEST_ANSWER_BYTES)
+            answered: bytes = answer.read(LARGEST_ANSWER_BYTES)
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(login, error.code, _text_of(error)) from error
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         raise unreachable(login.address, error) from error
     try:
-        json.loads(data)
+        json.loads(answered)
     except ValueError as error:
         raise Refused(not_a_portal(login.address)) from error
-    return data
+    return answered
 
 
 def unreachable(address: str, error: BaseException) -> PortalError:

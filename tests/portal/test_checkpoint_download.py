@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import socket
@@ -17,8 +18,12 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
-from runs.models import Attempt, Checkpoint, Membership, Project, Role, Run
+from runs.api.pushing.answers import Refused, pushable, take
+from runs.models import AccessToken, Attempt, Checkpoint, Membership, Project, RemoteLaunch, Role, Run
 from runs.portal.checkpoint_files import END, NotThere, open_archive
+from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.lifecycle import Lease
+from runs.recording.record_side.record_kinds import RecordStore
 
 PATH = "attempts/1/checkpoints/step-5"
 FILES = {"manifest.json": b'{"format": 2}', "rank-0.pt": os.urandom(100_000), "training.pt": b"x" * 1024}
@@ -82,6 +87,50 @@ def test_those_who_may_command_download(checkpoint: Checkpoint, name: str, statu
     answer = ask(checkpoint, name)
     assert answer.status_code == status
     answer.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pushed_copy_outlives_the_files_of_its_host_and_goes_with_its_row(checkpoint: Checkpoint, data: Path) -> None:
+    run_id, sha256 = checkpoint.run_id, "a" * 64
+    copy = data / "pushed" / str(run_id) / sha256
+    (data / "runs" / str(run_id) / PATH).rename(data / "elsewhere")
+    Checkpoint.objects.update(sha256=sha256, pushed_at=timezone.now())
+    lease = Lease(run_id, checkpoint.run.attempts.get().pk, 1)
+    RecordStore(lease).forget_removed([PATH.removeprefix("attempts/1/")])
+    checkpoint.refresh_from_db()
+    assert ask(checkpoint, "operator").status_code == 404
+    copy.parent.mkdir(parents=True)
+    (data / "elsewhere").rename(copy)
+    answer = ask(checkpoint, "operator")
+    assert answer.status_code == 200
+    answer.close()
+    forget_checkpoints(run_id, 1, [checkpoint])
+    assert not copy.exists() and not Checkpoint.objects.exists()
+
+
+def test_a_full_disk_of_the_portal_is_a_sentence(
+    checkpoint: Checkpoint, data: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.sha256 = "a" * 64
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Refused, match="The disk of the portal is full") as refused:
+        take(checkpoint, "weights.pt", 0, b"x")
+    assert refused.value.status == 507
+    token = AccessToken(project=checkpoint.run.project, created_by=User.objects.get(username="operator"))
+    RemoteLaunch.objects.create(project=token.project, created_by=token.created_by, key="k", run=checkpoint.run)
+    Checkpoint.objects.update(size_bytes=3 << 20, sha256=checkpoint.sha256)
+    settings.STEERSMAN_PUSH_MIB = 2
+    with pytest.raises(Refused, match=r"has 3 MiB, and the portal takes 2 MiB \(STEERSMAN_PUSH_MIB\)"):
+        pushable(token, checkpoint.run_id, checkpoint.sha256)
+    settings.STEERSMAN_PUSH_MIB = 3
+    assert pushable(token, checkpoint.run_id, checkpoint.sha256) == checkpoint
+    Membership.objects.filter(user=token.created_by).update(role=Role.VIEWER)
+    with pytest.raises(Refused, match="Only operators and owners"):
+        pushable(token, checkpoint.run_id, checkpoint.sha256)
 
 
 def test_it_says_why_there_is_nothing_to_download(checkpoint: Checkpoint, data: Path) -> None:

@@ -322,6 +322,7 @@ class RecordStore:
                 # A script may save to the path of an abandoned checkpoint again.
                 "abandoned": False,
                 "good": False,
+                "pushed_at": None,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )
@@ -342,7 +343,8 @@ class RecordStore:
         """Delete the rows of this attempt's checkpoints without files on the host; `paths` are within its folder."""
         if paths:
             places = [f"attempts/{self._lease.number}/{path}" for path in paths]
-            rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places)
+            # The portal has its own copy of those that were pushed.
+            rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places, pushed_at=None)
             forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))
 
     def count_set_aside(self, aside: Sequence[SetAside]) -> list[Event]:

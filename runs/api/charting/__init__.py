@@ -1,0 +1,1 @@
+"""What a request for the points of charts may ask for."""

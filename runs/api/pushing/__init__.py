@@ -1,0 +1,1 @@
+"""The addresses at which training hosts push checkpoints of their own runs."""

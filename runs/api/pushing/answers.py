@@ -1,0 +1,59 @@
+"""Which checkpoint a training host may push, and what it may be refused for."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs.access.roles import COMMANDING_ROLES, operators_only
+from runs.copies import folders
+from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch
+from steersman.files.checkpoint import Damaged
+
+
+class Refused(Exception):
+    """A request is refused; the text is a sentence with the reason and the remedy."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def pushable(token: AccessToken, run_id: int, sha256: str) -> Checkpoint:
+    """Return the checkpoint that a token may push: one of a run that its person opened. Raises `Refused`."""
+    own = {"project": token.project, "created_by": token.created_by}
+    if not RemoteLaunch.objects.filter(run_id=run_id, **own).exists():
+        raise Refused(404, _("There is no such run of this token: push with the token that opened the run."))
+    if not Membership.objects.filter(project=token.project, user=token.created_by, role__in=COMMANDING_ROLES).exists():
+        raise Refused(403, operators_only())
+    found = Checkpoint.objects.filter(run_id=run_id, sha256=sha256, has_manifest=True).order_by("pk").last()
+    if found is None:
+        text = _("The run has no such checkpoint. If it was saved while the portal was away, run steersman sync first.")
+        raise Refused(404, text)
+    if found.size_bytes > settings.STEERSMAN_PUSH_MIB << 20:
+        text = _("The checkpoint has %(size)d MiB, and the portal takes %(most)d MiB (STEERSMAN_PUSH_MIB).")
+        raise Refused(413, text % {"size": found.size_bytes >> 20, "most": settings.STEERSMAN_PUSH_MIB})
+    return found
+
+
+def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:
+    """Store a piece; return the size of its file. Raises `Refused` and `folders.Misplaced`."""
+    run_id, sha256 = checkpoint.run_id, checkpoint.sha256
+    try:
+        return folders.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
+    except folders.BadFile as error:
+        raise Refused(422, _("The checkpoint has no such file, or it is too large: push it again.")) from error
+    except folders.NoRoom as error:
+        text = _("The disk of the portal is full: push the checkpoint again when there is room.")
+        raise Refused(507, text) from error
+
+
+def finish(checkpoint: Checkpoint) -> None:
+    """Verify the files and make them the copy of the checkpoint. Raises `Refused`."""
+    try:
+        folders.complete(checkpoint.run_id, checkpoint.sha256)
+    except Damaged as error:
+        text = _("What has arrived is not the checkpoint (%(reason)s): push it again.")
+        raise Refused(422, text % {"reason": error}) from error
+    Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).update(pushed_at=timezone.now())

@@ -42,15 +42,17 @@ from steersman.agent.remote.launches import (
     read_identity,
     read_launch,
     read_place,
+    read_removed,
     write_concluded,
     write_identity,
     write_place,
+    write_removed,
     write_result,
 )
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.portal_link import PortalLink
-from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
+from steersman.agent.remote.resuming import knobs_after, newest_checkpoint, remove_older
 from steersman.agent.remote.slurm import EndOfJob
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
@@ -216,6 +218,7 @@ class LaunchProcess:
             journal_mib=journal_bound_bytes(os.environ) >> 20,
         )
         write_identity(folder, self._launch.identity)
+        write_removed(folder, remove_older(self._folder, None if resume is None else resume.folder, lines))
         return environment
 
     def _follow_attempt(
@@ -235,6 +238,7 @@ class LaunchProcess:
             may_restart=not self._only_stores and earlier_within_s is None,
             unanswered=UNANSWERED,
             answers_within_s=self._launch.wait_s if earlier_within_s is None else earlier_within_s,
+            removed_earlier=read_removed(folder).paths,
             why_ended=self._why_ended(earlier_within_s is not None),
         )
         host = HostSide(folder, group, link, terminal, self._interrupts, settings, wake, lines)

@@ -5,6 +5,7 @@ launches/<id>/supervisor.lock            held by the process that follows it
 launches/<id>/opened.json                the run and the first attempt, if the portal opened them before the start
 launches/<id>/result.json                how it has ended
 launches/<id>/attempts/<n>/identity      which start of a launcher it belongs to
+launches/<id>/attempts/<n>/removed.json  the checkpoints of earlier attempts that it has replaced
 launches/<id>/attempts/<n>/place.json    the run and the attempt in the portal
 launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its end
 """
@@ -28,6 +29,7 @@ RESULT_FILE = "result.json"
 OPENED_FILE = "opened.json"
 PLACE_FILE = "place.json"
 IDENTITY_FILE = "identity"
+REMOVED_FILE = "removed.json"
 CONCLUDED_FILE = "concluded.json"
 Item = TypeVar("Item")
 
@@ -129,6 +131,22 @@ def read_identity(attempt: Path) -> str:
         return (attempt / IDENTITY_FILE).read_text()
     except OSError:
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Checkpoints of earlier attempts that were removed when an attempt began, as a report names them."""
+
+    paths: list[str] = field(default_factory=list)
+
+
+def write_removed(attempt: Path, removed: Removed) -> None:
+    write_whole(attempt / REMOVED_FILE, encode(removed).decode())
+
+
+def read_removed(attempt: Path) -> Removed:
+    """Return which checkpoints of earlier attempts were removed when an attempt began."""
+    return _read(Removed, attempt / REMOVED_FILE) or Removed()
 
 
 def write_opened(folder: Path, place: Place) -> None:

@@ -119,9 +119,9 @@ class Report:
     `begin` and `end` are the positions in the journals, by rank, before and after the report. `backlog_bytes` is the
     part of the journals that is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
     seconds the training has not read waiting commands, 0.0 if it reads them again, None if nothing has changed.
-    `removed_checkpoints` are paths within the attempt's folder. `asked` are the requests of signals, `posted` the
-    commands that were delivered since the last report. `by_rank` has the points of several ranks that were merged into
-    one point, by rank.
+    `removed_checkpoints` are paths within the attempt's folder, or that of an earlier one, as in ../1/checkpoints/last.
+    `asked` are the requests of signals, `posted` the commands that were delivered since the last report. `by_rank` has
+    the points of several ranks that were merged into one point, by rank.
     """
 
     session: int

@@ -6,6 +6,7 @@ Every text has passed the redactor of its host.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -59,6 +60,8 @@ from steersman.records.record import Record
 from steersman.spec import ValueSpec
 
 # Logged once per attempt: a loop over folds would repeat it in each epoch.
+# The path of a checkpoint of another attempt of the run.
+EARLIER = re.compile(r"\.\./(?=\d+/)")
 LOGGED_AGAIN = (
     "Epoch {epoch} was logged again. The newest values count; the earlier ones are kept and drawn as paler lines. For "
     "folds, continue the count of epochs, or add the fold to the names: log_epoch(epoch, **{{f'fold{{fold}}/loss': "
@@ -340,9 +343,10 @@ class RecordStore:
         )
 
     def forget_removed(self, paths: Sequence[str]) -> None:
-        """Delete the rows of this attempt's checkpoints without files on the host; `paths` are within its folder."""
+        """Delete the rows of checkpoints without files on the host; see `Report.removed_checkpoints`."""
         if paths:
-            places = [f"attempts/{self._lease.number}/{path}" for path in paths]
+            own = f"attempts/{self._lease.number}"
+            places = [EARLIER.sub("attempts/", path) if EARLIER.match(path) else f"{own}/{path}" for path in paths]
             # The portal has its own copy of those that were pushed.
             rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places, pushed_at=None)
             forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))

@@ -82,7 +82,7 @@ class HostSide:
         self._settings, self._wake = settings, wake
         self._redactor = Redactor(settings.data, settings.application)
         self.progress = StoredProgress()
-        self._exchange = Exchange(link, ReportSequence(folder, self._redactor, self.progress))
+        self._exchange = Exchange(link, ReportSequence(folder, self._redactor, self.progress, settings.removed_earlier))
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,8 +28,8 @@ class HostSettings:
 
     `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
     `answers_within_s`: how long the record side may be silent after the end, in seconds, None for ever. `unanswered` is
-    shown if it is silent for longer. `why_ended` tells why a batch system has ended the training; it may take seconds,
-    and is called only if that may be so.
+    shown if it is silent for longer. `removed_earlier`: see `steersman.agent.reporting.kept_checkpoints`. `why_ended`
+    tells why a batch system has ended the training; it may take seconds, and is called only if that may be so.
     """
 
     data: Path
@@ -41,6 +41,7 @@ class HostSettings:
     is_recipe: bool = False
     may_restart: bool = True
     answers_within_s: float | None = None
+    removed_earlier: Sequence[str] = ()
     why_ended: Callable[[], SchedulerReason] = lambda: ""
     unanswered: str = (
         "The database did not answer, so the end of the training is not recorded yet. Everything that it logged "

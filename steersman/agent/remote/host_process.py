@@ -43,17 +43,19 @@ from steersman.agent.remote.launches import (
     read_identity,
     read_launch,
     read_place,
+    read_removed,
     write_concluded,
     write_identity,
     write_launch,
     write_place,
+    write_removed,
     write_result,
 )
 from steersman.agent.remote.no_link import NoLink
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.portal_link import PortalLink
-from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
+from steersman.agent.remote.resuming import knobs_after, newest_checkpoint, remove_older
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD
@@ -237,6 +239,7 @@ class LaunchProcess:
             journal_mib=journal_bound_bytes(os.environ) >> 20,
         )
         write_identity(folder, self._launch.identity)
+        write_removed(folder, remove_older(self._folder, None if resume is None else resume.folder, lines))
         return environment
 
     def _follow_attempt(
@@ -260,6 +263,7 @@ class LaunchProcess:
             may_restart=not self._only_stores and earlier_within_s is None and not self._launch.of_caller,
             unanswered=UNANSWERED,
             answers_within_s=answers_within_s if login is not None else 0.0,
+            removed_earlier=read_removed(folder).paths,
             why_ended=self._why_ended(earlier_within_s is not None),
         )
         host = HostSide(folder, group, link, terminal, self._interrupts, settings, wake, lines)

@@ -6,6 +6,7 @@ launches/<id>/opened-<n>.json            the run and the attempt, if the portal 
 launches/<id>/next.json                  the attempt that a person or a queue asks for after those that have ended
 launches/<id>/result.json                how it has ended
 launches/<id>/attempts/<n>/identity      which start of a launcher it belongs to
+launches/<id>/attempts/<n>/removed.json  the checkpoints of earlier attempts that it has replaced
 launches/<id>/attempts/<n>/place.json    the run and the attempt in the portal
 launches/<id>/attempts/<n>/concluded.json    what the portal recorded about its end
 """
@@ -28,6 +29,7 @@ from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, 
 LAUNCH_FILE = "launch.json"
 NEXT_FILE = "next.json"
 IDENTITY_FILE = "identity"
+REMOVED_FILE = "removed.json"
 CONCLUDED_FILE = "concluded.json"
 NOT_IN_A_FOLDER_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -131,6 +133,22 @@ def read_identity(attempt: Path) -> str:
         return (attempt / IDENTITY_FILE).read_text()
     except OSError:
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Checkpoints of earlier attempts that were removed when an attempt began, as a report names them."""
+
+    paths: list[str] = field(default_factory=list)
+
+
+def write_removed(attempt: Path, removed: Removed) -> None:
+    write_whole(attempt / REMOVED_FILE, encode(removed).decode())
+
+
+def read_removed(attempt: Path) -> Removed:
+    """Return which checkpoints of earlier attempts were removed when an attempt began."""
+    return read_file(Removed, attempt / REMOVED_FILE) or Removed()
 
 
 def write_opened(folder: Path, number: int, place: Place) -> None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from steersman.agent.journals.tail import LARGEST_READ_BYTES
 from steersman.agent.launch.attempt_folder import ResumeFrom
+from steersman.agent.remote.launches import Removed, read_place
 from steersman.checkpoints.kept import CHECKPOINTS, FOLDER_NAME
 from steersman.files.changed_knobs import ChangedKnobs, after_roll_back, after_set_knob, read_changed_knobs
-from steersman.files.checkpoint import MANIFEST, Damaged, is_whole, remove_checkpoint, verify_checkpoint
+from steersman.files.checkpoint import (
+    MANIFEST,
+    Damaged,
+    hashed,
+    is_whole,
+    read_manifest,
+    remove_checkpoint,
+    verify_checkpoint,
+)
 from steersman.files.journal import JournalReader
 from steersman.files.mailbox import Mailbox
+from steersman.files.retention import Kept, dropped
 from steersman.messages.reports import Line
 from steersman.records.kinds import OutcomeRecord
 
@@ -42,6 +53,31 @@ def newest_checkpoint(launch: Path, lines: list[Line]) -> tuple[ResumeFrom | Non
         else:
             return ResumeFrom(folder, sha256), manifest.knobs
     return None, {}
+
+
+def remove_older(launch: Path, keep: Path | None, lines: list[Line]) -> Removed:
+    """Remove the checkpoints of all attempts of a launch that no rule keeps, but never `keep`; return which.
+
+    The rules are those of one attempt (`steersman.files.retention`): a run keeps no more, however often it is started.
+    No training of the launch may be alive.
+    """
+    kept = []
+    for folder in sorted((launch / "attempts").glob(f"*/{CHECKPOINTS}/*"), key=lambda each: each.name):
+        if not FOLDER_NAME.fullmatch(folder.name) or folder.is_symlink() or not is_whole(folder):
+            continue
+        with suppress(OSError, Damaged):
+            manifest = read_manifest(folder, hashed(folder / MANIFEST).sha256)
+            kept.append(Kept(folder, manifest.reason, (folder / MANIFEST).stat().st_mtime, manifest.step))
+    kept.sort(key=lambda each: _saved_at(each.folder))
+    removed = [each.folder for each in dropped(kept) if each.folder != keep]
+    told = []
+    for folder in removed:
+        attempt = folder.parent.parent
+        _remove(folder, lines)
+        place = read_place(attempt)
+        if place is not None and not is_whole(folder):
+            told.append(f"../{place.attempt}/{CHECKPOINTS}/{folder.name}")
+    return Removed(told)
 
 
 def knobs_after(attempt: Path, before: ChangedKnobs) -> ChangedKnobs:
@@ -84,6 +120,4 @@ def _remove(folder: Path, lines: list[Line]) -> None:
     try:
         remove_checkpoint(folder)
     except OSError as error:
-        lines.append(
-            Line(f"The unfinished checkpoint {folder.name} could not be removed: {error.strerror}.", "warning")
-        )
+        lines.append(Line(f"The old checkpoint {folder.name} could not be removed: {error.strerror}.", "warning"))

@@ -11,22 +11,26 @@ from steersman.records.record import Record
 
 
 class KeptCheckpoints:
-    """Checks the checkpoints of an attempt whenever a new one is saved. `known`: see `Attached.checkpoints`."""
+    """Checks the checkpoints of an attempt whenever a new one is saved. `known`: see `Attached.checkpoints`.
 
-    def __init__(self, folder: Path, known: Mapping[str, bool]) -> None:
+    `earlier` are the paths of checkpoints of earlier attempts that were removed when this one began.
+    """
+
+    def __init__(self, folder: Path, known: Mapping[str, bool], earlier: Iterable[str] = ()) -> None:
         self._folder = folder
         self._known = dict(known)
+        self._earlier = list(earlier)
 
     def removed(self, records: Iterable[Record]) -> list[str]:
-        """Return the paths of removed checkpoints, if `records` report a new one, which is not among them."""
+        """Return the paths of removed checkpoints; of this attempt, if `records` report a new one, not among them."""
         saved = ""
         for record in records:
             if isinstance(record, CheckpointRecord):
                 saved = record.path
                 self._known[saved] = record.has_manifest
         if not saved:
-            return []
-        return [
+            return list(self._earlier)
+        return self._earlier + [
             path for path, has_manifest in self._known.items() if path != saved and self._is_gone(path, has_manifest)
         ]
 
@@ -34,6 +38,13 @@ class KeptCheckpoints:
         """Forget checkpoints that the record side has forgotten too."""
         for path in paths:
             self._known.pop(path, None)
+            if path in self._earlier:
+                self._earlier.remove(path)
+
+    @property
+    def earlier(self) -> list[str]:
+        """Return those of earlier attempts that the record side has not forgotten yet."""
+        return list(self._earlier)
 
     def _is_gone(self, path: str, has_manifest: bool) -> bool:
         place = self._folder / path

@@ -56,12 +56,15 @@ class Outcome(Enum):
 class ReportSequence:
     """Makes the reports of one attempt from ticks, one at a time, without sending them."""
 
-    def __init__(self, folder: Path, redactor: Redactor, progress: StoredProgress) -> None:
+    def __init__(
+        self, folder: Path, redactor: Redactor, progress: StoredProgress, removed_earlier: Iterable[str] = ()
+    ) -> None:
+        """`removed_earlier`: see `KeptCheckpoints`."""
         self.progress = progress
         self._folder = folder
         self._redactor = redactor
         self._records = RecordRedactor(redactor)
-        self._checkpoints = KeptCheckpoints(folder, {})
+        self._checkpoints = KeptCheckpoints(folder, {}, removed_earlier)
         self._session = 0
         self._number = 0
         # The report to store next, before any other. Until it is answered, it may be stored or not.
@@ -83,7 +86,7 @@ class ReportSequence:
             self._note_progress(self._sent.originals)
         self._session, self._number = attached.session, attached.next_report
         self.under_way = self._sent = None
-        self._checkpoints = KeptCheckpoints(self._folder, attached.checkpoints)
+        self._checkpoints = KeptCheckpoints(self._folder, attached.checkpoints, self._checkpoints.earlier)
         self.progress.environment = attached.environment
         self.progress.step = attached.last_step
         return is_stored

@@ -194,7 +194,7 @@ def close_node_server(data: Path, run_id: int, launch: Launch, server: NodeServe
 
 
 def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
-    """Replace the announcement of an earlier launch; nodes that see the new one know that storage is shared."""
+    """Replace the announcement of an earlier launch; if a node sees the new one, its storage is shared."""
     _write_launch(data, run_id, launch, {})
 
 

@@ -161,7 +161,7 @@ class Parent:
 def supervised(folder: Path, ranks: int, numbers: Sequence[signal.Signals], *options: str) -> int:
     """Run the host process of a launch, whose folder is absolute, to its end; return the exit code of the launch.
 
-    Passes on the output of so many `ranks`, 0 for none.
+    Passes on the output of `ranks` ranks, 0 for none.
     """
     signals = Signals(numbers)
     signals.install()

@@ -87,7 +87,7 @@ def start(login: Login, data: Path, asked: Asked) -> int:
 
 
 def _open(login: Login, launch: Launch, folder: Path, data: Path) -> None:
-    """Open the run, if the portal can be reached; print what the person has to know. Raises `Refused`."""
+    """Open the run, if the portal can be reached; print what the person needs. Raises `Refused`."""
     problem: Unreachable | None = None
     try:
         check_version(login)

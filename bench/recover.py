@@ -114,7 +114,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a story: its last validation loss, its rollbacks, and the layers that its alerts named."""
+    """The result of a story: its last validation loss, its rollbacks, and the layers that its alerts named."""
 
     story: Story
     run_id: int

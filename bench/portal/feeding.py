@@ -27,7 +27,7 @@ POINTS_AN_UPDATE = 5
 
 
 def names_of(series: int) -> list[str]:
-    """Return the names of so many series: those of a training, then those of its layers if there are more than 16."""
+    """Return the names of this many series: those of a training, then those of its layers if there are more than 16."""
     return [f"train/series_{number:02}" if number < 16 else f"layers/{number}/norm" for number in range(series)]
 
 

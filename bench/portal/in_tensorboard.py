@@ -35,7 +35,7 @@ def write_events(folder: str, series: int) -> None:
 
 @contextmanager
 def tensorboard(series: int) -> Iterator[str]:
-    """Start TensorBoard with so many series, and yield the address of the page that shows them once they are read."""
+    """Start TensorBoard with this many series, and yield the address of the page that shows them once they are read."""
     with tempfile.TemporaryDirectory() as folder:
         write_events(folder, series)
         port = free_port()

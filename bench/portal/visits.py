@@ -121,7 +121,7 @@ def shift_of(page: Page) -> float:
 
 
 def median_visit(visit: Callable[[], Visit], times: int) -> Visit:
-    """Return the median of each figure over so many visits."""
+    """Return the median of each figure over this many visits."""
     visits = [visit() for _ in range(times)]
     return Visit(
         statistics.median(each.first_paint_s for each in visits),

@@ -98,7 +98,7 @@ class Crowd:
     def connect_all(self, targets: Sequence[str], receive_buffer: int = 0) -> list[Viewer]:
         """Connect a viewer to each of `targets`, path and query, and return them when all are greeted.
 
-        With `receive_buffer` the system buffers about so many bytes for a viewer that does not read. Raises
+        With `receive_buffer` the system buffers about this many bytes for a viewer that does not read. Raises
         `TimeoutError` or `ConnectionError` if the server does not greet one.
         """
         made: list[Viewer] = []

@@ -37,7 +37,7 @@ class Grant:
 def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
     """Return for each grant its current viewer, or the close code that ends it.
 
-    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: not a member any longer. 4404:
+    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: no longer a member. 4404:
     the run is gone. Costs five queries, however many grants there are.
     """
     now = timezone.now()

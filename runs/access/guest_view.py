@@ -12,7 +12,7 @@ from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
 from runs.protocol.causes import OfLink, command_cause, stored
 from runs.protocol.events import AlertChanged, CommandChanged
 
-# The author of a command who is not a member any longer, with or without an account.
+# The author of a command who is no longer a member, with or without an account.
 FORMER_MEMBER = "former member"
 # Authors that are not people. If an account was deleted, its commands keep only the name.
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})

@@ -95,7 +95,7 @@ def valid() -> Q:
 def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessToken | None:
     """Return the valid token of `value`, with project and creator, and record its use.
 
-    None if it is unknown, expired, revoked, of another scope, or if its creator is not an active member any longer.
+    None if it is unknown, expired, revoked, of another scope, or if its creator is no longer an active member.
     """
     if not value.startswith(MARK):
         return None

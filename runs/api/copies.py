@@ -9,7 +9,7 @@ from ninja import Path, Query, Router, Schema
 from runs.api.callers import TRAINERS, caller_of, train_token_only
 from runs.api.errors import ApiError
 from runs.api.pushing.answers import Refused, finish, pushable, take
-from runs.api.schemas import ErrorOut
+from runs.api.schemas.errors import ErrorOut
 from runs.copies import folders
 from runs.models import LARGEST_ID, Checkpoint
 

@@ -89,7 +89,7 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
             launch.holder,
             run.attempt,
             command_line=launch.command_line,
-            # Its host starts a failed run again, as it was told when the run failed.
+            # Its host restarts a failed run, as the answer to the failure said.
             restart=waits_to_restart(run),
             ranks=launch.ranks,
         )

@@ -155,7 +155,7 @@ class Hub:
             await self._subscribe(run_id)
         self._echoed.clear()
         if await self._send_echo():
-            # The first viewer is told whether the layer works; an echo takes about a millisecond.
+            # The first viewer gets the state of the layer; an echo takes about a millisecond.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._echoed.wait(), FIRST_ECHO_TIMEOUT_S)
 
@@ -214,7 +214,7 @@ class Hub:
     async def _catch_up(self, room: Room, up_to: int) -> None:
         """Deliver the events after the room's last one from the database, at least up to `up_to`, which was committed.
 
-        Events that were compacted into charts meanwhile do not exist any longer; viewers are notified. The caller holds
+        Events that were compacted into charts meanwhile no longer exist; viewers are notified. The caller holds
         the room's lock.
         """
         while room.last_seq < up_to:

@@ -215,7 +215,7 @@ class Room:
         """From now on, send a viewer the points of the series in `sight`, and only the newest ones of the others, less
         often.
 
-        The viewer is told after which event this begins.
+        The viewer receives the number of the event after which this begins.
         """
         if outbox.sight is not None:
             # Series that come into sight are not in later `newest` messages, so their newest points are sent now.

@@ -55,7 +55,7 @@ class Handshakes:
         return self._visits["address"].take(address) and (not holder or self._visits[kind].take(holder))
 
     def are_refused(self, source: str) -> bool:
-        """Return whether so many handshakes of `source`, a holder or an address, failed that none is checked now."""
+        """Return whether too many handshakes of `source`, a holder or an address, failed to check another one now."""
         return not self._failures.has(source)
 
     def note_failure(self, source: str, code: int) -> int:

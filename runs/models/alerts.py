@@ -107,7 +107,7 @@ class Alert(models.Model):
         Command, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("command")
     )
 
-    # What became of the run after a rollback for this alert, as `runs.protocol.causes` stores it.
+    # The result of a rollback for this alert, as `runs.protocol.causes` stores it.
     after_roll_back = models.JSONField(default=dict, blank=True, editable=False)
 
     class Meta:

@@ -99,7 +99,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return waiting.filter(remote_launch=None)
 
     def condition_met(self) -> RunQuerySet:
-        """Return the runs that do not wait for another run (any longer). A retry after a failure waits for none."""
+        """Return the runs that are not waiting for another run. A retry after a failure waits for none."""
         awaited = Run.objects.filter(pk=models.OuterRef("after_run")).order_by()
         ended = models.Q(after_condition=AfterCondition.ENDED)
         met = (

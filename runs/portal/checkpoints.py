@@ -25,7 +25,7 @@ from runs.recording.checkpoints import host_of
 @login_required
 @require_GET
 def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseBase:
-    """Return the checkpoint as a tar file; 404 if it does not exist any longer, 409 if it is on another host."""
+    """Return the checkpoint as a tar file; 404 if it no longer exists, 409 if it is on another host."""
     run = commanded_run(request.user, pk)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:

@@ -42,7 +42,7 @@ class Silence(Cause, frozen=True, kw_only=True, tag="silence"):
 
 
 class SilentHost(Cause, frozen=True, kw_only=True, tag="silent_host"):
-    """A run of a training host without access to the database is lost: nothing was heard since `since`, in UTC.
+    """A run of a training host without access to the database is lost: there has been no contact since `since`, in UTC.
 
     `since` is in ISO 8601. The host may only be cut off.
     """
@@ -253,7 +253,7 @@ EndCause = (
 RunCause = Silence | SilentHost | Death | EndCause
 AlertCause = Silence | SilentHost | Death | LittleSpace | BeganInLayer | EndCause
 CommandCause = OfAlert | OfLink | OfReplay
-# What became of a run that was rolled back for an alert.
+# The result of a rollback for an alert.
 AfterRollBack = Recovered | FaultReturned
 
 

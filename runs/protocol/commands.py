@@ -233,7 +233,7 @@ class SetPriority(OfQueue, frozen=True, kw_only=True):
 
 
 class StartAnyway(OfQueue, frozen=True, kw_only=True):
-    """Do not wait for another run any longer."""
+    """Stop waiting for another run."""
 
     kind: ClassVar[str] = gettext_noop("start_anyway")
     help: ClassVar[str] = gettext_noop("Stop waiting for another run. Start as soon as a device is free.")
@@ -255,7 +255,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: idempotency key, command, reason, expiry, condition, and time of effect.
 
     If no person gave the reason, `cause` holds as data what `reason` says in English; payloads cannot contain it.
-    `at_step` and `at_epoch` delay the command until so many steps and epochs are done, `at_roll_backs` until the run
+    `at_step` and `at_epoch` delay the command until this many steps and epochs are done, `at_roll_backs` until the run
     has been rolled back so often. It is refused if the run was rolled back once more before, is not in
     `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """

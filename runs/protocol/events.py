@@ -245,9 +245,9 @@ class StallChanged(Event, frozen=True, kw_only=True):
 class AlertChanged(Event, frozen=True, kw_only=True):
     """An alert began or changed: the whole alert as of now. `by` is the person who acknowledged it.
 
-    `cause` tells what `text` tells in English: of a lost run, of a full disk, and of the layer where it began. `action`
-    is what its rule asks of the run, `command_id` the command by which it did, `held_back` why it did not.
-    `after_roll_back` is what became of the run after a rollback for this alert.
+    `cause` is the content of `text` as data: for a lost run, a full disk, and the layer where it began. `action`
+    is the action of its rule, `command_id` its command, `held_back` the reason if the rule did not act.
+    `after_roll_back` is the result of a rollback for this alert.
     """
 
     kind: ClassVar[str] = gettext_noop("alert")

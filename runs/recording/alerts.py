@@ -137,7 +137,7 @@ def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> 
 
 
 def clear_all(run_id: int) -> int:
-    """Clear the active alerts of detectors when no process judges the run any longer; return how many. Notifies
+    """Clear the active alerts of detectors when no process judges the run any more; return how many. Notifies
     viewers.
 
     Alerts from the training's own code stay: they describe the past, and no later point withdraws them. Call inside the
@@ -187,8 +187,8 @@ def note_action(alert: Alert) -> None:
 
 
 def note_after_roll_back(alert_id: int, found: AfterRollBack) -> bool:
-    """Record what became of a run after a rollback for an alert; return whether this call did. Notifies viewers, and
-    those who were told of the alert."""
+    """Record the result of a rollback for an alert; return whether this call did. Notifies viewers, and
+    the destinations that were notified of the alert."""
     with transaction.atomic():
         run_id = Alert.objects.values_list("run_id", flat=True).get(pk=alert_id)
         _lock(run_id)

@@ -13,8 +13,8 @@ from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, 
 def queue(alert: Alert, moment: str) -> int:
     """Write a row for each destination to be notified; return their number. Call inside the alert's transaction.
 
-    That are the destinations of the run's project that are on and whose `least_severity` the alert has. What comes
-    later is only told to those that were told of its beginning, and its end only to those that want to know.
+    These are the destinations of the run's project that are on and whose `least_severity` the alert has. Later moments
+    are only sent to destinations that were notified of its beginning, and its end only to those that ask for it.
     """
     told = AlertDestination.objects.filter(
         project__runs=alert.run_id,

@@ -234,8 +234,8 @@ def _count_pause(lease: Lease, paused: bool) -> None:
 def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | SilentHost | Death | None = None) -> bool:
     """Set a live run lost if its owner has sent nothing since `heartbeat`; notify viewers; return whether it was.
 
-    The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
-    Without `cause`, the cause is the silence.
+    The attempt stays open: its owner may only be disconnected, and the run recovers at its next heartbeat (see
+    `renew_lease`). Without `cause`, the cause is the missing heartbeat.
     """
     cause = cause or _silence_of(run_id, attempt)
     silent = Run.objects.filter(pk=run_id, attempt=attempt, heartbeat=heartbeat, state__in=LIVE)

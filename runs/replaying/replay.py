@@ -1,4 +1,4 @@
-"""Replaying a run: what its ledger holds is asked of another run, at the same places of the training.
+"""Replaying a run: the commands in its ledger are sent to another run, for the same places of the training.
 
 Configuration, seed and ledger give the same curve again, bit for bit where the hardware is deterministic.
 """
@@ -47,7 +47,7 @@ def differences(old: Run, new: Run) -> list[str]:
 
 
 def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
-    """Ask of `new` what the ledger of `old` holds, each at its place; return the rows.
+    """Send `new` the commands in the ledger of `old`, each for its place; return the rows.
 
     Commands of rules are included: if a rule of `new` would send the same once more, it is held back
     (`runs.alerts.rulebook.acting`). Safe to repeat: each command is sent to a run once. Raises `CannotReplay`.

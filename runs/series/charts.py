@@ -43,7 +43,7 @@ BUCKETS = 1000
 # Limits of one request.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# The fewest rows for one of several attempts, and for one of so many attempts that these would exceed the total.
+# The fewest rows for one of several attempts, and for one of attempts that would exceed the total otherwise.
 FEWEST_BUCKETS = 20
 FEWEST_OF_MANY = 2
 # The number of points that are unpacked at once.

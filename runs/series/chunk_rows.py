@@ -76,7 +76,7 @@ class ChunkWriter:
         chunks.delete()
 
     def save(self) -> None:
-        """Store the chunks, and delete steps and times that no chunk uses any longer."""
+        """Store the chunks, and delete steps and times that no chunk uses any more."""
         self._save_places()
         Chunk.objects.bulk_create(
             self._chunks,

@@ -44,7 +44,7 @@ class DeviceLimits(LoginLimits):
     """
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """Return the failures of the device if the account knows it, else those that `LoginLimits` counts."""
+        """Return the failures of a device that the account has used before, else those that `LoginLimits` counts."""
         mark = _mark_of(request, credentials)
         if not mark:
             return super().get_failures(request, credentials)

@@ -48,7 +48,7 @@ class KeptCheckpoints:
         return self._parent / (f"step-{step:08d}" if saves == 1 else f"step-{step:08d}-{saves}")
 
     def add(self, folder: Path, reason: str, step: int) -> None:
-        """Keep a checkpoint that is whole; remove those that no rule keeps any longer."""
+        """Keep a checkpoint that is whole; remove those that no rule keeps."""
         self._kept.append(Kept(folder, reason, time.time(), step))
         for each in dropped(self._kept):
             self._kept.remove(each)

@@ -20,7 +20,7 @@ class LinkCut(Exception):
 
 
 class RecordSideGone(Exception):
-    """Nothing can be stored any longer. The text gives the reason and the remedy."""
+    """Nothing more can be stored. The text gives the reason and the remedy."""
 
 
 class Link(Protocol):

@@ -80,7 +80,7 @@ def keep_base(optimizer: Optimizer) -> None:
 def learning_rate_in_effect(optimizer: Optimizer, name: str = "") -> Any:
     """Return the learning rate of a parameter group as the optimizer stores it; without a name, of the first group.
 
-    NaN if the group does not exist any longer.
+    NaN if the group no longer exists.
     """
     return next((each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name), math.nan)
 

@@ -62,7 +62,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def check_login(login: Login) -> None:
-    """Check that the portal knows the token, and that the token may open runs. Raises `PortalError`."""
+    """Check that the portal accepts the token, and that the token may open runs. Raises `PortalError`."""
     try:
         # A request that opens nothing: the portal looks at the token first.
         ask(login, RUNS, {})

@@ -20,7 +20,7 @@ class PostedCommand:
     arguments: dict[str, Json] = field(default_factory=dict)
     author: str = ""
     # How many steps and epochs must be done before it takes effect, and how often this attempt must have been rolled
-    # back: no more and no less.
+    # back, exactly.
     at_step: int | None = None
     at_epoch: int | None = None
     at_roll_backs: int | None = None

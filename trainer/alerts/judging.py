@@ -211,7 +211,7 @@ class RunJudge:
         return new
 
     def end(self) -> None:
-        """End the judging: alarms that are held back are not reported any longer."""
+        """End the judging: alarms that are held back are dropped."""
         self._cooling.end()
 
     def take_left_out(self) -> int:

@@ -49,7 +49,7 @@ FINISH_TIMEOUT_S = 5.0
 
 
 class Overtaken(Exception):
-    """Another attempt holds the run, or this one has ended: nothing is written any longer."""
+    """Another attempt holds the run, or this one has ended: nothing more is written."""
 
 
 class AlertThread:
@@ -312,7 +312,7 @@ class AlertThread:
         note_roll_backs(self._lease.run_id, self._lease.number, judge.step, judge.recent, judge.roll_backs)
 
     def _note_roll_backs(self) -> None:
-        """Record the last of what became of the run after rollbacks."""
+        """Record the remaining results of rollbacks."""
         try:
             self._note_followed()
         except DatabaseError as error:

@@ -20,7 +20,7 @@ NON_FINITE, RATE, CORRUPT, EXPLODING, RESTART = KINDS = (
 )  # fmt: skip
 RATE_FACTOR = 100.0
 CORRUPT_BATCHES, CORRUPT_SCALE = 5, 100.0
-# The weights of a layer grow by this factor in each of so many steps, to about 30 times their size.
+# The weights of a layer grow by this factor in each of this many steps, to about 30 times their size.
 GROWTH, GROWING_STEPS = 1.4, 10
 
 

@@ -39,7 +39,7 @@ class ChangeDefaults:
 
 # Detectors of faults that may originate in a layer.
 BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
-# Series of the machine and of its speed go on while a training goes back to an earlier step.
+# Series of the machine and of its speed continue while a training goes back to an earlier step.
 NOT_TRAINED = frozenset({"machine", "speed", "duration", "data_wait", "layer"})
 # Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
 LEAST_VALLEY = 0.05

@@ -1,4 +1,4 @@
-"""What became of a run after it was rolled back for an alert: it trains as before the fault, or a fault began again."""
+"""The result of a rollback for an alert: the run trains as before the fault, or a fault began again."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from runs.recording.record_side.lineage import lineage
 class Recovery:
     """A rollback to a checkpoint; its `knob`, as it was there, is multiplied by `factor`. "" and None mean no knob.
 
-    `skip_batches` batches before the step `fault` are left out, and as many from it on.
+    `skip_batches` batches before the step `fault` are left out, and the same number from it on.
     """
 
     checkpoint: Checkpoint

@@ -25,7 +25,7 @@ MOST_NAMED = 20
 # The number of runs that a message describes in full, with curve and links; each other run gets one line.
 MOST_IN_FULL = 3
 LINK_LIFETIME = timedelta(hours=24)
-# If one message tells several moments of an alert, its heading is of the last of these.
+# If one message describes several moments of an alert, its heading is that of the last one.
 MOMENTS = (DeliveryMoment.ROLLED_BACK, DeliveryMoment.BEGAN, DeliveryMoment.CLEARED)
 
 
@@ -51,7 +51,7 @@ class AlertSummary:
     text: str
     # The action of the alert's rule, or why it did not act.
     action: str
-    # What became of the run after a rollback.
+    # The result of a rollback.
     after_roll_back: str
     since: datetime
 
@@ -133,7 +133,7 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
 
 
 def _first_message(message_id: UUID, deliveries: Sequence[AlertDelivery]) -> UUID | None:
-    """Return the first message by which a destination was told of one of these alerts before, None if there is none."""
+    """Return the first earlier message to the destination about one of these alerts, None if there is none."""
     earlier = AlertDelivery.objects.filter(
         destination=deliveries[0].destination_id,
         alert__in=[each.alert_id for each in deliveries],

@@ -11,7 +11,7 @@ PURPOSE = "runs.alerts.sending.secrets"
 
 
 class UnreadableSecret(Exception):
-    """The secret was encrypted with a key that is not in the settings any longer: enter the secret again."""
+    """The secret was encrypted with a key that is no longer in the settings: enter the secret again."""
 
 
 def seal(text: str) -> str:

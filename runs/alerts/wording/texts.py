@@ -61,7 +61,7 @@ def action_text(alert: Alert) -> str:
 
 
 def after_roll_back_text(alert: Alert) -> str:
-    """Return what became of the run after a rollback for the alert, "" if that is not known."""
+    """Return the result of a rollback for the alert, "" if that is not known."""
     found = after_roll_back(alert.after_roll_back)
     return "" if found is None else found.words(_)
 

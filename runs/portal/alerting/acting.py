@@ -103,7 +103,7 @@ def viewer_for(found: Found, actor: User) -> Viewer:
 
 
 def words_of(found: Found) -> str:
-    """Return the text of the button. Raises `CannotAct` if the alert's rule has no such action any longer."""
+    """Return the text of the button. Raises `CannotAct` if the alert's rule no longer has such an action."""
     match found.link.action:
         case LinkAction.ACKNOWLEDGE:
             return _("Acknowledge the alert")

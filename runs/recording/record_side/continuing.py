@@ -22,7 +22,7 @@ class NotContinued(Exception):
 
 
 class Superseded(Fenced):
-    """Another supervisor has attached to the same attempt: this one stores nothing any longer."""
+    """Another supervisor has attached to the same attempt: this one no longer stores anything."""
 
 
 def attach(lease: Lease, *, as_history: bool = False) -> Attached:

@@ -134,8 +134,8 @@ class RecordSession:
         if self._attached is None:
             return []
         if report.session != self._attached.session:
-            # The report is from an old session. If its host side is still alive, this answer tells it that the session
-            # has changed.
+            # The report is from an old session. If its host side is still alive, it learns from this answer that the
+            # session has changed.
             return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
         try:

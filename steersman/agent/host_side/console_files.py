@@ -49,7 +49,7 @@ class ConsoleFiles:
             self._thread.join()
 
     def end(self) -> None:
-        """Turn the consoles into plain files, if no process prints into them any longer."""
+        """Turn the consoles into plain files, once no process prints into them."""
         self.stop()
         try:
             if any_worker_lives(self._folder):

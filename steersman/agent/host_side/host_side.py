@@ -116,7 +116,7 @@ class HostSide:
 
     def follow(self) -> int:
         """Follow the training until it has ended and all its records are stored; return the exit code of `train`.
-        Raises `RecordSideGone` if nothing can be stored any longer; the training then continues."""
+        Raises `RecordSideGone` if nothing more can be stored; the training then continues."""
         collect_rarely()
         self._heart.start()
         self._sampling.start()

@@ -57,7 +57,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
 def without_hole(path: Path) -> None:
     """Turn a file with a hole into a plain file: its first part, a sentence, and its last part.
 
-    No process may append to it any longer. The old file stays until the new one is complete.
+    No process may append to it from now on. The old file stays until the new one is complete.
     """
     with path.open("rb") as file:
         if not has_hole(file):

@@ -1,6 +1,6 @@
 """Messages between the nodes of one training: JSON objects, one per line, over TCP. No Django, no torch.
 
-Each end proves that it knows the launch's secret before the other accepts its messages; the secret itself is not sent.
+Each end proves that it has the launch's secret before the other accepts its messages; the secret itself is not sent.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class NodeConnection:
 
 
 def proof(secret: str, sender: str, nonces: tuple[str, str]) -> str:
-    """Return the proof that `sender` ("node" or "server") knows the secret; each end chose one of the nonces."""
+    """Return the proof that `sender` ("node" or "server") has the secret; each end chose one of the nonces."""
     return hmac.new(secret.encode(), "\n".join((sender, *nonces)).encode(), hashlib.sha256).hexdigest()
 
 

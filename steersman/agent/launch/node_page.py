@@ -79,7 +79,7 @@ class LeaderPage:
             words[REQUEST_COUNTER] += 1
 
     def mark_failed(self, rank: int) -> None:
-        """Mark a remote rank as failed, so that no rank waits for it any longer."""
+        """Mark a remote rank as failed, so that no rank waits for it."""
         self._touched.add(rank)
         if self.words[row_of(rank) + ROW_ENDED] != END_FINISHED:
             self.words[row_of(rank) + ROW_ENDED] = END_FAILED

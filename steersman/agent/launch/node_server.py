@@ -97,7 +97,7 @@ class NodeServer:
                 self._send(node, {"over": True})
             self._flush_all()
         except Exception:
-            # As if all nodes were lost: no message is sent or received any longer.
+            # As if all nodes were lost: no more messages are sent or received.
             logger.exception("the node server broke")
         finally:
             self._mark_rest_lost()

@@ -1,8 +1,8 @@
-"""The process that follows a launch: it starts the training, or adopts it, and speaks to the portal.
+"""The process that follows a launch: it starts the training, or adopts it, and exchanges messages with the portal.
 
 usage: host_process FOLDER [SECONDS]
 
-It may be killed at any moment and started again: what it has to know is in the folder of the launch. With `SECONDS` it
+It may be killed at any moment and started again: its state is in the folder of the launch. With `SECONDS` it
 only has what is left of a launch stored, and starts nothing; so long it waits for the portal.
 """
 
@@ -324,7 +324,7 @@ def take_lock(folder: Path, within_s: float) -> HeldLock | None:
 def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | None) -> int:
     """Follow a launch to its end, and write its result; return its exit code.
 
-    Unless `store_within_s` is None, only what is left is stored, if the portal answers within so many seconds.
+    Unless `store_within_s` is None, only what is left is stored, if the portal answers within this time.
     """
     launch = read_launch(folder)
     if store_within_s is not None:

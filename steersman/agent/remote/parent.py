@@ -173,7 +173,7 @@ def supervised(
 ) -> int:
     """Run the host process of a launch, whose folder is absolute, to its end; return the exit code of the launch.
 
-    Passes on the output of so many `ranks`, 0 for none. The training is stopped when the process `launcher` has ended.
+    Passes on the output of `ranks` ranks, 0 for none. The training is stopped when the process `launcher` has ended.
     """
     newest = newest_attempt(folder)
     ended = newest if newest and read_concluded(attempt_of(folder, newest)) is not None else max(newest - 1, 0)

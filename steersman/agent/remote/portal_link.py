@@ -86,7 +86,7 @@ def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection
 
 
 def check_version(login: Login) -> None:
-    """Raise `PortalError` if a portal does not speak with this version of the package, or not over WebSockets."""
+    """Raise `PortalError` if a portal refuses this version of the package, or WebSockets do not reach it."""
     with connected(login, 0, 0) as socket:
         try:
             socket.recv(OPEN_TIMEOUT_S)
@@ -107,7 +107,7 @@ def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
 
 
 class Watcher(Protocol):
-    """Hears, on a thread of the link, how the portal can be reached."""
+    """Receives, on a thread of the link, whether the portal can be reached."""
 
     def is_away(self, problem: PortalError) -> None: ...
     def is_there(self) -> None: ...
@@ -150,7 +150,7 @@ class PortalLink:
         self._arrived = arrived
         # What has arrived, in its order; a connection stands for its own beginning.
         self._inbox: deque[FromRecord | _Connection] = deque()
-        # The connection whose beginning the host side knows.
+        # The connection whose start was reported to the host side.
         self._current: _Connection | None = None
         self._socket: ClientConnection | None = None
         self._stopped = threading.Event()

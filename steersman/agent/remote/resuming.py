@@ -1,4 +1,4 @@
-"""What the next attempt of a launch continues from: the newest whole checkpoint that lies on this host."""
+"""What the next attempt of a launch continues from: the newest whole checkpoint on this host."""
 
 from __future__ import annotations
 

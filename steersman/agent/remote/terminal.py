@@ -36,11 +36,11 @@ class Terminal:
         self._lives = lives
         self._lock = threading.Lock()
         self._away_since: float | None = None
-        # The problem of the outage that was told last.
+        # The problem of the outage that was printed last.
         self._told = ""
 
     def opened(self, place: Place) -> None:
-        """Tell where the run is, if that was not known when the training started."""
+        """Print the address of the run, if it was unknown when the training started."""
         self._place = place
         self.say(f"run {place.run}: {place.page}")
 

@@ -260,7 +260,7 @@ def test_what_cannot_be_measured_ends_the_record_with_one_note_and_not_the_train
     model._parameters["weight"] = weight  # type: ignore[assignment]
     run.watch_layers(model, every=1)
     train(run, model, [torch.optim.SGD([weight, model.bias], lr=0.1, foreach=False)], steps=3)
-    assert [each for each in notes(tmp_path) if "not recorded any longer" in each] == notes(tmp_path) != []
+    assert [each for each in notes(tmp_path) if "no longer recorded" in each] == notes(tmp_path) != []
     assert sum("loss" in each.values for each in records(tmp_path) if isinstance(each, PointRecord)) == 3
 
 

@@ -176,7 +176,7 @@ def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_
         stuck.clear()
         free.set()
         monkeypatch.undo()
-        ranks.runs[0]._hold_timeout_s = 60
+        ranks.runs[0]._barrier_timeout_s = 60
         ranks.set_rate("d", 0.75)
         assert ranks.outcome("d")["state"] == "applied"
         ranks.post("stop", "stop")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 RETRY_PAUSE_S = 0.1
 LOCKED_S = 1.0
 ASKS_TIMEOUT_S = 15.0
-COMES_WITHIN_S = 45.0
+COMES_WITHIN_S = 60.0
 # About 100 KB of one epoch, and as much console output: more than one frame may contain. With as many series, a history
 # would merge points by other rules than a page that followed.
 WIDE_EPOCH, LONG_LINE, LONG_LINES = 1_500, 2_000, 50

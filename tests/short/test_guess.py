@@ -8,5 +8,5 @@ from tests.support.stack import run_check
 
 def test_guesses_are_refused_and_the_right_password_too_until_the_lock_ends() -> None:
     outcome = run_check("guess", "--seconds", "1", "--guessers", "3")
-    assert outcome["guesses"] > 10 and outcome["right_after_lock"] >= 3
+    assert outcome["guesses"] > outcome["right_after_lock"] >= 3
     assert {name: outcome[name] for name in WRONG} == WRONG

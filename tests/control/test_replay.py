@@ -107,3 +107,21 @@ def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: 
     assert {lap for lap, _ in losses} == {0, 1, 2}
     assert max(step for lap, step in losses) == run_row(stack, first)["total_steps"] == run_row(stack, first)["step"]
     assert applied(stack, again) == done
+
+    # One that is interrupted keeps what is still scheduled.
+    third = start(stack)
+    ask(stack, f"{third} --replay {first}", f"{third} pause --at-step 100", f"{third} resume")
+    wait_for(lambda: run_row(stack, third)["step"] >= 100, f"step 100\n{stack.log()}")
+    paused(stack, third)
+    ask(stack, f"{third} stop --wait 60")
+    wait_for(lambda: run_row(stack, third)["state"] == "stopped", f"run {third} to stop\n{stack.log()}")
+    scheduled = "SELECT kind FROM runs_command WHERE run_id = ? AND state = 'sent'"
+    waiting = [row["kind"] for row in rows(stack, scheduled, third)]
+    assert sorted(set(waiting)) == ["evaluate", "extend", "roll_back", "save_checkpoint", "set_knob"]
+    stack.train(third, "--quiet")
+    last_lap = {step: loss for (lap, step), loss in losses.items() if lap == 2}
+    repeated = finished_losses(stack, third)
+    newest = max(lap for lap, _ in repeated)
+    assert {step: loss for (lap, step), loss in repeated.items() if lap == newest} == last_lap
+    assert [each for each in applied(stack, third) if each[0] != "stop"] == done
+    assert not rows(stack, "SELECT 1 FROM runs_command WHERE run_id = ? AND state = 'expired'", third)

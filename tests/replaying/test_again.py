@@ -11,8 +11,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 
+from runs.commands.record import record
 from runs.models import Attempt, CommandState, Run
-from runs.recording.lifecycle import Lease
+from runs.protocol.commands import parse_command
+from runs.recording.lifecycle import AttemptEnd, Holder, Lease, deliver_command, end_attempt, open_attempt
 from tests.branching.test_api import ask as branch_of
 from tests.branching.test_api import client, source
 from tests.replaying.test_ledger import Story
@@ -107,6 +109,27 @@ def test_the_same_id_is_the_same_run(old: Run) -> None:
     branch = Run.objects.get(pk=branch_of(old, checkpoint="before").json()["run"])
     key = str(uuid4())
     assert [ask(branch, id=key).status_code for _ in range(2)] == [201, 200]
+
+
+@pytest.mark.parametrize("is_reported", [True, False], ids=["failed", "killed with its supervisor"])
+def test_the_next_attempt_gets_what_the_last_one_left(old: Run, is_reported: bool) -> None:
+    new = Run.objects.get(pk=ask(old).json()["run"])
+    new.commands.filter(kind="resume").delete()
+    holder = Holder("host", "boot", 1)
+    lease = open_attempt(new.pk, holder, 0, command_line=[])
+    arguments = {"knob": "learning_rate", "value": 0.1}
+    typed = parse_command({"command": "set_knob", "arguments": arguments, "at": {"step": 50}})
+    own = record(new.pk, typed, author_id=None, author_name="Ada")
+    for command in new.commands.all():
+        assert deliver_command(lease, command)
+    if is_reported:
+        end_attempt(lease, AttemptEnd("failed", 1))
+    lease = open_attempt(new.pk, holder, 1, command_line=[])
+    left = {each.pk: (each.state, each.attempt) for each in new.commands.all()}
+    assert left.pop(own.pk) == ("expired", 1) and list(left.values()) == [("sent", None)] * 3
+    assert all(deliver_command(lease, command) for command in new.commands.exclude(pk=own.pk))
+    end_attempt(lease, AttemptEnd("finished", 0))
+    assert {each.state for each in new.commands.all()} == {"expired"}
 
 
 def test_a_branch_is_opened_again_at_its_source_or_at_the_same_place_of_a_run_that_repeats_it(old: Run) -> None:

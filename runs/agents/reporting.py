@@ -51,7 +51,7 @@ def take_report(token: AccessToken, report: AgentReport) -> AgentOrders:
 
 def _agent_of(token: AccessToken, report: AgentReport) -> Agent:
     """Return the locked row of an agent; create it if it is new."""
-    named = Agent.objects.select_for_update().filter(project=token.project, name=report.name)
+    named = Agent.objects.select_for_update(of=("self",)).filter(project=token.project, name=report.name)
     agent = named.select_related("created_by").first()
     if agent is None:
         try:

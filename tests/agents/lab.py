@@ -77,7 +77,7 @@ class Lab:
 
     def request(self, **fields: Any) -> int:
         (agent,) = self.api("agents/")["items"]
-        return int(self.api(f"agents/{agent['id']}/runs/", {"command": "train", **fields})["run"])
+        return int(self.api(f"agents/{agent['id']}/runs/", {"command": "train"} | fields)["run"])
 
     def waits(self, run: int, words: str) -> None:
         """Wait until the place of a queued run says `words`."""

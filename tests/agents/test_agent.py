@@ -76,10 +76,15 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         lab.reaches(first, "stopped", attempt=3)
 
         # What the agent offers now decides, not what it offered when the run was requested.
-        (host.folder / "agent.toml").write_text(AGENT.replace("300", "5"))
+        missing = f'[commands.gone]\nprogram = ["{host.folder}/gone.py"]\n'
+        (host.folder / "agent.toml").write_text(AGENT.replace("300", "5") + missing)
         agent = host.start("agent")
         wait_for(lambda: run_row(stack, late)["state"] == "failed", f"a refusal\n{host.printed()}", PATIENCE_S)
         assert run_row(stack, late)["reason"] == "epochs takes a whole number from 1 to 5, not 200."
+        wait_for(lambda: len(lab.api("agents/")["items"][0]["commands"]) == 2, "the new offer", PATIENCE_S)
+        gone = lab.request(command="gone")
+        wait_for(lambda: run_row(stack, gone)["state"] == "failed", f"a reason\n{host.printed()}", PATIENCE_S)
+        assert run_row(stack, gone)["reason"].startswith("program: there is no file ~/gone.py;")
         portal.kill()
         wait_for(lambda: "cannot be reached" in host.output("err.log"), "the outage", PATIENCE_S)
         portal.start()

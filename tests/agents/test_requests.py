@@ -118,6 +118,8 @@ def test_the_slots_and_the_order_of_the_line_are_kept(project: Project):
     texts = {each["id"]: each["place"]["text"] for each in client_of("owner").get("/api/runs/").json()["items"]}
     assert texts[last.pk] == f"3rd in line for the agent gpu7, after #{first.pk} and #{wide.pk}"
     assert texts[first.pk] == "1st in line for the agent gpu7: it is being started"
+    (host,) = client_of("owner").get("/api/queue/").json()["items"]
+    assert (host["name"], host["is_away"], len(host["waiting"])) == ("gpu7", False, 3)
     asked = client_of("second").post(f"/runs/{last.pk}/in-queue/", {"command": "move_to_front"})
     assert asked.status_code == 302
     assert starts(value, held=[held(first)]) == [last.pk]

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import FrameType
 
 from steersman.agent.folders import WorkerProcess, host_name
+from steersman.agent.machine.redactor import Redactor
 from steersman.agent.on_request import slurm
 from steersman.agent.on_request.beginning import NotBegun, begin_here, store_rest, submit
 from steersman.agent.on_request.offered import SBATCH, NotOffered, Offer, started_by
 from steersman.agent.on_request.taken import LOCK_FILE, Shelf, Taken, ended_before, has_begun, is_done
+from steersman.agent.remote.host_process import APPLICATION
 from steersman.agent.remote.opening import NOT_IN_A_HOST_NAME
 from steersman.agent.remote.terminal import say
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FINISHED, EXIT_HELD
@@ -53,6 +55,7 @@ class Agent:
         self._offer = offer
         self._login = login
         self._shelf = Shelf(data, offer.name)
+        self._redactor = Redactor(data, APPLICATION)
         self._taken = {taken.run: taken for taken in self._shelf.taken()}
         self._refused: dict[int, RefusedRun] = {}
         # The processes that this agent started itself, which it has to wait for.
@@ -223,7 +226,8 @@ class Agent:
         if run in self._taken:
             self._forget(run)
         say(f"run {run} is not started: {reason}")
-        self._refused[run] = RefusedRun(run=run, request=request, reason=reason[:LONGEST_REASON])
+        shown = self._redactor.text(reason)[:LONGEST_REASON]
+        self._refused[run] = RefusedRun(run=run, request=request, reason=shown)
 
     # Runs that were taken
 

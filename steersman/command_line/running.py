@@ -12,6 +12,7 @@ from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
 from steersman.files.data_folder import DATA_VARIABLE, TRAININGS_FOLDER, UnfitFolder, training_data_folder
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
+from steersman.starting.messages import PUSHES
 
 WAIT_S = 600.0
 SYNC_WAIT_S = 30.0
@@ -46,6 +47,10 @@ def add_commands(commands: Any) -> None:
         "--wait", type=_seconds, default=WAIT_S, metavar="SECONDS",
         help="how long to wait after the end for a portal that does not answer (default: %(default).0f)",
     )  # fmt: skip
+    run.add_argument(
+        "--push", choices=PUSHES, default="none",
+        help="send this checkpoint to the portal when the training has ended (default: none)",
+    )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
@@ -74,6 +79,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         ranks=chosen.nproc,
         restarts=chosen.restarts,
         wait_s=chosen.wait,
+        push=chosen.push,
         project=chosen.project.strip()[:LONGEST_NAME],
     )
     try:

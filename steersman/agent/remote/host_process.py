@@ -47,6 +47,7 @@ from steersman.agent.remote.launches import (
 from steersman.agent.remote.no_link import NoLink
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.portal_link import PortalLink
+from steersman.agent.remote.pushing import push_chosen
 from steersman.agent.remote.resuming import knobs_after, newest_checkpoint
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
@@ -116,6 +117,8 @@ class LaunchProcess:
                 self._follow_attempt(*self._give_up(newest_attempt(self._folder) + 1))
                 return result
             result = self._follow_attempt(*self._start_next(newest_attempt(self._folder)))
+        if result.is_stored and self._login is not None:
+            push_chosen(self._login, self._folder, self._launch)
         return result
 
     def _go_on(self, number: int) -> Result:

@@ -31,8 +31,8 @@ class Launch:
     """What was started. `key` names it in the portal, `parent` is the process at the terminal.
 
     `portal` is "" if none is known; `project` is "" for that of the token. `wait_s` is how long to wait for the portal
-    after the training has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by
-    `steersman.start()`.
+    after the training has ended, in seconds; `push` says which checkpoint is then sent to it (see `PUSHES`). If the run
+    is `of_caller`, `parent` itself trains, and started it by `steersman.start()`.
     """
 
     key: str
@@ -45,6 +45,7 @@ class Launch:
     wait_s: float = 600.0
     project: str = ""
     of_caller: bool = False
+    push: str = "none"
 
 
 def launches_folder(data: Path) -> Path:

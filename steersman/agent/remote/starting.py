@@ -57,6 +57,7 @@ class Asked:
     restarts: int
     wait_s: float
     project: str = ""
+    push: str = "none"
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
@@ -78,6 +79,7 @@ def start(login: Login, data: Path, asked: Asked) -> int:
         restarts=asked.restarts,
         wait_s=asked.wait_s,
         project=asked.project,
+        push=asked.push,
     )
     folder = make_launch(data, launch)
     try:

@@ -18,7 +18,8 @@ from steersman.ranks.undeclared import UndeclaredPeers, how_to_declare, is_below
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
 from steersman.starting.card import is_interactive
 from steersman.starting.child import CALLER_VARIABLE, HostChild, start_child
-from steersman.starting.messages import Asked
+from steersman.starting.messages import PUSHES, Asked
+from steersman.values.remarks import Remarks
 
 AFTER_FINISH = (
     "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
@@ -87,14 +88,14 @@ def run_of_this_process() -> Run:
         return _attached
 
 
-def start(*, project: str = "", name: str = "", portal: str = "", **parameters: Any) -> Run:
+def start(*, project: str = "", name: str = "", portal: str = "", push: str = "none", **parameters: Any) -> Run:
     """Start a run that this process trains, in a script, a notebook or a REPL; return it. `parameters` are its
     configuration (see `Run.configure`).
 
-    `project` is the project of the token, `name` the name of the run, `portal` the address of a portal; the defaults
-    are those of `steersman run`. Without a portal, the run is recorded in `./steersman-runs`, and `steersman sync`
-    sends it later. Under `manage.py train` and `steersman run` it is `attach()`. Raises `RuntimeError` while another
-    run of this process has not ended.
+    `project` is the project of the token, `name` the name of the run, `portal` the address of a portal, `push` the
+    checkpoint that is sent there after the end: "best", "last" or "none". The defaults are those of `steersman run`.
+    Without a portal, the run is recorded in `./steersman-runs`, and `steersman sync` sends it later. Under `manage.py
+    train` and `steersman run` it is `attach()`. Raises `RuntimeError` while another run of this process has not ended.
     """
     global _attached, _attached_in
     if os.environ.get(FOLDER_VARIABLE) and CALLER_VARIABLE not in os.environ:
@@ -103,7 +104,7 @@ def start(*, project: str = "", name: str = "", portal: str = "", **parameters: 
         living = _attached if _attached_in == os.getpid() else None
         if living is not None and living.supervised and not living.has_ended:
             raise RuntimeError(STILL_LIVES.format(run=living))
-        _attached = _started_run(project, name, portal)
+        _attached = _started_run(project, name, portal, push)
         _attached_in = os.getpid()
         run = _attached
     if parameters:
@@ -112,18 +113,20 @@ def start(*, project: str = "", name: str = "", portal: str = "", **parameters: 
     return run
 
 
-def _started_run(project: Any, name: Any, portal: Any) -> Run:
+def _started_run(project: Any, name: Any, portal: Any, push: Any) -> Run:
     """Return a new run with a host side of its own; without one, a run that logs nowhere."""
     place = own_place(os.environ)
     if place is not None and place.rank != 0:
         print(unrecorded_notice(place), file=sys.stderr)
         return Run(rank=place.rank)
     shown = values.as_text(name, values.LONGEST_NAME).strip() or _own_name()
+    remarks: Remarks = []
     asked = Asked(
         pid=os.getpid(),
         project=values.as_text(project, values.LONGEST_NAME).strip(),
         name=shown,
         portal=values.as_text(portal, LONGEST_ADDRESS).strip(),
+        push=values.as_choice(push, PUSHES, "none", "start(push)", remarks),
         command_line=[values.clean(word) for word in sys.argv] if _script() else [],
     )
     begun, process = start_child(asked, Path(__file__).resolve().parent.parent)
@@ -141,6 +144,7 @@ def _started_run(project: Any, name: Any, portal: Any) -> Run:
         child.end(None)
         return Run()
     run._host, run._name = child, shown
+    run._remark(remarks)
     run._record_surroundings(Path.cwd())
     _watch_end()
     return run

@@ -13,6 +13,7 @@ from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
 from steersman.files.data_folder import DATA_VARIABLE, TRAININGS_FOLDER, UnfitFolder, training_data_folder
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
+from steersman.starting.messages import PUSHES
 
 WAIT_S = 600.0
 SYNC_WAIT_S = 30.0
@@ -54,6 +55,10 @@ def add_commands(commands: Any) -> None:
         "--key", type=_key,
         help="names the launch: started with the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
+    run.add_argument(
+        "--push", choices=PUSHES, default="none",
+        help="send this checkpoint to the portal when the training has ended (default: none)",
+    )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
@@ -83,6 +88,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         ranks=chosen.nproc,
         restarts=chosen.restarts,
         wait_s=chosen.wait,
+        push=chosen.push,
         project=chosen.project.strip()[:LONGEST_NAME],
         started=["steersman", *sys.argv[1:]],
         key=chosen.key or "",

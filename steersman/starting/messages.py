@@ -15,6 +15,8 @@ RESULT_FILE = "result.json"
 ENDED_FILE = "ended-by-caller.json"
 # How long the run's host side waits for the portal after the end, in seconds.
 WAIT_S = 30.0
+# Which checkpoint is sent to the portal when a run has ended.
+PUSHES = ("none", "best", "last")
 Item = TypeVar("Item")
 
 
@@ -26,6 +28,7 @@ class Asked:
     project: str = ""
     name: str = ""
     portal: str = ""
+    push: str = "none"
     command_line: list[str] = field(default_factory=list)
 
 

@@ -24,6 +24,7 @@ from runs.models import (
     EpochMetric,
     Membership,
     Project,
+    RemoteLaunch,
     Role,
     Run,
     RunState,
@@ -373,9 +374,16 @@ def test_it_costs_the_same_for_many_rows(
     for address, most in asked:
         with django_assert_max_num_queries(most):
             assert client.get(address).status_code == 200
+    # Only a training host may ask this.
+    RemoteLaunch.objects.create(project=project, created_by=author, key="k", run=run)
+    Checkpoint.objects.filter(run=run).update(sha256="0" * 64)
+    copies = f"/api/runs/{run.pk}/copies/{'0' * 64}/"
+    host = bearer(project, TokenScope.TRAIN)
+    with django_assert_max_num_queries(9):
+        assert host.get(copies).status_code == 200
     operations = {path for path, found in client.get("/api/openapi.json").json()["paths"].items() if "get" in found}
-    routes = {resolve(address.split("?")[0]).route for address, _ in asked}
-    without = operations - {"/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route) for route in routes}
+    routes = {resolve(address.split("?")[0]).route for address in (*(each for each, _ in asked), copies)}
+    without = operations - {"/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route) for route in routes}
     assert not without, f"what do these cost? {sorted(without)}"
 
 

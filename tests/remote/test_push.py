@@ -107,6 +107,40 @@ def downloaded(stack: Stack, run_id: int, checkpoint_id: int) -> set[str]:
         return {Path(name).name for name in archive.getnames()}
 
 
+CHOOSING = """
+import steersman, torch
+
+run = steersman.start(name="ignored", push="best")
+for step, name in ((1, "best"), (2, "last"), (3, "other")):
+    run.log(step, loss=1.0)
+    run.save_checkpoint(name, {"step": step, "weights": torch.ones(4)}, step=step)
+"""
+
+
+def test_a_run_pushes_the_checkpoint_that_it_was_asked_for(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    host.script(CHOOSING, "choosing.py")
+    pushed = "SELECT step FROM runs_checkpoint WHERE run_id = ? AND pushed_at IS NOT NULL ORDER BY step"
+    for kind, steps in (("none", []), ("last", [3]), ("best", [1])):
+        length = len(host.output("err.log"))
+        words = ("run", "--name", f"pushes {kind}", "--push", kind, "--", sys.executable, "choosing.py")
+        assert ended(host.start(*words), host) == 0, host.printed()
+        found = [row["step"] for row in rows(stack, pushed, opened_run(stack, f"pushes {kind}"))]
+        assert found == steps, host.printed()
+        assert ("is in the portal" in host.output("err.log")[length:]) == bool(steps)
+    # In its own process, its own push counts. The environment with torch finds the packages of the host.
+    process = host.start_python("-c", START_BY_ITSELF)
+    assert ended(process, host) == 0, host.printed()
+    assert "no checkpoint is pushed: the training saved none as best" in (host.launch / "host.log").read_text()
+
+
+START_BY_ITSELF = """
+import steersman
+with steersman.start(name="by itself", push="best") as run:
+    run.log(1, loss=1.0)
+"""
+
+
 @pytest.mark.parametrize(
     ("folder", "told"),
     [(".", "is not the checkpoint of a run that a portal knows"), ("nowhere", "is not the checkpoint of a run")],

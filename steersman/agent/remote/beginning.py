@@ -59,6 +59,7 @@ def begin(asked: Asked) -> Begun:
         parent=asked.pid,
         wait_s=WAIT_S,
         project=asked.project,
+        push=asked.push,
         of_caller=True,
     )
     try:

@@ -55,6 +55,7 @@ from steersman.agent.remote.no_link import NoLink
 from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.portal_link import PortalLink
+from steersman.agent.remote.pushing import push_chosen
 from steersman.agent.remote.resuming import knobs_after, newest_checkpoint, remove_older
 from steersman.agent.remote.terminal import Terminal, say
 from steersman.agent.supervise.interrupts import Interrupts
@@ -141,6 +142,8 @@ class LaunchProcess:
             result = self._follow_attempt(*self._start_next(newest_attempt(self._folder)))
         if self._slurm.was_preempted and not self._only_stores:
             self._await_requeue()
+        elif result.is_stored and self._login is not None:
+            push_chosen(self._login, self._folder, self._launch)
         return result
 
     def _await_requeue(self) -> None:

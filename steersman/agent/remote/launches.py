@@ -42,8 +42,8 @@ class Launch:
     that of the token. `portal` is "" if none is known. `turn`, `agent`, `identity` and `slurm_job` say which start of a
     launcher it is, "" if a person started it (see `steersman.agent.launchers.starts.Start`); with `beside`, this host
     process trains only rank 0, and the other ranks are started beside it. `wait_s` is how long to wait for the portal
-    after the training has ended, in seconds. If the run is `of_caller`, `parent` itself trains, and started it by
-    `steersman.start()`.
+    after the training has ended, in seconds; `push` says which checkpoint is then sent to it (see `PUSHES`). If the run
+    is `of_caller`, `parent` itself trains, and started it by `steersman.start()`.
     """
 
     key: str
@@ -63,6 +63,7 @@ class Launch:
     identity: str = ""
     slurm_job: str = ""
     beside: Ranks | None = None
+    push: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,10 @@ def newest_checkpoint(launch: Path, lines: list[Line]) -> tuple[ResumeFrom | Non
     Adds a line to `lines` for each that was skipped. Folders that a killed save has left are removed: no training of
     the launch may be alive.
     """
-    found = [
-        path for path in (launch / "attempts").glob(f"*/{CHECKPOINTS}/*") if path.is_dir() and not path.is_symlink()
-    ]
-    for folder in found:
+    for folder in _folders(launch):
         if FOLDER_NAME.fullmatch(folder.name) and not is_whole(folder):
             _remove(folder, lines)
-    whole = sorted((path for path in found if is_whole(path)), key=_saved_at, reverse=True)
-    for folder in whole:
+    for folder in checkpoints_of(launch):
         sha256 = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
         try:
             manifest = verify_checkpoint(folder, sha256)
@@ -78,6 +74,17 @@ def remove_older(launch: Path, keep: Path | None, lines: list[Line]) -> Removed:
         if place is not None and not is_whole(folder):
             told.append(f"../{place.attempt}/{CHECKPOINTS}/{folder.name}")
     return Removed(told)
+
+
+def checkpoints_of(launch: Path) -> list[Path]:
+    """Return the whole checkpoints of all attempts of a launch, the newest first."""
+    return sorted((path for path in _folders(launch) if is_whole(path)), key=_saved_at, reverse=True)
+
+
+def _folders(launch: Path) -> list[Path]:
+    return [
+        path for path in (launch / "attempts").glob(f"*/{CHECKPOINTS}/*") if path.is_dir() and not path.is_symlink()
+    ]
 
 
 def knobs_after(attempt: Path, before: ChangedKnobs) -> ChangedKnobs:

@@ -62,6 +62,7 @@ class Asked:
     project: str
     started: list[str]
     key: str = ""
+    push: str = "none"
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
@@ -104,6 +105,7 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
         project=asked.project,
         started=as_launched(asked.started, begun),
         folder=os.getcwd(),
+        push=asked.push,
     )
     if asked.key:
         return _lead_by_key(login, data, launch, begun, numbers)

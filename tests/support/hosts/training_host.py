@@ -59,6 +59,8 @@ class TrainingHost:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
         self.folder = folder
+        # What precedes the command, such as that of a network of its own.
+        self.prefix: list[str] = []
         made = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "train")
         self.token = made.stdout.strip()
         folder.mkdir()
@@ -81,8 +83,8 @@ class TrainingHost:
         """Start `steersman`; what it prints goes to `out.log` and `err.log` of the folder."""
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             process = subprocess.Popen(
-                [str(self.python), "-m", "steersman", *words], cwd=self.folder, env=self.environment | variables,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                [*self.prefix, str(self.python), "-m", "steersman", *words], cwd=self.folder,
+                env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip
         self._stack.trainings.append(process)
         return process

@@ -53,7 +53,9 @@ docs: setup ## build the site of the documents in build/documents/site; any warn
 
 bench: setup ## run every bench; each prints one JSON object as its last line
 	@for bench in bench/*.py bench/costs/*.py; do \
-		[ -e "$$bench" ] || continue; echo "$$bench" >&2; $(VENV)/python "$$bench" || exit 1; done
+		[ -e "$$bench" ] || continue; echo "$$bench" >&2; $(VENV)/python "$$bench" || exit 1; done; \
+	for bench in hosts latency; do \
+		echo "bench.remote.$$bench" >&2; $(VENV)/python -m "bench.remote.$$bench" || exit 1; done
 
 client: setup ## build the client package, and collect its wheels (docs/client.md)
 	@$(VENV)/python scripts/client.py

@@ -46,6 +46,9 @@ CATCH_UP_TIMEOUT_S = 30
 class Sender:
     """Sends commands through one viewer's socket, and records when the portal reports each as applied."""
 
+    knob = "learning_rate"
+    values = (2e-3, 1e-3)
+
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.sent: dict[str, float] = {}
@@ -62,7 +65,7 @@ class Sender:
         for place in range(number):
             await asyncio.sleep(random.uniform(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
             ids.append(str(uuid4()))
-            arguments = {"knob": "learning_rate", "value": 1e-3 if place % 2 else 2e-3}
+            arguments = {"knob": self.knob, "value": self.values[place % 2]}
             self.sent[ids[-1]] = time.time()
             await self.watcher.send({"command": "set_knob", "id": ids[-1], "arguments": arguments})
         until = time.monotonic() + CATCH_UP_TIMEOUT_S

@@ -45,6 +45,8 @@ def check_host_grants(grants: Collection[HostGrant]) -> dict[HostGrant, Reported
     )
     operators = set(members.values_list("user_id", "project_id"))
     attempts = Attempt.objects.filter(run_id__in=run_ids, number__in={grant.number for grant in grants})
+    # Rows of attempts are large, and are read here twice per second.
+    attempts = attempts.only("run_id", "number", "reports")
     attempt_of = {(attempt.run_id, attempt.number): attempt for attempt in attempts}
 
     def decide(grant: HostGrant) -> Reported | int:

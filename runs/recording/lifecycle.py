@@ -6,7 +6,7 @@ conditional on it, so an owner that was suspended and replaced writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -307,6 +307,12 @@ def _keep_for_next(command: Command) -> bool:
 def open_commands(run_id: int) -> list[Command]:
     """Return the commands of a run that were sent or delivered and have no outcome yet, oldest first."""
     return list(Command.objects.filter(run_id=run_id, state__in=UNSETTLED).order_by("sent_at", "id"))
+
+
+def runs_with_open_commands(run_ids: Collection[int]) -> frozenset[int]:
+    """Return those of the runs that have commands without an outcome."""
+    unsettled = Command.objects.filter(run_id__in=run_ids, state__in=UNSETTLED).order_by()
+    return frozenset(unsettled.values_list("run_id", flat=True).distinct())
 
 
 def deliver_command(lease: Lease, command: Command) -> bool:

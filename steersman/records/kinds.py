@@ -57,13 +57,13 @@ class PointRecord(Record):
     values: dict[str, float]
 
     @classmethod
-    def read(cls, step: int, number: int, time: float, values: dict[str, float]) -> PointRecord:
-        """Return a point read from a journal, at a third of the cost of `PointRecord(…)`: a burst has millions."""
+    def read(cls, step: int, number: int, time: float, values: dict[str, float], rank: int = 0) -> PointRecord:
+        """Return a point of a journal or message, at a third of the cost of `PointRecord(…)`: a burst has millions."""
         record = _new(cls)
         _set_step(record, step)
         _set_number(record, number)
         _set_time(record, time)
-        _set_rank(record, 0)
+        _set_rank(record, rank)
         _set_values(record, values)
         return record
 

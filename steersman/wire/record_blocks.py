@@ -115,9 +115,7 @@ def _points(block: Block) -> list[PointRecord]:
         raise Malformed(NO_TIME)
     rows: Iterable[tuple[float, ...]] = zip(*columns, strict=True) if columns else ((),) * count
     return [
-        PointRecord(
-            step=step, number=number, time=time, rank=block.rank, values=dict(zip(block.names, row, strict=True))
-        )
+        PointRecord.read(step, number, time, dict(zip(block.names, row, strict=True)), block.rank)
         for step, number, time, row in zip(places[:count], places[count:], times, rows, strict=True)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
@@ -78,11 +79,19 @@ def test_it_records_a_run_to_its_end(stack: Stack, token: str, opened: Opened) -
         assert post.command.command == "pause"
         outcome = OutcomeRecord(id=post.command.id, step=2, number=2, time=1.7e9, command="pause", state="applied")
         report(socket, points(attached, 2, [3], records=[outcome], posted=[post.command.id]))
+        # One that the channel layer does not announce comes too.
+        mute = stack.environment | {"STEERSMAN_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+        subprocess.run(stack.command("command", str(opened.run), "resume"), env=mute, check=True, capture_output=True)
+        post = hear(socket, Post)
+        assert post.command.command == "resume"
+        outcome = OutcomeRecord(id=post.command.id, step=3, number=3, time=1.7e9, command="resume", state="applied")
+        report(socket, points(attached, 3, [4], records=[outcome], posted=[post.command.id]))
         say(socket, FINISHED)
         concluded: Concluded = hear(socket, Concluded)
         assert concluded.state == "finished"
-    assert run_row(stack, opened.run)["state"] == "finished" and steps_of(stack, opened) == [1, 2, 3]
-    assert rows(stack, "SELECT state FROM runs_command WHERE run_id = ?", opened.run)[0]["state"] == "applied"
+    assert run_row(stack, opened.run)["state"] == "finished" and steps_of(stack, opened) == [1, 2, 3, 4]
+    states = rows(stack, "SELECT state FROM runs_command WHERE run_id = ?", opened.run)
+    assert [row["state"] for row in states] == ["applied", "applied"]
 
 
 def test_it_asks_for_more_reports_while_somebody_watches(stack: Stack, token: str, opened: Opened) -> None:

@@ -43,6 +43,10 @@ def test_a_silent_host_is_named_with_its_last_sign_and_returns() -> None:
     session = RecordSession(Lease(run.pk, Attempt.objects.get().pk, 1), conclude_ended, Nobody())
     (attached,) = session.answer(Attach("one"))
     assert isinstance(attached, Attached)
+    # An open connection is no report.
+    assert session.look(for_commands=True) == []
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
     session.answer(Report(attached.session, 1, backlog_bytes=0))
     run.refresh_from_db()
     assert (run.state, run.reason) == (RunState.RUNNING, "")

@@ -69,7 +69,7 @@ class Watcher:
     """Follows one run until `stop`. `ticket` returns a new ticket for each connection."""
 
     def __init__(self, address: str, run_id: int, ticket: Callable[[], str]) -> None:
-        self.address = address.replace("http://", "ws://")
+        self.address = address.replace("http", "ws", 1)
         self.run_id = run_id
         self.ticket = ticket
         self.last_seq = 0

@@ -57,9 +57,9 @@ class Desk:
     def forget(self) -> None:
         self._session.forget()
 
-    def look(self) -> list[bytes]:
-        """Do the regular work, and return the commands that wait."""
-        return self._encoded(self._session.look(for_commands=True))
+    def look(self, for_commands: bool) -> list[bytes]:
+        """Do the regular work; with `for_commands`, return the commands that wait."""
+        return self._encoded(self._session.look(for_commands=for_commands))
 
     def _encoded(self, messages: list[FromRecord]) -> list[bytes]:
         return [

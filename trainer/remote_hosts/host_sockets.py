@@ -149,6 +149,9 @@ class HostSocket:
         with suppress(CLOSED):
             await self._send({"type": "websocket.close", "code": code, "reason": kept})
 
+    def look_for_commands(self) -> None:
+        self._wake.set()
+
     async def _serve(self, admitted: Admitted) -> None:
         lease = admitted.reported.lease
         loop = asyncio.get_running_loop()
@@ -185,8 +188,9 @@ class HostSocket:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_INTERVAL_S):
                     await self._wake.wait()
+            is_woken = self._wake.is_set()
             self._wake.clear()
-            await self._guarded(self._work(storing(desk.look)))
+            await self._guarded(self._work(partial(storing(desk.look), is_woken)))
 
     async def _tell_of_life(self, run_id: int, number: int) -> None:
         """Send heartbeats of a connected host over the channel layer while the database takes none."""

@@ -1,4 +1,4 @@
-"""What concerns all connections of training hosts, read twice per second in a few queries: permissions and viewers."""
+"""Reads for all connections of training hosts, twice per second in a few queries: permissions, viewers, commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from runs.live.database_reads import reading
 from runs.live.exchange import DEAD_AFTER_S
 from runs.outage.answers import noted_outage
 from runs.recording import announcer
+from runs.recording.lifecycle import runs_with_open_commands
 from trainer.remote_hosts.admission import REASONS
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ ROUND_INTERVAL_S = 0.5
 class Guarded(Protocol):
     async def end(self, code: int, reason: str) -> None:
         """Close the connection and handle no more of its messages."""
+
+    def look_for_commands(self) -> None:
+        """Soon send the commands that wait."""
 
 
 class Rounds:
@@ -67,6 +71,7 @@ class Rounds:
             try:
                 await self._check()
                 self.watched = await reading(watched_runs)()
+                await self._look_for_commands()
                 self._is_blind = False
             except Exception as error:  # a database that is unavailable now may answer the next time
                 if noted_outage(error) is None and not self._is_blind:
@@ -80,6 +85,14 @@ class Rounds:
         closing = [connection.end(code, REASONS[code]) for connection, code in ending if isinstance(code, int)]
         # Shielded: this task is cancelled with the last connection.
         await asyncio.shield(asyncio.gather(*closing, return_exceptions=True))
+
+    async def _look_for_commands(self) -> None:
+        """Wake the connections of runs with open commands, which the channel layer may not have announced."""
+        known = dict(self._grants)
+        found = await reading(runs_with_open_commands)({grant.run_id for grant in known.values()})
+        for connection, grant in known.items():
+            if grant.run_id in found:
+                connection.look_for_commands()
 
 
 def watched_runs() -> frozenset[int]:

@@ -22,6 +22,7 @@ from runs.recording.lifecycle import (
     expire_commands,
     open_commands,
     renew_lease,
+    runs_with_open_commands,
     seconds_left,
 )
 from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
@@ -34,8 +35,10 @@ NOT_POSTED = "It expired before the training received it."
 def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
     """Return the commands for the host side, marked as delivered; `posted` are the commands that its training has.
 
-    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
+    Raises `runs.recording.lifecycle.Fenced` if commands wait and another attempt holds the run.
     """
+    if not runs_with_open_commands([lease.run_id]):
+        return []
     with transaction.atomic():
         # A supervisor that no longer holds the run must not expire commands of the next one.
         renew_lease(lease)

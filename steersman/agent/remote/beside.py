@@ -25,8 +25,8 @@ from steersman.agent.launch.torchrun import (
     start_first,
 )
 from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.launchers.problems import NotStarted
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
-from steersman.agent.remote.problems import NotStarted
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_FAILED, EXIT_FINISHED
 from steersman.files.journal_bound import JOURNAL_MIB_VARIABLE

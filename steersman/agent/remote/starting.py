@@ -11,6 +11,7 @@ from pathlib import Path
 
 from steersman.agent.launch.spawn import script_name, why_not_there
 from steersman.agent.launch.torchrun import LaunchError
+from steersman.agent.launchers.problems import NotStarted as NotStarted
 from steersman.agent.launchers.starts import Start, as_launched, launcher_start
 from steersman.agent.remote.beside import join_launch, tell_nothing_to_train
 from steersman.agent.remote.claims import claim
@@ -35,7 +36,6 @@ from steersman.agent.remote.opening import open_attempt
 from steersman.agent.remote.packages import APPLICATION, STOP_SIGNAL_VARIABLE
 from steersman.agent.remote.parent import supervised
 from steersman.agent.remote.portal_link import check_version
-from steersman.agent.remote.problems import NotStarted as NotStarted
 from steersman.agent.remote.terminal import say
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_FINISHED, EXIT_HELD

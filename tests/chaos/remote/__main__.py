@@ -1,9 +1,12 @@
 """Train by `steersman run` on a host without Django, while its link, its portal and its processes fail.
 
-usage: python -m tests.chaos.remote [--faults 60] [--longest 10] [--seed N]
+usage: python -m tests.chaos.remote [--faults 60] [--longest 10] [--once 60] [--seed N] [--network]
 
-The faults: the link is down for up to LONGEST seconds; the portal, `manage.py record`, or the process on the host that
-records the training is killed with -9. Meanwhile commands are sent; each that the training takes is a line of a file.
+The faults: the link is down for up to LONGEST seconds, the first time for ONCE seconds; the database takes no writes;
+the portal, `manage.py record`, or the process on the host that records the training is killed with -9. One in ten
+messages of the host arrives twice. With `--network`, the host is in a network namespace of its own (as root), and a
+link that is down swallows what is sent; otherwise it breaks the connections. Meanwhile commands are sent; each that
+the training takes is a line of a file.
 Prints progress to stderr and one JSON object as its last line.
 """
 
@@ -15,14 +18,15 @@ import random
 import sys
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 from tests.chaos.remote.failing_link import FailingLink
+from tests.chaos.remote.network import OURS, Network, NotPermitted
 from tests.support.hosts.training_host import Portal, TrainingHost
-from tests.support.stack import Stack, seed_stack, wait_for
+from tests.support.stack import Stack, seed_stack, wait_for, write_locked
 
 WRONG = ("lost", "doubled", "applied_twice", "commands_lost", "commands_open")
-FAULTS = ("link", "portal", "record", "host")
+FAULTS = ("link", "portal", "record", "host", "database")
 PATIENCE_S = 60.0
 MOST_OPEN_COMMANDS = 3
 TRAINING = """
@@ -41,17 +45,28 @@ while not run.stopping:
 """
 
 
+class Link(Protocol):
+    def cut(self) -> None: ...
+    def mend(self) -> None: ...
+
+
 class Remote:
     """One run on a training host, and what happens to it."""
 
-    def __init__(self, stack: Stack, rng: random.Random, longest_s: float) -> None:
-        self._stack, self._rng, self._longest_s = stack, rng, longest_s
+    def __init__(
+        self, stack: Stack, rng: random.Random, longest_s: float, once_s: float, network: Network | None
+    ) -> None:
+        self._stack, self._rng, self._longest_s, self._once_s = stack, rng, longest_s, once_s
         self._portal = Portal(stack)
         self._portal.start()
-        self._link = FailingLink(stack.port)
+        at = OURS if network is not None else "127.0.0.1"
+        self._way = FailingLink(stack.port, random.Random(rng.random()), at)
+        self._link: Link = network or self._way
         self._host = TrainingHost(stack, stack.folder / "host")
         self._host.script(TRAINING)
-        address = f"http://127.0.0.1:{self._link.port}"
+        if network is not None:
+            self._host.prefix = network.prefix
+        address = f"http://{at}:{self._way.port}"
         self._command = self._host.start("run", "--", "python", "train.py", STEERSMAN_PORTAL=address)
         self._faults: Counter[str] = Counter()
         self._run_id = wait_for(self._opened, f"the run\n{self._host.printed()}", PATIENCE_S)
@@ -71,7 +86,7 @@ class Remote:
 
     def close(self) -> None:
         self._host.close()
-        self._link.close()
+        self._way.close()
 
     def _opened(self) -> int | None:
         from runs.models import Run
@@ -93,8 +108,12 @@ class Remote:
         if fault == "link":
             self._link.cut()
             # The link is down for a time, which is the fault.
-            time.sleep(self._rng.uniform(0.1, self._longest_s))
+            time.sleep(self._once_s or self._rng.uniform(0.1, self._longest_s))
+            self._once_s = 0.0
             self._link.mend()
+        elif fault == "database":
+            with write_locked(self._stack, self._run_id):
+                time.sleep(self._rng.uniform(0.1, self._longest_s))
         elif fault == "host":
             killed = self._host.kill_host_process()
             wait_for(lambda: self._host.host_process not in (None, killed), "another host process", PATIENCE_S)
@@ -136,16 +155,18 @@ class Remote:
             "commands_lost": commands.count() - applied,
             "commands_open": self._open_commands(),
             "stopped": int(run.state == "stopped"),
+            "repeated": self._way.repeated,
             **{f"fault_{name}": count for name, count in sorted(self._faults.items())},
         }
 
 
-def run_remote(faults: int, longest_s: float, seed: int) -> dict[str, Any]:
-    with Stack() as stack:
+def run_remote(faults: int, longest_s: float, once_s: float, seed: int, network: Network | None) -> dict[str, Any]:
+    hosts = {} if network is None else {"STEERSMAN_HOSTS": f"127.0.0.1,localhost,{OURS}"}
+    with Stack(**hosts) as stack:
         seed_stack(stack)
         stack.use()
         stack.start_redis()
-        remote = Remote(stack, random.Random(seed), longest_s)
+        remote = Remote(stack, random.Random(seed), longest_s, once_s, network)
         try:
             return remote.run(faults)
         finally:
@@ -156,11 +177,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--longest", type=float, default=10.0, help="how long the link is down at most, in seconds")
+    parser.add_argument("--once", type=float, default=60.0, help="how long it is down the first time, 0: as later")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", file=sys.stderr)
-    result = run_remote(arguments.faults, arguments.longest, arguments.seed)
-    print(json.dumps({"seed": arguments.seed, **result}))
+    parser.add_argument("--network", action="store_true", help="put the host into a network namespace of its own")
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", file=sys.stderr)
+    try:
+        network = Network() if chosen.network else None
+    except NotPermitted as error:
+        print(json.dumps({"skipped": f"no network namespace can be made here: {error}"}))
+        return 0
+    try:
+        result = run_remote(chosen.faults, chosen.longest, chosen.once, chosen.seed, network)
+    finally:
+        if network is not None:
+            network.close()
+    print(json.dumps({"seed": chosen.seed, **result}))
     return int(any(result[name] for name in WRONG) or not result["stopped"])
 
 

@@ -60,6 +60,8 @@ class TrainingHost:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
         self.folder = folder
+        # What precedes the command, such as that of a network of its own.
+        self.prefix: list[str] = []
         made = stack.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "train")
         self.token = made.stdout.strip()
         folder.mkdir()
@@ -101,8 +103,9 @@ class TrainingHost:
     def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+                [*self.prefix, *command], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=err,
+            )  # fmt: skip
         self._stack.trainings.append(process)
         return process
 

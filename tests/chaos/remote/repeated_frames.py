@@ -1,0 +1,58 @@
+"""Repeats some of the messages that a WebSocket client sends, as a faulty proxy might."""
+
+from __future__ import annotations
+
+import random
+
+# The last fragment of a binary message (RFC 6455, section 5.2).
+WHOLE_BINARY = 0x82
+MASKED, LENGTH = 0x80, 0x7F
+REPEATED_PART = 0.1
+
+
+class RepeatedFrames:
+    """What one client sends: the request as it is, then its frames. Other requests than GET pass unchanged."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._rest = b""
+        self._is_open = False
+        self.count = 0
+
+    def take(self, data: bytes) -> bytes:
+        """Return what is to be passed on now."""
+        self._rest += data
+        passed = b""
+        if not self._is_open:
+            if not self._rest.startswith(b"GET "):
+                passed, self._rest = self._rest, b""
+                return passed
+            head, end, rest = self._rest.partition(b"\r\n\r\n")
+            if not end:
+                return b""
+            self._is_open, passed, self._rest = True, head + end, rest
+        while size := self._frame_bytes():
+            frame, self._rest = self._rest[:size], self._rest[size:]
+            passed += frame
+            if frame[0] == WHOLE_BINARY and self._rng.random() < REPEATED_PART:
+                self.count += 1
+                passed += frame
+        return passed
+
+    def _frame_bytes(self) -> int:
+        """Return the size of the first frame, 0 if it has not arrived as a whole."""
+        if len(self._rest) < 10:
+            # Short frames end with a mask of 4 bytes and some content; a control frame has at least 6 bytes.
+            return self._short_frame_bytes()
+        length, begin = self._rest[1] & LENGTH, 2
+        if length >= 126:
+            wide = 2 if length == 126 else 8
+            length, begin = int.from_bytes(self._rest[2 : 2 + wide], "big"), 2 + wide
+        size = begin + (4 if self._rest[1] & MASKED else 0) + length
+        return size if len(self._rest) >= size else 0
+
+    def _short_frame_bytes(self) -> int:
+        if len(self._rest) < 2 or self._rest[1] & LENGTH >= 126:
+            return 0
+        size = 2 + (4 if self._rest[1] & MASKED else 0) + (self._rest[1] & LENGTH)
+        return size if len(self._rest) >= size else 0

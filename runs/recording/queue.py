@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import AfterCondition, Agent, AgentRun, Attempt, Branch, Host, Run, RunQuerySet, RunState
+from runs.models import AfterCondition, Agent, AgentRun, Attempt, Branch, Host, RemoteLaunch, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
 from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
@@ -191,7 +192,7 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
     A run without a recipe needs a script: `script`, or else the one of its last start. "" for a run that an agent
     starts: nobody else has its program.
     """
-    if run.recipe_id is None and not script and AgentRun.objects.filter(run=run).exists():
+    if run.recipe_id is None and AgentRun.objects.filter(run=run).exists():
         return ""
     command = f"python manage.py train --run-id {run.pk}"
     return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
@@ -209,6 +210,13 @@ def home_of(run: Run) -> str:
 def living_hosts(now: datetime) -> list[Host]:
     """Return the hosts whose `watch` sent a heartbeat recently."""
     return [host for host in Host.objects.all() if host_is_living(host, now)]
+
+
+def give_to_agent(run: Run, agent: Agent, command: str, values: Mapping[str, object]) -> None:
+    """Let an agent start a new run once it is queued. The agent's owner holds the launch, whose token reports it."""
+    key = f"agent-{uuid4().hex}"
+    RemoteLaunch.objects.create(project_id=run.project_id, created_by=agent.created_by, key=key, run=run)
+    AgentRun.objects.create(run=run, agent=agent, command=command, values=dict(values))
 
 
 def agent_of(run: Run) -> Agent | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
@@ -13,8 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES
-from runs.models import LONGEST_NAME, Agent, AgentRun, RemoteLaunch, Run
-from runs.recording.queue import enqueue
+from runs.models import LONGEST_NAME, Agent, Run
+from runs.recording.queue import enqueue, give_to_agent
 from steersman.kinds import SpecError, Value
 from steersman.messages.agents import OfferedCommand
 from steersman.records.typed_json import Malformed, from_fields
@@ -93,10 +92,6 @@ def request_run(
             restarts=restarts,
             created_by_id=user.pk,
         )
-        # The agent reports with the token of its owner, who therefore holds the launch.
-        RemoteLaunch.objects.create(
-            project=agent.project, created_by=agent.created_by, key=f"agent-{uuid4().hex}", run=run
-        )
-        AgentRun.objects.create(run=run, agent=agent, command=command, values=values)
+        give_to_agent(run, agent, command, values)
         enqueue(run.pk)
     return run

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import F
@@ -199,7 +200,7 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
     A run without a recipe needs a script: `script`, or else the one of its last start. "" for a run that an agent
     starts: nobody else has its program. The command of another run that `steersman run` has opened makes a new run.
     """
-    if run.recipe_id is None and not script and AgentRun.objects.filter(run=run).exists():
+    if run.recipe_id is None and AgentRun.objects.filter(run=run).exists():
         return ""
     if (again := remote_command(run)) is not None:
         return again
@@ -228,6 +229,13 @@ def home_of(run: Run) -> str:
 def living_hosts(now: datetime) -> list[Host]:
     """Return the hosts whose `watch` sent a heartbeat recently."""
     return [host for host in Host.objects.all() if host_is_living(host, now)]
+
+
+def give_to_agent(run: Run, agent: Agent, command: str, values: Mapping[str, object]) -> None:
+    """Let an agent start a new run once it is queued. The agent's owner holds the launch, whose token reports it."""
+    key = f"agent-{uuid4().hex}"
+    RemoteLaunch.objects.create(project_id=run.project_id, created_by=agent.created_by, key=key, run=run)
+    AgentRun.objects.create(run=run, agent=agent, command=command, values=dict(values))
 
 
 def agent_of(run: Run) -> Agent | None:

@@ -19,10 +19,10 @@ from django.utils.translation import gettext as _
 from runs.branching.family import branch_of
 from runs.branching.opening import open_branch
 from runs.branching.requests import Author, BranchRequest, CannotBranch, Start
-from runs.models import LONGEST_NAME, ORIGIN_ATTEMPT, Branch, BranchChange, CommandState, Run
+from runs.models import LONGEST_NAME, ORIGIN_ATTEMPT, AgentRun, Branch, BranchChange, CommandState, Run
 from runs.protocol.commands import Extend, InvalidCommand
 from runs.recording import queue_order
-from runs.recording.queue import NotQueueable, enqueue
+from runs.recording.queue import NotQueueable, enqueue, give_to_agent
 from runs.replaying.ledger import Saved, ledger_of, origins
 from runs.replaying.repeatable import cannot_repeat, code_of
 from runs.replaying.replay import name_of_copy, prepare
@@ -123,7 +123,7 @@ def compare_address(old: Run, run: Run) -> str:
 
 
 def _copy(old: Run, request: AgainRequest, author: Author) -> Run:
-    return Run.objects.create(
+    run = Run.objects.create(
         project_id=old.project_id,
         recipe_id=old.recipe_id,
         name=_name(old, request),
@@ -136,6 +136,10 @@ def _copy(old: Run, request: AgainRequest, author: Author) -> Run:
         gpu_memory_mib=old.gpu_memory_mib,
         created_by_id=author.user_id,
     )
+    asked = AgentRun.objects.filter(run=old).select_related("agent__created_by").first()
+    if asked is not None:
+        give_to_agent(run, asked.agent, asked.command, asked.values)
+    return run
 
 
 def _name(old: Run, request: AgainRequest) -> str:

@@ -233,3 +233,18 @@ def test_the_page_of_a_run_names_its_agent_and_no_command_of_the_portal(project:
     client_of("second").post(f"/runs/{run.pk}/in-queue/", {"command": "withdraw"})
     shown = page("second", f"/runs/{run.pk}/")
     assert "The agent gpu7 of operator starts this run when you queue it." in shown and "manage.py" not in shown
+
+
+def test_a_run_is_run_again_by_its_agent(project: Project):
+    value = token()
+    report(value)
+    run = requested(epochs=5)
+    body = json.dumps({"interventions": False, "start": "no"})
+    answer = client_of("second").post(f"/api/runs/{run.pk}/again/", body, content_type="application/json")
+    told = answer.json()
+    assert answer.status_code == 201 and told["command"] == ""
+    assert starts(value) == [run.pk]
+    client_of("second").post(f"/runs/{told['run']}/queue/")
+    status, orders = report(value)
+    again = orders["start"][1]
+    assert status == 200 and (again["run"], again["command"], again["values"]["epochs"]) == (told["run"], "resnet", 5)

@@ -55,7 +55,7 @@ def enqueue(
             _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
         requested = AgentRun.objects.filter(run=run)
-        if not requested.exists() and (again := remote_command(run)) is not None:
+        if (again := remote_command(run)) is not None:
             raise NotQueueable(
                 _(
                     "This run was started on its own host: start the training there again, as another run, with "
@@ -211,8 +211,10 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
 def remote_command(run: Run) -> str | None:
     """Return the line for a shell that trains once more what a host without access to the database trained.
 
-    None if the run was not opened by such a host.
+    None if the run was not opened by such a host, or if an agent starts it.
     """
+    if AgentRun.objects.filter(run=run).exists():
+        return None
     launch = RemoteLaunch.objects.filter(run=run).first()
     return None if launch is None else launch.command or f"steersman run -- {shlex.join(_script_of(run))}"
 

@@ -70,7 +70,7 @@ def start_of(run: Run) -> dict[str, Any]:
     agent = agent_of(run)
     return {
         "command": start_command(run),
-        "is_remote": agent is None and remote_command(run) is not None,
+        "is_remote": remote_command(run) is not None,
         "by_page": run.recipe_id is not None or agent is not None,
         "may_clone": run.recipe_id is not None,
         "agent": agent,

@@ -74,7 +74,9 @@ export class Header {
       const text =
         life === "unreachable" ? gettext("unreachable: no heartbeat for {time}") : gettext("no heartbeat for {time}");
       const quietS = silentS + (performance.now() - this.#quietAt) / 1000;
-      setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
+      const sentence = fill(text, { time: duration(Math.round(quietS)) });
+      setText(silent.querySelector("[data-slot=text]"), sentence);
+      silent.title = sentence;
     }
     this.#tickLooks(run, live, now);
     // Without heartbeats it is unknown whether it steps.

@@ -369,6 +369,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/series/", 5),
         (f"/api/runs/{run.pk}/history/", 34),
         ("/api/queue/", 7),
+        ("/api/agents/", 5),
         ("/api/projects/lab/views/", 4),
     )
     for address, most in asked:

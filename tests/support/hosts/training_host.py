@@ -113,7 +113,8 @@ class TrainingHost:
     def launch(self) -> Path:
         """The folder of the newest launch; one that does not exist if there is none."""
         launches = self.folder / "steersman-runs" / "launches"
-        return max(launches.glob("*"), default=launches / "none")
+        found = max(launches.glob("*/launch.json"), key=lambda each: each.stat().st_mtime_ns, default=None)
+        return found.parent if found is not None else launches / "none"
 
     @property
     def host_process(self) -> int | None:
@@ -128,8 +129,9 @@ class TrainingHost:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def worker(self, attempt: int = 1) -> int:
-        return int(json.loads((self.launch / "attempts" / str(attempt) / "worker.json").read_text())["pid"])
+    def worker(self, attempt: int = 1, rank: int = 0) -> int:
+        name = f"worker-{rank:04d}.json" if rank else "worker.json"
+        return int(json.loads((self.launch / "attempts" / str(attempt) / name).read_text())["pid"])
 
     def close(self) -> None:
         """End what a failed test has left: each process only where its environment or command names this folder."""

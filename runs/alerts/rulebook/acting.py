@@ -71,7 +71,7 @@ def try_older(run_id: int, attempt: int) -> int:
     """Roll back to an older checkpoint if the training refused that of a rule; return how many alerts this settled.
 
     The checkpoint may be damaged, or may have been removed. Without an older one the rule gives up. A fault that is
-    over needs no roll back.
+    over needs no rollback.
     """
     refused = Alert.objects.filter(
         run_id=run_id,

@@ -109,7 +109,7 @@ def knob_numbers_at(run: Run, knob: str, checkpoint: Checkpoint) -> list[float |
 
 
 def _refused(run: Run) -> QuerySet[Command]:
-    """Return the roll backs that the present attempt refused, whoever sent them."""
+    """Return the rollbacks that the present attempt refused, whoever sent them."""
     return Command.objects.filter(run=run, attempt=run.attempt, kind=RollBack.kind, state=CommandState.REFUSED)
 
 

@@ -32,7 +32,7 @@ def _number(label: Any, help_text: Any = "") -> forms.FloatField:
 
 
 def _from_roll_back(label: Any) -> forms.IntegerField:
-    """Return the field for the number of the roll back from which a change is made."""
+    """Return the field for the number of the rollback from which a change is made."""
     return forms.IntegerField(
         label=label,
         min_value=1,

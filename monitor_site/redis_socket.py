@@ -59,7 +59,7 @@ def check_socket(path: Path) -> None:
     check_folder(path.parent)
     found = path.lstat()
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{path} is not your own socket: remove it and try again")
+        raise PermissionError(f"{path} is not a socket, or belongs to another user: remove it and try again")
 
 
 def check_peer(connected: Any) -> None:

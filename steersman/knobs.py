@@ -150,7 +150,9 @@ class Knob:
             except Exception as error:  # any exception, also of the training's own setter: it must not end the training
                 self._put_back(group, declared)
                 why = first_line(error).rstrip(".")
-                sentence = f"{name} was changed to {shown(wanted)} earlier, and remains {before} now: {why}."
+                sentence = (
+                    f"{name} is still {before}. The earlier change to {shown(wanted)} could not be repeated: {why}."
+                )
                 told.append((sentence, "warning"))
             else:
                 sentence = (

@@ -60,7 +60,8 @@ def answer_errors_of(api: NinjaAPI) -> None:
 
     @answer(AuthenticationError)
     def unknown_caller(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-        return refuse(401, _("Log in again: the session has ended. Scripts send Authorization: Bearer and a token."))
+        text = _("The session has ended: log in again. Scripts must send the header Authorization: Bearer TOKEN.")
+        return refuse(401, text)
 
     @answer(ValidationError)
     def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:

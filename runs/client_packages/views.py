@@ -27,7 +27,7 @@ def served_packages() -> list[Package]:
 
 def no_packages() -> str:
     """Return the answer of an index without packages."""
-    return _("This portal has no packages yet. On its host, in the folder of the clone, run: make client")
+    return _("This portal has no packages yet. On its host, in the root folder of the repository, run: make client")
 
 
 @require_safe

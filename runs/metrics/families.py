@@ -68,6 +68,11 @@ FAMILIES = (
     Family("steersman_portal_returns_total", "counter", ("outcome",), "Viewers that reconnected, by outcome."),
     Family("steersman_portal_dropped_frames_total", "counter", (), "Frames dropped because a viewer was too slow."),
     Family("steersman_portal_closes_total", "counter", ("code",), "Closed sockets, by close code."),
-    Family("steersman_portal_announce_to_socket_seconds", "histogram", (), "Time from an announcement to the sockets."),
+    Family(
+        "steersman_portal_announce_to_socket_seconds",
+        "histogram",
+        (),
+        "Time from the announcement of an event until it is sent.",
+    ),
 )
 BY_NAME = {family.name: family for family in FAMILIES}

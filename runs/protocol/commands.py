@@ -361,7 +361,7 @@ def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]:
     at = _object(payload, "at")
     if set(at) - set(AT_FIELDS) or set(at) == {"roll_backs"}:
-        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}, or both; "roll_backs": N may be added.', "at")
+        raise InvalidCommand('Give "at" an object with "step" or "epoch" or both, such as {"step": 200}.', "at")
     for name, value in at.items():
         largest = LARGEST_INT if name == "step" else LARGEST_EPOCH
         # After a rollback, a training may be at step 0 or in its first epoch again.
@@ -369,7 +369,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]
         if type(value) is not int or not least <= value <= largest:
             raise InvalidCommand(f"Give {AT_FIELDS[name]} of at as a whole number from {least} to {largest}.", "at")
     if at and not command.can_be_scheduled:
-        raise InvalidCommand(f"{command.kind} takes effect immediately: leave at out.", "at")
+        raise InvalidCommand(f'{command.kind} takes effect immediately: remove "at".', "at")
     return at
 
 

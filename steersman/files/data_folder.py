@@ -79,8 +79,8 @@ def who_else(folder: Path) -> str:
     if found.st_uid not in (os.getuid(), 0):
         owner = _name_of(found.st_uid)
         return (
-            f"The data folder {folder} belongs to {owner}, who may read and change all that is kept there: run this as "
-            f"{owner}, set STEERSMAN_DATA to a folder of your own, {on_purpose}."
+            f"The data folder {folder} belongs to {owner}, who can read and change everything in it: run the command "
+            f"as {owner}, set STEERSMAN_DATA to a folder of your own, {on_purpose}."
         )
     if found.st_mode & OF_OTHERS:
         return (

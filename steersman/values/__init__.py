@@ -225,7 +225,7 @@ def as_mapping(values: Any, call: str, remarks: Remarks) -> dict[Any, Any]:
             return dict(values)
         told = f"{call} takes numbers by name, not {shown(values)}"
     except Exception as error:  # of the mapping's own methods
-        told = f"{call} takes numbers by name; they cannot be read: {shown(error)}"
+        told = f"the mapping given to {call} cannot be read ({shown(error)})"
     remarks.append(Remark.about(call, f"{told}: they were left out."))
     return {}
 

@@ -115,7 +115,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
             ["RUN", "stop", "--at-step", "0"],
             "--at-step, --at-epoch, --at-roll-backs: Give the step of at as a whole number from 1",
         ),
-        (["RUN", "stop", "--at-roll-backs", "1"], "--at-step, --at-epoch, --at-roll-backs: Give at as"),
+        (["RUN", "stop", "--at-roll-backs", "1"], '--at-step, --at-epoch, --at-roll-backs: Give "at" an object'),
         (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as seconds above 0"),
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),

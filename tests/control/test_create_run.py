@@ -142,7 +142,7 @@ def test_it_makes_the_project_when_asked_and_its_user_the_owner(db: None) -> Non
         (["--recipe", "digits", "--set", "precision=half"], ["precision takes one of auto, float32, float16,"]),
         (["--recipe", "digits", "--set", "hiden=3"], ["hiden", "choose one of:", "hidden"]),
         (["--recipe", "digits", "--set", "epochs"], ["set: 'epochs'", "--set name=value"]),
-        (["--set", "epochs=3"], ["set: epochs needs a recipe", "--recipe"]),
+        (["--set", "epochs=3"], ["set: parameters (epochs) need a recipe", "--recipe"]),
         (["--device", "gpu"], ["device: 'gpu'", "auto, cpu, cuda or cuda:N"]),
         (["--seed", "-1"], ["seed takes a whole number from 0 to 2147483647, not -1."]),
         (["--user", "nobody"], ["user: there is no 'nobody'", "createsuperuser"]),

@@ -74,7 +74,7 @@ def test_each_file_that_the_lines_need_is_shown_with_its_place_and_the_address_o
     scripts = re.findall(r"^python manage\.py train .* -- (\w+\.py)\b", text, re.MULTILINE)
     assert scripts and sorted(scripts) == sorted(saved_files(text))
     before = text[: text.index(f"# {scripts[0]}")]
-    assert "second terminal in the folder of the clone" in before and "ave this file there" in before
+    assert "second terminal in the root folder of the repository" in before and "ave this file there" in before
     assert "`/runs/N/`" in text
 
 
@@ -82,7 +82,7 @@ def test_the_first_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_
     code = saved_file(RECIPES, "my_recipe.py")
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]
     assert len(lines) <= 30
-    assert "Save this file in the folder of the clone" in RECIPES[: RECIPES.index(code)]
+    assert "Save this file in the root folder of the repository" in RECIPES[: RECIPES.index(code)]
     (tmp_path / "my_recipe.py").write_text(code)
     (typed,) = re.findall(
         r"^python manage\.py create_run --project demo (--recipe my_recipe:.*)$", RECIPES, re.MULTILINE

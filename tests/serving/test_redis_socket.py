@@ -128,7 +128,7 @@ def test_a_link_a_file_or_an_open_folder_is_not_our_socket(data: Path, tmp_path:
     path.parent.unlink()
     path.parent.mkdir(0o700)
     path.touch()
-    with pytest.raises(PermissionError, match="not your own socket"):
+    with pytest.raises(PermissionError, match="is not a socket, or belongs to another user"):
         check_socket(path)
     path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -139,7 +139,7 @@ def test_a_link_a_file_or_an_open_folder_is_not_our_socket(data: Path, tmp_path:
             check_socket(path)
         path.parent.chmod(0o700)
         os.chown(path, NOBODY, -1)
-        with pytest.raises(PermissionError, match="not your own socket"):
+        with pytest.raises(PermissionError, match="is not a socket, or belongs to another user"):
             check_socket(path)
 
 

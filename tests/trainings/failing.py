@@ -24,7 +24,10 @@ run.agree()
 rate = run.knob("rate", 0.01, minimum=1e-6, maximum=1.0)
 for step in range(first + 1, first + int(steps) + 1):
     run.log(step, loss=1 / step, rate=rate.value)
-place.write_text(json.dumps(first + int(steps)))
+# Another rank fails meanwhile, and this one may be killed while it writes.
+part = place.with_name(f"{place.name}.{os.getpid()}")
+part.write_text(json.dumps(first + int(steps)))
+part.replace(place)
 if end == "fail":
     raise RuntimeError(f"attempt {number} broke")
 while end == "turned" and rate.value == 0.01 and not run.stopping:

@@ -119,7 +119,7 @@ def _refuse_filled(data: Path) -> None:
     if begun is None and runs.is_dir() and any(runs.iterdir()):
         raise ArchiveError(
             f"{runs} already contains runs: a backup can only be restored into an empty data folder; set "
-            "STEERSMAN_DATA."
+            "STEERSMAN_DATA to one."
         )
 
 

@@ -134,7 +134,7 @@ def _chunks(run_id: int) -> Iterator[Finding]:
         follows = last is not None and (last.series_id, last.attempt, last.lap) == part
         problem = _problem_of(chunk)
         if chunk.index != (last.index + 1 if follows and last else 0):
-            problem = problem or "a chunk before it is missing"
+            problem = problem or "the preceding chunk is missing"
         elif follows and last and last.count != CHUNK_POINTS:
             problem = problem or "the chunk before it is not full: both may hold the same points"
         elif follows and last and _are_same(last, chunk):

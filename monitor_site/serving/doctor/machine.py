@@ -119,7 +119,7 @@ def _cuda(found: dict[str, Any], names: list[str]) -> Finding:
     if hidden is not None:
         remedy = f"CUDA_VISIBLE_DEVICES is {hidden!r}: unset it, or name GPUs that exist."
     else:
-        remedy = f"The driver may be older than CUDA {found['cuda']}: update it, or install a torch for its CUDA."
+        remedy = f"The driver may be too old for CUDA {found['cuda']}: update it, or install a torch for an older CUDA."
     return Finding("CUDA", "problem", text, remedy)
 
 

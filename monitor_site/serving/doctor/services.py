@@ -296,7 +296,7 @@ def public_address() -> Finding:
         return Finding("public address", "warning", text, "Set it to the address that people open.")
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        text = "STEERSMAN_PUBLIC_URL is not the address of a website"
+        text = "STEERSMAN_PUBLIC_URL must be an http:// or https:// URL without a query or fragment"
         return Finding("public address", "problem", text, "Write it as https://train.example.org.")
     shown = shown_address(address)
     if parts.hostname in LOCAL_NAMES:

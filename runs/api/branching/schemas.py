@@ -64,7 +64,10 @@ class AgainBody(Schema):
         description="If the run is a branch: a repetition of its source, from which "
         "the new branch begins; null: the source itself",
     )
-    id: UUID | None = Field(None, description="Idempotency key: the same id is the same new run")
+    id: UUID | None = Field(
+        None,
+        description="Idempotency key: a repeated request with the same id returns the run that the first one created",
+    )
 
 
 class RemarksOut(Schema):

@@ -13,7 +13,7 @@ class AwaitedOut(Schema):
     """The run that a queued run waits for."""
 
     run: int | None = Field(description="null if the caller may not see it")
-    state: str = Field(description="Empty if it was deleted")
+    state: str = Field(description="State of that run; empty if it was deleted")
     condition: AfterCondition = Field(description="How that run must have ended")
 
 

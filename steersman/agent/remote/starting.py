@@ -227,7 +227,7 @@ def _signals(environment: Mapping[str, str]) -> list[signal.Signals]:
 def _refuse_own_processes(asked: Asked, begun: Start) -> None:
     """Raise `NotStarted` for options that start processes, if the launcher does that."""
     if asked.key:
-        raise NotStarted(f"key: {begun.launcher} names the launch; leave out --key.")
+        raise NotStarted(f"key: under {begun.launcher}, the launch already has a key; leave out --key.")
     if asked.ranks > 1:
         raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
     if asked.restarts:

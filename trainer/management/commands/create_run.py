@@ -221,8 +221,8 @@ def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, A
     if recipe is None:
         if given:
             raise InvalidInput(
-                f"set: {', '.join(given)} needs a recipe; name one with --recipe, or give your script its own "
-                "arguments: manage.py train --run-id N -- script.py …"
+                f"set: parameters ({', '.join(given)}) need a recipe; name one with --recipe, or give arguments to "
+                "your script: manage.py train --run-id N -- script.py …"
             )
         return {}
     return typed_values(recipe.parameter_specs, given)

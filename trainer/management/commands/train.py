@@ -43,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--adopt",
             action="store_true",
-            help="only take over a training whose supervisor died, or record how it ended; start nothing",
+            help="if the supervisor of a training died, take over the training, or record how it ended; start nothing",
         )
         parser.add_argument(
             "--restarts",

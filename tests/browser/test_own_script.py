@@ -18,17 +18,17 @@ def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_lo
     chromium: Browser, screenshots
 ) -> None:
     with started_stack() as stack:
-        late, deaf = create_run(stack, "late"), create_run(stack, "deaf")
-        for run_id, script in ((late, "late_training.py"), (deaf, "deaf_training.py")):
+        late, stuck = create_run(stack, "late"), create_run(stack, "stuck")
+        for run_id, script in ((late, "late_training.py"), (stuck, "unresponsive_training.py")):
             stack.train(run_id, "--quiet", "--", str(SCRIPTS / script), changed=SOON)
-        for run_id in (late, deaf):
+        for run_id in (late, stuck):
             wait_for(lambda run_id=run_id: run_row(stack, run_id)["step"] > 3, "points")
         context = chromium.new_context(locale="en-GB")
         page = context.new_page()
         complaints = Complaints(page)
         log_in(page, stack.address, "operator", "operator")
         _offers_follow_the_script(stack, page, late)
-        _a_deaf_script_can_be_ended(stack, page, deaf)
+        _an_unresponsive_script_can_be_ended(stack, page, stuck)
         page.screenshot(path=screenshots / "ended-process.png")
         failing = create_run(stack, "failing")
         stack.train(failing, "--quiet", "--", FAILING, "5:fail")
@@ -61,7 +61,7 @@ def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped")
 
 
-def _a_deaf_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
+def _an_unresponsive_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
     page.goto(f"{stack.address}/runs/{run_id}/")
     expect(page.get_by_test_id("stop")).to_be_enabled()
     page.keyboard.press("s")

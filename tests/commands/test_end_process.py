@@ -12,11 +12,11 @@ from runs.models import Project, Run, RunState
 from runs.protocol.commands import parse_command
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
-SCRIPT = str(ROOT / "tests" / "commands" / "deaf_training.py")
-# The times after which a training is called deaf, and is killed.
+SCRIPT = str(ROOT / "tests" / "commands" / "unresponsive_training.py")
+# The times after which a training is called unresponsive, and is killed.
 SOON = """
-from steersman.agent.host_side import deaf_training
-deaf_training.LOOKS_WITHIN_S = deaf_training.KILL_AFTER_SIGTERM_S = 1.0
+from steersman.agent.host_side import unresponsive_training
+unresponsive_training.LOOKS_WITHIN_S = unresponsive_training.KILL_AFTER_SIGTERM_S = 1.0
 """
 
 
@@ -44,14 +44,14 @@ def test_a_script_that_never_looks_is_called_so_and_its_process_can_be_ended(off
     assert refused["state"] == "refused" and "send stop first" in refused["outcome"] and not is_offered(stack, run_id)
 
     ask(stack, run_id, "note", "text=hello")
-    wait_for(lambda: run_row(stack, run_id)["not_looking_since"], "it to be called deaf")
+    wait_for(lambda: run_row(stack, run_id)["not_looking_since"], "it to be called unresponsive")
     assert is_offered(stack, run_id) and "does not read run.stopping" in lines(stack, run_id)
     (stack.data / "runs" / str(run_id) / "files" / "look").touch()
     wait_for(lambda: run_row(stack, run_id)["not_looking_since"] is None, "it to look")
     assert not is_offered(stack, run_id)
 
     ask(stack, run_id, "stop")
-    wait_for(lambda: run_row(stack, run_id)["not_looking_since"], "it to be called deaf again")
+    wait_for(lambda: run_row(stack, run_id)["not_looking_since"], "it to be called unresponsive again")
     shown = stack.manage("command", str(run_id), "note", "text=still there?", "--wait", "0.1", check=False)
     assert f"manage.py command {run_id} end_process" in shown.stderr
     (greeted,) = [each for each in events(stack, run_id, "status") if each["not_looking_since"]][-1:]

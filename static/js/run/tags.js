@@ -14,6 +14,8 @@ export function startTags(place, addresses) {
   const form = place.querySelector("form");
   const list = place.querySelector("[data-slot=list]");
   const field = form?.elements.tag;
+  // Until the listener below exists, Enter would load the page again.
+  if (field) field.disabled = false;
 
   function show(tags) {
     const shown = [...list.children].map((tag) => tag.dataset.tag);

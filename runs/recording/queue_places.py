@@ -267,9 +267,9 @@ def _why_at_agent(row: AgentRun, now: datetime) -> str:
     """Return why a run waits although it may be the first of its line."""
     agent = row.agent
     if not agent_is_living(agent, now):
-        return _("no agent on line can start it")
+        return _("no online agent can start it")
     if row.command not in {each.get("name") for each in agent.commands}:
-        return _("no agent on line can start it, for it no longer offers %(command)s") % {"command": row.command}
+        return _("no online agent can start it: it no longer offers %(command)s") % {"command": row.command}
     if row.is_held:
         return row.note or _("it is being started")
     return ""

@@ -36,7 +36,7 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         agent.kill()
         agent.wait()
         agent = host.start("agent")
-        wait_for(lambda: host.output("err.log").count("is on line") == 2, f"it again\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: host.output("err.log").count("is online") == 2, f"it again\n{host.printed()}", PATIENCE_S)
         assert run_row(stack, second)["state"] == "queued" and host.worker() == worker
 
         # Whatever follows the training is killed: the agent has it followed again.
@@ -65,13 +65,13 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
 
         other = host.start("agent", STEERSMAN_DATA=str(host.folder / "elsewhere"))
         assert ended(other, host) == 2
-        assert "An agent gpu7 is on line from" in host.output("err.log")
+        assert "An agent gpu7 is online from" in host.output("err.log")
 
         agent.send_signal(signal.SIGTERM)
         assert ended(agent, host) == 0
         assert not lab.is_online() and run_row(stack, first)["state"] == "running"
         late = lab.request(parameters={"epochs": 200})
-        assert "no agent on line can start it" in lab.api(f"runs/{late}/place/")["place"]["text"]
+        assert "no online agent can start it" in lab.api(f"runs/{late}/place/")["place"]["text"]
         send(stack, first, "stop")
         lab.reaches(first, "stopped", attempt=3)
 

@@ -223,12 +223,12 @@ def test_the_page_of_a_run_names_its_agent_and_no_command_of_the_portal(project:
     value = token()
     report(value)
     run = requested()
-    assert "No agent on line can start this run" not in page("second", f"/runs/{run.pk}/")
+    assert "No online agent can start this run" not in page("second", f"/runs/{run.pk}/")
     report(value, leaves=True)
     assert "Offline: requested runs wait for it" in page("second", reverse("run_on_agent"))
     shown = page("second", f"/runs/{run.pk}/")
-    assert "No agent on line can start this run. operator can start gpu7 on its host" in shown
-    assert "1st in line for the agent gpu7: no agent on line can start it" in shown
+    assert "No online agent can start this run. operator can start gpu7 on its host" in shown
+    assert "1st in line for the agent gpu7: no online agent can start it" in shown
     assert "manage.py train" not in shown and "manage.py watch" not in shown
     client_of("second").post(f"/runs/{run.pk}/in-queue/", {"command": "withdraw"})
     shown = page("second", f"/runs/{run.pk}/")

@@ -111,7 +111,7 @@ class Agent:
             self._told = ""
             say("The portal answers again.")
         elif not is_known:
-            say(f"agent {self._offer.name} is on line at {self._login.address}")
+            say(f"agent {self._offer.name} is online at {self._login.address}")
         self._refused.clear()
         changed = [self._take(requested) for requested in orders.start]
         for run in orders.drop:

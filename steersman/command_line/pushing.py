@@ -17,7 +17,7 @@ from steersman.portal.logins import NoLogin, login_to_use
 from steersman.portal.pushing import push
 from steersman.portal.requests import PortalError
 from steersman.records.typed_json import Malformed, decode
-from steersman.starting.messages import PLACE_FILE, Place, read_file
+from steersman.starting.messages import read_place
 
 WAIT_S = 600.0
 
@@ -34,8 +34,8 @@ def add_commands(commands: Any) -> None:
     found = commands.add_parser(
         "push",
         help="send a checkpoint to the portal of its run",
-        description="Send a checkpoint to the portal of its run, where it can then be downloaded. A push that was cut "
-        "goes on where it stopped.",
+        description="Send a checkpoint to the portal of its run, where it can then be downloaded. An "
+        "interrupted push continues where it stopped.",
     )
     found.add_argument("checkpoint", help="folder of the checkpoint, with its manifest.json")
     found.set_defaults(function=push_checkpoint)
@@ -45,9 +45,7 @@ def push_checkpoint(chosen: argparse.Namespace) -> int:
     """Push a checkpoint; return the exit code."""
     folder = Path(chosen.checkpoint).resolve()
     attempt = folder.parent.parent
-    place = read_file(Place, attempt / PLACE_FILE)
-    if place is None and attempt.name == "1":
-        place = read_file(Place, attempt.parent.parent / "opened.json")
+    place = read_place(attempt)
     if place is None:
         raise Problem(
             f"checkpoint: {folder} is not the checkpoint of a run that a portal knows: give its folder, such as "

@@ -83,3 +83,14 @@ def read_file(kind: type[Item], path: Path) -> Item | None:
         return decode(kind, path.read_bytes())
     except (OSError, Malformed):
         return None
+
+
+def opened_path(attempt: Path) -> Path:
+    """Return the file with the place of an attempt that the portal opened before it began. It is outside the attempt's
+    folder, which is made when the training starts."""
+    return attempt.parent.parent / f"opened-{attempt.name}.json"
+
+
+def read_place(attempt: Path) -> Place | None:
+    """Return where an attempt is in the portal, None if the portal did not open it yet."""
+    return read_file(Place, attempt / PLACE_FILE) or read_file(Place, opened_path(attempt))

@@ -14,7 +14,6 @@ from django.test import Client
 from django.utils import translation
 
 from runs.access.guest_view import replace_names
-from runs.alerts.rulebook import acting
 from runs.alerts.wording.texts import action_text, reason_of, reason_of_run, texts_of
 from runs.commands.record import record
 from runs.models import Alert, Command, CommandState, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
@@ -185,7 +184,7 @@ def commands_of(lease: Lease) -> list[tuple[Command, str, str]]:
     alert = alert_of(lease, rule_of(lease))
     link = OfLink(alert=alert.pk, detector="spike", title="Spike", destination="on call")
     by_link = record(run.pk, Request(id=uuid4(), command=Stop()).caused_by(link), author_id=None, author_name="Ada")
-    rule = Command.objects.get(pk=acting.command_id(alert))
+    rule = Command.objects.get(pk=alert.command_id)
     complete_command(rule, CommandState.APPLIED, step=4)
     other = Run.objects.create(project=run.project, name="other", state="paused", attempt=1)
     (again,) = replay(run, other, author_id=None, author_name="Ada")

@@ -211,8 +211,8 @@ def test_it_keeps_what_a_later_attempt_trained_again(run: Run) -> None:
 
 
 def test_it_has_every_point_of_many_short_series(run: Run) -> None:
-    steps = np.arange(85)
+    steps = np.arange(80)
     for number in range(400):
         store_folded(run, f"layer {number}/loss", Points(steps, steps * 20, steps / 3))
     charted = [drawn["attempts"][1] for drawn in history(run, "viewer")["series"].values()]
-    assert len(charted) == 400 and all(chart["raw"] and chart["count"] == 85 for chart in charted)
+    assert len(charted) == 400 and all(chart["raw"] and chart["count"] == 80 for chart in charted)

@@ -175,6 +175,8 @@ def test_the_token_opens_nothing_else(project: Project):
     for path, methods in paths.items():
         address = re.sub(r"{command_id}", "b3a6f3c0-1111-4a1c-9d0e-0123456789ab", path.replace("{run_id}", str(run)))
         address = re.sub(r"{\w+}", "1", address)
+        if "/copies/" in path:
+            continue  # the checkpoints of its own runs: tests/remote/test_push.py
         for method in methods:
             if method == "post" and path in ("/api/runs/", "/api/agents/report/"):
                 continue

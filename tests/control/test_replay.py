@@ -114,7 +114,7 @@ def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: 
     wait_for(lambda: run_row(stack, third)["step"] >= 100, f"step 100\n{stack.log()}")
     paused(stack, third)
     ask(stack, f"{third} stop --wait 60")
-    wait_for(lambda: run_row(stack, third)["state"] == "stopped", f"run {third} to stop\n{stack.log()}")
+    assert stack.trainings[-1].wait(60) == 0 and run_row(stack, third)["state"] == "stopped", stack.log()
     scheduled = "SELECT kind FROM runs_command WHERE run_id = ? AND state = 'sent'"
     waiting = [row["kind"] for row in rows(stack, scheduled, third)]
     assert sorted(set(waiting)) == ["evaluate", "extend", "roll_back", "save_checkpoint", "set_knob"]

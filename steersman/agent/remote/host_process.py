@@ -42,7 +42,6 @@ from steersman.agent.remote.launches import (
     read_concluded,
     read_identity,
     read_launch,
-    read_place,
     read_removed,
     write_concluded,
     write_identity,
@@ -67,7 +66,7 @@ from steersman.messages.reports import Line
 from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
 from steersman.run import worker_lock_path
-from steersman.starting.messages import Place, Result
+from steersman.starting.messages import Place, Result, read_place
 
 LOCK_FILE = "supervisor.lock"
 # As shells report them.

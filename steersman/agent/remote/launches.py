@@ -24,7 +24,7 @@ from steersman.agent.launch.torchrun import Launch as Ranks
 from steersman.files.private import make_private
 from steersman.messages.ended import Concluded
 from steersman.records.typed_json import decode, encode
-from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, read_file
+from steersman.starting.messages import PLACE_FILE, RESULT_FILE, Place, Result, opened_path, read_file
 
 LAUNCH_FILE = "launch.json"
 NEXT_FILE = "next.json"
@@ -154,11 +154,7 @@ def read_removed(attempt: Path) -> Removed:
 
 def write_opened(folder: Path, number: int, place: Place) -> None:
     """Write where an attempt is in the portal; its folder is made when the training starts."""
-    write_whole(_opened_path(folder, number), encode(place).decode())
-
-
-def _opened_path(folder: Path, number: int) -> Path:
-    return folder / f"opened-{number}.json"
+    write_whole(opened_path(attempt_of(folder, number)), encode(place).decode())
 
 
 def ask_for_attempt(folder: Path, number: int) -> None:
@@ -174,12 +170,6 @@ def attempt_asked_for(folder: Path) -> int:
 
 def write_place(attempt: Path, place: Place) -> None:
     write_whole(attempt / PLACE_FILE, encode(place).decode())
-
-
-def read_place(attempt: Path) -> Place | None:
-    """Return where an attempt is in the portal, None if the portal did not open it yet."""
-    opened = _opened_path(attempt.parent.parent, int(attempt.name))
-    return read_file(Place, attempt / PLACE_FILE) or read_file(Place, opened)
 
 
 def write_concluded(attempt: Path, concluded: Concluded) -> None:

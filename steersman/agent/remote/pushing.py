@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from steersman.agent.remote.launches import Launch, attempt_of, newest_attempt, read_place
+from steersman.agent.remote.launches import Launch, attempt_of, newest_attempt
 from steersman.agent.remote.resuming import checkpoints_of
 from steersman.agent.remote.terminal import say
 from steersman.files.checkpoint import MANIFEST, Damaged, read_manifest
 from steersman.portal.logins import Login
 from steersman.portal.pushing import push
 from steersman.portal.requests import PortalError
+from steersman.starting.messages import read_place
 
 BEST = "best"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steersman.agent.journals.tail import LARGEST_READ_BYTES
 from steersman.agent.launch.attempt_folder import ResumeFrom
-from steersman.agent.remote.launches import Removed, read_place
+from steersman.agent.remote.launches import Removed
 from steersman.checkpoints.kept import CHECKPOINTS, FOLDER_NAME
 from steersman.files.changed_knobs import ChangedKnobs, after_roll_back, after_set_knob, read_changed_knobs
 from steersman.files.checkpoint import (
@@ -26,6 +26,7 @@ from steersman.files.mailbox import Mailbox
 from steersman.files.retention import Kept, dropped
 from steersman.messages.reports import Line
 from steersman.records.kinds import OutcomeRecord
+from steersman.starting.messages import read_place
 
 SET_KNOB, ROLL_BACK = "set_knob", "roll_back"
 

@@ -296,8 +296,8 @@ class AlertThread:
     def _act(self) -> None:
         """Perform the actions of rules whose alerts began."""
         if self._to_act:
-            # The training may be rolled back to a checkpoint from before the fault.
-            self._rate()
+            # The training may be rolled back to a checkpoint from before the fault, whose beginning is known now.
+            rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step)
         while self._to_act:
             acting.act(self._to_act[0])
             self._to_act.popleft()

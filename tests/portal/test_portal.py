@@ -75,7 +75,7 @@ def test_it_tells_scripts_without_a_session_to_log_in(run: Run, client: Client) 
     for name in ("history", "details", "points", "place"):
         answer = client.get(reverse(f"api:{name}", args=[run.pk]))
         assert answer.status_code == 401
-        assert "Log in" in answer.json()["error"]
+        assert "log in" in answer.json()["error"]
 
 
 def test_it_logs_in_and_goes_where_one_wanted(run: Run, client: Client) -> None:

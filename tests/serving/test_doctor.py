@@ -161,7 +161,7 @@ def test_it_names_every_gpu():
 
 @pytest.mark.parametrize(
     ("cuda", "visible", "remedy"),
-    [("null", None, "Install a CUDA build"), ('"12.8"', None, "older than CUDA 12.8"), ('"12.8"', "7", "CUDA_VISIBLE")],
+    [("null", None, "Install a CUDA build"), ('"12.8"', None, "too old for CUDA 12.8"), ('"12.8"', "7", "CUDA_VISIBLE")],
 )
 def test_it_says_why_torch_sees_no_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str, visible: str | None, remedy: str):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -308,7 +308,7 @@ def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
         ("", "warning", "not set"),
         ("https://train.example.org", "ok", "https://train.example.org"),
         ("http://localhost:8765", "warning", "on this host"),
-        ("https:///runs", "problem", "not the address"),
+        ("https:///runs", "problem", "must be an http"),
     ],
 )
 def test_it_tells_whether_links_in_messages_reach_people(settings: LazySettings, address: str, level: str, said: str):

@@ -161,7 +161,11 @@ def test_it_names_every_gpu():
 
 @pytest.mark.parametrize(
     ("cuda", "visible", "remedy"),
-    [("null", None, "Install a CUDA build"), ('"12.8"', None, "too old for CUDA 12.8"), ('"12.8"', "7", "CUDA_VISIBLE")],
+    [
+        ("null", None, "Install a CUDA build"),
+        ('"12.8"', None, "too old for CUDA 12.8"),
+        ('"12.8"', "7", "CUDA_VISIBLE"),
+    ],
 )
 def test_it_says_why_torch_sees_no_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str, visible: str | None, remedy: str):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -55,6 +55,7 @@ def enqueue(
             _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
         requested = AgentRun.objects.filter(run=run)
+        is_requested = requested.exists()
         if (again := remote_command(run)) is not None:
             raise NotQueueable(
                 _(
@@ -63,7 +64,7 @@ def enqueue(
                 )
                 % {"command": again}
             )
-        if run.recipe_id is None and not requested.exists():
+        if run.recipe_id is None and not is_requested:
             raise NotQueueable(
                 _("This run trains your own script: start it on the host of the script, with %(command)s")
                 % {"command": start_command(run)}
@@ -76,7 +77,7 @@ def enqueue(
             ended_at=None,
             queued_at=timezone.now(),
             # An agent has a line of its own, which no host may take from.
-            queued_host="" if requested.exists() else host,
+            queued_host="" if is_requested else host,
             given_devices=[],
             restarts_used=0,
             line_at=None,
@@ -200,12 +201,14 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
     A run without a recipe needs a script: `script`, or else the one of its last start. "" for a run that an agent
     starts: nobody else has its program. The command of another run that `steersman run` has opened makes a new run.
     """
-    if run.recipe_id is None and AgentRun.objects.filter(run=run).exists():
-        return ""
+    command = f"python manage.py train --run-id {run.pk}"
+    if run.recipe_id is not None:
+        return command
     if (again := remote_command(run)) is not None:
         return again
-    command = f"python manage.py train --run-id {run.pk}"
-    return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
+    if AgentRun.objects.filter(run=run).exists():
+        return ""
+    return f"{command} -- {shlex.join(script or _script_of(run))}"
 
 
 def remote_command(run: Run) -> str | None:
@@ -213,9 +216,9 @@ def remote_command(run: Run) -> str | None:
 
     None if the run was not opened by such a host, or if an agent starts it.
     """
-    if AgentRun.objects.filter(run=run).exists():
+    if run.recipe_id is not None:
         return None
-    launch = RemoteLaunch.objects.filter(run=run).first()
+    launch = RemoteLaunch.objects.filter(run=run, run__agent_run__isnull=True).first()
     return None if launch is None else launch.command or f"steersman run -- {shlex.join(_script_of(run))}"
 
 

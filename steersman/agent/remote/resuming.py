@@ -59,13 +59,13 @@ def remove_older(launch: Path, keep: Path | None, lines: list[Line]) -> Removed:
     No training of the launch may be alive.
     """
     kept = []
-    for folder in sorted((launch / "attempts").glob(f"*/{CHECKPOINTS}/*"), key=lambda each: each.name):
-        if not FOLDER_NAME.fullmatch(folder.name) or folder.is_symlink() or not is_whole(folder):
+    # The oldest first, as the rules take them.
+    for folder in reversed(checkpoints_of(launch)):
+        if not FOLDER_NAME.fullmatch(folder.name):
             continue
         with suppress(OSError, Damaged):
             manifest = read_manifest(folder, hashed(folder / MANIFEST).sha256)
             kept.append(Kept(folder, manifest.reason, (folder / MANIFEST).stat().st_mtime, manifest.step))
-    kept.sort(key=lambda each: _saved_at(each.folder))
     removed = [each.folder for each in dropped(kept) if each.folder != keep]
     told = []
     for folder in removed:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
 # Integers beyond 64 bits are in no column, and a database may refuse to compare with them.
@@ -42,7 +43,8 @@ def update(
     wanted = _flat(where)
     if not _are_possible(wanted):
         return 0
-    parameters = _prepared(statement.fields, [*values.values(), *added.values(), *wanted])
+    connection = _connection()
+    parameters = _prepared(connection, statement.fields, [*values.values(), *added.values(), *wanted])
     with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
         cursor.execute(statement.sql, parameters)
         return int(cursor.rowcount)
@@ -54,8 +56,9 @@ def value_of(model: type[Model], name: str, where: Mapping[str, Any]) -> Any:
     wanted = _flat(where)
     found = None
     if _are_possible(wanted):
+        connection = _connection()
         with connection.cursor() as cursor:
-            cursor.execute(statement.sql, _prepared(statement.fields, wanted))
+            cursor.execute(statement.sql, _prepared(connection, statement.fields, wanted))
             found = cursor.fetchone()
     if found is None:
         raise model.DoesNotExist(f"there is no row of {model.__name__} with {dict(where)}")  # type: ignore[attr-defined]
@@ -75,7 +78,7 @@ def insert(
     If a row with the same columns `unique` exists, its columns `overwritten` get the new values. Call inside a
     transaction: many rows take several statements.
     """
-    fields = _fields(model, names)
+    connection, fields = _connection(), _fields(model, names)
     most = max(connection.ops.bulk_batch_size(_of_insert(model, names), rows), 1)
     for start in range(0, len(rows), most):
         taken = rows[start : start + most]
@@ -83,8 +86,8 @@ def insert(
         others = [field.get_default() for field in statement.fields[len(names) :]]
         parameters: list[Any] = []
         for row in taken:
-            parameters += _prepared(fields, row)
-            parameters += _prepared(statement.fields[len(names) :], others)
+            parameters += _prepared(connection, fields, row)
+            parameters += _prepared(connection, statement.fields[len(names) :], others)
         with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
             cursor.execute(statement.sql, parameters)
 
@@ -107,7 +110,12 @@ def _are_possible(wanted: Sequence[Any]) -> bool:
     return all(not isinstance(value, int) or LEAST_INTEGER <= value <= GREATEST_INTEGER for value in wanted)
 
 
-def _prepared(fields: Sequence[AnyField], values: Sequence[Any]) -> list[Any]:
+def _connection() -> BaseDatabaseWrapper:
+    # `django.db.connection` looks it up at each access.
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def _prepared(connection: BaseDatabaseWrapper, fields: Sequence[AnyField], values: Sequence[Any]) -> list[Any]:
     return [field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True)]
 
 
@@ -173,4 +181,4 @@ def _column(field: AnyField) -> str:
 
 
 def _quoted(name: str) -> str:
-    return connection.ops.quote_name(name)
+    return _connection().ops.quote_name(name)

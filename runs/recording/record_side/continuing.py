@@ -96,16 +96,15 @@ def move_positions(lease: Lease, begin: Mapping[int, Position], end: Mapping[int
 
 
 def _move(lease: Lease, rank: int, begin: Position, end: Position) -> None:
-    of_rank = JournalOffset.objects.filter(attempt_id=lease.attempt_id, rank=rank)
     here = {"segment": begin.segment, "offset": begin.offset, "next_number": begin.next_number}
     if begin.segment == end.segment:
         moved = {"offset": end.offset, "next_number": end.next_number}
         if repeated.update(JournalOffset, {"attempt_id": lease.attempt_id, "rank": rank, **here}, moved):
             return
-        continues = begin == Position() and not of_rank.exists()
-    else:
-        continues = of_rank.filter(**here).exists() or (begin == Position() and not of_rank.exists())
-    if not continues:
+    # Rare: the first report of a rank, or the first of a segment.
+    of_rank = JournalOffset.objects.filter(attempt_id=lease.attempt_id, rank=rank)
+    continues = begin.segment != end.segment and of_rank.filter(**here).exists()
+    if not continues and (begin != Position() or of_rank.exists()):
         raise NotContinued
     JournalOffset.objects.create(
         attempt_id=lease.attempt_id, rank=rank, segment=end.segment, offset=end.offset, next_number=end.next_number

@@ -93,12 +93,17 @@ RULES = {
     "runs.alerts.detectors": rule("runs.alerts.layers runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
+    "runs.statements": rule(libraries="django", never=WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.copies": rule("steersman.files", "django", WEB),
-    "runs.recording": rule("runs.alerts runs.copies runs.models runs.protocol steersman", "django channels", WEB),
+    "runs.recording": rule(
+        "runs.alerts runs.copies runs.models runs.protocol runs.statements steersman", "django channels", WEB
+    ),
     "runs.outage": rule("runs.recording steersman.files", "django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
-    "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
+    "runs.series": rule(
+        "runs.models runs.protocol runs.series.packing runs.statements", "django channels msgspec numpy", WEB
+    ),
     "runs.pruning": rule(f"{RECORD} runs.series.* steersman steersman.files", "django numpy", WEB),
     "runs.selection": rule(RECORD, "django", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
@@ -115,7 +120,9 @@ RULES = {
         WEB,
     ),
     "runs.recording.record_side": rule(
-        f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
+        f"{RECORD} runs.commands runs.series runs.statements steersman steersman.messages steersman.records",
+        "django msgspec",
+        WEB,
     ),
     "runs.branching": rule(f"{RECORD} runs.recording.record_side runs.access steersman steersman.files", "django", WEB),
     "runs.replaying": rule(

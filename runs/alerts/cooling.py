@@ -33,6 +33,11 @@ class Cooling(Generic[Found]):
         self._held: dict[Key, Found] = {}
         self._left_out = 0
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether an alert is held back, and may therefore begin without being in `began`."""
+        return bool(self._held)
+
     def beginning(self, began: Iterable[Found], time: float) -> list[Found]:
         """Return the alerts that begin at `time`, of `began` and of those held back; hold back those that begin too
         soon.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.db.models import Q
@@ -20,6 +21,20 @@ def rules_of(run: Run) -> tuple[Rule, ...]:
     """Return the rules that people created for a run: its own and those of its project. Costs a query."""
     rows = AlertRule.objects.filter(Q(run=run) | Q(run=None, project=run.project_id))
     return typed(rows)
+
+
+def rules_of_runs(run_ids: Collection[int]) -> dict[int, tuple[Rule, ...]]:
+    """Return the same for each of several runs, without those that do not exist. Costs two queries."""
+    project_of = dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "project_id"))
+    runs_of: defaultdict[int, list[int]] = defaultdict(list)
+    for run_id, project_id in project_of.items():
+        runs_of[project_id].append(run_id)
+    found: dict[int, list[Rule]] = {run_id: [] for run_id in project_of}
+    for row in AlertRule.objects.filter(Q(run__in=project_of) | Q(run=None, project__in=runs_of)):
+        rule = as_rule(row)
+        for run_id in runs_of[row.project_id] if row.run_id is None else [row.run_id]:
+            found[run_id].append(rule)
+    return {run_id: tuple(rules) for run_id, rules in found.items()}
 
 
 def rules_of_project(project: Project) -> tuple[Rule, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -75,6 +75,12 @@ def rate_checkpoints(run_id: int, attempt: int, step: int, settled: int | None =
                 checkpoint.good = True
                 _notify_of_marks(checkpoint)
     return len(good)
+
+
+def with_unrated(run_ids: Collection[int]) -> set[tuple[int, int]]:
+    """Return (run, attempt) of the attempts that have checkpoints for `rate_checkpoints`."""
+    waiting = Checkpoint.objects.filter(run__in=run_ids, abandoned=False, good=False)
+    return set(waiting.order_by().values_list("run_id", "attempt").distinct())
 
 
 def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Run, StoredEvent
 from runs.protocol.event_parts import frame_bytes, parts
 from runs.protocol.events import Event, encode_event, iso
 from runs.recording import announcer
+from runs.statements import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -46,31 +46,29 @@ def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
     # Whoever continues after an error here has a savepoint of their own: one per event would cost two more statements.
     with transaction.atomic(savepoint=False):
         # The update locks the run's row, so that numbers are in the order of commits, as ids might not be.
-        if not Run.objects.filter(pk=run_id).update(last_seq=F("last_seq") + len(fitting)):
+        if not repeated.update(Run, {"id": run_id}, {}, {"last_seq": len(fitting)}):
             raise Run.DoesNotExist(f"there is no run {run_id}")
-        last = Run.objects.values_list("last_seq", flat=True).get(pk=run_id)
+        last: int = repeated.value_of(Run, "last_seq", {"id": run_id})
         first = last - len(fitting) + 1
-        stored = [
-            StoredEvent(run_id=run_id, seq=seq, kind=event.kind, at=moment, frame=encode_event(event, seq, moment))
-            for seq, event in enumerate(fitting, start=first)
-        ]
-        StoredEvent.objects.bulk_create(stored)
-        transaction.on_commit(lambda: announce(run_id, stored), robust=True)
+        frames = [(seq, encode_event(event, seq, moment)) for seq, event in enumerate(fitting, start=first)]
+        rows = [(run_id, seq, event.kind, moment, frame) for event, (seq, frame) in zip(fitting, frames, strict=True)]
+        repeated.insert(StoredEvent, ("run_id", "seq", "kind", "at", "frame"), rows)
+        transaction.on_commit(lambda: announce(run_id, frames), robust=True)
     return last
 
 
-def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
-    """Send stored events to the channel layer; if the layer is unavailable, that is logged once and costs nothing."""
-    for event in stored:
+def announce(run_id: int, frames: Sequence[tuple[int, str]]) -> None:
+    """Send stored (seq, frame) to the channel layer; if it is unavailable, that is logged once and costs nothing."""
+    for seq, frame in frames:
         message: dict[str, object] = {
             "type": "run.event",
             "run": run_id,
-            "seq": event.seq,
+            "seq": seq,
             # To measure the time until the sockets.
             "announced": time.time(),
         }
-        if frame_bytes(event.frame) <= LARGEST_ANNOUNCED_BYTES:
-            message["event"] = event.frame
+        if frame_bytes(frame) <= LARGEST_ANNOUNCED_BYTES:
+            message["event"] = frame
         announcer.send(f"run.{run_id}", message)
 
 

@@ -21,6 +21,7 @@ from runs.protocol.causes import Death, EndCause, OfReplay, Silence, SilentHost,
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged, iso
 from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
+from runs.statements import repeated
 
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
@@ -186,12 +187,12 @@ def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
     If the run was set lost, or queued to resume elsewhere, the heartbeat of its owner sets it running again. With
     `recover` false it does not, which is for records of an owner that has died.
     """
-    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
-    written = {"heartbeat": F("heartbeat") + 1, "heartbeat_at": timezone.now(), **fields}
-    if held.filter(state__in=LIVE).update(**written):
+    held = {"id": lease.run_id, "attempt": lease.number}
+    written, counted = {"heartbeat_at": timezone.now(), **fields}, {"heartbeat": 1}
+    if repeated.update(Run, {**held, "state": LIVE}, written, counted):
         return
     with transaction.atomic():
-        if not held.update(**written):
+        if not repeated.update(Run, held, written, counted):
             raise Fenced(f"run {lease.run_id} is no longer held by attempt {lease.number}")
         if recover and "state" not in fields:
             _recover(lease)

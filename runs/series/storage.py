@@ -5,9 +5,10 @@ Points arrive in events, one per tick; `fold` moves them into `Chunk` rows. `run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from django.db import connection, transaction
@@ -15,10 +16,11 @@ from django.db.models import Max, QuerySet
 
 from runs.models import Axis, Chunk, Run, Series, StoredEvent
 from runs.protocol.events import Block, LineUnfinished, Metrics, SystemSampled, decode_event
-from runs.protocol.nonfinite import name_nonfinite, split_nonfinite
+from runs.protocol.nonfinite import name_nonfinite
 from runs.series.chunk_rows import ChunkWriter
 from runs.series.float32 import exact_columns
 from runs.series.packing.chunks import Points, make_points
+from runs.statements import repeated
 
 # Samples of the machine are plotted over time, everything else over steps.
 TIME_PREFIXES = ("gpu/", "host/")
@@ -35,6 +37,9 @@ READ_ATTEMPTS = 4
 
 Result = TypeVar("Result")
 PartKey = tuple[int, int, str]  # attempt, lap, name of the series
+
+# The columns of a new series. All after the first three change with its newest point.
+LATEST = ("run_id", "name", "axis", "last_step", "last_time", "last_value", "last_nonfinite")
 
 NOT_A_NUMBER = float("nan")
 NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
@@ -113,22 +118,20 @@ def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, onl
     ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction that
     stores the events.
     """
-    latest: dict[str, Series] = {}
+    latest: dict[str, tuple[int, float, float]] = {}
     for event in events:
         newest: dict[str, float] = {}
         for name, step, time, value in last_points_of(event):
             if time >= newest.get(name, time):
                 newest[name] = time
-                latest[name] = _with_latest(run_id, name, step, time, value)
+                latest[name] = (step, time, value)
     if latest and only_new:
-        Series.objects.bulk_create(latest.values(), ignore_conflicts=True)
-    elif latest:
         Series.objects.bulk_create(
-            latest.values(),
-            update_conflicts=True,
-            unique_fields=["run", "name"],
-            update_fields=["last_step", "last_time", "last_value", "last_nonfinite"],
+            [_with_latest(run_id, name, *point) for name, point in latest.items()], ignore_conflicts=True
         )
+    elif latest:
+        rows = [_latest(run_id, name, *point) for name, point in latest.items()]
+        repeated.insert(Series, LATEST, rows, unique=("run_id", "name"), overwritten=LATEST[3:])
 
 
 def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> int:
@@ -293,17 +296,15 @@ def read_all_settled(run_ids: Sequence[int], read: Callable[[dict[int, int]], Re
         return read(dict(runs.select_for_update().values_list("pk", "last_seq")))
 
 
+def _latest(run_id: int, name: str, step: int, time: float, value: float) -> tuple[Any, ...]:
+    """Return the columns `LATEST` of a series."""
+    if math.isfinite(value):
+        return (run_id, name, axis_of(name), step, time, value, "")
+    return (run_id, name, axis_of(name), step, time, None, name_nonfinite(value))
+
+
 def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -> Series:
-    (number,), replaced = split_nonfinite([value])
-    return Series(
-        run_id=run_id,
-        name=name,
-        axis=axis_of(name),
-        last_step=step,
-        last_time=time,
-        last_value=number,
-        last_nonfinite=name_nonfinite(value) if replaced else "",
-    )
+    return Series(**dict(zip(LATEST, _latest(run_id, name, step, time, value), strict=True)))
 
 
 def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:

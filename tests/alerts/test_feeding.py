@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, PointRecord, WatchRecord
 from steersman.records.record import Record
 from tests.alerts.detectors.scenes import judged, names, points
+from trainer.alerts import shared_reads
 from trainer.alerts import thread as alert_thread
 from trainer.alerts.judging import Batch, RunJudge
 from trainer.alerts.thread import AlertThread
@@ -108,14 +110,14 @@ def test_a_database_that_is_away_for_long_is_told_once_and_that_it_is_back(
 ) -> None:
     is_away = True
 
-    def away(*_: object) -> list[Rule]:
+    def away(run_ids: Collection[int]) -> dict[int, tuple[Rule, ...]]:
         if is_away:
             raise OperationalError("connection refused\nIs the server running?")
-        return []
+        return dict.fromkeys(run_ids, ())
 
     monkeypatch.setattr(alert_thread, "RULES_INTERVAL_S", 0.0)
-    monkeypatch.setattr(alert_thread, "rules_of", away)
-    monkeypatch.setattr(alert_thread.acting, "catch_up", away)
+    monkeypatch.setattr(shared_reads, "rules_of_runs", away)
+    monkeypatch.setattr(alert_thread.acting, "catch_up", lambda run_id: away([run_id]))
     run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
     thread = AlertThread(open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[]), REDACTOR)
     for _ in range(3):

@@ -10,6 +10,7 @@ import pytest
 
 from runs.models import Attempt, Command, EpochMetric, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side import folding
 from runs.recording.record_side.session import RecordSession
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
@@ -220,3 +221,24 @@ def test_a_training_that_its_host_cannot_start_again_is_not_queued(lease):
     (concluded,) = session.answer(replace(FAILED, may_restart=False))
     assert isinstance(concluded, Concluded) and concluded.restart_in_s is None
     assert Run.objects.get(pk=lease.run_id).state == "failed"
+
+
+def test_without_reports_and_commands_there_is_work_only_for_lines_and_what_is_due(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observer = Observer()
+    session = session_of(lease, observer)
+    assert not session.has_work
+    attach(session)
+    # The console of an earlier supervisor is bounded once.
+    assert session.has_work
+    session.look(for_commands=False)
+    assert not session.has_work
+    observer.lines.append(Line("a detector is switched off"))
+    # Asking again loses no line.
+    assert session.has_work and session.has_work
+    session.look(for_commands=False)
+    assert StoredEvent.objects.filter(run_id=lease.run_id, frame__contains="a detector is switched off").count() == 1
+    assert not session.has_work
+    monkeypatch.setattr(folding, "FOLD_INTERVAL_S", 0.0)
+    assert session.has_work

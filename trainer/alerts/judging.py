@@ -164,7 +164,9 @@ class RunJudge:
         self._now = now
         if not point.series.startswith(MACHINE):
             self.step = point.step
-        began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
+        began = self._judge.judge(point)
+        if began:
+            began = [alarm for alarm in began if alarm.detector != STALL]
         found = self._begins(began, point, point.time)
         if math.isfinite(point.value):
             recent = self._recent.get(point.series)
@@ -230,6 +232,9 @@ class RunJudge:
         return {key for key in keys if self._rule(*key).is_on}
 
     def _begins(self, alarms: Sequence[Alarm], point: Point | None, time: float) -> list[Finding]:
+        if not alarms and not self._cooling.holds_back:
+            # Almost always.
+            return []
         found = [self._finding(alarm, point) for alarm in alarms]
         on = [each for each in found if self._rule(each.detector, each.series).is_on]
         begun = self._cooling.beginning(on, time)

@@ -23,9 +23,8 @@ from runs.alerts.rulebook import acting
 from runs.alerts.rulebook.aftermath import note_roll_backs
 from runs.alerts.rulebook.history import curves_before, goals_before
 from runs.alerts.rules import OF_STATE
-from runs.models import OF_CODE, Alert, Attempt, Run
+from runs.models import OF_CODE, Alert, Attempt
 from runs.recording import alerts
-from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import Finding
 from runs.recording.checkpoints import rate_checkpoints
 from runs.recording.lifecycle import Lease
@@ -35,6 +34,7 @@ from steersman.messages.errors import one_line
 from steersman.messages.reports import Line, Report
 from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch, Explained, RunJudge
+from trainer.alerts.shared_reads import SharedReads
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,10 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_VALUES = 200_000
 MOST_UNWRITTEN = 1_000
 LOOK_INTERVAL_S = 1.0
-# A changed rule applies at most this much later.
+# A changed rule applies at most this much later: a thread looks after the first part of it, and what it finds may be
+# as old as the second part.
 RULES_INTERVAL_S = 3.0
+RULES_LOOK_PART, RULES_AGE_PART = 2 / 3, 1 / 3
 # A supervisor ends even if the database is unavailable: the end of an attempt clears its alerts anyway.
 FINISH_TIMEOUT_S = 5.0
 
@@ -55,8 +57,11 @@ class Overtaken(Exception):
 class AlertThread:
     """Judges one attempt. The supervisor's thread calls `take`, `take_lines` and `finish`, which return at once."""
 
-    def __init__(self, lease: Lease, redactor: Redactor, judge: Judge | None = None) -> None:
+    def __init__(
+        self, lease: Lease, redactor: Redactor, judge: Judge | None = None, reads: SharedReads | None = None
+    ) -> None:
         self._lease = lease
+        self._reads = reads or SharedReads()
         self._judge = RunJudge(SeriesNames(redactor), judge)
         self._judge.curves_at = self._curves_at
         self._redactor = redactor
@@ -151,6 +156,7 @@ class AlertThread:
             with self._lock:
                 self._is_closing = True
                 self._waiting.clear()
+            self._reads.forget(self._lease)
             connection.close()
 
     def _arriving(self) -> Iterator[Point]:
@@ -196,13 +202,18 @@ class AlertThread:
         If the database is unavailable, the last rules stay valid.
         """
         now = time.monotonic()
-        if now - self._rules_read < RULES_INTERVAL_S:
+        if now - self._rules_read < RULES_INTERVAL_S * RULES_LOOK_PART:
             return
         self._rules_read = now
         try:
-            self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
-            self._rate()
-            self._note_followed()
+            found = self._reads.of(self._lease, RULES_INTERVAL_S * RULES_AGE_PART)
+            self._judge.obey(found.rules)
+            if found.has_unrated_checkpoints:
+                self._rate()
+            if found.has_refused_roll_backs:
+                self._try_older()
+            if found.has_roll_backs:
+                self._note_followed()
             self._note_success("its rules are not read")
         except DatabaseError as error:
             self._note_failure("its rules are not read", error)
@@ -306,14 +317,17 @@ class AlertThread:
         """Rate the checkpoints after which the detectors found nothing for long enough."""
         rate_checkpoints(self._lease.run_id, self._lease.number, self._judge.step, self._judge.settled)
 
+    def _try_older(self) -> None:
+        acting.try_older(self._lease.run_id, self._lease.number)
+
     def _note_followed(self) -> None:
         judge = self._judge
-        acting.try_older(self._lease.run_id, self._lease.number)
         note_roll_backs(self._lease.run_id, self._lease.number, judge.step, judge.recent, judge.roll_backs)
 
     def _note_roll_backs(self) -> None:
         """Record the remaining results of rollbacks."""
         try:
+            self._try_older()
             self._note_followed()
         except DatabaseError as error:
             self._note_failure("the results of its rollbacks are not written", error)

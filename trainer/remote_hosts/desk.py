@@ -57,6 +57,11 @@ class Desk:
     def forget(self) -> None:
         self._session.forget()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `look` would do something besides looking for commands. Takes no time."""
+        return self._session.has_work
+
     def look(self, for_commands: bool) -> list[bytes]:
         """Do the regular work; with `for_commands`, return the commands that wait."""
         return self._encoded(self._session.look(for_commands=for_commands))

@@ -9,6 +9,7 @@ from django.conf import settings
 from runs.launches.grants import Reported
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
+from trainer.alerts.shared_reads import SharedReads
 from trainer.alerts.thread import AlertThread
 
 # A host that reconnects within this time finds its detectors as it left them.
@@ -22,6 +23,8 @@ class DetectorThreads:
         self._threads: dict[Lease, AlertThread] = {}
         self._users: dict[Lease, int] = {}
         self._ending: dict[Lease, asyncio.TimerHandle] = {}
+        self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+        self._reads = SharedReads()
 
     def take(self, reported: Reported) -> AlertThread:
         """Return the running detectors of an attempt, for one connection."""
@@ -30,7 +33,7 @@ class DetectorThreads:
             timer.cancel()
         thread = self._threads.get(lease)
         if thread is None or thread.has_ended:
-            thread = AlertThread(lease, Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR))
+            thread = AlertThread(lease, self._redactor, reads=self._reads)
             thread.start(resumes=reported.has_reports)
             self._threads[lease] = thread
         self._users[lease] = self._users.get(lease, 0) + 1

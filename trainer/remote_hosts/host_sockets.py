@@ -190,7 +190,11 @@ class HostSocket:
                     await self._wake.wait()
             is_woken = self._wake.is_set()
             self._wake.clear()
-            await self._guarded(self._work(partial(storing(desk.look), is_woken)))
+            await self._guarded(self._work(partial(self._look, desk, is_woken)))
+
+    async def _look(self, desk: Desk, for_commands: bool) -> list[bytes]:
+        # A call on a thread for each host and second would cost more than its usual result: nothing.
+        return await storing(desk.look)(for_commands) if for_commands or desk.has_work else []
 
     async def _tell_of_life(self, run_id: int, number: int) -> None:
         """Send heartbeats of a connected host over the channel layer while the database takes none."""

@@ -130,11 +130,19 @@ class Judge:
         seen.width = self._changes.width if seen.points <= watched.widened_until or self._valley else 1.0
         # A GPU may be idle while the training is not stepping.
         runs = self._last is None or point.time - self._last.time <= self._changes.running_s
+        is_usual = finite and runs
         for detector in watched.detectors:
-            if not (finite or isinstance(detector, NonFinite)) or not (runs or detector.name != GPU_IDLE):
+            name = detector.name
+            if name in self._off or not (
+                is_usual or ((finite or isinstance(detector, NonFinite)) and (runs or name != GPU_IDLE))
+            ):
                 continue
-            if self._ask(detector.name, detector.see, seen):
-                self._add(began, detector, point)
+            # As `_ask` does, without a call for each of the many points.
+            try:
+                if detector.see(seen):
+                    self._add(began, detector, point)
+            except Exception as error:  # any exception: a broken detector must not stop the others
+                self._switch_off(name, error)
         if finite:
             self._note_elsewhere(watched, point, began)
         return began
@@ -348,6 +356,9 @@ class Judge:
         try:
             return ask(*shown)
         except Exception as error:  # any exception: a broken detector must not stop the others
-            self._off.add(name)
-            self.messages.append(f"The detector {name} is switched off: {type(error).__name__}: {error}")
+            self._switch_off(name, error)
             return False
+
+    def _switch_off(self, name: str, error: Exception) -> None:
+        self._off.add(name)
+        self.messages.append(f"The detector {name} is switched off: {type(error).__name__}: {error}")

@@ -48,11 +48,11 @@ def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Po
     """
     seconds: dict[str, _Second] = {}
     for point in points:
-        second = seconds.get(point.series)
-        if second is None or second.number != math.floor(point.time):
+        second, number = seconds.get(point.series), math.floor(point.time)
+        if second is None or second.number != number:
             if second is not None:
                 yield from second.extremes()
-            second = seconds[point.series] = _Second(math.floor(point.time))
+            second = seconds[point.series] = _Second(number)
         if second.taken < most or not math.isfinite(point.value):
             second.taken += 1
             yield point

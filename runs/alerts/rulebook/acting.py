@@ -7,12 +7,13 @@ that judges the run calls `catch_up`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone, translation
 
 from runs.alerts.rulebook.recovering import Recovery, knob_numbers, knob_numbers_at, recovery_from
@@ -73,14 +74,7 @@ def try_older(run_id: int, attempt: int) -> int:
     The checkpoint may be damaged, or may have been removed. Without an older one the rule gives up. A fault that is
     over needs no rollback.
     """
-    refused = Alert.objects.filter(
-        run_id=run_id,
-        attempt=attempt,
-        state__in=alerts.LASTING,
-        action=RuleAction.ROLL_BACK,
-        action_state=ActionState.ASKED,
-        command__state=CommandState.REFUSED,
-    )
+    refused = _refused_roll_backs().filter(run_id=run_id, attempt=attempt)
     pending = list(refused.order_by("pk").values_list("pk", flat=True))
     for pk in pending:
         with transaction.atomic():
@@ -90,6 +84,20 @@ def try_older(run_id: int, attempt: int) -> int:
                 _try_older(run, alert)
                 alerts.note_action(alert)
     return len(pending)
+
+
+def with_refused_roll_backs(run_ids: Collection[int]) -> set[tuple[int, int]]:
+    """Return (run, attempt) of the attempts that have alerts for `try_older`."""
+    return set(_refused_roll_backs().filter(run__in=run_ids).order_by().values_list("run_id", "attempt"))
+
+
+def _refused_roll_backs() -> QuerySet[Alert]:
+    return Alert.objects.filter(
+        state__in=alerts.LASTING,
+        action=RuleAction.ROLL_BACK,
+        action_state=ActionState.ASKED,
+        command__state=CommandState.REFUSED,
+    )
 
 
 def _try_older(run: Run, alert: Alert) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from django.db.models import QuerySet
+
 from runs.models import Alert, Command, CommandState, Severity
 from runs.protocol.causes import FaultReturned, OfLink, Recovered, command_cause
 from runs.protocol.commands import RollBack
@@ -18,8 +20,17 @@ def note_roll_backs(run_id: int, attempt: int, step: int, recent: Callable[[str]
     `seen` has the ids of the rollbacks that the detectors have seen. What followed is known once a fault has begun
     again, or `QUIET_STEPS` steps after the one where the fault began.
     """
-    applied = Command.objects.filter(run_id=run_id, attempt=attempt, kind=RollBack.kind, state=CommandState.APPLIED)
+    applied = _roll_backs().filter(run_id=run_id, attempt=attempt)
     return sum(_note(command, step, recent, str(command.pk) in seen) for command in applied.order_by("applied_at"))
+
+
+def with_roll_backs(run_ids: Collection[int]) -> set[tuple[int, int | None]]:
+    """Return (run, attempt) of the attempts that have rollbacks for `note_roll_backs`."""
+    return set(_roll_backs().filter(run__in=run_ids).order_by().values_list("run_id", "attempt"))
+
+
+def _roll_backs() -> QuerySet[Command]:
+    return Command.objects.filter(kind=RollBack.kind, state=CommandState.APPLIED)
 
 
 def _note(command: Command, step: int, recent: Callable[[str], str], is_seen: bool) -> bool:

@@ -25,8 +25,13 @@ class ConsoleBound:
         """Count lines that were stored."""
         self._new_characters += sum(len(text) + FRAME_CHARACTERS for text in lines)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `look` would do something."""
+        return self._new_characters >= self._largest_characters // 8
+
     def look(self, *, ended: bool = False) -> None:
         """Remove the middle of the console if an eighth of the bound is new, or at the end."""
-        if ended or self._new_characters >= self._largest_characters // 8:
+        if ended or self.is_due:
             bound_console(self._run_id, self._largest_characters)
             self._new_characters = 0

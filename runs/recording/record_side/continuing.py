@@ -14,6 +14,7 @@ from django.db.models import F
 from runs.models import Attempt, Checkpoint, JournalOffset, Run
 from runs.recording.lifecycle import Fenced, Lease
 from runs.series.laps import places_of
+from runs.statements import repeated
 from steersman.messages.reports import Attached, Position, Stored
 
 
@@ -79,8 +80,8 @@ def count_report(lease: Lease, session: int, number: int, **fields: Any) -> None
 
     Raises `NotContinued` if another report is the next one.
     """
-    following = Attempt.objects.filter(pk=lease.attempt_id, session=session, reports=number - 1)
-    if not following.update(reports=number, **fields):
+    following = {"id": lease.attempt_id, "session": session, "reports": number - 1}
+    if not repeated.update(Attempt, following, {"reports": number, **fields}):
         raise NotContinued
 
 
@@ -95,15 +96,15 @@ def move_positions(lease: Lease, begin: Mapping[int, Position], end: Mapping[int
 
 
 def _move(lease: Lease, rank: int, begin: Position, end: Position) -> None:
-    of_rank = JournalOffset.objects.filter(attempt_id=lease.attempt_id, rank=rank)
-    here = of_rank.filter(segment=begin.segment, offset=begin.offset, next_number=begin.next_number)
+    here = {"segment": begin.segment, "offset": begin.offset, "next_number": begin.next_number}
     if begin.segment == end.segment:
-        if here.update(offset=end.offset, next_number=end.next_number):
+        moved = {"offset": end.offset, "next_number": end.next_number}
+        if repeated.update(JournalOffset, {"attempt_id": lease.attempt_id, "rank": rank, **here}, moved):
             return
-        continues = begin == Position() and not of_rank.exists()
-    else:
-        continues = here.exists() or (begin == Position() and not of_rank.exists())
-    if not continues:
+    # Rare: the first report of a rank, or the first of a segment.
+    of_rank = JournalOffset.objects.filter(attempt_id=lease.attempt_id, rank=rank)
+    continues = begin.segment != end.segment and of_rank.filter(**here).exists()
+    if not continues and (begin != Position() or of_rank.exists()):
         raise NotContinued
     JournalOffset.objects.create(
         attempt_id=lease.attempt_id, rank=rank, segment=end.segment, offset=end.offset, next_number=end.next_number

@@ -28,12 +28,16 @@ class Folding:
         """Count numbers that were stored."""
         self._unfolded_points += points
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `look` would do something."""
+        return time.monotonic() - self._looked_at >= FOLD_INTERVAL_S
+
     def look(self) -> None:
         """Compact if there is enough; call often."""
-        now = time.monotonic()
-        if now - self._looked_at < FOLD_INTERVAL_S:
+        if not self.is_due:
             return
-        self._looked_at = now
+        self._looked_at = time.monotonic()
         last, folded = Run.objects.values_list("last_seq", "replay_from").get(pk=self._run_id)
         if last - folded > KEPT_EVENTS + FOLD_EVENTS or self._unfolded_points > LARGEST_UNFOLDED_POINTS:
             self.fold_all_but_the_newest()

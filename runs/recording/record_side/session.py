@@ -97,6 +97,14 @@ class RecordSession:
         """Forget what an added report left here, because its transaction was rolled back."""
         self._side.forget()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `look` would do something besides looking for commands. Reads no database."""
+        if self._attached is None or self._is_overtaken:
+            return False
+        self._lines += self._observer.take_lines()
+        return bool(self._lines) or self._folding.is_due or self._console.is_due
+
     def look(self, *, for_commands: bool) -> list[FromRecord]:
         """Do the periodic work; with `for_commands`, also return the waiting commands. Call often."""
         if self._attached is None or self._is_overtaken:

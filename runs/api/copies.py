@@ -53,7 +53,7 @@ def piece(
     return _status(checkpoint)
 
 
-@router.post(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="End the push of a checkpoint")
+@router.post(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="Finish the push of a checkpoint")
 def end(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -> CopyOut:
     """Verify all files by their SHA-256. From then on, the checkpoint can be downloaded from the page of its run."""
     checkpoint = _checkpoint(request, run_id, sha256)

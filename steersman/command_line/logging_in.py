@@ -133,5 +133,5 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read(LONGEST_TOKEN + 2) if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file in UTF-8"
         raise Problem(f"token-file: {file} cannot be read: {reason}.") from error

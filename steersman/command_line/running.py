@@ -63,14 +63,15 @@ def add_commands(commands: Any) -> None:
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
         "sync",
-        help="send what a portal did not store when it was away",
-        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) to a portal.",
+        help="send what a portal could not store because it was unreachable",
+        description=f"Send the records of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) that their "
+        "portals have not stored yet. Exit code 1: some could not be sent.",
     )
     sync.add_argument(
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
         help="how long to wait for each portal (default: %(default).0f)",
     )  # fmt: skip
-    sync.add_argument("--key", type=_key, help="only what is left of the launch with this key")
+    sync.add_argument("--key", type=_key, help="send only the records of the launch with this key")
     sync.set_defaults(function=send_rest)
 
 
@@ -101,7 +102,7 @@ def run_training(chosen: argparse.Namespace) -> int:
 
 
 def send_rest(chosen: argparse.Namespace) -> int:
-    """Have what is left of all launches stored; return 0 if nothing is left."""
+    """Send the records that portals have not stored yet; return 0 if all are stored then."""
     started = _remote()
     left: list[Path] = started.store_rest(data_folder(), chosen.wait, chosen.key or "")
     for folder in left:

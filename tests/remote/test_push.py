@@ -143,7 +143,7 @@ with steersman.start(name="by itself", push="best") as run:
 
 @pytest.mark.parametrize(
     ("folder", "told"),
-    [(".", "is not the checkpoint of a run that a portal knows"), ("nowhere", "is not the checkpoint of a run")],
+    [(".", "does not belong to a run that is in a portal"), ("nowhere", "does not belong to a run")],
 )
 def test_what_is_no_checkpoint_is_named(places: tuple[Stack, Portal, TrainingHost], folder: str, told: str):
     _, _, host = places

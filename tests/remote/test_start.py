@@ -103,7 +103,8 @@ def test_one_process_trains_several_runs_one_after_another(places: tuple[Stack, 
     out, err = host.output("out.log"), host.output("err.log")
     assert f"steersman: run {first}: {page}\n" in err
     assert f"steersman: run {first} '训练 <一>' finished at step 300: {page}\n" in err
-    assert f"refused: steersman.start() while another run of this process has not ended: steersman: run {first}" in out
+    refusal = "steersman.start() was called before the previous run of this process ended"
+    assert f"refused: {refusal}: steersman: run {first}" in out
     assert f'<a href="{page}" target="_blank" rel="noopener">训练 &lt;一&gt;</a>' in out
     assert host.token not in out + err
 

@@ -29,8 +29,13 @@ def pushable(token: AccessToken, run_id: int, sha256: str) -> Checkpoint:
         raise Refused(403, operators_only())
     found = Checkpoint.objects.filter(run_id=run_id, sha256=sha256, has_manifest=True).order_by("pk").last()
     if found is None:
-        text = _("The run has no such checkpoint. If it was saved while the portal was away, run steersman sync first.")
-        raise Refused(404, text)
+        raise Refused(
+            404,
+            _(
+                "The run has no such checkpoint. If it was saved while the portal was unreachable, run steersman sync "
+                "first."
+            ),
+        )
     if found.size_bytes > settings.STEERSMAN_PUSH_MIB << 20:
         text = _("The checkpoint has %(size)d MiB, and the portal takes %(most)d MiB (STEERSMAN_PUSH_MIB).")
         raise Refused(413, text % {"size": found.size_bytes >> 20, "most": settings.STEERSMAN_PUSH_MIB})

@@ -34,7 +34,7 @@ def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
     if not parameters:
         raise NotComputed(_("The parameters of these runs are the same: compare runs with other parameters."))
     if len(places) < FEWEST_RUNS:
-        text = _("Only %(count)d of these runs have a value of this metric: at least %(least)d are needed.")
+        text = _("Runs with a value of this metric: %(count)d. Select at least %(least)d runs that have one.")
         raise NotComputed(text % {"count": len(places), "least": FEWEST_RUNS})
     if find_spec("sklearn") is None:
         raise NotComputed(

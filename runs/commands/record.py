@@ -266,7 +266,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     if wanted.state == CommandState.DELIVERED:
         reason = "The training has already received the command, and executes it at its next step."
     else:
-        reason = f"It is {wanted.state} already."
+        reason = f"It is already {wanted.state}."
     return complete_command(command, CommandState.REFUSED, outcome=reason)
 
 

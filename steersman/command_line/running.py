@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     """Add the commands to what `argparse.ArgumentParser.add_subparsers` returned."""
     run = commands.add_parser(
         "run",
-        help="train with a program of your own, recorded by a portal",
+        help="train with your own program, and record the training in a portal",
         usage="steersman run [options] -- python train.py ...",
         description="Start a training on this machine as a run of a portal. The exit code is that of the training: 0 "
         "if it finished or was stopped. 2: bad input. 130: a second Ctrl-C.",
@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         "--portal", default="", help="address of the portal; default: STEERSMAN_PORTAL, or the newest login"
     )
     run.add_argument(
-        "--project", default="", metavar="P", help="make the run in this project, which has to be that of the token"
+        "--project", default="", metavar="P", help="create the run in this project, which must be that of the token"
     )
     run.add_argument("--name", default="", help="name of the run; default: that of the program")
     run.add_argument(
@@ -53,7 +53,7 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     run.add_argument(
         "--key", type=_key,
-        help="names the launch: started with the same key again, the run continues from its newest checkpoint",
+        help="a name for the launch: if you use the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
     run.add_argument(
         "--push", choices=PUSHES, default="none",

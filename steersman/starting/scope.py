@@ -13,7 +13,7 @@ from steersman.starting import card
 from steersman.starting.card import is_interactive
 from steersman.starting.child import HostChild
 
-NOT_IN_A_PORTAL = "recorded on this machine, in no portal yet"
+NOT_IN_A_PORTAL = "recorded on this machine, not yet in a portal"
 RECORDED = "recorded by its supervisor"
 NOT_RECORDED = "not recorded"
 SESSION_ENDED = "The session ended before run.finish() was called: the run counts as stopped."

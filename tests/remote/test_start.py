@@ -146,7 +146,7 @@ def test_without_a_portal_it_is_recorded_here_and_sent_later(places: tuple[Stack
     assert ended(host.start_python("offline.py", **nothing), host) == 3, host.printed()
     said = host.output("err.log")[length:]
     assert "is not the address of a portal" in said and "`steersman sync` sends it" in said, said
-    assert "recorded on this machine, in no portal yet" in host.output("out.log")
+    assert "recorded on this machine, not yet in a portal" in host.output("out.log")
     assert not opened_run(stack, "offline")
     assert ended(host.start("sync", **nothing), host) == 1
     assert ended(host.start("sync"), host) == 0, host.printed()
@@ -225,7 +225,7 @@ def test_a_project_of_another_token_is_named_and_the_run_is_kept(places: tuple[S
         "import steersman\nwith steersman.start(project='vision', name='kept') as run: run.log(1, loss=1.0)", "kept.py"
     )
     assert ended(host.start_python("kept.py"), host) == 0, host.printed()
-    assert "project: This token makes runs in the project Lab, not in" in host.output("err.log")
+    assert "project: This token creates runs in the project Lab, not in" in host.output("err.log")
     assert "'kept' is recorded in" in host.output("err.log") and not opened_run(stack, "kept")
     assert ended(host.start("run", "--project", "vision", "--", "python", "kept.py"), host) == 2
     assert ended(host.start("run", "--project", "lab", "--name", "lab's", "--", "python", "kept.py"), host) == 0

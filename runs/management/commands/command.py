@@ -77,7 +77,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--list",
             action="store_true",
-            help="list the commands that the run takes now, the others with the reason, and its knobs",
+            help="list the commands that the run accepts now, why it refuses the others, and its knobs",
         )
         parser.add_argument(
             "--replay",

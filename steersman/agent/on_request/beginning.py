@@ -72,7 +72,7 @@ def submit(taken: Taken, shelf: Shelf, portal: str, programs: SlurmPrograms, env
     done = asked(command, dict(environment) | variables_of(taken, shelf.data))
     job = done.strip().splitlines()[-1].split(";")[0] if done.strip() else ""
     if not job.replace("_", "").isdecimal():
-        raise NotBegun(f"{programs.sbatch} printed no number of a job, but {done.strip()[:200]!r}.")
+        raise NotBegun(f"{programs.sbatch} printed {done.strip()[:200]!r} instead of the ID of a job.")
     return replace(taken, job=job)
 
 

@@ -111,7 +111,7 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
         return _lead_by_key(login, data, launch, begun, numbers)
     claimed = claim(data, launch, begun)
     if claimed.has_finished:
-        say("this training has finished, before the launcher started it again: nothing is started")
+        say("this training had already finished when the launcher started it again: nothing is started")
         if begun.ranks is not None:
             tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
         return EXIT_FINISHED
@@ -232,4 +232,4 @@ def _refuse_own_processes(asked: Asked, begun: Start) -> None:
         raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
     if asked.restarts:
         remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
-        raise NotStarted(f"restarts: {begun.launcher} starts the processes, and again after a failure; {remedy}.")
+        raise NotStarted(f"restarts: {begun.launcher} starts the processes, also after a failure; {remedy}.")

@@ -129,7 +129,7 @@ class RecordServer(PortalServer):
     def _open_door(self) -> None:
         path = door_path(settings.STEERSMAN_DATA)
         private_folder(path.parent)
-        # This process holds the lock of the data folder: whoever made the socket is dead.
+        # This process holds the lock of the data folder, so the process that created the socket has ended.
         path.unlink(missing_ok=True)
         factory = protocol.Factory.forProtocol(lambda: Door(self._adopt))
         self.listeners.append(defer.succeed(reactor.listenUNIX(str(path), factory, backlog=BACKLOG, mode=0o600)))
@@ -137,7 +137,7 @@ class RecordServer(PortalServer):
             self.ready()
 
     def _adopt(self, descriptor: int, request: bytes) -> None:
-        """Serve a connection that a portal has accepted, as if it had come here with `request`."""
+        """Serve a connection that a portal has accepted, as if this process had accepted it with `request`."""
         with socket.socket(fileno=os.dup(descriptor)) as probe:
             family = probe.family
         factory = Adopting(self.http_factory)

@@ -1,4 +1,4 @@
-"""A run as a `with` block, its end in a process that lives on, and how it is shown."""
+"""A run as a `with` block, its end in a process that continues, and how it is shown."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Scope:
         self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
     def _has_ended_with(self, end: EndRecord) -> None:
-        """Hand the ended run over to its host side, and tell the person whether all is stored."""
+        """Hand the ended run over to its host side, and print whether all of it is stored."""
         self._outcome = end.outcome or "finished"
         if self._host is None:
             return

@@ -39,15 +39,15 @@ PATH = "/ws/hosts/"
 SUBPROTOCOL = Subprotocol("steersman.host.v1")
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
-# A way that is broken without a word is noticed after both together.
+# A connection that breaks without being closed is detected after the sum of both.
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 10.0
-# The pauses between attempts to connect: they double from the first to the longest. A portal that refuses would do so
-# again, and is asked less often.
+# The pauses between attempts to connect double from the first to the longest. If a portal refuses, the pause is longer,
+# because it would refuse again.
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 4.0
 REFUSED_PAUSE_S = 15.0
-# A connection that was good for so long had a way that works.
+# If a connection lasted longer than this, the network works, and the pauses begin with the first one again.
 GOOD_AFTER_S = 5.0
 # Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
 REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
@@ -59,7 +59,7 @@ CLOSED = None
 
 @contextmanager
 def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection]:
-    """A connection to a portal for an attempt. Raises `PortalError` if it does not come about."""
+    """A connection to a portal for an attempt. Raises `PortalError` if it cannot be opened."""
     address = login.address
     words = urlencode({"run": run, "attempt": attempt})
     try:
@@ -148,7 +148,7 @@ class PortalLink:
         self._place = place
         self._watcher = watcher
         self._arrived = arrived
-        # What has arrived, in its order; a connection stands for its own beginning.
+        # The messages that have arrived, in order. A connection in it marks the point at which it was opened.
         self._inbox: deque[FromRecord | _Connection] = deque()
         # The connection whose start was reported to the host side.
         self._current: _Connection | None = None
@@ -160,7 +160,7 @@ class PortalLink:
         self._thread.start()
 
     def send(self, message: FromHost) -> None:
-        """Send a message on the connection whose beginning `receive` has told; without one, it is dropped."""
+        """Send a message on the connection that `receive` reported last. Without a connection, it is dropped."""
         if self._current is not None:
             self._current.send(encode(message))
 
@@ -198,12 +198,12 @@ class PortalLink:
             wait_s = pause_s
             if isinstance(problem, Refused):
                 wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
-            # Hosts whose portal was restarted do not come back all at once.
+            # After a restart of the portal, not all hosts connect at the same time.
             self._stopped.wait(wait_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _connect_once(self) -> PortalError:
-        """Connect and converse until the connection ends; return why it did."""
+        """Connect and exchange messages until the connection ends; return why it ended."""
         try:
             place = self._place()
             with connected(self._login, place.run, place.attempt) as socket:
@@ -219,9 +219,9 @@ class PortalLink:
             while True:
                 data = socket.recv()
                 if isinstance(data, str):
-                    raise BadMessage("it is a text")
+                    raise BadMessage("it is a text frame")
                 self._put(decode(data))
-                # Not before: a portal may accept a connection only to say why it refuses.
+                # Only after a message: a portal may accept a connection and then refuse with a reason.
                 self._watcher.is_there()
         except ConnectionClosed as error:
             return _why_closed(self._login.address, error)

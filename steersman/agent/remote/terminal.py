@@ -13,14 +13,14 @@ from steersman.messages.ended import Concluded
 from steersman.portal.requests import PortalError, Refused
 from steersman.starting.messages import Place
 
-# A shorter outage, such as a restart of the portal, is not worth a line.
+# A shorter outage, such as a restart of the portal, is not printed.
 TOLD_AFTER_S = 5.0
 CONTINUES = "The training continues, and is recorded on this machine."
 HAS_ENDED = "The training has ended: waiting for the portal to store the rest. Press Ctrl-C twice to end the wait."
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal, which may be gone."""
+    """Print a line at the terminal, which may be closed."""
     with contextlib.suppress(OSError, ValueError):
         encoding = sys.stderr.encoding or "utf-8"
         line = f"steersman: {text}".encode(encoding, "replace").decode(encoding)

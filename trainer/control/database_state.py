@@ -10,12 +10,12 @@ from django.db import connection
 
 from steersman.files.private import FileIdentity, identity_of
 from steersman.messages.errors import one_line
-from steersman.messages.link import RecordSideGone
+from steersman.messages.link import RecordSideClosed
 
 logger = logging.getLogger(__name__)
 
 
-class DatabaseReplaced(RecordSideGone):
+class DatabaseReplaced(RecordSideClosed):
     """The database file was replaced by another one, which does not have this process's rows of the run."""
 
     def __init__(self, run_id: int) -> None:

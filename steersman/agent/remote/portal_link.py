@@ -107,10 +107,10 @@ def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
 
 
 class Watcher(Protocol):
-    """Receives, on a thread of the link, whether the portal can be reached."""
+    """Is called on a thread of the link when the portal cannot be reached, and when it answers again."""
 
-    def is_away(self, problem: PortalError) -> None: ...
-    def is_there(self) -> None: ...
+    def lost_portal(self, problem: PortalError) -> None: ...
+    def reached_portal(self) -> None: ...
 
 
 class _Connection:
@@ -194,7 +194,7 @@ class PortalLink:
                 return
             if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
                 pause_s = FIRST_PAUSE_S
-            self._watcher.is_away(problem)
+            self._watcher.lost_portal(problem)
             wait_s = pause_s
             if isinstance(problem, Refused):
                 wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
@@ -222,7 +222,7 @@ class PortalLink:
                     raise BadMessage("it is a text frame")
                 self._put(decode(data))
                 # Only after a message: a portal may accept a connection and then refuse with a reason.
-                self._watcher.is_there()
+                self._watcher.reached_portal()
         except ConnectionClosed as error:
             return _why_closed(self._login.address, error)
         except BadMessage as error:

@@ -334,7 +334,7 @@ class Hub:
     def _note_database(self, has_database: bool, error: object = "") -> None:
         self.has_database = has_database
         if not has_database:
-            database_watch.note_away(error)
+            database_watch.note_unavailable(error)
         self._judge_links()
 
     def _judge_links(self) -> None:

@@ -26,10 +26,10 @@ from runs.live.origin import OriginGuard  # noqa: E402
 from runs.live.routing import websocket_urlpatterns  # noqa: E402
 from runs.metrics.probes import Probes  # noqa: E402
 from runs.outage.patience import Patience, wait_briefly  # noqa: E402
-from runs.recording.liveness import told_heartbeats  # noqa: E402
+from runs.recording.liveness import received_heartbeats  # noqa: E402
 
 wait_briefly()
-told_heartbeats.listen()
+received_heartbeats.listen()
 
 portal = under_prefix(
     ProtocolTypeRouter(

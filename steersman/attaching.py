@@ -22,27 +22,27 @@ from steersman.starting.messages import PUSHES, Asked
 from steersman.values.remarks import Remarks
 
 AFTER_FINISH = (
-    "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
-    "into it. To give each trial its own run, start each one separately (create_run, then train --run-id N -- "
-    "script.py); or call "
-    'finish() once, after the last trial, and log each one under its own names: run.log(step, {"trial2/loss": loss}).'
+    "steersman.attach() after run.finish(): this process has finished its run, and cannot add a second training to it. "
+    "To give each trial its own run, start one process per trial with steersman run -- python script.py, or with "
+    "manage.py create_run and train. To record all trials in one run, call finish() once, after the last trial, and "
+    'log each trial under its own names: run.log(step, {"trial2/loss": loss}).'
 )
 
 AFTER_STARTED = (
     "steersman.attach() after run.finish(): the run that steersman.start() started has ended. Call steersman.start() "
     "again for another run."
 )
-STILL_LIVES = (
-    "steersman.start() while another run of this process has not ended: {run!r}. End it with run.finish(), or start "
-    "each run in a with block; steersman.attach() returns the one that lives."
+NOT_ENDED = (
+    "steersman.start() was called before the previous run of this process ended: {run!r}. End that run with "
+    "run.finish(), or start each run in a with block. steersman.attach() returns the run that has not ended."
 )
 OF_ANOTHER = "steersman: another process already logs this training, so this one does not log"
 LONGEST_ADDRESS = 2000
 
 # A script may start a process for each trial, or a second one to evaluate.
 CONTINUES = (
-    "A second process logs to this run, after the first one has ended: the run contains the points of both. For "
-    "separate runs, start each process by itself (create_run, then train --run-id N -- script.py)."
+    "A second process logs to this run after the first one has ended, so the run contains the points of both. For "
+    "separate runs, start each process with steersman run -- python script.py, or with manage.py create_run and train."
 )
 
 _attached: Run | None = None
@@ -67,8 +67,8 @@ def attach(**parameters: Any) -> Run:
     """Return the run that this process trains; every call returns the same one. `parameters` are its configuration (see
     `Run.configure`).
 
-    Outside `manage.py train` it returns a run that logs nowhere, and prints this once. Raises `RuntimeError` after
-    `run.finish()`: one process trains one run.
+    If neither `steersman run` nor `manage.py train` started the process, the returned run logs nothing, and this is
+    printed once. Raises `RuntimeError` after `run.finish()`: one process trains one run.
     """
     run = run_of_this_process()
     if run.has_ended:
@@ -103,7 +103,7 @@ def start(*, project: str = "", name: str = "", portal: str = "", push: str = "n
     with _attaching:
         living = _attached if _attached_in == os.getpid() else None
         if living is not None and living.supervised and not living.has_ended:
-            raise RuntimeError(STILL_LIVES.format(run=living))
+            raise RuntimeError(NOT_ENDED.format(run=living))
         _attached = _started_run(project, name, portal, push)
         _attached_in = os.getpid()
         run = _attached
@@ -167,8 +167,11 @@ def _new_run() -> Run:
         print(OF_ANOTHER, file=sys.stderr)
         return Run()
     if not folder:
-        hint = "start it with: manage.py train --run-id N -- script.py, or call steersman.start()"
-        print(f"steersman: not supervised, nothing is logged ({hint})", file=sys.stderr)
+        how = "steersman run -- python script.py or manage.py train --run-id N -- script.py"
+        print(
+            f"steersman: not supervised, nothing is logged (start it with {how}, or call steersman.start())",
+            file=sys.stderr,
+        )
         return Run()
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
     ranks = int(os.environ.get(RANKS_VARIABLE, "1"))

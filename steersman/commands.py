@@ -87,7 +87,7 @@ STEP_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class ToldEffect:
+class ReportedEffect:
     """The effective value in the outcome of a command, which is compared again after the next step."""
 
     command_id: str
@@ -95,7 +95,7 @@ class ToldEffect:
     groups: tuple[str, ...]
     effective: object
     step: int
-    told_at: float
+    reported_at: float
 
 
 class Control:
@@ -129,7 +129,7 @@ class Control:
         self._outcomes = outcomes
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[PostedCommand] = []
-        self._told_effects: list[ToldEffect] = []
+        self._reported_effects: list[ReportedEffect] = []
         self._now = Moment()
         self._own: dict[str, Callable[[PostedCommand], Done]] = {
             "stop": self._stop,
@@ -144,7 +144,7 @@ class Control:
     @property
     def needs_attention(self) -> bool:
         """Return whether every step boundary must check for commands."""
-        return self.stopping or self.paused or bool(self._scheduled or self._told_effects)
+        return self.stopping or self.paused or bool(self._scheduled or self._reported_effects)
 
     @property
     def state(self) -> str:
@@ -350,7 +350,7 @@ class Control:
         return Done(old=old, new=new, effective=present, undo=put_back, goes_on_from=goes_on_from)
 
     def _continue_from(self, step: int, epoch: int) -> None:
-        self._told_effects = []
+        self._reported_effects = []
         self._now = Moment(step, epoch, self._now.roll_backs + 1)
         self._outcomes.continue_from(step, epoch)
 
@@ -361,20 +361,24 @@ class Control:
         arguments = from_fields(SetKnobArguments, command.arguments)
         knob = self.knobs.named(arguments.knob)
         groups = knob.spec.check_group(arguments.group)
-        others = [told for told in self._told_effects if told.knob is not knob or not set(groups) & set(told.groups)]
-        told = ToldEffect(command.id, knob, groups, done.effective, self._now.step, time.monotonic())
-        self._told_effects = [*others, told]
+        others = [
+            reported
+            for reported in self._reported_effects
+            if reported.knob is not knob or not set(groups) & set(reported.groups)
+        ]
+        reported = ReportedEffect(command.id, knob, groups, done.effective, self._now.step, time.monotonic())
+        self._reported_effects = [*others, reported]
 
     def correct_effects(self, step: int) -> None:
         """Record the effective value if it differs from the outcome, at the first step boundary after the change."""
         now = time.monotonic()
-        for told in self._told_effects[:]:
-            effective = told.knob.effect_shown(told.effective, told.groups)
-            is_wrong = is_other(effective, told.effective, CONTRADICTED)
+        for reported in self._reported_effects[:]:
+            effective = reported.knob.effect_shown(reported.effective, reported.groups)
+            is_wrong = is_other(effective, reported.effective, CONTRADICTED)
             if is_wrong:
-                self._outcomes.record_effect(told.command_id, effective)
-            if is_wrong or step != told.step or now > told.told_at + STEP_WITHIN_S:
-                self._told_effects.remove(told)
+                self._outcomes.record_effect(reported.command_id, effective)
+            if is_wrong or step != reported.step or now > reported.reported_at + STEP_WITHIN_S:
+                self._reported_effects.remove(reported)
 
     def _put_back(self, knob: Knob, values: dict[str, Value]) -> None:
         """Undo a change that another rank could not make."""

@@ -138,7 +138,8 @@ class KnobbedRecorder(Recorder):
         """
         for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
             if not values.is_mapping(given):
-                raise TypeError(f"restore_knobs() takes values by knob and group, not {values.shown(given)}")
+                shape = "{knob: {group: value}}"
+                raise TypeError(f"restore_knobs() takes the {shape} of run.knobs, not {values.shown(given)}")
         for knob in self._control.knobs:
             if knob.spec.name in saved:
                 refused = knob.restore(saved[knob.spec.name])

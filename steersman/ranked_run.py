@@ -177,7 +177,7 @@ class RankedRun(Run):
         counted = self._posted[0]
         if counted != self._counted:
             self._counted = counted
-            self._mailbox.tell_taken(counted)
+            self._mailbox.set_taken(counted)
             self._pending += self._mailbox.new_commands()
         for kind in REQUEST_KINDS:
             requests = self._barrier.requests(kind)

@@ -215,7 +215,7 @@ class Run(Scope, KnobbedRecorder):
                 self.note(problem, level="warning")
         if counted != self._counted:
             self._counted = counted
-            self._mailbox.tell_taken(counted)
+            self._mailbox.set_taken(counted)
             control.take(self._mailbox.new_commands(), self._step, self._epoch)
         control.apply_due(self._step, self._epoch)
         if control.needs_attention or self._waiting:
@@ -371,7 +371,7 @@ class Run(Scope, KnobbedRecorder):
             remark=done.remark, ranks=ranks, to_step=to_step, to_epoch=to_epoch,
         )  # fmt: skip
         self._write(record)
-        self._mailbox.tell_outcome()
+        self._mailbox.count_outcome()
 
     def record_state(self, state: State) -> None:
         """Record that the training waits ("paused") or continues ("running")."""

@@ -2,14 +2,14 @@
 
 usage: python -m bench.remote.hosts [--hosts 100] [--watched 5] [--seconds 30]
 
-The hosts are connections of one light process that speaks the protocol of real hosts: each training logs 50 points per
-second with three series, reports as often as the portal asks, and sends samples of its machine every 2 s. Afterwards
-one `manage.py train` with the same training is measured alone. Prints one JSON object as its last line:
+One process simulates all hosts, with the protocol of real hosts. Each training logs 50 points per second with three
+series, sends reports at the interval that the portal requests, and samples of its machine every 2 s. Then one
+`manage.py train` with the same training is measured alone. Prints one JSON object as its last line:
 hosts              connections that reported until the end
 reports_per_s      stored reports of all hosts
-cpu_ms_per_report  CPU time of `manage.py record`, of all its threads
-cpu_share          the same per second of the measurement
-local_cpu_ms       CPU time of the supervisor of `manage.py train` per report
+cpu_ms_per_report  CPU time of all threads of `manage.py record`, per report
+cpu_share          CPU time of `manage.py record`, per second of the measurement
+local_cpu_ms       CPU time of the supervisor of `manage.py train`, per report
 vs_local           cpu_ms_per_report / local_cpu_ms
 lost               reported points that are not stored
 """

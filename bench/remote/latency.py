@@ -1,11 +1,11 @@
-"""Measure a training of another host behind nginx with TLS: its points until viewers have them, and its commands.
+"""Measure the delay of points and commands of a training on another host, through nginx with TLS.
 
 usage: python -m bench.remote.latency [--seconds 40] [--commands 200]
 
 `steersman run` trains in an environment without Django, and reaches the portal and `manage.py record` through nginx as
 deploy/nginx configures it. 20 clients watch a script that logs 50 points per second; then one client sends changes of a
 knob at random moments. Needs nginx. Prints one JSON object as its last line:
-p50_ms, p95_ms, max_ms   from `log()` until the frame arrived, over all deliveries
+p50_ms, p95_ms, max_ms   from `log()` until the frame arrives at a client, over all deliveries
 lost                     points that a client never received
 step_ms                  median step of the training
 command_p50_ms, command_p95_ms  from sending a command until the viewer's socket reports it as applied

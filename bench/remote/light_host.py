@@ -1,4 +1,4 @@
-"""One of many training hosts in one process: a training that exists only as its reports."""
+"""A simulated training host, which sends reports without a training. One process can have many of them."""
 
 from __future__ import annotations
 

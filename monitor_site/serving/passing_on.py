@@ -21,39 +21,40 @@ from monitor_site.redis_socket import check_peer, check_socket, socket_path
 logger = logging.getLogger(__name__)
 
 PATH = "/ws/hosts/"
-AWAY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-def door_path(data: Path) -> Path:
+def record_socket_path(data: Path) -> Path:
     """Return the Unix socket on which `manage.py record` takes connections for the data folder `data`."""
     return socket_path(data).with_name("record.sock")
 
 
 def passing_on(data: Path, prefix: str) -> Callable[[Any, bytes], bool]:
-    """Return what passes on the connections of training hosts, and leaves all others alone.
+    """Return a function that passes on the connections of training hosts.
 
-    It takes the transport of a connection and its request, and returns whether the connection is gone from here.
+    The function takes the transport of a connection and its request. It returns whether this process must not serve
+    the connection, because it was passed on or refused.
     """
-    door = door_path(data)
+    path = record_socket_path(data)
     # A proxy may remove the prefix.
-    asked = tuple(f"GET {place}{PATH}".encode() for place in {prefix, ""})
-    is_away = False
+    requests = tuple(f"GET {place}{PATH}".encode() for place in {prefix, ""})
+    is_unavailable = False
 
     def pass_on(transport: Any, request: bytes) -> bool:
-        nonlocal is_away
-        if not request.startswith(asked):
+        nonlocal is_unavailable
+        if not request.startswith(requests):
             return False
         try:
-            _send(door, transport.getHandle(), request)
+            _send(path, transport.getHandle(), request)
         except OSError as error:
-            # Every host tries again and again: only the first one is logged.
-            level = logging.DEBUG if is_away else logging.WARNING
+            # Hosts repeat their attempts, so only the first failure is logged.
+            level = logging.DEBUG if is_unavailable else logging.WARNING
             logger.log(level, "training hosts cannot be connected: manage.py record does not answer (%s)", error)
-            is_away = True
-            transport.write(AWAY)
+            is_unavailable = True
+            transport.write(UNAVAILABLE)
             transport.loseConnection()
             return True
-        is_away = False
+        is_unavailable = False
         # Closed without a shutdown, which would end the connection for the other process too.
         transport.stopReading()
         transport.stopWriting()
@@ -64,13 +65,13 @@ def passing_on(data: Path, prefix: str) -> Callable[[Any, bytes], bool]:
     return pass_on
 
 
-def _send(door: Path, connection: socket.socket, request: bytes) -> None:
+def _send(path: Path, connection: socket.socket, request: bytes) -> None:
     """Send a connection and its request. Raises `OSError`, also if the other process is too busy to take it now."""
-    check_socket(door)
-    with socket.socket(socket.AF_UNIX) as way:
-        way.setblocking(False)
-        way.connect(str(door))
-        check_peer(way)
-        sent = socket.send_fds(way, [request], [connection.fileno()])
+    check_socket(path)
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.setblocking(False)
+        channel.connect(str(path))
+        check_peer(channel)
+        sent = socket.send_fds(channel, [request], [connection.fileno()])
         if sent < len(request):
-            way.sendall(request[sent:])
+            channel.sendall(request[sent:])

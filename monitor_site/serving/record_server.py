@@ -33,7 +33,7 @@ from monitor_site.serving.daphne_server import (
     PortalServer,
 )
 from monitor_site.serving.inbox import Inbox
-from monitor_site.serving.passing_on import PATH, door_path
+from monitor_site.serving.passing_on import PATH, record_socket_path
 from runs.live.consumers import NoSuchRun
 from runs.live.origin import OriginGuard
 from runs.metrics.probes import Probes
@@ -78,7 +78,7 @@ class PacedInbox(Inbox):
 
 
 @implementer(IFileDescriptorReceiver)
-class Door(protocol.Protocol):
+class PassedConnection(protocol.Protocol):
     """One connection that a portal passes on: first its descriptor, then its request. The names are Twisted's."""
 
     def __init__(self, take: Callable[[int, bytes], None]) -> None:
@@ -123,21 +123,21 @@ class RecordServer(PortalServer):
         return PacedInbox(protocol.transport)
 
     def run(self) -> None:
-        reactor.callWhenRunning(self._open_door)
+        reactor.callWhenRunning(self._open_record_socket)
         super().run()
 
-    def _open_door(self) -> None:
-        path = door_path(settings.STEERSMAN_DATA)
+    def _open_record_socket(self) -> None:
+        path = record_socket_path(settings.STEERSMAN_DATA)
         private_folder(path.parent)
-        # This process holds the lock of the data folder: whoever made the socket is dead.
+        # This process holds the lock of the data folder, so the process that created the socket has ended.
         path.unlink(missing_ok=True)
-        factory = protocol.Factory.forProtocol(lambda: Door(self._adopt))
+        factory = protocol.Factory.forProtocol(lambda: PassedConnection(self._adopt))
         self.listeners.append(defer.succeed(reactor.listenUNIX(str(path), factory, backlog=BACKLOG, mode=0o600)))
         if self.ready is not None:
             self.ready()
 
     def _adopt(self, descriptor: int, request: bytes) -> None:
-        """Serve a connection that a portal has accepted, as if it had come here with `request`."""
+        """Serve a connection that a portal has accepted, as if this process had accepted it with `request`."""
         with socket.socket(fileno=os.dup(descriptor)) as probe:
             family = probe.family
         factory = Adopting(self.http_factory)

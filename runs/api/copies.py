@@ -26,7 +26,7 @@ class CopyOut(Schema):
     received: dict[str, int]
 
 
-@router.get(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="What has arrived of a checkpoint")
+@router.get(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="Received files of a checkpoint")
 def status(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -> CopyOut:
     """For the token with the scope `train` that opened the run. `sha256` is that of the checkpoint's manifest."""
     return _status(_checkpoint(request, run_id, sha256))
@@ -42,18 +42,18 @@ def piece(
     checkpoint = _checkpoint(request, run_id, sha256)
     data = request.read(folders.LARGEST_PIECE_BYTES + 1)
     if len(data) > folders.LARGEST_PIECE_BYTES:
-        raise ApiError(413, _("A piece has at most 2 MiB."), "body")
+        raise ApiError(413, _("A piece may have at most 2 MiB: send smaller pieces."), "body")
     try:
         take(checkpoint, name, offset, data)
     except Refused as error:
         raise ApiError(error.status, str(error), "name") from error
     except folders.Misplaced as error:
-        text = _("The file has %(received)d bytes here: continue there.") % {"received": error.received}
-        raise ApiError(409, text, "offset") from error
+        text = _("The portal has the first %(received)d bytes of the file: continue after them.")
+        raise ApiError(409, text % {"received": error.received}, "offset") from error
     return _status(checkpoint)
 
 
-@router.post(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="End the push of a checkpoint")
+@router.post(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="Finish the push of a checkpoint")
 def end(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -> CopyOut:
     """Verify all files by their SHA-256. From then on, the checkpoint can be downloaded from the page of its run."""
     checkpoint = _checkpoint(request, run_id, sha256)

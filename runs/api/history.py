@@ -182,7 +182,7 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def attempt_as_wire(attempt: Attempt, role: str) -> dict[str, Any]:
-    """Return the fields of `AttemptOut` that a viewer with `role` may know."""
+    """Return the fields of `AttemptOut` that a viewer with `role` may see."""
     wire: dict[str, Any] = msgspec.to_builtins(attempt_state(attempt))
     if role in COMMANDING_ROLES:
         wire["traceback"] = attempt.traceback

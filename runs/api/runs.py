@@ -25,7 +25,7 @@ from runs.api.schemas.runs import EpochsPage, RunDetailOut, RunsPage
 from runs.branching.family import branch_of
 from runs.curation.about import BadAbout, change_about
 from runs.curation.saved_views import BadView, save_view
-from runs.curation.several import Action, Asked, Outcome, do_to_each
+from runs.curation.several import Action, Outcome, RequestedAction, do_to_each
 from runs.curation.tags import BadTag, change_tags, tag_name
 from runs.launches.opening import NotAllowedToOpen, NotOpened, OtherProject, open_launch
 from runs.live.snapshot import epoch_as_wire, latest_values
@@ -266,7 +266,7 @@ def change_several(request: HttpRequest, body: SeveralIn) -> Outcome:
     add, remove = _tag_names(body.add, "add"), _tag_names(body.remove, "remove")
     if body.action is Action.TAG and not add and not remove:
         raise ApiError(422, _("Give at least one tag to add or to remove."), "add")
-    return do_to_each(body.runs, Asked(body.action, add, remove, body.reason), caller_of(request))
+    return do_to_each(body.runs, RequestedAction(body.action, add, remove, body.reason), caller_of(request))
 
 
 def _tag_names(texts: list[str], field: str) -> list[str]:

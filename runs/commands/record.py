@@ -74,8 +74,8 @@ def record(
     """Record a command of a person, a rule, a signal or the command line, as `author_name` says.
 
     `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
-    `rule_id` are taken for those of persons, whom guests are not told of. With `may_push` a run may be put before those
-    of other projects in the queue. A command that is sent `before_start` waits until the run starts.
+    `rule_id` count as names of persons, which guests do not get. With `may_push` a run may be put before those of other
+    projects in the queue. A command that is sent `before_start` waits until the run starts.
     """
     with transaction.atomic():
         if isinstance(request.command, MoveToFront):
@@ -266,7 +266,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     if wanted.state == CommandState.DELIVERED:
         reason = "The training has already received the command, and executes it at its next step."
     else:
-        reason = f"It is {wanted.state} already."
+        reason = f"It is already {wanted.state}."
     return complete_command(command, CommandState.REFUSED, outcome=reason)
 
 

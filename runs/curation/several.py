@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedAction:
     """An action on several runs. `add` and `remove` are names of tags, for `TAG`; `reason` is stored with a stop."""
 
     action: Action
@@ -58,7 +58,7 @@ class Refused(Exception):
     """The run is left unchanged; the text is a sentence for the caller."""
 
 
-def do_to_each(run_ids: Iterable[int], asked: Asked, caller: Caller) -> Outcome:
+def do_to_each(run_ids: Iterable[int], requested: RequestedAction, caller: Caller) -> Outcome:
     """Apply the action to each of the runs that the caller may change, in order."""
     wanted = list(dict.fromkeys(run_ids))
     visible = {run.pk: run for run in caller.runs().select_related("project").filter(pk__in=wanted)}
@@ -66,7 +66,7 @@ def do_to_each(run_ids: Iterable[int], asked: Asked, caller: Caller) -> Outcome:
     for number in wanted:
         run = visible.get(number)
         try:
-            _do(run, asked, caller)
+            _do(run, requested, caller)
         except (Refused, BadTag, NotArchivable, NotDeletable) as reason:
             outcome.left_out.append(LeftOut(number, run.name if run else "", str(reason)))
         except Run.DoesNotExist:
@@ -76,32 +76,32 @@ def do_to_each(run_ids: Iterable[int], asked: Asked, caller: Caller) -> Outcome:
     return outcome
 
 
-def _do(run: Run | None, asked: Asked, caller: Caller) -> None:
+def _do(run: Run | None, requested: RequestedAction, caller: Caller) -> None:
     viewer = caller.viewer(run) if run is not None else None
     if run is None or viewer is None:
         raise Refused(_no_such_run())
     if not viewer.may_command:
         raise Refused(operators_only())
-    if asked.action is Action.DELETE and viewer.role != Role.OWNER:
+    if requested.action is Action.DELETE and viewer.role != Role.OWNER:
         raise Refused(_("Only owners of the project can delete its runs."))
-    _DOING[asked.action](run, asked, viewer)
+    _DOING[requested.action](run, requested, viewer)
 
 
 def _no_such_run() -> str:
     return _("There is no such run, or you are not a member of its project.")
 
 
-def _stop(run: Run, asked: Asked, viewer: Viewer) -> None:
-    command = record_as(run.pk, Request(id=uuid4(), command=Stop(), reason=asked.reason), viewer)
+def _stop(run: Run, requested: RequestedAction, viewer: Viewer) -> None:
+    command = record_as(run.pk, Request(id=uuid4(), command=Stop(), reason=requested.reason), viewer)
     command.refresh_from_db()
     if command.state == CommandState.REFUSED:
         raise Refused(MarkedText(command.outcome).translated(_))
 
 
-_DOING: dict[Action, Callable[[Run, Asked, Viewer], object]] = {
-    Action.TAG: lambda run, asked, viewer: change_tags(run.pk, asked.add, asked.remove),
+_DOING: dict[Action, Callable[[Run, RequestedAction, Viewer], object]] = {
+    Action.TAG: lambda run, requested, viewer: change_tags(run.pk, requested.add, requested.remove),
     Action.STOP: _stop,
-    Action.ARCHIVE: lambda run, asked, viewer: archive(run.pk),
-    Action.UNARCHIVE: lambda run, asked, viewer: unarchive(run.pk),
-    Action.DELETE: lambda run, asked, viewer: delete_run(run.pk),
+    Action.ARCHIVE: lambda run, requested, viewer: archive(run.pk),
+    Action.UNARCHIVE: lambda run, requested, viewer: unarchive(run.pk),
+    Action.DELETE: lambda run, requested, viewer: delete_run(run.pk),
 }

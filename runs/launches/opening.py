@@ -69,7 +69,7 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
     """
     if launch.project not in ("", token.project.name, token.project.slug):
         text = _(
-            "This token makes runs in the project %(own)s, not in %(asked)s. Leave the project out, or log in with a "
+            "This token creates runs in the project %(own)s, not in %(asked)s. Leave the project out, or log in with a "
             "token of the project %(asked)s."
         )
         raise OtherProject(text % {"own": token.project.name, "asked": launch.project})
@@ -113,7 +113,7 @@ def _row_of(token: AccessToken, launch: Launch) -> tuple[RemoteLaunch, bool]:
 def _check_startable(run: Run) -> None:
     """Raise `NotOpened` if the run has finished or was withdrawn, or if its present attempt still sends heartbeats."""
     if run.state == RunState.FINISHED:
-        text = _("Run %(run)d has finished. Start with another key to make a new run.")
+        text = _("Run %(run)d has finished. Use another key to create a new run.")
         raise NotOpened(text % {"run": run.pk})
     if run.state in NOT_REQUESTED and AgentRun.objects.filter(run=run).exists():
         text = _("Run %(run)d was taken out of the queue. Press Queue or Resume on its page to start it.")

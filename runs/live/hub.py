@@ -188,7 +188,7 @@ class Hub:
             if room is not None and message.get("type") == feed.HEARTBEAT_MESSAGE:
                 # From a supervisor that cannot write to the database now.
                 if message["attempt"] == room.attempt:
-                    room.told_alive_at = time.monotonic()
+                    room.heartbeat_received_at = time.monotonic()
             elif room is not None:
                 try:
                     await self._heard(room, message)
@@ -310,7 +310,7 @@ class Hub:
         room.heartbeat, room.live = heartbeat, live
         # Either heartbeat is enough: the one in the database, or the one on the channel layer if the database is
         # unavailable.
-        life = life_after(now - max(room.alive_at, room.told_alive_at))
+        life = life_after(now - max(room.alive_at, room.heartbeat_received_at))
         if life != room.life:
             room.life = life
             room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
@@ -334,7 +334,7 @@ class Hub:
     def _note_database(self, has_database: bool, error: object = "") -> None:
         self.has_database = has_database
         if not has_database:
-            database_watch.note_away(error)
+            database_watch.note_unavailable(error)
         self._judge_links()
 
     def _judge_links(self) -> None:

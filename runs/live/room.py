@@ -22,7 +22,7 @@ from runs.protocol.messages import Message, Resync, Watchers, encode_message
 from runs.protocol.messages import Sight as SightTaken
 from runs.protocol.sight import NewestPoints, Sight
 from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
-from runs.recording.liveness import life_after, told_heartbeats
+from runs.recording.liveness import life_after, received_heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Room:
     attempt: int = 0
     stored_seq: int = 0
     # The time of the owner's last heartbeat on the channel layer, by `time.monotonic`.
-    told_alive_at: float = -math.inf
+    heartbeat_received_at: float = -math.inf
     # The newest event that was read from the database before its announcement, and when.
     _unannounced_seq: int = 0
     _unannounced_since: float | None = None
@@ -90,7 +90,7 @@ class Room:
         silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
         alive_at = time.monotonic() - silent_s
         room = cls(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s), attempt=run.attempt)
-        room.told_alive_at = told_heartbeats.told_at(run_id, run.attempt)
+        room.heartbeat_received_at = received_heartbeats.received_at(run_id, run.attempt)
         return room
 
     def __post_init__(self) -> None:

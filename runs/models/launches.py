@@ -22,7 +22,7 @@ class RemoteLaunch(models.Model):
     """The run of a person's launch. All ranks of the launch, and requeued jobs, have the same `key`.
 
     `start` is the start that opened `attempt`: all its ranks have the same one. `started` is the `steersman run` that a
-    person entered in `folder`, in words, both redacted by the host; [] and "" from a host that did not tell.
+    person entered in `folder`, in words, both redacted by the host; [] and "" if the host did not send them.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="remote_launches")
@@ -45,7 +45,7 @@ class RemoteLaunch(models.Model):
 
     @property
     def command(self) -> str:
-        """Return the line for a shell that starts the same training as another run; "" if the host did not tell it."""
+        """Return the line for a shell that starts the same training as another run; "" if the host did not send it."""
         command = shlex.join(self.started)
         return f"cd {_quoted_folder(self.folder)} && {command}" if command and self.folder else command
 

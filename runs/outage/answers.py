@@ -21,7 +21,7 @@ def noted_outage(error: BaseException | None) -> Outage | None:
     """Return the result of `outage_of`, and notify the whole process of an unavailable database."""
     outage = outage_of(error)
     if outage is Outage.AWAY:
-        database_watch.note_away(error)
+        database_watch.note_unavailable(error)
     return outage
 
 

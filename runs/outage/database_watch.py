@@ -30,19 +30,19 @@ class DatabaseWatch:
     def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._away_since: float | None = None
+        self._unavailable_since: float | None = None
         self._question = SharedQuestion(ask, "database-watch")
 
     @property
-    def is_away(self) -> bool:
-        return self._away_since is not None
+    def is_unavailable(self) -> bool:
+        return self._unavailable_since is not None
 
-    def note_away(self, error: object) -> None:
+    def note_unavailable(self, error: object) -> None:
         """Mark the database as unavailable until it answers. Logs the first of several failures."""
         with self._lock:
-            if self._away_since is not None:
+            if self._unavailable_since is not None:
                 return
-            self._away_since = time.monotonic()
+            self._unavailable_since = time.monotonic()
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         logger.warning("the database does not answer (%s): pages say so until it is back", said)
         threading.Thread(target=self._wait_until_back, name="database-watch", daemon=True).start()
@@ -54,10 +54,10 @@ class DatabaseWatch:
         try:
             await self._question.answer(LOOK_TIMEOUT_S)
         except TimeoutError:
-            self.note_away(f"no answer within {LOOK_TIMEOUT_S} s")
+            self.note_unavailable(f"no answer within {LOOK_TIMEOUT_S} s")
         except Error as error:
-            self.note_away(error)
-        return not self.is_away
+            self.note_unavailable(error)
+        return not self.is_unavailable
 
     def _wait_until_back(self) -> None:
         while True:
@@ -67,9 +67,9 @@ class DatabaseWatch:
             except Exception:  # any exception: it is not back yet
                 time.sleep(RETRY_S)
         with self._lock:
-            assert self._away_since is not None
-            away_s, self._away_since = time.monotonic() - self._away_since, None
-        logger.warning("the database is back after %.1f s", away_s)
+            assert self._unavailable_since is not None
+            unavailable_s, self._unavailable_since = time.monotonic() - self._unavailable_since, None
+        logger.warning("the database is back after %.1f s", unavailable_s)
 
 
 def ask_database() -> None:

@@ -33,7 +33,7 @@ class Patience:
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if self._watch.is_away:
+        if self._watch.is_unavailable:
             await self.application({**scope, AWAY: True}, receive, send)
             return
         answer = _Answer(send)

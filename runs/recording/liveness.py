@@ -15,7 +15,7 @@ from runs.recording.lifecycle import SILENT_AFTER_S, UNREACHABLE_AFTER_S
 SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
-class ToldHeartbeats:
+class ReceivedHeartbeats:
     """The last heartbeat of each run and host on the channel layer, sent while the database was unavailable.
 
     Safe to use from any thread. Heartbeats older than `SILENT_AFTER_S` are dropped.
@@ -23,7 +23,7 @@ class ToldHeartbeats:
 
     def __init__(self) -> None:
         # Times by `time.monotonic`, by run and attempt, or by the name of a host.
-        self._told_at: dict[tuple[int, int] | str, float] = {}
+        self._received_at: dict[tuple[int, int] | str, float] = {}
 
     def listen(self) -> None:
         """Receive heartbeats from now on, until the process ends."""
@@ -31,24 +31,24 @@ class ToldHeartbeats:
 
     def take(self, message: dict[str, Any]) -> None:
         now = time.monotonic()
-        current = {key: at for key, at in self._told_at.items() if now - at < SILENT_AFTER_S}
+        current = {key: at for key, at in self._received_at.items() if now - at < SILENT_AFTER_S}
         key = message["host"] if "host" in message else (message["run"], message["attempt"])
-        self._told_at = {**current, key: now}
+        self._received_at = {**current, key: now}
 
-    def told_at(self, run_id: int, attempt: int) -> float:
+    def received_at(self, run_id: int, attempt: int) -> float:
         """Return the time of the last heartbeat of an attempt's owner, by `time.monotonic`; -inf if there was none."""
-        return self._told_at.get((run_id, attempt), -math.inf)
+        return self._received_at.get((run_id, attempt), -math.inf)
 
     def silent_s(self, run_id: int, attempt: int) -> float:
         """Return the seconds since then."""
-        return time.monotonic() - self.told_at(run_id, attempt)
+        return time.monotonic() - self.received_at(run_id, attempt)
 
     def host_silent_s(self, host: str) -> float:
         """Return the seconds since the last heartbeat of a host's `watch`; infinity if there was none."""
-        return time.monotonic() - self._told_at.get(host, -math.inf)
+        return time.monotonic() - self._received_at.get(host, -math.inf)
 
 
-told_heartbeats = ToldHeartbeats()
+received_heartbeats = ReceivedHeartbeats()
 
 
 def life_after(silent_s: float) -> str:
@@ -68,7 +68,7 @@ def silent(run: Run, now: datetime) -> bool:
     last_sign = run.heartbeat_at or run.started_at
     if last_sign is not None and now - last_sign <= SILENT_AFTER:
         return False
-    return told_heartbeats.silent_s(run.pk, run.attempt) > SILENT_AFTER_S
+    return received_heartbeats.silent_s(run.pk, run.attempt) > SILENT_AFTER_S
 
 
 def agent_is_living(agent: Agent, now: datetime) -> bool:
@@ -81,14 +81,14 @@ def host_is_living(host: Host, now: datetime) -> bool:
 
     Uses this host's wall clock, which is good enough to offer a host, but not to take over a run.
     """
-    return now - host.heartbeat_at < SILENT_AFTER or told_heartbeats.host_silent_s(host.name) < SILENT_AFTER_S
+    return now - host.heartbeat_at < SILENT_AFTER or received_heartbeats.host_silent_s(host.name) < SILENT_AFTER_S
 
 
 def heartbeat_age_s(run: Run, now: datetime) -> float | None:
     """Return the seconds since the last heartbeat of `run`, None if there was none."""
     if run.heartbeat_at is None:
         return None
-    return min(max(0.0, (now - run.heartbeat_at).total_seconds()), told_heartbeats.silent_s(run.pk, run.attempt))
+    return min(max(0.0, (now - run.heartbeat_at).total_seconds()), received_heartbeats.silent_s(run.pk, run.attempt))
 
 
 def duration_of(run: Run, now: datetime) -> timedelta | None:

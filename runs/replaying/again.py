@@ -228,11 +228,11 @@ def _differing_code(old: Run) -> Iterator[str]:
     commit, patch = trained
     if now["commit"] != commit:
         yield _(
-            "It trained commit %(then)s, and the files on the host of this portal are at %(now)s: check out "
-            "%(then)s on the host that trains before you start it."
+            "Its code was commit %(then)s, but the files on the host of this portal are at commit %(now)s. Check out "
+            "%(then)s on the training host before you start the new run."
         ) % {"then": commit[:SHOWN_COMMIT], "now": str(now["commit"])[:SHOWN_COMMIT]}
     elif patch != (uncommitted_changes(folder) if now["changed"] else ""):
         yield _(
-            "The files on the host of this portal have other uncommitted changes than those that it trained: apply "
-            "its patch (manage.py patch %(run)d) on the host that trains before you start it."
+            "Its code had uncommitted changes that differ from those on the host of this portal. Apply its patch "
+            "(manage.py patch %(run)d) on the training host before you start the new run."
         ) % {"run": old.pk}

@@ -139,7 +139,7 @@ class _Reader:
         if attempt is not None and attempt > self.attempt:
             self._begin_attempts(attempt)
         if attempt is not None and attempt < self.attempt:
-            return  # told by an attempt that no longer held the run
+            return  # sent by an attempt that no longer held the run
         match event["kind"]:
             case CommandChanged.kind:
                 # Once: the value in effect may be corrected by a later event.

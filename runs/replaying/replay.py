@@ -29,7 +29,7 @@ class CannotReplay(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayRequest:
     """A request to the new run, and the name of the rule that sent the command to the old one, "" if none did."""
 
     request: Request
@@ -75,7 +75,7 @@ def prepare(old: Run, new: Run, *, author_id: int | None, author_name: str) -> l
     They wait for the start of `new`, which must be one that starts paused.
     """
     resume = parse_command({"id": str(_id(new, f"resume after the replay of {old.pk}")), "command": Resume.kind})
-    asked = [*requests(old, new, ledger_of(old)), Asked(resume.caused_by(OfReplay(run=old.pk)))]
+    asked = [*requests(old, new, ledger_of(old)), ReplayRequest(resume.caused_by(OfReplay(run=old.pk)))]
     with transaction.atomic():
         return [
             record(
@@ -90,7 +90,7 @@ def prepare(old: Run, new: Run, *, author_id: int | None, author_name: str) -> l
         ]
 
 
-def requests(old: Run, new: Run, ledger: Ledger) -> Iterator[Asked]:
+def requests(old: Run, new: Run, ledger: Ledger) -> Iterator[ReplayRequest]:
     """Yield the requests that repeat a ledger on `new`, in the order in which they are to be sent. Raises
     `CannotReplay`."""
     saved_anew = _saved_anew(old, ledger)
@@ -119,7 +119,7 @@ def requests(old: Run, new: Run, ledger: Ledger) -> Iterator[Asked]:
                 }
         if payload is not None:
             request = parse_command(payload).caused_by(OfReplay(run=old.pk))
-            yield Asked(msgspec.structs.replace(request, **_at(entry, ledger)), rule)
+            yield ReplayRequest(msgspec.structs.replace(request, **_at(entry, ledger)), rule)
 
 
 def name_of_copy(checkpoint_id: int) -> str:

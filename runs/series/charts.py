@@ -119,7 +119,7 @@ def charts(
     "nonfinite_steps", "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket,
     and the number of its points. Steps (axis "step") or times in seconds (axis "time") are ascending and unique. Values
     that are not finite are null and named in `nonfinite`; `nonfinite_counts` has their number in each bucket, and
-    `nonfinite_steps` the step of the first. If a series is so long that summaries of 64 points are read, that is the
+    `nonfinite_steps` the step of the first. If a series is so long that only summaries of 64 points are read, it is the
     first step of the summary. `count` is the number of points.
     Raises `Run.DoesNotExist` if there is no such run.
     """

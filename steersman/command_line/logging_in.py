@@ -55,7 +55,7 @@ def log_in(chosen: argparse.Namespace) -> int:
     """Check a token and store it."""
     address = _address(chosen.portal)
     if is_readable_on_the_way(address):
-        print(f"steersman: {address} has no TLS: others on the way to it can read the token.", file=sys.stderr)
+        print(f"steersman: {address} has no TLS: others on the network can read the token.", file=sys.stderr)
     login = Login(address, _token(chosen.token_file, address))
     try:
         check_login(login)
@@ -133,5 +133,5 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read(LONGEST_TOKEN + 2) if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file in UTF-8"
         raise Problem(f"token-file: {file} cannot be read: {reason}.") from error

@@ -18,9 +18,9 @@ def add_commands(commands: Any) -> None:
     """Add the command to what `argparse.ArgumentParser.add_subparsers` returned."""
     agent = commands.add_parser(
         "agent",
-        help="start trainings on this machine that people request in a portal",
-        description="Start trainings on this machine, as its user, that people request in the portal. Only the "
-        f"commands of {AGENT_FILE} can be started. The trainings outlive this command.",
+        help="start the trainings that people request in a portal on this machine",
+        description="Start the trainings that people request in the portal, on this machine and as its user. Only the "
+        f"commands in {AGENT_FILE} can be started. Trainings continue after this command ends.",
     )
     agent.add_argument(
         "--file", type=Path, default=Path(AGENT_FILE), metavar="FILE",

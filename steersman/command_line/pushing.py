@@ -48,8 +48,9 @@ def push_checkpoint(chosen: argparse.Namespace) -> int:
     place = read_place(attempt)
     if place is None:
         raise Problem(
-            f"checkpoint: {folder} is not the checkpoint of a run that a portal knows: give its folder, such as "
-            "steersman-runs/launches/…/attempts/1/checkpoints/step-0001000. If the portal was away, run steersman sync."
+            f"checkpoint: {folder} does not belong to a run that is in a portal. Give the folder of a checkpoint, such "
+            "as steersman-runs/launches/…/attempts/1/checkpoints/step-0001000. If the portal was unreachable during "
+            "the training, run steersman sync first."
         )
     try:
         login = login_to_use(_portal(attempt), os.environ)

@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     """Add the commands to what `argparse.ArgumentParser.add_subparsers` returned."""
     run = commands.add_parser(
         "run",
-        help="train with a program of your own, recorded by a portal",
+        help="train with your own program, and record the training in a portal",
         usage="steersman run [options] -- python train.py ...",
         description="Start a training on this machine as a run of a portal. The exit code is that of the training: 0 "
         "if it finished or was stopped. 2: bad input. 130: a second Ctrl-C.",
@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         "--portal", default="", help="address of the portal; default: STEERSMAN_PORTAL, or the newest login"
     )
     run.add_argument(
-        "--project", default="", metavar="P", help="make the run in this project, which has to be that of the token"
+        "--project", default="", metavar="P", help="create the run in this project, which must be that of the token"
     )
     run.add_argument("--name", default="", help="name of the run; default: that of the program")
     run.add_argument(
@@ -53,7 +53,7 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     run.add_argument(
         "--key", type=_key,
-        help="names the launch: started with the same key again, the run continues from its newest checkpoint",
+        help="a name for the launch: if you use the same key again, the run continues from its newest checkpoint",
     )  # fmt: skip
     run.add_argument(
         "--push", choices=PUSHES, default="none",
@@ -63,14 +63,15 @@ def add_commands(commands: Any) -> None:
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
         "sync",
-        help="send what a portal did not store when it was away",
-        description=f"Send what is left of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) to a portal.",
+        help="send what a portal could not store because it was unreachable",
+        description=f"Send the records of trainings in {DATA_VARIABLE} (default: ./{TRAININGS_FOLDER}) that their "
+        "portals have not stored yet. Exit code 1: some could not be sent.",
     )
     sync.add_argument(
         "--wait", type=_seconds, default=SYNC_WAIT_S, metavar="SECONDS",
         help="how long to wait for each portal (default: %(default).0f)",
     )  # fmt: skip
-    sync.add_argument("--key", type=_key, help="only what is left of the launch with this key")
+    sync.add_argument("--key", type=_key, help="send only the records of the launch with this key")
     sync.set_defaults(function=send_rest)
 
 
@@ -101,7 +102,7 @@ def run_training(chosen: argparse.Namespace) -> int:
 
 
 def send_rest(chosen: argparse.Namespace) -> int:
-    """Have what is left of all launches stored; return 0 if nothing is left."""
+    """Send the records that portals have not stored yet; return 0 if all are stored then."""
     started = _remote()
     left: list[Path] = started.store_rest(data_folder(), chosen.wait, chosen.key or "")
     for folder in left:

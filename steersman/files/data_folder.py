@@ -61,7 +61,9 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     """
     if os.pathsep in str(folder):
         # Scripts find the client through PYTHONPATH, in which this character cannot be escaped.
-        raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
+        raise UnfitFolder(
+            f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to a folder without it."
+        )
     problem = "" if shared else who_else(folder)
     if problem:
         raise UnfitFolder(problem)

@@ -30,8 +30,8 @@ class Inbox(Protocol):
     @property
     def heartbeats(self) -> int: ...
     def new_commands(self) -> list[PostedCommand]: ...
-    def tell_outcome(self) -> None: ...
-    def tell_taken(self, posted: int) -> None: ...
+    def count_outcome(self) -> None: ...
+    def set_taken(self, posted: int) -> None: ...
 
 
 class Mailbox:
@@ -97,7 +97,7 @@ class Mailbox:
         """Return the number of the worker's records about commands; after a change, read its journal at once."""
         return self.posted[2]
 
-    def tell_outcome(self) -> None:
+    def count_outcome(self) -> None:
         self.posted[2] += 1
 
     @property
@@ -105,7 +105,7 @@ class Mailbox:
         """Return how many commands the worker has taken: fewer than were posted if it has not checked since."""
         return self.posted[3]
 
-    def tell_taken(self, posted: int) -> None:
+    def set_taken(self, posted: int) -> None:
         self.posted[3] = posted
 
     def settle(self) -> None:
@@ -128,9 +128,9 @@ class NullMailbox:
     def new_commands(self) -> list[PostedCommand]:
         return []
 
-    def tell_outcome(self) -> None: ...
+    def count_outcome(self) -> None: ...
 
-    def tell_taken(self, posted: int) -> None: ...
+    def set_taken(self, posted: int) -> None: ...
 
 
 def _whole_commands(text: bytes) -> list[PostedCommand]:

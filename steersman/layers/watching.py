@@ -1,7 +1,7 @@
 """Records the norms of a watched model: hooks of its optimizers' steps, and observations for the journal.
 
-The hooks are torch's global ones for all optimizers, so that neither the script nor a wrapper has to pass one. An error
-is reported once and ends the watch, but not the training.
+The hooks are torch's global ones for all optimizers, so the script does not have to pass any of them. An error is
+reported once and ends the measurement, but not the training.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ WEIGHT, GRADIENT, UPDATE = "weight", "gradient", "update"
 MEASURES = (GRADIENT, UPDATE, WEIGHT)
 EVERY = 50
 LONGEST_ERROR = 200
-NOTHING_SEEN = (
-    "watch_layers() saw no step of an optimizer of torch with parameters of {name}: its layers are not recorded. "
-    "Optimizers that keep copies of the parameters, and steps that are compiled or captured in a graph, are not seen."
+NOTHING_OBSERVED = (
+    "watch_layers() observed no step of a torch optimizer that has parameters of {name}, so the layers of this model "
+    "are not recorded. Optimizers that step copies of the parameters, and steps that are compiled or captured in a "
+    "CUDA graph, cannot be observed."
 )
 # The measurement of a parameter: its layer, the measure, and the factor of its norm.
 Part = tuple[str, str, float]
@@ -212,7 +213,7 @@ class LayerWatch:
         self._handles = []
         unseen = [each.shown for each in self._models if self._keeps and each.is_unseen]
         self._models = []
-        self._remark([NOTHING_SEEN.format(name=name) for name in unseen])
+        self._remark([NOTHING_OBSERVED.format(name=name) for name in unseen])
 
     def _add(self, model: Any, every: int, name: str, remarks: Remarks) -> None:
         torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""What an agent and a portal tell each other: the commands that the agent offers, and the runs that it is to start.
+"""The messages of an agent and a portal: the commands that the agent offers, and the runs that it is to start.
 
 Each request of an agent holds its whole state, and each answer all that it is to do: after a lost request or answer the
 next one brings both sides to the same state.

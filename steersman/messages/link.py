@@ -19,7 +19,7 @@ class LinkCut(Exception):
     """
 
 
-class RecordSideGone(Exception):
+class RecordSideClosed(Exception):
     """Nothing more can be stored. The text gives the reason and the remedy."""
 
 
@@ -27,7 +27,7 @@ class Link(Protocol):
     """The host side's end. Neither method blocks.
 
     `receive` raises `LinkCut` after the connection broke, and within one process the error that ended the record side,
-    such as `RecordSideGone`.
+    such as `RecordSideClosed`.
     """
 
     def send(self, message: FromHost) -> None: ...

@@ -1,4 +1,4 @@
-"""The file that has the tokens of portals, for the person who logged in alone."""
+"""The file with the tokens of portals. Only the person who logged in can read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pushes a checkpoint to its portal, in pieces: a push that was cut goes on where it stopped. Standard library only."""
+"""Pushes a checkpoint to its portal in pieces. An interrupted push continues where it stopped.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
             now = time.monotonic()
             if silent_since is None:
                 silent_since = now
-                tell(f"{error} The push goes on when the portal answers.")
+                tell(f"{error} The push continues when the portal answers.")
             if now - silent_since >= wait_s:
                 raise
             time.sleep(min(PAUSE_S, wait_s))

@@ -18,9 +18,10 @@ from steersman.records.typed_json import Malformed, decode, encode
 RUNS = "/api/runs/"
 VERSION_HEADER = "Steersman-Version"
 TIMEOUT_S = 20.0
-# A longer answer is none of a portal.
+# The answers of a portal are shorter.
 LARGEST_ANSWER_BYTES = 1 << 20
-# What a proxy answers while the portal behind it starts, and a portal while its database is away or others ask a lot.
+# A proxy answers with these while the portal behind it starts, and a portal while its database is unavailable or it has
+# too many requests.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 NOT_VALID = 422
 # The code with which a portal closes a connection of another version.
@@ -37,7 +38,7 @@ class Unreachable(PortalError):
 
 
 class Refused(PortalError):
-    """The portal, or what stands at its address, refused the request: it would do so again."""
+    """The server at the address of the portal refused the request, and would refuse it again."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -64,7 +65,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def check_login(login: Login) -> None:
     """Check that the portal accepts the token, and that the token may open runs. Raises `PortalError`."""
     try:
-        # A request that opens nothing: the portal looks at the token first.
+        # This request opens nothing, but the portal checks the token first.
         ask(login, RUNS, {})
     except Refused as error:
         if error.status != NOT_VALID:
@@ -110,7 +111,7 @@ def send(
 
 
 def unreachable(address: str, error: BaseException) -> PortalError:
-    """Return the error for a connection to a portal that did not come about."""
+    """Return the error for a connection to a portal that could not be opened."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Unreachable(

@@ -25,11 +25,11 @@ HARMLESS = frozenset({"stop", "resume", "note", "cancel", "expire"})
 
 
 def how_to_declare(size: int) -> str:
-    """Return the command with which every process of a training is declared."""
-    number = str(size) if size > 1 else "N"
+    """Return the commands that start a training of `size` declared processes; a size of 0 or 1 is unknown."""
+    number = str(size) if size > 1 else "K"
     return (
-        f"`train --nproc {number} -- python script.py` or `torchrun --nproc-per-node={number} manage.py train "
-        "--run-id ID -- script.py`"
+        f"`steersman run --nproc {number} -- python script.py`, `manage.py train --run-id N --nproc {number} -- "
+        f"script.py`, or `torchrun --no-python --nproc-per-node={number} steersman run -- python script.py`"
     )
 
 

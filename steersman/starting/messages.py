@@ -1,4 +1,4 @@
-"""What a process that starts a run asks of its child process, and what that answers; the files that both know."""
+"""The messages of a process that starts a run and its child process, and the files that both use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steersman.records.typed_json import Malformed, decode, encode
 
 PLACE_FILE = "place.json"
 RESULT_FILE = "result.json"
-# In the folder of the attempt: its training process has ended the run, and may live on.
+# In the folder of the attempt: its training process has ended the run, and may continue to exist.
 ENDED_FILE = "ended-by-caller.json"
 # How long the run's host side waits for the portal after the end, in seconds.
 WAIT_S = 30.0
@@ -36,7 +36,7 @@ class Asked:
 class Begun:
     """A run that can be trained: the folders of its launch and attempt, "" if it could not be started.
 
-    `run` is 0 and `page` is "" if the portal has not opened it yet. `problem` tells the person what went wrong.
+    `run` is 0 and `page` is "" if the portal has not opened it yet. `problem` is a sentence for the person.
     `is_refused`: no portal will store it before a person has done something.
     """
 

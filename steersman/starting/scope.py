@@ -1,4 +1,4 @@
-"""A run as a `with` block, its end in a process that lives on, and how it is shown."""
+"""A run as a `with` block, its end in a process that continues, and how it is shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steersman.starting import card
 from steersman.starting.card import is_interactive
 from steersman.starting.child import HostChild
 
-NOT_IN_A_PORTAL = "recorded on this machine, in no portal yet"
+NOT_IN_A_PORTAL = "recorded on this machine, not yet in a portal"
 RECORDED = "recorded by its supervisor"
 NOT_RECORDED = "not recorded"
 SESSION_ENDED = "The session ended before run.finish() was called: the run counts as stopped."
@@ -79,7 +79,7 @@ class Scope:
         self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
     def _has_ended_with(self, end: EndRecord) -> None:
-        """Hand the ended run over to its host side, and tell the person whether all is stored."""
+        """Hand the ended run over to its host side, and print whether all of it is stored."""
         self._outcome = end.outcome or "finished"
         if self._host is None:
             return

@@ -204,7 +204,7 @@ def test_the_pages_show_who_may_start_what_and_check_the_values(project: Project
     assert "No agent is known" in empty and "steersman agent" in empty
     report(token())
     listed = page("second", reverse("run_on_agent"))
-    assert "Operators and owners of Lab can start these commands" in listed and "with whom operator started" in listed
+    assert "Operators and owners of Lab can start these commands" in listed and "in which operator started" in listed
     assert "No agent is known" in page("viewer", reverse("run_on_agent"))
     shown = page("second", f"{reverse('run_on_agent')}?agent={Agent.objects.get().pk}&command=resnet")
     assert 'name="p-epochs" value="90"' in shown and "passes · 1 to 300 · default 90" in shown

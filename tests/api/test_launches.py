@@ -158,7 +158,7 @@ def test_the_portal_shows_the_command_of_the_host(project: Project, folder: str,
     client = Client()
     client.force_login(User.objects.get(username="operator"))
     page = client.get(f"/runs/{run.pk}/").content.decode()
-    assert f'<code id="failure-command">{escape(line)}</code>' in page and "trains again as another run" in page
+    assert f'<code id="failure-command">{escape(line)}</code>' in page and "the training starts again" in page
     assert "manage.py train" not in page
     refused = client.post(f"/api/runs/{run.pk}/queue/", "{}", content_type="application/json")
     assert refused.status_code == 409 and refused.json()["error"].endswith(f"as another run, with {line}")

@@ -335,7 +335,7 @@ def test_a_rule_is_tried_before_it_is_stored(page: Page, stack: Stack, places: P
     expect(page.get_by_label("Series")).to_have_accessible_description(re.compile("No recent run has logged"))
     page.get_by_label("Series").fill("*/loss")
     page.get_by_test_id("try-rule").press("Enter")
-    expect(page.get_by_test_id("past")).to_contain_text("Would have fired")
+    expect(page.get_by_test_id("trial-result")).to_contain_text("Would have fired")
     expect(page.locator(".cx-mark").first).to_be_attached()
     expect(page.get_by_label("Limit", exact=True)).to_have_value("0.1")
     page.set_viewport_size({"width": 375, "height": 740})

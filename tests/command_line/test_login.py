@@ -192,6 +192,6 @@ def test_a_damaged_file_is_named_and_one_that_others_read_is_closed(tmp_path: Pa
 
 def test_a_token_that_would_travel_readable_is_warned_of(tmp_path: Path):
     done = log_in(tmp_path, "http://portal.invalid")
-    assert "has no TLS: others on the way to it can read the token." in done.stderr
+    assert "has no TLS: others on the network can read the token." in done.stderr
     with answering(422, NOT_VALID) as portal:
         assert "TLS" not in log_in(tmp_path, portal.address).stderr

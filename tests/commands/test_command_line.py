@@ -261,7 +261,7 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
     complete_command(refused, CommandState.REFUSED, step=45)
     code, said = typed(str(new.pk), "--replay", str(run.pk), "--user", "operator")
     assert code == 0 and "It trains a script of its own: the script must seed its random numbers" in said
-    assert f"\n4 commands of run {run.pk} were sent to run {new.pk}." in said
+    assert f"\n4 commands were sent from run {run.pk} to run {new.pk}." in said
     rows = [(row.kind, row.at_step, row.arguments.get("factor")) for row in new.commands.order_by("sent_at")]
     assert rows == [
         ("set_knob", None, None), ("set_knob", 40, 0.5), ("extend", 60, None), ("evaluate", 50, None),

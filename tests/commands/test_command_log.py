@@ -266,7 +266,7 @@ def test_it_is_withdrawn_before_delivery_and_then_not_posted(lease: Lease) -> No
     assert cancel.state == CommandState.APPLIED
     assert not deliver_command(lease, wanted) and open_commands(lease.run_id) == []
     again = send(lease.run_id, "cancel", arguments={"command": str(wanted.pk)})
-    assert (again.state, again.outcome) == (CommandState.REFUSED, "It is expired already.")
+    assert (again.state, again.outcome) == (CommandState.REFUSED, "It is already expired.")
 
 
 def test_what_the_training_has_already_cannot_be_withdrawn(lease: Lease) -> None:

@@ -21,7 +21,7 @@ from runs.protocol.commands import Request, Stop, Withdraw
 from runs.protocol.events import Block
 from runs.recording import feed, queue
 from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
-from runs.recording.liveness import ToldHeartbeats
+from runs.recording.liveness import ReceivedHeartbeats
 from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for
 from steersman.agent.folders import host_name
 from tests.support.stored_points import metrics_event, read_points
@@ -185,8 +185,8 @@ def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
 def test_a_run_whose_owner_tells_by_the_channel_layer_that_it_lives_is_not_lost(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = ToldHeartbeats()
-    monkeypatch.setattr(watches, "told_heartbeats", told)
+    told = ReceivedHeartbeats()
+    monkeypatch.setattr(watches, "received_heartbeats", told)
     hold(run)
     watch = Watch()
     monkeypatch.setattr(watch._heartbeats, "measure", lambda pulses, now: dict.fromkeys(pulses, 60.0))
@@ -195,7 +195,7 @@ def test_a_run_whose_owner_tells_by_the_channel_layer_that_it_lives_is_not_lost(
     run.refresh_from_db()
     assert run.state == RunState.RUNNING
     # Heartbeats of another attempt say nothing about this one.
-    monkeypatch.setattr(watches, "told_heartbeats", other := ToldHeartbeats())
+    monkeypatch.setattr(watches, "received_heartbeats", other := ReceivedHeartbeats())
     other.take({"run": run.pk, "attempt": 2})
     watch.tick()
     run.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Pages of rules: who sees and changes them, what they show of the past, and what they refuse."""
+"""Pages of rules: who sees and changes them, what trials show, and what they refuse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from runs.alerts.rulebook import past as past_module
+from runs.alerts.rulebook import trials
 from runs.alerts.rules import DEFAULT_RULES, Rule
 from runs.models import AlertRule, Membership, Project, Role, Run, Series
 from runs.portal.alerting.rules import shown
@@ -97,7 +97,7 @@ def test_no_past_is_judged_until_somebody_asks(
 ) -> None:
     """Otherwise the page would use a second of CPU time on every visit."""
     judged: list[int] = []
-    monkeypatch.setattr(past_module.Judge, "judge", lambda _, point: judged.append(point.step) or [])
+    monkeypatch.setattr(trials.Judge, "judge", lambda _, point: judged.append(point.step) or [])
     for number in range(30):
         made = Run.objects.create(project=run.project, name=f"run {number}", last_point_at=timezone.now())
         Series.objects.create(run=made, name=LOSS)
@@ -236,8 +236,8 @@ def test_a_rule_is_tried_on_the_past_before_it_is_stored(run: Run) -> None:
     for address in (f"/runs/{run.pk}/rules/edit/", "/projects/lab/rules/edit/"):
         answer = as_("operator").post(f"{address}?detector=threshold", form)
         text = answer.content.decode()
-        assert answer.status_code == 200 and "Would have fired" in text and answer.context["past"].fired
-        assert text.count('class="cx-mark"') == len(answer.context["past"].fired)
+        assert answer.status_code == 200 and "Would have fired" in text and answer.context["result"].fired
+        assert text.count('class="cx-mark"') == len(answer.context["result"].fired)
     assert not AlertRule.objects.exists()
 
 

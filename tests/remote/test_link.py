@@ -40,10 +40,10 @@ class Watcher:
     problems: list[PortalError] = field(default_factory=list)
     there: int = 0
 
-    def is_away(self, problem: PortalError) -> None:
+    def lost_portal(self, problem: PortalError) -> None:
         self.problems.append(problem)
 
-    def is_there(self) -> None:
+    def reached_portal(self) -> None:
         self.there += 1
 
 

@@ -67,14 +67,14 @@ def test_a_push_goes_on_where_it_stopped_and_is_verified(places: tuple[Stack, Po
     # A wrong piece is found at the end, and nothing of it stays.
     assert call(stack, host.token, "PUT", f"{place}{large.name}/?offset=0", b"\1" * PIECE_BYTES)[0] == 200
     assert ended(host.start("push", str(folder)), host) == 1
-    assert "What has arrived is not the checkpoint" in host.output("err.log")
+    assert "The received files are not the checkpoint" in host.output("err.log")
     assert not any(copies.glob("*"))
 
     # The first piece came with an earlier push: a second one at the same place would be refused.
     first = large.read_bytes()[:PIECE_BYTES]
     assert call(stack, host.token, "PUT", f"{place}{large.name}/?offset=0", first)[0] == 200
     status, said = call(stack, host.token, "PUT", f"{place}{large.name}/?offset=0", first)
-    assert status == 409 and f"has {PIECE_BYTES} bytes here" in said
+    assert status == 409 and f"has the first {PIECE_BYTES} bytes" in said
     assert ended(host.start("push", str(folder)), host) == 0, host.printed()
     assert f"Pushed to run {run_id}: {stack.address}/runs/{run_id}/" in host.output("out.log")
     assert {path.name: path.read_bytes() for path in (copies / sha256).iterdir()} == {
@@ -143,7 +143,7 @@ with steersman.start(name="by itself", push="best") as run:
 
 @pytest.mark.parametrize(
     ("folder", "told"),
-    [(".", "is not the checkpoint of a run that a portal knows"), ("nowhere", "is not the checkpoint of a run")],
+    [(".", "does not belong to a run that is in a portal"), ("nowhere", "does not belong to a run")],
 )
 def test_what_is_no_checkpoint_is_named(places: tuple[Stack, Portal, TrainingHost], folder: str, told: str):
     _, _, host = places

@@ -105,7 +105,8 @@ def test_one_process_trains_several_runs_one_after_another(places: tuple[Stack, 
     out, err = host.output("out.log"), host.output("err.log")
     assert f"steersman: run {first}: {page}\n" in err
     assert f"steersman: run {first} '训练 <一>' finished at step 300: {page}\n" in err
-    assert f"refused: steersman.start() while another run of this process has not ended: steersman: run {first}" in out
+    refusal = "steersman.start() was called before the previous run of this process ended"
+    assert f"refused: {refusal}: steersman: run {first}" in out
     assert f'<a href="{page}" target="_blank" rel="noopener">训练 &lt;一&gt;</a>' in out
     assert host.token not in out + err
 
@@ -147,7 +148,7 @@ def test_without_a_portal_it_is_recorded_here_and_sent_later(places: tuple[Stack
     assert ended(host.start_python("offline.py", **nothing), host) == 3, host.printed()
     said = host.output("err.log")[length:]
     assert "is not the address of a portal" in said and "`steersman sync` sends it" in said, said
-    assert "recorded on this machine, in no portal yet" in host.output("out.log")
+    assert "recorded on this machine, not yet in a portal" in host.output("out.log")
     assert not opened_run(stack, "offline")
     assert ended(host.start("sync", **nothing), host) == 1
     assert ended(host.start("sync"), host) == 0, host.printed()
@@ -226,7 +227,7 @@ def test_a_project_of_another_token_is_named_and_the_run_is_kept(places: tuple[S
         "import steersman\nwith steersman.start(project='vision', name='kept') as run: run.log(1, loss=1.0)", "kept.py"
     )
     assert ended(host.start_python("kept.py"), host) == 0, host.printed()
-    assert "project: This token makes runs in the project Lab, not in" in host.output("err.log")
+    assert "project: This token creates runs in the project Lab, not in" in host.output("err.log")
     assert "'kept' is recorded in" in host.output("err.log") and not opened_run(stack, "kept")
     assert ended(host.start("run", "--project", "vision", "--", "python", "kept.py"), host) == 2
     assert ended(host.start("run", "--project", "lab", "--name", "lab's", "--", "python", "kept.py"), host) == 0

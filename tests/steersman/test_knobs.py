@@ -187,7 +187,7 @@ def test_a_value_of_a_checkpoint_that_a_knob_no_longer_takes_is_noted_and_left_o
         "rate takes a number of at most 1, not 5. It stays 0.1.",
     ]
     for saved in (5, {"layers": 3}, {"layers": "3"}, [("layers", {"": 3})]):
-        with pytest.raises(TypeError, match=r"restore_knobs\(\) takes values by knob and group, not "):
+        with pytest.raises(TypeError, match=r"restore_knobs\(\) takes the \{knob: \{group: value\}\} of run.knobs"):
             run.restore_knobs(saved)
     assert knob.value == 2
 

@@ -153,7 +153,7 @@ def test_of_ranks_that_torchrun_starts_inside_rank_0_is_recorded_and_a_stop_ends
     assert marked(offline_stack, run_id) == []
     assert losses(offline_stack, run_id) == {1.0}
     said = [line["text"] for line in lines(offline_stack, run_id) if "rank 1 of 2" in line["text"]]
-    assert len(said) == 1 and "train --nproc 2 --" in said[0] and "torchrun" in said[0]
+    assert len(said) == 1 and "steersman run --nproc 2 --" in said[0] and "torchrun" in said[0]
 
 
 def test_of_spawned_processes_the_first_is_recorded_though_another_came_first(offline_stack: Stack):

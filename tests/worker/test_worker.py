@@ -158,8 +158,12 @@ def test_it_takes_the_gpu_by_itself_only_where_there_is_one(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == torch.device("cuda", 0)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(DeviceError, match="this host has 2 CUDA devices: use --device cuda:0 to cuda:1, or cpu"):
+    with pytest.raises(DeviceError, match="this host has 2 CUDA devices: use --device cpu, or one of cuda:0 to cuda:1"):
         choose_device("cuda:2")
+    with monkeypatch.context() as only_one:
+        only_one.setattr(torch.cuda, "device_count", lambda: 1)
+        with pytest.raises(DeviceError, match="this host has 1 CUDA device: use --device cpu, or cuda:0"):
+            choose_device("cuda:1")
     with pytest.raises(DeviceError, match="4 ranks need a GPU each, this host has 2"):
         choose_device("cuda", 4)
     # Two on each of two hosts.

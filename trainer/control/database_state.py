@@ -10,12 +10,12 @@ from django.db import connection
 
 from steersman.files.private import FileIdentity, identity_of
 from steersman.messages.errors import one_line
-from steersman.messages.link import RecordSideGone
+from steersman.messages.link import RecordSideClosed
 
 logger = logging.getLogger(__name__)
 
 
-class DatabaseReplaced(RecordSideGone):
+class DatabaseReplaced(RecordSideClosed):
     """The database file was replaced by another one, which does not have this process's rows of the run."""
 
     def __init__(self, run_id: int) -> None:
@@ -33,7 +33,7 @@ class DatabaseState:
         self._run_id = run_id
         self._path = Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None
         self._opened = self._identity()
-        self._away_since: float | None = None
+        self._unavailable_since: float | None = None
 
     def look(self) -> None:
         """Raise `DatabaseReplaced` if another file is in its place, `OSError` if there is none."""
@@ -43,15 +43,15 @@ class DatabaseState:
         if found != self._opened:
             raise DatabaseReplaced(self._run_id)
 
-    def note_away(self, error: Exception, meanwhile: str) -> None:
-        if self._away_since is None:
-            self._away_since = time.monotonic()
+    def note_unavailable(self, error: Exception, meanwhile: str) -> None:
+        if self._unavailable_since is None:
+            self._unavailable_since = time.monotonic()
             logger.warning("nothing can be stored now (%s): %s", one_line(error), meanwhile)
 
-    def note_back(self) -> None:
-        if self._away_since is not None:
-            away_s, self._away_since = time.monotonic() - self._away_since, None
-            logger.warning("the database is back: nothing could be stored for %.1f s", away_s)
+    def note_available(self) -> None:
+        if self._unavailable_since is not None:
+            unavailable_s, self._unavailable_since = time.monotonic() - self._unavailable_since, None
+            logger.warning("the database is back: nothing could be stored for %.1f s", unavailable_s)
 
     def _identity(self) -> FileIdentity | None:
         return identity_of(self._path) if self._path is not None else None

@@ -16,8 +16,8 @@ from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
 from trainer.recipe_names import BUILT_IN, RecipeError, source_sha256
 
 NO_TORCH = (
-    "recipe: PyTorch is not installed here, so recipes neither load nor train: install it (pip install -r "
-    "requirements.txt), or do this on a host that trains."
+    "recipe: PyTorch is not installed here, so recipes cannot be loaded: install it (pip install -r "
+    "requirements.txt), or run this command on a training host."
 )
 
 

@@ -101,9 +101,9 @@ class RecordThread:
                 self._answer(self._inbox[0])
                 self._inbox.popleft()
             self._take_orders()
-            self._database.note_back()
+            self._database.note_available()
         except (DatabaseError, OSError) as error:
-            self._database.note_away(error, "the journal keeps what is logged")
+            self._database.note_unavailable(error, "the journal keeps what is logged")
             # Reconnect after a broken connection.
             connection.close()
             self._stopped.wait(DATABASE_PAUSE_S)

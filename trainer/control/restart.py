@@ -140,14 +140,14 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
         except Run.DoesNotExist:
             return False
         except DatabaseError as error:
-            database.note_away(error, "the restart waits for it")
+            database.note_unavailable(error, "the restart waits for it")
             connection.close()
             if interrupts.stops:
                 # It stays queued, and the scheduler decides later.
                 return False
             time.sleep(RESTART_POLL_INTERVAL_S)
             continue
-        database.note_back()
+        database.note_available()
         now = time.monotonic()
         if until is None:
             assert run.queued_at is not None

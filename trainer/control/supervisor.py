@@ -24,7 +24,7 @@ from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_FAILED
-from steersman.messages.link import RecordSideGone
+from steersman.messages.link import RecordSideClosed
 from steersman.messages.reports import Line
 from trainer.alerts.thread import AlertThread
 from trainer.control.record_thread import RecordThread
@@ -76,7 +76,7 @@ class Supervisor:
         self._record.start()
         try:
             code = self._host.follow()
-        except RecordSideGone as error:
+        except RecordSideClosed as error:
             logger.error("%s", error)
             code = EXIT_FAILED
         finally:

@@ -67,7 +67,7 @@ class HostSockets:
         self.detectors = DetectorThreads()
         self.places: Counter[int] = Counter()
         self._opened = database_file()
-        self._away_since: float | None = None
+        self._unavailable_since: float | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await HostSocket(self, scope, receive, send).serve()
@@ -96,15 +96,15 @@ class HostSockets:
             os.kill(os.getpid(), signal.SIGTERM)
             raise DatabaseReplaced
 
-    def note_away(self, error: Exception) -> None:
-        if self._away_since is None:
-            self._away_since = time.monotonic()
+    def note_unavailable(self, error: Exception) -> None:
+        if self._unavailable_since is None:
+            self._unavailable_since = time.monotonic()
             logger.warning("nothing can be stored now (%s): training hosts keep what they log", one_line(error))
 
-    def note_back(self) -> None:
-        if self._away_since is not None:
-            away_s, self._away_since = time.monotonic() - self._away_since, None
-            logger.warning("the database is back: nothing could be stored for %.1f s", away_s)
+    def note_available(self) -> None:
+        if self._unavailable_since is not None:
+            unavailable_s, self._unavailable_since = time.monotonic() - self._unavailable_since, None
+            logger.warning("the database is back: nothing could be stored for %.1f s", unavailable_s)
 
 
 class HostSocket:
@@ -131,7 +131,7 @@ class HostSocket:
             await self.end(refused.code, str(refused))
             return
         except UNAVAILABLE as error:
-            self._shared.note_away(error)
+            self._shared.note_unavailable(error)
             await self.end(TRY_AGAIN, "The database is unavailable: connect again.")
             return
         try:
@@ -240,9 +240,9 @@ class HostSocket:
                 self._shared.check_database()
                 answers = await answer()
             except UNAVAILABLE as error:
-                self._shared.note_away(error)
+                self._shared.note_unavailable(error)
                 await asyncio.sleep(DATABASE_PAUSE_S)
             else:
-                self._shared.note_back()
+                self._shared.note_available()
                 return answers
         return []

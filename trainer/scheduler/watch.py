@@ -23,7 +23,7 @@ from runs.pruning.space import give_back
 from runs.recording import announcer, queue
 from runs.recording.feed import announce_host_heartbeat
 from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
-from runs.recording.liveness import told_heartbeats
+from runs.recording.liveness import received_heartbeats
 from runs.series import storage
 from steersman.agent.folders import any_worker_lives, attempt_folder, host_name, run_folder
 from steersman.agent.launch.detached import Detached, start_train
@@ -100,7 +100,7 @@ class Watch:
         """Do passes until `stop`. Raises `AlreadyWatched`."""
         lock = self._take_lock()
         self._devices.start()
-        told_heartbeats.listen()
+        received_heartbeats.listen()
         try:
             while not self._ending:
                 self.tick()
@@ -256,7 +256,7 @@ class Watch:
         pulses = [Pulse(*values) for values in live]
         for pulse, silent_s in self._heartbeats.measure(pulses, now).items():
             # An owner that cannot write to the database sends its heartbeats over the channel layer.
-            silent_s = min(silent_s, told_heartbeats.silent_s(pulse.run_id, pulse.attempt))
+            silent_s = min(silent_s, received_heartbeats.silent_s(pulse.run_id, pulse.attempt))
             if silent_s >= MARK_LOST_AFTER_S and self._lose(pulse):
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 

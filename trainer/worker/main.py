@@ -128,7 +128,8 @@ def choose_device(name: str, ranks: int = 1) -> torch.device:
         index = os.environ.get("LOCAL_RANK", "0")
     if int(index or 0) >= count:
         have = f"{count} CUDA device{'' if count == 1 else 's'}"
-        remedy = "use --device cpu" if not count else f"use --device cuda:0 to cuda:{count - 1}, or cpu"
+        one = "cuda:0" if count == 1 else f"one of cuda:0 to cuda:{count - 1}"
+        remedy = f"use --device cpu, or {one}" if count else "use --device cpu"
         raise DeviceError(f"{name} was requested, but this host has {have}: {remedy}.")
     return torch.device("cuda", int(index or 0))
 

@@ -1,4 +1,4 @@
-"""The marks of an unfinished restore, from which the next one knows what is in place.
+"""The marks of an unfinished restore, which show the next restore what is already in place.
 
 They are a file in the data folder, which exists from before the first file is put in place until the end, and a table
 in the database. On PostgreSQL the table is created in the empty database, before any row is loaded; on SQLite it comes

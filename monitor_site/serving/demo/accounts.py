@@ -26,7 +26,7 @@ PASSWORD_LENGTH = 16
 class Login:
     """An account to try.
 
-    `password` is None if the demo does not know it: it was changed, or a person created the account.
+    `password` is None if it was changed, or if a person created the account.
     """
 
     role: str

@@ -113,7 +113,7 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
     """Return the message to a destination about at least one of `deliveries`."""
     language = language_of(destination)
     with translation.override(language):
-        # An alert of which several things are to be told is reported once: as over if it is.
+        # If several changes of an alert are to be reported, it is reported once, as over if it is over.
         latest: dict[int, AlertDelivery] = {}
         for each in sorted(deliveries, key=lambda each: MOMENTS.index(DeliveryMoment(each.moment))):
             latest[each.alert_id] = each

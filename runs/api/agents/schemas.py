@@ -95,7 +95,7 @@ def _command(body: CommandBody) -> OfferedCommand:
 
 class RequestedOut(Schema):
     run: int
-    request: int = Field(description="How often the run was queued: name it in reports about the run")
+    request: int = Field(description="How many times the run was queued; reports about the run must contain it")
     key: str = Field(description="For `steersman run --key`")
     name: str
     command: str
@@ -104,7 +104,7 @@ class RequestedOut(Schema):
 
 class OrdersOut(Schema):
     start: list[RequestedOut]
-    drop: list[int] = Field(description="Runs that are wanted no longer")
+    drop: list[int] = Field(description="Runs that are no longer wanted")
     report_again_s: float
 
 
@@ -112,7 +112,7 @@ class AgentOut(Schema):
     id: int
     name: str
     project: str = Field(description="Slug of the project")
-    owner: str = Field(description="The person as whose user it starts runs on its host")
+    owner: str = Field(description="The person who started the agent; runs have the rights of this user on the host")
     is_online: bool
     slots: int
     gpus: int
@@ -126,8 +126,8 @@ class AgentsPage(Schema):
 
 class RunRequestBody(Strict):
     command: Name
-    parameters: dict[str, Scalar] = Field(default_factory=dict, description="Others get their defaults")
-    name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Empty: the title of the command")
+    parameters: dict[str, Scalar] = Field(default_factory=dict, description="Those left out get their defaults")
+    name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="If empty: the title of the command")
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS)
 
 

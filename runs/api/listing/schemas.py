@@ -14,7 +14,7 @@ class SavedViewIn(Schema):
 
     model_config = {"extra": "forbid"}
 
-    name: str = Field(max_length=LONGEST_VIEW_NAME, description="A view of this name is replaced")
+    name: str = Field(max_length=LONGEST_VIEW_NAME, description="An existing view with this name is replaced")
     query: str = Field(
         "",
         max_length=LONGEST_VIEW_QUERY,

@@ -24,13 +24,18 @@ def pushable(token: AccessToken, run_id: int, sha256: str) -> Checkpoint:
     """Return the checkpoint that a token may push: one of a run that its person opened. Raises `Refused`."""
     own = {"project": token.project, "created_by": token.created_by}
     if not RemoteLaunch.objects.filter(run_id=run_id, **own).exists():
-        raise Refused(404, _("There is no such run of this token: push with the token that opened the run."))
+        raise Refused(404, _("This token has not opened the run: push with the token that opened it."))
     if not Membership.objects.filter(project=token.project, user=token.created_by, role__in=COMMANDING_ROLES).exists():
         raise Refused(403, operators_only())
     found = Checkpoint.objects.filter(run_id=run_id, sha256=sha256, has_manifest=True).order_by("pk").last()
     if found is None:
-        text = _("The run has no such checkpoint. If it was saved while the portal was away, run steersman sync first.")
-        raise Refused(404, text)
+        raise Refused(
+            404,
+            _(
+                "The run has no such checkpoint. If it was saved while the portal was unreachable, run steersman sync "
+                "first."
+            ),
+        )
     if found.size_bytes > settings.STEERSMAN_PUSH_MIB << 20:
         text = _("The checkpoint has %(size)d MiB, and the portal takes %(most)d MiB (STEERSMAN_PUSH_MIB).")
         raise Refused(413, text % {"size": found.size_bytes >> 20, "most": settings.STEERSMAN_PUSH_MIB})
@@ -54,6 +59,6 @@ def finish(checkpoint: Checkpoint) -> None:
     try:
         folders.complete(checkpoint.run_id, checkpoint.sha256)
     except Damaged as error:
-        text = _("What has arrived is not the checkpoint (%(reason)s): push it again.")
+        text = _("The received files are not the checkpoint (%(reason)s): push it again.")
         raise Refused(422, text % {"reason": error}) from error
     Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).update(pushed_at=timezone.now())

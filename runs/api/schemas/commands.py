@@ -31,7 +31,7 @@ class CommandIn(Schema):
     at: dict[str, Any] | None = Field(
         None,
         examples=[{"step": 2000}],
-        description='When it takes effect: {"step": N} or {"epoch": N}, once these are done',
+        description='It takes effect when this step or epoch is done: {"step": N} or {"epoch": N}',
     )
 
 

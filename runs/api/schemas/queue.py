@@ -29,7 +29,7 @@ class PlaceOut(Schema):
     priority: int
     why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
     awaits: AwaitedOut | None
-    agent: str = Field("", description="The agent that starts it, in whose line it is; its device is then empty")
+    agent: str = Field("", description="The agent in whose queue it waits and that starts it; `device` is then empty")
     stuck: bool = Field(description="It cannot start automatically: its condition can no longer be met")
     text: str = Field(description="The position as a sentence")
 

@@ -77,7 +77,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--list",
             action="store_true",
-            help="list the commands that the run takes now, the others with the reason, and its knobs",
+            help="list the commands that the run accepts now, why it refuses the others, and its knobs",
         )
         parser.add_argument(
             "--replay",
@@ -171,7 +171,8 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([as_wire(row) for row in rows]))
         else:
-            self.stdout.write(f"{len(rows)} commands of run {old.pk} were sent to run {new.pk}.")
+            count = "1 command was" if len(rows) == 1 else f"{len(rows)} commands were"
+            self.stdout.write(f"{count} sent from run {old.pk} to run {new.pk}.")
             for row in rows:
                 self.stdout.write(f"  {outcome_in_words(row)}")
         return EXIT_FAILED if any(row.state not in (*OPEN, CommandState.APPLIED) for row in rows) else 0

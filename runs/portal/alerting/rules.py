@@ -1,4 +1,4 @@
-"""Pages of rules: the list of a project or run, the editor, and a trial on the past of a run."""
+"""Pages of rules: the list of a project or run, the editor, and a trial on the recorded points of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only, role_in
-from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
+from runs.alerts.rulebook.trials import Fired, TrialResult, try_rule, try_rules
 from runs.alerts.rules import DEFAULT_RULES, RECOVERED, Rule, default_of, recovery_rule, rule_for
 from runs.alerts.titles import title_of
 from runs.models import AlertRule, Project, RuleAction, Run, Severity
@@ -111,7 +111,7 @@ def run_rules(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def project_rule(request: HttpRequest, slug: str) -> HttpResponse:
-    """Edit a rule of a project, or try it on the past of a run."""
+    """Edit a rule of a project, or try it on the recorded points of a run."""
     return _edit(request, _of_project(request, slug))
 
 
@@ -119,7 +119,7 @@ def project_rule(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_rule(request: HttpRequest, pk: int) -> HttpResponse:
-    """Edit a rule of a run, or try it on its past."""
+    """Edit a rule of a run, or try it on its recorded points."""
     return _edit(request, _of_run(request, pk))
 
 
@@ -141,14 +141,14 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
     runs = [] if place.run else newest_runs(place.project)
     tried = _run_to_try(request, place, runs)
     rules, offered = place.rules(), offered_by(place.project, place.run)
-    # Judging the past of a run takes seconds of a core, so it is done on request only.
-    past = judge_past(tried, rules) if tried is not None and request.GET.get("try") else None
+    # A trial takes seconds of a core, so it is done on request only.
+    result = try_rules(tried, rules) if tried is not None and request.GET.get("try") else None
     context = {
         "place": place,
-        "rows": [_row(place, rule, past, offered) for rule in shown(rules)],
+        "rows": [_row(place, rule, result, offered) for rule in shown(rules)],
         "offered": offered,
         "tried": tried,
-        "past": past,
+        "result": result,
         "runs": runs,
         "offers_recovery": place.own.filter(detector__in=RECOVERED, series="").count() < len(RECOVERED),
         "detectors": [(detector, _title(detector)) for detector in DEFAULT_RULES],
@@ -204,12 +204,12 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     offered = offered_by(place.project, place.run)
     form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered, run=place.run)
     runs = [] if place.run else newest_runs(place.project)
-    tried, status, past = _run_to_try(request, place, runs), 200, None
+    tried, status, result = _run_to_try(request, place, runs), 200, None
     if request.method == "POST":
         if not form.is_valid():
             status = 422
         elif request.POST.get("do") == "try":
-            past = None if tried is None else would_have_fired(tried, form.typed())
+            result = None if tried is None else try_rule(tried, form.typed())
         else:
             row.project, row.run, row.detector, row.changed_by_id = (
                 place.project, place.run, rule.detector, request.user.pk,
@@ -229,10 +229,10 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
         "meaning": _(meaning) if meaning else "",
         "tried": tried,
         "runs": runs,
-        "past": past,
-        "steps": [fired.step for fired in past.fired[:MOST_STEPS]] if past else [],
-        "more": max(0, len(past.fired) - MOST_STEPS) if past else 0,
-        "charts": _charts(tried, past.fired) if past and tried else [],
+        "result": result,
+        "steps": [fired.step for fired in result.fired[:MOST_STEPS]] if result else [],
+        "more": max(0, len(result.fired) - MOST_STEPS) if result else 0,
+        "charts": _charts(tried, result.fired) if result and tried else [],
     }
     return render(request, "alerting/rule.html", context, status=status)
 
@@ -263,7 +263,7 @@ def _run_to_try(request: HttpRequest, place: Place, runs: list[Run]) -> Run | No
     return chosen or (runs[0] if runs else None)
 
 
-def _row(place: Place, rule: Rule, past: Past | None, offered: Offered) -> Row:
+def _row(place: Place, rule: Rule, result: TrialResult | None, offered: Offered) -> Row:
     title, meaning = title_of(rule.detector)
     is_own = rule.id is not None and rule.of_run == (place.run is not None)
     query = {"rule": rule.id} if is_own else {"detector": rule.detector, "series": rule.series}
@@ -277,7 +277,7 @@ def _row(place: Place, rule: Rule, past: Past | None, offered: Offered) -> Row:
         snooze=_snooze(rule),
         action=_action(rule),
         note=offered.note_on_series(rule),
-        fired=None if past is None or rule.is_of_state else tuple(past.of(rule)),
+        fired=None if result is None or rule.is_of_state else tuple(result.of(rule)),
         edit=f"{place.address}edit/?{urlencode(query)}",
     )
 

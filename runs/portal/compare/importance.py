@@ -32,13 +32,13 @@ def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
     parameters = [fact for fact in facts if not fact.is_metric]
     places = [place for place, value in enumerate(target.values) if isinstance(value, float)]
     if not parameters:
-        raise NotComputed(_("The parameters of these runs are the same: compare runs with other parameters."))
+        raise NotComputed(_("All these runs have the same parameters: compare runs with different parameters."))
     if len(places) < FEWEST_RUNS:
-        text = _("Only %(count)d of these runs have a value of this metric: at least %(least)d are needed.")
+        text = _("Runs with a value of this metric: %(count)d. Select at least %(least)d runs that have one.")
         raise NotComputed(text % {"count": len(places), "least": FEWEST_RUNS})
     if find_spec("sklearn") is None:
         raise NotComputed(
-            _("The portal needs scikit-learn for this: ask its administrator for pip install scikit-learn.")
+            _("The portal needs scikit-learn for this: ask its administrator to run pip install scikit-learn.")
         )
     problem = Problem(
         names=[fact.title for fact in parameters],
@@ -61,7 +61,7 @@ def _computed(problem: Problem) -> list[Importance]:
             check=True,
         )
     except (subprocess.SubprocessError, OSError) as error:
-        raise NotComputed(_("scikit-learn could not compute it: look at the log of the portal.")) from error
+        raise NotComputed(_("scikit-learn could not compute the table: see the log of the portal.")) from error
     finally:
         _busy.release()
     return msgspec.json.decode(done.stdout, type=list[Importance])

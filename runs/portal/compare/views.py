@@ -18,7 +18,6 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET
 
 from runs.models import Run
-from runs.portal.compare.asked import MOST_RUNS, baseline_of, find_runs, notes_on, numbers_of
 from runs.portal.compare.bands import read_bands
 from runs.portal.compare.charts import chart_groups
 from runs.portal.compare.curves import BadQuery, CurveQuery, encode, read_curves
@@ -26,6 +25,7 @@ from runs.portal.compare.facts import Fact, facts_of
 from runs.portal.compare.grouping import Choice, Group, choices, groups_of
 from runs.portal.compare.importance import NotComputed, importance_of
 from runs.portal.compare.metrics import measured
+from runs.portal.compare.requested_runs import MOST_RUNS, baseline_of, find_runs, notes_on, numbers_of
 from runs.portal.compare.tables import metric_lines, parameter_lines, wins_of
 from runs.portal.run_table.rows import Row, row_of
 

@@ -40,7 +40,7 @@ from steersman.exit_codes import EXIT_FENCED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
 from steersman.messages.ended import Concluded, Ended, Fenced
 from steersman.messages.errors import one_line
-from steersman.messages.link import Link, RecordSideGone
+from steersman.messages.link import Link, RecordSideClosed
 from steersman.messages.orders import EndProcess, Post
 from steersman.messages.reports import Attached, Line
 
@@ -116,7 +116,7 @@ class HostSide:
 
     def follow(self) -> int:
         """Follow the training until it has ended and all its records are stored; return the exit code of `train`.
-        Raises `RecordSideGone` if nothing more can be stored; the training then continues."""
+        Raises `RecordSideClosed` if nothing more can be stored; the training then continues."""
         collect_rarely()
         self._heart.start()
         self._sampling.start()
@@ -131,7 +131,7 @@ class HostSide:
         except GivenUp:
             self._display.say(self._settings.unanswered)
             return EXIT_FENCED if self._is_overtaken else EXIT_INTERRUPTED
-        except RecordSideGone:
+        except RecordSideClosed:
             raise
         except Exception as error:
             if self._sessions:

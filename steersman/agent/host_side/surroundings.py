@@ -29,7 +29,7 @@ class HostSettings:
     `push_s`: the time from one report to the next. `stalled_s`: the shortest silence that is a stall.
     `answers_within_s`: how long the record side may be silent after the end, in seconds, None for ever. `unanswered` is
     shown if it is silent for longer. `removed_earlier`: see `steersman.agent.reporting.kept_checkpoints`. `why_ended`
-    tells why a batch system has ended the training; it may take seconds, and is called only if that may be so.
+    returns why a batch system has ended the training. It may take seconds, so it is called only if that is possible.
     """
 
     data: Path

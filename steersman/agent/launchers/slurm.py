@@ -1,4 +1,4 @@
-"""Why Slurm has ended a job, as `scontrol show job` tells it. Asked once, and again only if it did not answer."""
+"""Why Slurm has ended a job, from `scontrol show job`. It is called again only if it did not answer."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class NotServed(Exception):
 
 
 class Agent:
-    """Serves one offer until `stop`. All that it has to know after a restart is in the files of its `Shelf`."""
+    """Serves one offer until `stop`. Its state is in the files of its `Shelf`, so it continues after a restart."""
 
     def __init__(self, offer: Offer, login: Login, data: Path) -> None:
         self._offer = offer
@@ -192,7 +192,7 @@ class Agent:
         return [gpu for gpu in self._offer.gpus if gpu not in used]
 
     def _drop(self, run: int) -> None:
-        """Cancel the job of a run that is wanted no longer, if it waits."""
+        """Cancel the waiting job of a run that is no longer wanted."""
         taken = self._taken.get(run)
         if taken is not None and taken.job and self._jobs.get(taken.job, ("", ""))[0] == slurm.PENDING:
             try:
@@ -202,7 +202,7 @@ class Agent:
 
     def _begin(self, taken: Taken) -> None:
         """Raises `NotBegun`."""
-        # Before the start: an agent that is killed now looks after the training when it comes back.
+        # Recorded before the start: if the agent is killed now, it follows the training after its restart.
         self._keep(taken)
         if taken.launcher == SBATCH:
             self._keep(submit(taken, self._shelf, self._login.address, self._offer.slurm, os.environ))
@@ -232,7 +232,7 @@ class Agent:
     # Runs that were taken
 
     def _look_after(self) -> None:
-        """Find the ends of trainings, and follow again those that nobody follows."""
+        """Find trainings that have ended, and follow again those that no process follows."""
         self._processes = [process for process in self._processes if process.poll() is None]
         is_slurm_known = self._read_jobs()
         for taken in list(self._taken.values()):
@@ -273,7 +273,7 @@ class Agent:
         self._again[taken.run] = (time.monotonic() + pause_s, min(2 * pause_s, LONGEST_PAUSE_S))
         try:
             if taken.job:
-                # Its job has ended, and only what it left is stored.
+                # Its job has ended, so only its unsent records are stored.
                 begun, process = store_rest(taken, self._shelf, os.environ)
             elif taken.launcher == SBATCH:
                 self._begin(taken)

@@ -109,7 +109,7 @@ def _parsed(path: Path) -> Table:
     try:
         found = msgspec.toml.decode(path.read_bytes(), type=Table)
     except ImportError as error:
-        raise BadFile("Python 3.10 reads no TOML: run pip install tomli, or use Python 3.11 or newer.") from error
+        raise BadFile("Python 3.10 cannot read TOML: run pip install tomli, or use Python 3.11 or newer.") from error
     except FileNotFoundError as error:
         raise BadFile("there is no such file: make one, or give its path with --file.") from error
     except OSError as error:
@@ -150,13 +150,13 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
     if not program or not program[0].strip():
         raise fields.bad("program", 'give a list of words, as in ["python", "train.py", "--epochs", "{epochs}"]')
     if places_in(program[0]):
-        raise BadFile(f"{fields.path('program')}: its first word is the program, which no parameter may name.")
+        raise BadFile(f"{fields.path('program')}: its first word names the program and must not contain a parameter.")
     launcher = fields.text("launcher", LOCAL)
     if launcher not in (LOCAL, SBATCH):
         raise fields.bad("launcher", f'give "{LOCAL}" or "{SBATCH}"')
     if launcher == SBATCH and gpus:
         raise BadFile(
-            f"{fields.path('launcher')}: an agent with gpus starts no Slurm jobs. Start a second agent with slots."
+            f"{fields.path('launcher')}: an agent with gpus cannot start Slurm jobs. Start a second agent with slots."
         )
     options = fields.words("sbatch_options", 'give a list of words, as in ["--gres=gpu:1", "--time=24:00:00"]')
     if options and launcher != SBATCH:
@@ -248,7 +248,7 @@ def _check_places(
     for name in sorted(used):
         if name not in parameters:
             raise BadFile(
-                f"{fields.path('program')}: {{{name}}} is no parameter. Add [{fields.path('parameters')}.{name}]."
+                f"{fields.path('program')}: {{{name}}} is not a parameter. Add [{fields.path('parameters')}.{name}]."
             )
 
 

@@ -56,7 +56,7 @@ def begin_here(
 
 
 def store_rest(taken: Taken, shelf: Shelf, environment: Mapping[str, str]) -> tuple[Taken, subprocess.Popen[bytes]]:
-    """Have what is left of a training stored that has ended. Raises `NotBegun`."""
+    """Send the unsent records of a training that has ended. Raises `NotBegun`."""
     process = _detached(command_of("sync", "--key", taken.key), taken, shelf, environment)
     worker = WorkerProcess.of(process.pid)
     return replace(taken, pid=worker.pid, began_at=worker.started_at), process
@@ -72,7 +72,7 @@ def submit(taken: Taken, shelf: Shelf, portal: str, programs: SlurmPrograms, env
     done = asked(command, dict(environment) | variables_of(taken, shelf.data))
     job = done.strip().splitlines()[-1].split(";")[0] if done.strip() else ""
     if not job.replace("_", "").isdecimal():
-        raise NotBegun(f"{programs.sbatch} printed no number of a job, but {done.strip()[:200]!r}.")
+        raise NotBegun(f"{programs.sbatch} printed {done.strip()[:200]!r} instead of the ID of a job.")
     return replace(taken, job=job)
 
 
@@ -98,7 +98,7 @@ def _detached(
 ) -> subprocess.Popen[bytes]:
     try:
         with open_private(shelf.log_of(taken.run), "ab") as log:
-            # A session of its own: what ends the agent does not end the training.
+            # A session of its own, so that the end of the agent does not end the training.
             return subprocess.Popen(
                 list(command), cwd=taken.directory, env=dict(environment) | variables_of(taken, shelf.data),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,

@@ -28,7 +28,7 @@ def states_of_jobs(programs: SlurmPrograms, jobs: Collection[str]) -> dict[str, 
 
 
 def final_state(programs: SlurmPrograms, job: str) -> str:
-    """Return how a job has ended, such as TIMEOUT or CANCELLED; "" if the accounting of Slurm does not know."""
+    """Return how a job has ended, such as TIMEOUT or CANCELLED; "" if the accounting of Slurm has no record of it."""
     try:
         printed = asked(
             [programs.sacct, "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State"]

@@ -1,7 +1,7 @@
 """The child of a process that calls `steersman.start()`: opens its run, answers, and has the host side follow it.
 
-It reads one `Asked` from standard input and writes one `Begun` to standard output. What comes later is written to a
-file in the folder of the launch: the parent may be gone, and in a notebook nobody reads its standard error.
+It reads one `Asked` from standard input and writes one `Begun` to standard output. Later messages are written to a
+file in the folder of the launch, because the parent may have ended, and a notebook does not show its standard error.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _opened(begun: Begun, login: Login, launch: Launch, data: Path) -> Begun:
     except Unreachable as error:
         return replace(begun, problem=f"{error} {UNTIL_IT_ANSWERS}")
     except Refused as error:
-        # The portal is asked again while the run lives, but nobody waits for it after the end.
+        # During the run, requests to the portal are repeated. After the end, nothing waits for the portal.
         write_launch(Path(begun.launch), replace(launch, wait_s=0.0))
         return replace(begun, problem=f"{error} {HERE_ONLY.format(folder=data)}", is_refused=True)
     write_place(Path(begun.attempt), place)

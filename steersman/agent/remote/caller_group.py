@@ -11,7 +11,7 @@ from steersman.starting.messages import ENDED_FILE
 
 
 class CallerGroup(WorkerGroup):
-    """One rank, whose process ends its run and lives on, or ends without a word. Its exit status is not known."""
+    """One rank. Its process may end its run and continue, or end at any time. Its exit status is not known."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, [Worker(0, WorkerProcess.recorded(folder))])

@@ -1,7 +1,7 @@
 """Finds the launch that a launcher's start continues, or makes a new one.
 
 A job may train several runs, with different commands or with the same one several times. A job that Slurm runs again
-repeats its commands in the same order, so the n-th launch of a command continues the n-th of the time before.
+repeats its commands in the same order, so the n-th launch of a command continues the n-th launch of the earlier turn.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 usage: host_process FOLDER [SECONDS]
 
-It may be killed at any moment and started again: its state is in the folder of the launch. With `SECONDS` it
-only has what is left of a launch stored, and starts nothing; so long it waits for the portal.
+It may be killed at any moment and started again: its state is in the folder of the launch. With `SECONDS`, it starts
+nothing. It then only sends the records that the portal has not stored, and waits this long for the portal.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ STALLED_S = 60.0
 CONSOLE_FILES_BYTES = 256 << 20
 WAIT_STEP_S = 0.1
 STARTED_AGAIN = Line("The process that records this training was ended, and started again.", "warning")
-# How long a launch that a launcher starts again waits for the process that followed it, and how long it then waits for
-# the portal to store the rest of the last attempt. `steersman sync` stores it otherwise.
+# If a launcher starts a launch again: how long to wait for the process that followed the launch before, and then for
+# the portal to store the rest of the last attempt. After that, `steersman sync` can send the rest.
 EARLIER_ENDS_S = 60.0
-# How often Slurm is asked whether the grace time of a preempted job is over, and how long at most.
+# The interval of requests to Slurm whether the grace time of a preempted job is over, and their maximum duration.
 GRACE_STEP_S = 2.0
 LONGEST_GRACE_S = 3600.0
 EARLIER_WAIT_S = 20.0
@@ -171,7 +171,7 @@ class LaunchProcess:
         return CallerGroup(folder), [] if self._is_first else [STARTED_AGAIN]
 
     def _store_earlier(self, last: int) -> None:
-        """Have what is left of the attempts up to number `last` stored: the launcher has ended them, or another one."""
+        """Send the unsent records of the attempts up to number `last`, which have ended or are ended here."""
         for number in range(1, last + 1):
             folder = attempt_of(self._folder, number)
             if read_concluded(folder) is not None or not folder.is_dir():
@@ -247,7 +247,7 @@ class LaunchProcess:
     def _follow_attempt(
         self, number: int, group: WorkerGroup, lines: Sequence[Line], earlier_within_s: float | None = None
     ) -> Result:
-        """Follow an attempt to its end. One that another has followed is only stored, within `earlier_within_s`."""
+        """Follow an attempt to its end. With `earlier_within_s`, only store an earlier attempt within this time."""
         folder = attempt_of(self._folder, number)
         terminal = Terminal(read_place(folder), lambda: living_worker(folder, self._launch.ranks) is not None)
         wake = threading.Event()
@@ -285,7 +285,7 @@ class LaunchProcess:
         return Result(code, is_stored=host.concluded is not None)
 
     def _why_ended(self, is_earlier: bool) -> Callable[[], SchedulerReason]:
-        """Return the function that tells why Slurm ended an attempt; an earlier one was ended for this start."""
+        """Return the function that returns why Slurm ended an attempt. An earlier attempt was ended for this start."""
         return (lambda: self._slurm.why_again()) if is_earlier else self._slurm.why
 
     def _place(self, login: Login, number: int, terminal: Terminal) -> Place:
@@ -295,7 +295,7 @@ class LaunchProcess:
         if known is not None:
             return known
         for earlier in range(1, number):
-            # The portal numbers attempts in the order in which it hears of them.
+            # The portal numbers attempts in the order of the requests that open them.
             self._place(login, earlier, terminal)
         found = open_attempt(login, self._launch, number, self._data, APPLICATION)
         write_place(folder, found)
@@ -316,7 +316,7 @@ def adopt(folder: Path, ranks: int, parent: int | None = None) -> tuple[WorkerGr
 
 
 def take_lock(folder: Path, within_s: float) -> HeldLock | None:
-    """Take the lock of a launch; wait so long for the process that followed it before the launcher started it again."""
+    """Take the lock of a launch; wait up to `within_s` seconds for the process that followed the launch before."""
     until = time.monotonic() + within_s
     while (lock := try_lock(folder / LOCK_FILE)) is None and time.monotonic() < until:
         time.sleep(WAIT_STEP_S)
@@ -326,7 +326,7 @@ def take_lock(folder: Path, within_s: float) -> HeldLock | None:
 def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | None) -> int:
     """Follow a launch to its end, and write its result; return its exit code.
 
-    Unless `store_within_s` is None, only what is left is stored, if the portal answers within this time.
+    Unless `store_within_s` is None, only the unsent records are stored, if the portal answers within this time.
     """
     launch = read_launch(folder)
     if store_within_s is not None:
@@ -343,7 +343,7 @@ def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | 
         if launch.portal or only_stores:
             login = login_to_use(launch.portal, os.environ)
         if login is not None and not launch.portal:
-            # Whatever logins come later, it stays the portal of this launch.
+            # Later logins do not change the portal of this launch.
             launch = replace(launch, portal=login.address)
             write_launch(folder, launch)
         result = LaunchProcess(folder, launch, login, interrupts, only_stores=only_stores, is_first=is_first).follow()
@@ -360,7 +360,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="steersman: %(message)s")
     interrupts = Interrupts(os.environ.get(STOP_SIGNAL_VARIABLE, ""))
     interrupts.install()
-    # The parent blocks them until there is somebody to take them.
+    # The parent blocks these signals until this process has handlers for them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     return follow_launch(folder, interrupts, float(sys.argv[2]) if len(sys.argv) > 2 else None)
 

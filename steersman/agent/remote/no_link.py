@@ -6,7 +6,7 @@ from steersman.messages.link import FromHost, FromRecord
 
 
 class NoLink:
-    """A `steersman.messages.link.Link` to nobody. The journal on the disk has everything."""
+    """A `steersman.messages.link.Link` without another end. All records stay in the journal on the disk."""
 
     def start(self) -> None: ...
 

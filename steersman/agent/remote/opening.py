@@ -23,7 +23,7 @@ NOT_IN_A_HOST_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opening:
-    """What a portal is asked for: an attempt, which `start` names, of the run that `key` names."""
+    """A request to a portal to open an attempt, identified by `start`, of the run identified by `key`."""
 
     key: str
     start: str
@@ -42,7 +42,7 @@ class _Opening:
 def open_attempt(login: Login, launch: Launch, number: int, data: Path, application: Path) -> Place:
     """Return the place of attempt `number` of a launch, counted here. Raises `steersman.portal.requests.PortalError`.
 
-    The names of `data` and `application`, the folders, and whatever else identifies this host stay here.
+    Texts that identify this host, such as the names of the folders `data` and `application`, are not sent.
     """
     redactor = Redactor(data, application)
     opening = _Opening(

@@ -23,9 +23,9 @@ READ_BYTES = 1 << 16
 # The pauses before a host process that ended without a result is started again: they double up to the longest.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
-# One that ran for so long did not fail at its start.
+# A host process that ran for at least this time did not fail at its start.
 STARTED_AFTER_S = 30.0
-# So often in turn it may fail before a training was started: then there is nothing to lose.
+# The host process may fail this many times in a row before a training was started, because nothing is lost then.
 MOST_FAILED_STARTS = 3
 # The current folder, which Python puts first, may have modules of any name.
 PROGRAM = (
@@ -34,7 +34,7 @@ PROGRAM = (
 
 
 class Signals:
-    """Takes the signals for the host process, and keeps those that ask it to stop for the one that comes after it."""
+    """Passes signals on to the host process. If it is started again, those that request a stop are sent again."""
 
     def __init__(self, numbers: Sequence[signal.Signals]) -> None:
         self.numbers = numbers
@@ -44,7 +44,7 @@ class Signals:
     def install(self) -> None:
         for number in self.numbers:
             signal.signal(number, self._take)
-        # A terminal that went away must not end a training of three days.
+        # A closed terminal must not end a long training.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def pass_on(self, process: subprocess.Popen[bytes]) -> None:
@@ -54,12 +54,12 @@ class Signals:
             process.send_signal(number)
 
     def repeat(self) -> None:
-        """Send what asked to stop once more, to the next process."""
+        """Send the signals that requested a stop again, to the next process."""
         self._came = [number for number in self._passed if number != signal.SIGUSR1] + self._came
         self._passed.clear()
 
     def ask(self, number: int) -> None:
-        """Take a signal that nobody has sent."""
+        """Handle a signal that was not sent to this process."""
         self._came.append(number)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
@@ -110,7 +110,7 @@ class Output:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except (OSError, ValueError):
-            # The terminal may be gone; the training is not.
+            # The terminal may be closed while the training continues.
             return
 
 

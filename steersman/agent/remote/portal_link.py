@@ -48,15 +48,15 @@ NO_SOCKS = (
 )
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
-# A way that is broken without a word is noticed after both together.
+# A connection that breaks without being closed is detected after the sum of both.
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 10.0
-# The pauses between attempts to connect: they double from the first to the longest. A portal that refuses would do so
-# again, and is asked less often.
+# The pauses between attempts to connect double from the first to the longest. If a portal refuses, the pause is longer,
+# because it would refuse again.
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 4.0
 REFUSED_PAUSE_S = 15.0
-# A connection that was good for so long had a way that works.
+# If a connection lasted longer than this, the network works, and the pauses begin with the first one again.
 GOOD_AFTER_S = 5.0
 # Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
 REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
@@ -106,7 +106,7 @@ class _Connect(connect):
 
 @asynccontextmanager
 async def connected(login: Login, run: int, attempt: int) -> AsyncIterator[ClientConnection]:
-    """A connection to a portal for an attempt. Raises `PortalError` if it does not come about."""
+    """A connection to a portal for an attempt. Raises `PortalError` if it cannot be opened."""
     address = login.address
     words = urlencode({"run": run, "attempt": attempt})
     try:
@@ -164,10 +164,10 @@ def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
 
 
 class Watcher(Protocol):
-    """Receives, on a thread of the link, whether the portal can be reached."""
+    """Is called on a thread of the link when the portal cannot be reached, and when it answers again."""
 
-    def is_away(self, problem: PortalError) -> None: ...
-    def is_there(self) -> None: ...
+    def lost_portal(self, problem: PortalError) -> None: ...
+    def reached_portal(self) -> None: ...
 
 
 class _Connection:
@@ -200,7 +200,7 @@ class PortalLink:
         self._place = place
         self._watcher = watcher
         self._arrived = arrived
-        # What has arrived, in its order; a connection stands for its own beginning.
+        # The messages that have arrived, in order. A connection in it marks the point at which it was opened.
         self._inbox: deque[FromRecord | _Connection] = deque()
         # The connection whose start was reported to the host side.
         self._current: _Connection | None = None
@@ -212,7 +212,7 @@ class PortalLink:
         self._thread.start()
 
     def send(self, message: FromHost) -> None:
-        """Send a message on the connection whose beginning `receive` has told; without one, it is dropped."""
+        """Send a message on the connection that `receive` reported last. Without a connection, it is dropped."""
         if self._current is not None:
             self._current.send(encode(message))
 
@@ -254,16 +254,16 @@ class PortalLink:
             problem = await self._connect_once()
             if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
                 pause_s = FIRST_PAUSE_S
-            self._watcher.is_away(problem)
+            self._watcher.lost_portal(problem)
             wait_s = pause_s
             if isinstance(problem, Refused):
                 wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
-            # Hosts whose portal was restarted do not come back all at once.
+            # After a restart of the portal, not all hosts connect at the same time.
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _connect_once(self) -> PortalError:
-        """Connect and converse until the connection ends; return why it did."""
+        """Connect and exchange messages until the connection ends; return why it ended."""
         try:
             # It may block this thread: there is no connection meanwhile.
             place = self._place()
@@ -280,10 +280,10 @@ class PortalLink:
             while True:
                 data = await websocket.recv()
                 if isinstance(data, str):
-                    raise BadMessage("it is a text")
+                    raise BadMessage("it is a text frame")
                 self._put(decode(data))
-                # Not before: a portal may accept a connection only to say why it refuses.
-                self._watcher.is_there()
+                # Only after a message: a portal may accept a connection and then refuse with a reason.
+                self._watcher.reached_portal()
         except ConnectionClosed as error:
             return _why_closed(self._login.address, error)
         except BadMessage as error:

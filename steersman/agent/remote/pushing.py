@@ -18,7 +18,7 @@ BEST = "best"
 
 
 def push_chosen(login: Login, folder: Path, launch: Launch) -> None:
-    """Push the checkpoint that a launch asks for. A problem is told, and changes nothing of the training's end."""
+    """Push the checkpoint that a launch asks for. A problem is printed, and does not change the training's outcome."""
     if launch.push == "none":
         return
     place = read_place(attempt_of(folder, newest_attempt(folder)))

@@ -111,7 +111,7 @@ def knobs_after(attempt: Path, before: ChangedKnobs) -> ChangedKnobs:
 
 
 def _outcomes(attempt: Path) -> Iterator[OutcomeRecord]:
-    """Yield what is left of the outcomes in the journal of rank 0, which records them for all ranks."""
+    """Yield the outcomes that are still in the journal of rank 0, which records them for all ranks."""
     for path in sorted(attempt.glob("journal-0000-*.bin")):
         reader = JournalReader(path)
         while records := reader.read(LARGEST_READ_BYTES, ended=True):

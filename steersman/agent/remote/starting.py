@@ -1,4 +1,4 @@
-"""Starts a launch, and has what earlier launches left stored."""
+"""Starts a launch, and sends the records of earlier launches that their portals have not stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ STARTS_ANYWAY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line, `started`, asks for; `name` is "" for the name of the program. See `Launch`."""
+    """The options of a command line. `started` is the command line, `name` is "" for the program's. See `Launch`."""
 
     script: list[str]
     name: str
@@ -68,9 +68,9 @@ class Asked:
 def start(login: Login, data: Path, asked: Asked) -> int:
     """Open a run, train, and return the exit code of the training. Raises `NotStarted`.
 
-    A portal that cannot be reached does not keep the training from starting; one that refuses does. Under a launcher of
-    several processes, only rank 0 does so, and the others train beside it. A launch whose key is known on this host is
-    continued: a training that still lives is followed, else another attempt begins.
+    If the portal cannot be reached, the training starts anyway. If the portal refuses, it does not start. Under a
+    launcher of several processes, only rank 0 opens the run, and the others train beside it. A launch whose key is
+    known on this host is continued: a training that is still running is followed, otherwise another attempt begins.
     """
     numbers = _signals(os.environ)
     try:
@@ -111,7 +111,7 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
         return _lead_by_key(login, data, launch, begun, numbers)
     claimed = claim(data, launch, begun)
     if claimed.has_finished:
-        say("this training has finished, before the launcher started it again: nothing is started")
+        say("this training had already finished when the launcher started it again: nothing is started")
         if begun.ranks is not None:
             tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
         return EXIT_FINISHED
@@ -180,9 +180,9 @@ def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int | 
 
 
 def store_rest(data: Path, wait_s: float, key: str = "") -> list[Path]:
-    """Have what is left of all launches that nobody follows stored; return the folders of those where that failed.
+    """Send the unsent records of all launches that no process follows; return the folders of those that failed.
 
-    Waits up to `wait_s` seconds for the portal of each. With a `key`, only the launch that has it is looked at.
+    Waits up to `wait_s` seconds for the portal of each. With a `key`, only the launch with this key is sent.
     """
     left = []
     for folder in sorted(path.parent for path in launches_folder(data).glob(f"*/{LAUNCH_FILE}")):
@@ -232,4 +232,4 @@ def _refuse_own_processes(asked: Asked, begun: Start) -> None:
         raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
     if asked.restarts:
         remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
-        raise NotStarted(f"restarts: {begun.launcher} starts the processes, and again after a failure; {remedy}.")
+        raise NotStarted(f"restarts: {begun.launcher} starts the processes, also after a failure; {remedy}.")

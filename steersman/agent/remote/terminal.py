@@ -13,14 +13,14 @@ from steersman.messages.ended import Concluded
 from steersman.portal.requests import PortalError, Refused
 from steersman.starting.messages import Place
 
-# A shorter outage, such as a restart of the portal, is not worth a line.
-TOLD_AFTER_S = 5.0
+# A shorter outage, such as a restart of the portal, is not printed.
+PRINTED_AFTER_S = 5.0
 CONTINUES = "The training continues, and is recorded on this machine."
 HAS_ENDED = "The training has ended: waiting for the portal to store the rest. Press Ctrl-C twice to end the wait."
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal, which may be gone."""
+    """Print a line at the terminal, which may be closed."""
     with contextlib.suppress(OSError, ValueError):
         encoding = sys.stderr.encoding or "utf-8"
         line = f"steersman: {text}".encode(encoding, "replace").decode(encoding)
@@ -35,31 +35,31 @@ class Terminal:
         self._place = place
         self._lives = lives
         self._lock = threading.Lock()
-        self._away_since: float | None = None
+        self._unreachable_since: float | None = None
         # The problem of the outage that was printed last.
-        self._told = ""
+        self._printed = ""
 
     def opened(self, place: Place) -> None:
         """Print the address of the run, if it was unknown when the training started."""
         self._place = place
         self.say(f"run {place.run}: {place.page}")
 
-    def is_away(self, problem: PortalError) -> None:
+    def lost_portal(self, problem: PortalError) -> None:
         with self._lock:
             now = time.monotonic()
-            if self._away_since is None:
-                self._away_since = now
-            is_long = isinstance(problem, Refused) or now - self._away_since >= TOLD_AFTER_S
+            if self._unreachable_since is None:
+                self._unreachable_since = now
+            is_long = isinstance(problem, Refused) or now - self._unreachable_since >= PRINTED_AFTER_S
             text = f"{problem} {CONTINUES if self._lives() else HAS_ENDED}"
-            if is_long and self._told != text:
-                self._told = text
+            if is_long and self._printed != text:
+                self._printed = text
                 say(text)
 
-    def is_there(self) -> None:
+    def reached_portal(self) -> None:
         with self._lock:
-            self._away_since = None
-            if self._told:
-                self._told = ""
+            self._unreachable_since = None
+            if self._printed:
+                self._printed = ""
                 say("The portal answers again.")
 
     def show(self, progress: StoredProgress) -> None: ...

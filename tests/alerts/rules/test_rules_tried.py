@@ -1,4 +1,4 @@
-"""Trying rules on a run's past: where alerts would have begun, within bounds."""
+"""Trying rules on a run's result: where alerts would have begun, within bounds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point
-from runs.alerts.rulebook import past as past_module
-from runs.alerts.rulebook.past import judge_past, would_have_fired
+from runs.alerts.rulebook import trials
+from runs.alerts.rulebook.trials import try_rule, try_rules
 from runs.alerts.rules import DEFAULT_RULES, Rule
 from runs.models import Chunk, Command, CommandState, Project, Run
 from runs.recording import feed
@@ -39,11 +39,11 @@ def test_it_finds_what_a_live_judge_finds(run: Run) -> None:
     judge = Judge()
     live = [alarm for step, value in enumerate(SPIKED) for alarm in judge.judge(Point(LOSS, step, START + step, value))]
     assert [(alarm.detector, alarm.step) for alarm in live] == [("spike", 400), ("spike", 500)]
-    past = would_have_fired(run, Rule("spike", cool_down_s=0.0))
-    assert steps(past) == [400, 500] and (past.points, past.left_out, past.unseen) == (600, 0, 0)
-    assert [(fired.series, fired.attempt) for fired in past.fired] == [(LOSS, 1)] * 2
+    result = try_rule(run, Rule("spike", cool_down_s=0.0))
+    assert steps(result) == [400, 500] and (result.points, result.left_out, result.unseen) == (600, 0, 0)
+    assert [(fired.series, fired.attempt) for fired in result.fired] == [(LOSS, 1)] * 2
     # At 50 points per second, the second one comes two seconds after the first.
-    assert steps(would_have_fired(run, Rule("spike", cool_down_s=60.0))) == [400]
+    assert steps(try_rule(run, Rule("spike", cool_down_s=60.0))) == [400]
 
 
 def test_points_in_chunks_and_points_that_are_not_folded_are_one_curve(run: Run) -> None:
@@ -51,60 +51,60 @@ def test_points_in_chunks_and_points_that_are_not_folded_are_one_curve(run: Run)
     storage.fold(run.pk)
     store(run, SPIKED[450:], first=450)
     assert Chunk.objects.exists()
-    assert steps(would_have_fired(run, Rule("spike", cool_down_s=0.0))) == [400, 500]
+    assert steps(try_rule(run, Rule("spike", cool_down_s=0.0))) == [400, 500]
 
 
 def test_a_limit_is_tried_on_the_series_that_it_names(run: Run) -> None:
     store(run, SPIKED)
-    assert steps(would_have_fired(run, Rule("threshold", "train/*", limit=20.0, cool_down_s=0.0))) == [400, 500]
-    assert steps(would_have_fired(run, Rule("threshold", "other", limit=20.0))) == []
+    assert steps(try_rule(run, Rule("threshold", "train/*", limit=20.0, cool_down_s=0.0))) == [400, 500]
+    assert steps(try_rule(run, Rule("threshold", "other", limit=20.0))) == []
 
 
 def test_a_rule_that_is_off_or_snoozed_is_tried_all_the_same(run: Run) -> None:
     store(run, SPIKED)
     rule = Rule("spike", is_on=False, snoozed_until=4e9, cool_down_s=0.0, id=3)
-    assert steps(would_have_fired(run, rule)) == [400, 500]
+    assert steps(try_rule(run, rule)) == [400, 500]
 
 
 def test_all_rules_are_tried_at_once_each_with_its_own(run: Run) -> None:
     values = [*SPIKED[:550], math.nan, *SPIKED[551:]]
     store(run, values)
     named, limit = Rule("spike", LOSS, cool_down_s=0.0, id=1), Rule("threshold", limit=35.0, id=2)
-    past = judge_past(run, [named, limit, Rule("spike", id=3)])
-    assert [fired.step for fired in past.of(named)] == [400, 500]
-    assert [fired.step for fired in past.of(limit)] == [500]
-    assert [fired.step for fired in past.of(DEFAULT_RULES["non-finite"])] == [550]
-    assert past.of(Rule("spike", id=3)) == []
+    result = try_rules(run, [named, limit, Rule("spike", id=3)])
+    assert [fired.step for fired in result.of(named)] == [400, 500]
+    assert [fired.step for fired in result.of(limit)] == [500]
+    assert [fired.step for fired in result.of(DEFAULT_RULES["non-finite"])] == [550]
+    assert result.of(Rule("spike", id=3)) == []
 
 
 def test_what_is_left_out_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     store(run, SPIKED)
     storage.fold(run.pk)
-    monkeypatch.setattr(past_module, "MOST_POINTS", 150)
-    past = would_have_fired(run, Rule("spike", cool_down_s=0.0))
-    assert (past.points, past.left_out, past.unseen) == (150, 450, 0) and steps(past) == [500]
+    monkeypatch.setattr(trials, "MOST_POINTS", 150)
+    result = try_rule(run, Rule("spike", cool_down_s=0.0))
+    assert (result.points, result.left_out, result.unseen) == (150, 450, 0) and steps(result) == [500]
 
 
 def test_it_ends_when_its_time_is_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     store(run, SPIKED)
-    monkeypatch.setattr(past_module, "LOOK_EVERY", 450)
+    monkeypatch.setattr(trials, "LOOK_EVERY", 450)
     ticks = iter([0.0, 9.0, 9.0, 9.0])
-    past = would_have_fired(run, Rule("spike", cool_down_s=0.0), clock=lambda: next(ticks))
-    assert steps(past) == [400] and past.points + past.unseen == 600 and 140 < past.unseen <= 151
+    result = try_rule(run, Rule("spike", cool_down_s=0.0), clock=lambda: next(ticks))
+    assert steps(result) == [400] and result.points + result.unseen == 600 and 140 < result.unseen <= 151
 
 
 def test_attempts_are_judged_one_by_one(run: Run) -> None:
     store(run, FALLING)
     # The second attempt continues where the first was healthy: its loss is no spike of the first.
     store(run, [30.0] * 100, first=600, attempt=2)
-    assert steps(would_have_fired(run, Rule("spike"))) == []
+    assert steps(try_rule(run, Rule("spike"))) == []
 
 
 def test_a_knob_that_was_turned_widens_the_band(run: Run) -> None:
     jumped = [*FALLING[:400], *(value + 4.0 for value in FALLING[400:430]), *FALLING[430:]]
     store(run, jumped)
     rule = Rule("spike", cool_down_s=0.0)
-    before = steps(would_have_fired(run, rule))
+    before = steps(try_rule(run, rule))
     at = datetime.fromtimestamp(START + 400 * 0.02, UTC)
     Command.objects.create(run=run, kind="set_knob", state=CommandState.APPLIED, author_name="a", sent_at=at,
                            applied_at=at, attempt=1)  # fmt: skip
@@ -115,11 +115,11 @@ def test_a_knob_that_was_turned_widens_the_band(run: Run) -> None:
             told.append("turned")
             super().turned()
 
-    past_module.Judge, held = Told, past_module.Judge  # type: ignore[misc]
+    trials.Judge, held = Told, trials.Judge  # type: ignore[misc]
     try:
-        would_have_fired(run, rule)
+        try_rule(run, rule)
     finally:
-        past_module.Judge = held  # type: ignore[misc]
+        trials.Judge = held  # type: ignore[misc]
     assert before == [400] and told == ["turned"]
 
 

@@ -39,8 +39,8 @@ def train(folder: Path, points: int) -> None:
                 taken.flush()
                 outcome = OutcomeRecord(id=command.id, step=step, command=command.command, state=state)
                 writer.append(outcome)
-                mailbox.tell_outcome()
-            mailbox.tell_taken(mailbox.posted[0])
+                mailbox.count_outcome()
+            mailbox.set_taken(mailbox.posted[0])
             if is_last:
                 writer.append(EndRecord(step=step, outcome="finished"))
                 return

@@ -2,11 +2,11 @@
 
 usage: python -m tests.chaos.remote [--faults 60] [--longest 10] [--once 60] [--seed N] [--network]
 
-The faults: the link is down for up to LONGEST seconds, the first time for ONCE seconds; the database takes no writes;
-the portal, `manage.py record`, or the process on the host that records the training is killed with -9. One in ten
-messages of the host arrives twice. With `--network`, the host is in a network namespace of its own (as root), and a
-link that is down swallows what is sent; otherwise it breaks the connections. Meanwhile commands are sent; each that
-the training takes is a line of a file.
+The faults are: the link is down for up to LONGEST seconds, the first time for ONCE seconds; the database refuses
+writes; `kill -9` ends the portal, `manage.py record`, or the process on the host that records the training. One in ten
+messages of the host arrives twice. With `--network` (as root), the host is in a network namespace of its own, and a
+link that is down drops all packets. Without this option, a link that is down breaks the connections. Commands are sent
+during the faults. The training appends a line to a file for each command that it receives.
 Prints progress to stderr and one JSON object as its last line.
 """
 

@@ -1,10 +1,11 @@
-"""Train jobs of a private Slurm while they are preempted, requeued, cancelled, killed and out of time.
+"""Train in jobs of a private Slurm that are preempted, requeued, cancelled, killed, or exceed their time limit.
 
 usage: python -m tests.chaos.slurm [--jobs 20]
 
-Needs Debian's slurm-wlm and munge, and root. The daemon of the node is killed and started again while all jobs train.
+Needs Debian's slurm-wlm and munge, and root. The daemon of the node is killed and restarted while all jobs train.
 Prints progress to stderr and one JSON object as its last line: `jobs`, `runs`, `requeued` (runs with a second attempt),
-`points`, and what has to be 0: `lost` and `doubled` points, runs `left_running`, and ends that are `untrue`.
+`points`, and four counts that must be 0: `lost` points, `doubled` points, runs that are `left_running`, and runs whose
+recorded end is wrong (`untrue`).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from runs.models import Axis, EpochMetric, Membership, Project, Role, Run, RunState, Series
-from runs.portal.compare.asked import MOST_RUNS
 from runs.portal.compare.metrics import low_is_good
+from runs.portal.compare.requested_runs import MOST_RUNS
 
 pytestmark = pytest.mark.django_db
 

@@ -78,14 +78,14 @@ def test_it_says_why_there_is_no_table(viewer: Client, monkeypatch: pytest.Monke
         answer = viewer.get(reverse("compare_importance") + query(own, target=target))
         return str(answer.context["reason"])
 
-    assert reason(runs[:9]).startswith("Only 9 of these runs have a value of this metric: at least 10")
+    assert reason(runs[:9]).startswith("Runs with a value of this metric: 9. Select at least 10 runs")
     assert reason(runs, "parameter:rate").startswith("target: choose one of the metrics")
     monkeypatch.setattr(importance.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError("no memory")))
-    assert reason(runs).startswith("scikit-learn could not compute it")
+    assert reason(runs).startswith("scikit-learn could not compute the table")
     monkeypatch.setattr(importance, "find_spec", lambda _name: None)
     assert "pip install scikit-learn" in reason(runs)
     Run.objects.update(parameters={})
-    assert reason(runs).startswith("The parameters of these runs are the same")
+    assert reason(runs).startswith("All these runs have the same parameters")
 
 
 def test_gaps_and_equal_values_are_no_error() -> None:

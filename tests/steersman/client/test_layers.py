@@ -196,7 +196,7 @@ def test_a_step_that_is_compiled_costs_the_record_and_not_the_training(run, tmp_
     step()
     run.finish()
     assert not points(tmp_path)
-    assert any("saw no step of an optimizer" in note for note in notes(tmp_path))
+    assert any("observed no step of a torch optimizer" in note for note in notes(tmp_path))
 
 
 def test_large_parameters_are_measured_at_evenly_spread_places(run, tmp_path, seeded):

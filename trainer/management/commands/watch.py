@@ -16,9 +16,9 @@ from trainer.scheduler.watch import AlreadyWatched, Watch
 
 class Command(BaseCommand):
     help = (
-        "Start queued runs of this host as processes of their own, replace supervisors that died, mark runs as lost "
-        "if their heartbeats stop, publish this host's devices. Trainings continue when it ends. Exit code 3: another "
-        "watch is running."
+        "Start the queued runs of this host, each in a process of its own. Replace supervisors that have died, mark "
+        "runs as lost when their heartbeats stop, and publish the devices of this host. Trainings continue after this "
+        "command ends. Exit code 3: another watch is already running."
     )
     requires_system_checks: list[str] = []
 

@@ -21,9 +21,9 @@ FLUSH_TIMEOUT_S = 2.0
 
 class Command(BaseCommand):
     help = (
-        "Serve the socket of training hosts without access to the database, /ws/hosts/. The portals of this machine "
-        "and data folder pass its connections on. With --port it also has a port of its own, for a proxy. SIGTERM and "
-        "SIGINT shut it down cleanly."
+        "Serve /ws/hosts/, the socket for training hosts that cannot reach the database. The portals of this machine "
+        "with the same data folder pass connections on to this command. With --port, it also listens on a port of its "
+        "own, for a proxy. SIGTERM and SIGINT shut it down cleanly."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -43,8 +43,8 @@ class Fired:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """The alerts that rules would have begun in a run's past, in the order of time.
+class TrialResult:
+    """The alerts that rules would have begun on the recorded points of a run, ordered by time.
 
     `points` is the number of judged points. `left_out` older ones were not judged, nor `unseen` newer ones for which
     there was no time.
@@ -60,13 +60,13 @@ class Past:
         return [each for each in self.fired if each.rule == rule]
 
 
-def would_have_fired(run: Run, rule: Rule, clock: Callable[[], float] = time.monotonic) -> Past:
+def try_rule(run: Run, rule: Rule, clock: Callable[[], float] = time.monotonic) -> TrialResult:
     """Return the alerts of `rule` alone, whether it is switched on or not and whatever other rules there are."""
-    past = judge_past(run, [rule], clock)
-    return replace(past, fired=tuple(past.of(rule)))
+    result = try_rules(run, [rule], clock)
+    return replace(result, fired=tuple(result.of(rule)))
 
 
-def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = time.monotonic) -> Past:
+def try_rules(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = time.monotonic) -> TrialResult:
     """Return the alerts that would have begun under `rules` and the defaults; rules that are off count as on.
 
     Each attempt is judged separately, on the points that a live judge gets. Bounded by `MOST_POINTS` and by `BUDGET_S`
@@ -90,7 +90,7 @@ def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = tim
             if clock() > deadline:
                 unseen += sum(each.time > some[-1].time for each in points)
                 break
-    return Past(tuple(fired), total - unseen, newest.left_out, unseen)
+    return TrialResult(tuple(fired), total - unseen, newest.left_out, unseen)
 
 
 def _in_order(series: dict[str, Points]) -> list[Point]:

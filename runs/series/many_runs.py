@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from django.db import connection
+
 from runs.models import Axis, Series
+from runs.protocol.events import Metrics
 from runs.series.charts import Extent, Reading
 from runs.series.chunk_queries import Condition, Key, SeriesHead, is_one_of
 from runs.series.downsampling import merged_rows
 from runs.series.packing.chunks import Buckets, Points
-from runs.series.storage import points_by_key, read_all_settled, tails
+from runs.series.storage import collect, points_by_key, read_all_settled, tails
+
+# Of points that are not folded yet, small pictures read those of about this many events, and of a few for each run.
+SAMPLED_EVENTS = 600
+FEWEST_SAMPLED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +96,48 @@ def curves_of(wanted: Sequence[SeriesOfRun], buckets: int, by: str, extents: Map
     return curves
 
 
-def outlines_of(series: Sequence[SeriesHead], buckets: int) -> dict[int, Buckets]:
-    """Return by series its stored points over steps in at most `buckets` rows, for a small picture.
+def outlines_of(series: Mapping[int, SeriesHead], with_newest: Collection[int], buckets: int) -> dict[int, Buckets]:
+    """Return by series its points over steps in at most `buckets` rows, for a small picture.
 
-    Points that are not folded yet are left out: to read them takes as long as all other series of the run.
+    `series` has one head per run. Of the runs in `with_newest`, some of the points that are not folded yet are read
+    too, the newest among them; of other runs only the folded points.
     """
-    rows = Reading(series, buckets, Extent()).rows({})
+
+    def read(_: dict[int, int]) -> dict[int, Buckets]:
+        newest = _sampled({run_id: series[run_id] for run_id in with_newest}, buckets)
+        return Reading(list(series.values()), buckets, Extent()).rows(newest)
+
+    rows = read_all_settled(list(with_newest), read) if with_newest else read({})
     return {pk: merged_rows(own, str(Axis.STEP), buckets) for pk, own in rows.items()}
+
+
+def _sampled(series: Mapping[int, SeriesHead], most: int) -> dict[Key, Points]:
+    """Return points of a series of each run that are not folded yet: those of at most `most` events, evenly chosen.
+
+    An event has the points of all series of its run, so that to decode it takes long.
+    """
+    if not series:
+        return {}
+    most = min(most, max(FEWEST_SAMPLED, SAMPLED_EVENTS // len(series)))
+    marks = ", ".join(["%s"] * len(series))
+    # In SQL, because a filter over a window of the ORM would read the frames of all events.
+    sql = f"""
+        SELECT "run_id", "frame" FROM "runs_storedevent" WHERE "id" IN (
+            SELECT "id" FROM (
+                SELECT "id",
+                    ROW_NUMBER() OVER (PARTITION BY "run_id" ORDER BY "seq" DESC) - 1 AS "age",
+                    (COUNT(*) OVER (PARTITION BY "run_id") + %s) / %s AS "stride"
+                FROM "runs_storedevent" WHERE "run_id" IN ({marks}) AND "kind" = %s
+            ) AS "numbered" WHERE "age" %% "stride" = 0
+        ) ORDER BY "run_id", "seq"
+    """
+    frames: dict[int, list[str]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [most - 1, most, *series, Metrics.kind])
+        for run_id, frame in cursor.fetchall():
+            frames.setdefault(run_id, []).append(frame)
+    found: dict[Key, Points] = {}
+    for run_id, own in frames.items():
+        head = series[run_id]
+        found |= points_by_key(collect(own, only=head.name), {head.name: head.pk})
+    return found

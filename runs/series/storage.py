@@ -111,6 +111,11 @@ def _end_of(block: Block) -> Block:
     )
 
 
+def _with_column(block: Block, name: str) -> Block:
+    """Return a block with only the column `name`, if it has one."""
+    return msgspec.structs.replace(block, values={name: block.values[name]} if name in block.values else {})
+
+
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
     """Store the latest point of every series in `events`; new series get a row.
 
@@ -187,8 +192,8 @@ def _forget_overwritten_lines(run_id: int, bound: int) -> None:
         told.filter(seq__lt=newest).delete()
 
 
-def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
-    """Return the points of stored frames by (attempt, lap, name), in the order of logging.
+def collect(frames: Iterable[str], only: str | None = None) -> dict[PartKey, Columns]:
+    """Return the points of stored frames by (attempt, lap, name), in the order of logging; those of `only` if given.
 
     An event has a block for each set of names that were logged together. If a series was logged with different sets, it
     is in several blocks: its points are sorted by time, those of one millisecond by step.
@@ -197,6 +202,8 @@ def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
     for frame in frames:
         event = decode_event(frame)
         if isinstance(event, (Metrics, SystemSampled)):
+            if only is not None and isinstance(event, Metrics):
+                event = msgspec.structs.replace(event, blocks=[_with_column(block, only) for block in event.blocks])
             begun: dict[PartKey, int] = {}
             mixed: set[PartKey] = set()
             for name, lap, steps, times, values in points_of(event):

@@ -72,7 +72,7 @@ def group_page(
 
     `rows_of` makes the rows of runs; it is called once, for the runs of all unfolded groups of the page.
     """
-    groups = gather(runs, asked.by, asked.columns, asked.order, sort=bool(asked.opened))
+    groups = gather(runs, asked.by, asked.columns, asked.order, asked.opened)
     paginator = Paginator(groups, GROUPS_A_PAGE)
     page = paginator.get_page(asked_number(asked.page))
     shown = list(page.object_list)

@@ -85,6 +85,7 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
         loss=Subquery(newest.values("last_value")[:1]),
         loss_nonfinite=Subquery(newest.values("last_nonfinite")[:1]),
         loss_series=Subquery(newest.values("pk")[:1]),
+        loss_name=Subquery(newest.values("name")[:1]),
     )
 
 

@@ -21,13 +21,19 @@ def sparks_of(runs: Sequence[Run]) -> dict[int, list[str]]:
 
     `runs` are those that `rows.with_loss` annotated. A value that is not finite breaks the line.
     """
-    named = {run.pk: getattr(run, "loss_series", None) for run in runs}
-    heads = [SeriesHead(pk, "", str(Axis.STEP)) for pk in named.values() if pk is not None]
+    heads = {run.pk: head for run in runs if (head := _loss_of(run))}
     if not heads:
         return {}
-    outlines = outlines_of(heads, POINTS)
+    # The newest points of a live run are not folded yet, and those of a short run perhaps none.
+    with_newest = [run.pk for run in runs if run.pk in heads and (run.is_live or not run.replay_from)]
+    outlines = outlines_of(heads, with_newest, POINTS)
     lines = {pk: lines_of(rows.last_steps.tolist(), rows.mean.tolist()) for pk, rows in outlines.items()}
-    return {run: lines[pk] for run, pk in named.items() if pk is not None and lines.get(pk)}
+    return {run: lines[head.pk] for run, head in heads.items() if lines.get(head.pk)}
+
+
+def _loss_of(run: Run) -> SeriesHead | None:
+    pk, name = getattr(run, "loss_series", None), getattr(run, "loss_name", None)
+    return None if pk is None or name is None else SeriesHead(pk, name, str(Axis.STEP))
 
 
 def lines_of(steps: Sequence[float], values: Sequence[float]) -> list[str]:

@@ -199,7 +199,12 @@ def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
 
 
 def _recover(lease: Lease) -> None:
-    """Return a run that was given up too soon to the state that its worker last reported."""
+    """Return a run that was given up too soon to the state that its worker last reported.
+
+    An attempt that has ended does not train: its run waits for a restart, although its host side may still report.
+    """
+    if not Attempt.objects.filter(pk=lease.attempt_id, ended_at=None).exists():
+        return
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
     if held.filter(state__in=RECOVERING).update(state=state, reason=""):

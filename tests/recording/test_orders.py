@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from runs.models import Checkpoint, Command, CommandState, Run
 from runs.protocol.commands import parse_command
-from runs.recording.lifecycle import NOT_DELIVERED, Fenced, Holder, Lease, open_attempt
+from runs.recording.lifecycle import NOT_DELIVERED, Fenced, Holder, Lease, deliver_command, open_attempt
 from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_orders
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.posting import Posting
@@ -73,6 +73,24 @@ def test_a_command_that_expires_while_the_others_are_handed_on_is_not_handed_on(
     assert take_orders(lease, ()) == []
     soon.refresh_from_db()
     assert (soon.state, soon.outcome) == (CommandState.EXPIRED, NOT_DELIVERED)
+
+
+def test_a_command_that_expires_while_its_delivery_waits_for_the_database_is_not_handed_on(lease, monkeypatch):
+    """A database that is locked for longer than a command is valid must not make the command valid for longer."""
+    soon, later = ask(lease, "pause", expires_in_s=60), ask(lease, "pause", expires_in_s=60)
+    left_s = {soon.pk: -1, later.pk: 20}
+
+    def deliver_late(lease: Lease, command: Command) -> bool:
+        delivered = deliver_command(lease, command)
+        Command.objects.filter(pk=command.pk).update(expires_at=Now() + timedelta(seconds=left_s[command.pk]))
+        return delivered
+
+    monkeypatch.setattr("runs.recording.record_side.orders.deliver_command", deliver_late)
+    (order,) = take_orders(lease, ())
+    assert isinstance(order, Post) and order.command.id == str(later.pk)
+    assert order.expires_in_s is not None and 0 < order.expires_in_s <= 20
+    soon.refresh_from_db()
+    assert (soon.state, soon.outcome) == (CommandState.EXPIRED, NOT_POSTED)
 
 
 def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):

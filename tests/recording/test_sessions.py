@@ -214,6 +214,20 @@ def test_the_end_of_a_training_that_may_start_again_tells_when(lease):
     assert Run.objects.get(pk=lease.run_id).state == "queued"
 
 
+def test_a_host_side_that_did_not_receive_the_end_is_told_of_the_restart_again(lease):
+    """The process that records may be killed after it has stored the end and before it has answered."""
+    Run.objects.filter(pk=lease.run_id).update(restarts=2)
+    session = session_of(lease)
+    session.answer(points(attach(session), 1, [1]))
+    session.answer(FAILED)
+    following = session_of(lease)
+    following.answer(points(attach(following, token="two"), 2, [2]))
+    assert Run.objects.get(pk=lease.run_id).state == "queued"
+    (concluded,) = following.answer(FAILED)
+    assert isinstance(concluded, Concluded) and concluded.restart_in_s is not None
+    assert (concluded.state, concluded.used) == ("failed", 1)
+
+
 def test_a_training_that_its_host_cannot_start_again_is_not_queued(lease):
     Run.objects.filter(pk=lease.run_id).update(restarts=2)
     session = session_of(lease)

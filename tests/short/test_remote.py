@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from tests.chaos.remote.__main__ import WRONG
+from typing import Any
+
+from tests.chaos.remote.remote_run import OF_DATABASE, OF_EACH, WRONG
+from tests.outage.frozen_postgres import skip_without_postgres
 from tests.support.stack import run_check
 
 
-def test_a_training_behind_a_failing_link_loses_and_doubles_nothing():
-    # With this seed, each kind of fault occurs.
-    outcome = run_check("remote", "--faults", "8", "--longest", "1", "--once", "0", "--seed", "0")
-    assert outcome["faults"] == 8 and outcome["points"] > 0 and outcome["commands"] > 0 and outcome["stopped"]
-    assert all(outcome.get(f"fault_{name}") for name in ("link", "portal", "record", "host", "database"))
-    assert outcome["repeated"]
+def check(outcome: dict[str, Any], faults: int) -> None:
+    assert outcome["faults"] == faults and outcome["points"] > 0 and outcome["commands"] > 0 and outcome["stopped"]
+    assert outcome["repeated"] and outcome["attempts"] > 1
     assert {name: outcome[name] for name in WRONG} == dict.fromkeys(WRONG, 0)
+
+
+def test_a_training_behind_a_failing_link_loses_and_doubles_nothing():
+    outcome = run_check("remote", "--faults", "6", "--longest", "1", "--once", "0")
+    check(outcome, 6)
+    assert all(outcome.get(f"fault_{name}") for name in OF_EACH)
+
+
+def test_a_training_whose_database_restarts_loses_and_doubles_nothing():
+    skip_without_postgres()
+    outcome = run_check("remote", "--postgres", "--faults", "7", "--longest", "1", "--once", "0")
+    check(outcome, 7)
+    assert all(outcome.get(f"fault_{name}") for name in OF_EACH + OF_DATABASE)

@@ -268,11 +268,11 @@ class PortalLink:
             # It may block this thread: there is no connection meanwhile.
             place = self._place()
             async with connected(self._login, place.run, place.attempt) as websocket:
-                return await self._converse(websocket)
+                return await self._exchange(websocket)
         except PortalError as problem:
             return problem
 
-    async def _converse(self, websocket: ClientConnection) -> PortalError:
+    async def _exchange(self, websocket: ClientConnection) -> PortalError:
         connection = _Connection()
         writer = asyncio.create_task(connection.write(websocket))
         self._put(connection)

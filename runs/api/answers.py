@@ -128,6 +128,9 @@ def _compressed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """
     if request.method != "GET" or response.status_code != 200:
         return response
+    if response.streaming:
+        # A file, which hardly compresses.
+        return response
     if len(response.content) >= LONG_ANSWER_BYTES and _accepts_gzip(request) and "Content-Encoding" not in response:
         response.content = compressed(response.content)
         response.headers["Content-Encoding"] = "gzip"

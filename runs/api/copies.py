@@ -1,21 +1,25 @@
-"""Status, pieces and end of a push."""
+"""Status, pieces and end of a push; what was pushed, for the hosts that start from it."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
-from ninja import Path, Query, Router, Schema
+from ninja import Field, Path, Query, Router, Schema
 
 from runs.api.callers import TRAINERS, caller_of, train_token_only
 from runs.api.errors import ApiError
-from runs.api.pushing.answers import Refused, finish, pushable, take
+from runs.api.pushing.answers import Refused, fetchable, finish, pushable, take
 from runs.api.schemas.errors import ErrorOut
 from runs.copies import folders
-from runs.models import LARGEST_ID, Checkpoint
+from runs.copies.sending import BehindEnd, NoSuchFile, open_file
+from runs.models import LARGEST_ID, Checkpoint, Run
 
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
 ADDRESS = "/{int:run_id}/copies/{sha256}/"
+# Their list stays far below the longest answer that a training host reads.
+MOST_CHECKPOINTS = 500
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -24,6 +28,78 @@ class CopyOut(Schema):
 
     is_complete: bool
     received: dict[str, int]
+
+
+class FetchableOut(Schema):
+    """A checkpoint of a run. Without `is_pushed`, only its own host has the files."""
+
+    id: int
+    name: str
+    step: int
+    epoch: int
+    sha256: str
+    size_bytes: int
+    reason: str
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    is_pushed: bool
+
+
+class FetchableRunOut(Schema):
+    run: int
+    name: str
+    checkpoints: list[FetchableOut] = Field(description=f"The newest {MOST_CHECKPOINTS}, the newest first")
+
+
+@router.get(
+    "/{int:run_id}/copies/",
+    auth=list(TRAINERS),
+    response={200: FetchableRunOut, **ERRORS},
+    summary="The checkpoints from which another host can start",
+)
+def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
+    """For tokens with the scope `train` of the project of the run."""
+    run = _source(request, run_id)
+    rows = run.checkpoints.filter(has_manifest=True).order_by("-created_at", "-pk")[:MOST_CHECKPOINTS]
+    found = [
+        FetchableOut(
+            id=row.pk,
+            name=row.name,
+            step=row.step,
+            epoch=row.epoch,
+            sha256=row.sha256,
+            size_bytes=row.size_bytes,
+            reason=row.reason,
+            abandoned=row.abandoned,
+            # A restored backup has rows of copies that it does not contain.
+            is_pushed=row.pushed_at is not None and folders.has_copy(run.pk, row.sha256),
+        )
+        for row in rows
+    ]
+    return FetchableRunOut(run=run.pk, name=run.name, checkpoints=found)
+
+
+@router.get(
+    ADDRESS + "{name}/",
+    auth=list(TRAINERS),
+    response={416: ErrorOut, **ERRORS},
+    summary="A file of a pushed checkpoint",
+)
+def file(
+    request: HttpRequest, run_id: int, name: str, sha256: str = Path(pattern=SHA256), offset: int = Query(0, ge=0)
+) -> HttpResponseBase:
+    """The bytes of the file from `offset` on; 416 if it ends before."""
+    run = _source(request, run_id)
+    try:
+        found = open_file(run.pk, sha256, name, offset)
+    except NoSuchFile as error:
+        text = _("The portal has no such file of this checkpoint: push the checkpoint from its host.")
+        raise ApiError(404, text, "sha256") from error
+    except BehindEnd as error:
+        text = _("The file has %(size)d bytes: continue there.") % {"size": error.size_bytes}
+        raise ApiError(416, text, "offset") from error
+    response = StreamingHttpResponse(found.stream(), content_type="application/octet-stream")
+    response["Content-Length"] = str(found.size_bytes)
+    return response
 
 
 @router.get(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="Received files of a checkpoint")
@@ -74,6 +150,16 @@ def _checkpoint(request: HttpRequest, run_id: int, sha256: str) -> Checkpoint:
         return pushable(token, run_id, sha256)
     except Refused as error:
         raise ApiError(error.status, str(error), "sha256" if error.status == 404 else "") from error
+
+
+def _source(request: HttpRequest, run_id: int) -> Run:
+    token = caller_of(request).token
+    if token is None:
+        raise ApiError(403, train_token_only(), "Authorization")
+    try:
+        return fetchable(token, run_id if run_id <= LARGEST_ID else 0)
+    except Refused as error:
+        raise ApiError(error.status, str(error), "run" if error.status == 404 else "") from error
 
 
 def _status(checkpoint: Checkpoint) -> CopyOut:

@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import shutil
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid5
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.access.author_names import distinct_name
 from runs.branching.changes import Changed, changed
-from runs.branching.origin import Staged, found, path_of, staged
+from runs.branching.origin import Staged, found, staged
+from runs.branching.records import best_of, log_branch, store_branch
 from runs.branching.requests import Author, BranchRequest, CannotBranch, Start
-from runs.models import (
-    LONGEST_NAME,
-    ORIGIN_ATTEMPT,
-    Branch,
-    BranchChange,
-    Checkpoint,
-    Command,
-    CommandState,
-    Run,
-    as_wire,
-)
+from runs.models import LONGEST_NAME, Branch, BranchChange, Checkpoint, Command, Run
 from runs.protocol.commands import BRANCH, LARGEST_REASON_CHARACTERS
-from runs.protocol.events import CommandChanged
 from runs.protocol.storable_text import UNSTORABLE
-from runs.recording import feed, queue_order
-from runs.recording.checkpoints import best_metric_name
+from runs.recording import queue_order
 from runs.recording.queue import NotQueueable, enqueue
+from steersman.files.attempt import origin_path
 
 # Another process may open a branch under the same id, or remove the checkpoint, at the same moment.
 TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best epoch of a run up to a step."""
-
-    metric: float | None = None
-    metric_name: str = ""
-    epoch: int | None = None
 
 
 def open_branch(source: Run, request: BranchRequest, author: Author) -> tuple[Run, bool]:
@@ -114,8 +89,8 @@ def _opened(
             source = Run.objects.select_for_update().get(pk=source.pk)
             run = _run(source, checkpoint, copy, differing, request, author)
             branch = _record(run, source, checkpoint, differing)
-            _notify(branch, request, author)
-            copy.move_to(run.pk, path_of(checkpoint.step))
+            log_branch(branch, author, id=request.id, start=request.start, reason=request.reason)
+            copy.move_to(run.pk, origin_path(checkpoint.step))
             if request.start != Start.NO:
                 enqueue(run.pk, branch.host)
                 run.refresh_from_db()
@@ -123,7 +98,7 @@ def _opened(
                 queue_order.move_to_front(run)
     except BaseException:
         if run is not None and run.pk is not None:
-            _take_back(run.pk, copy, path_of(checkpoint.step))
+            _take_back(run.pk, copy, origin_path(checkpoint.step))
         raise
     return run
 
@@ -147,7 +122,7 @@ def _run(
     is_whole = not steps or checkpoint.step % steps == 0
     # A checkpoint of a recipe names the epoch of its last step.
     epoch = checkpoint.epoch if source.recipe_id is None or is_whole else checkpoint.epoch - 1
-    best = _best(source, checkpoint)
+    best = best_of(source, checkpoint)
     # The changes may change the length: the training reports the new total.
     planned = {} if differing.changes else {
         each: getattr(source, each) for each in ("total_steps", "total_epochs", "steps_per_epoch")
@@ -174,22 +149,10 @@ def _run(
     )
 
 
-def _best(source: Run, checkpoint: Checkpoint) -> Best:
-    """Return the best epoch up to a checkpoint, of the run or of the source that it branched from."""
-    before = source.epochs.filter(was_best=True, step__lte=checkpoint.step).order_by("-step", "-pk")
-    # An abandoned epoch counts for a checkpoint that the same rollback abandoned.
-    row = before.first() if checkpoint.abandoned else before.filter(abandoned=False).first()
-    if row is not None:
-        name = best_metric_name(row.reported)
-        return Best(row.reported.get(name), name, row.epoch)
-    branch = Branch.objects.filter(run=source).first()
-    return Best() if branch is None else Best(branch.best_metric, branch.best_metric_name, branch.best_epoch)
-
-
 def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -> Branch:
     """Store the source of the run, and the copy of the checkpoint as its first checkpoint."""
     still_there = Checkpoint.objects.filter(pk=checkpoint.pk).exists()
-    branch = Branch.objects.create(
+    branch = Branch(
         run=run,
         source=source,
         source_number=source.pk,
@@ -203,53 +166,9 @@ def _record(run: Run, source: Run, checkpoint: Checkpoint, differing: Changed) -
         best_metric_name=run.best_metric_name,
         best_epoch=run.best_epoch,
     )
+    store_branch(branch, checkpoint.sha256, checkpoint.size_bytes, checkpoint.metrics)
     BranchChange.objects.bulk_create(
         BranchChange(branch=branch, kind=each.kind, name=each.name, group=each.group, old=each.old, new=each.new)
         for each in differing.changes
     )
-    Checkpoint.objects.create(
-        run=run,
-        attempt=ORIGIN_ATTEMPT,
-        step=checkpoint.step,
-        epoch=checkpoint.epoch,
-        name=checkpoint.name,
-        path=path_of(checkpoint.step),
-        size_bytes=checkpoint.size_bytes,
-        sha256=checkpoint.sha256,
-        # No rule removes a named checkpoint; the run may need this one at any time.
-        reason=Checkpoint.Reason.NAMED,
-        metrics=checkpoint.metrics,
-        created_at=timezone.now(),
-    )
     return branch
-
-
-def _notify(branch: Branch, request: BranchRequest, author: Author) -> None:
-    """Write the branch into the command logs of both runs, which the audit reads too, and notify their viewers."""
-    arguments: dict[str, Any] = {
-        "source": branch.source_number,
-        "run": branch.run_id,
-        "checkpoint": branch.checkpoint_name,
-        "step": branch.step,
-        "changes": [change.as_wire() for change in branch.changes.all()],
-        "start": str(request.start),
-    }
-    user = User.objects.filter(pk=author.user_id).first() if author.user_id is not None else None
-    name = distinct_name(user, branch.run.project_id, author.name) if user else author.name
-    now = timezone.now()
-    rows = {branch.source_number: request.id, branch.run_id: uuid5(request.id, f"branch {branch.run_id}")}
-    for run_id, command_id in rows.items():
-        command = Command.objects.create(
-            id=command_id,
-            run_id=run_id,
-            kind=BRANCH,
-            arguments=arguments,
-            author_id=author.user_id,
-            author_name=name,
-            reason=request.reason,
-            state=CommandState.APPLIED,
-            sent_at=now,
-            applied_at=now,
-            step=branch.step,
-        )
-        feed.append(run_id, CommandChanged(**as_wire(command)))

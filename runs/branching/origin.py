@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from runs.branching.requests import CannotBranch
-from runs.models import LARGEST_ID, ORIGIN_ATTEMPT, Checkpoint, Run
+from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.recording.checkpoints import host_of
 from runs.recording.record_side.lineage import lineage
 from steersman.files.checkpoint import Damaged, Manifest, read_manifest
@@ -46,11 +46,6 @@ class Staged:
             shutil.rmtree(target)
         make_private(target.parent)
         self.folder.rename(target)
-
-
-def path_of(step: int) -> str:
-    """Return the path of the origin in a branch's folder."""
-    return f"attempts/{ORIGIN_ATTEMPT}/checkpoints/step-{step:08d}"
 
 
 def found(source: Run, wanted: str) -> Checkpoint:

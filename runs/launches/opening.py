@@ -9,8 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.access.roles import COMMANDING_ROLES, operators_only
-from runs.models import UNNAMED, AccessToken, AgentRun, Membership, RemoteLaunch, Run, RunState
+from runs.access.roles import COMMANDING_ROLES, display_name, operators_only
+from runs.branching.elsewhere import Origin, Planned, begins_at, open_elsewhere
+from runs.branching.requests import Author
+from runs.models import ORIGIN_ATTEMPT, UNNAMED, AccessToken, AgentRun, Membership, RemoteLaunch, Run, RunState
 from runs.recording.lifecycle import Holder, open_attempt
 from runs.recording.liveness import silent
 from runs.recording.queue import waits_to_restart
@@ -25,7 +27,8 @@ class Launch:
 
     `key` identifies the run: a requeued job has the same key. `start` identifies the attempt: all ranks of one start
     have the same one, and a requeued job has another one. `project` is the name or the slug of the project that the
-    person wants, "" for that of the token. `started` and `folder`: see `RemoteLaunch`.
+    person wants, "" for that of the token. `started` and `folder`: see `RemoteLaunch`. A new run begins at
+    the checkpoint `origin` of another run, which the host has.
     """
 
     key: str
@@ -38,6 +41,7 @@ class Launch:
     project: str = ""
     started: Sequence[str] = ()
     folder: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,12 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
             raise NotAllowedToOpen(operators_only())
         row, is_new_run = _row_of(token, launch)
         run = Run.objects.select_for_update().get(pk=row.run_id)
+        if launch.origin is not None and not begins_at(run, launch.origin):
+            text = _(
+                "Run %(run)d has this key, and did not begin at that checkpoint. Start without --from to continue it, "
+                "or with another key to make a new run."
+            )
+            raise NotOpened(text % {"run": run.pk})
         if row.start == launch.start:
             return Opened(run, row.attempt, is_new_run, False)
         _check_startable(run)
@@ -89,6 +99,7 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
             launch.holder,
             run.attempt,
             command_line=launch.command_line,
+            resumed_from=run.checkpoints.filter(attempt=ORIGIN_ATTEMPT).first() if is_new_run else None,
             # Its host restarts a failed run, as the answer to the failure said.
             restart=waits_to_restart(run),
             ranks=launch.ranks,
@@ -106,7 +117,13 @@ def _row_of(token: AccessToken, launch: Launch) -> tuple[RemoteLaunch, bool]:
     known = RemoteLaunch.objects.filter(key=launch.key, **owned).first()
     if known is not None:
         return known, False
-    run = Run.objects.create(name=launch.name.strip() or UNNAMED, ranks=launch.ranks, restarts=launch.restarts, **owned)
+    name = launch.name.strip()
+    if launch.origin is None:
+        run = Run.objects.create(name=name or UNNAMED, ranks=launch.ranks, restarts=launch.restarts, **owned)
+    else:
+        planned = Planned(name=name, ranks=launch.ranks, restarts=launch.restarts, host=launch.holder.host)
+        author = Author(display_name(token.created_by), token.created_by_id)
+        run = open_elsewhere(token.project, launch.origin, planned, author)
     return RemoteLaunch.objects.create(key=launch.key, run=run, **owned), True
 
 

@@ -15,7 +15,8 @@ class TokenScope(models.TextChoices):
     """The permissions of a token's bearer.
 
     A share token is a link without login: it only views one run. One for metrics only reads `/metrics`.
-    One for training hosts opens runs in its project and cannot read.
+    One for training hosts opens runs in its project, fetches the checkpoints that were pushed there, and reads nothing
+    else.
     """
 
     VIEW = "view", _("view")

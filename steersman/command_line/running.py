@@ -59,6 +59,11 @@ def add_commands(commands: Any) -> None:
         "--push", choices=PUSHES, default="none",
         help="send this checkpoint to the portal when the training has ended (default: none)",
     )  # fmt: skip
+    run.add_argument(
+        "--from", dest="origin", type=_origin, metavar="RUN[:CHECKPOINT]",
+        help="begin a new run at a checkpoint that was pushed to the portal: by its id, step or name, newest (the "
+        "default) or best; it is downloaded unless this machine has it",
+    )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     run.set_defaults(function=run_training)
     sync = commands.add_parser(
@@ -93,6 +98,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         project=chosen.project.strip()[:LONGEST_NAME],
         started=["steersman", *sys.argv[1:]],
         key=chosen.key or "",
+        origin=chosen.origin or "",
     )
     try:
         code: int = started.start(login, data, asked)
@@ -154,6 +160,14 @@ def _key(text: str) -> str:
     if not 0 < len(text) <= LONGEST_KEY or not text.isprintable():
         raise argparse.ArgumentTypeError(f"give one line of text of at most {LONGEST_KEY} characters")
     return text
+
+
+def _origin(text: str) -> str:
+    run, colon, checkpoint = text.strip().partition(":")
+    number = run.removeprefix("#")
+    if not (number.isascii() and number.isdecimal() and len(number) <= 18) or (colon and not checkpoint):
+        raise argparse.ArgumentTypeError("give the number of a run, as in 12, or with a checkpoint, as in 12:best")
+    return f"{int(number)}{colon}{checkpoint}"
 
 
 def _seconds(text: str) -> float:

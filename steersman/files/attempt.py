@@ -9,6 +9,11 @@ ATTEMPTS = "attempts"
 FILES = "files"
 
 
+def origin_path(step: int) -> str:
+    """Return where a run that began at a checkpoint of another run has its copy, relative to the run's folder."""
+    return f"{ATTEMPTS}/0/checkpoints/step-{step:08d}"
+
+
 def run_folder_of(attempt: Path) -> Path:
     """Return the folder of an attempt's run; an attempt outside of a run's folder is its own run."""
     return attempt.parent.parent if attempt.parent.name == ATTEMPTS else attempt

@@ -7,9 +7,10 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
-from typing import IO
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from typing import IO, cast
 
 import steersman
 from steersman.portal.logins import Login
@@ -20,6 +21,9 @@ VERSION_HEADER = "Steersman-Version"
 TIMEOUT_S = 20.0
 # The answers of a portal are shorter.
 LARGEST_ANSWER_BYTES = 1 << 20
+# The content type of a file, and how much of it is read at once.
+FILE_TYPE = "application/octet-stream"
+BLOCK_BYTES = 1 << 18
 # A proxy answers with these while the portal behind it starts, and a portal while its database is unavailable or it has
 # too many requests.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -83,31 +87,60 @@ def send(
     path: str,
     data: bytes | None = None,
     timeout_s: float = TIMEOUT_S,
-    kind: str = "application/octet-stream",
+    kind: str = FILE_TYPE,
 ) -> bytes:
     """Send a request with a body of the content type `kind`; return the JSON of its answer. Raises `PortalError`."""
-    headers = {
-        "Authorization": f"Bearer {login.token}",
-        "Content-Type": kind,
-        "Accept": "application/json",
-        VERSION_HEADER: steersman.__version__,
-        "User-Agent": f"steersman/{steersman.__version__}",
-    }
-    request = urllib.request.Request(login.address + path, data, headers, method=method)
-    opener = urllib.request.build_opener(_NoRedirect)
+    headers = {"Content-Type": kind, "Accept": "application/json"}
     try:
-        with opener.open(request, timeout=timeout_s) as answer:
+        with _opened(login, method, path, data, headers, timeout_s) as answer:
             answered: bytes = answer.read(LARGEST_ANSWER_BYTES)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refusal(login, error.code, _text_of(error)) from error
-    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+    except (HTTPException, OSError) as error:
         raise unreachable(login.address, error) from error
     try:
         json.loads(answered)
     except ValueError as error:
         raise Refused(not_a_portal(login.address)) from error
     return answered
+
+
+def stream(login: Login, path: str, timeout_s: float = TIMEOUT_S) -> Iterator[bytes]:
+    """Send a GET; yield the bytes of its answer in blocks. Raises `PortalError`: `Unreachable` if the answer is cut.
+
+    `timeout_s` is how long to wait for each block.
+    """
+    left: int | None = None
+    try:
+        with _opened(login, "GET", path, None, {"Accept": FILE_TYPE}, timeout_s) as answer:
+            if answer.headers.get_content_type() != FILE_TYPE:
+                raise Refused(not_a_portal(login.address))
+            length = answer.headers.get("Content-Length", "")
+            left = int(length) if length.isdecimal() else None
+            while block := answer.read(BLOCK_BYTES):
+                left = left and left - len(block)
+                yield block
+    except (HTTPException, OSError) as error:
+        raise unreachable(login.address, error) from error
+    if left:
+        raise Unreachable(f"The connection to {login.address} broke.")
+
+
+def _opened(
+    login: Login, method: str, path: str, data: bytes | None, headers: Mapping[str, str], timeout_s: float
+) -> HTTPResponse:
+    """Send a request; return its answer to be read and closed. Raises `PortalError`."""
+    own = {
+        "Authorization": f"Bearer {login.token}",
+        VERSION_HEADER: steersman.__version__,
+        "User-Agent": f"steersman/{steersman.__version__}",
+    }
+    request = urllib.request.Request(login.address + path, data, {**own, **headers}, method=method)
+    try:
+        return cast(HTTPResponse, urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout_s))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refusal(login, error.code, _text_of(error)) from error
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+        raise unreachable(login.address, error) from error
 
 
 def unreachable(address: str, error: BaseException) -> PortalError:

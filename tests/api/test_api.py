@@ -382,8 +382,13 @@ def test_it_costs_the_same_for_many_rows(
     host = bearer(project, TokenScope.TRAIN)
     with django_assert_max_num_queries(9):
         assert host.get(copies).status_code == 200
+    listed, file = f"/api/runs/{run.pk}/copies/", f"{copies}manifest.json/"
+    with django_assert_max_num_queries(9):
+        assert host.get(listed).status_code == 200
+    with django_assert_max_num_queries(9):
+        assert host.get(file).status_code == 404
     operations = {path for path, found in client.get("/api/openapi.json").json()["paths"].items() if "get" in found}
-    routes = {resolve(address.split("?")[0]).route for address in (*(each for each, _ in asked), copies)}
+    routes = {resolve(address.split("?")[0]).route for address in (*(each for each, _ in asked), copies, listed, file)}
     without = operations - {"/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route) for route in routes}
     assert not without, f"what do these cost? {sorted(without)}"
 

@@ -221,13 +221,14 @@ ROWS = [
     Row("api/runs/", "/api/runs/", "401 200 200 200 200 403 401"),
     # Only for tokens of training hosts; everybody else gets an error that says so.
     Row("api/runs/", "/api/runs/", "401 403 403 403 403 403 401", body=json.dumps(LAUNCH)),
+    Row("api/runs/<int:run_id>/copies/", "/api/runs/{run}/copies/", "401 403 403 403 403 403 401"),
     Row(
         "api/runs/<int:run_id>/copies/<sha256>/", f"/api/runs/{{run}}/copies/{'0' * 64}/", "401 403 403 403 403 403 401"
     ),
     Row(
         "api/runs/<int:run_id>/copies/<sha256>/<name>/",
         f"/api/runs/{{run}}/copies/{'0' * 64}/manifest.json/?offset=0",
-        "405 405 405 405 405 405 405",
+        "401 403 403 403 403 403 401",
     ),
     Row("api/runs/<int:run_id>/", "/api/runs/{run}/", API_OF_RUN),
     Row("api/runs/<int:run_id>/epochs/", "/api/runs/{run}/epochs/", API_OF_RUN),

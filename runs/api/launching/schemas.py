@@ -6,8 +6,9 @@ from typing import Annotated
 
 from ninja import Field, Schema
 
+from runs.branching.elsewhere import Origin
 from runs.launches.opening import Launch
-from runs.models import LONGEST_FOLDER, LONGEST_KEY, LONGEST_NAME, LONGEST_START
+from runs.models import LARGEST_ID, LONGEST_FOLDER, LONGEST_KEY, LONGEST_NAME, LONGEST_START
 from runs.recording.lifecycle import Holder
 from runs.recording.restart_policy import MOST_RESTARTS
 
@@ -15,6 +16,23 @@ MOST_RANKS = 100_000
 # PostgreSQL cannot store the character NUL.
 TEXT = r"^[^\x00]*$"
 Word = Annotated[str, Field(pattern=TEXT, max_length=4096)]
+
+
+class OriginBody(Schema):
+    """The checkpoint at which a new run begins: one of another run, which the host has."""
+
+    model_config = {"extra": "forbid"}
+
+    run: int = Field(ge=1, le=LARGEST_ID, description="The run that saved it")
+    run_name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="That of its manifest")
+    name: str = Field(pattern=TEXT, max_length=200)
+    step: int = Field(ge=-LARGEST_ID, le=LARGEST_ID)
+    epoch: int = Field(ge=-LARGEST_ID, le=LARGEST_ID)
+    size_bytes: int = Field(ge=0, le=LARGEST_ID)
+
+    def origin(self) -> Origin:
+        return Origin(**self.dict())
 
 
 class LaunchBody(Schema):
@@ -44,6 +62,7 @@ class LaunchBody(Schema):
     project: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Slug or name; default: the token's")
     started: list[Word] = Field([], max_length=1100, description="The command that a person entered, redacted")
     folder: str = Field("", pattern=TEXT, max_length=LONGEST_FOLDER, description="Where it was entered, redacted")
+    origin: OriginBody | None = Field(None, description="The checkpoint at which a new run begins")
 
     def launch(self) -> Launch:
         return Launch(
@@ -57,6 +76,7 @@ class LaunchBody(Schema):
             project=self.project,
             started=self.started,
             folder=self.folder,
+            origin=self.origin.origin() if self.origin else None,
         )
 
 

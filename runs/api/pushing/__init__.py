@@ -1,1 +1,1 @@
-"""The addresses at which training hosts push checkpoints of their own runs."""
+"""The addresses at which training hosts push checkpoints of their own runs, and fetch those of their project."""

@@ -1,4 +1,4 @@
-"""Which checkpoint a training host may push, and what it may be refused for."""
+"""Which checkpoints a training host may push and fetch, and what it may be refused for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
 from runs.copies import folders
-from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch
+from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch, Run
 from steersman.files.checkpoint import Damaged
 
 
@@ -40,6 +40,20 @@ def pushable(token: AccessToken, run_id: int, sha256: str) -> Checkpoint:
         text = _("The checkpoint has %(size)d MiB, and the portal takes %(most)d MiB (STEERSMAN_PUSH_MIB).")
         raise Refused(413, text % {"size": found.size_bytes >> 20, "most": settings.STEERSMAN_PUSH_MIB})
     return found
+
+
+def fetchable(token: AccessToken, run_id: int) -> Run:
+    """Return a run whose checkpoints a token may fetch: any of its project. Raises `Refused`."""
+    run = Run.objects.filter(pk=run_id, project=token.project).first()
+    if run is None:
+        text = _(
+            "The project %(project)s has no run %(run)d, or it was deleted. For a run of another project, use a token "
+            "of that project."
+        )
+        raise Refused(404, text % {"project": token.project.name, "run": run_id})
+    if not Membership.objects.filter(project=token.project, user=token.created_by, role__in=COMMANDING_ROLES).exists():
+        raise Refused(403, operators_only())
+    return run
 
 
 def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:

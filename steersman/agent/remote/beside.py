@@ -19,6 +19,7 @@ from steersman.agent.launch.torchrun import Launch as Ranks
 from steersman.agent.launch.torchrun import (
     NoAttempt,
     announce,
+    announce_beginning,
     announce_failure,
     join,
     open_node_server,
@@ -58,6 +59,11 @@ def join_launch(data: Path, ranks: Ranks) -> int:
 def tell_nothing_to_train(data: Path, ranks: Ranks, exit_code: int) -> None:
     """Tell the other ranks that there is nothing to train: they end with `exit_code`."""
     announce_failure(data, meeting(data, ranks), ranks, exit_code)
+
+
+def tell_of_beginning(data: Path, ranks: Ranks) -> None:
+    """Tell the ranks of other hosts that rank 0 prepares the training, which may take long."""
+    announce_beginning(data, meeting(data, ranks), ranks)
 
 
 def start_beside(

@@ -44,8 +44,11 @@ class Claimed:
     has_finished: bool = False
 
 
-def claim(data: Path, launch: Launch, start: Start) -> Claimed:
-    """Return the launch that `start` continues, else `launch` in a new folder. Raises `OSError` and `Malformed`."""
+def claim(data: Path, launch: Launch, start: Start, origin: str = "") -> Claimed:
+    """Return the launch that `start` continues, else `launch` in a new folder. Raises `OSError` and `Malformed`.
+
+    `origin` is the checkpoint of another run at which a new launch begins, "" if there is none.
+    """
     if not start.job:
         return Claimed(make_launch(data, launch), launch, is_new=True)
     place = make_private(launches_folder(data))
@@ -58,7 +61,8 @@ def claim(data: Path, launch: Launch, start: Start) -> Claimed:
         beside=start.ranks,
         ranks=start.ranks.ranks if start.ranks else launch.ranks,
     )
-    key = start.key([launch.name, launch.folder, launch.project, launch.portal, *launch.script])
+    words = [launch.name, launch.folder, launch.project, launch.portal, *launch.script]
+    key = start.key([*words, *([f"--from {origin}"] if origin else [])])
     lock = _lock(place / CLAIM_LOCK)
     try:
         for number in count(1):

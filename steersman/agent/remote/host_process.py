@@ -25,13 +25,14 @@ from steersman.agent.folders import WorkerProcess, close_attempt, living_worker
 from steersman.agent.host_side.endings import exit_code_of_program
 from steersman.agent.host_side.host_side import HostSide
 from steersman.agent.host_side.surroundings import HostSettings
-from steersman.agent.launch.attempt_folder import make_attempt_folder
+from steersman.agent.launch.attempt_folder import ResumeFrom, make_attempt_folder
 from steersman.agent.launch.ended_file import record_ended, recorded_ended
 from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.spawn import script_command
 from steersman.agent.launch.torchrun import close_node_server, start_worker_group
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.launchers.slurm import EndOfJob
+from steersman.agent.origin.fetching import read_origin
 from steersman.agent.remote.beside import meeting, start_beside, tell_nothing_to_train
 from steersman.agent.remote.caller_group import CallerGroup
 from steersman.agent.remote.launches import (
@@ -207,7 +208,14 @@ class LaunchProcess:
         """Start the training in a new attempt after `number`."""
         lines: list[Line] = []
         folder = attempt_of(self._folder, number + 1)
-        environment = self._make(folder, lines)
+        environment, resume = self._make(folder, lines)
+        if resume is None and (origin := read_origin(self._folder)) is not None:
+            # It must not begin at its first step instead.
+            text = (
+                f"The checkpoint {origin.name} of run {origin.run}, at which this training begins, is gone or damaged."
+            )
+            say(text)
+            return number + 1, self._not_begun(folder, text, EXIT_FAILED), lines
         command = script_command(self._launch.script)
         ranks = self._launch.beside
         try:
@@ -217,17 +225,21 @@ class LaunchProcess:
                 group, self._server = start_beside(command, environment, folder, self._data, ranks)
             return number + 1, group, lines
         except OSError as error:
-            text = f"{command[0]} cannot be started: {error.strerror}."
-            say(text)
-            words = LastWords(outcome="failed", error=f"The program could not be started: {error.strerror}.")
+            say(f"{command[0]} cannot be started: {error.strerror}.")
             code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
-            if ranks is not None:
-                tell_nothing_to_train(self._data, ranks, code)
-            codes: list[int | None] = [code] * self._launch.ranks
-            record_ended(folder, Ended(rank=0, code=code, codes=codes, last_words=words, may_restart=False))
-            return number + 1, WorkerGroup.adopted(folder, self._launch.ranks), lines
+            text = f"The program could not be started: {error.strerror}."
+            return number + 1, self._not_begun(folder, text, code), lines
 
-    def _make(self, folder: Path, lines: list[Line]) -> dict[str, str]:
+    def _not_begun(self, folder: Path, text: str, code: int) -> WorkerGroup:
+        """Record that an attempt failed before its training began; return its processes, of which none lives."""
+        if self._launch.beside is not None:
+            tell_nothing_to_train(self._data, self._launch.beside, code)
+        codes: list[int | None] = [code] * self._launch.ranks
+        words = LastWords(outcome="failed", error=text)
+        record_ended(folder, Ended(rank=0, code=code, codes=codes, last_words=words, may_restart=False))
+        return WorkerGroup.adopted(folder, self._launch.ranks)
+
+    def _make(self, folder: Path, lines: list[Line]) -> tuple[dict[str, str], ResumeFrom | None]:
         resume, knobs = newest_checkpoint(self._folder, lines)
         before = newest_attempt(self._folder)
         if before:
@@ -242,7 +254,7 @@ class LaunchProcess:
         )
         write_identity(folder, self._launch.identity)
         write_removed(folder, remove_older(self._folder, None if resume is None else resume.folder, lines))
-        return environment
+        return environment, resume
 
     def _follow_attempt(
         self, number: int, group: WorkerGroup, lines: Sequence[Line], earlier_within_s: float | None = None
@@ -297,7 +309,7 @@ class LaunchProcess:
         for earlier in range(1, number):
             # The portal numbers attempts in the order of the requests that open them.
             self._place(login, earlier, terminal)
-        found = open_attempt(login, self._launch, number, self._data, APPLICATION)
+        found = open_attempt(login, self._launch, number, self._data, APPLICATION, read_origin(self._folder))
         write_place(folder, found)
         terminal.opened(found)
         return found

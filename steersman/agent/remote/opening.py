@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steersman.agent.folders import boot_id, host_name
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.origin.fetching import Origin
 from steersman.agent.remote.launches import Launch
 from steersman.portal.logins import Login
 from steersman.portal.requests import RUNS, Refused, ask, not_a_portal
@@ -19,6 +20,19 @@ LONGEST_WORD = 4000
 LONGEST_FOLDER = 1000
 MOST_WORDS = 1000
 NOT_IN_A_HOST_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """The checkpoint of another run at which a new run begins, as the portal told it."""
+
+    run: int
+    run_name: str
+    sha256: str
+    name: str
+    step: int
+    epoch: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +51,15 @@ class _Opening:
     project: str
     started: list[str]
     folder: str
+    origin: _Origin | None
 
 
-def open_attempt(login: Login, launch: Launch, number: int, data: Path, application: Path) -> Place:
+def open_attempt(
+    login: Login, launch: Launch, number: int, data: Path, application: Path, origin: Origin | None = None
+) -> Place:
     """Return the place of attempt `number` of a launch, counted here. Raises `steersman.portal.requests.PortalError`.
+
+    `origin` is the checkpoint at which the launch begins, None if it starts from the beginning.
 
     Texts that identify this host, such as the names of the folders `data` and `application`, are not sent.
     """
@@ -58,9 +77,24 @@ def open_attempt(login: Login, launch: Launch, number: int, data: Path, applicat
         project=launch.project,
         started=[redactor.text(word)[:LONGEST_WORD] for word in launch.started[:MOST_WORDS]],
         folder=redactor.text(launch.folder)[:LONGEST_FOLDER],
+        origin=_as_told(origin),
     )
     answer = ask(login, RUNS, opening)
     try:
         return decode(Place, answer)
     except Malformed as error:
         raise Refused(not_a_portal(login.address)) from error
+
+
+def _as_told(origin: Origin | None) -> _Origin | None:
+    if origin is None:
+        return None
+    return _Origin(
+        run=origin.run,
+        run_name=origin.run_name,
+        sha256=origin.sha256,
+        name=origin.name,
+        step=origin.step,
+        epoch=origin.epoch,
+        size_bytes=origin.size_bytes,
+    )

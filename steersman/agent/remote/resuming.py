@@ -61,7 +61,8 @@ def remove_older(launch: Path, keep: Path | None, lines: list[Line]) -> Removed:
     kept = []
     # The oldest first, as the rules take them.
     for folder in reversed(checkpoints_of(launch)):
-        if not FOLDER_NAME.fullmatch(folder.name):
+        # Attempt 0 is the checkpoint of another run at which the launch began.
+        if not FOLDER_NAME.fullmatch(folder.name) or folder.parent.parent.name == "0":
             continue
         with suppress(OSError, Damaged):
             manifest = read_manifest(folder, hashed(folder / MANIFEST).sha256)

@@ -13,7 +13,8 @@ from steersman.agent.launch.spawn import script_name, why_not_there
 from steersman.agent.launch.torchrun import LaunchError
 from steersman.agent.launchers.problems import NotStarted as NotStarted
 from steersman.agent.launchers.starts import Start, as_launched, launcher_start
-from steersman.agent.remote.beside import join_launch, tell_nothing_to_train
+from steersman.agent.origin.fetching import fetch_origin, read_origin
+from steersman.agent.remote.beside import join_launch, tell_nothing_to_train, tell_of_beginning
 from steersman.agent.remote.claims import claim
 from steersman.agent.remote.host_process import LOCK_FILE
 from steersman.agent.remote.launches import (
@@ -52,7 +53,9 @@ STARTS_ANYWAY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The options of a command line. `started` is the command line, `name` is "" for the program's. See `Launch`."""
+    """The options of a command line. `started` is the command line, `name` is "" for the program's, `origin` is the
+    `RUN[:CHECKPOINT]` of `--from`, "" without it. See `Launch`.
+    """
 
     script: list[str]
     name: str
@@ -63,6 +66,7 @@ class Asked:
     started: list[str]
     key: str = ""
     push: str = "none"
+    origin: str = ""
 
 
 def start(login: Login, data: Path, asked: Asked) -> int:
@@ -108,45 +112,76 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
         push=asked.push,
     )
     if asked.key:
-        return _lead_by_key(login, data, launch, begun, numbers)
-    claimed = claim(data, launch, begun)
+        return _lead_by_key(login, data, launch, asked.origin, begun, numbers)
+    claimed = claim(data, launch, begun, asked.origin)
     if claimed.has_finished:
         say("this training had already finished when the launcher started it again: nothing is started")
         if begun.ranks is not None:
             tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
         return EXIT_FINISHED
-    try:
-        _open(login, claimed.launch, claimed.folder, data, 1 if claimed.is_new else None)
-    except Refused as error:
-        if claimed.is_new:
-            shutil.rmtree(claimed.folder)
-        raise NotStarted(str(error)) from error
+    if claimed.is_new:
+        if begun.ranks is not None and asked.origin:
+            tell_of_beginning(data, begun.ranks)
+        _begin(login, claimed.launch, claimed.folder, data, asked.origin)
+    else:
+        _continue_from_own(asked.origin)
+        try:
+            _open(login, claimed.launch, claimed.folder, data, None)
+        except Refused as error:
+            raise NotStarted(str(error)) from error
     launcher = os.getppid() if begun.job else None
     return supervised(claimed.folder, claimed.launch.ranks, numbers, launcher=launcher)
 
 
-def _lead_by_key(login: Login, data: Path, launch: Launch, begun: Start, numbers: list[signal.Signals]) -> int:
+def _lead_by_key(
+    login: Login, data: Path, launch: Launch, origin: str, begun: Start, numbers: list[signal.Signals]
+) -> int:
     """Train in the launch that a person or a queue has named by its key. A job of Slurm may repeat it."""
     launch = replace(launch, turn=begun.turn, identity=begun.identity, slurm_job=begun.slurm_job)
     launcher = os.getppid() if begun.job else None
     known = find_launch(data, launch.key)
     if known is not None:
-        _continue(login, launch, known, data)
+        _continue(login, launch, known, data, origin)
         return supervised(known, launch.ranks, numbers, launcher=launcher)
     folder = make_launch(data, launch)
+    _begin(login, launch, folder, data, origin)
+    return supervised(folder, launch.ranks, numbers, launcher=launcher)
+
+
+def _begin(login: Login, launch: Launch, folder: Path, data: Path, origin: str) -> None:
+    """Prepare the folder of a new launch for the host process; remove it if nothing starts. Raises `NotStarted`."""
     try:
+        if origin:
+            fetch_origin(login, data, folder, origin, launch.wait_s, say)
         _open(login, launch, folder, data, 1)
     except Refused as error:
         shutil.rmtree(folder)
         raise NotStarted(str(error)) from error
-    return supervised(folder, launch.ranks, numbers, launcher=launcher)
+    except (NotStarted, KeyboardInterrupt):
+        shutil.rmtree(folder)
+        raise
 
 
-def _continue(login: Login, launch: Launch, folder: Path, data: Path) -> None:
+def _continue_from_own(origin: str) -> None:
+    if origin:
+        say("this training has begun before: it continues from its own newest checkpoint, not from that of --from")
+
+
+def _continue(login: Login, launch: Launch, folder: Path, data: Path, origin: str) -> None:
     """Prepare the folder of a known launch for the host process. Raises `NotStarted`."""
     if not _is_free(folder):
         raise NotStarted(f"key: another process follows the launch {launch.key} in {folder}.", EXIT_HELD)
     newest = newest_attempt(folder)
+    if origin and newest == 0:
+        fetch_origin(login, data, folder, origin, launch.wait_s, say)
+    elif origin:
+        began = read_origin(folder)
+        if began is None or began.asked != origin:
+            raise NotStarted(
+                f"from: the launch {launch.key} has begun already, and not from {origin}. Leave out --from to continue "
+                "it from its newest checkpoint, or give another --key to make a new run."
+            )
+        _continue_from_own(origin)
     if newest == 0 or read_concluded(attempt_of(folder, newest)) is not None:
         try:
             _open(login, launch, folder, data, newest + 1)
@@ -170,7 +205,7 @@ def _open(login: Login, launch: Launch, folder: Path, data: Path, number: int | 
         problem = error
     try:
         if number is not None:
-            place = open_attempt(login, launch, number, data, APPLICATION)
+            place = open_attempt(login, launch, number, data, APPLICATION, read_origin(folder))
             say(f"run {place.run}: {place.page}")
             write_opened(folder, number, place)
     except Unreachable as error:

@@ -1,0 +1,1 @@
+"""The checkpoint of another run at which a launch begins: chosen, fetched from the portal, and kept with the launch."""

@@ -30,6 +30,24 @@ def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
         yield page
 
 
+# A browser whose frames and observers never come.
+NO_FRAMES = """
+    window.requestAnimationFrame = () => 1;
+    window.IntersectionObserver = window.ResizeObserver = class { observe() {} unobserve() {} disconnect() {} };
+"""
+
+
+def test_the_first_curve_is_drawn_with_the_history(stack: Stack, chromium: Browser, places: Places) -> None:
+    with operators_page(chromium, stack.address) as page:
+        page.add_init_script(NO_FRAMES)
+        page.goto(f"{stack.address}/runs/{places['live']}/")
+        charts = page.get_by_test_id("chart")
+        expect(charts.first).not_to_have_attribute("data-points", "0")
+        assert charts.count() > 1
+        assert page.locator("[data-testid=chart] canvas").count() == 1
+        assert page.locator(f"{LOSS} canvas").bounding_box()["width"] > 200  # type: ignore[index]
+
+
 def wait_for_another(chart: Locator, before: str) -> str:
     wait_for(lambda: settled_picture(chart) != before, "another picture")
     return settled_picture(chart)

@@ -27,6 +27,8 @@ import { columnsOf, dataOf, plotOptions } from "./uplot_options.js";
 const HEIGHT = 190;
 const TALL = 380;
 const SPEAK_MS = 1000;
+// A chart so near to the window counts as visible.
+const SEEN_EARLY_PX = 120;
 const HIDDEN = { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
 const NO_MARKS = { version: () => 0, read: () => [] };
 
@@ -96,7 +98,7 @@ export class Chart {
         this.#visible = entry.isIntersecting;
         if (this.#visible) onSeen();
       },
-      { rootMargin: "120px" },
+      { rootMargin: `${SEEN_EARLY_PX}px` },
     ).observe(this.root);
     group.join(this);
   }
@@ -114,6 +116,14 @@ export class Chart {
 
   get isVisible() {
     return this.#visible && this.#width > 0;
+  }
+
+  /** Measure the chart now, because its observers report only after the next frame; return whether it is visible. */
+  measure() {
+    const { top, bottom } = this.root.getBoundingClientRect();
+    this.#visible = bottom > top && bottom > -SEEN_EARLY_PX && top < window.innerHeight + SEEN_EARLY_PX;
+    if (this.#visible) this.#resize(this.parts.place.getBoundingClientRect());
+    return this.isVisible;
   }
 
   /** Paint if the chart is visible and something changed; return whether it painted. */

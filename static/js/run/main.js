@@ -165,6 +165,8 @@ async function load() {
     }
   }
   loading = false;
+  // Before anything else is painted, and without waiting for a frame.
+  charts.paint(performance.now());
   request();
   socket.connect();
 }

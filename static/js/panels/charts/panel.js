@@ -49,6 +49,7 @@ export class ChartPanel {
   // By key: the own log axis and range of charts that do not exist yet.
   #own = new Map();
   #next = 0;
+  #hasPainted = false;
   #layoutChanged = changeDetector();
 
   /**
@@ -89,6 +90,7 @@ export class ChartPanel {
     this.#view.allowEpochs(knowsEpochs(this.#clock.read()));
     this.#view.offerAttempts(this.#state.attempts);
     const charts = [...this.#charts.values()];
+    if (this.#paintFirst(charts, now)) return;
     let painted = 0;
     for (let turn = 0; turn < charts.length; turn += 1) {
       const place = (this.#next + turn) % charts.length;
@@ -99,6 +101,15 @@ export class ChartPanel {
       this.#onSeen();
       return;
     }
+  }
+
+  /** Paint the first visible chart alone, so that a new page shows a curve soon; return whether it did. */
+  #paintFirst(charts, now) {
+    if (this.#hasPainted || !charts.length) return false;
+    this.#hasPainted = true;
+    const isPainted = Boolean(charts.find(({ chart }) => chart.measure())?.chart.paint(now));
+    if (isPainted) this.#onSeen();
+    return isPainted;
   }
 
   get preferences() {

@@ -86,7 +86,7 @@ class Lab:
             place = self.api(f"runs/{run}/place/")["place"]
             return place is not None and words in place["text"]
 
-        wait_for(says, f"{words}\n{self.host.printed()}", PATIENCE_S)
+        wait_for(says, lambda: f"{words}\n{self.host.printed()}", PATIENCE_S)
 
     def refusal(self, **parameters: Any) -> str:
         try:

@@ -19,7 +19,7 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         host.script(TRAINING)
         (host.folder / "agent.toml").write_text(AGENT)
         agent = host.start("agent")
-        wait_for(lab.is_online, f"the agent\n{host.printed()}", PATIENCE_S)
+        wait_for(lab.is_online, lambda: f"the agent\n{host.printed()}", PATIENCE_S)
         assert "takes a whole number from 1 to 300, not 301." in lab.refusal(epochs=301)
 
         first = lab.request(parameters={"tag": HOSTILE, "epochs": 7, "rate": 0.5}, restarts=1, name="first")
@@ -36,7 +36,9 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         agent.kill()
         agent.wait()
         agent = host.start("agent")
-        wait_for(lambda: host.output("err.log").count("is online") == 2, f"it again\n{host.printed()}", PATIENCE_S)
+        wait_for(
+            lambda: host.output("err.log").count("is online") == 2, lambda: f"it again\n{host.printed()}", PATIENCE_S
+        )
         assert run_row(stack, second)["state"] == "queued" and host.worker() == worker
 
         # Whatever follows the training is killed: the agent has it followed again.
@@ -79,15 +81,15 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         missing = f'[commands.gone]\nprogram = ["{host.folder}/gone.py"]\n'
         (host.folder / "agent.toml").write_text(AGENT.replace("300", "5") + missing)
         agent = host.start("agent")
-        wait_for(lambda: run_row(stack, late)["state"] == "failed", f"a refusal\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: run_row(stack, late)["state"] == "failed", lambda: f"a refusal\n{host.printed()}", PATIENCE_S)
         assert run_row(stack, late)["reason"] == "epochs takes a whole number from 1 to 5, not 200."
         wait_for(lambda: len(lab.api("agents/")["items"][0]["commands"]) == 2, "the new offer", PATIENCE_S)
         gone = lab.request(command="gone")
-        wait_for(lambda: run_row(stack, gone)["state"] == "failed", f"a reason\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: run_row(stack, gone)["state"] == "failed", lambda: f"a reason\n{host.printed()}", PATIENCE_S)
         assert run_row(stack, gone)["reason"].startswith("program: there is no file ~/gone.py;")
         portal.kill()
         wait_for(lambda: "cannot be reached" in host.output("err.log"), "the outage", PATIENCE_S)
         portal.start()
-        wait_for(lab.is_online, f"the agent\n{host.printed()}", PATIENCE_S)
+        wait_for(lab.is_online, lambda: f"the agent\n{host.printed()}", PATIENCE_S)
         agent.send_signal(signal.SIGTERM)
         assert ended(agent, host) == 0

@@ -47,7 +47,7 @@ def test_runs_are_slurm_jobs(tmp_path: Path):
         (host.folder / "agent.toml").write_text(text)
         (slurm / "hold").touch()
         agent = host.start("agent")
-        wait_for(lab.is_online, f"the agent\n{host.printed()}", PATIENCE_S)
+        wait_for(lab.is_online, lambda: f"the agent\n{host.printed()}", PATIENCE_S)
 
         run = lab.request(parameters={"tag": HOSTILE, "epochs": 7})
         lab.waits(run, "Slurm job 1: PENDING (Resources)")
@@ -62,14 +62,14 @@ def test_runs_are_slurm_jobs(tmp_path: Path):
         assert followed is not None
         for pid in (parent_of(followed), followed, host.worker()):
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: run_row(stack, run)["state"] == "failed", f"its end\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: run_row(stack, run)["state"] == "failed", lambda: f"its end\n{host.printed()}", PATIENCE_S)
         (slurm / "hold").touch()
         lab.api(f"runs/{run}/queue/", {})
         lab.waits(run, "Slurm job 2: PENDING (Resources)")
 
         # A job that nobody wants any longer is cancelled while it waits.
         send(stack, run, "withdraw")
-        wait_for(lambda: job(slurm, 2)["state"] == "CANCELLED", f"the cancelling\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: job(slurm, 2)["state"] == "CANCELLED", lambda: f"the cancelling\n{host.printed()}", PATIENCE_S)
         (slurm / "hold").unlink()
         lab.api(f"runs/{run}/queue/", {})
         lab.reaches(run, "running", attempt=2)
@@ -81,7 +81,9 @@ def test_runs_are_slurm_jobs(tmp_path: Path):
         refused = lab.request(parameters={"epochs": 9})
         lab.waits(refused, "Slurm job 4: PENDING (Resources)")
         subprocess.run([slurm / "scancel", "4"], check=True)
-        wait_for(lambda: run_row(stack, refused)["state"] == "failed", f"a reason\n{host.printed()}", PATIENCE_S)
+        wait_for(
+            lambda: run_row(stack, refused)["state"] == "failed", lambda: f"a reason\n{host.printed()}", PATIENCE_S
+        )
         assert run_row(stack, refused)["reason"] == "Slurm job 4 ended as CANCELLED before the training began."
         agent.send_signal(signal.SIGTERM)
         assert ended(agent, host) == 0

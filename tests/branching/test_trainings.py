@@ -58,7 +58,7 @@ def test_a_branch_of_a_recipe_goes_on_bit_for_bit_and_takes_what_it_changes(publ
         stack.manage("command", str(source), *words)
 
     stack.train(source, "--quiet")
-    wait_for(lambda: run_row(stack, source)["state"] == "paused", f"the source\n{stack.log()}")
+    wait_for(lambda: run_row(stack, source)["state"] == "paused", lambda: f"the source\n{stack.log()}")
     # In the middle of the second epoch, with 24 steps per epoch; the knob has been changed by then.
     command("set_knob", "learning_rate=0.004", "--at-step", "20")
     command("save_checkpoint", "middle", "--at-step", "30")
@@ -119,7 +119,7 @@ def test_a_branch_of_a_script_begins_with_its_objects_and_knobs_at_the_checkpoin
     stack = offline_stack
     source = create_run(stack, start_paused=True)
     stack.train(source, "--quiet", "--", SCRIPT, "45")
-    wait_for(lambda: run_row(stack, source)["state"] == "paused", f"the source\n{stack.log()}")
+    wait_for(lambda: run_row(stack, source)["state"] == "paused", lambda: f"the source\n{stack.log()}")
     for words in (("set_knob", "rate=2", "--at-step", "10"), ("set_knob", "momentum=0.75", "--at-step", "5"),
                   ("set_knob", "rate=3", "--at-step", "42"), ("resume",)):  # fmt: skip
         stack.manage("command", str(source), *words)

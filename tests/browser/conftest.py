@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, Playwright, expect
 
 import steersman
 from tests.client_packages.small_wheel import write_wheel
@@ -19,8 +19,9 @@ from tests.support.stack import ROOT, Stack
 Places = dict[str, Any]
 
 OUTPUT = ROOT / "build" / "screenshots"
-# A busy machine is not an error of the page: no assertion waits less.
-expect.set_options(timeout=60_000)
+# A busy machine is not an error of the page: no assertion and no action waits less.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,14 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program, "chromium is missing: apt-get install chromium"
     browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    new_context = browser.new_context
+
+    def patient_context(**options: Any) -> BrowserContext:
+        context = new_context(**options)
+        context.set_default_timeout(PATIENCE_MS)
+        return context
+
+    browser.new_context = patient_context  # type: ignore[method-assign]
     yield browser
     browser.close()
 

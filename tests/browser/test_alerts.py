@@ -201,7 +201,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
     server, run_id = night
     with operators_page(chromium, stack.address) as page:
         page.goto(f"{stack.address}/runs/{run_id}/")
-        wait_for(lambda: run_row(stack, run_id)["step"] > 300, f"a usual loss\n{stack.log()}")
+        wait_for(lambda: run_row(stack, run_id)["step"] > 300, lambda: f"a usual loss\n{stack.log()}")
         rate = page.locator('[data-testid=knob][data-knob="learning_rate"][data-group=""]')
         rate.get_by_test_id("knob-field").fill("3")
         rate.get_by_test_id("knob-field").press("Enter")
@@ -224,7 +224,7 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
         expect(row.locator("summary")).to_be_focused()
         look_at(page, screenshots, "alert")
 
-        wait_for(lambda: server.mails, f"the mail\n{stack.log()}")
+        wait_for(lambda: server.mails, lambda: f"the mail\n{stack.log()}")
         mail = server.mails[0][1]
         plain = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
         assert str(mail["To"]) == "operator@example.org" and "Night shift" in str(mail["Subject"])

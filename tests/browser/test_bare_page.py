@@ -69,7 +69,7 @@ def test_it_shows_a_run_and_stops_it(chromium: Browser, elsewhere: str, driver: 
         stack.start_redis()
         stack.start_web()
         stack.train(run_id, "--quiet", LD_LIBRARY_PATH=driver)
-        wait_for(lambda: run_row(stack, run_id)["epoch"] > 0, f"an epoch\n{stack.log()}")
+        wait_for(lambda: run_row(stack, run_id)["epoch"] > 0, lambda: f"an epoch\n{stack.log()}")
 
         context = chromium.new_context()
         page = context.new_page()

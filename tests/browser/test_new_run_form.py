@@ -24,7 +24,7 @@ Recipe.objects.create(spec={RECIPE!r}, title="Switches", parameters={PARAMETERS!
 
 def test_a_checkbox_is_what_the_person_made_of_it(chromium: Browser, stack: Stack) -> None:
     stack.manage("shell", "-v", "0", "-c", PUBLISH)
-    page = chromium.new_page()
+    page = chromium.new_context().new_page()
     log_in(page, stack.address, "operator", "operator")
     page.goto(f"{stack.address}/runs/new/?recipe={RECIPE}")
     loud, fast = page.locator("[name=p-loud]"), page.locator("[name=p-fast]")
@@ -45,7 +45,7 @@ def test_a_checkbox_is_what_the_person_made_of_it(chromium: Browser, stack: Stac
 def test_a_sheet_asks_what_a_branch_changes_and_leads_to_it(
     chromium: Browser, stack: Stack, places: Places, screenshots: Path
 ) -> None:
-    page = chromium.new_page()
+    page = chromium.new_context().new_page()
     log_in(page, stack.address, "operator", "operator")
     page.goto(f"{stack.address}/runs/{places['ended']}/")
     row = page.locator(f"[data-checkpoint='{places['origin']}']")
@@ -77,7 +77,7 @@ def test_a_sheet_asks_what_a_branch_changes_and_leads_to_it(
 def test_a_sheet_runs_a_run_again_and_leads_to_it_and_that_to_the_comparison(
     chromium: Browser, stack: Stack, places: Places, screenshots: Path
 ) -> None:
-    page = chromium.new_page()
+    page = chromium.new_context().new_page()
     log_in(page, stack.address, "operator", "operator")
     page.goto(f"{stack.address}/runs/{places['ended']}/")
     page.get_by_test_id("again").click()

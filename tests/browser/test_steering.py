@@ -307,9 +307,11 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     # By its id, because a newer one may have the same name.
     (checkpoint,) = rows(lab, "SELECT id FROM runs_checkpoint WHERE name = ?", "while paused")
     expect(command).to_have_text(f"python manage.py train --run-id 1 --from {checkpoint['id']}")
-    # A run of a host without the database has its own command.
+    # A run of a host without the database has its own command. Such a host starts scripts, no recipes.
+    (run,) = rows(lab, "SELECT recipe_id FROM runs_run WHERE id = 1")
     program = (
         "from runs.models import RemoteLaunch, Run\nrun = Run.objects.get(pk=1)\n"
+        "Run.objects.filter(pk=1).update(recipe=None)\n"
         "words = ['steersman', 'run', '--', 'python', 'my train.py']\n"
         "RemoteLaunch.objects.create(project=run.project, created_by_id=1, key='k', run=run, started=words, folder='~')"
     )
@@ -317,7 +319,11 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     operator.reload()
     saved.get_by_role("button", name="Copy the command that started this run on its host").click()
     expect(command).to_have_text("cd ~ && steersman run -- python 'my train.py'")
-    lab.manage("shell", "-v", "0", "-c", "from runs.models import RemoteLaunch\nRemoteLaunch.objects.all().delete()")
+    program = (
+        "from runs.models import RemoteLaunch, Run\nRemoteLaunch.objects.all().delete()\n"
+        f"Run.objects.filter(pk=1).update(recipe={run['recipe_id']})\n"
+    )
+    lab.manage("shell", "-v", "0", "-c", program)
     operator.reload()
     expect(saved.get_by_role("button", name="Copy the command that resumes")).to_be_visible()
 

@@ -120,11 +120,11 @@ def one_case(stack: Stack, number: int, case: tuple[int, tuple[int, ...], int]) 
     viewers = [Viewer(stack, run_id) for _ in range(2)]
     wait_for(lambda: all(viewer.hello for viewer in viewers), "the first greetings")
     training = stack.train(run_id, "--quiet", "--", WORKER, str(told), str(series), str(STEPS), *map(str, bursts))
-    wait_for(told.exists, f"all to be told\n{stack.log()}")
+    wait_for(told.exists, lambda: f"all to be told\n{stack.log()}")
     printed = json.loads(told.read_text())["printed"]
     send_notes(run_id, notes)
     step = run_row(stack, run_id)["step"]
-    wait_for(lambda: run_row(stack, run_id)["step"] > max(step, STEPS), f"the training to go on\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["step"] > max(step, STEPS), lambda: f"the training to go on\n{stack.log()}")
     since = max(0, run_row(stack, run_id)["last_seq"] - 5)
     viewers += [Viewer(stack, run_id), Viewer(stack, run_id, since)]
     stuck = sum(is_stuck(stack, viewer) for viewer in viewers)

@@ -76,7 +76,7 @@ class Interface:
         wait_for(lambda: self._open_commands() == 0 or self._restarted(), "all commands to end", timeout_s=60)
         (self._folder / "enough").touch()
         wait_for(lambda: self._training.poll() is not None, "the training to end", timeout_s=60)
-        wait_for(self._host_has_ended, f"the host side to end\n{self.log()}", timeout_s=60)
+        wait_for(self._host_has_ended, lambda: f"the host side to end\n{self.log()}", timeout_s=60)
         for end in self.ends[1:]:
             self._ends[end].kill()
         return self._judge()

@@ -301,7 +301,7 @@ def wait_for_points(stack: Stack, run_id: int, attempt: int = 1) -> None:
     def has_points() -> bool:
         return any(event["attempt"] == attempt for event in events(stack, run_id, "metrics"))
 
-    wait_for(has_points, f"points of attempt {attempt}\n{stack.log()}")
+    wait_for(has_points, lambda: f"points of attempt {attempt}\n{stack.log()}")
 
 
 def wait_for_end(pid: int) -> None:

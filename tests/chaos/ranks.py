@@ -72,7 +72,7 @@ class Ranks:
             start_nodes(self.stack, self.run_id, [self.ranks // self.nodes] * self.nodes, *words)
         else:
             self.supervisor = self.stack.train(self.run_id, "--quiet", "--nproc", str(self.ranks), "--", *words)
-        wait_for(lambda: run_row(self.stack, self.run_id)["step"] > 5, f"steps\n{self.stack.log()}", 120)
+        wait_for(lambda: run_row(self.stack, self.run_id)["step"] > 5, lambda: f"steps\n{self.stack.log()}", 120)
 
     def ask(self, command: str, arguments: dict[str, Any], later: dict[str, int]) -> None:
         from runs.commands.record import record
@@ -94,10 +94,10 @@ class Ranks:
             # A paused run would never do the commands for later steps.
             if number % 7 == 6 and run_row(self.stack, self.run_id)["state"] == "paused":
                 self.ask("resume", {}, {})
-            wait_for(lambda: len(self.open()) <= MOST_OPEN, f"outcomes\n{self.stack.log()}")
+            wait_for(lambda: len(self.open()) <= MOST_OPEN, lambda: f"outcomes\n{self.stack.log()}")
             print(f"{number + 1}/{commands} commands, step {run['step']}", file=sys.stderr)
         wait_for(self._went_on, "the ranks to run")
-        wait_for(lambda: not self.open(), f"the last outcomes\n{self.stack.log()}")
+        wait_for(lambda: not self.open(), lambda: f"the last outcomes\n{self.stack.log()}")
 
     def _went_on(self) -> bool:
         if run_row(self.stack, self.run_id)["state"] != "paused":

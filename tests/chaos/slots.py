@@ -94,7 +94,7 @@ class Hosts:
                 command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
         heartbeat = self._heartbeat(host)
-        wait_for(lambda: self._heartbeat(host) > heartbeat, f"the watch of {host}\n{self._stack.log()}")
+        wait_for(lambda: self._heartbeat(host) > heartbeat, lambda: f"the watch of {host}\n{self._stack.log()}")
 
     def restart(self, host: str) -> None:
         self._end(host)

@@ -54,7 +54,7 @@ class Training:
         self.run_id = create_run(stack, name)
         self.note = stack.folder / f"note-{name}"
         self.supervisor = stack.train(self.run_id, "--quiet", "--", WORKER, str(self.note), str(PAUSE_S))
-        wait_for(lambda: run_row(stack, self.run_id)["step"] > 3, f"points of {name}\n{stack.log()}")
+        wait_for(lambda: run_row(stack, self.run_id)["step"] > 3, lambda: f"points of {name}\n{stack.log()}")
         worker = stack.worker_pid(self.run_id)
         assert worker is not None
         self.worker = worker
@@ -102,7 +102,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def seconds_until(look: Callable[[], object], what: str, timeout_s: float = 60.0) -> float:
+def seconds_until(look: Callable[[], object], what: str | Callable[[], str], timeout_s: float = 60.0) -> float:
     began = time.monotonic()
     wait_for(look, what, timeout_s)
     return time.monotonic() - began
@@ -115,7 +115,7 @@ def watching(stack: Stack) -> Iterator[None]:
             stack.command("watch"), env=stack.environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        wait_for(lambda: rows(stack, "SELECT 1 FROM runs_host"), f"the watch\n{stack.log()}")
+        wait_for(lambda: rows(stack, "SELECT 1 FROM runs_host"), lambda: f"the watch\n{stack.log()}")
         yield
     finally:
         watch.kill()
@@ -140,9 +140,9 @@ def suspend(training: Training) -> dict[str, float]:
     pids = (training.supervisor.pid, training.worker)
     since = training.viewer.last_seq
     began = suspend_between_writes(training.stack, training.run_id, *pids)
-    wait_for(lambda: "unreachable" in training.lives(), f"unreachable\n{training.stack.log()}")
+    wait_for(lambda: "unreachable" in training.lives(), lambda: f"unreachable\n{training.stack.log()}")
     unreachable_s = time.monotonic() - began
-    wait_for(lambda: training.seen({"lost"}, since), f"lost\n{training.stack.log()}")
+    wait_for(lambda: training.seen({"lost"}, since), lambda: f"lost\n{training.stack.log()}")
     lost_s = time.monotonic() - began
     since = training.viewer.last_seq
     for pid in pids:
@@ -159,7 +159,7 @@ def kill_both(stack: Stack, number: int) -> float:
     training.supervisor.kill()
     kill(training.worker)
     training.supervisor.wait()
-    known_s = seconds_until(lambda: training.seen({"lost", "failed"}, since), f"the death\n{stack.log()}")
+    known_s = seconds_until(lambda: training.seen({"lost", "failed"}, since), lambda: f"the death\n{stack.log()}")
     wait_for(lambda: training.seen({"failed"}, since), "how it ended")
     training.close()
     say(f"both dead: known after {known_s:.2f} s")

@@ -66,7 +66,7 @@ class SecurePortal:
             self.stack.web = subprocess.Popen(serve, env=self.stack.environment, stdout=log, stderr=log)
             nginx = [shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx", "-c", str(folder / "nginx.conf")]
             self._proxy = subprocess.Popen(nginx, stdout=log, stderr=log)
-        wait_for(self._answers, f"the portal behind nginx\n{self.stack.log()}")
+        wait_for(self._answers, lambda: f"the portal behind nginx\n{self.stack.log()}")
         return self
 
     def __exit__(self, *error: object) -> None:

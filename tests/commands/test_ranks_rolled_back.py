@@ -39,12 +39,12 @@ def test_two_ranks_go_back_to_the_same_step_and_train_on_bit_for_bit(offline_sta
 
     back, whole = begin(), begin()
     training = stack.train(back, "--quiet", "--nproc", "2")
-    wait_for(lambda: is_paused(back), f"the first pause\n{stack.log()}")
+    wait_for(lambda: is_paused(back), lambda: f"the first pause\n{stack.log()}")
     ask(back, "save_checkpoint", "name=good", "--at-step", str(SAVED))
     left = SAVED + 20
     ask(back, "pause", "--at-step", str(left))
     ask(back, "resume", "--wait", "60")
-    wait_for(lambda: is_paused(back) and run_row(stack, back)["step"] == left, f"step {left}\n{stack.log()}")
+    wait_for(lambda: is_paused(back) and run_row(stack, back)["step"] == left, lambda: f"step {left}\n{stack.log()}")
     told = ask(back, "roll_back", "checkpoint=good", "--wait", "60")
     assert told["state"] == "applied", told
     assert (told["old"], told["new"]) == ({"step": left}, {"step": SAVED})
@@ -55,7 +55,7 @@ def test_two_ranks_go_back_to_the_same_step_and_train_on_bit_for_bit(offline_sta
     assert training.wait(60) == 0, stack.log()
 
     reference = stack.train(whole, "--quiet", "--nproc", "2")
-    wait_for(lambda: is_paused(whole), f"the pause of the other\n{stack.log()}")
+    wait_for(lambda: is_paused(whole), lambda: f"the pause of the other\n{stack.log()}")
     ask(whole, "stop", "--at-step", str(end))
     ask(whole, "resume")
     assert reference.wait(60) == 0, stack.log()

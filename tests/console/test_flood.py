@@ -42,7 +42,7 @@ def test_a_flood_keeps_its_first_and_last_lines_though_its_supervisor_is_killed(
         found = console.stat() if console.exists() else None
         return found is not None and found.st_size > 20 * MIB and found.st_blocks * 512 <= 8 * MIB
 
-    wait_for(is_bounded, f"the middle of the console to be left out\n{offline_stack.log()}", 60)
+    wait_for(is_bounded, lambda: f"the middle of the console to be left out\n{offline_stack.log()}", 60)
     wait_for(lambda: "between the floods" in texts(offline_stack, run_id), "the last line so far", 60)
     kill(supervisor.pid)
     supervisor.wait()

@@ -67,7 +67,7 @@ def test_sigterm_ends_a_training_that_never_looks(offline_stack):
     script = str(ROOT / "tests" / "trainings" / "short.py")
     options = ("--quiet", "--", script, "1000000", "0.01", "deaf")
     supervisor = offline_stack.train(run_id, *options, STEERSMAN_STALLED_S="1")
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, f"points\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, lambda: f"points\n{offline_stack.log()}")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(60) == 1
     run = run_row(offline_stack, run_id)

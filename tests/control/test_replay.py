@@ -20,7 +20,7 @@ def paused(stack: Stack, run_id: int) -> dict[str, Any]:
         run = run_row(stack, run_id)
         return run if run["state"] == "paused" else None
 
-    return wait_for(look, f"run {run_id} to pause\n{stack.log()}")
+    return wait_for(look, lambda: f"run {run_id} to pause\n{stack.log()}")
 
 
 def start(stack: Stack) -> int:
@@ -33,7 +33,7 @@ def start(stack: Stack) -> int:
 
 def finished_losses(stack: Stack, run_id: int) -> dict[tuple[int, int], float]:
     """Return the losses of a run by lap and step, once it has finished."""
-    wait_for(lambda: run_row(stack, run_id)["state"] == "finished", f"run {run_id} to finish\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["state"] == "finished", lambda: f"run {run_id} to finish\n{stack.log()}")
     return {
         ((block.get("laps") or {}).get("train/loss", 0), step): loss
         for event in events(stack, run_id, "metrics")
@@ -72,7 +72,7 @@ def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: 
         f"{first} pause --at-step 300",
         f"{first} resume",
     )
-    wait_for(lambda: run_row(stack, first)["step"] >= 300, f"step 300\n{stack.log()}")
+    wait_for(lambda: run_row(stack, first)["step"] >= 300, lambda: f"step 300\n{stack.log()}")
     assert paused(stack, first)["step"] == 300
     # Nobody knew before at which step these would be done. The newest checkpoint has no name of its own.
     ask(
@@ -83,7 +83,7 @@ def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: 
         f"{first} pause --at-step 320",
         f"{first} resume",
     )
-    wait_for(lambda: run_row(stack, first)["step"] >= 320, f"step 320\n{stack.log()}")
+    wait_for(lambda: run_row(stack, first)["step"] >= 320, lambda: f"step 320\n{stack.log()}")
     paused(stack, first)
     ask(
         stack,
@@ -111,7 +111,7 @@ def test_the_command_log_gives_the_same_curve_again_in_every_lap(offline_stack: 
     # One that is interrupted keeps what is still scheduled.
     third = start(stack)
     ask(stack, f"{third} --replay {first}", f"{third} pause --at-step 100", f"{third} resume")
-    wait_for(lambda: run_row(stack, third)["step"] >= 100, f"step 100\n{stack.log()}")
+    wait_for(lambda: run_row(stack, third)["step"] >= 100, lambda: f"step 100\n{stack.log()}")
     paused(stack, third)
     ask(stack, f"{third} stop --wait 60")
     assert stack.trainings[-1].wait(60) == 0 and run_row(stack, third)["state"] == "stopped", stack.log()

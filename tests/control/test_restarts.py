@@ -124,7 +124,7 @@ def test_bad_input_is_not_tried_again(offline_stack: Stack) -> None:
 
 def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
     run_id, supervisor = train(offline_stack, "1:fail", 5, STEERSMAN_RESTART_PAUSE_S="100")
-    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", lambda: f"the pause\n{offline_stack.log()}")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(60) == 1
     run = run_row(offline_stack, run_id)
@@ -134,7 +134,7 @@ def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
 
 def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
     run_id, supervisor = train(offline_stack, "1:fail", 5, STEERSMAN_RESTART_PAUSE_S="100")
-    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", lambda: f"the pause\n{offline_stack.log()}")
     code = (
         "from uuid import UUID; from runs.commands.record import record; "
         "from runs.protocol.commands import Request, Stop; "
@@ -151,7 +151,7 @@ def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
 def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_stack: Stack) -> None:
     """This also works from another directory than the one in which the script was started."""
     run_id, supervisor = train(offline_stack, "1:fail,1:finish", 5, STEERSMAN_RESTART_PAUSE_S="100")
-    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", lambda: f"the pause\n{offline_stack.log()}")
     supervisor.kill()
     supervisor.wait()
     offline_stack.manage("train", "--run-id", str(run_id), "--quiet", cwd="/")
@@ -166,7 +166,7 @@ def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -
     """
     own = {"DATA_SET": "small", "STEERSMAN_MAIL_KEY": "secret"}
     run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, STEERSMAN_RESTART_PAUSE_S="100", **own)
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] == 1, f"a point\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] == 1, lambda: f"a point\n{offline_stack.log()}")
     worker = offline_stack.worker_pid(run_id)
     assert worker is not None
     supervisor.kill()

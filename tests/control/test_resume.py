@@ -83,7 +83,7 @@ def test_it_stops_with_a_checkpoint_goes_on_from_it_and_passes_over_a_damaged_on
 
     def train_until(reached) -> None:
         supervisor = published.train(run_id, "--quiet")
-        wait_for(lambda: reached(run_row(published, run_id)), f"the training\n{published.log()}")
+        wait_for(lambda: reached(run_row(published, run_id)), lambda: f"the training\n{published.log()}")
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(60) == 0
 
@@ -112,7 +112,7 @@ def test_a_run_that_starts_paused_waits(published):
     run_id = create(published, "--recipe", "digits", "--set", "epochs=1")
     rows(published, "UPDATE runs_run SET start_paused = ? WHERE id = ?", True, run_id)
     supervisor = published.train(run_id, "--quiet")
-    wait_for(lambda: run_row(published, run_id)["state"] == "paused", f"the pause\n{published.log()}")
+    wait_for(lambda: run_row(published, run_id)["state"] == "paused", lambda: f"the pause\n{published.log()}")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(60) == 0
     assert run_row(published, run_id)["state"] == "stopped" and run_row(published, run_id)["step"] == 0
@@ -185,7 +185,7 @@ def script_run(offline_stack: Stack) -> int:
     """A run whose script was stopped before its end."""
     run_id = create_run(offline_stack)
     supervisor = offline_stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01")
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, f"points\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, lambda: f"points\n{offline_stack.log()}")
     supervisor.send_signal(signal.SIGINT)
     assert supervisor.wait(60) == 0
     return run_id

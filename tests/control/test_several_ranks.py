@@ -70,7 +70,7 @@ def start_torchrun(stack: Stack, run_id: int, *script: str) -> subprocess.Popen[
 
 
 def reach(stack: Stack, run_id: int, step: int) -> None:
-    wait_for(lambda: run_row(stack, run_id)["step"] >= step, f"step {step}\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["step"] >= step, lambda: f"step {step}\n{stack.log()}")
 
 
 def gone(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes] | None = None) -> bool:

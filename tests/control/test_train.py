@@ -47,7 +47,7 @@ def start_endless(stack: Stack, mode: str = "log") -> tuple[int, subprocess.Pope
     """Start a run that continues until it is stopped; return run, supervisor and worker pid once points are stored."""
     run_id = create_run(stack)
     supervisor = stack.train(run_id, "--quiet", "--", SHORT, *ENDLESS, mode)
-    wait_for(lambda: run_row(stack, run_id)["step"] > 3, f"points of run {run_id}\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["step"] > 3, lambda: f"points of run {run_id}\n{stack.log()}")
     worker = stack.worker_pid(run_id)
     assert worker is not None
     return run_id, supervisor, worker

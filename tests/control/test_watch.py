@@ -45,7 +45,7 @@ def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]], **variables:
         )
     watches.append(watch)
     heartbeat = host_heartbeat(lab)
-    wait_for(lambda: host_heartbeat(lab) > heartbeat, f"the watch\n{lab.log()}")
+    wait_for(lambda: host_heartbeat(lab) > heartbeat, lambda: f"the watch\n{lab.log()}")
     return watch
 
 
@@ -71,7 +71,7 @@ def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
     watch = start_watch(lab, watches)
     arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
     run_id = int(lab.manage("create_run", "--quiet", *arguments).stdout)
-    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, lambda: f"points\n{lab.log()}")
     worker, supervisor = lab.worker_pid(run_id), attempt_of(lab, run_id)["supervisor_pid"]
 
     second = lab.manage("watch", check=False)
@@ -83,14 +83,14 @@ def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
     assert lives(supervisor) and lives(worker)
     os.kill(supervisor, signal.SIGKILL)
     start_watch(lab, watches)
-    wait_for(lambda: attempt_of(lab, run_id)["adoptions"], f"the new supervisor\n{lab.log()}")
+    wait_for(lambda: attempt_of(lab, run_id)["adoptions"], lambda: f"the new supervisor\n{lab.log()}")
     assert lab.worker_pid(run_id) == worker and lives(worker)
     assert attempt_of(lab, run_id)["number"] == 1
     heartbeat = run_row(lab, run_id)["heartbeat"]
-    wait_for(lambda: run_row(lab, run_id)["heartbeat"] > heartbeat, f"its heartbeat\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["heartbeat"] > heartbeat, lambda: f"its heartbeat\n{lab.log()}")
 
     os.kill(attempt_of(lab, run_id)["supervisor_pid"], signal.SIGTERM)
-    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", lambda: f"the end\n{lab.log()}")
 
 
 def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
@@ -99,13 +99,13 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     start_watch(lab, watches)
     run_id = create_run(lab)
     supervisor = lab.train(run_id, "--quiet", "--", "tests/trainings/short.py", "1000000", "0.01")
-    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, lambda: f"points\n{lab.log()}")
     worker = lab.worker_pid(run_id)
     assert worker is not None
     supervisor.kill()
     kill(worker)
     supervisor.wait()
-    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", lambda: f"the end\n{lab.log()}")
     assert "no exit record" in run_row(lab, run_id)["reason"]
     # The watch announces this at once, before it starts a process that reads the remains.
     assert [event["state"] for event in events(lab, run_id, "status")][-2:] == ["lost", "failed"]
@@ -127,7 +127,7 @@ def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
     create = ("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
     second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
     for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):
-        wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")  # type: ignore[misc]
+        wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", lambda: f"the refusal\n{lab.log()}")  # type: ignore[misc]
         assert f"{device} was requested, but this host has" in run_row(lab, run_id)["reason"]
     given = str(run_row(lab, second)["given_devices"])
     assert "GPU-bbbb" in given and "GPU-aaaa" not in given
@@ -145,6 +145,6 @@ def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subproc
     recipe = rows(lab, "SELECT id FROM runs_recipe WHERE spec = 'gone:Mine'")[0]["id"]
     run_id = create_run(lab, recipe_id=recipe, parameters='{"size": 10}', state="queued", queued_host=HERE)
     elsewhere = create_run(lab, recipe_id=recipe, state="queued", queued_host="another-host")
-    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", lambda: f"the refusal\n{lab.log()}")
     assert run_row(lab, run_id)["reason"] == "parameters: size takes a whole number of at most 9, not 10."
     assert run_row(lab, elsewhere)["state"] == "queued"

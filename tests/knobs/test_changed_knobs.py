@@ -96,7 +96,7 @@ def test_it_goes_on_after_a_crash_a_restart_and_a_start_by_hand_until_one_starts
     plan = ("--", FAILING, "0:turned,2:fail,2:fail,2:fail,2:finish")
     quick = {"STEERSMAN_RESTART_PAUSE_S": "0.05"}
     supervisor = stack.train(run_id, "--quiet", "--restarts", "1", "--nproc", "2", *plan, **quick)
-    wait_for(lambda: '"rate"' in run_row(stack, run_id)["knobs"], f"the knob\n{stack.log()}")
+    wait_for(lambda: '"rate"' in run_row(stack, run_id)["knobs"], lambda: f"the knob\n{stack.log()}")
     stack.manage("command", str(run_id), "set_knob", "rate=0.001")
     assert supervisor.wait(60) == 1, stack.log()
     sentence = "rate begins with 0.001, as set by an earlier command, instead of 0.01."

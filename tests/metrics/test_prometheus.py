@@ -90,8 +90,8 @@ def scene() -> Iterator[Scene]:
                 except OSError:
                     return False
 
-            wait_for(answers, f"the second portal\n{stack.log()}")
-            wait_for(lambda: rows(stack, "SELECT 1 FROM runs_alert"), f"the alert\n{stack.log()}")
+            wait_for(answers, lambda: f"the second portal\n{stack.log()}")
+            wait_for(lambda: rows(stack, "SELECT 1 FROM runs_alert"), lambda: f"the alert\n{stack.log()}")
             yield found
         finally:
             portal.kill()

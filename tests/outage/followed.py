@@ -51,9 +51,13 @@ class Followed:
         await self.viewer.follow()
 
     def __enter__(self) -> Followed:
-        wait_for(lambda: run_row(self.stack, self.run_id)["step"] > 3, f"points of {self.name}\n{self.stack.log()}")
+        wait_for(
+            lambda: run_row(self.stack, self.run_id)["step"] > 3, lambda: f"points of {self.name}\n{self.stack.log()}"
+        )
         self._thread.start()
-        wait_for(lambda: self.viewer.links and self.viewer.events, f"the viewer to be greeted\n{self.stack.log()}")
+        wait_for(
+            lambda: self.viewer.links and self.viewer.events, lambda: f"the viewer to be greeted\n{self.stack.log()}"
+        )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -74,7 +78,7 @@ class Followed:
         """Let it train during a fault, for some time and until the fault has had its effect."""
         began = time.monotonic()
         time.sleep(seconds)
-        wait_for(until, f"an effect of the fault on {self.name}\n{self.stack.log()}")
+        wait_for(until, lambda: f"an effect of the fault on {self.name}\n{self.stack.log()}")
         self.troubled.append((began, time.monotonic()))
 
     def is_linked(self, link: str) -> bool:
@@ -89,7 +93,7 @@ class Followed:
             f"{self.name} to be live\n{self.stack.log()}",
         )
         live_s = time.monotonic() - began
-        wait_for(is_well, f"pages\n{self.stack.log()}")
+        wait_for(is_well, lambda: f"pages\n{self.stack.log()}")
         well_s = time.monotonic() - began
         say(f"live after {live_s:.2f} s, pages after {well_s:.2f} s")
         return well_s
@@ -99,7 +103,7 @@ class Followed:
         # The supervisor may differ from the one that was started here.
         sql = "SELECT supervisor_pid FROM runs_attempt WHERE run_id = ? ORDER BY number DESC"
         os.kill(rows(self.stack, sql, self.run_id)[0]["supervisor_pid"], signal.SIGTERM)
-        wait_for(lambda: run_row(self.stack, self.run_id)["state"] == "stopped", f"the end\n{self.stack.log()}")
+        wait_for(lambda: run_row(self.stack, self.run_id)["state"] == "stopped", lambda: f"the end\n{self.stack.log()}")
         last = run_row(self.stack, self.run_id)["last_seq"]
         wait_for(lambda: self.viewer.last_seq >= last, "the viewer to see the end")
 

@@ -118,8 +118,8 @@ def log_in_at_once(stack: Stack) -> set[int]:
 
 
 def assert_all_can_log_in(stack: Stack) -> None:
-    wait_for(lambda: Visitor(stack).log_in().status == 200, f"a login\n{stack.log()}")
-    wait_for(lambda: log_in_at_once(stack) == {200}, f"logins of all at once\n{stack.log()}")
+    wait_for(lambda: Visitor(stack).log_in().status == 200, lambda: f"a login\n{stack.log()}")
+    wait_for(lambda: log_in_at_once(stack) == {200}, lambda: f"logins of all at once\n{stack.log()}")
 
 
 def test_a_server_that_is_gone_is_told_and_what_it_spoiled_is_left_behind(on_postgres: Stack, server: Server) -> None:

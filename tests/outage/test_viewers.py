@@ -33,7 +33,7 @@ def watched_training(stack: Stack) -> Iterator[tuple[int, Watcher]]:
     made = stack.manage("create_token", "--project", "lab", "--scope", "view", "--user", "operator")
     token = next(word for word in made.stdout.split() if word.startswith("stm_"))
     supervisor = stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01", "log")
-    wait_for(lambda: run_row(stack, run_id)["step"] > 20, f"points\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["step"] > 20, lambda: f"points\n{stack.log()}")
     watcher = Watcher(stack.address, run_id, lambda: ticket_of(stack, run_id, token))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(watcher.follow(),), daemon=True)

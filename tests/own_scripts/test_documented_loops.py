@@ -71,7 +71,7 @@ def ask_for_stop(stack: Stack, run_id: int, folder: Path, *options: str) -> None
     """Send a stop to a held loop, and release the loop once its training has the command."""
     stack.manage("command", str(run_id), "stop", *options)
     arrived = "SELECT 1 FROM runs_command WHERE run_id = ? AND state IN ('delivered', 'applied')"
-    wait_for(lambda: rows(stack, arrived, run_id), f"the command to be delivered\n{stack.log()}")
+    wait_for(lambda: rows(stack, arrived, run_id), lambda: f"the command to be delivered\n{stack.log()}")
     (folder / "go on").touch()
 
 
@@ -81,7 +81,7 @@ def test_a_stop_at_the_last_batch_of_an_epoch_is_resumed(offline_stack: Stack, t
     run_id = create_run(offline_stack, name)
     held = write(name, tmp_path, is_held=True)
     training = offline_stack.train(run_id, "--quiet", "--start-over", "--", held, **with_stand_ins)
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 1, f"points\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 1, lambda: f"points\n{offline_stack.log()}")
     an_epoch = LOOPS[name].steps // LOOPS[name].epochs
     ask_for_stop(offline_stack, run_id, tmp_path, "--at-step", str(an_epoch * 2))
     assert training.wait(60) == 0, offline_stack.log()
@@ -100,7 +100,7 @@ def test_a_documented_loop_is_recorded_stopped_and_resumed(offline_stack: Stack,
     run_id = create_run(offline_stack, name)
     held = write(name, tmp_path, is_held=True)
     training = offline_stack.train(run_id, "--quiet", "--start-over", "--", held, **with_stand_ins)
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 5, f"points\n{offline_stack.log()}")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 5, lambda: f"points\n{offline_stack.log()}")
     ask_for_stop(offline_stack, run_id, tmp_path)
     assert training.wait(60) == 0, offline_stack.log()
     stopped = run_row(offline_stack, run_id)

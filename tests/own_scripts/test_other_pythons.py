@@ -46,7 +46,7 @@ def test_a_training_of_another_python_is_recorded_and_steered(
     script.write_text(CLIENT_OF_ALL_KINDS.read_text())
     run_id = create_run(offline_stack)
     training = offline_stack.train(run_id, "--quiet", "--", python, str(script))
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 2, f"points\n{offline_stack.log()}", 60)
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 2, lambda: f"points\n{offline_stack.log()}", 60)
     offline_stack.manage("command", str(run_id), "set_knob", "learning_rate=0.5", "--wait", "60")
     offline_stack.manage("command", str(run_id), "stop", "--wait", "60")
     assert training.wait(60) == 0, offline_stack.log()

@@ -31,7 +31,9 @@ def test_a_training_reports_and_is_stopped_over_tls_and_a_prefix(tmp_path, monke
             host.script(TRAINING)
             training = host.start("run", "--name", "far", "--", "python", "train.py")
             stored = "SELECT id FROM runs_run WHERE name = 'far' AND step > 0"
-            [run] = wait_for(lambda: rows(stack, stored), f"points\n{host.printed()}", PATIENCE_S)
+            [run] = wait_for(
+                lambda: rows(stack, stored), lambda: f"points\n{host.printed()}\n{stack.log()}", PATIENCE_S
+            )
             assert f"{stack.address}/runs/{run['id']}/" in host.output("err.log")
             stack.manage("command", str(run["id"]), "set_knob", "rate=0.5", "--wait", "60")
             stack.manage("command", str(run["id"]), "stop")

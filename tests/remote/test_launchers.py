@@ -55,8 +55,8 @@ def test_torchrun_starts_one_run_and_continues_it(places: tuple[Stack, Portal, T
     )  # fmt: skip
     for attempt in (1, 2, 3):
         # Each start loads torch in two processes, which takes long on a busy machine.
-        wait_for(lambda at=attempt: attempts(stack) >= at, f"attempt {attempt}\n{host.printed()}")
-    wait_for(lambda: command.poll() is not None, f"the end\n{host.printed()}")
+        wait_for(lambda at=attempt: attempts(stack) >= at, lambda at=attempt: f"attempt {at}\n{host.printed()}")
+    wait_for(lambda: command.poll() is not None, lambda: f"the end\n{host.printed()}")
     assert command.returncode == 0, host.printed()
     run_id = opened_run(stack, "collective.py")
     assert len(rows(stack, "SELECT id FROM runs_run WHERE name = 'collective.py'")) == 1
@@ -106,11 +106,11 @@ def test_ranks_outlive_their_host_process_and_end_with_torchrun(places: tuple[St
         "python",
         "endless.py",
     )
-    run_id = wait_for(lambda: opened_run(stack, "endless.py"), f"the run\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "endless.py"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
 
     def goes_on() -> None:
         step = run_row(stack, run_id)["step"]
-        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, f"steps\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, lambda: f"steps\n{host.printed()}", PATIENCE_S)
 
     goes_on()
     killed = host.kill_host_process()
@@ -120,7 +120,7 @@ def test_ranks_outlive_their_host_process_and_end_with_torchrun(places: tuple[St
     assert all(lives(worker) for worker in workers) and run_row(stack, run_id)["attempt"] == 1
     command.kill()
     command.wait()
-    wait_for(lambda: not any(lives(worker) for worker in workers), f"all to end\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: not any(lives(worker) for worker in workers), lambda: f"all to end\n{host.printed()}", PATIENCE_S)
     wait_for(lambda: run_row(stack, run_id)["state"] not in ("running", "lost"), "the end", PATIENCE_S)
     steps = points(stack, run_id, "loss")
     assert Counter(steps) == Counter(range(1, max(steps) + 1)), "points were lost or doubled"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
+import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection as AsyncServerConnection
+from websockets.asyncio.server import serve as serve_async
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
@@ -23,8 +28,10 @@ from steersman.portal.requests import PortalError, Refused, Unreachable
 from steersman.starting.messages import Place
 from steersman.wire.codec import decode, encode
 from tests.support.stack import wait_for
+from tests.support.tls.certificate import write_certificate
 
 PATIENCE_S = 60.0
+MANY = 1000
 ANSWER = Fenced("another host side follows it", overtaken=False)
 
 
@@ -201,3 +208,83 @@ def test_a_run_that_is_not_open_yet_is_asked_for_again():
     with linked(lambda socket: socket.send(encode(ANSWER)), place=place) as (link, watcher):
         await_cut(link)
         assert received(link) == [ANSWER] and [str(each) for each in watcher.problems[:2]] == ["not yet", "not yet"]
+
+
+@contextmanager
+def tls_server(folder: Path, handler: Callable[[AsyncServerConnection], Awaitable[None]]) -> Iterator[int]:
+    """The port of a server with TLS. It has an event loop, because OpenSSL allows one thread per connection."""
+    write_certificate(folder, "localhost")
+    certified = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certified.load_cert_chain(folder / "fullchain.pem", folder / "privkey.pem")
+    loop = asyncio.new_event_loop()
+    port: queue.SimpleQueue[int] = queue.SimpleQueue()
+    over = asyncio.Event()
+
+    async def run() -> None:
+        async with serve_async(
+            handler, "127.0.0.1", 0, ssl=certified, subprotocols=[SUBPROTOCOL], compression=None
+        ) as server:
+            port.put(next(iter(server.sockets)).getsockname()[1])
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    try:
+        yield port.get(timeout=PATIENCE_S)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(PATIENCE_S)
+        loop.close()
+
+
+def note_users(monkeypatch: pytest.MonkeyPatch) -> dict[object, set[str]]:
+    """Return a dictionary that collects, for each TLS connection, the names of the threads that read or write it."""
+    users: dict[object, set[str]] = {}
+    for kind, method in (
+        (ssl.SSLSocket, "recv"), (ssl.SSLSocket, "send"), (ssl.SSLObject, "read"), (ssl.SSLObject, "write")
+    ):  # fmt: skip
+        original = getattr(kind, method)
+
+        def noting(self: object, *words: object, original: Callable[..., object] = original) -> object:
+            users.setdefault(self, set()).add(threading.current_thread().name)
+            return original(self, *words)
+
+        monkeypatch.setattr(kind, method, noting)
+    return users
+
+
+def test_one_thread_uses_a_connection_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    users = note_users(monkeypatch)
+    came: list[object] = []
+
+    async def handler(socket: AsyncServerConnection) -> None:
+        async def read() -> None:
+            while len(came) < MANY:
+                came.append(decode(await socket.recv()))  # type: ignore[arg-type]
+
+        reading = asyncio.create_task(read())
+        for _ in range(MANY):
+            await socket.send(encode(ANSWER))
+        await reading
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ssl" / "fullchain.pem"))
+    with tls_server(tmp_path / "ssl", handler) as port:
+        watcher = Watcher()
+        link = PortalLink(Login(f"https://localhost:{port}", "stm_x"), lambda: Place(7, 2), watcher, lambda: None)
+        link.start()
+        try:
+            await_cut(link)
+            sent = [Attach(str(number), []) for number in range(MANY)]
+            for message in sent:
+                link.send(message)
+            answers: list[FromRecord] = []
+
+            def all_came() -> bool:
+                answers.extend(link.receive())
+                return len(answers) == len(came) == MANY
+
+            wait_for(all_came, lambda: f"{len(answers)} answers, {len(came)} messages, {watcher.problems}", PATIENCE_S)
+        finally:
+            link.stop()
+    assert came == sent and answers == [ANSWER] * MANY
+    assert len(users) == 2 and all(len(threads) == 1 for threads in users.values()), users

@@ -69,7 +69,7 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, Trainin
     stack, portal, host = places
     host.script(TRAINING)
     command = host.start("run", "--name", "far", "--", "python", "train.py")
-    run_id = wait_for(lambda: opened_run(stack, "far"), f"the run\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "far"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
 
     def reaches(step: int) -> bool:
         assert command.poll() is None, host.printed()
@@ -77,7 +77,7 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, Trainin
 
     def goes_on(by: int = 50) -> None:
         wanted = run_row(stack, run_id)["step"] + by
-        wait_for(lambda: reaches(wanted), f"step {wanted}\n{host.printed()}\n{stack.log()}", PATIENCE_S)
+        wait_for(lambda: reaches(wanted), lambda: f"step {wanted}\n{host.printed()}\n{stack.log()}", PATIENCE_S)
 
     goes_on()
     send(stack, run_id, "set_knob", knob="rate", value=0.5)
@@ -200,7 +200,7 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
     with installation(tmp_path) as (stack, portal, host):
         host.script(TRAINING)
         command = host.start("run", "--wait", "0.5", "--", "python", "train.py")
-        wait_for(lambda: journal_bytes(host) > 2000, f"the training\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: journal_bytes(host) > 2000, lambda: f"the training\n{host.printed()}", PATIENCE_S)
         assert "cannot be reached" in host.output("err.log") and "The training starts now." in host.output("err.log")
         command.send_signal(signal.SIGTERM)
         assert ended(command, host) == 0
@@ -282,7 +282,7 @@ def test_a_signal_ends_the_waiting_for_a_restart(tmp_path: Path):
         portal.start()
         host.script("import steersman, sys\nsteersman.attach().log(1, loss=1.0)\nsys.exit(3)", "crash.py")
         command = host.start("run", "--restarts", "1", "--", "python", "crash.py")
-        wait_for(lambda: "restart 1 of 1" in host.output("err.log"), f"the end\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: "restart 1 of 1" in host.output("err.log"), lambda: f"the end\n{host.printed()}", PATIENCE_S)
         command.send_signal(signal.SIGINT)
         assert ended(command, host) == 3, host.printed()
         row = run_row(stack, opened_run(stack, "crash.py"))
@@ -336,8 +336,8 @@ def test_a_restart_resumes_from_the_newest_checkpoint(places: tuple[Stack, Porta
     host.script(RESUMING, "resume.py")
     # The environment of the script has torch, and finds the package although it is installed elsewhere.
     command = host.start("run", "--restarts", "1", "--", sys.executable, "resume.py")
-    run_id = wait_for(lambda: opened_run(stack, "resume.py"), f"the run\n{host.printed()}", PATIENCE_S)
-    wait_for(lambda: run_row(stack, run_id)["step"] == 4, f"step 4\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "resume.py"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] == 4, lambda: f"step 4\n{host.printed()}", PATIENCE_S)
     # Its checkpoint is older than this change.
     send(stack, run_id, "set_knob", knob="rate", value=0.5)
     assert ended(command, host) == 0, host.printed()
@@ -368,8 +368,8 @@ def test_a_launch_with_a_known_key_continues_its_run(places: tuple[Stack, Portal
     host.script(CONTINUING, "keyed.py")
     words = ("run", "--key", "job/7", "--name", "keyed", "--", sys.executable, "keyed.py")
     command = host.start(*words)
-    run_id = wait_for(lambda: opened_run(stack, "keyed"), f"the run\n{host.printed()}", PATIENCE_S)
-    wait_for(lambda: run_row(stack, run_id)["step"] == 1, f"a step\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "keyed"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] == 1, lambda: f"a step\n{host.printed()}", PATIENCE_S)
     assert ended(host.start(*words), host) == 3
     assert "another process follows the launch job/7" in host.output("err.log")
     (host.folder / "go on").touch()
@@ -413,11 +413,11 @@ def test_a_training_outlives_all_that_watches_it(places: tuple[Stack, Portal, Tr
     stack, _, host = places
     host.script(UNTIL_ENOUGH, "until.py")
     command = host.start("run", "--", "python", "until.py")
-    run_id = wait_for(lambda: opened_run(stack, "until.py"), f"the run\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "until.py"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
 
     def goes_on() -> None:
         step = run_row(stack, run_id)["step"]
-        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, f"steps\n{host.printed()}", PATIENCE_S)
+        wait_for(lambda: run_row(stack, run_id)["step"] > step + 20, lambda: f"steps\n{host.printed()}", PATIENCE_S)
 
     goes_on()
     command.kill()

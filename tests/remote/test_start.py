@@ -81,12 +81,14 @@ def test_one_process_trains_several_runs_one_after_another(places: tuple[Stack, 
     stack, _, host = places
     host.script(SEVERAL, "several.py")
     script = host.start_python("several.py")
-    run_id = wait_for(lambda: opened_run(stack, "steered"), f"the third run\n{host.printed()}", 2 * PATIENCE_S)
-    wait_for(lambda: run_row(stack, run_id)["step"] > 10, f"its steps\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "steered"), lambda: f"the third run\n{host.printed()}", 2 * PATIENCE_S)
+    wait_for(lambda: run_row(stack, run_id)["step"] > 10, lambda: f"its steps\n{host.printed()}", PATIENCE_S)
     killed = host.kill_host_process()
     wait_for(lambda: host.host_process not in (None, killed), "another host process", PATIENCE_S)
     send(stack, run_id, "set_knob", knob="rate", value=0.5)
-    wait_for(lambda: states(stack, run_id) == {"set_knob": "applied"}, f"the knob\n{host.printed()}", PATIENCE_S)
+    wait_for(
+        lambda: states(stack, run_id) == {"set_knob": "applied"}, lambda: f"the knob\n{host.printed()}", PATIENCE_S
+    )
     send(stack, run_id, "stop")
     assert ended(script, host) == 130 or script.returncode == -signal.SIGINT, host.printed()
 
@@ -116,7 +118,7 @@ def test_a_process_that_is_killed_leaves_a_failed_run(places: tuple[Stack, Porta
         "killed.py",
     )
     assert ended(host.start_python("killed.py"), host) == -signal.SIGKILL
-    run_id = wait_for(lambda: opened_run(stack, "killed"), f"the run\n{host.printed()}", PATIENCE_S)
+    run_id = wait_for(lambda: opened_run(stack, "killed"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
     wait_for(lambda: run_row(stack, run_id)["state"] == "failed", "its end", PATIENCE_S)
     assert points(stack, run_id, "loss") == [1]
 

@@ -189,7 +189,7 @@ def test_its_detectors_find_what_goes_wrong(stack: Stack, token: str, opened: Op
         nan = PointRecord(step=2, number=1, time=1.7e9 + 2, values={"loss": math.nan})
         report(socket, points(attached, 1, [1], records=[nan]))
         found = "SELECT detector, series FROM runs_alert WHERE run_id = ?"
-        [alert] = wait_for(lambda: rows(stack, found, opened.run), f"an alert\n{stack.log()}", timeout_s=60)
+        [alert] = wait_for(lambda: rows(stack, found, opened.run), lambda: f"an alert\n{stack.log()}", timeout_s=60)
         assert (alert["detector"], alert["series"]) == ("non-finite", "loss")
 
 

@@ -39,7 +39,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_point(monkeypatch: p
             stack.start_web()
             run_id = create_run(stack)
             supervisor = stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01", "log")
-            wait_for(lambda: run_row(stack, run_id)["step"] > 20, f"points\n{stack.log()}")
+            wait_for(lambda: run_row(stack, run_id)["step"] > 20, lambda: f"points\n{stack.log()}")
             journal = stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
             server.stop()
             size = journal.stat().st_size
@@ -47,7 +47,10 @@ def test_a_server_that_is_killed_and_started_again_costs_no_point(monkeypatch: p
             wait_for(lambda: journal.stat().st_size > size + 5000, "the loop to go on")
             server.start()
             seen = run_row(stack, run_id)["step"]
-            wait_for(lambda: run_row(stack, run_id)["step"] > seen + 100, f"the points logged meanwhile\n{stack.log()}")
+            wait_for(
+                lambda: run_row(stack, run_id)["step"] > seen + 100,
+                lambda: f"the points logged meanwhile\n{stack.log()}",
+            )
             assert listing(stack) == 200
             supervisor.send_signal(signal.SIGTERM)
             assert supervisor.wait(60) == 0

@@ -73,7 +73,7 @@ def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
     assert lab.manage("serve", check=False).returncode == 2
     arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
     run_id = int(lab.manage("create_run", "--quiet", *arguments).stdout)
-    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, lambda: f"points\n{lab.log()}")
     worker = lab.worker_pid(run_id)
     assert serve.end(signal.SIGINT) == 0
     step = run_row(lab, run_id)["step"]
@@ -87,7 +87,7 @@ def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
     assert worker_lives(worker)
     supervisor = rows(lab, "SELECT supervisor_pid FROM runs_attempt WHERE run_id = ?", run_id)[0]["supervisor_pid"]
     os.kill(supervisor, signal.SIGTERM)
-    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", lambda: f"the end\n{lab.log()}")
 
 
 def test_it_lets_other_machines_in_and_says_how_to_make_the_first_account(lab: Stack) -> None:

@@ -190,7 +190,7 @@ class Training:
         self.supervisor: subprocess.Popen[bytes] = stack.train(
             self.run_id, "--quiet", "--", QUIET, str(self.told), **variables
         )
-        wait_for(lambda: self.row["step"] > 3, f"points\n{stack.log()}")
+        wait_for(lambda: self.row["step"] > 3, lambda: f"points\n{stack.log()}")
         worker = stack.worker_pid(self.run_id)
         assert worker is not None
         self.worker = worker

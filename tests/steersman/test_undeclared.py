@@ -104,7 +104,7 @@ def start(stack: Stack, *command: str, **variables: str) -> tuple[int, Any]:
 
 
 def reach(stack: Stack, run_id: int, step: int) -> None:
-    wait_for(lambda: run_row(stack, run_id)["step"] >= step, f"step {step}\n{stack.log()}")
+    wait_for(lambda: run_row(stack, run_id)["step"] >= step, lambda: f"step {step}\n{stack.log()}")
 
 
 def ask(stack: Stack, run_id: int, *words: str) -> str:

@@ -51,15 +51,20 @@ manage.main()
 """
 
 
-def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = START_TIMEOUT_S) -> Found:
-    """Return the result of `look` once it is true; raise `TimeoutError` with `what` after `timeout_s`."""
+def wait_for(
+    look: Callable[[], Found | None], what: str | Callable[[], str], timeout_s: float = START_TIMEOUT_S
+) -> Found:
+    """Return the result of `look` once it is true; raise `TimeoutError` with `what` after `timeout_s`.
+
+    `what` is a function if it reads a log, so that the error has the log at that time.
+    """
     until = time.monotonic() + timeout_s
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() > until:
-            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
+            raise TimeoutError(f"waited {timeout_s:.0f} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 

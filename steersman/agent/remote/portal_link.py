@@ -1,20 +1,25 @@
-"""A link over one outbound WebSocket to a portal. Threads of its own open, read and write it: no call blocks."""
+"""A link over one outbound WebSocket to a portal. A thread of its own opens, reads and writes it: no call blocks.
+
+The thread has an event loop. With a thread to read and another one to write, a connection with TLS can hang or be
+corrupted: OpenSSL allows only one thread at a time to use a connection (https://docs.openssl.org/master/man7/openssl-threads/).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import queue
 import random
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 import steersman
@@ -37,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 PATH = "/ws/hosts/"
 SUBPROTOCOL = Subprotocol("steersman.host.v1")
+NO_SOCKS = (
+    "{address} is behind a SOCKS proxy, which needs the package python-socks: pip install 'python-socks[asyncio]', or "
+    "set no_proxy for this host."
+)
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 # A connection that breaks without being closed is detected after the sum of both.
@@ -54,16 +63,54 @@ REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
 NO_SUCH_RUN = 4404
 TOO_MANY = 4429
 TOO_MANY_PAUSE_S = 120.0
-CLOSED = None
+# How long `stop` waits for the thread. A lookup of a name or a request may take longer; the thread is a daemon.
+STOP_TIMEOUT_S = CLOSE_TIMEOUT_S + 0.5
+# Every connection that breaks is reported to the `Watcher`, so websockets does not print it too.
+logging.getLogger("websockets.client").setLevel(logging.CRITICAL)
 
 
-@contextmanager
-def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection]:
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks up names on its own thread: the process could not end while a thread of an executor looks one up."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        return socket.getaddrinfo(host, port, family, type, proto, flags)
+
+
+def _complete(loop: _Loop, main: Awaitable[None]) -> None:
+    """Run `main` and then the end of all other tasks, and close the loop; as `asyncio.run` does with its own loop."""
+    try:
+        loop.run_until_complete(main)
+    finally:
+        if rest := asyncio.all_tasks(loop):
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.close()
+
+
+class _Connect(connect):
+    """Follows no redirect, as other requests to a portal."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
+@asynccontextmanager
+async def connected(login: Login, run: int, attempt: int) -> AsyncIterator[ClientConnection]:
     """A connection to a portal for an attempt. Raises `PortalError` if it cannot be opened."""
     address = login.address
     words = urlencode({"run": run, "attempt": attempt})
     try:
-        socket = connect(
+        connection = await _Connect(
             "ws" + address.removeprefix("http") + f"{PATH}?{words}",
             additional_headers={"Authorization": f"Bearer {login.token}", VERSION_HEADER: steersman.__version__},
             subprotocols=[SUBPROTOCOL],
@@ -77,26 +124,36 @@ def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection
     except InvalidStatus as error:
         said = said_in(bytes(error.response.body or b""))
         raise refusal_of(address, error.response.status_code, said) from error
+    except ImportError as error:
+        raise Refused(NO_SOCKS.format(address=address)) from error
     except (WebSocketException, OSError) as error:
         raise unreachable(address, error) from error
-    with socket:
-        if socket.subprotocol != SUBPROTOCOL:
+    async with connection:
+        if connection.subprotocol != SUBPROTOCOL:
             raise Refused(not_a_portal(address))
-        yield socket
+        yield connection
 
 
 def check_version(login: Login) -> None:
-    """Raise `PortalError` if a portal refuses this version of the package, or WebSockets do not reach it."""
-    with connected(login, 0, 0) as socket:
+    """Raise `PortalError` if a portal refuses this version of the package, or WebSockets do not reach it.
+
+    Call it on a thread that runs no event loop.
+    """
+    _complete(_Loop(), _check_version(login))
+
+
+async def _check_version(login: Login) -> None:
+    async with connected(login, 0, 0) as connection:
         try:
-            socket.recv(OPEN_TIMEOUT_S)
+            await asyncio.wait_for(connection.recv(), OPEN_TIMEOUT_S)
         except ConnectionClosed as error:
             # It compares versions first. No run has the number 0.
             problem = _why_closed(login.address, error)
             if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
                 raise problem from error
-        except TimeoutError as error:
-            raise unreachable(login.address, error) from error
+        except asyncio.TimeoutError as error:
+            # Before Python 3.11 it is another class than the `TimeoutError` of sockets.
+            raise unreachable(login.address, TimeoutError()) from error
 
 
 def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
@@ -114,26 +171,21 @@ class Watcher(Protocol):
 
 
 class _Connection:
-    """One connection: what is to be sent on it, and the thread that sends it."""
+    """One connection: what is to be sent on it. `send` may be called on any thread."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write, name="portal writer", daemon=True)
-        self._thread.start()
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
 
     def send(self, data: bytes) -> None:
-        self._outgoing.put(data)
+        with suppress(RuntimeError):  # the loop is closed: the link was stopped
+            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, data)
 
-    def end(self) -> None:
-        self._outgoing.put(CLOSED)
-
-    def _write(self) -> None:
-        try:
-            while (data := self._outgoing.get()) is not CLOSED:
-                self._socket.send(data)
-        except (WebSocketException, OSError):
-            return  # the reader sees it too
+    async def write(self, to: ClientConnection) -> None:
+        """Send on `to` until it breaks, which its reader notices too."""
+        with suppress(WebSocketException, OSError):
+            while True:
+                await to.send(await self._outgoing.get())
 
 
 class PortalLink:
@@ -152,8 +204,8 @@ class PortalLink:
         self._inbox: deque[FromRecord | _Connection] = deque()
         # The connection whose start was reported to the host side.
         self._current: _Connection | None = None
-        self._socket: ClientConnection | None = None
-        self._stopped = threading.Event()
+        self._loop = _Loop()
+        self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="portal", daemon=True)
 
     def start(self) -> None:
@@ -180,18 +232,26 @@ class PortalLink:
         return found
 
     def stop(self) -> None:
-        """Close the connection, and open no other; takes `CLOSE_TIMEOUT_S` if the portal does not answer."""
-        self._stopped.set()
-        if self._socket is not None:
-            self._socket.close()
+        """Close the connection, and open no other; takes up to `STOP_TIMEOUT_S` if the portal does not answer."""
+        with suppress(RuntimeError):  # the loop is closed: it has stopped already
+            self._loop.call_soon_threadsafe(self._cancel)
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def _run(self) -> None:
+        self._task = self._loop.create_task(self._follow())
+        with suppress(asyncio.CancelledError):
+            _complete(self._loop, self._task)
+
+    async def _follow(self) -> None:
+        """Connect again whenever a connection ends."""
         pause_s = FIRST_PAUSE_S
-        while not self._stopped.is_set():
+        while True:
             began = time.monotonic()
-            problem = self._connect_once()
-            if self._stopped.is_set():
-                return
+            problem = await self._connect_once()
             if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
                 pause_s = FIRST_PAUSE_S
             self._watcher.lost_portal(problem)
@@ -199,25 +259,26 @@ class PortalLink:
             if isinstance(problem, Refused):
                 wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
             # After a restart of the portal, not all hosts connect at the same time.
-            self._stopped.wait(wait_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _connect_once(self) -> PortalError:
+    async def _connect_once(self) -> PortalError:
         """Connect and exchange messages until the connection ends; return why it ended."""
         try:
+            # It may block this thread: there is no connection meanwhile.
             place = self._place()
-            with connected(self._login, place.run, place.attempt) as socket:
-                self._socket = socket
-                return self._converse(socket)
+            async with connected(self._login, place.run, place.attempt) as websocket:
+                return await self._converse(websocket)
         except PortalError as problem:
             return problem
 
-    def _converse(self, socket: ClientConnection) -> PortalError:
-        connection = _Connection(socket)
+    async def _converse(self, websocket: ClientConnection) -> PortalError:
+        connection = _Connection()
+        writer = asyncio.create_task(connection.write(websocket))
         self._put(connection)
         try:
             while True:
-                data = socket.recv()
+                data = await websocket.recv()
                 if isinstance(data, str):
                     raise BadMessage("it is a text frame")
                 self._put(decode(data))
@@ -229,7 +290,7 @@ class PortalLink:
             logger.error("a message of the portal cannot be read (%s): connecting again", error)
             return unreachable(self._login.address, error)
         finally:
-            connection.end()
+            writer.cancel()
 
     def _put(self, item: FromRecord | _Connection) -> None:
         self._inbox.append(item)

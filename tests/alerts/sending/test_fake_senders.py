@@ -62,7 +62,7 @@ def test_a_server_with_starttls_takes_mail_with_text_html_and_curve(lab: Stack, 
     assert tried(lab, mail, SSL_CERT_FILE=str(certificate))[0]
     begin_alerts(lab, series="train/loss", points=True, usual="0.31 ± 0.02")
     with sending(lab, STEERSMAN_PUBLIC_URL="https://steersman.example.org"):
-        wait_for(lambda: states(lab) == ["sent"], f"the mail\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"], lambda: f"the mail\n{lab.log()}")
     server.stop()
     told = server.mails[-1][1]
     text = told.get_body(("plain",)).get_content()  # type: ignore[union-attr]
@@ -98,7 +98,7 @@ def test_a_wecom_robot_takes_long_messages_and_says_what_is_wrong(lab: Stack) ->
     assert tried(lab, destination)[0]
     begin_alerts(lab, count=20, text="四" * 300)
     with sending(lab):
-        wait_for(lambda: states(lab) == ["sent"] * 20, f"the message\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 20, lambda: f"the message\n{lab.log()}")
     ok, answer = tried(lab, add_destination(lab, "wecom", robot.url + "wrong"))
     assert not ok and "invalid webhook url" in answer and robot.key not in answer
     robot.stop()
@@ -111,7 +111,7 @@ def test_ntfy_takes_a_message_and_the_curve(lab: Stack) -> None:
     assert tried(lab, destination) == (True, "The service accepted the message.")
     begin_alerts(lab, series="train/loss", points=True)
     with sending(lab):
-        wait_for(lambda: states(lab) == ["sent"], f"the message\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"], lambda: f"the message\n{lab.log()}")
     assert any(body.startswith(b"\x89PNG") for _, _, _, body in server.requests)
     wrong = add_destination(lab, "service", server.url.replace(server.token, "tk_wrongtoken"))
     ok, answer = tried(lab, wrong)
@@ -128,7 +128,7 @@ def test_secrets_are_in_no_log_and_no_error_whatever_the_level(lab: Stack) -> No
     add_destination(lab, "service", ntfy.url.replace(ntfy.token, "tk_wrongtoken"))
     begin_alerts(lab)
     with sending(lab, STEERSMAN_LOG_LEVEL="DEBUG"):
-        wait_for(lambda: all(row["tries"] for row in deliveries(lab)), f"the tries\n{lab.log()}")
+        wait_for(lambda: all(row["tries"] for row in deliveries(lab)), lambda: f"the tries\n{lab.log()}")
     robot.stop()
     ntfy.stop()
     told = lab.log() + " ".join(row["error"] for row in deliveries(lab))

@@ -32,7 +32,7 @@ def test_forty_alerts_at_once_are_one_mail(lab: Stack) -> None:
     add_destination(lab, "mail", ADDRESS)
     begin_alerts(lab, count=40)
     with sending(lab, **mail_of(server)):
-        wait_for(lambda: states(lab) == ["sent"] * 40, f"the mail\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 40, lambda: f"the mail\n{lab.log()}")
     server.stop()
     assert len(server.mails) == 1
     (_, mail), = server.mails  # fmt: skip
@@ -47,13 +47,13 @@ def test_a_server_that_was_away_gets_each_alert_once(lab: Stack) -> None:
     add_destination(lab, "mail", ADDRESS)
     with sending(lab, **mail_of(server)) as sender:
         begin_alerts(lab, detector="code", title="During the outage")
-        wait_for(lambda: deliveries(lab)[0]["tries"], f"a try\n{lab.log()}")
+        wait_for(lambda: deliveries(lab)[0]["tries"], lambda: f"a try\n{lab.log()}")
         tried = deliveries(lab)[0]
         assert tried["state"] == "waiting" and "ConnectionRefusedError" in tried["error"]
         begin_alerts(lab, detector="code", title="Later")
         server.start()
         make_due(lab)
-        wait_for(lambda: states(lab) == ["sent"] * 2, f"both\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 2, lambda: f"both\n{lab.log()}")
         assert sender.poll() is None
     server.stop()
     assert sorted(str(mail["Subject"]) for _, mail in server.mails) == [
@@ -70,14 +70,14 @@ def test_a_sender_killed_in_the_middle_loses_nothing_and_its_mail_keeps_its_id(l
     add_destination(lab, "mail", ADDRESS)
     begin_alerts(lab)
     with sending(lab, **mail_of(server)) as sender:
-        wait_for(lambda: server.mails, f"the mail under way\n{lab.log()}")
+        wait_for(lambda: server.mails, lambda: f"the mail under way\n{lab.log()}")
         sender.send_signal(signal.SIGKILL)
         sender.wait()
     assert states(lab) == ["sending"]
     server.accepts.set()
     let_leases_lapse(lab)
     with sending(lab, **mail_of(server)):
-        wait_for(lambda: states(lab) == ["sent"], f"the mail\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"], lambda: f"the mail\n{lab.log()}")
     server.stop()
     # The server had accepted the first one, which is unknown here. The second is the same mail.
     assert len(server.mails) == 2 and len(set(server.ids())) == 1
@@ -90,7 +90,7 @@ def test_two_senders_send_each_alert_once(lab: Stack) -> None:
     with sending(lab, **mail_of(server)), sending(lab, **mail_of(server)):
         for _ in range(3):
             begin_alerts(lab, count=5)
-        wait_for(lambda: states(lab) == ["sent"] * 30, f"the mails\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 30, lambda: f"the mails\n{lab.log()}")
     server.stop()
     assert len(set(server.ids())) == len(server.mails)
     messages = {row["message"] for row in deliveries(lab)}
@@ -109,11 +109,11 @@ def test_a_dead_and_a_hanging_destination_delay_no_other(lab: Stack) -> None:
     lives = add_destination(lab, "service", f"json://127.0.0.1:{webhook.port}/live")
     with sending(lab, **mail_of(hanging)):
         begin_alerts(lab)
-        wait_for(lambda: states(lab, lives) == ["sent"], f"the living one\n{lab.log()}")
-        wait_for(lambda: deliveries(lab, dead)[0]["tries"], f"the dead one\n{lab.log()}")
+        wait_for(lambda: states(lab, lives) == ["sent"], lambda: f"the living one\n{lab.log()}")
+        wait_for(lambda: deliveries(lab, dead)[0]["tries"], lambda: f"the dead one\n{lab.log()}")
         assert states(lab, waits) == ["sending"]
         begin_alerts(lab)
-        wait_for(lambda: states(lab, lives) == ["sent"] * 2, f"the living one again\n{lab.log()}")
+        wait_for(lambda: states(lab, lives) == ["sent"] * 2, lambda: f"the living one again\n{lab.log()}")
         assert states(lab, dead) == ["waiting"] * 2
         hanging.accepts.set()
     hanging.stop()
@@ -128,7 +128,7 @@ def test_a_final_refusal_is_not_tried_again(lab: Stack) -> None:
     add_destination(lab, "mail", ADDRESS)
     begin_alerts(lab)
     with sending(lab, **mail_of(server)):
-        wait_for(lambda: states(lab) == ["failed"], f"the refusal\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["failed"], lambda: f"the refusal\n{lab.log()}")
     server.stop()
     assert deliveries(lab)[0]["error"] == "550 5.1.1 <s…@example.org>: No such user here"
 
@@ -146,7 +146,7 @@ def test_an_address_inside_is_refused_and_so_is_the_mail_server_for_anything_but
     mail = add_destination(lab, "mail", ADDRESS)
     begin_alerts(lab)
     with sending(lab, STEERSMAN_ALERT_NETWORKS="", **mail_of(server)):
-        wait_for(lambda: sorted(states(lab)) == ["failed"] * 4 + ["sent"], f"the outcomes\n{lab.log()}")
+        wait_for(lambda: sorted(states(lab)) == ["failed"] * 4 + ["sent"], lambda: f"the outcomes\n{lab.log()}")
     server.stop()
     assert states(lab, mail) == ["sent"]
     told = {row["error"] for row in deliveries(lab) if row["destination_id"] != mail}
@@ -168,11 +168,11 @@ def test_the_watch_keeps_a_sender_alive_and_ends_it(lab: Stack) -> None:
             living = [each for each in children if each.status() != psutil.STATUS_ZOMBIE]
             return next((each for each in living if "send_alerts" in each.cmdline()), None)
 
-        first = wait_for(sender, f"the sender\n{lab.log()}")
+        first = wait_for(sender, lambda: f"the sender\n{lab.log()}")
         first.kill()
         second = wait_for(lambda: (found := sender()) and found.pid != first.pid and found, "another")
         begin_alerts(lab)
-        wait_for(lambda: states(lab) == ["sent"], f"the mail\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"], lambda: f"the mail\n{lab.log()}")
         watch.kill()
         watch.wait()
         wait_for(lambda: not second.is_running(), "the end of the sender")

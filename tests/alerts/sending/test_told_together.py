@@ -84,10 +84,10 @@ def test_forty_crashed_runs_are_one_message_of_a_digest(lab: Stack, readers: Rea
     with readers.sender():
         for count in (15, 25):
             crash_runs(lab, count, "RuntimeError: the disk of the cluster is gone")
-            wait_for(lambda: all(waits_for_hours(lab)), f"the digest that waits\n{lab.log()}")
+            wait_for(lambda: all(waits_for_hours(lab)), lambda: f"the digest that waits\n{lab.log()}")
         assert states(lab) == ["waiting"] * 160 and not readers.mail.mails and not readers.webhook.requests
         let_minutes_pass(lab)
-        wait_for(lambda: states(lab) == ["sent"] * 160, f"the digests\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 160, lambda: f"the digests\n{lab.log()}")
     for language, subject, more in (
         ("en", "[Lab] 40 alerts of 40 runs: Crashed", "and 20 more alerts"),
         ("zh-hans", "[Lab] 40 条告警 来自 40 个运行: 已崩溃", "另有 20 条告警"),
@@ -105,15 +105,17 @@ def test_quiet_hours_hold_back_what_is_not_critical_until_they_end(lab: Stack, r
     readers.add(**quiet)
     with readers.sender():
         begin_alerts(lab, severity="warning", detector="plateau")
-        wait_for(lambda: waits_for_hours(lab) == [True] * 4, f"the quiet hours\n{lab.log()}")
+        wait_for(lambda: waits_for_hours(lab) == [True] * 4, lambda: f"the quiet hours\n{lab.log()}")
         end = now + HOURS
         assert all(abs(moment(row["due_at"]) - end) < timedelta(minutes=1) for row in deliveries(lab))
         begin_alerts(lab, severity="critical", detector="divergence")
-        wait_for(lambda: sorted(states(lab)) == ["sent"] * 4 + ["waiting"] * 4, f"the critical one\n{lab.log()}")
+        wait_for(
+            lambda: sorted(states(lab)) == ["sent"] * 4 + ["waiting"] * 4, lambda: f"the critical one\n{lab.log()}"
+        )
         # Hours later the quiet hours are over.
         rows(lab, "UPDATE runs_alertdestination SET quiet_from = ?, quiet_until = ?", *later(now))
         let_minutes_pass(lab)
-        wait_for(lambda: states(lab) == ["sent"] * 8, f"the end of the quiet hours\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 8, lambda: f"the end of the quiet hours\n{lab.log()}")
     for language, critical, warning in (("en", "Divergence", "Plateau"), ("zh-hans", "发散", "平台期")):
         subjects = [subject for subject, _ in readers.told(language)]
         assert subjects == [f"[Lab] run 0: {critical}", f"[Lab] run 0: {warning}"] * 2
@@ -129,10 +131,10 @@ def test_the_end_of_an_alert_is_told_to_those_who_ask_for_it_and_were_told_of_it
     silent = add_destination(lab, "mail", "silent@example.org")
     with readers.sender():
         begin_alerts(lab, severity="warning", detector="spike")
-        wait_for(lambda: states(lab) == ["sent"] * 5, f"the beginning\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 5, lambda: f"the beginning\n{lab.log()}")
         new = add_destination(lab, "mail", "new@example.org", tells_cleared=True)
         clear_alerts(lab)
-        wait_for(lambda: states(lab) == ["sent"] * 9, f"the end\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 9, lambda: f"the end\n{lab.log()}")
     assert [row["moment"] for row in deliveries(lab, silent)] == ["began"] and not deliveries(lab, new)
     for language, began, over in (("en", "Spike", "over: Spike"), ("zh-hans", "尖峰", "已结束：尖峰")):
         told = readers.told(language)
@@ -145,8 +147,8 @@ def test_what_began_and_ended_within_a_digest_is_told_once_as_over(lab: Stack, r
     with readers.sender():
         begin_alerts(lab, severity="warning", detector="spike")
         clear_alerts(lab)
-        wait_for(lambda: waits_for_hours(lab) == [True] * 8, f"the digest that waits\n{lab.log()}")
+        wait_for(lambda: waits_for_hours(lab) == [True] * 8, lambda: f"the digest that waits\n{lab.log()}")
         let_minutes_pass(lab)
-        wait_for(lambda: states(lab) == ["sent"] * 8, f"the digests\n{lab.log()}")
+        wait_for(lambda: states(lab) == ["sent"] * 8, lambda: f"the digests\n{lab.log()}")
     assert [subject for subject, _ in readers.told("en")] == ["[Lab] run 0: over: Spike"] * 2
     assert [subject for subject, _ in readers.told("zh-hans")] == ["[Lab] run 0: 已结束：尖峰"] * 2

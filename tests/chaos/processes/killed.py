@@ -46,7 +46,7 @@ def served(stack: Stack) -> Iterator[psutil.Process]:
         serve = subprocess.Popen(stack.command("serve"), env=stack.environment, stdout=log, stderr=log)
     try:
         stack.wait_for_web()
-        wait_for(lambda: rows(stack, "SELECT 1 FROM runs_host"), f"the watch\n{stack.log()}")
+        wait_for(lambda: rows(stack, "SELECT 1 FROM runs_host"), lambda: f"the watch\n{stack.log()}")
         yield psutil.Process(serve.pid)
     finally:
         serve.send_signal(signal.SIGINT)
@@ -104,10 +104,10 @@ def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
     asked = ask(followed.run_id, Pause())
     wait_for(lambda: rows(stack, sql, followed.run_id)[0]["adoptions"] > before["adoptions"], "the next supervisor")
     adopted_s = time.monotonic() - began
-    wait_for(lambda: is_applied(asked), f"the pause\n{stack.log()}")
+    wait_for(lambda: is_applied(asked), lambda: f"the pause\n{stack.log()}")
     applied_s = time.monotonic() - began
     resumed = ask(followed.run_id, Resume())
-    wait_for(lambda: is_applied(resumed), f"the training to go on\n{stack.log()}")
+    wait_for(lambda: is_applied(resumed), lambda: f"the training to go on\n{stack.log()}")
     say(f"supervisor killed: adopted after {adopted_s:.2f} s, a command applied after {applied_s:.2f} s")
     return applied_s, adopted_s
 
@@ -135,7 +135,7 @@ def kill_portal(serve: psutil.Process, followed: Followed, page: Any) -> tuple[f
             back.setdefault("page", time.monotonic() - began)
         return len(back) == (1 if page is None else 2)
 
-    wait_for(all_are_back, f"viewers to be back\n{followed.stack.log()}")
+    wait_for(all_are_back, lambda: f"viewers to be back\n{followed.stack.log()}")
     say(f"portal killed: back after {back}")
     return back["portal"], back.get("page")
 

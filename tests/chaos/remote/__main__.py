@@ -69,7 +69,7 @@ class Remote:
         address = f"http://{at}:{self._way.port}"
         self._command = self._host.start("run", "--", "python", "train.py", STEERSMAN_PORTAL=address)
         self._faults: Counter[str] = Counter()
-        self._run_id = wait_for(self._opened, f"the run\n{self._host.printed()}", PATIENCE_S)
+        self._run_id = wait_for(self._opened, lambda: f"the run\n{self._host.printed()}", PATIENCE_S)
 
     def run(self, faults: int) -> dict[str, int]:
         while self._faults.total() < faults:
@@ -101,7 +101,9 @@ class Remote:
             return Run.objects.values_list("step", flat=True).get(pk=self._run_id)
 
         before = step()
-        wait_for(lambda: step() > before, f"new points\n{self._host.printed()}\n{self._stack.log()}", PATIENCE_S)
+        wait_for(
+            lambda: step() > before, lambda: f"new points\n{self._host.printed()}\n{self._stack.log()}", PATIENCE_S
+        )
 
     def _fail(self, fault: str) -> None:
         self._faults[fault] += 1

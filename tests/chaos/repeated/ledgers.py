@@ -48,7 +48,7 @@ class Steering:
             assert found in (state, "created", "running", "paused", "stopped"), f"{found}\n{self.stack.log()}"
             return bool(found == state)
 
-        wait_for(reached, f"run {self.run_id} to be {state}\n{self.stack.log()}", timeout_s=120)
+        wait_for(reached, lambda: f"run {self.run_id} to be {state}\n{self.stack.log()}", timeout_s=120)
 
     def ask(self, command: Any, at_step: int | None = None, expected: str = "applied") -> Any:
         """Send a command; wait for its outcome unless it waits for a step. Return its row."""
@@ -63,7 +63,7 @@ class Steering:
                 row.refresh_from_db()
                 return row.state in ("applied", "refused", "expired")
 
-            wait_for(is_settled, f"{command} on run {self.run_id}\n{self.stack.log()}")
+            wait_for(is_settled, lambda: f"{command} on run {self.run_id}\n{self.stack.log()}")
         assert row.state == (expected if at_step is None else row.state) != "refused", f"{command}: {row.outcome}"
         return row
 
@@ -194,6 +194,6 @@ def _restart(steering: Steering) -> int | None:
         assert pid is not None and kill(pid)
         wait_for(lambda: steering.run.state == "failed", "the death of the worker")
     steering.stack.train(steering.run_id, "--quiet")
-    wait_for(lambda: steering.run.state == "finished", f"the end\n{steering.stack.log()}", timeout_s=120)
+    wait_for(lambda: steering.run.state == "finished", lambda: f"the end\n{steering.stack.log()}", timeout_s=120)
     resumed: int = steering.run.attempts.get(number=2).resumed_step
     return resumed if how == "killed" else None

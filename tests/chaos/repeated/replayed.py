@@ -77,7 +77,7 @@ def run_again(stack: Stack, old: Any, source: Any = None, leaves_out_a_knob: boo
         assert state in ("created", "running", "paused", "finished"), f"{state}\n{stack.log()}"
         return bool(state == "finished")
 
-    wait_for(is_finished, f"run {new.pk} to finish\n{stack.log()}", timeout_s=120)
+    wait_for(is_finished, lambda: f"run {new.pk} to finish\n{stack.log()}", timeout_s=120)
     return Run.objects.get(pk=new.pk)
 
 

@@ -44,7 +44,9 @@ class Cluster:
             job.number = self._slurm.submit(job.script, self._host.folder, self._environment, *job.options)
         self._tell("submitted")
         for job in self._jobs:
-            wait_for(lambda job=job: self._reaches(job, 0, STEPS), f"{job}\n{self._log(job)}", PATIENCE_S)
+            wait_for(
+                lambda job=job: self._reaches(job, 0, STEPS), lambda job=job: f"{job}\n{self._log(job)}", PATIENCE_S
+            )
         self._slurm.restart_node()
         for job in self._jobs:
             self._goes_on(job)
@@ -71,7 +73,7 @@ class Cluster:
         for job in self._of("finish"):
             self._enough(job)
         for job in self._of("cancel", "kill", "finish", "time", "requeue"):
-            wait_for(lambda job=job: self._is_over(job), f"{job} to end\n{self._log(job)}", PATIENCE_S)
+            wait_for(lambda job=job: self._is_over(job), lambda job=job: f"{job} to end\n{self._log(job)}", PATIENCE_S)
 
     def _preempt(self) -> None:
         """Preempt all jobs that are left by one that needs the whole node."""
@@ -83,10 +85,14 @@ class Cluster:
     def _continue(self) -> None:
         """Let requeued jobs finish, and have the rest of killed ones stored."""
         for job in self._of(*CONTINUED):
-            wait_for(lambda job=job: self._continues(job), f"{job} to continue\n{self._log(job)}", PATIENCE_S)
+            wait_for(
+                lambda job=job: self._continues(job), lambda job=job: f"{job} to continue\n{self._log(job)}", PATIENCE_S
+            )
             self._enough(job)
         for job in self._of(*CONTINUED):
-            wait_for(lambda job=job: self._is_over(job), f"{job} to finish\n{self._log(job)}", PATIENCE_S)
+            wait_for(
+                lambda job=job: self._is_over(job), lambda job=job: f"{job} to finish\n{self._log(job)}", PATIENCE_S
+            )
         code = self._host.start("sync", **self._slurm.variables).wait(PATIENCE_S)
         assert code == 0, f"steersman sync ended with {code}\n{self._host.printed()}"
 
@@ -115,7 +121,9 @@ class Cluster:
 
     def _goes_on(self, job: Job) -> None:
         before = len(self._logged(job))
-        wait_for(lambda: len(self._logged(job)) > before, f"{job} to go on\n{self._log(job)}", PATIENCE_S)
+        wait_for(
+            lambda: len(self._logged(job)) > before, lambda job=job: f"{job} to go on\n{self._log(job)}", PATIENCE_S
+        )
 
     def _judge(self) -> dict[str, Any]:
         from runs.models import Run

@@ -50,7 +50,7 @@ def start(stack: Stack, note: Path) -> tuple[int, int]:
 
 def wait_for_checkpoints(stack: Stack, run_id: int) -> None:
     saved = "SELECT id FROM runs_checkpoint WHERE run_id = ?"
-    wait_for(lambda: len(rows(stack, saved, run_id)) > 1, f"checkpoints of run {run_id}\n{stack.log()}")
+    wait_for(lambda: len(rows(stack, saved, run_id)) > 1, lambda: f"checkpoints of run {run_id}\n{stack.log()}")
 
 
 def resume(stack: Stack, run_id: int, *script: str) -> None:

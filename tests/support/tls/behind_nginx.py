@@ -51,10 +51,10 @@ class BehindNginx(Stack):
             except OSError:
                 return False
 
-        wait_for(lambda: answers(f"http://127.0.0.1:{self.port}{self._prefix}"), f"the portal\n{self.log()}")
+        wait_for(lambda: answers(f"http://127.0.0.1:{self.port}{self._prefix}"), lambda: f"the portal\n{self.log()}")
         if self._proxy is None:
             self._start_proxy()
-        wait_for(lambda: answers(self.address), f"the proxy\n{self.log()}")
+        wait_for(lambda: answers(self.address), lambda: f"the proxy\n{self.log()}")
 
     def _start_proxy(self) -> None:
         site = (

@@ -146,7 +146,7 @@ class Note(RunCommand, frozen=True, kw_only=True):
 
     def check(self) -> None:
         if not self.text.strip():
-            raise InvalidCommand("Write something into text.", "text")
+            raise InvalidCommand("Give text: a note must not be empty.", "text")
 
 
 class Extend(RunCommand, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ LARGEST_ANSWER_BYTES = 1 << 20
 # What a proxy answers while the portal behind it starts, and a portal while its database is away or others ask a lot.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 NOT_VALID = 422
+BINARY = "application/octet-stream"
 # The code with which a portal closes a connection of another version.
 OTHER_VERSION = 4426
 WHERE_TOKENS_ARE = "make one with the scope train on the page of the project's tokens"
@@ -82,9 +83,34 @@ def send(
     path: str,
     data: bytes | None = None,
     timeout_s: float = TIMEOUT_S,
-    kind: str = "application/octet-stream",
+    kind: str = BINARY,
 ) -> bytes:
     """Send a request with a body of the content type `kind`; return the JSON of its answer. Raises `PortalError`."""
+    try:
+        answered, _ = answer_of(login, method, path, data, timeout_s, kind)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise refusal_of(login.address, error.code, said_in(text_of(error))) from error
+    try:
+        json.loads(answered)
+    except ValueError as error:
+        raise Refused(not_a_portal(login.address)) from error
+    return answered
+
+
+def answer_of(
+    login: Login,
+    method: str,
+    path: str,
+    data: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+    kind: str = BINARY,
+    at_most: int = LARGEST_ANSWER_BYTES,
+) -> tuple[bytes, str]:
+    """Send a request; return its answer, at most so many bytes, and the content type of the answer.
+
+    Raises `PortalError`, and `urllib.error.HTTPError` for an answer with the status of an error.
+    """
     headers = {
         "Authorization": f"Bearer {login.token}",
         "Content-Type": kind,
@@ -96,17 +122,12 @@ def send(
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         with opener.open(request, timeout=timeout_s) as answer:
-            answered: bytes = answer.read(LARGEST_ANSWER_BYTES)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refusal(login, error.code, _text_of(error)) from error
+            answered: bytes = answer.read(at_most)
+            return answered, answer.headers.get_content_type()
+    except urllib.error.HTTPError:
+        raise
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         raise unreachable(login.address, error) from error
-    try:
-        json.loads(answered)
-    except ValueError as error:
-        raise Refused(not_a_portal(login.address)) from error
-    return answered
 
 
 def unreachable(address: str, error: BaseException) -> PortalError:
@@ -160,11 +181,8 @@ def said_in(data: bytes) -> str:
     return f"{found.field}: {found.error}" if found.field and found.field != "Authorization" else found.error
 
 
-def _refusal(login: Login, status: int, data: bytes) -> PortalError:
-    return refusal_of(login.address, status, said_in(data))
-
-
-def _text_of(error: urllib.error.HTTPError) -> bytes:
+def text_of(error: urllib.error.HTTPError) -> bytes:
+    """Return the body of an answer with the status of an error, b"" if it cannot be read."""
     try:
         return error.read(LARGEST_ANSWER_BYTES)
     except (OSError, HTTPException):

@@ -14,7 +14,8 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 import steersman
-from steersman.agent.remote.portal_link import PATH, SUBPROTOCOL, PortalLink
+from steersman.agent.links.connections import PATH, PROTOCOL
+from steersman.agent.remote.portal_link import PortalLink
 from steersman.messages.ended import Ended, Fenced
 from steersman.messages.link import FromRecord, LinkCut
 from steersman.messages.reports import Attach
@@ -32,6 +33,7 @@ ANSWER = Fenced("another host side follows it", overtaken=False)
 class Watcher:
     problems: list[PortalError] = field(default_factory=list)
     there: int = 0
+    said: list[str] = field(default_factory=list)
 
     def is_away(self, problem: PortalError) -> None:
         self.problems.append(problem)
@@ -39,12 +41,15 @@ class Watcher:
     def is_there(self) -> None:
         self.there += 1
 
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
 
 @contextmanager
 def linked(
     handler: Callable[[ServerConnection], None],
     refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
-    subprotocol: str = SUBPROTOCOL,
+    subprotocol: str = PROTOCOL,
     place: Callable[[], Place] = lambda: Place(7, 2),
 ) -> Iterator[tuple[PortalLink, Watcher]]:
     """A link to a server that `handler` answers on."""

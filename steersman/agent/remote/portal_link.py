@@ -1,47 +1,28 @@
-"""A link over one outbound WebSocket to a portal. Threads of its own open, read and write it: no call blocks."""
+"""A link to a portal, over a WebSocket or long requests. Threads of its own open, read and write it: no call blocks."""
 
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlencode
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
-
-import steersman
+from steersman.agent.links.connections import AUTO, HTTPS, WEBSOCKET, Connection, HandshakeFailed, wanted_link
+from steersman.agent.links.long_requests import LongRequests
+from steersman.agent.links.websocket import OPEN_TIMEOUT_S, WebSocket
 from steersman.messages.link import FromHost, FromRecord, LinkCut
 from steersman.portal.logins import Login
-from steersman.portal.requests import (
-    VERSION_HEADER,
-    PortalError,
-    Refused,
-    not_a_portal,
-    refusal_of,
-    said_in,
-    unreachable,
-)
+from steersman.portal.requests import PortalError, Refused, unreachable
 from steersman.starting.messages import Place
 from steersman.wire.codec import BadMessage, decode, encode
-from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 
 logger = logging.getLogger(__name__)
 
-PATH = "/ws/hosts/"
-SUBPROTOCOL = Subprotocol("steersman.host.v1")
-OPEN_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 1.0
-# A way that is broken without a word is noticed after both together.
-PING_INTERVAL_S = 5.0
-PING_TIMEOUT_S = 10.0
 # The pauses between attempts to connect: they double from the first to the longest. A portal that refuses would do so
 # again, and is asked less often.
 FIRST_PAUSE_S = 0.5
@@ -49,61 +30,70 @@ LONGEST_PAUSE_S = 4.0
 REFUSED_PAUSE_S = 15.0
 # A connection that was good for so long had a way that works.
 GOOD_AFTER_S = 5.0
-# Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
-REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
 NO_SUCH_RUN = 4404
 TOO_MANY = 4429
 TOO_MANY_PAUSE_S = 120.0
+# So many WebSockets in a row that are cut before their first message are not an accident.
+MOST_CUTS = 3
+# How long requests are used before a WebSocket is tried again.
+REQUESTS_FOR_S = 600.0
 CLOSED = None
 
 
-@contextmanager
-def connected(login: Login, run: int, attempt: int) -> Iterator[ClientConnection]:
-    """A connection to a portal for an attempt. Raises `PortalError` if it does not come about."""
-    address = login.address
-    words = urlencode({"run": run, "attempt": attempt})
+def check_version(login: Login) -> str:
+    """Raise `PortalError` if a portal refuses this version of the package, or cannot be reached.
+
+    Return a sentence if a proxy lets no WebSocket through and long requests will be used instead, "" otherwise.
+    """
+    wanted = wanted_link(os.environ)
+    if wanted == HTTPS:
+        _check_requests(login)
+        return ""
     try:
-        socket = connect(
-            "ws" + address.removeprefix("http") + f"{PATH}?{words}",
-            additional_headers={"Authorization": f"Bearer {login.token}", VERSION_HEADER: steersman.__version__},
-            subprotocols=[SUBPROTOCOL],
-            compression=None,
-            max_size=LARGEST_MESSAGE_BYTES,
-            open_timeout=OPEN_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-        )
-    except InvalidStatus as error:
-        said = said_in(bytes(error.response.body or b""))
-        raise refusal_of(address, error.response.status_code, said) from error
-    except (WebSocketException, OSError) as error:
-        raise unreachable(address, error) from error
-    with socket:
-        if socket.subprotocol != SUBPROTOCOL:
-            raise Refused(not_a_portal(address))
-        yield socket
-
-
-def check_version(login: Login) -> None:
-    """Raise `PortalError` if a portal refuses this version of the package, or WebSockets do not reach it."""
-    with connected(login, 0, 0) as socket:
+        return _check_websocket(login)
+    except HandshakeFailed as failed:
+        if wanted == WEBSOCKET or not failed.is_certain:
+            raise failed.problem from failed
         try:
-            socket.recv(OPEN_TIMEOUT_S)
-        except ConnectionClosed as error:
-            # It compares versions first. No run has the number 0.
-            problem = _why_closed(login.address, error)
-            if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
-                raise problem from error
-        except TimeoutError as error:
-            raise unreachable(login.address, error) from error
+            _check_requests(login)
+        except PortalError as error:
+            # What is wrong with the WebSocket is wrong with the address.
+            raise failed.problem from error
+        return no_websocket(login.address, str(failed))
 
 
-def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
-    closed = error.rcvd
-    if closed is not None and closed.code in REFUSING_CODES:
-        return refusal_of(address, closed.code, closed.reason)
-    return unreachable(address, error)
+def _check_websocket(login: Login) -> str:
+    socket = WebSocket(login, 0, 0)
+    try:
+        socket.recv(OPEN_TIMEOUT_S)
+    except TimeoutError as error:
+        raise unreachable(login.address, error) from error
+    except PortalError as problem:
+        _expect_no_run(problem)
+    finally:
+        socket.close()
+    return ""
+
+
+def _check_requests(login: Login) -> None:
+    try:
+        LongRequests(login, 0, 0).close()
+    except PortalError as problem:
+        _expect_no_run(problem)
+
+
+def _expect_no_run(problem: PortalError) -> None:
+    """Raise a problem, unless it is that no run has the number 0: the portal compares versions first."""
+    if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
+        raise problem
+
+
+def no_websocket(address: str, reason: str) -> str:
+    """Return the sentence about a proxy that lets no WebSocket through."""
+    return (
+        f"No WebSocket reaches {address} ({reason}), perhaps because of a proxy. Long HTTPS requests are used instead: "
+        "the page of the run is updated twice per second."
+    )
 
 
 class Watcher(Protocol):
@@ -111,12 +101,13 @@ class Watcher(Protocol):
 
     def is_away(self, problem: PortalError) -> None: ...
     def is_there(self) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
-class _Connection:
+class _Writer:
     """One connection: what is to be sent on it, and the thread that sends it."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket = socket
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="portal writer", daemon=True)
@@ -132,7 +123,7 @@ class _Connection:
         try:
             while (data := self._outgoing.get()) is not CLOSED:
                 self._socket.send(data)
-        except (WebSocketException, OSError):
+        except PortalError:
             return  # the reader sees it too
 
 
@@ -149,10 +140,14 @@ class PortalLink:
         self._watcher = watcher
         self._arrived = arrived
         # What has arrived, in its order; a connection stands for its own beginning.
-        self._inbox: deque[FromRecord | _Connection] = deque()
+        self._inbox: deque[FromRecord | _Writer] = deque()
         # The connection whose start was reported to the host side.
-        self._current: _Connection | None = None
-        self._socket: ClientConnection | None = None
+        self._current: _Writer | None = None
+        self._socket: Connection | None = None
+        # How many WebSockets in a row were cut before their first message, and until when none is tried.
+        self._cuts = 0
+        self._requests_until = 0.0
+        self._has_told = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="portal", daemon=True)
 
@@ -169,7 +164,7 @@ class PortalLink:
         found: list[FromRecord] = []
         while self._inbox:
             first = self._inbox[0]
-            if isinstance(first, _Connection):
+            if isinstance(first, _Writer):
                 if found:
                     break
                 self._inbox.popleft()
@@ -180,7 +175,7 @@ class PortalLink:
         return found
 
     def stop(self) -> None:
-        """Close the connection, and open no other; takes `CLOSE_TIMEOUT_S` if the portal does not answer."""
+        """Close the connection, and open no other; takes a second if the portal does not answer."""
         self._stopped.set()
         if self._socket is not None:
             self._socket.close()
@@ -206,31 +201,78 @@ class PortalLink:
         """Connect and converse until the connection ends; return why it did."""
         try:
             place = self._place()
-            with connected(self._login, place.run, place.attempt) as socket:
-                self._socket = socket
-                return self._converse(socket)
+            socket = self._open(place)
         except PortalError as problem:
             return problem
+        self._socket = socket
+        try:
+            return self._converse(socket)
+        finally:
+            socket.close()
 
-    def _converse(self, socket: ClientConnection) -> PortalError:
-        connection = _Connection(socket)
+    def _open(self, place: Place) -> Connection:
+        """Return a new connection. Raises `PortalError`."""
+        wanted = wanted_link(os.environ)
+        if wanted == HTTPS or (wanted == AUTO and time.monotonic() < self._requests_until):
+            return LongRequests(self._login, place.run, place.attempt)
+        try:
+            return WebSocket(self._login, place.run, place.attempt)
+        except HandshakeFailed as failed:
+            self._cuts += 1
+            if wanted == WEBSOCKET or not (failed.is_certain or self._cuts >= MOST_CUTS):
+                raise failed.problem from failed
+            return self._open_requests(place, failed)
+
+    def _open_requests(self, place: Place, failed: HandshakeFailed) -> Connection:
+        try:
+            opened = LongRequests(self._login, place.run, place.attempt)
+        except PortalError as error:
+            # The portal cannot be reached at all.
+            raise failed.problem from error
+        self._requests_until = time.monotonic() + REQUESTS_FOR_S
+        if not self._has_told:
+            self._has_told = True
+            self._watcher.say(no_websocket(self._login.address, str(failed)))
+        return opened
+
+    def _converse(self, socket: Connection) -> PortalError:
+        connection = _Writer(socket)
         self._put(connection)
         try:
             while True:
-                data = socket.recv()
-                if isinstance(data, str):
-                    raise BadMessage("it is a text")
-                self._put(decode(data))
+                self._put(decode(socket.recv()))
+                self._cuts = 0
                 # Not before: a portal may accept a connection only to say why it refuses.
                 self._watcher.is_there()
-        except ConnectionClosed as error:
-            return _why_closed(self._login.address, error)
+                if isinstance(socket, LongRequests):
+                    self._try_websocket(socket)
+        except HandshakeFailed as failed:
+            self._cuts += 1
+            return failed.problem
+        except PortalError as problem:
+            return problem
         except BadMessage as error:
             logger.error("a message of the portal cannot be read (%s): connecting again", error)
             return unreachable(self._login.address, error)
         finally:
             connection.end()
 
-    def _put(self, item: FromRecord | _Connection) -> None:
+    def _try_websocket(self, requests: LongRequests) -> None:
+        """Look now and then whether WebSockets reach the portal; end the link of requests if they do."""
+        if time.monotonic() < self._requests_until or wanted_link(os.environ) != AUTO:
+            return
+        self._requests_until = time.monotonic() + REQUESTS_FOR_S
+
+        def look() -> None:
+            try:
+                _check_websocket(self._login)
+            except (PortalError, HandshakeFailed):
+                return
+            self._requests_until = 0.0
+            requests.close()
+
+        threading.Thread(target=look, name="portal websocket", daemon=True).start()
+
+    def _put(self, item: FromRecord | _Writer) -> None:
         self._inbox.append(item)
         self._arrived()

@@ -85,6 +85,7 @@ RULES = {
     "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
     "steersman.agent.launchers": rule("steersman.*", "psutil", AGENT),
     "steersman.agent.origin": rule("steersman.*", never=AGENT),
+    "steersman.agent.links": rule("steersman steersman.portal steersman.records steersman.wire", "websockets", AGENT),
     "steersman.agent.remote": rule("steersman.*", "psutil websockets", AGENT),
     "steersman.agent.on_request": rule("steersman.*", "msgspec psutil", AGENT),
     "steersman.command_line": rule("steersman.*", never=AGENT),

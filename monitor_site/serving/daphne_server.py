@@ -23,6 +23,7 @@ from twisted.internet import defer, reactor, task
 
 from monitor_site.serving.compression_offers import NAME, offer_to_take
 from monitor_site.serving.inbox import Inbox
+from monitor_site.serving.passing_on import PATH, whole_request
 from monitor_site.serving.socket_wire import SocketClosed, SocketWire, wire_of
 from runs.access.limiter import Bucket
 from runs.protocol.messages import TOO_MANY, TOO_SLOW
@@ -260,12 +261,21 @@ class PortalServer(Server):
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Give sockets direct access to their connection, for messages that many receive, and a smaller queue."""
         if not isinstance(protocol, WebSocketProtocol):
+            if self._passed_on(protocol):
+                return None
             return super().create_application(protocol, scope)
         scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}
         inbox = self.inbox_of(protocol)
         application = self.application(scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol))
         self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
         return inbox
+
+    def _passed_on(self, request: Any) -> bool:
+        """Return whether a plain request belongs to another process, which has got its connection now."""
+        if self.pass_on is None or not request.path.endswith(PATH.encode()):
+            return False
+        whole = whole_request(request)
+        return whole is not None and self.pass_on(request.transport, whole)
 
     def inbox_of(self, protocol: Any) -> Inbox:
         return Inbox()

@@ -39,6 +39,7 @@ from runs.live.origin import OriginGuard
 from runs.metrics.probes import Probes
 from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 from trainer.remote_hosts.host_sockets import HostSockets
+from trainer.remote_hosts.long_requests import LongRequests
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ class PacedInbox(Inbox):
 
 @implementer(IFileDescriptorReceiver)
 class PassedConnection(protocol.Protocol):
-    """One connection that a portal passes on: first its descriptor, then its request. The names are Twisted's."""
+    """One connection that a portal passes on: first its descriptor, then its request, with its body if it has one. The
+    names are Twisted's."""
 
     def __init__(self, take: Callable[[int, bytes], None]) -> None:
         self._take = take
@@ -98,7 +100,7 @@ class PassedConnection(protocol.Protocol):
 
     def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
         try:
-            if self._descriptor >= 0 and self._request.endswith(b"\r\n\r\n"):
+            if self._descriptor >= 0 and b"\r\n\r\n" in self._request:
                 self._take(self._descriptor, self._request)
         except OSError as error:
             logger.debug("a training host has disconnected: %s", error)
@@ -159,14 +161,11 @@ class Adopting(protocol.Factory):
 
 
 def application() -> Application:
-    async def no_such_page(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
-
     hosts: Any = HostSockets()
     sockets = URLRouter([path(PATH.lstrip("/"), hosts), re_path(r"", NoSuchRun.as_asgi())])
     prefix = settings.STEERSMAN_PREFIX
-    router = {"http": Probes(no_such_page, prefix), "websocket": OriginGuard(sockets)}
+    requests = LongRequests(hosts, f"{prefix}{PATH}")
+    router = {"http": Probes(requests, prefix), "websocket": OriginGuard(sockets)}
     return under_prefix(ProtocolTypeRouter(router), prefix)
 
 

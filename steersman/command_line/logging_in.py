@@ -92,14 +92,15 @@ def log_out(chosen: argparse.Namespace) -> int:
 
 
 def _check_version(login: Login) -> None:
-    """Raise `Refused` if the portal has another version; print what else would keep trainings from reporting."""
+    """Raise `Refused` if the portal has another version; print how else trainings cannot report, or how they will."""
     try:
         from steersman.agent.remote.portal_link import check_version
     except ModuleNotFoundError:
         # Only `steersman run` needs these packages: it names them.
         return
     try:
-        check_version(login)
+        if remark := check_version(login):
+            print(f"steersman: {remark}", file=sys.stderr)
     except PortalError as error:
         if isinstance(error, Refused) and error.status == OTHER_VERSION:
             raise

@@ -21,8 +21,8 @@ VERSION_HEADER = "Steersman-Version"
 TIMEOUT_S = 20.0
 # The answers of a portal are shorter.
 LARGEST_ANSWER_BYTES = 1 << 20
-# The content type of a file, and how much of it is read at once.
-FILE_TYPE = "application/octet-stream"
+BINARY = "application/octet-stream"
+# How much of a file is read at once.
 BLOCK_BYTES = 1 << 18
 # A proxy answers with these while the portal behind it starts, and a portal while its database is unavailable or it has
 # too many requests.
@@ -87,20 +87,42 @@ def send(
     path: str,
     data: bytes | None = None,
     timeout_s: float = TIMEOUT_S,
-    kind: str = FILE_TYPE,
+    kind: str = BINARY,
 ) -> bytes:
     """Send a request with a body of the content type `kind`; return the JSON of its answer. Raises `PortalError`."""
-    headers = {"Content-Type": kind, "Accept": "application/json"}
     try:
-        with _opened(login, method, path, data, headers, timeout_s) as answer:
-            answered: bytes = answer.read(LARGEST_ANSWER_BYTES)
-    except (HTTPException, OSError) as error:
-        raise unreachable(login.address, error) from error
+        answered, _ = answer_of(login, method, path, data, timeout_s, kind)
+    except urllib.error.HTTPError as error:
+        raise _refusal_in(login, error) from error
     try:
         json.loads(answered)
     except ValueError as error:
         raise Refused(not_a_portal(login.address)) from error
     return answered
+
+
+def answer_of(
+    login: Login,
+    method: str,
+    path: str,
+    data: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+    kind: str = BINARY,
+    at_most: int = LARGEST_ANSWER_BYTES,
+) -> tuple[bytes, str]:
+    """Send a request; return its answer, at most so many bytes, and the content type of the answer.
+
+    Raises `PortalError`, and `urllib.error.HTTPError` for an answer with the status of an error.
+    """
+    headers = {"Content-Type": kind, "Accept": "application/json"}
+    try:
+        with _opened(login, method, path, data, headers, timeout_s) as answer:
+            answered: bytes = answer.read(at_most)
+            return answered, answer.headers.get_content_type()
+    except urllib.error.HTTPError:
+        raise
+    except (HTTPException, OSError) as error:
+        raise unreachable(login.address, error) from error
 
 
 def stream(login: Login, path: str, timeout_s: float = TIMEOUT_S) -> Iterator[bytes]:
@@ -110,14 +132,16 @@ def stream(login: Login, path: str, timeout_s: float = TIMEOUT_S) -> Iterator[by
     """
     left: int | None = None
     try:
-        with _opened(login, "GET", path, None, {"Accept": FILE_TYPE}, timeout_s) as answer:
-            if answer.headers.get_content_type() != FILE_TYPE:
+        with _opened(login, "GET", path, None, {"Accept": BINARY}, timeout_s) as answer:
+            if answer.headers.get_content_type() != BINARY:
                 raise Refused(not_a_portal(login.address))
             length = answer.headers.get("Content-Length", "")
             left = int(length) if length.isdecimal() else None
             while block := answer.read(BLOCK_BYTES):
                 left = left and left - len(block)
                 yield block
+    except urllib.error.HTTPError as error:
+        raise _refusal_in(login, error) from error
     except (HTTPException, OSError) as error:
         raise unreachable(login.address, error) from error
     if left:
@@ -127,7 +151,7 @@ def stream(login: Login, path: str, timeout_s: float = TIMEOUT_S) -> Iterator[by
 def _opened(
     login: Login, method: str, path: str, data: bytes | None, headers: Mapping[str, str], timeout_s: float
 ) -> HTTPResponse:
-    """Send a request; return its answer to be read and closed. Raises `PortalError`."""
+    """Send a request; return its answer to be read and closed. Raises `PortalError` and `urllib.error.HTTPError`."""
     own = {
         "Authorization": f"Bearer {login.token}",
         VERSION_HEADER: steersman.__version__,
@@ -136,9 +160,8 @@ def _opened(
     request = urllib.request.Request(login.address + path, data, {**own, **headers}, method=method)
     try:
         return cast(HTTPResponse, urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout_s))
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refusal(login, error.code, _text_of(error)) from error
+    except urllib.error.HTTPError:
+        raise
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         raise unreachable(login.address, error) from error
 
@@ -185,6 +208,12 @@ def refusal_of(address: str, status: int, said: str) -> PortalError:
     return Refused(f"{address} refuses: {reason}" if reason else f"{address} answers with status {status}.", status)
 
 
+def _refusal_in(login: Login, error: urllib.error.HTTPError) -> PortalError:
+    """Return the error for an answer with the status of an error, and close the answer."""
+    with error:
+        return refusal_of(login.address, error.code, said_in(text_of(error)))
+
+
 def said_in(data: bytes) -> str:
     """Return the sentence in the JSON error of a portal, "" if it is none."""
     try:
@@ -194,11 +223,8 @@ def said_in(data: bytes) -> str:
     return f"{found.field}: {found.error}" if found.field and found.field != "Authorization" else found.error
 
 
-def _refusal(login: Login, status: int, data: bytes) -> PortalError:
-    return refusal_of(login.address, status, said_in(data))
-
-
-def _text_of(error: urllib.error.HTTPError) -> bytes:
+def text_of(error: urllib.error.HTTPError) -> bytes:
+    """Return the body of an answer with the status of an error, b"" if it cannot be read."""
     try:
         return error.read(LARGEST_ANSWER_BYTES)
     except (OSError, HTTPException):

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 _LENGTH = struct.Struct(">I")
 # A report has at most 1 MiB of a journal, and the same of consoles.
 LARGEST_MESSAGE_BYTES = 16 << 20
+# Of such a stream, one HTTP request takes at most this much: proxies limit the size of requests, and a portal hands a
+# request on to another process as a whole.
+LARGEST_PIECE_BYTES = 64 << 10
 
 
 class TooLarge(ValueError):

@@ -19,7 +19,8 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 import steersman
-from steersman.agent.remote.portal_link import PATH, SUBPROTOCOL, PortalLink
+from steersman.agent.links.connections import PATH, PROTOCOL
+from steersman.agent.remote.portal_link import PortalLink
 from steersman.messages.ended import Ended, Fenced
 from steersman.messages.link import FromRecord, LinkCut
 from steersman.messages.reports import Attach
@@ -39,6 +40,7 @@ ANSWER = Fenced("another host side follows it", overtaken=False)
 class Watcher:
     problems: list[PortalError] = field(default_factory=list)
     there: int = 0
+    said: list[str] = field(default_factory=list)
 
     def lost_portal(self, problem: PortalError) -> None:
         self.problems.append(problem)
@@ -46,12 +48,15 @@ class Watcher:
     def reached_portal(self) -> None:
         self.there += 1
 
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
 
 @contextmanager
 def linked(
     handler: Callable[[ServerConnection], None],
     refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
-    subprotocol: str = SUBPROTOCOL,
+    subprotocol: str = PROTOCOL,
     place: Callable[[], Place] = lambda: Place(7, 2),
 ) -> Iterator[tuple[PortalLink, Watcher]]:
     """A link to a server that `handler` answers on."""
@@ -222,7 +227,7 @@ def tls_server(folder: Path, handler: Callable[[AsyncServerConnection], Awaitabl
 
     async def run() -> None:
         async with serve_async(
-            handler, "127.0.0.1", 0, ssl=certified, subprotocols=[SUBPROTOCOL], compression=None
+            handler, "127.0.0.1", 0, ssl=certified, subprotocols=[PROTOCOL], compression=None
         ) as server:
             port.put(next(iter(server.sockets)).getsockname()[1])
             await over.wait()

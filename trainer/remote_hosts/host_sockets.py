@@ -110,8 +110,19 @@ class HostSockets:
 class HostSocket:
     """One connection: admits its host, answers its messages in their order, and sends commands as they come."""
 
-    def __init__(self, shared: HostSockets, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        shared: HostSockets,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        report_at_least_s: float = 0.0,
+    ) -> None:
+        """`report_at_least_s`: the host is asked for no more than one report in so many seconds."""
         self._shared, self._scope, self._receive, self._send = shared, scope, receive, send
+        self._report_at_least_s = report_at_least_s
+        # Set when the host has been admitted.
+        self.admitted = asyncio.Event()
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._is_over = False
@@ -134,6 +145,7 @@ class HostSocket:
             self._shared.note_unavailable(error)
             await self.end(TRY_AGAIN, "The database is unavailable: connect again.")
             return
+        self.admitted.set()
         try:
             await self._serve(admitted)
         finally:
@@ -166,7 +178,7 @@ class HostSocket:
         self._shared.rounds.add(self, admitted.grant)
         try:
             while (message := await self._receive())["type"] == "websocket.receive":
-                desk.report_every_s = self._shared.report_every_s(lease.run_id)
+                desk.report_every_s = max(self._report_at_least_s, self._shared.report_every_s(lease.run_id))
                 await self._guarded(self._answer(desk, message.get("bytes")))
         finally:
             self._is_over = True

@@ -1,56 +1,28 @@
-"""A link over one outbound WebSocket to a portal. A thread of its own opens, reads and writes it: no call blocks.
-
-The thread has an event loop. With a thread to read and another one to write, a connection with TLS can hang or be
-corrupted: OpenSSL allows only one thread at a time to use a connection (https://docs.openssl.org/master/man7/openssl-threads/).
-"""
+"""A link to a portal, over a WebSocket or long requests. Threads of its own open, read and write it: no call blocks."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
+import queue
 import random
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
-from urllib.parse import urlencode
+from collections.abc import Callable
+from typing import Protocol
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
-
-import steersman
+from steersman.agent.links.connections import AUTO, HTTPS, WEBSOCKET, Connection, HandshakeFailed, wanted_link
+from steersman.agent.links.long_requests import LongRequests
+from steersman.agent.links.websocket import OPEN_TIMEOUT_S, WebSocket
 from steersman.messages.link import FromHost, FromRecord, LinkCut
 from steersman.portal.logins import Login
-from steersman.portal.requests import (
-    VERSION_HEADER,
-    PortalError,
-    Refused,
-    not_a_portal,
-    refusal_of,
-    said_in,
-    unreachable,
-)
+from steersman.portal.requests import PortalError, Refused, unreachable
 from steersman.starting.messages import Place
 from steersman.wire.codec import BadMessage, decode, encode
-from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 
 logger = logging.getLogger(__name__)
 
-PATH = "/ws/hosts/"
-SUBPROTOCOL = Subprotocol("steersman.host.v1")
-NO_SOCKS = (
-    "{address} is behind a SOCKS proxy, which needs the package python-socks: pip install 'python-socks[asyncio]', or "
-    "set no_proxy for this host."
-)
-OPEN_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 1.0
-# A connection that breaks without being closed is detected after the sum of both.
-PING_INTERVAL_S = 5.0
-PING_TIMEOUT_S = 10.0
 # The pauses between attempts to connect double from the first to the longest. If a portal refuses, the pause is longer,
 # because it would refuse again.
 FIRST_PAUSE_S = 0.5
@@ -58,109 +30,70 @@ LONGEST_PAUSE_S = 4.0
 REFUSED_PAUSE_S = 15.0
 # If a connection lasted longer than this, the network works, and the pauses begin with the first one again.
 GOOD_AFTER_S = 5.0
-# Close codes by which a portal refuses this host: it violated the protocol, or the reason is a sentence.
-REFUSING_CODES = frozenset({1002, 1009, *range(4400, 4500)}) - {4408}
 NO_SUCH_RUN = 4404
 TOO_MANY = 4429
 TOO_MANY_PAUSE_S = 120.0
-# How long `stop` waits for the thread. A lookup of a name or a request may take longer; the thread is a daemon.
-STOP_TIMEOUT_S = CLOSE_TIMEOUT_S + 0.5
-# Every connection that breaks is reported to the `Watcher`, so websockets does not print it too.
-logging.getLogger("websockets.client").setLevel(logging.CRITICAL)
+# So many WebSockets in a row that are cut before their first message are not an accident.
+MOST_CUTS = 3
+# How long requests are used before a WebSocket is tried again.
+REQUESTS_FOR_S = 600.0
+CLOSED = None
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Looks up names on its own thread: the process could not end while a thread of an executor looks one up."""
+def check_version(login: Login) -> str:
+    """Raise `PortalError` if a portal refuses this version of the package, or cannot be reached.
 
-    async def getaddrinfo(
-        self,
-        host: bytes | str | None,
-        port: bytes | str | int | None,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
-        return socket.getaddrinfo(host, port, family, type, proto, flags)
-
-
-def _complete(loop: _Loop, main: Awaitable[None]) -> None:
-    """Run `main` and then the end of all other tasks, and close the loop; as `asyncio.run` does with its own loop."""
-    try:
-        loop.run_until_complete(main)
-    finally:
-        if rest := asyncio.all_tasks(loop):
-            for task in rest:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-        loop.close()
-
-
-class _Connect(connect):
-    """Follows no redirect, as other requests to a portal."""
-
-    def process_redirect(self, exc: Exception) -> Exception:
-        return exc
-
-
-@asynccontextmanager
-async def connected(login: Login, run: int, attempt: int) -> AsyncIterator[ClientConnection]:
-    """A connection to a portal for an attempt. Raises `PortalError` if it cannot be opened."""
-    address = login.address
-    words = urlencode({"run": run, "attempt": attempt})
-    try:
-        connection = await _Connect(
-            "ws" + address.removeprefix("http") + f"{PATH}?{words}",
-            additional_headers={"Authorization": f"Bearer {login.token}", VERSION_HEADER: steersman.__version__},
-            subprotocols=[SUBPROTOCOL],
-            compression=None,
-            max_size=LARGEST_MESSAGE_BYTES,
-            open_timeout=OPEN_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-        )
-    except InvalidStatus as error:
-        said = said_in(bytes(error.response.body or b""))
-        raise refusal_of(address, error.response.status_code, said) from error
-    except ImportError as error:
-        raise Refused(NO_SOCKS.format(address=address)) from error
-    except (WebSocketException, OSError) as error:
-        raise unreachable(address, error) from error
-    async with connection:
-        if connection.subprotocol != SUBPROTOCOL:
-            raise Refused(not_a_portal(address))
-        yield connection
-
-
-def check_version(login: Login) -> None:
-    """Raise `PortalError` if a portal refuses this version of the package, or WebSockets do not reach it.
-
-    Call it on a thread that runs no event loop.
+    Return a sentence if a proxy lets no WebSocket through and long requests will be used instead, "" otherwise.
     """
-    _complete(_Loop(), _check_version(login))
-
-
-async def _check_version(login: Login) -> None:
-    async with connected(login, 0, 0) as connection:
+    wanted = wanted_link(os.environ)
+    if wanted == HTTPS:
+        _check_requests(login)
+        return ""
+    try:
+        return _check_websocket(login)
+    except HandshakeFailed as failed:
+        if wanted == WEBSOCKET or not failed.is_certain:
+            raise failed.problem from failed
         try:
-            await asyncio.wait_for(connection.recv(), OPEN_TIMEOUT_S)
-        except ConnectionClosed as error:
-            # It compares versions first. No run has the number 0.
-            problem = _why_closed(login.address, error)
-            if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
-                raise problem from error
-        except asyncio.TimeoutError as error:
-            # Before Python 3.11 it is another class than the `TimeoutError` of sockets.
-            raise unreachable(login.address, TimeoutError()) from error
+            _check_requests(login)
+        except PortalError as error:
+            # What is wrong with the WebSocket is wrong with the address.
+            raise failed.problem from error
+        return no_websocket(login.address, str(failed))
 
 
-def _why_closed(address: str, error: ConnectionClosed) -> PortalError:
-    closed = error.rcvd
-    if closed is not None and closed.code in REFUSING_CODES:
-        return refusal_of(address, closed.code, closed.reason)
-    return unreachable(address, error)
+def _check_websocket(login: Login) -> str:
+    socket = WebSocket(login, 0, 0)
+    try:
+        socket.recv(OPEN_TIMEOUT_S)
+    except TimeoutError as error:
+        raise unreachable(login.address, error) from error
+    except PortalError as problem:
+        _expect_no_run(problem)
+    finally:
+        socket.close()
+    return ""
+
+
+def _check_requests(login: Login) -> None:
+    try:
+        LongRequests(login, 0, 0).close()
+    except PortalError as problem:
+        _expect_no_run(problem)
+
+
+def _expect_no_run(problem: PortalError) -> None:
+    """Raise a problem, unless it is that no run has the number 0: the portal compares versions first."""
+    if not isinstance(problem, Refused) or problem.status != NO_SUCH_RUN:
+        raise problem
+
+
+def no_websocket(address: str, reason: str) -> str:
+    """Return the sentence about a proxy that lets no WebSocket through."""
+    return (
+        f"No WebSocket reaches {address} ({reason}), perhaps because of a proxy. Long HTTPS requests are used instead: "
+        "the page of the run is updated twice per second."
+    )
 
 
 class Watcher(Protocol):
@@ -168,24 +101,30 @@ class Watcher(Protocol):
 
     def lost_portal(self, problem: PortalError) -> None: ...
     def reached_portal(self) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
-class _Connection:
-    """One connection: what is to be sent on it. `send` may be called on any thread."""
+class _Writer:
+    """One connection: what is to be sent on it, and the thread that sends it."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+    def __init__(self, socket: Connection) -> None:
+        self._socket = socket
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="portal writer", daemon=True)
+        self._thread.start()
 
     def send(self, data: bytes) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the link was stopped
-            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, data)
+        self._outgoing.put(data)
 
-    async def write(self, to: ClientConnection) -> None:
-        """Send on `to` until it breaks, which its reader notices too."""
-        with suppress(WebSocketException, OSError):
-            while True:
-                await to.send(await self._outgoing.get())
+    def end(self) -> None:
+        self._outgoing.put(CLOSED)
+
+    def _write(self) -> None:
+        try:
+            while (data := self._outgoing.get()) is not CLOSED:
+                self._socket.send(data)
+        except PortalError:
+            return  # the reader sees it too
 
 
 class PortalLink:
@@ -201,11 +140,15 @@ class PortalLink:
         self._watcher = watcher
         self._arrived = arrived
         # The messages that have arrived, in order. A connection in it marks the point at which it was opened.
-        self._inbox: deque[FromRecord | _Connection] = deque()
+        self._inbox: deque[FromRecord | _Writer] = deque()
         # The connection whose start was reported to the host side.
-        self._current: _Connection | None = None
-        self._loop = _Loop()
-        self._task: asyncio.Task[None] | None = None
+        self._current: _Writer | None = None
+        self._socket: Connection | None = None
+        # How many WebSockets in a row were cut before their first message, and until when none is tried.
+        self._cuts = 0
+        self._requests_until = 0.0
+        self._has_told = False
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="portal", daemon=True)
 
     def start(self) -> None:
@@ -221,7 +164,7 @@ class PortalLink:
         found: list[FromRecord] = []
         while self._inbox:
             first = self._inbox[0]
-            if isinstance(first, _Connection):
+            if isinstance(first, _Writer):
                 if found:
                     break
                 self._inbox.popleft()
@@ -232,26 +175,18 @@ class PortalLink:
         return found
 
     def stop(self) -> None:
-        """Close the connection, and open no other; takes up to `STOP_TIMEOUT_S` if the portal does not answer."""
-        with suppress(RuntimeError):  # the loop is closed: it has stopped already
-            self._loop.call_soon_threadsafe(self._cancel)
-        self._thread.join(STOP_TIMEOUT_S)
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        """Close the connection, and open no other; takes a second if the portal does not answer."""
+        self._stopped.set()
+        if self._socket is not None:
+            self._socket.close()
 
     def _run(self) -> None:
-        self._task = self._loop.create_task(self._follow())
-        with suppress(asyncio.CancelledError):
-            _complete(self._loop, self._task)
-
-    async def _follow(self) -> None:
-        """Connect again whenever a connection ends."""
         pause_s = FIRST_PAUSE_S
-        while True:
+        while not self._stopped.is_set():
             began = time.monotonic()
-            problem = await self._connect_once()
+            problem = self._connect_once()
+            if self._stopped.is_set():
+                return
             if time.monotonic() - began > GOOD_AFTER_S and not isinstance(problem, Refused):
                 pause_s = FIRST_PAUSE_S
             self._watcher.lost_portal(problem)
@@ -259,39 +194,85 @@ class PortalLink:
             if isinstance(problem, Refused):
                 wait_s = TOO_MANY_PAUSE_S if problem.status == TOO_MANY else REFUSED_PAUSE_S
             # After a restart of the portal, not all hosts connect at the same time.
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            self._stopped.wait(wait_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _connect_once(self) -> PortalError:
+    def _connect_once(self) -> PortalError:
         """Connect and exchange messages until the connection ends; return why it ended."""
         try:
-            # It may block this thread: there is no connection meanwhile.
             place = self._place()
-            async with connected(self._login, place.run, place.attempt) as websocket:
-                return await self._exchange(websocket)
+            socket = self._open(place)
         except PortalError as problem:
             return problem
+        self._socket = socket
+        try:
+            return self._exchange(socket)
+        finally:
+            socket.close()
 
-    async def _exchange(self, websocket: ClientConnection) -> PortalError:
-        connection = _Connection()
-        writer = asyncio.create_task(connection.write(websocket))
+    def _open(self, place: Place) -> Connection:
+        """Return a new connection. Raises `PortalError`."""
+        wanted = wanted_link(os.environ)
+        if wanted == HTTPS or (wanted == AUTO and time.monotonic() < self._requests_until):
+            return LongRequests(self._login, place.run, place.attempt)
+        try:
+            return WebSocket(self._login, place.run, place.attempt)
+        except HandshakeFailed as failed:
+            self._cuts += 1
+            if wanted == WEBSOCKET or not (failed.is_certain or self._cuts >= MOST_CUTS):
+                raise failed.problem from failed
+            return self._open_requests(place, failed)
+
+    def _open_requests(self, place: Place, failed: HandshakeFailed) -> Connection:
+        try:
+            opened = LongRequests(self._login, place.run, place.attempt)
+        except PortalError as error:
+            # The portal cannot be reached at all.
+            raise failed.problem from error
+        self._requests_until = time.monotonic() + REQUESTS_FOR_S
+        if not self._has_told:
+            self._has_told = True
+            self._watcher.say(no_websocket(self._login.address, str(failed)))
+        return opened
+
+    def _exchange(self, socket: Connection) -> PortalError:
+        connection = _Writer(socket)
         self._put(connection)
         try:
             while True:
-                data = await websocket.recv()
-                if isinstance(data, str):
-                    raise BadMessage("it is a text frame")
-                self._put(decode(data))
+                self._put(decode(socket.recv()))
+                self._cuts = 0
                 # Only after a message: a portal may accept a connection and then refuse with a reason.
                 self._watcher.reached_portal()
-        except ConnectionClosed as error:
-            return _why_closed(self._login.address, error)
+                if isinstance(socket, LongRequests):
+                    self._try_websocket(socket)
+        except HandshakeFailed as failed:
+            self._cuts += 1
+            return failed.problem
+        except PortalError as problem:
+            return problem
         except BadMessage as error:
             logger.error("a message of the portal cannot be read (%s): connecting again", error)
             return unreachable(self._login.address, error)
         finally:
-            writer.cancel()
+            connection.end()
 
-    def _put(self, item: FromRecord | _Connection) -> None:
+    def _try_websocket(self, requests: LongRequests) -> None:
+        """Check from time to time whether WebSockets reach the portal; end the link of requests if they do."""
+        if time.monotonic() < self._requests_until or wanted_link(os.environ) != AUTO:
+            return
+        self._requests_until = time.monotonic() + REQUESTS_FOR_S
+
+        def look() -> None:
+            try:
+                _check_websocket(self._login)
+            except (PortalError, HandshakeFailed):
+                return
+            self._requests_until = 0.0
+            requests.close()
+
+        threading.Thread(target=look, name="portal websocket", daemon=True).start()
+
+    def _put(self, item: FromRecord | _Writer) -> None:
         self._inbox.append(item)
         self._arrived()

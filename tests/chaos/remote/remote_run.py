@@ -17,7 +17,7 @@ from tests.outage.frozen_postgres import Server
 from tests.support.hosts.training_host import Portal, TrainingHost
 from tests.support.stack import Found, Stack, wait_for, write_locked
 
-WRONG = ("lost", "doubled", "applied_twice", "commands_lost", "commands_open", "delivered_after_expiry")
+WRONG = ("lost", "doubled", "applied_twice", "commands_lost", "commands_open", "delivered_after_expiry", "taken_late")
 OF_EACH = ("link", "portal", "record", "host", "database", "worker")
 OF_DATABASE = ("restarted",)
 PATIENCE_S = 60.0
@@ -255,7 +255,7 @@ class RemoteRun:
             if command.expires_at is not None and name in taken_at:
                 late_s = taken_at[name] - command.expires_at.timestamp()
                 if late_s > READS_CLOCK_WITHIN_S:
-                    found["delivered_after_expiry"] += 1
+                    found["taken_late"] += 1
                     print(f"{name} was taken {late_s:.2f} s after it had expired", file=sys.stderr)
-        names = ("commands", "applied_twice", "commands_lost", "delivered_after_expiry")
+        names = ("commands", "applied_twice", "commands_lost", "delivered_after_expiry", "taken_late")
         return dict.fromkeys(names, 0) | dict(found)

@@ -22,10 +22,13 @@ def nginx_program() -> str | None:
 
 
 class BehindNginx(Stack):
-    """Its `address` is that of the proxy. Clients need SSL_CERT_FILE=`certificate`."""
+    """Its `address` is that of the proxy. Clients need SSL_CERT_FILE=`certificate`.
 
-    def __init__(self, prefix: str = "", **variables: str) -> None:
-        self._prefix = prefix
+    Without `upgrades`, the proxy lets no WebSocket through.
+    """
+
+    def __init__(self, prefix: str = "", *, upgrades: bool = True, **variables: str) -> None:
+        self._prefix, self._upgrades = prefix, upgrades
         self._proxy_port, self._record_port = free_port(), free_port()
         self._proxy: subprocess.Popen[bytes] | None = None
         super().__init__(
@@ -57,12 +60,14 @@ class BehindNginx(Stack):
         wait_for(lambda: answers(self.address), lambda: f"the proxy\n{self.log()}")
 
     def _start_proxy(self) -> None:
-        site = (
+        site: tuple[tuple[str, str], ...] = (
             ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
             ("listen 443 ssl;", f"listen 127.0.0.1:{self._proxy_port} ssl;"),
             ("/etc/ssl/steersman", str(self.folder / "ssl")),
             ("/var/log/nginx", str(self.folder)),
         )
+        if not self._upgrades:
+            site += (("proxy_set_header Upgrade $http_upgrade;", 'proxy_set_header Upgrade "";'),)
         portals = (
             ("    server 127.0.0.1:8766 max_fails=0;\n", ""),
             ("127.0.0.1:8765", f"127.0.0.1:{self.port}"),

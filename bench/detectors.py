@@ -2,6 +2,9 @@
 
 usage: python bench/detectors.py [--misses]
 
+The norms of layers of other trainings (bench/support/record_layers.py) are judged too: those of small recipes whose
+layers grow by a fault, and of healthy ones.
+
 102 curves are recordings of real trainings (bench/support/record_curves.py); a generator makes the others. One half of
 each kind, chosen by a seed, served to choose the defaults ("tuned"); the other half only checks them ("checked").
 
@@ -13,12 +16,16 @@ median_delay_points      points of the curve until the alarm: values that are no
 median_delay_share       the same for divergence, as a share of the curve's length
 us_per_point             CPU time of all detectors together, microseconds per point
 tuned, checked           the same figures for each half
+layers                   trainings with watched layers, of them those with a layer that grew by a fault, how many of
+                         these faults were found, with the right layer, and the false alarms in the others and before
+                         the faults; the most observations from the fault to its alarm
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -30,7 +37,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.support.curve_files import HEALTHY, Curve, read_curves  # noqa: E402  needs the path, as what follows
+from bench.support.curve_files import HEALTHY, LAYERS, Curve, read_curves  # noqa: E402  needs the path, as what follows
 from bench.support.generated_curves import generated  # noqa: E402
 from runs.alerts.detectors.judge import Judge  # noqa: E402
 from runs.alerts.detectors.points import Alarm, Point  # noqa: E402
@@ -103,6 +110,25 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
     }
 
 
+def of_layers(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Return the figures of trainings whose layers were watched."""
+    grown = [each for each in verdicts if each.curve.kind != HEALTHY]
+    right = [each for each in grown for alarm in each.alarms[:1] if alarm.series.endswith(f"/{layer_of(each.curve)}")]
+    return {
+        "trainings": len(verdicts),
+        "faults": len(grown),
+        "found": sum(each.delay_points is not None for each in grown),
+        "right_layer": len(right),
+        "false_alarms": sum(len(each.early) for each in verdicts),
+        "most_observations": max(math.ceil(each.delay_points or 0) for each in grown),
+    }
+
+
+def layer_of(curve: Curve) -> str:
+    """Return the layer that grew by the fault of a recorded training."""
+    return curve.name.partition(":")[2]
+
+
 def rounded(value: float) -> float:
     return round(value, 4)
 
@@ -134,7 +160,8 @@ def main() -> None:
         name: figures([each for each in verdicts if each.curve.name in half])
         for name, half in (("tuned", tuned), ("checked", checked))
     }
-    print(json.dumps(figures(verdicts) | parts))
+    layers = of_layers([judged(curve) for curve in read_curves(LAYERS)])
+    print(json.dumps(figures(verdicts) | parts | {"layers": layers}))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ Every run is a real training under a real supervisor: processes, journal, detect
 those of the product. Four trainings (digits, MNIST and the Transformer as recipes, and one script of its own) are small
 enough to end in seconds on a CPU. No step is shorter than 15 ms, so that their steps are as far apart as those of
 larger ones. Each is trained with five seeds: without a fault, and with five kinds of fault at a random step, with the
-rules and without them. Without rules nothing acts on a training, so it is trained without a supervisor, several in one
-process.
+rules and without them. Workers are forks of a process that has loaded torch, because loading it takes longer than some
+of these trainings (`bench/support/recovery/warm.py`). Without rules nothing acts on a training, so it needs no
+supervisor, and is trained once up to where each of its faults begins (`bench/support/recovery/alone.py`).
 
 `bench/support/recovery/faults.py` causes the faults: a gradient that is not finite; a learning rate × 100; five corrupt
 batches, which for every other seed are in the data of the recipes and return when it is read again; a layer whose
@@ -143,14 +144,14 @@ def main() -> int:
     clean = [Story(training, seed) for training, seed in sorted({(each.training, each.seed) for each in faulty})]
     with Stack() as stack:
         stack.forks = True
+        stack.warm = "bench.support.recovery.warm"
         stack.migrate()
         stack.start_redis()
         stack.use()
         prepare()
         with ThreadPoolExecutor(asked.at_once) as pool:
             ended = list(told([*clean, *faulty], pool.map(lambda story: trained(stack, story), [*clean, *faulty])))
-    with ProcessPoolExecutor(min(asked.at_once, os.cpu_count() or 1), get_context("spawn")) as processes:
-        unruled = list(told(faulty, processes.map(trained_alone, faulty)))
+    unruled = trained_alone(faulty, min(asked.at_once, os.cpu_count() or 1))
     usual = {(each.story.training, each.story.seed): each.loss for each in ended[: len(clean)]}
     ruled = ended[len(clean) :]
     if asked.misses:
@@ -228,13 +229,26 @@ def trained(stack: Stack, story: Story) -> Ended:
         connection.close()
 
 
-def trained_alone(story: Story) -> float:
-    """Return the last validation loss of a story without rules."""
-    from bench.support.recovery.alone import last_loss
+def trained_alone(faulty: Sequence[Story], at_once: int) -> list[float]:
+    """Return the last validation losses of stories without rules."""
+    pairs = sorted({(each.training, each.seed) for each in faulty})
+    together = [[each for each in faulty if (each.training, each.seed) == pair] for pair in pairs]
+    with ProcessPoolExecutor(at_once, get_context("spawn")) as processes:
+        losses = (loss for found in processes.map(trained_together, together) for loss in found)
+        ordered = [each for stories in together for each in stories]
+        of_story = dict(zip(ordered, told(ordered, losses), strict=True))
+    return [of_story[each] for each in faulty]
+
+
+def trained_together(faulty: Sequence[Story]) -> list[float]:
+    """Return the last validation losses of stories of one training and seed without rules."""
+    from bench.support.recovery.alone import last_losses
     from bench.support.recovery.faults import Fault
 
-    fault = Fault(story.kind, story.step, story.part, story.lasts)
-    return last_loss(TRAININGS[story.training].spec, parameters_of(story, 0), fault, story.seed)
+    first = faulty[0]
+    faults = [Fault(each.kind, each.step, each.part, each.lasts) for each in faulty]
+    clean = parameters_of(Story(first.training, first.seed), 0)
+    return last_losses(TRAININGS[first.training].spec, clean, faults, first.seed)
 
 
 def parameters_of(story: Story, step_ms: int) -> dict[str, Any]:

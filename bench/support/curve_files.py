@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "curves.jsonl.gz"
+LAYERS = RECORDED.with_name("layers.jsonl.gz")
 DIGITS = 6
 HEALTHY = "healthy"
 

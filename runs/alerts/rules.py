@@ -97,6 +97,7 @@ DEFAULT_RULES: dict[str, Rule] = {
         Rule("non-finite"),
         Rule("spike"),
         Rule("divergence"),
+        Rule("weight-growth"),
         Rule("plateau", tells=False, cool_down_s=600.0),
         Rule("overfitting", cool_down_s=600.0),
         Rule(THRESHOLD),
@@ -117,7 +118,7 @@ DEFAULT_RULES: dict[str, Rule] = {
 
 
 # The detectors for which recovery is offered.
-RECOVERED = ("non-finite", "spike", "divergence")
+RECOVERED = ("non-finite", "spike", "divergence", "weight-growth")
 
 
 def recovery_rule(detector: str) -> Rule:

@@ -10,6 +10,10 @@ TITLES: dict[str, tuple[str, str]] = {
     "non-finite": (gettext_noop("Not finite"), gettext_noop("A value is NaN or infinite.")),
     "spike": (gettext_noop("Spike"), gettext_noop("The loss jumped far above its usual level.")),
     "divergence": (gettext_noop("Divergence"), gettext_noop("The metric gets worse instead of better.")),
+    "weight-growth": (
+        gettext_noop("Weights grew"),
+        gettext_noop("The weights of a layer grew far beyond their usual size."),
+    ),
     "plateau": (gettext_noop("Plateau"), gettext_noop("The metric has not improved for a long time.")),
     "overfitting": (
         gettext_noop("Overfitting"),

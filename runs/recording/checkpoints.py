@@ -15,7 +15,7 @@ from runs.recording import feed
 
 # The detectors for which a rule may roll back. A checkpoint is good at the earliest after `QUIET_STEPS` steps without
 # their alerts.
-FAULTS = ("non-finite", "spike", "divergence")
+FAULTS = ("non-finite", "spike", "divergence", "weight-growth")
 QUIET_STEPS = 100
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 

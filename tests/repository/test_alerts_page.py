@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from runs.alerts.detectors import limits, losses, overfitting, pace, spikes
+from runs.alerts.detectors import growth, limits, losses, overfitting, pace, spikes
 from runs.alerts.rules import DEFAULT_RULES
 from runs.recording.state_alerts import SEVERITIES
 from tests.support.stack import ROOT
@@ -14,7 +14,7 @@ from tests.support.stack import ROOT
 TEXT = (ROOT / "docs" / "alerts.md").read_text()
 FOUND = TEXT.partition("\n## What is detected\n")[2].partition("\n## ")[0]
 CLASSES = (losses.NonFinite, losses.Divergence, losses.Plateau, overfitting.Overfitting, pace.Stall, pace.Throughput,
-           pace.RankLag)  # fmt: skip
+           pace.RankLag, growth.WeightGrowth)  # fmt: skip
 
 
 def documented() -> dict[str, str]:

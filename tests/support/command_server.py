@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -28,15 +30,19 @@ TIMEOUT_S = 300.0
 
 
 class CommandServer:
-    """The process of one environment. It ends with `close`, or when the process that uses it ends."""
+    """The process of one environment. It ends with `close`, or when the process that uses it ends.
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    `warm` is the name of a module: its `load()` is called in the server, and its `before_command()` in each command
+    that `start` starts.
+    """
+
+    def __init__(self, environment: dict[str, str], folder: Path, warm: str = "") -> None:
         self.environment = dict(environment)
         self._folder = folder
         self._outputs = (folder / "command.out", folder / "command.err")
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *filter(None, [warm])],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -151,7 +157,7 @@ def run(arguments: list[str], output: str, errors: str) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
+def start(arguments: list[str], before: Callable[[], None], log: str, cwd: str, folder: str) -> int:
     """Start a command in a separate session; return its pid. A second fork writes its exit code to `folder`."""
     reads, writes = os.pipe()
     if os.fork() == 0:
@@ -161,6 +167,7 @@ def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
             os.close(writes)
             os.setsid()
             os.chdir(cwd)
+            before()
             take_over(arguments)
         os.write(writes, str(child).encode())
         os.close(writes)
@@ -176,16 +183,25 @@ def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
         return int(pid.read())
 
 
+def skip() -> None:
+    """Prepare nothing for the next command."""
+
+
 def main() -> None:
     sys.path[0] = str(ROOT)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
     import django
 
     django.setup()
+    before = skip
+    for name in sys.argv[1:]:
+        warm = importlib.import_module(name)
+        warm.load()
+        before = warm.before_command
     gc.freeze()
     while line := sys.stdin.readline():
         arguments, *more = json.loads(line)
-        print(run(arguments, *more) if len(more) == 2 else start(arguments, *more), flush=True)
+        print(run(arguments, *more) if len(more) == 2 else start(arguments, before, *more), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -73,6 +74,8 @@ class Stack:
 
     # Whether trainings and portals run in forks of the command server: cheaper, but they share memory with it.
     forks = False
+    # A module for the command server, see there.
+    warm = ""
 
     def __init__(self, data: Path | None = None, **variables: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="steersman-test-"))
@@ -85,6 +88,8 @@ class Stack:
         self.trainings: list[subprocess.Popen[bytes] | StartedCommand] = []
         self._database = ""
         self._commands: CommandServer | None = None
+        # Several threads may need its first command at once.
+        self._commands_lock = threading.Lock()
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "DJANGO_"))
         } | {
@@ -130,11 +135,12 @@ class Stack:
         return result
 
     def _command_server(self) -> CommandServer:
-        if self._commands is None or self._commands.environment != self.environment:
-            if self._commands is not None:
-                self._commands.close()
-            self._commands = CommandServer(self.environment, self.folder)
-        return self._commands
+        with self._commands_lock:
+            if self._commands is None or self._commands.environment != self.environment:
+                if self._commands is not None:
+                    self._commands.close()
+                self._commands = CommandServer(self.environment, self.folder, self.warm)
+            return self._commands
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,12 @@ class Fault:
 
 
 class Injection:
-    """Causes the fault of one training process, once."""
+    """Causes the fault of one training process, once.
+
+    `before_batch`, if it is set, is called with the injection and the number of each batch before it is trained on.
+    """
+
+    before_batch: ClassVar[Callable[[Injection, int], None] | None] = None
 
     def __init__(
         self,
@@ -54,8 +59,8 @@ class Injection:
     ) -> None:
         """No step is shorter than `step_s`. `raise_rate` multiplies the learning rate, `stop` ends the attempt after
         the current step."""
-        self._fault = fault
         self._model = model
+        self._optimizer = optimizer
         self._step_s = step_s
         self._raise_rate = raise_rate
         self._stop = stop
@@ -63,19 +68,27 @@ class Injection:
         self._due = 0.0
         attempt = os.environ.get("STEERSMAN_ATTEMPT_FOLDER")
         self._stops = attempt is not None and Path(attempt).name == "1"
+        self._is_supervised = attempt is not None
+        self.begin(fault)
+
+    def begin(self, fault: Fault) -> None:
+        """Set the fault, which has no effect before its step."""
+        self._fault = fault
         # Without a supervisor the training is not interrupted: its weights become wrong where it would resume.
-        self._restarts_with = fault.step + 1 if attempt is None else fault.step if self._stops else 1
-        layer = weights_of(model)[layer_at(fault.part, model)]
+        self._restarts_with = fault.step + 1 if not self._is_supervised else fault.step if self._stops else 1
+        layer = weights_of(self._model)[layer_at(fault.part, self._model)]
         if fault.kind == NON_FINITE:
             layer.register_hook(self._gradient)
         elif fault.kind == EXPLODING:
-            optimizer.register_step_post_hook(lambda *_: self._grow(layer))
+            self._optimizer.register_step_post_hook(lambda *_: self._grow(layer))
 
     def batch(self, inputs: Tensor, targets: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """Return the batch to train on: the given one at `position` of the data, or a damaged one."""
         time.sleep(max(0.0, self._due - time.monotonic()))
         self._due = time.monotonic() + self._step_s
         self._trained += 1
+        if Injection.before_batch is not None:
+            Injection.before_batch(self, self._trained)
         kind = self._fault.kind
         if kind == RESTART and self._trained == self._restarts_with:
             (self._stop if self._stops else self._misread)()

@@ -24,7 +24,7 @@ FREE_SPIKE = SpikeDefaults(
 def detectors_of(seen: Seen) -> list[SeriesDetector]:
     """Return new detectors for a series: those that judge it alone, and `Overfitting` for a validation loss."""
     if seen.kind == "layer":
-        # Norms of layers are hundreds of series. They locate the origin of a fault, and raise no alarms themselves.
+        # Hundreds of series: `Judge` compares those of weights with one another, and only these raise an alarm.
         return []
     found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
     if seen.kind == "loss":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
 from runs.alerts.detectors.curve import Curve
+from runs.alerts.detectors.growth import SERIES as WEIGHT_SERIES
+from runs.alerts.detectors.growth import WeightGrowth
 from runs.alerts.detectors.kinds import Goal, Kind, is_learning_rate, is_reward, is_validation, kind_of
 from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
 from runs.alerts.detectors.losses import Divergence, NonFinite, Plateau
@@ -40,7 +42,7 @@ class ChangeDefaults:
 # Detectors of faults that may originate in a layer.
 BEGAN_IN_LAYER = frozenset({NonFinite.name, Spike.name, Divergence.name})
 # Series of the machine and of its speed continue while a training goes back to an earlier step.
-NOT_TRAINED = frozenset({"machine", "speed", "duration", "data_wait", "layer"})
+NOT_TRAINED = frozenset({"machine", "speed", "duration", "data_wait"})
 # Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
 LEAST_VALLEY = 0.05
 
@@ -257,6 +259,8 @@ class Judge:
         seen = Seen(series, self._kind_of(series))
         seen.weights_grew = self._weights_grew
         detectors = detectors_of(seen)
+        if seen.kind == "layer" and series.startswith(WEIGHT_SERIES):
+            detectors.append(WeightGrowth(self._layers, series.removeprefix(WEIGHT_SERIES)))
         asked = self._limit_of(series)
         if asked is not None:
             detectors.append(threshold(asked))
@@ -343,6 +347,13 @@ class Judge:
         return watched.steady > max(self._changes.points, int(self._changes.part * watched.seen.points))
 
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
+        growth = detector.growth if isinstance(detector, WeightGrowth) else None
+        if growth is not None:
+            at = growth.origin.step
+            began.append(
+                Alarm(detector.name, point.series, at, detector.severity, growth.value, growth.since, growth.origin)
+            )
+            return
         outlier = detector.outlier if isinstance(detector, Spike) else None
         step, value = (point.step, None) if outlier is None else (outlier.step, outlier.value)
         origin = self.origin() if detector.name in BEGAN_IN_LAYER else None

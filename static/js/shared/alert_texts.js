@@ -10,6 +10,7 @@ export function alertTexts({ detector, title, text, cause }) {
     "non-finite": [gettext("Not finite"), gettext("A value is NaN or infinite.")],
     spike: [gettext("Spike"), gettext("The loss jumped far above its usual level.")],
     divergence: [gettext("Divergence"), gettext("The metric gets worse instead of better.")],
+    "weight-growth": [gettext("Weights grew"), gettext("The weights of a layer grew far beyond their usual size.")],
     plateau: [gettext("Plateau"), gettext("The metric has not improved for a long time.")],
     overfitting: [gettext("Overfitting"), gettext("The validation loss rises while the training loss falls.")],
     throughput: [gettext("Slower"), gettext("The speed fell below half of the usual speed.")],

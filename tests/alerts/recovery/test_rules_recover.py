@@ -219,7 +219,7 @@ def test_the_page_of_rules_offers_recovery_rules_as_a_dry_run(lease: Lease) -> N
     assert "recovery-rules" in client.get(address).content.decode()
     client.post(address, {"do": "recover"})
     made = {rule.detector: rule for rule in AlertRule.objects.all()}
-    assert sorted(made) == ["divergence", "non-finite", "spike"]
+    assert sorted(made) == ["divergence", "non-finite", "spike", "weight-growth"]
     assert all(
         rule.dry_run and rule.action == "roll_back" and (rule.most_per_hour, rule.most_per_attempt) == (3, 10)
         for rule in made.values()

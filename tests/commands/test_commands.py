@@ -136,7 +136,7 @@ STOP = {"command": "stop"}
         ({"command": "save_checkpoint", "arguments": {"name": "line\n"}}, "name", "letters, digits"),
         ({"command": "save_checkpoint", "arguments": {"name": "x" * 61}}, "name", "at most 60"),
         ({"command": "note", "arguments": {"text": ""}}, "text", "at most 2000"),
-        ({"command": "note", "arguments": {"text": " \n "}}, "text", "Write something"),
+        ({"command": "note", "arguments": {"text": " \n "}}, "text", "a note must not be empty"),
         ({"command": "note", "arguments": {"text": "x" * 2001}}, "text", "at most 2000"),
         ({"command": "extend"}, "epochs", "a whole number from 1 to 100000"),
         ({"command": "extend", "arguments": {"epochs": 0}}, "epochs", "a whole number from 1 to 100000"),

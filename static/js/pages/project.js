@@ -1,6 +1,7 @@
 // The page of a project: what trains and waits stays fresh.
 
 import { formatValues } from "../shared/live_table.js";
+import { untilReleased, watchPresses } from "../shared/press.js";
 
 const REFRESH_MS = 8000;
 const hosts = document.getElementById("queue-hosts");
@@ -14,6 +15,7 @@ async function refresh() {
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").body;
   formatValues(fresh);
+  await untilReleased();
   const focused = hosts.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   hosts.replaceChildren(...fresh.childNodes);
   if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
@@ -27,5 +29,6 @@ async function refreshForEver() {
   }
 }
 
+watchPresses(document);
 formatValues(document.getElementById("content"));
 refreshForEver();

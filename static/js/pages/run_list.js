@@ -3,6 +3,7 @@
 import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
+import { untilReleased, watchPresses } from "../shared/press.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
@@ -13,6 +14,7 @@ import { selectionBar } from "./selection_bar.js";
 const REFRESH_MS = 4000;
 const TYPING_MS = 350;
 
+watchPresses(document);
 const place = document.getElementById("runs");
 const filters = document.getElementById("filters");
 const status = document.getElementById("refreshed");
@@ -50,6 +52,7 @@ async function refreshQueue() {
   const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
   if (!fresh) return;
   formatValues(fresh);
+  await untilReleased();
   const focused = hosts.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   hosts.replaceChildren(...fresh.childNodes);
   if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
@@ -104,6 +107,7 @@ async function refresh() {
   const asked = window.location.href;
   try {
     const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
+    await untilReleased();
     // If search or order has changed meanwhile, a newer answer will follow.
     if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");

@@ -9,6 +9,12 @@ export class Painter {
   #frame = 0;
   #timer = 0;
   #last = -Infinity;
+  #mustWait;
+
+  /** Nothing is painted while `mustWait()` is true. */
+  constructor(mustWait = () => false) {
+    this.#mustWait = mustWait;
+  }
 
   /** Call `paint(now)` in a frame after each `request`, at most once in `every` ms. */
   add(paint, every = FRAME_MS) {
@@ -35,6 +41,10 @@ export class Painter {
   #run(now) {
     this.#frame = 0;
     this.#last = now;
+    if (this.#mustWait()) {
+      this.#schedule();
+      return;
+    }
     let isLeft = false;
     for (const task of this.#tasks) {
       if (!task.wanted) continue;

@@ -137,7 +137,7 @@ def test_runs_are_grouped_by_a_parameter(page: Page, stack: Stack, places: Place
     expect(facts.get_by_test_id("parallel").locator("polyline")).to_have_count(3)
     expect(page).to_have_url(re.compile("fact_x=parameter%3Arate&fact_y=last%3Atrain%2Faccuracy"))
     facts.get_by_role("button", name="Importance of parameters for y").click()
-    expect(facts.locator("[data-slot=importance]")).to_contain_text("Only 3 of these runs")
+    expect(facts.locator("[data-slot=importance]")).to_contain_text("Runs with a value of this metric: 3.")
 
 
 def test_search_x_and_zoom_hold_for_all_charts_and_stand_in_the_address(

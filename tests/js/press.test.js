@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Painter } from "../../static/js/shared/painter.js";
-import { isPressing, untilReleased, watchPresses } from "../../static/js/shared/press.js";
+import { isPressing, Painter, untilReleased, watchPresses } from "../../static/js/shared/painter.js";
 
 /** An event on an element that is, or is not, part of something that can be pressed. */
 function pointer(kind, isControl) {

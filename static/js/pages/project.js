@@ -1,7 +1,7 @@
 // The page of a project: what trains and waits stays fresh.
 
 import { formatValues } from "../shared/live_table.js";
-import { untilReleased, watchPresses } from "../shared/press.js";
+import { untilReleased, watchPresses } from "../shared/painter.js";
 
 const REFRESH_MS = 8000;
 const hosts = document.getElementById("queue-hosts");

@@ -3,7 +3,7 @@
 import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
-import { untilReleased, watchPresses } from "../shared/press.js";
+import { untilReleased, watchPresses } from "../shared/painter.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
 import { closesByItself, columnMenu } from "./column_menu.js";

@@ -135,7 +135,7 @@ def test_attach_after_finish_is_an_error_that_names_the_way(tmp_path, supervised
     """
     result = script(tmp_path if supervised else None, code)
     assert result.returncode == 1 and "RuntimeError: steersman.attach() after run.finish()" in result.stderr
-    assert "train --run-id N -- script.py" in result.stderr
+    assert "start one process per trial with steersman run -- python script.py" in result.stderr
     if supervised:
         assert types_told(tmp_path) == [PointRecord, EndRecord]
 

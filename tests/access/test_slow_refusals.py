@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ def test_refusals_alone_wait(status: int, monkeypatch: pytest.MonkeyPatch) -> No
     async def receive() -> dict[str, Any]:
         return {}
 
-    monkeypatch.setattr(slow_refusals.asyncio, "sleep", sleep)
+    # Not `asyncio.sleep` itself: a thread of another test may still retry its connection with it.
+    monkeypatch.setattr(slow_refusals, "asyncio", SimpleNamespace(sleep=sleep))
     asyncio.run(refuse_slowly(application)({"client": ("192.0.2.7", 1), "headers": []}, receive, send))
     assert len(waited) == (status == 429)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from steersman.records.posted import PostedCommand
@@ -10,13 +11,15 @@ from steersman.records.typed_json import Json
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A command for the training. It expires `expires_in_s` seconds after the message arrived, None if it never does.
+    """A command for the training. It expires `expires_in_s` seconds after `made_at_s`, None if it never does.
 
-    The portal's clock determines the remaining time, and a monotonic clock counts it on the host.
+    The portal's clock determines the remaining time, and a monotonic clock counts it on the host. `made_at_s` is in
+    seconds of `time.monotonic` in the process that made the message: see `Stored`.
     """
 
     command: PostedCommand
     expires_in_s: float | None = None
+    made_at_s: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

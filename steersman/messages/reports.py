@@ -5,6 +5,7 @@ Every text in them has passed the host's redactor.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,7 +45,7 @@ class Attached:
     `session` counts the host sides that have attached so far: reports of earlier ones are no longer stored.
     `next_report` is the number of the next report. `positions` and `console_offsets` are by rank; `last_steps` has the
     last stored step of each series if the attempt has several ranks. `checkpoints` has, for each path within the
-    attempt's folder, whether it is a folder with a manifest.
+    attempt's folder, whether it is a folder with a manifest. `made_at_s` as in `Stored`.
     """
 
     session: int
@@ -60,6 +61,7 @@ class Attached:
     usual_step_s: float | None = None
     last_step: int = 0
     token: str = ""
+    made_at_s: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ class Stored:
 
     A number below that of the report means that nothing of the report was stored: because parts of it are `refused`,
     and it is to be sent again without them, or because it does not continue what the record side holds.
-    `report_every_s` is the time between two reports that the portal asks for, None if the host decides.
+    `report_every_s` is the time between two reports that the portal asks for, None if the host decides. `made_at_s` is
+    the time of the answer, in seconds of `time.monotonic` in the process that made it: with the times of its own
+    questions, the host knows how long another message of that process was in transit at most.
     """
 
     number: int
@@ -171,3 +175,4 @@ class Stored:
     session: int = 0
     answers: int = 0
     report_every_s: float | None = None
+    made_at_s: float = field(default_factory=time.monotonic, compare=False)

@@ -67,6 +67,7 @@ class _Post(msgspec.Struct, array_like=True):
 
     command: bytes
     expires_in_s: float | None
+    made_at_s: float
 
 
 # The type for each name. Do not change a name, because the other side may have another version.
@@ -95,7 +96,7 @@ def encode(message: FromHost | FromRecord) -> bytes:
     if isinstance(message, Report):
         body = _report_on_its_way(message)
     elif isinstance(message, Post):
-        body = _Post(as_json(message.command), message.expires_in_s)
+        body = _Post(as_json(message.command), message.expires_in_s, message.made_at_s)
     return _encoder.encode((_NAMES[type(message)], body))
 
 
@@ -110,7 +111,7 @@ def decode(data: bytes) -> Any:
         if isinstance(found, _Report):
             return _arrived(found)
         if isinstance(found, _Post):
-            return Post(from_json(PostedCommand, found.command), found.expires_in_s)
+            return Post(from_json(PostedCommand, found.command), found.expires_in_s, found.made_at_s)
     except (msgspec.MsgspecError, Malformed, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(str(error)) from error
     return found

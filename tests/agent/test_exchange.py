@@ -12,7 +12,9 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.report_sequence import ReportSequence, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.messages.link import LinkCut
+from steersman.messages.orders import Post
 from steersman.messages.reports import Attach, Attached, Line, Position, Refused, Report, Stored
+from steersman.records.posted import PostedCommand
 
 
 class Scripted:
@@ -42,11 +44,13 @@ class Conversation:
         reports = ReportSequence(folder, Redactor(folder, folder, {}), StoredProgress())
         self.exchange = Exchange(self.link, reports)
 
-    def attach(self, session: int, next_report: int) -> list[Any]:
-        self.exchange.attach([])
+    def attach(self, session: int, next_report: int, made_at_s: float = 0.0) -> list[Any]:
+        self.exchange.attach([], 0.9)
         asked = self.link.sent[-1]
         assert isinstance(asked, Attach)
-        self.link.coming.append(Attached(session, next_report, {0: Position()}, {0: 0}, token=asked.token))
+        self.link.coming.append(
+            Attached(session, next_report, {0: Position()}, {0: 0}, token=asked.token, made_at_s=made_at_s)
+        )
         return self.exchange.poll(1.0)
 
     def report(self, text: str) -> Tick:
@@ -116,3 +120,28 @@ def test_what_is_refused_is_sent_again_without_it_once_the_disk_has_taken_it(
     assert [len(each.lines) for each in conversation.link.sent[1:]] == [1, 0]
     conversation.link.coming.append(stored(4, 4))
     assert conversation.exchange.poll(4.1) == [Settled(tick, 2.0)]
+
+
+def test_the_time_of_a_command_on_a_link_that_stood_still_counts(tmp_path: Path) -> None:
+    """The record side's clock is 100 s ahead, and its first answers were in transit for 0.4 and 0.1 s at most."""
+    conversation = Conversation(tmp_path)
+    command = PostedCommand(id="a", command="save_checkpoint")
+
+    def left_s(made_at_s: float, now: float, expires_in_s: float | None = 5.0) -> float | None:
+        conversation.link.coming.append(Post(command, expires_in_s, made_at_s))
+        (post,) = conversation.exchange.poll(now)
+        return post.expires_in_s
+
+    conversation.attach(1, 4, made_at_s=101.3)
+    assert left_s(102.0, now=2.0) == pytest.approx(4.6)
+    assert left_s(102.0, now=9.0) == pytest.approx(-2.4)
+    assert left_s(102.0, now=9.0, expires_in_s=None) is None
+    conversation.report("said")
+    conversation.link.coming.append(stored(4, 4, made_at_s=102.1))
+    conversation.exchange.poll(2.1)
+    assert left_s(103.0, now=3.0) == pytest.approx(4.9)
+    # Another process answers, with another clock.
+    conversation.link.is_cut = True
+    conversation.exchange.poll(3.0)
+    conversation.attach(2, 5, made_at_s=51.2)
+    assert left_s(52.0, now=2.0) == pytest.approx(4.7)

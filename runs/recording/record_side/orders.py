@@ -7,7 +7,6 @@ training. If it did not, the next supervisor that attaches gets it again with th
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -70,7 +69,7 @@ def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
     if not deliver_command(lease, command):
         return None
     # That may have waited for the database: only the seconds that are left now count.
-    post = replace(post, expires_in_s=seconds_left(command))
+    post = Post(post.command, seconds_left(command))
     if post.expires_in_s is not None and post.expires_in_s <= 0:
         complete_command(command, CommandState.EXPIRED, outcome=NOT_POSTED, only_from=CommandState.DELIVERED)
         return None

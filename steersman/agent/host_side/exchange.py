@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from steersman.agent.host_side.transit_time import TransitTime
 from steersman.agent.reporting.report_sequence import Outcome, ReportSequence
 from steersman.agent.reporting.ticks import Tick
 from steersman.messages.ended import Concluded, Ended, Fenced
@@ -63,6 +64,8 @@ class Exchange:
         # Answers in order. The first one stays until the disk has stored the records that it asks to set aside.
         self._arrived: deque[FromRecord] = deque()
         self._token = ""
+        self._attached_at = 0.0
+        self._transit = TransitTime()
         self._unsent: Tick | None = None
         self._sent_at = 0.0
         self._retry_at = 0.0
@@ -78,9 +81,9 @@ class Exchange:
         has_session = self._reports.is_attached and not self._token
         return has_session and self._reports.under_way is None and not self._arrived
 
-    def attach(self, posted: Iterable[str]) -> None:
+    def attach(self, posted: Iterable[str], now: float) -> None:
         """Begin a session. Messages in transit are dropped when the answer arrives."""
-        self._token = uuid4().hex
+        self._token, self._attached_at = uuid4().hex, now
         self._unsent = None
         self._link.send(Attach(self._token, tuple(posted)))
 
@@ -112,7 +115,7 @@ class Exchange:
         try:
             self._send()
             while self._arrived:
-                news += self._take(self._arrived[0])
+                news += self._take(self._arrived[0], now)
                 self._arrived.popleft()
             self._disk_refuses = False
         except OSError as error:
@@ -124,7 +127,7 @@ class Exchange:
             self._link.send(self._reports.report(self._unsent))
             self._unsent = None
 
-    def _take(self, message: FromRecord) -> list[News]:
+    def _take(self, message: FromRecord, now: float) -> list[News]:
         match message:
             case Stored():
                 return self._take_stored(message)
@@ -132,8 +135,18 @@ class Exchange:
                 if message.token != self._token:
                     return []
                 self._token = ""
+                self._transit.restart()
+                self._transit.note_answer(self._attached_at, message.made_at_s)
                 return self._begin_session(message)
+            case Post():
+                return [self._without_transit(message, now)]
         return [message]
+
+    def _without_transit(self, post: Post, now: float) -> Post:
+        """Return a command that arrives now with the seconds that are left to it now."""
+        if post.expires_in_s is None:
+            return post
+        return replace(post, expires_in_s=post.expires_in_s - self._transit.at_most_s(post.made_at_s, now))
 
     def _begin_session(self, attached: Attached) -> list[News]:
         tick = self._reports.under_way
@@ -151,6 +164,7 @@ class Exchange:
         if outcome is Outcome.SEND_AGAIN:
             self._link.send(self._reports.report(tick))
         elif outcome is Outcome.STORED:
+            self._transit.note_answer(self._sent_at, stored.made_at_s)
             return [Settled(tick, self._sent_at)]
         elif outcome is Outcome.BEHIND:
             return [Behind(stored.number)]

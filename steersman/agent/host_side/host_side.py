@@ -122,7 +122,7 @@ class HostSide:
         self._sampling.start()
         self._console_files.start()
         try:
-            self._exchange.attach(self._posting.posted)
+            self._exchange.attach(self._posting.posted, time.monotonic())
             while self._group.poll_alive() and self._superseded is None:
                 self._wake.wait(LOOK_INTERVAL_S)
                 self._wake.clear()
@@ -178,9 +178,9 @@ class HostSide:
                 self._pending_lines = news.tick.lines + self._pending_lines
             case Behind():
                 logger.warning("the database has %d reports of this attempt: continuing after them", news.number)
-                self._exchange.attach(self._posting.posted)
+                self._exchange.attach(self._posting.posted, now)
             case Cut():
-                self._exchange.attach(self._posting.posted)
+                self._exchange.attach(self._posting.posted, now)
             case Post() | EndProcess():
                 self._orders.append((news, now))
             case Fenced(overtaken=True):

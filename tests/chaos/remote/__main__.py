@@ -1,14 +1,16 @@
 """Train by `steersman run` on a host without Django, while its link, its portal and its processes fail.
 
 usage: python -m tests.chaos.remote [--faults 60] [--longest 10] [--once 60] [--seed N] [--network] [--postgres]
+                                    [--https]
 
 The faults are: the link is down for up to LONGEST seconds, the first time for ONCE seconds; the database refuses
 writes; `kill -9` ends the portal, `manage.py record`, the process on the host that records the training, or the
 training itself, which is restarted and continues after its last recorded step. One in ten messages of the host arrives
 twice. With `--network` (as root), the host is in a network namespace of its own, and a link that is down drops all
 packets. Without this option, a link that is down breaks the connections. With `--postgres`, the database is a
-PostgreSQL server of the program, which is also stopped with SIGSTOP, and restarted. Commands are sent during the
-faults; some expire soon. The training appends a line to a file for each command that it receives.
+PostgreSQL server of the program, which is also stopped with SIGSTOP, and restarted. With `--https`, the host reports by
+long requests instead of a WebSocket. Commands are sent during the faults; some expire soon. The training appends a line
+to a file for each command that it receives.
 Prints progress to stderr and one JSON object as its last line.
 """
 
@@ -41,7 +43,9 @@ def run_remote(chosen: argparse.Namespace, network: Network | None) -> dict[str,
         seed_stack(stack)
         stack.use()
         stack.start_redis()
-        remote = RemoteRun(stack, random.Random(chosen.seed), chosen.longest, chosen.once, network, server)
+        remote = RemoteRun(
+            stack, random.Random(chosen.seed), chosen.longest, chosen.once, network, server, over_requests=chosen.https
+        )
         entered.callback(remote.close)
         return remote.run(chosen.faults)
 
@@ -54,6 +58,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--network", action="store_true", help="put the host into a network namespace of its own")
     parser.add_argument("--postgres", action="store_true", help="use a PostgreSQL server, and restart it")
+    parser.add_argument("--https", action="store_true", help="report by long requests instead of a WebSocket")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}, faults {', '.join(OF_EACH + OF_DATABASE * chosen.postgres)}", file=sys.stderr)
     try:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from steersman.agent.links.connections import AUTO, HTTPS, LINK_VARIABLE
 from tests.chaos.remote.failing_link import FailingLink
 from tests.chaos.remote.network import OURS, Network
 from tests.outage.frozen_postgres import Server
@@ -66,14 +67,19 @@ class RemoteRun:
         once_s: float,
         network: Network | None,
         server: Server | None,
+        *,
+        over_requests: bool = False,
     ) -> None:
-        """`server` is the database, None for SQLite; `network` that of the host, None for that of this machine."""
+        """`server` is the database, None for SQLite; `network` that of the host, None for that of this machine.
+
+        The host reports over long requests instead of a WebSocket if `over_requests`.
+        """
         self._stack, self._rng, self._longest_s, self._once_s = stack, rng, longest_s, once_s
         self._server = server
         self._portal = Portal(stack)
         self._portal.start()
         at = OURS if network is not None else "127.0.0.1"
-        self._way = FailingLink(stack.port, random.Random(rng.random()), at)
+        self._way = FailingLink(stack.port, random.Random(rng.random()), at, only_requests=over_requests)
         self._link: Link = network or self._way
         self._host = TrainingHost(stack, stack.folder / "host")
         self._host.script(TRAINING)
@@ -81,7 +87,8 @@ class RemoteRun:
             self._host.prefix = network.prefix
         address = f"http://{at}:{self._way.port}"
         words = ("run", "--restarts", "100", "--", "python", "train.py")
-        self._command = self._host.start(*words, STEERSMAN_PORTAL=address)
+        link = HTTPS if over_requests else AUTO
+        self._command = self._host.start(*words, STEERSMAN_PORTAL=address, **{LINK_VARIABLE: link})
         self._faults: Counter[str] = Counter()
         # The commands by their names, which the training notes.
         self._sent = 0

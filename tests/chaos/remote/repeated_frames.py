@@ -11,12 +11,13 @@ REPEATED_PART = 0.1
 
 
 class RepeatedFrames:
-    """What one client sends: the request as it is, then its frames. Other requests than GET pass unchanged."""
+    """What one client sends: the request as it is, then its frames if it asks for a WebSocket."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._rest = b""
         self._is_open = False
+        self._is_plain = False
         self._messages = 0
         self.count = 0
 
@@ -25,10 +26,11 @@ class RepeatedFrames:
         self._rest += data
         passed = b""
         if not self._is_open:
-            if not self._rest.startswith(b"GET "):
+            head, end, rest = self._rest.partition(b"\r\n\r\n")
+            self._is_plain = self._is_plain or bool(end) and b"upgrade: websocket" not in head.lower()
+            if self._is_plain:
                 passed, self._rest = self._rest, b""
                 return passed
-            head, end, rest = self._rest.partition(b"\r\n\r\n")
             if not end:
                 return b""
             self._is_open, passed, self._rest = True, head + end, rest

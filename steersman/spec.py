@@ -133,7 +133,7 @@ def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
         if kind.has_choices if choices else kind.python_type is not None and _has_type(default, kind.python_type):
             return kind.name
     spec = as_text(name, LARGEST_NAME_CHARACTERS)
-    raise SpecError(f"{spec}: a default must be a number, a truth value or text, not {shown(default)}", spec)
+    raise SpecError(f"{spec}: the default must be an int, float, bool or str, not {shown(default)}", spec)
 
 
 def kind_annotated(annotation: str) -> str:

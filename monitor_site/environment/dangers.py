@@ -24,7 +24,8 @@ def named_hosts(hosts: list[str]) -> list[str]:
     """Return the host names at which the portal answers. Raises `ImproperlyConfigured` for `*`."""
     if "*" in (host.strip() for host in hosts):
         raise ImproperlyConfigured(
-            "STEERSMAN_HOSTS contains *: a client could then choose the host in links of invites and messages. List "
-            "the hosts, such as steersman.example.org; .example.org allows all hosts of that domain"
+            "STEERSMAN_HOSTS must not contain *: an attacker could then put another host name into the links in "
+            "invitations and alert messages. List the host names, such as steersman.example.org; .example.org allows "
+            "all hosts of that domain"
         )
     return hosts

@@ -18,7 +18,7 @@ from runs.models import LARGEST_ID, Checkpoint, Run
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
 ADDRESS = "/{int:run_id}/copies/{sha256}/"
-# Their list stays far below the longest answer that a training host reads.
+# A list of so many checkpoints is far shorter than the longest answer that a training host reads.
 MOST_CHECKPOINTS = 500
 SHA256 = r"^[0-9a-f]{64}$"
 

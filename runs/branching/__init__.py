@@ -1,1 +1,1 @@
-"""Branches: opens a run at a checkpoint of another run, and returns the family of a run. Does not import torch."""
+"""Branching: creates a run from a checkpoint of another run, and finds all runs related by branches. No torch."""

@@ -93,7 +93,7 @@ def notify_viewers(run_id: int) -> None:
 def _name(text: str) -> str:
     name = " ".join(text.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        said = _("Give the run a name of 1 to %(most)d characters, in one line.")
+        said = _("Give the run a name of 1 to %(most)d printable characters.")
         raise BadAbout("name", said % {"most": LONGEST_NAME})
     return name
 

@@ -34,7 +34,7 @@ LARGEST_RING_EVENTS = 2_000
 LARGEST_RING_BYTES = 4 << 20
 
 
-# If reconnecting viewers name more events than this, each of them costs a query.
+# How many events keep their time in memory. The time of another event costs a query when a viewer reconnects.
 MOST_KNOWN_TIMES = 256
 
 

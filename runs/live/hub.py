@@ -325,7 +325,11 @@ class Hub:
     def _note_layer(self, has_layer: bool, why: str = "") -> None:
         self.has_layer = has_layer
         if not has_layer and not self._misses_layer:
-            logger.warning("the channel layer is unavailable (%s); viewers get events from the database", why)
+            logger.warning(
+                "the channel layer is unavailable (%s): check that Redis runs. Until then, viewers get all events from "
+                "the database",
+                why,
+            )
         elif has_layer and self._misses_layer:
             logger.warning("the channel layer is available again")
         self._misses_layer = not has_layer

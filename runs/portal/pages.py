@@ -1,4 +1,4 @@
-"""The pages of the login and of a run, limited to the viewer's projects."""
+"""The login page and the pages of runs. People see only the runs of their projects."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class EndedBySignal(Ending, frozen=True, kw_only=True, tag="signal"):
 
 
 class EndedWithCode(Ending, frozen=True, kw_only=True, tag="exit_code"):
-    """Only the exit code is known, and the last line that was printed, "" if there was none."""
+    """The process ended with an exit code and no other known cause. `last_line` is its last output, or ""."""
 
     pattern = gettext_noop("The training process ended with exit code %(code)d.")
     of_rank = gettext_noop("Rank %(rank)d ended with exit code %(code)d.")
@@ -244,7 +244,9 @@ class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
     """Share links show this text, so it contains no name; the command log has the author."""
 
-    pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
+    pattern = gettext_noop(
+        "The training process was ended by a command, because the script did not stop: it did not read run.stopping."
+    )
 
 
 EndCause = (

@@ -24,8 +24,8 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# If more messages of a run wait, or for longer, only the newest is announced: the viewers' servers read the others from
-# the database, faster than they would arrive.
+# If more messages of a run wait than this, or one waits longer than STALE_S, only the newest is announced. The portal
+# processes of the viewers read the others from the database, which is faster.
 LARGEST_BACKLOG = 1000
 STALE_S = 1.0
 # With a distant layer, a message does not wait for the arrival of the one before it.
@@ -172,7 +172,11 @@ class Announcer:
         except Exception as error:  # any exception: messages may be lost
             if not self._away:
                 why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
-                logger.warning("the channel layer is unavailable (%s); viewers get events from the database", why)
+                logger.warning(
+                    "the channel layer is unavailable (%s): check that Redis runs. Until then, viewers get all events "
+                    "from the database",
+                    why,
+                )
             self._away = True
             self.dropped += 1
             await lane.close()

@@ -1,4 +1,4 @@
-"""Checkpoints: marked by a person, rated as good, removed, and abandoned by a rollback."""
+"""Records what happens to checkpoints: marks of people, ratings as good, removals and rollbacks."""
 
 from __future__ import annotations
 

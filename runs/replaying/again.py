@@ -228,11 +228,11 @@ def _differing_code(old: Run) -> Iterator[str]:
     commit, patch = trained
     if now["commit"] != commit:
         yield _(
-            "Its code was commit %(then)s, but the files on the host of this portal are at commit %(now)s. Check out "
-            "%(then)s on the training host before you start the new run."
+            "The run trained with commit %(then)s, but the host of this portal has commit %(now)s. Before you start "
+            "the new run, check out %(then)s on the host that trains it."
         ) % {"then": commit[:SHOWN_COMMIT], "now": str(now["commit"])[:SHOWN_COMMIT]}
     elif patch != (uncommitted_changes(folder) if now["changed"] else ""):
         yield _(
-            "Its code had uncommitted changes that differ from those on the host of this portal. Apply its patch "
-            "(manage.py patch %(run)d) on the training host before you start the new run."
+            "The code of the run had uncommitted changes that differ from those on the host of this portal. Before you "
+            "start the new run, apply its patch (manage.py patch %(run)d) on the host that trains it."
         ) % {"run": old.pk}

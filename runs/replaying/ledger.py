@@ -98,7 +98,7 @@ class Ledger:
 
 
 def origins(runs: Iterable[int]) -> dict[int, str]:
-    """Return the hashes of the checkpoints at which these branches began, by the number of the branch.
+    """Return the hash of the checkpoint at which each branch began, by the id of its run.
 
     They are those of the copies that the branches have: the source may have removed its own.
     """

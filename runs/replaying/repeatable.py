@@ -27,7 +27,8 @@ def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
         yield _("It is still training: commands from now on are not repeated.")
     for number, step in ledger.unknown_origins:
         yield _(
-            "Attempt %(attempt)d resumed at step %(step)d from a checkpoint that this run has not saved itself."
+            "Attempt %(attempt)d resumed at step %(step)d from a checkpoint of another run, which the new run cannot "
+            "repeat."
         ) % {"attempt": number, "step": step}
     if old.recipe_id is None:
         yield _(

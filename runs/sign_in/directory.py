@@ -200,7 +200,7 @@ def greet() -> None:
 
 
 def look() -> int:
-    """Search the directory for people, as a login does; return how many there are, up to one.
+    """Search the directory with the filter of the login; return 1 if it finds anybody, otherwise 0.
 
     Raises `ldap.LDAPError` and `OSError`.
     """

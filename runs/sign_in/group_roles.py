@@ -41,7 +41,7 @@ def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
 
 
 def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole], setting: str) -> None:
-    """Give `user` the highest role of their groups in each project that a rule names, and none without a group.
+    """Give `user` the highest role of their groups in each project with a rule; remove them if no group matches.
 
     `setting` is the name of the setting with the rules. A project keeps its last owner, whatever the groups are. Other
     projects are not changed.

@@ -14,7 +14,7 @@ from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.files.private import write_private
 from steersman.values import first_line, shown
 
-# The file in the folder of an attempt with the checkpoint from which it resumes.
+# The file in the folder of an attempt that names the checkpoint from which the attempt resumes.
 RESUME_FILE = "resume.json"
 SUFFIX = ".pt"
 

@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     login.add_argument(
         "--token-file",
         metavar="FILE",
-        help=f"read the token from this file, - for the standard input; default: {TOKEN_VARIABLE}, or ask for it",
+        help=f"file with the token (- for standard input); default: the variable {TOKEN_VARIABLE}, otherwise a prompt",
     )
     login.set_defaults(function=log_in)
     logout = commands.add_parser(

@@ -371,7 +371,7 @@ class JournalReader:
             self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
         if isinstance(record, DroppedRecord) and not record.above_bound:
-            # Their numbers are missing because the writer dropped them, which it reports itself.
+            # The writer dropped the missing records and reports them in this record, so they are not unreadable.
             self.unreadable = max(0, self.unreadable - record.records)
 
 

@@ -394,7 +394,7 @@ class QuietRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAsideRecord(Record):
-    """Data that a supervisor could not store and that is no record: text, samples, events. Only in a quarantine."""
+    """Text, samples and events that a supervisor could not store. Written only to a quarantine."""
 
     kind: ClassVar[int] = 14
     title: ClassVar[str] = "what was set aside"

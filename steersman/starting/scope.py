@@ -47,7 +47,7 @@ class Scope:
 
     @property
     def page(self) -> str:
-        """The address of the run's page, "" if it is not known: then no portal has opened the run yet."""
+        """The address of the run's page, "" if no portal has opened the run yet."""
         place = self._host.place if self._host is not None else None
         return place.page if place is not None else ""
 

@@ -96,7 +96,7 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
         (SHORT + 'environment = { STEERSMAN_TOKEN = "x" }\n', "x.environment.STEERSMAN_TOKEN: name a variable"),
         (SHORT + "environment = { A = 1 }\n", "commands.x.environment.A: give text"),
         (A + ".kind = 'int'\n", AT + ": nothing uses it. Write {a}"),
-        ('[commands.x]\nprogram = ["x", "{a}"]\n', "{a} is not a parameter. Add [commands.x.parameters.a]"),
+        ('[commands.x]\nprogram = ["x", "{a}"]\n', "there is no parameter for {a}. Add [commands.x.parameters.a]"),
         (A + ".kind = 'any'\n", AT + ".kind: give one of float, int, bool, str, choice"),
         (A + " = {}\n", AT + ".kind is missing: give one of"),
         (A + " = { kind = 'int', least = 1 }\n", AT + ".least: there is no such field"),

@@ -158,7 +158,7 @@ def test_the_page_says_what_cannot_repeat_and_leads_to_the_new_run_and_that_to_t
     operator, address = client("operator"), f"/runs/{old.pk}/again/"
     page = operator.get(address).content.decode()
     assert "It trained on a GPU without deterministic algorithms" in page
-    assert "Its code was commit aaaaaaaaaa, but the files on the host of this portal are at" in page
+    assert "The run trained with commit aaaaaaaaaa, but the host of this portal has" in page
     assert 'name="source"' not in page and client("viewer").get(address).status_code == 403
     done = operator.post(address, {"name": "twin", "interventions": "on", "start": "now"})
     new = Run.objects.get(name="twin")

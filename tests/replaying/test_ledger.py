@@ -170,7 +170,7 @@ def test_what_cannot_repeat_is_named() -> None:
     said = cannot_repeat(story.run, ledger_of(story.run))
     assert said == [
         "It is still training: commands from now on are not repeated.",
-        "Attempt 2 resumed at step 10 from a checkpoint that this run has not saved itself.",
+        "Attempt 2 resumed at step 10 from a checkpoint of another run, which the new run cannot repeat.",
         "It trains a script of its own: the script must seed its random numbers, must not depend on the time, "
         "and must be started with the same arguments.",
         "Its attempts ran different code, but a replay runs only one version.",

@@ -53,7 +53,7 @@ def test_its_kind_follows_from_its_default(default: Any, options: dict[str, Any]
 
 
 def test_a_default_without_a_kind_is_refused() -> None:
-    with pytest.raises(SpecError, match="knob: a default must be a number, a truth value or text, not None"):
+    with pytest.raises(SpecError, match="knob: the default must be an int, float, bool or str, not None"):
         kind_of("knob", None)
     with pytest.raises(SpecError, match="takes a whole number from 1 to 8, not"):
         Knob(LAYERS, 9)

@@ -105,7 +105,11 @@ def answer_together(messages: Sequence[tuple[Desk, bytes]]) -> list[list[bytes] 
                 if desk.run_id in free and desk.add(report):
                     seconds[place] = time.monotonic() - began
     except Exception as error:  # any exception: it returns when the report that causes it is answered alone
-        logger.debug("%d reports are answered one at a time (%s)", len(reports), one_line(error))
+        logger.debug(
+            "storing %d reports in one transaction failed (%s): storing them one at a time",
+            len(reports),
+            one_line(error),
+        )
         for place in reports:
             messages[place][0].forget()
         return nothing

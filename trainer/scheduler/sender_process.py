@@ -19,7 +19,7 @@ END_TIMEOUT_S = 12.0
 
 
 class SenderProcess:
-    """Keeps one `manage.py send_alerts` running if there is a destination. It ends when its input is closed."""
+    """Keeps `manage.py send_alerts` running while a destination exists. The process ends when its input is closed."""
 
     def __init__(self, manage: Path) -> None:
         self._manage = manage

@@ -8,7 +8,7 @@ import torch
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return the JSON-ready record of this process. `gpu_uuids` name the GPU that trains, as in NVML."""
+    """Return a JSON-ready description of the PyTorch environment. `gpu_uuids` has the NVML UUID of the GPU in use."""
     devices = [_cuda_device(index) for index in range(torch.cuda.device_count())]
     used = devices[device.index or 0]["uuid"] if device.type == "cuda" else ""
     return {

@@ -93,8 +93,7 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
 
 
 REFUSAL = gettext_noop(
-    "The address is in an internal network. List the internal networks that may receive messages in "
-    "STEERSMAN_ALERT_NETWORKS."
+    "The address is in an internal network. To allow it, add the network to STEERSMAN_ALERT_NETWORKS."
 )
 
 

@@ -16,7 +16,7 @@ from runs.alerts.sending.errors import NotSent
 from runs.models import AlertDestination
 from steersman.marked_text import gettext_noop
 
-# Longer than the timeout of any server.
+# Longer than the timeout of each kind of destination.
 TIMEOUT_S = 45
 TOO_LONG = gettext_noop("There was no answer in time.")
 

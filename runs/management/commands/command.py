@@ -92,7 +92,7 @@ class Command(BaseCommand):
             "--at-roll-backs",
             type=int,
             metavar="N",
-            help="with --at-step or --at-epoch: only if the run has been rolled back N times by then",
+            help="with --at-step or --at-epoch: take effect there only after exactly N rollbacks of the run",
         )
         parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
         parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")

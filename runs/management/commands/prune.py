@@ -80,8 +80,8 @@ class Command(BaseCommand):
             rebuild()
         except DatabaseError as error:
             raise CommandError(
-                f"--rebuild: the file was not changed ({error}): stop trainings and the portal, make sure that the "
-                "disk has space for a second file of this size, and try again."
+                f"--rebuild failed ({error}). The SQLite database was not changed. Stop all trainings and the portal, "
+                "make sure that the disk has space for a second copy of the database, and try again."
             ) from None
         self.stdout.write("The file was rewritten and frees space from now on.")
 

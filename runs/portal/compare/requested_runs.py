@@ -1,4 +1,4 @@
-"""The runs to compare, as an address names them, and messages about those that are missing."""
+"""Reads the runs to compare from a URL, and describes those that are missing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from runs.selection.search import LONGEST_SEARCH, Search, parse
 
 
 class RunFilter(forms.Form):
-    """Search text, state, project and archive; invalid values are ignored."""
+    """Filters of the list of runs: search text, state, project and archive. Invalid values are ignored."""
 
     q = forms.CharField(
         required=False,

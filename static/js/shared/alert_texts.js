@@ -124,7 +124,9 @@ function endText(cause) {
     case "interrupted":
       return gettext("Ended at once by a second interrupt; no checkpoint was saved.");
     default:
-      return gettext("Its process was ended by a command, because it did not read run.stopping.");
+      return gettext(
+        "The training process was ended by a command, because the script did not stop: it did not read run.stopping.",
+      );
   }
 }
 

@@ -128,7 +128,7 @@ class Journals:
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
-        """Return at most `most` complete records, None if there are none. Waits for no rank if they have `ended`."""
+        """Return up to `most` complete records, None if there are none. If all ranks have `ended`, do not wait."""
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}
         return batch if batch.positions or batch.unreadable else None

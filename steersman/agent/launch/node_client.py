@@ -243,7 +243,7 @@ class NodeClient:
         for rank, *_, ended in rows:
             words[row_of(rank) + ROW_ENDED] = ended
         if message.get("barrier"):
-            # As the leader does on its own page: a rank that has not reached the barrier by then will see it.
+            # The leader waits too after it has written its page. A rank that arrives later sees the new value.
             time.sleep(VISIBLE_AFTER_S)
             self._rows = {}
             link.send(self._changed_rows() | {"barrier_seen": message["barrier"]})

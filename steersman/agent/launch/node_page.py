@@ -1,4 +1,4 @@
-"""The page of shared memory of a node, as the processes that connect the nodes read and write it. No Django, no torch.
+"""Access to a node's page of shared memory for the processes that connect the nodes. No Django, no torch.
 
 `steersman.ranks.barrier` describes the page. `LeaderPage` is the page of the first node; `node_client` writes those of
 the others.

@@ -106,7 +106,7 @@ class Sampler:
 
     @property
     def problem(self) -> str:
-        """Return why host or GPUs are not sampled, "" if they are or need not be."""
+        """Return why the host or its GPUs cannot be sampled, "" if there is no problem."""
         began = self._gpu_pass_began
         if began is not None and time.monotonic() - began > STALE_INTERVALS * self._interval_s:
             return "GPUs are not sampled: the NVIDIA driver does not answer."

@@ -36,7 +36,7 @@ SECRET_WORDS = frozenset(
 )
 # The same without underscores, such as MYSQLPASSWORD.
 SECRET_ENDINGS = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|APIKEY|ACCESSKEY|SECRETKEY|PRIVATEKEY)$")
-# Variables with folders that a shell sets.
+# Not secrets: a shell sets these variables to folders.
 NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 # A shorter value would hide parts of ordinary words.
 SHORTEST = 6

@@ -248,7 +248,8 @@ def _check_places(
     for name in sorted(used):
         if name not in parameters:
             raise BadFile(
-                f"{fields.path('program')}: {{{name}}} is not a parameter. Add [{fields.path('parameters')}.{name}]."
+                f"{fields.path('program')} and {fields.path('environment')}: there is no parameter for {{{name}}}. Add "
+                f"[{fields.path('parameters')}.{name}], or remove {{{name}}}."
             )
 
 

@@ -53,8 +53,8 @@ STARTS_ANYWAY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The options of a command line. `started` is the command line, `name` is "" for the program's, `origin` is the
-    `RUN[:CHECKPOINT]` of `--from`, "" without it. See `Launch`.
+    """The options of a command line, whose words are `started`. If `name` is "", the run has the name of its program.
+    `origin` is the `RUN[:CHECKPOINT]` of `--from`, "" without it. See `Launch`.
     """
 
     script: list[str]

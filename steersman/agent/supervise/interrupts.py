@@ -28,7 +28,7 @@ class Interrupts:
         # How often a stop was requested: a second SIGINT ends the training immediately.
         self.stops = 0
         self.name = ""
-        # Whether SIGTERM was received, whose sender will not wait for ever.
+        # Whether SIGTERM was received. Its sender waits for a limited time only.
         self.is_terminated = False
         # The number of requested checkpoints.
         self.saves = 0

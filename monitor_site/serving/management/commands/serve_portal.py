@@ -57,8 +57,8 @@ class Command(BaseCommand):
         tally.leave()
         if failure is not None:
             self._refuse(host, port)
-        # A request at the end may have left a thread that waits for the event loop, and Python would wait for that
-        # thread for ever. Nothing is left to do here.
+        # A request during the shutdown may leave a thread that waits for the event loop. A normal exit would wait for
+        # that thread for ever.
         logging.shutdown()
         self.stdout.flush()
         os._exit(0)

@@ -14,6 +14,7 @@ from runs.api.schemas.errors import ErrorOut
 from runs.copies import folders
 from runs.copies.sending import BehindEnd, NoSuchFile, open_file
 from runs.models import LARGEST_ID, Checkpoint, Run
+from runs.recording.checkpoints import is_pushed
 
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
@@ -70,8 +71,7 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
             size_bytes=row.size_bytes,
             reason=row.reason,
             abandoned=row.abandoned,
-            # A restored backup has rows of copies that it does not contain.
-            is_pushed=row.pushed_at is not None and folders.has_copy(run.pk, row.sha256),
+            is_pushed=is_pushed(row),
         )
         for row in rows
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
 from runs.copies import folders
 from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch, Run
+from runs.recording.checkpoints import note_push
 from steersman.files.checkpoint import Damaged
 
 
@@ -75,4 +75,4 @@ def finish(checkpoint: Checkpoint) -> None:
     except Damaged as error:
         text = _("The received files are not the checkpoint (%(reason)s): push it again.")
         raise Refused(422, text % {"reason": error}) from error
-    Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).update(pushed_at=timezone.now())
+    note_push(checkpoint)

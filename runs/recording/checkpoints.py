@@ -65,7 +65,7 @@ def note_push(checkpoint: Checkpoint) -> None:
     with transaction.atomic():
         _lock_run(checkpoint.run_id)
         if same.update(pushed_at=timezone.now(), on_host=True):
-            _notify_of_places(same)
+            notify_of_places(same)
 
 
 def lose_from_host(run_id: int, attempt: int, paths: Collection[str]) -> None:
@@ -78,7 +78,7 @@ def lose_from_host(run_id: int, attempt: int, paths: Collection[str]) -> None:
     forget_checkpoints(run_id, attempt, list(gone.filter(pushed_at=None)))
     left = list(gone.filter(on_host=True).values_list("pk", flat=True))
     Checkpoint.objects.filter(pk__in=left).update(on_host=False)
-    _notify_of_places(Checkpoint.objects.filter(pk__in=left).order_by("pk"))
+    notify_of_places(Checkpoint.objects.filter(pk__in=left).order_by("pk"))
 
 
 def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
@@ -145,7 +145,7 @@ def _notify_of_marks(checkpoint: Checkpoint) -> None:
     feed.append(checkpoint.run_id, marked)
 
 
-def _notify_of_places(checkpoints: Iterable[Checkpoint]) -> None:
+def notify_of_places(checkpoints: Iterable[Checkpoint]) -> None:
     """Notify viewers of the places that have the files of these checkpoints, of one run."""
     for each in checkpoints:
         placed = CheckpointPlaced(attempt=each.attempt, id=each.pk, on_host=each.on_host, pushed=is_pushed(each))

@@ -150,7 +150,7 @@ RULES = {
     "runs.agents": rule(f"{RECORD} runs.access steersman steersman.messages steersman.records", "django", WEB),
     "runs.api.agents": rule("runs.models runs.recording steersman.messages", "ninja", WEB),
     "runs.api.launching": rule("runs.branching runs.launches runs.models runs.recording", "ninja", WEB),
-    "runs.api.pushing": rule("runs.access runs.copies runs.models steersman.files", "django", WEB),
+    "runs.api.pushing": rule("runs.access runs.copies runs.models runs.recording steersman.files", "django", WEB),
     "runs.api.charting": rule("runs.models runs.series", "django ninja pydantic", WEB),
     "runs.api.branching": rule("runs.access runs.branching runs.models runs.protocol", "django ninja pydantic", WEB),
     "runs.api.listing": rule(f"{RECORD} runs.access runs.selection", "django ninja pydantic", WEB),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -14,6 +16,7 @@ from runs.api.schemas.errors import ErrorOut
 from runs.copies import folders
 from runs.copies.sending import BehindEnd, NoSuchFile, open_file
 from runs.models import LARGEST_ID, Checkpoint, Run
+from runs.recording.checkpoints import is_pushed
 
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
@@ -28,6 +31,7 @@ class CopyOut(Schema):
 
     is_complete: bool
     received: dict[str, int]
+    damaged: list[str] = Field([], description="Files of an earlier copy that were damaged: send them again")
 
 
 class FetchableOut(Schema):
@@ -70,8 +74,7 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
             size_bytes=row.size_bytes,
             reason=row.reason,
             abandoned=row.abandoned,
-            # A restored backup has rows of copies that it does not contain.
-            is_pushed=row.pushed_at is not None and folders.has_copy(run.pk, row.sha256),
+            is_pushed=is_pushed(row),
         )
         for row in rows
     ]
@@ -131,13 +134,16 @@ def piece(
 
 @router.post(ADDRESS, auth=list(TRAINERS), response={200: CopyOut, **ERRORS}, summary="Finish the push of a checkpoint")
 def end(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -> CopyOut:
-    """Verify all files by their SHA-256. From then on, the checkpoint can be downloaded from the page of its run."""
+    """Verify all files by their SHA-256. From then on, the checkpoint can be downloaded from the page of its run.
+
+    If the portal has a copy already, that is verified: of a damaged one, the undamaged files are kept.
+    """
     checkpoint = _checkpoint(request, run_id, sha256)
     try:
-        finish(checkpoint)
+        damaged = finish(checkpoint)
     except Refused as error:
         raise ApiError(error.status, str(error), "sha256") from error
-    return _status(checkpoint)
+    return _status(checkpoint, damaged)
 
 
 def _checkpoint(request: HttpRequest, run_id: int, sha256: str) -> Checkpoint:
@@ -162,6 +168,10 @@ def _source(request: HttpRequest, run_id: int) -> Run:
         raise ApiError(error.status, str(error), "run" if error.status == 404 else "") from error
 
 
-def _status(checkpoint: Checkpoint) -> CopyOut:
+def _status(checkpoint: Checkpoint, damaged: Sequence[str] = ()) -> CopyOut:
     run_id, sha256 = checkpoint.run_id, checkpoint.sha256
-    return CopyOut(is_complete=folders.has_copy(run_id, sha256), received=folders.received(run_id, sha256))
+    return CopyOut(
+        is_complete=folders.has_copy(run_id, sha256),
+        received=folders.received(run_id, sha256),
+        damaged=list(damaged),
+    )

@@ -5,7 +5,7 @@ Everything is read as of one event number: a page that applies the later events 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from runs.protocol.events import (
     TextLogged,
     iso,
 )
+from runs.recording.checkpoints import hosts_of, is_pushed
 from runs.recording.feed import time_of
 from runs.recording.status import attempt_state
 from runs.series.charts import BUCKETS, FEWEST_BUCKETS, charts_by_attempt
@@ -95,10 +96,9 @@ def details(run: Run, role: str) -> dict[str, Any]:
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
     return {
         "attempts": [attempt_as_wire(attempt, role) for attempt in reversed(attempts)],
-        "checkpoints": [
-            _checkpoint(checkpoint)
-            for checkpoint in reversed(run.checkpoints.order_by("-created_at", "-id")[:CHECKPOINTS])
-        ],
+        "checkpoints": checkpoints_as_wire(
+            run.pk, list(reversed(run.checkpoints.order_by("-created_at", "-id")[:CHECKPOINTS])), role
+        ),
         "knobs": now["knobs"],
         "environment": attempts[0].environment if attempts else {},
         "parameters": now["parameters"],
@@ -163,22 +163,30 @@ def _events(run: Run, seq: int, kinds: Iterable[str], most: int) -> list[dict[st
     return [msgspec.json.decode(frame) for frame in reversed(stored.values_list("frame", flat=True))]
 
 
-def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "id": checkpoint.pk,
-        "attempt": checkpoint.attempt,
-        "step": checkpoint.step,
-        "epoch": checkpoint.epoch,
-        "name": checkpoint.name,
-        "size_bytes": checkpoint.size_bytes,
-        "sha256": checkpoint.sha256,
-        "reason": checkpoint.reason,
-        "metrics": checkpoint.metrics,
-        "keep": checkpoint.keep,
-        "good": checkpoint.good,
-        "abandoned": checkpoint.abandoned,
-        "created_at": iso(checkpoint.created_at),
-    }
+def checkpoints_as_wire(run_id: int, checkpoints: Sequence[Checkpoint], role: str) -> list[dict[str, Any]]:
+    """Return the fields of `CheckpointOut` that a viewer with `role` may see, for checkpoints of one run."""
+    hosts = {} if role == SHARED else hosts_of(run_id, {each.attempt for each in checkpoints})
+    return [
+        {
+            "id": each.pk,
+            "attempt": each.attempt,
+            "step": each.step,
+            "epoch": each.epoch,
+            "name": each.name,
+            "size_bytes": each.size_bytes,
+            "sha256": each.sha256,
+            "reason": each.reason,
+            "metrics": each.metrics,
+            "keep": each.keep,
+            "good": each.good,
+            "abandoned": each.abandoned,
+            "host": hosts.get(each.attempt),
+            "on_host": each.on_host,
+            "pushed": is_pushed(each),
+            "created_at": iso(each.created_at),
+        }
+        for each in checkpoints
+    ]
 
 
 def attempt_as_wire(attempt: Attempt, role: str) -> dict[str, Any]:

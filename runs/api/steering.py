@@ -30,7 +30,7 @@ from runs.api.callers import (
     visible_run_and_viewer,
 )
 from runs.api.errors import ApiError
-from runs.api.history import attempt_as_wire
+from runs.api.history import attempt_as_wire, checkpoints_as_wire
 from runs.api.schemas.errors import ErrorOut
 from runs.api.schemas.queue import PlaceOut, QueueIn, QueueOut
 from runs.api.schemas.steering import AttemptsPage, CheckpointOut, CheckpointsPage, KeepIn, KnobsPage
@@ -93,10 +93,12 @@ def list_checkpoints(
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
     """The checkpoints that exist. `manage.py train --run-id N --from NAME` resumes from one."""
-    checkpoints = visible_run(request, run_id).checkpoints.order_by("-pk")
+    run, viewer = visible_run_and_viewer(request, run_id)
+    checkpoints = run.checkpoints.order_by("-pk")
     if reason is not None:
         checkpoints = checkpoints.filter(reason=reason)
-    return {"count": checkpoints.count(), "items": list(checkpoints[offset : offset + limit])}
+    page = list(checkpoints[offset : offset + limit])
+    return {"count": checkpoints.count(), "items": checkpoints_as_wire(run.pk, page, viewer.role)}
 
 
 @router.post(
@@ -104,14 +106,14 @@ def list_checkpoints(
     response={200: CheckpointOut, 403: ErrorOut, **ERRORS},
     summary="Mark a checkpoint, so that no rule removes it",
 )
-def keep_checkpoint(request: HttpRequest, run_id: int, checkpoint_id: int, body: KeepIn) -> Checkpoint:
+def keep_checkpoint(request: HttpRequest, run_id: int, checkpoint_id: int, body: KeepIn) -> dict[str, Any]:
     """For operators and owners. The retention rules of the project remove others once the run has ended."""
-    run = commanded_run(request, run_id)
+    run, viewer = commanded_run_and_viewer(request, run_id)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
         raise ApiError(404, _("The run no longer has this checkpoint. Newer ones have replaced it."), "checkpoint_id")
     mark_checkpoint(checkpoint, body.keep)
-    return checkpoint
+    return checkpoints_as_wire(run.pk, [checkpoint], viewer.role)[0]
 
 
 @router.get(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from steersman.files.checkpoint import FILE_NAME, MANIFEST, Damaged, is_whole, read_manifest, verify_checkpoint
+from steersman.files.checkpoint import FILE_NAME, MANIFEST, Damaged, faults, is_whole, read_manifest, verify_checkpoint
 from steersman.files.private import make_private, open_private
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,26 @@ def take_piece(run_id: int, sha256: str, name: str, offset: int, data: bytes, mo
     return offset + len(data)
 
 
+def reopen_damaged(run_id: int, sha256: str) -> list[str]:
+    """Verify a copy; return the names of its damaged files, [] if it is whole.
+
+    The damaged files are removed, and the others are kept as files that have arrived. If the manifest is damaged, all
+    are removed.
+    """
+    copy, arriving = copy_folder(run_id, sha256), _arriving(run_id, sha256)
+    try:
+        damaged = [name for name, _ in faults(copy, read_manifest(copy, sha256))]
+    except Damaged:
+        _remove(copy)
+        return [MANIFEST]
+    if damaged:
+        for name in damaged:
+            (copy / name).unlink(missing_ok=True)
+        _remove(arriving)
+        os.replace(copy, arriving)
+    return damaged
+
+
 def complete(run_id: int, sha256: str) -> None:
     """Make the files that have arrived a copy. Raises `Damaged` if they differ from the checkpoint; those that do are
     removed, so that they are sent again."""
@@ -104,6 +124,8 @@ def complete(run_id: int, sha256: str) -> None:
     except Damaged:
         shutil.rmtree(folder)
         raise
+    # A copy without its manifest, which is none.
+    _remove(copy_folder(run_id, sha256))
     os.replace(folder, copy_folder(run_id, sha256))
 
 

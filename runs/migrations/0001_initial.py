@@ -899,6 +899,7 @@ class Migration(migrations.Migration):
                 ("good", models.BooleanField(default=False, verbose_name="good")),
                 ("has_manifest", models.BooleanField(default=True, editable=False)),
                 ("abandoned", models.BooleanField(default=False, editable=False, verbose_name="abandoned")),
+                ("on_host", models.BooleanField(default=True, editable=False)),
                 ("pushed_at", models.DateTimeField(blank=True, editable=False, null=True, verbose_name="pushed at")),
                 ("created_at", models.DateTimeField(verbose_name="created at")),
                 (

@@ -16,6 +16,8 @@ LONGEST_START = 100
 LONGEST_FOLDER = 1000
 LONGEST_AGENT_NAME = 100
 LONGEST_NOTE = 300
+# Options of `steersman run`.
+OF_ONE_LAUNCH = ("--key", "--name", "--from")
 
 
 class RemoteLaunch(models.Model):
@@ -48,6 +50,26 @@ class RemoteLaunch(models.Model):
         """Return the line for a shell that starts the same training as another run; "" if the host did not send it."""
         command = shlex.join(self.started)
         return f"cd {_quoted_folder(self.folder)} && {command}" if command and self.folder else command
+
+    def parts_for_from(self) -> tuple[list[str], list[str]] | None:
+        """Return the words of `started` around the place of another `--from`, None if there is no `steersman run`.
+
+        Left out are the options of this launch alone: its key, which whoever knows it could continue, its name, and the
+        checkpoint at which it began.
+        """
+        words = list(self.started)
+        places = [at for at in range(len(words) - 1) if words[at + 1] == "run" and words[at].endswith("steersman")]
+        if not places:
+            return None
+        before, rest, kept = words[: places[0] + 2], words[places[0] + 2 :], []
+        # All its options have a value. As argparse, accept the beginning of a name.
+        while rest and rest[0].startswith("--") and rest[0] != "--":
+            name, joined, _ = rest[0].partition("=")
+            length = 1 if joined else 2
+            if not any(option.startswith(name) for option in OF_ONE_LAUNCH):
+                kept += rest[:length]
+            rest = rest[length:]
+        return before, [*kept, *rest]
 
 
 def _quoted_folder(folder: str) -> str:

@@ -378,6 +378,8 @@ class Checkpoint(models.Model):
     has_manifest = models.BooleanField(default=True, editable=False)
     # Whether the run was rolled back to a step before it: no attempt resumes from it automatically.
     abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
+    # Whether its host has the files, as far as it has reported.
+    on_host = models.BooleanField(default=True, editable=False)
     # When its host sent a copy to the portal: the row stays when the host removes its own files.
     pushed_at = models.DateTimeField(_("pushed at"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created at"))

@@ -45,7 +45,7 @@ from runs.portal.run_table.exporting import exports
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
-from runs.recording.queue import remote_command, start_command
+from runs.recording.queue import command_from, remote_command, start_command
 from runs.recording.queue_places import place_of
 from runs.sign_in.directory_marks import has_failed
 from runs.sign_in.passkeys import relying_party
@@ -174,6 +174,7 @@ class RunView(DetailView[Run], ABC):
                 "pins": run.project.pinned_charts,
                 "start": start_command(run) if viewer.may_command else "",
                 "remote": (remote_command(run) or "") if viewer.may_command else "",
+                "elsewhere": command_from(run) if viewer.may_command else [],
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
                     kind: {"legal_in": sorted(legal_states(command, run)), "is_optional": kind in OPTIONAL}

@@ -316,6 +316,16 @@ class CheckpointMarked(Event, frozen=True, kw_only=True):
     good: bool = False
 
 
+class CheckpointPlaced(Event, frozen=True, kw_only=True):
+    """The places that have the files of the checkpoint `id` changed: the host that saved it, and the portal."""
+
+    kind: ClassVar[str] = gettext_noop("checkpoint_placed")
+    attempt: int
+    id: int
+    on_host: bool
+    pushed: bool
+
+
 class TextLogged(Event, frozen=True, kw_only=True):
     """A text logged by the training, such as a sample of a language model."""
 
@@ -369,6 +379,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointSaved,
         CheckpointsRemoved,
         CheckpointMarked,
+        CheckpointPlaced,
         TextLogged,
         LogWritten,
         LineUnfinished,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
-from runs.copies.folders import remove_copy
-from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Severity
-from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
+from runs.copies.folders import has_copy, remove_copy
+from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Run, Severity
+from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointPlaced, CheckpointsRemoved, RolledBack
 from runs.recording import feed
 
 # The detectors for which a rule may roll back. A checkpoint is good at the earliest after `QUIET_STEPS` steps without
@@ -29,6 +30,7 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
     if not ids:
         return
     with transaction.atomic():
+        _lock_run(run_id)
         Checkpoint.objects.filter(pk__in=ids).delete()
         for each in removed:
             if each.pushed_at is not None:
@@ -36,18 +38,53 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
         feed.append(run_id, CheckpointsRemoved(attempt=attempt, ids=ids))
 
 
+def hosts_of(run_id: int, attempts: Collection[int]) -> dict[int, str]:
+    """Return the host on which each of these attempts wrote its checkpoints, without those that are unknown.
+
+    `ORIGIN_ATTEMPT` is the host that has the checkpoint at which a branch begins.
+    """
+    hosts = dict(Attempt.objects.filter(run=run_id, number__in=attempts).order_by().values_list("number", "host"))
+    if ORIGIN_ATTEMPT in attempts:
+        hosts[ORIGIN_ATTEMPT] = Branch.objects.filter(run=run_id).values_list("host", flat=True).first() or ""
+    return {number: host for number, host in hosts.items() if host}
+
+
 def host_of(checkpoint: Checkpoint) -> str:
     """Return the host on which a checkpoint was written, "" if it is unknown."""
-    if checkpoint.attempt == ORIGIN_ATTEMPT:
-        branch = Branch.objects.filter(run=checkpoint.run_id).first()
-        return branch.host if branch else ""
-    attempt = Attempt.objects.filter(run=checkpoint.run_id, number=checkpoint.attempt).first()
-    return attempt.host if attempt else ""
+    return hosts_of(checkpoint.run_id, [checkpoint.attempt]).get(checkpoint.attempt, "")
+
+
+def is_pushed(checkpoint: Checkpoint) -> bool:
+    """Return whether this portal has a complete copy: a restored backup has rows of copies that it does not contain."""
+    return checkpoint.pushed_at is not None and has_copy(checkpoint.run_id, checkpoint.sha256)
+
+
+def note_push(checkpoint: Checkpoint) -> None:
+    """Store that the portal has a copy, and notify viewers. If the checkpoint was saved again meanwhile, do nothing."""
+    same = Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256)
+    with transaction.atomic():
+        _lock_run(checkpoint.run_id)
+        if same.update(pushed_at=timezone.now(), on_host=True):
+            notify_of_places(same)
+
+
+def lose_from_host(run_id: int, attempt: int, paths: Collection[str]) -> None:
+    """Store that a host has removed the files at these paths; notify viewers.
+
+    Rows of checkpoints without a copy in the portal are deleted. `attempt` is the run's current one. Call inside a
+    transaction.
+    """
+    gone = Checkpoint.objects.filter(run_id=run_id, path__in=paths).order_by("pk")
+    forget_checkpoints(run_id, attempt, list(gone.filter(pushed_at=None)))
+    left = list(gone.filter(on_host=True).values_list("pk", flat=True))
+    Checkpoint.objects.filter(pk__in=left).update(on_host=False)
+    notify_of_places(Checkpoint.objects.filter(pk__in=left).order_by("pk"))
 
 
 def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
     """Mark a checkpoint, so that no retention rule removes it after its run has ended, or unmark it; notify viewers."""
     with transaction.atomic():
+        _lock_run(checkpoint.run_id)
         if Checkpoint.objects.filter(pk=checkpoint.pk).exclude(keep=keep).update(keep=keep):
             checkpoint.refresh_from_db(fields=["keep", "good"])
             _notify_of_marks(checkpoint)
@@ -70,9 +107,10 @@ def rate_checkpoints(run_id: int, attempt: int, step: int, settled: int | None =
     faults = Alert.objects.filter(run_id=run_id, attempt=attempt, detector__in=FAULTS).exclude(severity=Severity.INFO)
     good = [each for each in judged if not _had_fault(each, list(faults))]
     with transaction.atomic():
+        _lock_run(run_id)
         for checkpoint in good:
             if Checkpoint.objects.filter(pk=checkpoint.pk, good=False, abandoned=False).update(good=True):
-                checkpoint.good = True
+                checkpoint.refresh_from_db(fields=["keep", "good"])
                 _notify_of_marks(checkpoint)
     return len(good)
 
@@ -81,6 +119,11 @@ def with_unrated(run_ids: Collection[int]) -> set[tuple[int, int]]:
     """Return (run, attempt) of the attempts that have checkpoints for `rate_checkpoints`."""
     waiting = Checkpoint.objects.filter(run__in=run_ids, abandoned=False, good=False)
     return set(waiting.order_by().values_list("run_id", "attempt").distinct())
+
+
+def _lock_run(run_id: int) -> None:
+    """Lock the row of the run before those of its checkpoints, as everywhere, so that no two transactions deadlock."""
+    list(Run.objects.select_for_update().filter(pk=run_id).values_list("pk"))
 
 
 def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
@@ -100,6 +143,13 @@ def _had_fault(checkpoint: Checkpoint, faults: Sequence[Alert]) -> bool:
 def _notify_of_marks(checkpoint: Checkpoint) -> None:
     marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=checkpoint.keep, good=checkpoint.good)
     feed.append(checkpoint.run_id, marked)
+
+
+def notify_of_places(checkpoints: Iterable[Checkpoint]) -> None:
+    """Notify viewers of the places that have the files of these checkpoints, of one run."""
+    for each in checkpoints:
+        placed = CheckpointPlaced(attempt=each.attempt, id=each.pk, on_host=each.on_host, pushed=is_pushed(each))
+        feed.append(each.run_id, placed)
 
 
 def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) -> tuple[RolledBack, dict[str, Any]]:

@@ -222,6 +222,18 @@ def remote_command(run: Run) -> str | None:
     return None if launch is None else launch.command or f"steersman run -- {shlex.join(_script_of(run))}"
 
 
+def command_from(run: Run) -> list[str]:
+    """Return the line for a shell on any host that begins another run at a checkpoint of this one.
+
+    It has two parts, with the ID of the checkpoint between them. [] if no host can send checkpoints of the run.
+    """
+    launch = RemoteLaunch.objects.filter(run=run).first()
+    if launch is None:
+        return []
+    before, after = launch.parts_for_from() or (["steersman", "run"], ["--", *_script_of(run)])
+    return [f"{shlex.join(before)} --from {run.pk}:", f" {shlex.join(after)}"]
+
+
 def home_of(run: Run) -> str:
     """Return the host that has the checkpoints of a run; "" if it never started and is not a branch."""
     return (

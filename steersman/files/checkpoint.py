@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -118,13 +118,19 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
 def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
     """Return the manifest of a checkpoint if all files are unchanged. Raises `Damaged` otherwise."""
     manifest = read_manifest(folder, sha256)
+    for _, fault in faults(folder, manifest):
+        raise Damaged(fault)
+    return manifest
+
+
+def faults(folder: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield each file of a checkpoint that differs from its manifest, and the difference."""
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise Damaged(f"{name} is missing")
-        if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
-            raise Damaged(f"the SHA-256 of {name} differs")
-    return manifest
+            yield name, f"{name} is missing"
+        elif path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
+            yield name, f"the SHA-256 of {name} differs"
 
 
 def is_whole(folder: Path) -> bool:

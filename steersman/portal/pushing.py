@@ -26,17 +26,18 @@ VERIFIED_WITHIN_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What the portal has of a checkpoint: the size of each file in bytes."""
+    """What the portal has of a checkpoint: the size of each file in bytes, and what was damaged of an earlier copy."""
 
     is_complete: bool = False
     received: dict[str, int] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
 
 
 def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[str], None]) -> None:
     """Push the checkpoint in `folder` to run `run` of a portal. Waits up to `wait_s` seconds in turn for its answers.
 
-    Calls `tell` with a sentence when it waits. Raises `PortalError`, `OSError`, and `Damaged` if `folder` is no
-    checkpoint.
+    Calls `tell` with a sentence when it waits, and when it repairs a damaged copy. Raises `PortalError`, `OSError`, and
+    `Damaged` if `folder` is no checkpoint.
     """
     try:
         sha256 = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
@@ -49,12 +50,15 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
         try:
             found = _copy(login, send(login, "GET", place))
             silent_since = None
-            if found.is_complete:
-                return
-            for name in files:
+            for name in [] if found.is_complete else files:
                 _push_file(login, f"{place}{name}/", folder / name, found.received.get(name, 0))
-            ask(login, place, {}, VERIFIED_WITHIN_S)
-            return
+            # Also a copy from an earlier push is verified.
+            ended = _copy(login, ask(login, place, {}, VERIFIED_WITHIN_S))
+            if not ended.damaged:
+                return
+            tell(
+                f"The copy in the portal is damaged ({', '.join(ended.damaged)}): the push sends what is missing again."
+            )
         except Unreachable as error:
             now = time.monotonic()
             if silent_since is None:

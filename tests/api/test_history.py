@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from runs.access.roles import SHARED
 from runs.api.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, details, history
-from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
+from runs.models import Attempt, Branch, Checkpoint, Command, CommandState, EpochMetric, Project, Run
 from runs.protocol.events import EpochDone, LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.series import storage
@@ -118,7 +120,6 @@ def test_it_shows_tracebacks_to_those_who_may_command(run: Run) -> None:
         assert (second["exit_code"], second["error"]) == (1, "ValueError: no")
         assert ("traceback" in second) is sees
         assert past["environment"] == {"python": "3.12"}
-        assert "gpu-host" not in json.dumps(past)
         assert "secret" not in json.dumps(past)
 
 
@@ -149,9 +150,32 @@ def test_it_lists_commands_and_checkpoints_in_order(run: Run) -> None:
     assert [checkpoint["step"] for checkpoint in past["checkpoints"]] == [10, 20]
     assert set(past["checkpoints"][0]) == {
         "id", "attempt", "step", "epoch", "name", "size_bytes", "sha256", "reason", "metrics", "keep", "good",
-        "abandoned", "created_at",
+        "abandoned", "host", "on_host", "pushed", "created_at",
     }  # fmt: skip
     assert details(run, "viewer")["checkpoints"] == past["checkpoints"]
+
+
+def test_it_says_where_checkpoints_are_but_tells_guests_no_host(run: Run, tmp_path: Path, settings: Any) -> None:
+    settings.STEERSMAN_DATA = tmp_path
+    Attempt.objects.create(run=run, number=1, host="gpu-1", boot_id="b", supervisor_pid=1)
+    Attempt.objects.create(run=run, number=3, host="gpu-3", boot_id="b", supervisor_pid=1)
+    Branch.objects.create(run=run, source_number=9, step=0, epoch=0, host="gpu-0")
+    for attempt, sha256, pushed_at in ((0, "", None), (1, "aa", MOMENT), (2, "bb", MOMENT), (3, "cc", None)):
+        Checkpoint.objects.create(
+            run=run, attempt=attempt, step=attempt, epoch=1, name="c", path=f"{attempt}.pt", size_bytes=1,
+            sha256=sha256, created_at=MOMENT + timedelta(seconds=attempt), pushed_at=pushed_at,
+        )  # fmt: skip
+    # A restored backup has the row of the third one and not its copy; the fourth is a copy that is not complete.
+    for sha256 in ("aa", "cc"):
+        folder = tmp_path / "pushed" / str(run.pk) / sha256
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+    for role, hosts in (("viewer", ["gpu-0", "gpu-1", None, "gpu-3"]), (SHARED, [None] * 4)):
+        listed = history(run, role)["checkpoints"]
+        assert [each["host"] for each in listed] == hosts
+        assert [each["pushed"] for each in listed] == [False, True, False, False]
+        assert all(each["on_host"] for each in listed)
+        assert ("gpu-" in json.dumps(history(run, role))) == (role != SHARED)
 
 
 def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:

@@ -167,6 +167,38 @@ def test_the_portal_shows_the_command_of_the_host(project: Project, folder: str,
     assert start_command(Run.objects.get(pk=open_run(value, key="old")[1]["run"])) == "steersman run -- train.py"
 
 
+@pytest.mark.parametrize(
+    ("started", "before", "after"),
+    [
+        (
+            ["steersman", "run", "--key", "k4711", "--nproc", "2", "--", "python", "a b.py", "--key", "<secret>"],
+            "steersman run --from {}:", " --nproc 2 -- python 'a b.py' --key '<secret>'",
+        ),
+        # Joined and shortened, as argparse takes them, and without the dashes before the program.
+        (
+            ["steersman", "run", "--k=k4711", "--na", "x", "--from", "3:best", "--restarts=2", "python", "train.py"],
+            "steersman run --from {}:", " --restarts=2 python train.py",
+        ),
+        (
+            ["torchrun", "--no-python", "/bin/steersman", "run", "--key", "k4711", "--", "python", "train.py"],
+            "torchrun --no-python /bin/steersman run --from {}:", " -- python train.py",
+        ),
+        # In a notebook, nobody entered a command.
+        ([], "steersman run --from {}:", " -- train.py"),
+    ],
+)  # fmt: skip
+def test_the_page_has_the_command_that_begins_at_a_checkpoint(
+    project: Project, started: list[str], before: str, after: str
+):
+    Membership.objects.create(project=project, user=User.objects.create(username="viewer"), role=Role.VIEWER)
+    _, value = make_token(project)
+    run = open_run(value, started=started, folder="~/code")[1]["run"]
+    client = Client()
+    for name, parts in (("operator", [before.format(run), after]), ("viewer", [])):
+        client.force_login(User.objects.get(username=name))
+        assert client.get(f"/runs/{run}/").context["page"]["elsewhere"] == parts
+
+
 def test_the_token_opens_nothing_else(project: Project):
     _, value = make_token(project)
     run = open_run(value)[1]["run"]

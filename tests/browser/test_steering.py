@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from steersman.portal.logins import Login
+from steersman.portal.pushing import push
 from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, rows, run_row, started_stack, wait_for
 
@@ -290,6 +293,28 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 
+def is_pushed_and_started_elsewhere(operator: Page, lab: Stack, saved: Locator) -> None:
+    """Push a checkpoint while the page is open, which then offers the command for another host."""
+    place, elsewhere = saved.get_by_test_id("checkpoint-place"), saved.get_by_test_id("elsewhere")
+    host = socket.gethostname()
+    expect(place).to_have_text(f"on {host}")
+    expect(elsewhere).to_have_attribute("aria-disabled", "true")
+    elsewhere.press("Enter")
+    expect(operator.locator("#toasts")).to_contain_text(
+        f"The portal has no copy. If run.save_checkpoint() saved it, send it from {host}"
+    )
+    token = lab.manage("create_token", "--project", "lab", "--user", "operator", "--scope", "train").stdout.strip()
+    (row,) = rows(lab, "SELECT id, path FROM runs_checkpoint WHERE name = ?", "while paused")
+    push(Login(lab.address, token), 1, lab.data / "runs" / "1" / row["path"], 60.0, print)
+    expect(place).to_have_text(f"on {host}, also in the portal")
+    expect(elsewhere).to_have_attribute("aria-disabled", "false")
+    expect(elsewhere).to_be_focused()
+    elsewhere.press("Enter")
+    expect(saved.get_by_test_id("resume-command")).to_have_text(
+        f"steersman run --from 1:{row['id']} -- python 'my train.py'"
+    )
+
+
 def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack) -> None:
     saved = operator.get_by_test_id("checkpoint-row").filter(has_text="while paused")
     with operator.expect_download() as loading:
@@ -310,15 +335,17 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     # A run of a host without the database has its own command. Such a host starts scripts, no recipes.
     (run,) = rows(lab, "SELECT recipe_id FROM runs_run WHERE id = 1")
     program = (
-        "from runs.models import RemoteLaunch, Run\nrun = Run.objects.get(pk=1)\n"
+        "from django.contrib.auth.models import User\nfrom runs.models import RemoteLaunch, Run\n"
+        "run, user = Run.objects.get(pk=1), User.objects.get(username='operator')\n"
         "Run.objects.filter(pk=1).update(recipe=None)\n"
-        "words = ['steersman', 'run', '--', 'python', 'my train.py']\n"
-        "RemoteLaunch.objects.create(project=run.project, created_by_id=1, key='k', run=run, started=words, folder='~')"
+        "words = ['steersman', 'run', '--key', 'k', '--', 'python', 'my train.py']\n"
+        "RemoteLaunch.objects.create(project=run.project, created_by=user, key='k', run=run, started=words, folder='~')"
     )
     lab.manage("shell", "-v", "0", "-c", program)
     operator.reload()
     saved.get_by_role("button", name="Copy the command that started this run on its host").click()
-    expect(command).to_have_text("cd ~ && steersman run -- python 'my train.py'")
+    expect(command).to_have_text("cd ~ && steersman run --key k -- python 'my train.py'")
+    is_pushed_and_started_elsewhere(operator, lab, saved)
     program = (
         "from runs.models import RemoteLaunch, Run\nRemoteLaunch.objects.all().delete()\n"
         f"Run.objects.filter(pk=1).update(recipe={run['recipe_id']})\n"

@@ -239,3 +239,20 @@ test("a checkpoint is marked and rated, and loses its rating where it is saved a
   applyEvent(state, { ...saved, seq: 4 });
   assert.deepEqual(marks(), [[true, false]]);
 });
+
+test("a checkpoint tells where its files are, and its host when the details have it", () => {
+  const saved = { seq: 2, kind: "checkpoint", at: AT, attempt: 1, id: 7, name: "a", step: 5, created_at: AT };
+  const state = applyEvent(emptyState(), history(1, {}));
+  const asked = state.versions.attempts;
+  applyEvent(state, saved);
+  assert.equal(state.versions.attempts, asked + 1, "the details have the host of the attempt");
+  applyEvent(state, { ...saved, seq: 3, id: 8 });
+  assert.equal(state.versions.attempts, asked + 1, "which is the same for the next one");
+  const places = () => state.checkpoints.map(({ host, on_host, pushed }) => [host, on_host, pushed]);
+  applyEvent(state, { kind: "details", attempts: [], checkpoints: [{ id: 7, host: "gpu-1" }, { id: 8, host: "gpu-1" }] });
+  assert.deepEqual(places(), [["gpu-1", true, false], ["gpu-1", true, false]]);
+  applyEvent(state, { seq: 4, kind: "checkpoint_placed", at: AT, attempt: 1, id: 7, on_host: false, pushed: true });
+  assert.deepEqual(places(), [["gpu-1", true, false], ["gpu-1", false, true]]);
+  applyEvent(state, { ...saved, seq: 5 });
+  assert.deepEqual(places(), [["gpu-1", true, false], ["gpu-1", true, false]], "another one was saved in its place");
+});

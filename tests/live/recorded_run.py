@@ -20,6 +20,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from runs.access.roles import Viewer
 from runs.api.history import history
 from runs.commands.record import record_as
+from runs.copies.folders import copy_folder
 from runs.curation.about import change_about
 from runs.curation.tags import change_tags
 from runs.live.greeting import read_snapshot
@@ -28,7 +29,7 @@ from runs.protocol.commands import parse_command
 from runs.protocol.events import LineUnfinished
 from runs.protocol.messages import Watchers
 from runs.recording import alerts, queue
-from runs.recording.checkpoints import forget_checkpoints, mark_checkpoint
+from runs.recording.checkpoints import forget_checkpoints, mark_checkpoint, note_push
 from runs.recording.lifecycle import (
     AttemptEnd,
     Holder,
@@ -55,6 +56,7 @@ from steersman.commands import Done
 from steersman.files.checkpoint import MANIFEST
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.files.private import make_private
 from steersman.messages.looking import NOT_LOOKING
 from steersman.messages.reports import Line
 from steersman.records.posted import PostedCommand
@@ -171,6 +173,14 @@ class RecordedRun:
         if checkpoint is not None:
             mark_checkpoint(checkpoint, not checkpoint.keep)
 
+    def push_checkpoint(self) -> None:
+        """Send a copy of the oldest checkpoint to the portal, as a host does after it has sent the files."""
+        checkpoint = self.row.checkpoints.order_by("pk").first()
+        if checkpoint is not None:
+            copy = make_private(copy_folder(self.pk, checkpoint.sha256))
+            (copy / MANIFEST).write_text("{}")
+            note_push(checkpoint)
+
     def write_about(self) -> None:
         """Somebody renames the run, describes it, or changes its tags."""
         number = self.row.last_seq
@@ -281,7 +291,8 @@ class RecordedRun:
         path.mkdir(parents=True)
         (path / MANIFEST).write_text("{}")
         training.client.record_checkpoint(
-            path, step=training.step, epoch=1, name=name, size_bytes=10, sha256="ab" * 32, reason=reason,
+            path, step=training.step, epoch=1, name=name, size_bytes=10,
+            sha256=f"{training.lease.attempt_id:032x}{training.saved:032x}", reason=reason,
             metrics={"validation_loss": 0.5},
         )  # fmt: skip
 
@@ -489,13 +500,14 @@ class RecordedRun:
                 self.extend,
                 self.lose_checkpoint,
                 self.mark_checkpoint,
+                self.push_checkpoint,
             ]
         always = [
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
             self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert, self.roll_back,
-            self.mark_checkpoint, self.write_about,
+            self.mark_checkpoint, self.push_checkpoint, self.write_about,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

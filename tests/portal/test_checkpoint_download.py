@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.api.pushing.answers import Refused, pushable, take
-from runs.models import AccessToken, Attempt, Checkpoint, Membership, Project, RemoteLaunch, Role, Run
+from runs.models import AccessToken, Attempt, Checkpoint, Membership, Project, RemoteLaunch, Role, Run, StoredEvent
 from runs.portal.checkpoint_files import END, NotThere, open_archive
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease
@@ -96,8 +96,12 @@ def test_a_pushed_copy_outlives_the_files_of_its_host_and_goes_with_its_row(chec
     (data / "runs" / str(run_id) / PATH).rename(data / "elsewhere")
     Checkpoint.objects.update(sha256=sha256, pushed_at=timezone.now())
     lease = Lease(run_id, checkpoint.run.attempts.get().pk, 1)
-    RecordStore(lease).forget_removed([PATH.removeprefix("attempts/1/")])
+    for _ in range(2):
+        RecordStore(lease).forget_removed([PATH.removeprefix("attempts/1/")])
     checkpoint.refresh_from_db()
+    assert not checkpoint.on_host
+    # The second report of the host says nothing new.
+    assert StoredEvent.objects.filter(run=run_id, kind="checkpoint_placed").count() == 1
     assert ask(checkpoint, "operator").status_code == 404
     copy.parent.mkdir(parents=True)
     (data / "elsewhere").rename(copy)

@@ -87,8 +87,42 @@ def test_a_push_goes_on_where_it_stopped_and_is_verified(places: tuple[Stack, Po
     (row,) = rows(stack, "SELECT id, pushed_at FROM runs_checkpoint WHERE run_id = ?", run_id)
     assert row["pushed_at"]
     assert downloaded(stack, run_id, row["id"]) == {path.name for path in folder.iterdir()}
+    damaged_copies_are_repaired(stack, host, folder, copies / sha256, large.name, run_id)
     stack.manage("shell", "-v", "0", "-c", f"from runs.curation.deletion import delete_run\ndelete_run({run_id})")
     assert not copies.exists()
+
+
+def damaged_copies_are_repaired(
+    stack: Stack, host: TrainingHost, folder: Path, copy: Path, large: str, run_id: int
+) -> None:
+    """Damage the copy in the portal in several ways, and push again each time."""
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def flip(name: str) -> None:
+        content = bytearray((copy / name).read_bytes())
+        content[-1] ^= 1
+        (copy / name).write_bytes(content)
+
+    def pushed_again() -> str:
+        length = len(host.output("err.log"))
+        assert ended(host.start("push", str(folder)), host) == 0, host.printed()
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == whole
+        return host.output("err.log")[length:]
+
+    written = (copy / "manifest.json").stat().st_ctime_ns
+    flip(large)
+    assert f"The copy in the portal is damaged ({large})" in pushed_again()
+    assert (copy / "manifest.json").stat().st_ctime_ns == written, "only the damaged file is sent again"
+    (copy / large).unlink()
+    assert f"is damaged ({large})" in pushed_again()
+    flip("manifest.json")
+    assert "is damaged (manifest.json)" in pushed_again()
+    (copy / "manifest.json").unlink()
+    assert "damaged" not in pushed_again()
+    placed = "SELECT frame FROM runs_storedevent WHERE run_id = ? AND kind = 'checkpoint_placed' ORDER BY seq"
+    told = [json.loads(row["frame"])["pushed"] for row in rows(stack, placed, run_id)]
+    # Two pushes, three repairs, and the copy that had lost its manifest.
+    assert told == [True, True, *[False, True] * 3, True]
 
 
 def downloaded(stack: Stack, run_id: int, checkpoint_id: int) -> set[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
 from runs.copies import folders
 from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch, Run
+from runs.recording.checkpoints import note_push, notify_of_places
 from steersman.files.checkpoint import Damaged
 
 
@@ -68,11 +68,20 @@ def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:
         raise Refused(507, text) from error
 
 
-def finish(checkpoint: Checkpoint) -> None:
-    """Verify the files and make them the copy of the checkpoint. Raises `Refused`."""
+def finish(checkpoint: Checkpoint) -> list[str]:
+    """Verify the files and make them the copy of the checkpoint; return [].
+
+    If there is a copy and it is damaged, return its damaged files, which have to be sent again. Raises `Refused`.
+    """
+    if folders.has_copy(checkpoint.run_id, checkpoint.sha256):
+        damaged = folders.reopen_damaged(checkpoint.run_id, checkpoint.sha256)
+        if damaged:
+            notify_of_places([checkpoint])
+            return damaged
     try:
         folders.complete(checkpoint.run_id, checkpoint.sha256)
     except Damaged as error:
         text = _("The received files are not the checkpoint (%(reason)s): push it again.")
         raise Refused(422, text % {"reason": error}) from error
-    Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).update(pushed_at=timezone.now())
+    note_push(checkpoint)
+    return []

@@ -50,6 +50,9 @@ class CheckpointOut(Schema):
     keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
     good: bool = Field(description="The detectors raised no alert in the 100 steps after it")
     abandoned: bool = Field(description="The run was rolled back to a step before it")
+    host: str | None = Field(description="The host that saved it; null if it is unknown, and with a share token")
+    on_host: bool = Field(description="Whether that host has the files; false if it has removed them")
+    pushed: bool = Field(description="Whether the portal has a complete copy, which was sent with `steersman push`")
     created_at: datetime
 
 

@@ -30,7 +30,7 @@ from runs.protocol.events import (
 )
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording import alerts
-from runs.recording.checkpoints import best_metric_name, forget_checkpoints, roll_back
+from runs.recording.checkpoints import best_metric_name, lose_from_host, roll_back
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.record_side.own_parameters import store_parameters
 from runs.recording.status import announce_status, store_gpu_time
@@ -325,6 +325,7 @@ class RecordStore:
                 # A script may save to the path of an abandoned checkpoint again.
                 "abandoned": False,
                 "good": False,
+                "on_host": True,
                 "pushed_at": None,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
@@ -343,13 +344,11 @@ class RecordStore:
         )
 
     def forget_removed(self, paths: Sequence[str]) -> None:
-        """Delete the rows of checkpoints without files on the host; see `Report.removed_checkpoints`."""
+        """Store that the host has removed the files of checkpoints; see `Report.removed_checkpoints`."""
         if paths:
             own = f"attempts/{self._lease.number}"
             places = [EARLIER.sub("attempts/", path) if EARLIER.match(path) else f"{own}/{path}" for path in paths]
-            # The portal has its own copy of those that were pushed.
-            rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places, pushed_at=None)
-            forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))
+            lose_from_host(self._lease.run_id, self._lease.number, places)
 
     def count_set_aside(self, aside: Sequence[SetAside]) -> list[Event]:
         """Count the records that stay on the host because they cannot be stored; return the lines that report them."""

@@ -1,4 +1,4 @@
-// The checkpoints: their content, a download, and the command that resumes from one.
+// The checkpoints: their content and place, a download, and the commands that continue from one.
 
 import { copyText } from "../shared/clipboard.js";
 import { element, icon, toast } from "../shared/dom.js";
@@ -15,6 +15,8 @@ export class Checkpoints {
   #page;
   #place = document.getElementById("checkpoints");
   #changed = changeDetector();
+  // By the ID of a checkpoint, the command that its row shows.
+  #shown = new Map();
 
   constructor(state, page) {
     this.#state = state;
@@ -25,9 +27,9 @@ export class Checkpoints {
     const { versions, checkpoints, viewer } = this.#state;
     const may = Boolean(viewer?.may.length);
     if (!this.#changed(versions.checkpoints, may) || !checkpoints.length) return;
-    const focused = document.activeElement?.closest("#checkpoints [data-testid=keep]") ? focusedRow() : null;
+    const focused = focusedIn(this.#place);
     this.#place.replaceChildren(...checkpoints.map((checkpoint) => this.#row(checkpoint, checkpoints, may)));
-    if (focused) this.#place.querySelector(`[data-checkpoint="${focused}"] [data-testid=keep]`)?.focus();
+    if (focused) this.#place.querySelector(focused)?.focus();
   }
 
   #row(checkpoint, checkpoints, may) {
@@ -52,6 +54,11 @@ export class Checkpoints {
           checkpoint.keep ? element("span", { class: "chip", "data-testid": "kept", text: gettext("kept") }) : null,
         ),
         element("div", { class: "entry-detail", text: where }),
+        element("div", {
+          class: "entry-detail",
+          "data-testid": "checkpoint-place",
+          text: placeText(checkpoint, checkpoints),
+        }),
         element("div", { class: "entry-detail", text: metricsText(checkpoint.metrics) }),
         element("div", {
           class: "entry-detail checkpoint-sum",
@@ -62,11 +69,11 @@ export class Checkpoints {
       timeElement(checkpoint.created_at),
     );
     if (may && this.#page.addresses.checkpoints)
-      row.querySelector(".entry-text").append(this.#tools(checkpoint));
+      row.querySelector(".entry-text").append(this.#tools(checkpoint, checkpoints));
     return row;
   }
 
-  #tools(checkpoint) {
+  #tools(checkpoint, checkpoints) {
     const name = checkpoint.name;
     const address = `${this.#page.addresses.checkpoints}${checkpoint.id}/`;
     const load = element(
@@ -87,6 +94,7 @@ export class Checkpoints {
       {
         class: "btn btn-sm",
         type: "button",
+        "data-testid": "resume-from",
         "aria-label": again
           ? gettext("Copy the command that started this run on its host")
           : fill(gettext("Copy the command that resumes from {name}"), { name }),
@@ -95,17 +103,22 @@ export class Checkpoints {
       icon("running"),
       again ? gettext("Start again") : gettext("Resume from here"),
     );
-    const command = again || `python manage.py train --run-id ${this.#page.run} --from ${checkpoint.id}`;
     const line = element("code", {
       class: "checkpoint-command",
-      text: command,
-      hidden: true,
+      text: this.#shown.get(checkpoint.id) ?? "",
+      hidden: !this.#shown.has(checkpoint.id),
       "data-testid": "resume-command",
     });
-    resume.addEventListener("click", () => {
+    const show = (command) => {
+      this.#shown.set(checkpoint.id, command);
+      line.textContent = command;
       line.hidden = false;
       copyText(line);
-    });
+    };
+    resume.addEventListener("click", () =>
+      show(again || `python manage.py train --run-id ${this.#page.run} --from ${checkpoint.id}`),
+    );
+    const elsewhere = this.#page.elsewhere.length ? this.#elsewhere(checkpoint, checkpoints, show) : null;
     const branch = element(
       "a",
       {
@@ -119,7 +132,34 @@ export class Checkpoints {
       icon("branch"),
       gettext("Branch…"),
     );
-    return element("div", { class: "checkpoint-tools" }, load, resume, branch, this.#mark(checkpoint), line);
+    return element("div", { class: "checkpoint-tools" }, load, resume, elsewhere, branch, this.#mark(checkpoint), line);
+  }
+
+  /** Return the button for the command that begins another run at the checkpoint on any host. */
+  #elsewhere(checkpoint, checkpoints, show) {
+    const reason = checkpoint.pushed ? "" : reasonText(checkpoint, checkpoints);
+    const { name } = checkpoint;
+    const label = fill(gettext("Copy the command that starts another run from {name} on any host"), { name });
+    const button = element(
+      "button",
+      {
+        class: "btn btn-sm",
+        type: "button",
+        "data-testid": "elsewhere",
+        "aria-disabled": String(!checkpoint.pushed),
+        "aria-label": reason ? `${label}: ${reason}` : label,
+        title: reason,
+      },
+      icon("running"),
+      gettext("Start elsewhere"),
+    );
+    const [before, after] = this.#page.elsewhere;
+    button.addEventListener("click", () => {
+      // People who cannot hover over a button can read here why it is grey.
+      if (reason) toast(reason, "info", "unavailable");
+      else show(`${before}${checkpoint.id}${after}`);
+    });
+    return button;
   }
 
   /** Return the button that protects a checkpoint from retention rules. The page changes when the event arrives. */
@@ -152,9 +192,31 @@ export class Checkpoints {
   }
 }
 
-/** Return the id of the checkpoint whose row has the focus, because painting replaces the row. */
-function focusedRow() {
-  return document.activeElement.closest("[data-checkpoint]").dataset.checkpoint;
+/** Return the selector of the button that has the focus, null if none has, because painting replaces the rows. */
+function focusedIn(place) {
+  const button = place.contains(document.activeElement) ? document.activeElement.closest("[data-testid]") : null;
+  const row = button?.closest("[data-checkpoint]");
+  return row ? `[data-checkpoint="${row.dataset.checkpoint}"] [data-testid="${button.dataset.testid}"]` : null;
+}
+
+/** Return the host that saved a checkpoint, "" if it is unknown. All checkpoints of an attempt have the same host. */
+function hostOf(checkpoint, checkpoints) {
+  return checkpoints.find(({ attempt, host }) => attempt === checkpoint.attempt && host)?.host ?? "";
+}
+
+/** Return where the files of a checkpoint are, "" if that is unknown. */
+export function placeText(checkpoint, checkpoints) {
+  const host = checkpoint.on_host ? hostOf(checkpoint, checkpoints) : "";
+  if (checkpoint.pushed && !host) return gettext("in the portal");
+  if (checkpoint.pushed) return fill(gettext("on {host}, also in the portal"), { host });
+  return host ? fill(gettext("on {host}"), { host }) : "";
+}
+
+function reasonText(checkpoint, checkpoints) {
+  const host = hostOf(checkpoint, checkpoints);
+  return host
+    ? fill(gettext("The portal has no copy. If run.save_checkpoint() saved it, send it from {host} with steersman push."), { host })
+    : gettext("The portal has no copy. If run.save_checkpoint() saved it, send it from its host with steersman push.");
 }
 
 function metricsText(metrics) {

@@ -74,8 +74,8 @@ export const MESSAGES = {
   },
 
   /**
-   * Apply the data that no event carries: environment, parameters, tracebacks, and texts by members. For the rest, later
-   * events are newer.
+   * Apply the data that no event carries: environment, parameters, tracebacks, hosts of checkpoints, and texts by
+   * members. For the rest, later events are newer.
    */
   details(state, event) {
     const tracebacks = new Map(event.attempts.map(({ number, traceback }) => [number, traceback]));
@@ -83,6 +83,9 @@ export const MESSAGES = {
       const traceback = tracebacks.get(attempt.number);
       return traceback === undefined ? attempt : { ...attempt, traceback };
     });
+    const hosts = new Map(event.checkpoints.map(({ id, host }) => [id, host]));
+    state.checkpoints = state.checkpoints.map((known) => ({ ...known, host: hosts.get(known.id) ?? known.host }));
+    state.versions.checkpoints += 1;
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
     state.about = event.about ?? null;

@@ -233,7 +233,10 @@ const EVENTS = {
     noteActivity(state, event);
     const { metrics_left_out: leftOut, ...told } = fields(event);
     const known = state.checkpoints.find(({ id }) => id === told.id);
-    const checkpoint = { ...told, keep: known?.keep ?? false, good: false };
+    const { keep = false, host = null } = known ?? {};
+    const checkpoint = { ...told, keep, good: false, host, on_host: true, pushed: false };
+    // The details of the run contain the host of the attempt.
+    if (!state.checkpoints.some(({ attempt }) => attempt === told.attempt)) state.versions.attempts += 1;
     state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => id !== checkpoint.id)]
       .sort(newestCheckpointFirst)
       .slice(0, MOST_CHECKPOINTS);
@@ -249,6 +252,12 @@ const EVENTS = {
   checkpoint_marked(state, event) {
     const { id, keep, good } = event;
     state.checkpoints = state.checkpoints.map((known) => (known.id === id ? { ...known, keep, good } : known));
+    state.versions.checkpoints += 1;
+  },
+
+  checkpoint_placed(state, event) {
+    const { id, on_host, pushed } = event;
+    state.checkpoints = state.checkpoints.map((known) => (known.id === id ? { ...known, on_host, pushed } : known));
     state.versions.checkpoints += 1;
   },
 

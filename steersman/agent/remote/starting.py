@@ -112,40 +112,39 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
         push=asked.push,
     )
     if asked.key:
-        return _lead_by_key(login, data, launch, asked.origin, begun, numbers)
-    claimed = claim(data, launch, begun, asked.origin)
-    if claimed.has_finished:
-        say("this training had already finished when the launcher started it again: nothing is started")
-        if begun.ranks is not None:
-            tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
-        return EXIT_FINISHED
-    if claimed.is_new:
-        if begun.ranks is not None and asked.origin:
-            tell_of_beginning(data, begun.ranks)
-        _begin(login, claimed.launch, claimed.folder, data, asked.origin)
+        # A job of Slurm may repeat the command.
+        launch = replace(launch, turn=begun.turn, identity=begun.identity, slurm_job=begun.slurm_job)
+        folder = _prepare_by_key(login, data, launch, asked.origin)
     else:
-        _continue_from_own(asked.origin)
-        try:
-            _open(login, claimed.launch, claimed.folder, data, None)
-        except Refused as error:
-            raise NotStarted(str(error)) from error
-    launcher = os.getppid() if begun.job else None
-    return supervised(claimed.folder, claimed.launch.ranks, numbers, launcher=launcher)
+        claimed = claim(data, launch, begun, asked.origin)
+        if claimed.has_finished:
+            say("this training had already finished when the launcher started it again: nothing is started")
+            if begun.ranks is not None:
+                tell_nothing_to_train(data, begun.ranks, EXIT_FINISHED)
+            return EXIT_FINISHED
+        launch, folder = claimed.launch, claimed.folder
+        if claimed.is_new:
+            if begun.ranks is not None and asked.origin:
+                tell_of_beginning(data, begun.ranks)
+            _begin(login, launch, folder, data, asked.origin)
+        else:
+            _continue_from_own(asked.origin)
+            try:
+                _open(login, launch, folder, data, None)
+            except Refused as error:
+                raise NotStarted(str(error)) from error
+    return supervised(folder, launch.ranks, numbers, launcher=os.getppid() if begun.job else None)
 
 
-def _lead_by_key(
-    login: Login, data: Path, launch: Launch, origin: str, begun: Start, numbers: list[signal.Signals]
-) -> int:
-    """Train in the launch that a person or a queue has named by its key. A job of Slurm may repeat it."""
-    launch = replace(launch, turn=begun.turn, identity=begun.identity, slurm_job=begun.slurm_job)
-    launcher = os.getppid() if begun.job else None
-    known = find_launch(data, launch.key)
-    if known is not None:
-        _continue(login, launch, known, data, origin)
-        return supervised(known, launch.ranks, numbers, launcher=launcher)
-    folder = make_launch(data, launch)
-    _begin(login, launch, folder, data, origin)
-    return supervised(folder, launch.ranks, numbers, launcher=launcher)
+def _prepare_by_key(login: Login, data: Path, launch: Launch, origin: str) -> Path:
+    """Prepare the folder of the launch with this key for the host process; return it. Raises `NotStarted`."""
+    folder = find_launch(data, launch.key)
+    if folder is None:
+        folder = make_launch(data, launch)
+        _begin(login, launch, folder, data, origin)
+    else:
+        _continue(login, launch, folder, data, origin)
+    return folder
 
 
 def _begin(login: Login, launch: Launch, folder: Path, data: Path, origin: str) -> None:

@@ -158,7 +158,7 @@ RULES = {
     "runs.api": rule(
         f"{UI} runs.agents runs.api.agents runs.api.branching runs.api.charting runs.api.launching runs.api.listing "
         "runs.api.pushing runs.api.schemas runs.copies runs.alerts.rulebook runs.launches runs.outage runs.selection "
-        "steersman.messages",
+        "runs.series.packing steersman.messages",
         "django msgspec ninja pydantic",
         WEB,
     ),

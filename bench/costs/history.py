@@ -62,7 +62,7 @@ class Hall:
     def ask(self, tag: str = "") -> tuple[int, str]:
         """Request the history; return the status of the response and its tag."""
         headers = {"Authorization": f"Bearer {self.key}", "Accept-Encoding": "gzip", "If-None-Match": tag}
-        address = f"{self.stack.address}/api/runs/{self.run.pk}/history/"
+        address = f"{self.stack.address}/api/runs/{self.run.pk}/history/?form=columns"
         try:
             with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=120) as answer:
                 answer.read()

@@ -33,8 +33,8 @@ STEP_TIMEOUT_S = 60
 WORKER = Path(__file__).resolve().parents[2] / "tests" / "trainings" / "paced.py"
 # The pages that people open during a run: the list of runs, the run, its history, and the admin with its charts.
 PAGES = (
-    "/", "/runs/{run}/", "/api/runs/{run}/history/", "/api/runs/{run}/details/", "/admin/", "/admin/runs/run/",
-    "/admin/runs/run/{run}/change/", "/admin/runs/run/{run}/export/series.csv",
+    "/", "/runs/{run}/", "/api/runs/{run}/history/?form=columns", "/api/runs/{run}/details/", "/admin/",
+    "/admin/runs/run/", "/admin/runs/run/{run}/change/", "/admin/runs/run/{run}/export/series.csv",
 )  # fmt: skip
 
 

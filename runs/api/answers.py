@@ -32,6 +32,7 @@ from runs.api.errors import ApiError
 Answering = Callable[..., HttpResponse]
 
 JSON = "application/json; charset=utf-8"
+BINARY = "application/octet-stream"
 # For short answers: it returns the content as it is if that is shorter.
 _gzip = GZipMiddleware(lambda request: HttpResponse())
 LONG_ANSWER_BYTES = 16_384
@@ -179,11 +180,11 @@ class SharedAnswer:
         self._packed: bytes | None = None
         self._packing = threading.Lock()
 
-    def response(self, request: HttpRequest) -> HttpResponse:
+    def response(self, request: HttpRequest, content_type: str = JSON) -> HttpResponse:
         """Return the response, compressed once for all clients that accept it: each compression has another random
         length.
         """
-        response = HttpResponse(self.body, content_type=JSON, headers={"ETag": self.tag})
+        response = HttpResponse(self.body, content_type=content_type, headers={"ETag": self.tag})
         if _accepts_gzip(request):
             response.content = self._pack()
             response.headers["Content-Encoding"] = "gzip"

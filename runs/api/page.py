@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 from django.core.exceptions import ValidationError
@@ -11,10 +12,11 @@ from ninja import Router
 
 from runs.access.guest_view import authors_version, names_version, replace_alert_names, replace_names
 from runs.access.roles import COMMANDING_ROLES, Viewer
-from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
+from runs.api.answers import BINARY, JSON, SharedAnswers, encoded, if_changed, tag_of
 from runs.api.callers import READERS, caller_of, commanded_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import details, history, version
+from runs.api.history_columns import with_columns
 from runs.api.schemas.errors import ErrorOut
 from runs.api.schemas.page import DetailsOut, HistoryOut, PinIn, PinsOut, PlaceAnswer
 from runs.models import Run
@@ -25,6 +27,10 @@ router = Router(tags=["page of a run"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 # A history has at most a few megabytes before compression, so this holds those of the most watched runs.
 _histories = SharedAnswers(most_bytes=32 << 20)
+FORMS: dict[str, tuple[str, Callable[[Any], bytes]]] = {
+    "json": (JSON, msgspec.json.encode),
+    "columns": (BINARY, with_columns),
+}
 
 
 @router.get(
@@ -34,25 +40,28 @@ _histories = SharedAnswers(most_bytes=32 << 20)
     response={200: HistoryOut, **ERRORS},
     summary="Everything that the page of a run shows",
 )
-def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
+def history_of_run(request: HttpRequest, run_id: int, form: Literal["json", "columns"] = "json") -> HttpResponse:
     """As of event `seq`: a viewer applies the events after it. The newest entries of each list are returned, oldest
     first.
 
-    With a share token, names are replaced by roles.
+    With a share token, names are replaced by roles. With `form=columns`, the answer is of the type
+    `application/octet-stream`: the numbers of the charts are in binary columns, as the page of a run reads them.
     """
     run, viewer = visible_run_and_viewer(request, run_id)
-    tag = tag_of(version(run), _names(run, viewer), details(run, viewer.role))
+    tag = tag_of(version(run), _names(run, viewer), details(run, viewer.role), form)
     # The other things that the answer depends on.
-    audience = (run.pk, viewer.is_guest, viewer.role in COMMANDING_ROLES)
+    audience = (run.pk, viewer.is_guest, viewer.role in COMMANDING_ROLES, form)
+    content_type, encode = FORMS[form]
 
     def answer() -> HttpResponse:
-        return _histories.get(audience, tag, lambda: _read_history(run.pk, viewer)).response(request)
+        found = _histories.get(audience, tag, lambda: _read_history(run.pk, viewer, form, encode))
+        return found.response(request, content_type)
 
     return if_changed(request, tag, answer)
 
 
-def _read_history(run_id: int, viewer: Viewer) -> tuple[str, bytes]:
-    """Return the tag of a history and its JSON.
+def _read_history(run_id: int, viewer: Viewer, form: str, encode: Callable[[Any], bytes]) -> tuple[str, bytes]:
+    """Return the tag of a history, and the history encoded in a form.
 
     The tag is made of two parts. The version was read first, so that a later event or compaction makes the tag
     outdated. The details are hashed as they are in the answer, because they may change back and forth.
@@ -65,8 +74,8 @@ def _read_history(run_id: int, viewer: Viewer) -> tuple[str, bytes]:
             replace_names([*told["commands"], *_events_of(told, CommandChanged.kind)])
             replace_alert_names([*told["alerts"], *_events_of(told, AlertChanged.kind)])
         if _names(run, viewer) == names:
-            tag = tag_of(as_of, names, {name: told[name] for name in DetailsOut.model_fields})
-            return tag, msgspec.json.encode(told)
+            tag = tag_of(as_of, names, {name: told[name] for name in DetailsOut.model_fields}, form)
+            return tag, encode(told)
 
 
 def _events_of(told: dict[str, Any], kind: str) -> list[dict[str, Any]]:

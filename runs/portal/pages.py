@@ -135,6 +135,7 @@ class RunView(DetailView[Run], ABC):
         """Return the URLs that the page's scripts request, by name."""
         names = ("history", "details", "points", "place")
         of_run = {name: reverse(f"api:{name}", args=[self.object.pk]) for name in names}
+        of_run["history"] += "?form=columns"
         return of_run | {"tickets": reverse("api:tickets"), "socket": f"{get_script_prefix()}ws/runs/{self.object.pk}/"}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:

@@ -22,12 +22,13 @@ import { Failure } from "../panels/failure.js";
 import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
 import { TextSamples } from "../panels/text_samples.js";
-import { getJson, HttpError, presentShareKey } from "../shared/http.js";
+import { getBinary, getJson, HttpError, presentShareKey } from "../shared/http.js";
 import { gettext, useStateTexts } from "../shared/i18n.js";
 import { isPressing, Painter, watchPresses } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { tabIcon } from "./tab_icon.js";
+import { unpackHistory } from "../state/packed_history.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { About } from "./about.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
@@ -151,8 +152,8 @@ async function load() {
   loading = true;
   for (let wait = FIRST_RETRY_MS; ; wait = Math.min(LONGEST_RETRY_MS, wait * 2)) {
     try {
-      const history = await getJson(page.addresses.history, page.addresses.login);
-      applyEvent(state, { ...history, kind: "history" });
+      const history = await getBinary(page.addresses.history, page.addresses.login);
+      applyEvent(state, { ...unpackHistory(history), kind: "history" });
       attemptsSeen = state.versions.attempts;
       break;
     } catch (error) {

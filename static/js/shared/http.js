@@ -28,6 +28,11 @@ export async function getJson(address, login) {
   return answer(await fetch(address, { headers: headers() }), login);
 }
 
+/** Like `getJson`, for an answer in binary form: an ArrayBuffer. */
+export async function getBinary(address, login) {
+  return answer(await fetch(address, { headers: headers() }), login);
+}
+
 export async function postJson(address, body, login) {
   const response = await fetch(address, {
     method: "POST",
@@ -41,14 +46,16 @@ function headers() {
   return key ? { Accept: "application/json", Authorization: `Bearer ${key}` } : { Accept: "application/json" };
 }
 
-/** Return the body. Without a `login` address a person cannot log in again, and the error says what to do. */
+/** Return the body: the value of JSON, or an ArrayBuffer. Without a `login` address a person cannot log in again, and the error says what to do. */
 async function answer(response, login) {
   if (response.status === 401 && login) {
     const here = window.location.pathname + window.location.search;
     window.location.assign(`${login}?next=${encodeURIComponent(here)}`);
   }
-  const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
-  const body = isJson ? await response.json() : null;
+  const type = response.headers.get("Content-Type") ?? "";
+  let body = null;
+  if (type.startsWith("application/json")) body = await response.json();
+  else if (type.startsWith("application/octet-stream")) body = await response.arrayBuffer();
   if (!response.ok) throw new HttpError(response.status, body?.error, waitOf(response));
   return body;
 }

@@ -14,7 +14,7 @@ from tests.support.stack import Stack, wait_for
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 POINTS = f"Number(document.querySelector('{LOSS}')?.dataset.points ?? 0)"
 IS_LIVE = "document.querySelector('#run')?.dataset.link === 'live'"
-HISTORIES = """performance.getEntriesByType("resource").filter(({ name }) => name.endsWith("/history/")).length"""
+HISTORIES = """performance.getEntriesByType("resource").filter(({ name }) => name.includes("/history/")).length"""
 
 
 @pytest.fixture(scope="module")

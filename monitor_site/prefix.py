@@ -13,8 +13,9 @@ from typing import Any
 PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 # The portal's own paths: if one of them were the prefix, it would be unclear whether the proxy has removed it.
 OWN_PATHS = frozenset(
-    {"admin", "alerts", "api", "healthz", "i18n", "invite", "login", "logout", "metrics", "password", "projects"}
-    | {"client", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static", "texts.js", "ws"}
+    {"admin", "alerts", "api", "client", "healthz", "i18n", "invite", "login", "logout", "manifest.webmanifest"}
+    | {"metrics", "password", "projects", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static"}
+    | {"texts.js", "ws"}
 )
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]

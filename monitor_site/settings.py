@@ -143,8 +143,8 @@ if len(sys.argv) > 1 and sys.argv[1] == "runserver":
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "monitor_site.static.StaticFilesMiddleware",
-    "monitor_site.content_policy.ContentPolicy",
-    "monitor_site.page_caching.keep_no_pages",
+    "monitor_site.response_headers.ContentPolicy",
+    "monitor_site.response_headers.mark_pages",
     "runs.outage.patience.AnswerWithoutDatabase",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -173,6 +173,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "monitor_site.web_app.build",
             ],
         },
     },
@@ -331,7 +332,7 @@ if BEHIND_TLS:
     SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# Tabler's icons are data: images. `monitor_site.content_policy` has the additions for the admin.
+# Tabler's icons are data: images. `monitor_site.response_headers` has the additions for the admin.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -340,6 +341,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:", "blob:"],
         "font-src": [SELF],
         "connect-src": [SELF],
+        "manifest-src": [SELF],
         "form-action": [SELF],
         "frame-ancestors": [NONE],
         "base-uri": [NONE],

@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from monitor_site.web_app import manifest
 from runs.metrics.views import metrics
 from runs.portal.sign_in.admin_login import log_in_to_admin
 
@@ -16,6 +17,7 @@ urlpatterns = [
     path("sso/", include("runs.portal.sign_in.sso_urls")),
     path("second-factor/", include("runs.portal.sign_in.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("manifest.webmanifest", manifest, name="manifest"),
     path("metrics", metrics, name="metrics"),
     path("client/", include("runs.client_packages.urls")),
     path("api/", include("runs.api.urls")),

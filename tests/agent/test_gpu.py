@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from steersman.agent.journals.rank_times import RankSamples
 from steersman.agent.launch.spawn import worker_environment
 from steersman.agent.machine.throttling import ThrottleWatch
+from steersman.records.kinds import PointRecord
 
 SOURCE = Path(__file__).parents[1] / "support" / "nvml_stub" / "nvml_stub.c"
 ROOT = Path(__file__).parents[2]
@@ -285,12 +287,17 @@ def documented_series() -> set[str]:
 def test_the_protocol_names_every_series_of_the_machine_and_no_other(stub: Path, tmp_path: Path) -> None:
     script = """
 import pathlib
-sampler = Sampler(os.getpid(), data=pathlib.Path("."), device="auto", interval_s=0.02).start()
-until(has("host/worker_cpu"))
+sampler = Sampler(data=pathlib.Path("."), device="auto", interval_s=0.02).start()
+sampler.follow({0: os.getpid(), 1: os.getppid()})
+until(has("host/rank/0/cpu"))
+until(has("host/rank/1/cpu"))
 taken("gpu/0/energy_j")
 print(json.dumps(sorted({*sampler.latest().values, *taken("gpu/0/energy_j")})))
 """
-    told = {re.sub(r"^gpu/[0-9.]+/", "gpu/<i>/", name) for name in ask(stub, script)}
+    samples = RankSamples()
+    samples.note([{rank: PointRecord(step=1, time=1.0, values={"speed/step_ms": 40.0}) for rank in range(2)}])
+    numbered = [*ask(stub, script), *samples.take()]
+    told = {re.sub(r"(?<=rank/)[0-9]+/", "<k>/", re.sub(r"^gpu/[0-9.]+/", "gpu/<i>/", name)) for name in numbered}
     assert told == documented_series()
 
 

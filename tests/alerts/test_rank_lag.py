@@ -8,9 +8,10 @@ import signal
 import pytest
 
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.points import Point
+from steersman.agent.journals.rank_times import RankSamples, RankTimes, own_times
 from steersman.records.kinds import PointRecord
 from tests.support.stack import Stack, rows, wait_for
-from trainer.alerts.rank_times import RankTimes, own_times
 
 
 def logged(*ranks: dict[str, float], step: int = 1) -> dict[int, PointRecord]:
@@ -44,16 +45,28 @@ def test_ranks_that_tell_no_times_are_followed_from_point_to_point():
     times, found = RankTimes(), []
     for step in range(1, 4):
         by_rank = {rank: PointRecord(step=step, time=step * (1.0 + rank), values={"loss": 1.0}) for rank in range(2)}
-        found += times.points(by_rank)
-        assert not list(times.points({rank: PointRecord(step=step, time=9.0, values={"more": 1.0}) for rank in (0, 1)}))
-    assert [(point.series, point.step, point.value) for point in found] == [
-        ("rank/0/step_ms", 2, 1000.0), ("rank/1/step_ms", 2, 2000.0),
-        ("rank/0/step_ms", 3, 1000.0), ("rank/1/step_ms", 3, 2000.0),
-    ]  # fmt: skip
+        found.append(times.of_step(by_rank))
+        assert not times.of_step({rank: PointRecord(step=step, time=9.0, values={"more": 1.0}) for rank in (0, 1)})
+    assert found == [{}, {0: 1000.0, 1: 2000.0}, {0: 1000.0, 1: 2000.0}]
     # From the first point with times on, only these count.
-    assert len(list(times.points(logged(speeds(1), speeds(2), step=4)))) == 2
-    assert not list(times.points(logged({"loss": 1.0}, {"loss": 1.0}, step=5)))
-    assert not list(times.points(logged(speeds(float("nan")), speeds(2), step=6)))
+    assert len(times.of_step(logged(speeds(1), speeds(2), step=4))) == 2
+    assert not times.of_step(logged({"loss": 1.0}, {"loss": 1.0}, step=5))
+    assert not times.of_step(logged(speeds(float("nan")), speeds(2), step=6))
+
+
+def test_a_sample_has_the_mean_of_the_steps_since_the_one_before():
+    samples = RankSamples()
+    assert samples.take() == {}
+    samples.note([logged(speeds(100, own_ms=10), speeds(100, own_ms=each)) for each in (70, 50)])
+    assert samples.take() == {"host/rank/0/step_ms": 50.0, "host/rank/1/step_ms": 100.0}
+    assert samples.take() == {}
+
+
+def test_points_that_are_read_again_leave_no_time_below_zero():
+    samples = RankSamples()
+    for step in (1, 3, 2):
+        samples.note([logged({"loss": 1.0}, {"loss": 1.0}, step=step)])
+    assert samples.take() == {"host/rank/0/step_ms": 2000.0, "host/rank/1/step_ms": 2000.0}
 
 
 @pytest.mark.parametrize(("slow_ms", "lags"), [(0.0, []), (10.0, []), (60.0, ["rank/2/step_ms"])])
@@ -64,7 +77,8 @@ def test_only_a_lag_that_costs_a_third_of_the_step_is_one(slow_ms, lags):
         own = [abs(draw.gauss(20, 4)) + (slow_ms if rank == 2 and step > 100 else 0) for rank in range(4)]
         whole = max(own) + 60
         ranks = [speeds(whole, own_ms=each) for each in own]
-        found += [alarm for point in times.points(logged(*ranks, step=step)) for alarm in judge.judge(point)]
+        for rank, value in times.of_step(logged(*ranks, step=step)).items():
+            found += judge.judge(Point(f"rank/{rank}/step_ms", step, float(step), value))
     assert [alarm.series for alarm in found if alarm.detector == "rank-lag"] == lags
     assert not [alarm for alarm in found if alarm.detector == "throughput"]
 
@@ -85,6 +99,8 @@ def test_a_training_of_two_ranks_names_the_one_that_is_slow_before_they_meet(off
     assert training.wait(60) == 0, stack.log()
     alert = rows(stack, f"{query} ORDER BY id", run_id)[0]
     assert alert["severity"] == "warning" and alert["value"] > 50 and "±" in str(alert["usual"])
-    # Not a series of the run, whose page shows the merged values of all ranks.
+    # What the detectors see is not a series of the run; the samples of the ranks are.
     names = {row["name"] for row in rows(stack, "SELECT name FROM runs_series WHERE run_id = ?", run_id)}
     assert "speed/own_ms" in names and not [name for name in names if name.startswith("rank/")]
+    measures = {f"host/rank/{rank}/{part}" for rank in range(2) for part in ("step_ms", "cpu", "rss_mib")}
+    assert {name for name in names if name.startswith("host/rank/")} == measures

@@ -372,6 +372,9 @@ def _events(start: float, rate: float) -> Iterable[Event]:
             "gpu/0/utilisation": [80.0 + second % 7],
             "gpu/1/utilisation": [60.0 + second % 5],
             "host/cpu": [30.0],
+            **{f"host/rank/{rank}/step_ms": [step_ms + second % 3] for rank, step_ms in enumerate((40.0, 100.0))},
+            **{f"host/rank/{rank}/cpu": [per_cent + second % 3] for rank, per_cent in enumerate((30.0, 95.0))},
+            **{f"host/rank/{rank}/rss_mib": [700.0 + rank] for rank in range(2)},
         }
         sample = {name: column[0] for name, column in values.items()}
         yield SystemSampled(attempt=1, step=second, time=start + second, values=sample)

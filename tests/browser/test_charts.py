@@ -193,15 +193,21 @@ def test_a_zoomed_chart_is_moved_by_the_keyboard_and_by_a_drag_with_shift(page: 
     expect(page.locator("[data-group=train] .zoom-reset")).to_be_hidden()
 
 
-def test_the_machine_has_a_row_for_each_gpu_and_the_host(page: Page, screenshots: Path) -> None:
+def test_the_machine_has_a_row_for_each_gpu_each_rank_and_the_host(page: Page, screenshots: Path) -> None:
     page.locator("#machine").scroll_into_view_if_needed()
     rows = page.get_by_test_id("machine-row")
-    expect(rows.locator("h3")).to_have_text(["GPU 0", "GPU 1", "Host"])
+    expect(rows.locator("h3")).to_have_text(["GPU 0", "GPU 1", "Rank 0", "Rank 1", "Host"])
     expect(rows.nth(0)).to_contain_text("83 %")
-    wait_for(lambda: rows.locator("canvas").evaluate_all(HAS_INK) == [True] * 3, "the strips")
+    wait_for(lambda: rows.locator("canvas").evaluate_all(HAS_INK) == [True] * 9, "the strips")
+    slow = "Slower than the other ranks: a step takes 101 ms without waiting, theirs 41 ms."
+    expect(rows.locator(".machine-note")).to_have_text(["", "", "", slow, ""])
     expect(page.locator("[data-group=gpu]")).not_to_have_attribute("open", "")
     page.locator("[data-group=gpu] > summary").click()
     expect(page.locator('[data-key="gpu/utilisation"] canvas')).to_be_visible()
+    page.locator("[data-group=host] > summary").click()
+    legend = page.locator('[data-key="host/rank/step_ms"]')
+    expect(legend).to_contain_text("Rank 0")
+    expect(legend).to_contain_text("Rank 1")
     page.locator("#machine").screenshot(path=screenshots / "machine.png")
 
 

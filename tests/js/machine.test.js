@@ -37,7 +37,7 @@ test("what slows a GPU down is said in words, and being idle is no reason", () =
   assert.equal(throttleText(1 | 4), "it draws all the power that its limit allows");
   assert.equal(throttleText(0x20 | 0x400), "its driver reports that it is too hot; NVML 0x400");
   const [row] = machineRows(newest({ "gpu/0/utilisation": 90, "gpu/0/throttle_reasons": 64 }), () => []);
-  assert.equal(row.throttled, "its hardware reports that it is too hot");
+  assert.equal(row.note, "Throttled: its hardware reports that it is too hot.");
 });
 
 test("a GPU is idle if it did nothing for half a minute", () => {
@@ -49,4 +49,34 @@ test("a GPU is idle if it did nothing for half a minute", () => {
   const latest = newest({ "gpu/0/utilisation": 0, "gpu/1/utilisation": 90 });
   const rows = machineRows(latest, (name) => (name === "gpu/0/utilisation" ? still : [90]));
   assert.deepEqual(rows.map((row) => row.isIdle), [true, false]);
+});
+
+const STEP_TIMES = { "host/rank/0/step_ms": 40, "host/rank/1/step_ms": 100, "host/rank/2/step_ms": 42 };
+
+test("each rank is a row before the host, with its device, and all have one scale", () => {
+  const latest = newest({ ...STEP_TIMES, "host/rank/0/cpu": 97, "host/rank/1/cpu": 3, "host/rank/0/rss_mib": 512, "host/cpu": 50 });
+  const environment = { device: "cuda:0", rank_devices: { 1: "cuda:1", 2: 7 } };
+  const rows = machineRows(latest, () => [], { ranks: 3 }, environment);
+  assert.deepEqual(rows.map(({ title }) => title), ["Rank 0 · cuda:0", "Rank 1 · cuda:1", "Rank 2", "Host"]);
+  assert.deepEqual(rows[0].cells.map(({ title, text, most }) => [title, text, most]), [
+    ["Step without waiting", "40 ms", 100],
+    ["CPU", "97 %", 97],
+    ["Memory", "512 MiB", 512],
+  ]);
+  assert.deepEqual(rows[1].cells.map(({ text, most }) => [text, most]), [["100 ms", 100], ["3 %", 97]]);
+});
+
+test("ranks of an earlier attempt, and the only rank, have no row", () => {
+  const titles = (ranks) => machineRows(newest(STEP_TIMES), () => [], { ranks }).map(({ title }) => title);
+  assert.deepEqual(titles(2), ["Rank 0", "Rank 1"]);
+  assert.deepEqual(titles(1), []);
+});
+
+test("a rank that is much slower than the others is named", () => {
+  const past = (slow) => (name) => new Array(20).fill(name === "host/rank/1/step_ms" ? slow : STEP_TIMES[name] ?? 0);
+  const notes = (slow) => machineRows(newest(STEP_TIMES), past(slow), { ranks: 3 }).map(({ note }) => note);
+  assert.deepEqual(notes(100), ["", "Slower than the other ranks: a step takes 100 ms without waiting, theirs 41 ms.", ""]);
+  assert.deepEqual(notes(60), ["", "", ""]);
+  const few = machineRows(newest(STEP_TIMES), (name) => past(100)(name).slice(16), { ranks: 3 });
+  assert.deepEqual(few.map(({ note }) => note), ["", "", ""]);
 });

@@ -16,6 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+import steersman
+from monitor_site.web_app import build_id
 from runs.models import Attempt, Membership, Project, Recipe, Role, Run, RunState, Series, UsedTicket
 from runs.protocol.events import Block
 from runs.recording import feed
@@ -294,3 +296,27 @@ def test_no_style_of_the_run_page_depends_on_what_the_page_holds(sheet: str) -> 
     """With `html:has(…)`, each changed value makes the browser recalculate all styles, for 0.8 s of each second."""
     rules = (settings.BASE_DIR / "static" / "css" / f"{sheet}.css").read_text()
     assert rules and ":has(" not in rules
+
+
+def test_responses_name_the_build_and_not_the_version(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> str:
+        build_id.cache_clear()
+        answer = client.get("/login/")
+        named = answer.headers["Steersman-Build"]
+        assert f'data-build="{named}"' in answer.content.decode()
+        return named
+
+    before = build()
+    assert before == build() and steersman.__version__ not in before
+    with monkeypatch.context() as patch:
+        patch.setattr(steersman, "__version__", "0.0.0")
+        assert build() != before
+    assert build() == before
+
+
+def test_the_manifest_is_public_and_in_the_language_of_the_browser(client: Client) -> None:
+    answer = client.get("/manifest.webmanifest", headers={"accept-language": "zh-CN"})
+    assert answer.headers["Content-Type"] == "application/manifest+json"
+    told = answer.json()
+    assert (told["lang"], told["start_url"], told["display"]) == ("zh-hans", "/", "standalone")
+    assert "PyTorch" in told["description"] and not told["description"].isascii()

@@ -22,10 +22,10 @@ from runs.alerts.titles import title_of
 from runs.protocol.causes import BeganInLayer
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
+from steersman.agent.journals.rank_times import RankTimes
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, StateRecord, WatchRecord
 from steersman.records.record import Record
-from trainer.alerts.rank_times import RankTimes
 
 SET_KNOB, ROLL_BACK, INFO = "set_knob", "roll_back", "info"
 # The usual value is computed from exactly this many values before the one that was judged.
@@ -118,7 +118,9 @@ class RunJudge:
                     # The pause is not a gap between points.
                     self._judge.resumed()
         for points in batch.by_rank:
-            yield from self._rank_times.points(points)
+            for rank, milliseconds in self._rank_times.of_step(points).items():
+                point = points[rank]
+                yield Point(f"rank/{rank}/step_ms", point.step, point.time, milliseconds)
         for name, sample in batch.system.items():
             if sample is not None:
                 yield Point(name, batch.step, batch.time, sample)

@@ -1,5 +1,6 @@
 // The page of a project: what trains and waits stays fresh.
 
+import { noteBuild } from "../shared/http.js";
 import { formatValues } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";
 
@@ -12,6 +13,7 @@ async function refresh() {
     window.location.reload();
     return;
   }
+  noteBuild(response);
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").body;
   formatValues(fresh);

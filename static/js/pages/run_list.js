@@ -1,6 +1,7 @@
 // The run list: refreshes itself, filters while a person types, and supports keys.
 
 import { setText } from "../shared/dom.js";
+import { noteBuild } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";
@@ -37,6 +38,7 @@ async function fetchPart(address) {
     window.location.reload();
     return null;
   }
+  noteBuild(response);
   if (!response.ok) throw new Error(`status ${response.status}`);
   return new DOMParser().parseFromString(await response.text(), "text/html").body;
 }

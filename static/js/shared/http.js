@@ -3,6 +3,9 @@
 // The page of a share link has no session: the last part of its address is its key. The key is sent in a header of each
 // request, because the URLs of requests are logged.
 
+import { element } from "./dom.js";
+import { gettext } from "./i18n.js";
+
 let key = "";
 
 /** Send the key in the address of this page instead of a session. */
@@ -33,6 +36,18 @@ export async function getBinary(address, login) {
   return answer(await fetch(address, { headers: headers() }), login);
 }
 
+/** Compare the build that sent `response` with that of this page. If the portal was upgraded, offer once to reload. */
+export function noteBuild(response) {
+  const now = response.headers.get("Steersman-Build");
+  if (!now || !document.body.dataset.build || now === document.body.dataset.build) return;
+  if (document.getElementById("upgrade")) return;
+  const reload = element("button", { class: "btn btn-sm", type: "button", text: gettext("Reload") });
+  reload.addEventListener("click", () => window.location.reload());
+  const text = element("span", { text: gettext("The portal was upgraded.") });
+  const offer = element("div", { class: "toast-note toast-offer", id: "upgrade", "data-testid": "upgrade" }, text, reload);
+  document.getElementById("toasts").append(offer);
+}
+
 export async function postJson(address, body, login) {
   const response = await fetch(address, {
     method: "POST",
@@ -46,8 +61,12 @@ function headers() {
   return key ? { Accept: "application/json", Authorization: `Bearer ${key}` } : { Accept: "application/json" };
 }
 
-/** Return the body: the value of JSON, or an ArrayBuffer. Without a `login` address a person cannot log in again, and the error says what to do. */
+/**
+ * Return the body: the value of JSON, or an ArrayBuffer. Without a `login` address a person cannot log in again, and the
+ * error says what to do.
+ */
 async function answer(response, login) {
+  noteBuild(response);
   if (response.status === 401 && login) {
     const here = window.location.pathname + window.location.search;
     window.location.assign(`${login}?next=${encodeURIComponent(here)}`);

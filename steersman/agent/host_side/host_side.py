@@ -270,6 +270,7 @@ class HostSide:
         if tick.read is not None and not tick.deadly and self._stall is not None and self._deaf is not None:
             self._stall.watch.note(tick.read.records)
             self._deaf.note(tick.read.records)
+            self._sampling.note(tick.read.by_rank)
         if now - self._console_at >= CONSOLE_INTERVAL_S:
             self._console_at = now
             tick.console = self._consoles.read()

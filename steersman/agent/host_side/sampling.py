@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from steersman.agent.journals.rank_times import RankSamples
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.sampler import Sampler
 from steersman.agent.reporting.ticks import Tick
 from steersman.messages.reports import Line
+from steersman.records.kinds import PointRecord
 
 
 class Sampling:
@@ -16,7 +19,8 @@ class Sampling:
     def __init__(self, group: WorkerGroup, data: Path, device: str) -> None:
         self._group = group
         self._sampler = Sampler(data=data, device=device)
-        self._sampler.follow(group.pids)
+        self._sampler.follow(group.pids_by_rank)
+        self._ranks = RankSamples()
         self._told_problems: set[str] = set()
 
     def start(self) -> None:
@@ -30,13 +34,19 @@ class Sampling:
         if uuids:
             self._sampler.watch(uuids)
 
+    def note(self, steps: Iterable[Mapping[int, PointRecord]]) -> None:
+        """Count the steps of several ranks; each has the points by rank."""
+        self._ranks.note(steps)
+
     def put(self, tick: Tick) -> None:
         """Add the newest sample to `tick`, with the descriptions of the GPUs."""
-        self._sampler.follow(self._group.pids)
+        self._sampler.follow(self._group.pids_by_rank)
         sample = self._sampler.take()
+        values = self._ranks.take()
         if sample:
-            elsewhere = self._group.take_samples(self._sampler.boards)
-            tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
+            values |= sample.values | self._group.take_samples(self._sampler.boards)
+        if sample or values:
+            tick.system = {name: round(value, 3) for name, value in values.items()}
         self.put_gpus(tick)
         notes = self._sampler.take_notes()
         tick.lines += [Line(note.text, note.level) for note in notes]

@@ -78,7 +78,12 @@ class WorkerGroup:
 
     @property
     def pids(self) -> list[int]:
-        return [worker.recorded.pid for worker in self.workers if worker.recorded is not None]
+        return list(self.pids_by_rank.values())
+
+    @property
+    def pids_by_rank(self) -> dict[int, int]:
+        """Return the ids of the processes on this host, by rank."""
+        return {worker.rank: worker.recorded.pid for worker in self.workers if worker.recorded is not None}
 
     def take_samples(self, own_boards: int | None) -> dict[str, float]:
         """Return samples of the GPUs of other nodes, numbered after the `own_boards` here."""

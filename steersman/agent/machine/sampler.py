@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +76,9 @@ class Sampler:
         """Ask the threads to end; returns immediately."""
         self._stop.set()
 
-    def follow(self, pids: Sequence[int]) -> None:
-        """Count the resources used by the processes with these ids and their descendants."""
-        self._host.pids = tuple(pids)
+    def follow(self, pids: Mapping[int, int]) -> None:
+        """Count the resources used by the processes with these ids, by rank, and by their descendants."""
+        self._host.pids = dict(pids)
 
     def watch(self, uuids: Sequence[str]) -> None:
         """Sample the GPUs with these UUIDs (in torch's or NVML's notation) instead of the visible ones."""

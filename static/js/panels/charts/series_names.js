@@ -1,7 +1,7 @@
 // Group, chart, order and colour of series, derived from their names. Pure.
 
 import { readableName } from "../../shared/format.js";
-import { gettext } from "../../shared/i18n.js";
+import { fill, gettext } from "../../shared/i18n.js";
 import { metricName } from "../../shared/metric_names.js";
 import { naturalOrder } from "../../shared/natural_order.js";
 
@@ -14,6 +14,7 @@ const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accurac
 const NUMBER = /^\d+$/;
 const PART = /_(used|total)(?=_)/;
 const TOTAL = /_total_/;
+const OF_RANK = "host/rank/";
 
 /** Return the first part of a name, by which charts are grouped. */
 export function prefixOf(name) {
@@ -37,6 +38,7 @@ export function deviceOf(name) {
 export function lineLabel(name) {
   const device = deviceOf(name);
   const part = PART.exec(name)?.[0].slice(1) ?? "";
+  if (device !== null && name.startsWith(OF_RANK)) return fill(gettext("Rank {rank}"), { rank: device });
   if (device !== null) return [prefixOf(name).toUpperCase(), device, metricName(part)].filter(Boolean).join(" ");
   return part ? metricName(part) : readableName(name.slice(name.indexOf("/") + 1));
 }

@@ -1,8 +1,10 @@
-// What the newest samples say of each GPU and of the host: one row each, with its measures, and what slows a GPU down.
+// What the newest samples say of each GPU, each rank and the host: one row each, with its measures, and what slows it
+// down.
 
 import { fixed, measure, number, unitOf } from "../../shared/format.js";
-import { gettext } from "../../shared/i18n.js";
+import { fill, gettext } from "../../shared/i18n.js";
 import { naturalOrder } from "../../shared/natural_order.js";
+import { rankRows } from "./ranks.js";
 
 const PERCENT = 100;
 const HOTTEST_C = 100;
@@ -39,19 +41,20 @@ const IDLE_SAMPLES = 30;
 const MIB_A_GIB = 1024;
 
 /**
- * Return the rows [{id, title, cells, throttled, isIdle}] of the machine: GPUs in natural order, the host last. A cell is
- * {title, name, text, most}; `most` is the upper end of its strip, null if there is none. `latest` has the newest points
- * by series, `recent(name)` returns the newest values of a series.
+ * Return the rows [{id, title, cells, note, isIdle}] of the machine: GPUs in natural order, the ranks if there are
+ * several, the host last. A cell is {title, name, text, most}; `most` is the upper end of its strip, null if there is
+ * none. `latest` has the newest points by series, `recent(name)` returns the newest values of a series.
  */
-export function machineRows(latest, recent) {
+export function machineRows(latest, recent, run, environment) {
   const gpus = [...new Set(Object.keys(latest).map((name) => GPU.exec(name)?.[1]).filter((id) => id !== undefined))];
   const rows = gpus.sort(naturalOrder).map((id) => ({
     ...rowOf(`gpu/${id}`, `GPU ${id}`, OF_GPU, latest),
-    throttled: throttleText(latest[`gpu/${id}/throttle_reasons`]?.value ?? 0),
+    note: throttledText(latest[`gpu/${id}/throttle_reasons`]?.value ?? 0),
     isIdle: isIdle(recent(`gpu/${id}/utilisation`)),
   }));
+  rows.push(...rankRows(latest, recent, run, environment).map((row) => ({ ...row, isIdle: false })));
   const host = rowOf("host", gettext("Host"), OF_HOST, latest);
-  return host.cells.length ? [...rows, { ...host, throttled: "", isIdle: false }] : rows;
+  return host.cells.length ? [...rows, { ...host, note: "", isIdle: false }] : rows;
 }
 
 function rowOf(id, title, measures, latest) {
@@ -72,6 +75,11 @@ function textOf(name, { value, nonfinite }, whole) {
   if (whole === null || value === null) return measure(name, value, nonfinite);
   if (name.endsWith("_mib")) return `${fixed(value / MIB_A_GIB, 1)} / ${fixed(whole / MIB_A_GIB, 1)} GiB`;
   return `${number(value)} / ${number(whole)} ${unitOf(name)}`;
+}
+
+function throttledText(mask) {
+  const reasons = throttleText(mask);
+  return reasons && fill(gettext("Throttled: {reasons}."), { reasons });
 }
 
 /** Return why a GPU is throttled, in words; "" if it is not. `mask` holds NVML's bits. */

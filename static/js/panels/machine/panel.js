@@ -1,4 +1,4 @@
-// The machine in one row per GPU and one for the host: each measure with its newest value and a strip of its past.
+// The machine in one row per GPU, per rank and for the host: each measure with its newest value and a strip of its past.
 
 import { drawStrip } from "../../chart/spark.js";
 import { element, setText } from "../../shared/dom.js";
@@ -15,7 +15,7 @@ const NOTHING = { means: [] };
 export class MachinePanel {
   #state;
   #root = document.getElementById("machine-rows");
-  #idle = document.getElementById("machine-idle");
+  #conspicuous = document.getElementById("machine-idle");
   #rows = new Map();
   #keys = "";
   #names = [];
@@ -38,15 +38,15 @@ export class MachinePanel {
   }
 
   paint() {
-    const { series, run } = this.#state.versions;
-    if (!this.#changed(series, run, this.#isNear, palette.version) || (!this.#isNear && this.#keys)) return;
-    const rows = machineRows(this.#state.latest, (name) => this.#columns(name).means);
+    const { series, run, details } = this.#state.versions;
+    if (!this.#changed(series, run, details, this.#isNear, palette.version) || (!this.#isNear && this.#keys)) return;
+    const { latest, run: ofRun, environment } = this.#state;
+    const rows = machineRows(latest, (name) => this.#columns(name).means, ofRun, environment);
     this.#names = rows.flatMap((row) => [...row.cells.map(({ name }) => name), ...alsoOf(row)]);
-    const keys = rows.map((row) => [row.id, ...row.cells.map(({ name }) => name)]).join();
+    const keys = rows.map((row) => [row.title, ...row.cells.map(({ name }) => name)]).join();
     if (keys !== this.#keys) this.#layOut(rows, keys);
     for (const row of rows) this.#show(this.#rows.get(row.id), row);
-    const idle = this.#state.run?.group === "live" ? rows.filter(({ isIdle }) => isIdle).map(({ title }) => title) : [];
-    setText(this.#idle, idle.length ? fill(gettext("Idle: {names}"), { names: idle.join(", ") }) : "");
+    setText(this.#conspicuous, ofRun?.group === "live" ? conspicuousText(rows) : "");
   }
 
   #columns(name) {
@@ -84,7 +84,7 @@ export class MachinePanel {
     return element("div", { class: "machine-row", "data-testid": "machine-row", "data-device": id }, head, element("dl", {}, ...shown), parts.note);
   }
 
-  #show(parts, { cells, throttled, isIdle }) {
+  #show(parts, { cells, note, isIdle }) {
     cells.forEach(({ name, text, most }, index) => {
       const part = parts.cells[index];
       setText(part.value, text);
@@ -92,9 +92,16 @@ export class MachinePanel {
       part.draw = () => part.size && drawStrip(part.strip, part.size, past, most, lineColour(0));
       part.draw();
     });
-    const slow = throttled && fill(gettext("Throttled: {reasons}."), { reasons: throttled });
-    setText(parts.note, [slow, isIdle ? gettext("Idle") : ""].filter(Boolean).join(" "));
+    setText(parts.note, [note, isIdle ? gettext("Idle") : ""].filter(Boolean).join(" "));
   }
+}
+
+/** Return the names of the GPUs that are idle, and of the ranks that the others wait for. */
+function conspicuousText(rows) {
+  const named = (text, some) => (some.length ? fill(text, { names: some.map(({ title }) => title).join(", ") }) : "");
+  const idle = named(gettext("Idle: {names}"), rows.filter(({ isIdle }) => isIdle));
+  const slow = named(gettext("Slow: {names}"), rows.filter(({ rank, note }) => rank !== undefined && note));
+  return [idle, slow].filter(Boolean).join(" · ");
 }
 
 function alsoOf({ id }) {

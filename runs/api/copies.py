@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -11,12 +14,14 @@ from runs.api.callers import TRAINERS, caller_of, train_token_only
 from runs.api.errors import ApiError
 from runs.api.pushing.answers import Refused, fetchable, finish, pushable, take
 from runs.api.schemas.errors import ErrorOut
-from runs.copies import folders
+from runs.copies import arriving, stored
+from runs.copies.completing import is_being_stored
 from runs.copies.sending import BehindEnd, NoSuchFile, open_file
+from runs.copies.stored import StorageAway
 from runs.models import LARGEST_ID, Checkpoint, Run
 
 router = Router(tags=["runs"])
-ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
+ERRORS = dict.fromkeys((401, 403, 404, 409, 413, 422, 503, 507), ErrorOut)
 ADDRESS = "/{int:run_id}/copies/{sha256}/"
 # Their list stays far below the longest answer that a training host reads.
 MOST_CHECKPOINTS = 500
@@ -27,6 +32,7 @@ class CopyOut(Schema):
     """`received` is the size of each file so far, in bytes."""
 
     is_complete: bool
+    is_being_stored: bool = Field(description="All files have arrived, and a request verifies and stores them")
     received: dict[str, int]
 
 
@@ -60,6 +66,9 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
     """For tokens with the scope `train` of the project of the run."""
     run = _source(request, run_id)
     rows = run.checkpoints.filter(has_manifest=True).order_by("-created_at", "-pk")[:MOST_CHECKPOINTS]
+    with _storage_answers():
+        # A restored backup has rows of copies that it does not contain.
+        copies = stored.copies_of(run.pk)
     found = [
         FetchableOut(
             id=row.pk,
@@ -70,8 +79,7 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
             size_bytes=row.size_bytes,
             reason=row.reason,
             abandoned=row.abandoned,
-            # A restored backup has rows of copies that it does not contain.
-            is_pushed=row.pushed_at is not None and folders.has_copy(run.pk, row.sha256),
+            is_pushed=row.pushed_at is not None and row.sha256 in copies,
         )
         for row in rows
     ]
@@ -90,7 +98,8 @@ def file(
     """The bytes of the file from `offset` on; 416 if it ends before."""
     run = _source(request, run_id)
     try:
-        found = open_file(run.pk, sha256, name, offset)
+        with _storage_answers():
+            found = open_file(run.pk, sha256, name, offset)
     except NoSuchFile as error:
         text = _("The portal has no such file of this checkpoint: push the checkpoint from its host.")
         raise ApiError(404, text, "sha256") from error
@@ -116,14 +125,14 @@ def piece(
 ) -> CopyOut:
     """The body is the piece, up to 2 MiB. 409 if the file does not end at `offset`."""
     checkpoint = _checkpoint(request, run_id, sha256)
-    data = request.read(folders.LARGEST_PIECE_BYTES + 1)
-    if len(data) > folders.LARGEST_PIECE_BYTES:
+    data = request.read(arriving.LARGEST_PIECE_BYTES + 1)
+    if len(data) > arriving.LARGEST_PIECE_BYTES:
         raise ApiError(413, _("A piece may have at most 2 MiB: send smaller pieces."), "body")
     try:
         take(checkpoint, name, offset, data)
     except Refused as error:
         raise ApiError(error.status, str(error), "name") from error
-    except folders.Misplaced as error:
+    except arriving.Misplaced as error:
         text = _("The portal has the first %(received)d bytes of the file: continue after them.")
         raise ApiError(409, text % {"received": error.received}, "offset") from error
     return _status(checkpoint)
@@ -136,8 +145,8 @@ def end(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -
     try:
         finish(checkpoint)
     except Refused as error:
-        raise ApiError(error.status, str(error), "sha256") from error
-    return _status(checkpoint)
+        raise ApiError(error.status, str(error), "sha256" if error.status != 503 else "") from error
+    return CopyOut(is_complete=True, is_being_stored=False, received={})
 
 
 def _checkpoint(request: HttpRequest, run_id: int, sha256: str) -> Checkpoint:
@@ -164,4 +173,19 @@ def _source(request: HttpRequest, run_id: int) -> Run:
 
 def _status(checkpoint: Checkpoint) -> CopyOut:
     run_id, sha256 = checkpoint.run_id, checkpoint.sha256
-    return CopyOut(is_complete=folders.has_copy(run_id, sha256), received=folders.received(run_id, sha256))
+    with _storage_answers():
+        # In this order, because only copies are looked up in the storage, not the pieces of new ones.
+        is_complete = checkpoint.pushed_at is not None and stored.has_copy(run_id, sha256)
+    return CopyOut(
+        is_complete=is_complete,
+        is_being_stored=is_being_stored(run_id, sha256),
+        received=arriving.received(run_id, sha256),
+    )
+
+
+@contextmanager
+def _storage_answers() -> Iterator[None]:
+    try:
+        yield
+    except StorageAway as error:
+        raise ApiError(503, str(error)) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from runs.copies.folders import remove_copy
+from runs.copies.removals import remove_copy
 from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Severity
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed

@@ -29,6 +29,7 @@ class _Copy:
     """What the portal has of a checkpoint: the size of each file in bytes."""
 
     is_complete: bool = False
+    is_being_stored: bool = False
     received: dict[str, int] = field(default_factory=dict)
 
 
@@ -45,14 +46,24 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
     files = [*sorted(read_manifest(folder, sha256).files), MANIFEST]
     place = f"{RUNS}{run}/copies/{sha256}/"
     silent_since: float | None = None
+
+    def progress() -> None:
+        # A portal whose storage is unavailable still answers: only pieces that it takes are progress.
+        nonlocal silent_since
+        silent_since = None
+
     while True:
         try:
             found = _copy(login, send(login, "GET", place))
-            silent_since = None
             if found.is_complete:
                 return
+            if found.is_being_stored:
+                # An earlier request, whose answer was lost, is still at work.
+                progress()
+                time.sleep(PAUSE_S)
+                continue
             for name in files:
-                _push_file(login, f"{place}{name}/", folder / name, found.received.get(name, 0))
+                _push_file(login, f"{place}{name}/", folder / name, found.received.get(name, 0), progress)
             ask(login, place, {}, VERIFIED_WITHIN_S)
             return
         except Unreachable as error:
@@ -69,13 +80,14 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
                 raise
 
 
-def _push_file(login: Login, place: str, path: Path, offset: int) -> None:
+def _push_file(login: Login, place: str, path: Path, offset: int, progress: Callable[[], None]) -> None:
     with path.open("rb") as file:
         file.seek(offset)
         while (data := file.read(PIECE_BYTES)) or offset == 0:
             send(login, "PUT", f"{place}?{urlencode({'offset': offset})}", data)
             if not data:
                 return
+            progress()
             offset += len(data)
 
 

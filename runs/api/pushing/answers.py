@@ -7,7 +7,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
-from runs.copies import folders
+from runs.copies import arriving, completing
+from runs.copies.removals import remove_copy
+from runs.copies.stored import StorageAway
 from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch, Run
 from steersman.files.checkpoint import Damaged
 
@@ -57,22 +59,35 @@ def fetchable(token: AccessToken, run_id: int) -> Run:
 
 
 def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:
-    """Store a piece; return the size of its file. Raises `Refused` and `folders.Misplaced`."""
+    """Store a piece; return the size of its file. Raises `Refused` and `arriving.Misplaced`."""
     run_id, sha256 = checkpoint.run_id, checkpoint.sha256
     try:
-        return folders.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
-    except folders.BadFile as error:
+        return arriving.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
+    except arriving.BadFile as error:
         raise Refused(422, _("The checkpoint has no such file, or it is too large: push it again.")) from error
-    except folders.NoRoom as error:
-        text = _("The disk of the portal is full: push the checkpoint again when there is room.")
-        raise Refused(507, text) from error
+    except arriving.NoRoom as error:
+        raise _full() from error
 
 
 def finish(checkpoint: Checkpoint) -> None:
     """Verify the files and make them the copy of the checkpoint. Raises `Refused`."""
+    run_id, sha256 = checkpoint.run_id, checkpoint.sha256
     try:
-        folders.complete(checkpoint.run_id, checkpoint.sha256)
+        completing.complete(run_id, sha256)
+    except completing.BeingStored as error:
+        raise Refused(503, _("The portal is already storing this checkpoint: ask again later.")) from error
+    except StorageAway as error:
+        raise Refused(503, str(error)) from error
+    except arriving.NoRoom as error:
+        raise _full() from error
     except Damaged as error:
         text = _("The received files are not the checkpoint (%(reason)s): push it again.")
         raise Refused(422, text % {"reason": error}) from error
-    Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).update(pushed_at=timezone.now())
+    if not Checkpoint.objects.filter(pk=checkpoint.pk, sha256=sha256).update(pushed_at=timezone.now()):
+        remove_copy(run_id, sha256)
+        raise Refused(404, _("The checkpoint was removed while it was pushed."))
+    arriving.forget(run_id, sha256)
+
+
+def _full() -> Refused:
+    return Refused(507, _("The disk of the portal is full: push the checkpoint again when there is room."))

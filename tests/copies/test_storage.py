@@ -54,20 +54,26 @@ def memory(settings: Any, data: Path) -> MemoryStorage:
     return cast(MemoryStorage, storages["checkpoints"])
 
 
+@pytest.fixture
+def bucket(settings: Any, data: Path) -> Iterator[BucketServer]:
+    server = BucketServer()
+    server.start()
+    server.make_bucket()
+    chosen = Bucket(NAME, server.address, "eu-central-1", prefix=PREFIX, addressing="path", **KEYS)
+    use(settings, checkpoint_storage(chosen))
+    yield server
+    server.stop()
+
+
 @pytest.fixture(params=["folder", "memory", pytest.param("bucket", marks=needs_bucket)])
 def any_storage(request: pytest.FixtureRequest, settings: Any, data: Path) -> Iterator[None]:
     if request.param != "bucket":
         use(settings, checkpoint_storage(None) if request.param == "folder" else MEMORY)
         yield
         return
-    server = BucketServer()
-    server.start()
-    server.make_bucket()
-    chosen = Bucket(NAME, server.address, "eu-central-1", prefix=PREFIX, addressing="path", **KEYS)
-    use(settings, checkpoint_storage(chosen))
+    server = request.getfixturevalue("bucket")
     yield
     assert not server.objects()
-    server.stop()
 
 
 class Pushing:
@@ -258,3 +264,28 @@ def test_the_folder_is_for_its_owner_only(pushing: Pushing, data: Path) -> None:
     copy = data / "pushed" / str(pushing.run.pk) / pushing.sha256
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == pushing.files
     assert copy.stat().st_mode & 0o777 == 0o700 and {path.stat().st_mode & 0o777 for path in copy.iterdir()} == {0o600}
+
+
+@needs_bucket
+def test_a_connection_to_the_bucket_that_breaks_is_opened_again(
+    bucket: BucketServer, pushing: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import ReadTimeoutError
+    from botocore.response import StreamingBody
+
+    pushing.push_files()
+    assert pushing.finish()[0] == 200
+    reads: list[int] = []
+    read = StreamingBody.read
+
+    def breaks(body: Any, amount: int | None = None) -> bytes:
+        reads.append(amount or 0)
+        if len(reads) == 2:
+            raise ReadTimeoutError(endpoint_url=bucket.address)
+        return bytes(read(body, amount))
+
+    monkeypatch.setattr(StreamingBody, "read", breaks)
+    assert pushing.fetched("rank-0.pt", 0) == (200, FILES["rank-0.pt"]) and len(reads) > 2
+    monkeypatch.undo()
+    delete_run(pushing.run.pk)
+    assert not bucket.objects()

@@ -14,6 +14,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
+from monitor_site.environment.bucket import bucket, checkpoint_storage
 from monitor_site.environment.dangers import named_hosts, strong_key
 from monitor_site.environment.directory import directory
 from monitor_site.environment.files import Environment, with_password
@@ -304,9 +305,12 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS: list[Any] = [BASE_DIR / "static", ("ninja", package_folder("ninja") / "static" / "ninja")]
+# The bucket of the pushed checkpoints; without it, they are in the data folder.
+STEERSMAN_S3 = bucket(env)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "monitor_site.static.StaticStorage"},
+    "checkpoints": checkpoint_storage(STEERSMAN_S3),
 }
 # If `collectstatic` has not run (plain `runserver`, tests), files are served from their source folders.
 WHITENOISE_USE_FINDERS = True

@@ -97,7 +97,7 @@ RULES = {
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.statements": rule(libraries="django", never=WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
-    "runs.copies": rule("steersman.files", "django", WEB),
+    "runs.copies": rule("steersman.files", "boto3 botocore django storages", WEB),
     "runs.recording": rule(
         "runs.alerts runs.copies runs.models runs.protocol runs.statements steersman", "django channels", WEB
     ),
@@ -221,7 +221,9 @@ RULES = {
         "django",
         "torch",
     ),
-    "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
+    "trainer.scheduler": rule(
+        f"steersman.* {RECORD} runs.copies runs.pruning runs.series trainer.control", "django", "torch"
+    ),
     "trainer.management.commands": rule(
         f"steersman.* {RECORD} runs.access runs.branching runs.curation trainer trainer.control trainer.scheduler",
         "django",
@@ -242,7 +244,7 @@ RULES = {
         "torch",
     ),
     "monitor_site.serving.doctor": rule(
-        "monitor_site monitor_site.serving runs.pruning runs.sign_in steersman.* trainer trainer.control",
+        "monitor_site monitor_site.serving runs.copies runs.pruning runs.sign_in steersman.* trainer trainer.control",
         "django channels redis",
         "torch",
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -13,13 +14,14 @@ from runs.api.callers import TRAINERS, caller_of, train_token_only
 from runs.api.errors import ApiError
 from runs.api.pushing.answers import Refused, fetchable, finish, pushable, take
 from runs.api.schemas.errors import ErrorOut
-from runs.copies import folders
+from runs.copies import arriving, stored
+from runs.copies.completing import is_being_stored
 from runs.copies.sending import BehindEnd, NoSuchFile, open_file
+from runs.copies.stored import StorageAway
 from runs.models import LARGEST_ID, Checkpoint, Run
-from runs.recording.checkpoints import is_pushed
 
 router = Router(tags=["runs"])
-ERRORS = {401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 409: ErrorOut, 413: ErrorOut, 422: ErrorOut, 507: ErrorOut}
+ERRORS = dict.fromkeys((401, 403, 404, 409, 413, 422, 503, 507), ErrorOut)
 ADDRESS = "/{int:run_id}/copies/{sha256}/"
 # A list of so many checkpoints is far shorter than the longest answer that a training host reads.
 MOST_CHECKPOINTS = 500
@@ -30,6 +32,7 @@ class CopyOut(Schema):
     """`received` is the size of each file so far, in bytes."""
 
     is_complete: bool
+    is_being_stored: bool = Field(description="All files have arrived, and a request verifies and stores them")
     received: dict[str, int]
     damaged: list[str] = Field([], description="Files of an earlier copy that were damaged: send them again")
 
@@ -64,6 +67,9 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
     """For tokens with the scope `train` of the project of the run."""
     run = _source(request, run_id)
     rows = run.checkpoints.filter(has_manifest=True).order_by("-created_at", "-pk")[:MOST_CHECKPOINTS]
+    with _storage_answers():
+        # A restored backup has rows of copies that it does not contain.
+        copies = stored.copies_of(run.pk)
     found = [
         FetchableOut(
             id=row.pk,
@@ -74,7 +80,7 @@ def fetchable_checkpoints(request: HttpRequest, run_id: int) -> FetchableRunOut:
             size_bytes=row.size_bytes,
             reason=row.reason,
             abandoned=row.abandoned,
-            is_pushed=is_pushed(row),
+            is_pushed=row.pushed_at is not None and row.sha256 in copies,
         )
         for row in rows
     ]
@@ -93,7 +99,8 @@ def file(
     """The bytes of the file from `offset` on; 416 if it ends before."""
     run = _source(request, run_id)
     try:
-        found = open_file(run.pk, sha256, name, offset)
+        with _storage_answers():
+            found = open_file(run.pk, sha256, name, offset)
     except NoSuchFile as error:
         text = _("The portal has no such file of this checkpoint: push the checkpoint from its host.")
         raise ApiError(404, text, "sha256") from error
@@ -119,14 +126,14 @@ def piece(
 ) -> CopyOut:
     """The body is the piece, up to 2 MiB. 409 if the file does not end at `offset`."""
     checkpoint = _checkpoint(request, run_id, sha256)
-    data = request.read(folders.LARGEST_PIECE_BYTES + 1)
-    if len(data) > folders.LARGEST_PIECE_BYTES:
+    data = request.read(arriving.LARGEST_PIECE_BYTES + 1)
+    if len(data) > arriving.LARGEST_PIECE_BYTES:
         raise ApiError(413, _("A piece may have at most 2 MiB: send smaller pieces."), "body")
     try:
         take(checkpoint, name, offset, data)
     except Refused as error:
         raise ApiError(error.status, str(error), "name") from error
-    except folders.Misplaced as error:
+    except arriving.Misplaced as error:
         text = _("The portal has the first %(received)d bytes of the file: continue after them.")
         raise ApiError(409, text % {"received": error.received}, "offset") from error
     return _status(checkpoint)
@@ -136,14 +143,14 @@ def piece(
 def end(request: HttpRequest, run_id: int, sha256: str = Path(pattern=SHA256)) -> CopyOut:
     """Verify all files by their SHA-256. From then on, the checkpoint can be downloaded from the page of its run.
 
-    If the portal has a copy already, that is verified: of a damaged one, the undamaged files are kept.
+    If the portal has a copy already, that is verified, and removed if it is damaged.
     """
     checkpoint = _checkpoint(request, run_id, sha256)
     try:
         damaged = finish(checkpoint)
     except Refused as error:
-        raise ApiError(error.status, str(error), "sha256") from error
-    return _status(checkpoint, damaged)
+        raise ApiError(error.status, str(error), "sha256" if error.status != 503 else "") from error
+    return CopyOut(is_complete=not damaged, is_being_stored=False, received={}, damaged=damaged)
 
 
 def _checkpoint(request: HttpRequest, run_id: int, sha256: str) -> Checkpoint:
@@ -168,10 +175,22 @@ def _source(request: HttpRequest, run_id: int) -> Run:
         raise ApiError(error.status, str(error), "run" if error.status == 404 else "") from error
 
 
-def _status(checkpoint: Checkpoint, damaged: Sequence[str] = ()) -> CopyOut:
+def _status(checkpoint: Checkpoint) -> CopyOut:
     run_id, sha256 = checkpoint.run_id, checkpoint.sha256
+    with _storage_answers():
+        # In this order, because only copies are looked up in the storage, not the pieces of new ones.
+        is_complete = checkpoint.pushed_at is not None and stored.has_copy(run_id, sha256)
     return CopyOut(
-        is_complete=folders.has_copy(run_id, sha256),
-        received=folders.received(run_id, sha256),
-        damaged=list(damaged),
+        is_complete=is_complete,
+        is_being_stored=is_being_stored(run_id, sha256),
+        received=arriving.received(run_id, sha256),
+        damaged=[],
     )
+
+
+@contextmanager
+def _storage_answers() -> Iterator[None]:
+    try:
+        yield
+    except StorageAway as error:
+        raise ApiError(503, str(error)) from error

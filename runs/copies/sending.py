@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
-from runs.copies.folders import copy_folder, has_copy
-from steersman.files.checkpoint import FILE_NAME
+from runs.copies import stored
 
 READ_BYTES = 1 << 18
 
@@ -30,7 +28,7 @@ class BehindEnd(Exception):
 class OpenFile:
     """An open file at its first byte to send; `size_bytes` are left from there. Use `stream` to the end."""
 
-    file: BinaryIO
+    file: IO[bytes]
     size_bytes: int
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -46,16 +44,15 @@ class OpenFile:
 
 
 def open_file(run_id: int, sha256: str, name: str, offset: int) -> OpenFile:
-    """Open a file of a copy at `offset`. Raises `NoSuchFile` and `BehindEnd`."""
-    if not FILE_NAME.fullmatch(name) or not has_copy(run_id, sha256):
+    """Open a file of a copy at `offset`. Raises `NoSuchFile`, `BehindEnd` and `StorageAway`."""
+    if not stored.has_copy(run_id, sha256):
         raise NoSuchFile(name)
     try:
-        file = os.fdopen(os.open(copy_folder(run_id, sha256) / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-    except OSError as error:
+        found = stored.open_stored(run_id, sha256, name)
+    except FileNotFoundError as error:
         raise NoSuchFile(name) from error
-    size = os.fstat(file.fileno()).st_size
-    if offset > size:
-        file.close()
-        raise BehindEnd(size)
-    file.seek(offset)
-    return OpenFile(file, size - offset)
+    if offset > found.size_bytes:
+        found.file.close()
+        raise BehindEnd(found.size_bytes)
+    found.file.seek(offset)
+    return OpenFile(found.file, found.size_bytes - offset)

@@ -15,7 +15,7 @@ from django.db.models import Count, Sum
 from django.utils.translation import gettext as _
 
 from runs.audit.entries import record
-from runs.copies.folders import remove_copies
+from runs.copies.removals import remove_copies
 from runs.models import AuditKind, Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
 from runs.pruning.space import give_back
 from runs.series.storage import tail

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
+
+from runs.copies.stored import StoredFile
 
 BLOCK = 512
 READ_BYTES = 1 << 18
@@ -28,7 +30,7 @@ class Member:
     """One open file: its header in the archive, the file, and its size in bytes."""
 
     header: bytes
-    file: BinaryIO
+    file: IO[bytes]
     size: int
 
     @property
@@ -98,14 +100,28 @@ def open_archive(run_folder: Path, path: str, name: str) -> Archive:
     return Archive(members)
 
 
+def archive_of(files: Sequence[StoredFile], name: str, modified_at: int) -> Archive:
+    """Return the archive of a pushed checkpoint; its files are in a folder `name`, with this time (Unix, in s)."""
+    return Archive(
+        [
+            Member(_header(f"{name}/{each.name}", each.size_bytes, modified_at), each.file, each.size_bytes)
+            for each in files
+        ]
+    )
+
+
 def _open(path: Path, name: str) -> Member | None:
     if path.is_symlink() or not path.is_file():
         return None
     # A link may have replaced the file between the check and the opening.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
     status = os.fstat(file.fileno())
+    return Member(_header(name, status.st_size, int(status.st_mtime)), file, status.st_size)
+
+
+def _header(name: str, size_bytes: int, modified_at: int) -> bytes:
     about = tarfile.TarInfo(name)
-    about.size = status.st_size
-    about.mtime = int(status.st_mtime)
+    about.size = size_bytes
+    about.mtime = modified_at
     about.mode = 0o644
-    return Member(about.tobuf(tarfile.GNU_FORMAT), file, status.st_size)
+    return about.tobuf(tarfile.GNU_FORMAT)

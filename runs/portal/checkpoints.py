@@ -15,9 +15,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.access.roles import commanded_run
-from runs.copies.folders import copies_of
+from runs.copies.stored import StorageAway, open_all
 from runs.models import LARGEST_ID, Checkpoint, Run
-from runs.portal.checkpoint_files import NotThere, open_archive
+from runs.portal.checkpoint_files import Archive, NotThere, archive_of, open_archive
 from runs.recording.checkpoints import host_of
 
 
@@ -25,24 +25,30 @@ from runs.recording.checkpoints import host_of
 @login_required
 @require_GET
 def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseBase:
-    """Return the checkpoint as a tar file; 404 if it no longer exists, 409 if it is on another host."""
+    """Return the checkpoint as a tar file; 404 if it no longer exists, 409 if it is on another host, and
+    503 if the storage of pushed checkpoints is unavailable."""
     run = commanded_run(request.user, pk)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
         return _refuse(request, run, 404, _("The run no longer has this checkpoint. Newer ones have replaced it."))
     name = _file_name(run, checkpoint)
-    data = Path(settings.STEERSMAN_DATA)
     try:
-        if checkpoint.pushed_at is not None:
-            archive = open_archive(copies_of(run.pk), checkpoint.sha256, name)
-        else:
-            archive = open_archive(data / "runs" / str(run.pk), checkpoint.path, name)
-    except NotThere:
+        archive = _open(checkpoint, name)
+    except (NotThere, FileNotFoundError):
         return _explain(request, run, checkpoint)
+    except StorageAway as error:
+        return _refuse(request, run, 503, str(error))
     response = StreamingHttpResponse(archive.stream(), content_type="application/x-tar")
     response["Content-Length"] = str(archive.size)
     response["Content-Disposition"] = f'attachment; filename="{name}.tar"'
     return response
+
+
+def _open(checkpoint: Checkpoint, name: str) -> Archive:
+    """Open the files of a checkpoint. Raises `NotThere`, `FileNotFoundError` and `StorageAway`."""
+    if checkpoint.pushed_at is None:
+        return open_archive(Path(settings.STEERSMAN_DATA) / "runs" / str(checkpoint.run_id), checkpoint.path, name)
+    return archive_of(open_all(checkpoint.run_id, checkpoint.sha256), name, int(checkpoint.created_at.timestamp()))
 
 
 def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResponse:

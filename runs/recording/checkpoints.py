@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from runs.copies.folders import has_copy, remove_copy
+from runs.copies.removals import remove_copy
 from runs.models import ORIGIN_ATTEMPT, Alert, Attempt, Branch, Checkpoint, EpochMetric, Run, Severity
 from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointPlaced, CheckpointsRemoved, RolledBack
 from runs.recording import feed
@@ -55,17 +55,27 @@ def host_of(checkpoint: Checkpoint) -> str:
 
 
 def is_pushed(checkpoint: Checkpoint) -> bool:
-    """Return whether this portal has a complete copy: a restored backup has rows of copies that it does not contain."""
-    return checkpoint.pushed_at is not None and has_copy(checkpoint.run_id, checkpoint.sha256)
+    """Return whether this portal should have a complete copy. The storage is not asked, because that takes time."""
+    return checkpoint.pushed_at is not None
 
 
-def note_push(checkpoint: Checkpoint) -> None:
-    """Store that the portal has a copy, and notify viewers. If the checkpoint was saved again meanwhile, do nothing."""
+def note_push(checkpoint: Checkpoint) -> bool:
+    """Store that the portal has a copy, and notify viewers. Return False if the checkpoint was removed or replaced."""
+    return _place(checkpoint, pushed_at=timezone.now(), on_host=True)
+
+
+def note_lost_copy(checkpoint: Checkpoint) -> None:
+    """Store that the portal no longer has a copy, which its host is about to push again, and notify viewers."""
+    _place(checkpoint, pushed_at=None, on_host=True)
+
+
+def _place(checkpoint: Checkpoint, **fields: Any) -> bool:
     same = Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256)
     with transaction.atomic():
         _lock_run(checkpoint.run_id)
-        if same.update(pushed_at=timezone.now(), on_host=True):
-            notify_of_places(same)
+        is_there = bool(same.update(**fields))
+        notify_of_places(same)
+    return is_there
 
 
 def lose_from_host(run_id: int, attempt: int, paths: Collection[str]) -> None:

@@ -107,6 +107,11 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
             content = file.read(LARGEST_MANIFEST_BYTES + 1)
     except OSError:
         raise Damaged("it is missing or incomplete") from None
+    return parse_manifest(content, sha256)
+
+
+def parse_manifest(content: bytes, sha256: str) -> Manifest:
+    """Return the manifest with this content. Raises `Damaged` if it is not the recorded one."""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Damaged("its SHA-256 differs from the recorded one")
     try:

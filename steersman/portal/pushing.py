@@ -29,6 +29,7 @@ class _Copy:
     """What the portal has of a checkpoint: the size of each file in bytes, and what was damaged of an earlier copy."""
 
     is_complete: bool = False
+    is_being_stored: bool = False
     received: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
@@ -46,19 +47,28 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
     files = [*sorted(read_manifest(folder, sha256).files), MANIFEST]
     place = f"{RUNS}{run}/copies/{sha256}/"
     silent_since: float | None = None
+
+    def progress() -> None:
+        # A portal whose storage is unavailable still answers: only pieces that it takes are progress.
+        nonlocal silent_since
+        silent_since = None
+
     while True:
         try:
             found = _copy(login, send(login, "GET", place))
-            silent_since = None
+            if found.is_being_stored:
+                # An earlier request, whose answer was lost, is still at work.
+                progress()
+                time.sleep(PAUSE_S)
+                continue
             for name in [] if found.is_complete else files:
-                _push_file(login, f"{place}{name}/", folder / name, found.received.get(name, 0))
-            # Also a copy from an earlier push is verified.
+                _push_file(login, f"{place}{name}/", folder / name, found.received.get(name, 0), progress)
+            # A copy from an earlier push is verified too.
             ended = _copy(login, ask(login, place, {}, VERIFIED_WITHIN_S))
             if not ended.damaged:
                 return
-            tell(
-                f"The copy in the portal is damaged ({', '.join(ended.damaged)}): the push sends what is missing again."
-            )
+            progress()
+            tell(f"The copy in the portal is damaged ({', '.join(ended.damaged)}): the checkpoint is sent again.")
         except Unreachable as error:
             now = time.monotonic()
             if silent_since is None:
@@ -73,13 +83,14 @@ def push(login: Login, run: int, folder: Path, wait_s: float, tell: Callable[[st
                 raise
 
 
-def _push_file(login: Login, place: str, path: Path, offset: int) -> None:
+def _push_file(login: Login, place: str, path: Path, offset: int, progress: Callable[[], None]) -> None:
     with path.open("rb") as file:
         file.seek(offset)
         while (data := file.read(PIECE_BYTES)) or offset == 0:
             send(login, "PUT", f"{place}?{urlencode({'offset': offset})}", data)
             if not data:
                 return
+            progress()
             offset += len(data)
 
 

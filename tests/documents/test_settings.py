@@ -12,6 +12,7 @@ from tests.support.stack import ROOT
 # The client of a training reads its settings itself, independent of the portal's settings.
 READ_IN = (
     "monitor_site/settings.py",
+    "monitor_site/environment/bucket.py",
     "monitor_site/environment/directory.py",
     "monitor_site/environment/sign_in.py",
     "steersman/run.py",

@@ -86,6 +86,8 @@ def test_a_push_goes_on_where_it_stopped_and_is_verified(places: tuple[Stack, Po
     assert ended(host.start("push", str(folder)), host) == 0
     (row,) = rows(stack, "SELECT id, pushed_at FROM runs_checkpoint WHERE run_id = ?", run_id)
     assert row["pushed_at"]
+    told = stack.manage("backup", str(host.folder / "backup.tar")).stdout
+    assert f"Not in this backup: 1 checkpoints that were pushed to the portal, in {stack.data / 'pushed'}." in told
     assert downloaded(stack, run_id, row["id"]) == {path.name for path in folder.iterdir()}
     damaged_copies_are_repaired(stack, host, folder, copies / sha256, large.name, run_id)
     stack.manage("shell", "-v", "0", "-c", f"from runs.curation.deletion import delete_run\ndelete_run({run_id})")
@@ -109,10 +111,8 @@ def damaged_copies_are_repaired(
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == whole
         return host.output("err.log")[length:]
 
-    written = (copy / "manifest.json").stat().st_ctime_ns
     flip(large)
     assert f"The copy in the portal is damaged ({large})" in pushed_again()
-    assert (copy / "manifest.json").stat().st_ctime_ns == written, "only the damaged file is sent again"
     (copy / large).unlink()
     assert f"is damaged ({large})" in pushed_again()
     flip("manifest.json")
@@ -139,6 +139,41 @@ def downloaded(stack: Stack, run_id: int, checkpoint_id: int) -> set[str]:
         tarfile.open(fileobj=io.BytesIO(answer.read())) as archive,
     ):
         return {Path(name).name for name in archive.getnames()}
+
+
+AWAY = """
+from runs.copies.folder import CopyFolder
+
+def refuse(*arguments):
+    raise ConnectionRefusedError("nobody listens")
+
+CopyFolder.exists = refuse
+"""
+
+
+def test_a_push_ends_if_the_storage_stays_unavailable_and_continues_later(places: tuple[Stack, Portal, TrainingHost]):
+    stack, _, host = places
+    restart(stack, AWAY)
+    host.script(SAVING, "saving.py")
+    length = len(host.output("err.log"))
+    words = ("run", "--name", "gives up", "--push", "last", "--wait", "10", "--", sys.executable, "saving.py")
+    assert ended(host.start(*words), host) == 0, host.printed()
+    printed = host.output("err.log")[length:]
+    assert printed.count("The storage of the pushed checkpoints is unavailable: try again later.") == 2, printed
+    assert printed.count("The push continues when the portal answers.") == 1 and "was not pushed" in printed
+    assert "Traceback" not in printed + (stack.folder / "web.log").read_text()
+    restart(stack)
+    (folder,) = host.launch.glob("attempts/1/checkpoints/*")
+    assert ended(host.start("push", str(folder)), host) == 0, host.printed()
+    pushed = "SELECT id FROM runs_checkpoint WHERE run_id = ? AND pushed_at IS NOT NULL"
+    assert rows(stack, pushed, opened_run(stack, "gives up"))
+
+
+def restart(stack: Stack, changed: str = "") -> None:
+    assert stack.web is not None
+    stack.web.kill()
+    stack.web.wait()
+    stack.start_web(changed)
 
 
 CHOOSING = """

@@ -27,7 +27,7 @@ from tests.support.stack import ROOT, Stack, seed_stack
 
 ROWS = [
     "Python", "torch", "CUDA", "NVML", "disk", "clock", "database", "recipes", "embedded server", "Redis",
-    "channel layer", "static files", "directory", "mail", "public address",
+    "channel layer", "static files", "directory", "pushed copies", "mail", "public address",
 ]  # fmt: skip
 # In a separate process, torch takes seconds to answer; these scripts answer at once.
 CPU_TORCH = 'print(\'{"version": "2.9.0+cpu", "cuda": null, "devices": []}\')'

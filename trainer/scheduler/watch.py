@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, tran
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
+from runs.copies.removals import remove_noted
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
 from runs.protocol.causes import Death
 from runs.pruning.space import give_back
@@ -51,6 +53,7 @@ LEFTOVER_FOLD_INTERVAL_S = 60.0
 SPACE_INTERVAL_S, SPACE_WITHIN_S = 10.0, 0.2
 EXPIRY_INTERVAL_S = 5.0
 SENDER_INTERVAL_S = 1.0
+COPIES_INTERVAL_S = 30.0
 # A heartbeat is noticed up to one pass late, its absence another pass late, and writing takes time: viewers see a run
 # as lost when its last heartbeat is SILENT_AFTER_S old.
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
@@ -94,6 +97,7 @@ class Watch:
         self._sender = SenderProcess(self._manage)
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}
+        self._removing: threading.Thread | None = None
         self._database_away = False
 
     def run(self) -> None:
@@ -146,6 +150,8 @@ class Watch:
                 self._fold_leftovers()
             if self._is_due("space", now, SPACE_INTERVAL_S):
                 give_back(SPACE_WITHIN_S)
+            if self._is_due("copies", now, COPIES_INTERVAL_S):
+                self._remove_copies()
             if self._database_away:
                 logger.warning("the database is back")
             self._database_away = False
@@ -176,6 +182,12 @@ class Watch:
             return False
         self._due[what] = now + interval_s
         return True
+
+    def _remove_copies(self) -> None:
+        """Remove pushed checkpoints whose removal failed, in a thread: an unavailable storage takes seconds to fail."""
+        if self._removing is None or not self._removing.is_alive():
+            self._removing = threading.Thread(target=remove_noted, name="removals", daemon=True)
+            self._removing.start()
 
     # Queued runs
 

@@ -24,6 +24,7 @@ from monitor_site.redis_connection import OwnPlainConnection
 from monitor_site.serving.doctor.machine import clock_is_kept
 from monitor_site.serving.doctor.report import Finding
 from monitor_site.serving.embedded_server import EmbeddedServerError, find_server
+from runs.copies import stored
 from runs.pruning.space import INCREMENTAL
 from steersman.values import first_line
 from trainer.control.publish import is_published, known_specs
@@ -286,6 +287,20 @@ def directory_server() -> Finding:
         remedy = "Correct STEERSMAN_LDAP_USERS and STEERSMAN_LDAP_USER_FILTER."
         return Finding("directory", "warning", f"{address} has no entry of a person below {chosen.users}", remedy)
     return Finding("directory", "ok", f"{address} finds people")
+
+
+def checkpoint_storage() -> Finding:
+    """Check that the bucket of the pushed checkpoints stores, returns and deletes a file."""
+    chosen = settings.STEERSMAN_S3
+    if chosen is None:
+        return Finding("pushed copies", "ok", "pushed checkpoints are stored in the folder pushed of the data folder")
+    place = f"the bucket {chosen.name} at {shown_address(chosen.endpoint) if chosen.endpoint else 'Amazon S3'}"
+    try:
+        stored.look()
+    except OSError as error:
+        text = f"{place} does not store, return and delete a file: {first_line(error)}"
+        return Finding("pushed copies", "problem", text, "Start it, or correct the settings STEERSMAN_S3_….")
+    return Finding("pushed copies", "ok", f"{place} stores, returns and deletes a file")
 
 
 def public_address() -> Finding:

@@ -6,9 +6,11 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, operators_only
-from runs.copies import folders
+from runs.copies import arriving, completing
+from runs.copies.removals import remove_copy
+from runs.copies.stored import StorageAway
 from runs.models import AccessToken, Checkpoint, Membership, RemoteLaunch, Run
-from runs.recording.checkpoints import note_push, notify_of_places
+from runs.recording.checkpoints import note_lost_copy, note_push
 from steersman.files.checkpoint import Damaged
 
 
@@ -57,31 +59,42 @@ def fetchable(token: AccessToken, run_id: int) -> Run:
 
 
 def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:
-    """Store a piece; return the size of its file. Raises `Refused` and `folders.Misplaced`."""
+    """Store a piece; return the size of its file. Raises `Refused` and `arriving.Misplaced`."""
     run_id, sha256 = checkpoint.run_id, checkpoint.sha256
     try:
-        return folders.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
-    except folders.BadFile as error:
+        return arriving.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
+    except arriving.BadFile as error:
         raise Refused(422, _("The checkpoint has no such file, or it is too large: push it again.")) from error
-    except folders.NoRoom as error:
-        text = _("The disk of the portal is full: push the checkpoint again when there is room.")
-        raise Refused(507, text) from error
+    except arriving.NoRoom as error:
+        raise _full() from error
 
 
 def finish(checkpoint: Checkpoint) -> list[str]:
     """Verify the files and make them the copy of the checkpoint; return [].
 
-    If there is a copy and it is damaged, return its damaged files, which have to be sent again. Raises `Refused`.
+    If there is a copy and it is damaged, it is removed: return its damaged files. Raises `Refused`.
     """
-    if folders.has_copy(checkpoint.run_id, checkpoint.sha256):
-        damaged = folders.reopen_damaged(checkpoint.run_id, checkpoint.sha256)
-        if damaged:
-            notify_of_places([checkpoint])
-            return damaged
+    run_id, sha256 = checkpoint.run_id, checkpoint.sha256
     try:
-        folders.complete(checkpoint.run_id, checkpoint.sha256)
+        if checkpoint.pushed_at is not None and (damaged := completing.remove_damaged(run_id, sha256)):
+            note_lost_copy(checkpoint)
+            return damaged
+        completing.complete(run_id, sha256)
+    except completing.BeingStored as error:
+        raise Refused(503, _("The portal is already storing this checkpoint: ask again later.")) from error
+    except StorageAway as error:
+        raise Refused(503, str(error)) from error
+    except arriving.NoRoom as error:
+        raise _full() from error
     except Damaged as error:
         text = _("The received files are not the checkpoint (%(reason)s): push it again.")
         raise Refused(422, text % {"reason": error}) from error
-    note_push(checkpoint)
+    if not note_push(checkpoint):
+        remove_copy(run_id, sha256)
+        raise Refused(404, _("The checkpoint was removed while it was pushed."))
+    arriving.forget(run_id, sha256)
     return []
+
+
+def _full() -> Refused:
+    return Refused(507, _("The disk of the portal is full: push the checkpoint again when there is room."))

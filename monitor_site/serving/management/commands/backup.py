@@ -11,6 +11,8 @@ from django.db import Error as DatabaseError
 
 from monitor_site.serving.archive.manifest import ArchiveError
 from monitor_site.serving.archive.writing import write_backup
+from runs.copies.arriving import pushed_folder
+from runs.models import Checkpoint
 from steersman.exit_codes import EXIT_BAD_INPUT
 
 
@@ -37,4 +39,7 @@ class Command(BaseCommand):
         if done.elsewhere:
             runs = ", ".join(map(str, done.elsewhere))
             self.stdout.write(f"Not in this backup: files on other hosts (runs {runs}). Create a backup there too.")
+        if number := Checkpoint.objects.exclude(pushed_at=None).count():
+            place = f"the bucket {settings.STEERSMAN_S3.name}" if settings.STEERSMAN_S3 else str(pushed_folder())
+            self.stdout.write(f"Not in this backup: {number} checkpoints that were pushed to the portal, in {place}.")
         self.stdout.write(f"{target}: {done.runs} runs, {target.stat().st_size / 1e6:.1f} MB")

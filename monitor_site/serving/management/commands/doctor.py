@@ -17,6 +17,8 @@ from monitor_site.serving.doctor import machine, services
 from monitor_site.serving.doctor.report import Check, Finding, examine, report
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
 
+# Three requests, each of which may be repeated.
+BUCKET_TIMEOUT_S = 60.0
 SHORTEST_HIDDEN_CHARACTERS = 4
 
 
@@ -70,6 +72,7 @@ def checks(mail_address: str) -> list[Check]:
         Check("channel layer", services.channel_layer),
         Check("static files", services.static_files),
         Check("directory", services.directory_server),
+        Check("pushed copies", services.checkpoint_storage, BUCKET_TIMEOUT_S),
         Check("mail", partial(services.mail, mail_address)),
         Check("public address", services.public_address),
     ]
@@ -82,6 +85,7 @@ def hide_secrets(text: str) -> str:
         str(settings.EMAIL_HOST_PASSWORD),
         str(settings.DATABASES["default"].get("PASSWORD", "")),
         services.password_of(settings.STEERSMAN_REDIS_URL),
+        settings.STEERSMAN_S3.secret_key if settings.STEERSMAN_S3 else "",
     }
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_HIDDEN_CHARACTERS:

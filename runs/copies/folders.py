@@ -128,4 +128,4 @@ def _remove(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        logger.warning("the pushed checkpoint %s could not be removed: %s", folder, error)
+        logger.warning("the pushed checkpoint %s could not be removed (%s): remove the folder by hand", folder, error)

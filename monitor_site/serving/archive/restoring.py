@@ -27,7 +27,7 @@ from steersman.files.locks import try_lock
 from steersman.files.private import make_private
 
 UNPACKED, LOCK = "restore-unpacked", "restore.lock"
-NOT_SENT = "Not sent: restored from a backup."
+NOT_SENT = "The message was not sent, because it was restored from a backup."
 
 
 def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Manifest:

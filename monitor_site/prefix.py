@@ -27,7 +27,7 @@ def prefix_of(text: str) -> str:
     if not prefix:
         return ""
     if not PREFIX.fullmatch(prefix):
-        raise ValueError(f"{text!r} is not a path: give one such as /steersman, of letters, digits and - _ . ~")
+        raise ValueError(f"{text!r} is not a path of letters, digits and - _ . ~; give one such as /steersman")
     if prefix.split("/")[1] in OWN_PATHS:
         raise ValueError(f"{text!r} begins with an address of the portal itself: choose another, such as /steersman")
     return prefix

@@ -99,7 +99,9 @@ if STEERSMAN_PUBLIC_URL and not STEERSMAN_PUBLIC_URL.startswith(("http://", "htt
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:
     raise ImproperlyConfigured("STEERSMAN_PUSH_MS must be between 10 and 5000 milliseconds")
 if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
-    raise ImproperlyConfigured("STEERSMAN_STALLED_S must be above 0 seconds, STEERSMAN_RESTART_PAUSE_S at least 0")
+    raise ImproperlyConfigured(
+        "STEERSMAN_STALLED_S must be above 0 seconds, and STEERSMAN_RESTART_PAUSE_S must be at least 0 seconds"
+    )
 
 DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
 CHOSEN_KEY = env("STEERSMAN_SECRET_KEY", default="")
@@ -221,7 +223,7 @@ try:
         env("STEERSMAN_REDIS_PASSWORD", default=""),
     )
 except ValueError as error:
-    raise ImproperlyConfigured(f"STEERSMAN_REDIS_PASSWORD: {error}") from None
+    raise ImproperlyConfigured(f"STEERSMAN_REDIS_URL: {error}") from None
 CHANNEL_LAYERS = {
     "default": {
         # The embedded server is used only if it belongs to this user; a server that a person names may belong to

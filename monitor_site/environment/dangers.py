@@ -13,9 +13,9 @@ def strong_key(key: str) -> str:
     """Return the secret key that a person set. Raises `ImproperlyConfigured` if it could be guessed."""
     if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
         raise ImproperlyConfigured(
-            f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: set at least "
-            f"{SHORTEST_KEY} random characters, such as the output of {MAKE_KEY}, or leave it unset: a key is then "
-            f"generated in the data folder"
+            "STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user. Set at least "
+            f"{SHORTEST_KEY} random characters, such as the output of {MAKE_KEY}, or unset the variable: a key is "
+            "then generated in the data folder"
         )
     return key
 

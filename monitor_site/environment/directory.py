@@ -43,21 +43,27 @@ def directory(env: environ.Env) -> Directory | None:
     if not url:
         if any(given.values()):
             names = ", ".join(f"STEERSMAN_LDAP_{name}" for name, value in given.items() if value)
-            raise ImproperlyConfigured(f"STEERSMAN_LDAP_URL is empty, but {names} is set: set the server's address too")
+            raise ImproperlyConfigured(
+                f"STEERSMAN_LDAP_URL is empty, but other settings of the directory are not ({names}): set "
+                "STEERSMAN_LDAP_URL to the address of the directory server"
+            )
         return None
     if not given["USERS"]:
         raise ImproperlyConfigured(
-            "STEERSMAN_LDAP_USERS is empty: set the entry that contains the people, such as ou=people,dc=example,dc=org"
+            "STEERSMAN_LDAP_USERS is empty: give the entry below which people are searched, such as "
+            "ou=people,dc=example,dc=org"
         )
     if "%(user)s" not in (given["USER_FILTER"] or "%(user)s"):
         raise ImproperlyConfigured(
-            "STEERSMAN_LDAP_USER_FILTER does not contain %(user)s, which is replaced by the name: for example "
-            "(uid=%(user)s)"
+            "STEERSMAN_LDAP_USER_FILTER does not contain %(user)s, the placeholder of the user name: give a filter "
+            "such as (uid=%(user)s)"
         )
     if bool(given["ROLES"]) != bool(given["GROUPS"]):
         raise ImproperlyConfigured("set both STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS, or neither of them")
     if given["CA_FILE"] and not Path(given["CA_FILE"]).is_file():
-        raise ImproperlyConfigured(f"STEERSMAN_LDAP_CA_FILE is {given['CA_FILE']!r}: there is no such file")
+        raise ImproperlyConfigured(
+            f"STEERSMAN_LDAP_CA_FILE: there is no file {given['CA_FILE']!r}. Name the file with the CA certificates"
+        )
     if importlib.util.find_spec(LIBRARY) is None:
         raise ImproperlyConfigured(
             "STEERSMAN_LDAP_URL needs django-auth-ldap, which is not installed: pip install -r requirements-ldap.txt"

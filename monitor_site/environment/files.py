@@ -39,7 +39,7 @@ def with_password(address: str, password: str) -> str:
         return address
     parts = urlsplit(address)
     if not parts.hostname:
-        raise ValueError("a password is set, but the address has no host: give one such as redis://redis:6379/0")
+        raise ValueError("the address has no host, but a password is set. Give an address such as redis://redis:6379/0")
     place = parts.netloc.rpartition("@")[2]
     user = quote(parts.username or "", safe="%")
     return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}").geturl()

@@ -147,6 +147,6 @@ def _group_role(setting: str, text: str) -> GroupRole:
     project, _, role = place.rpartition(":")
     if not group or not project or role not in ROLES:
         raise ImproperlyConfigured(
-            f"{setting}: {text!r} is not a rule; write group=project:role with one of {', '.join(ROLES)}"
+            f"{setting}: {text!r} is not a rule; write group=project:role, where role is one of {', '.join(ROLES)}"
         )
     return GroupRole(group, project, role)

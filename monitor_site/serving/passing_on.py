@@ -54,7 +54,12 @@ def passing_on(data: Path, prefix: str) -> Callable[[Any, bytes], bool]:
         except OSError as error:
             # Hosts repeat their attempts, so only the first failure is logged.
             level = logging.DEBUG if is_unavailable else logging.WARNING
-            logger.log(level, "training hosts cannot be connected: manage.py record does not answer (%s)", error)
+            logger.log(
+                level,
+                "training hosts cannot connect, because manage.py record does not answer (%s): start that command, "
+                "or read its log. The hosts keep their records and try again",
+                error,
+            )
             is_unavailable = True
             transport.write(UNAVAILABLE)
             transport.loseConnection()

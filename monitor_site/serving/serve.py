@@ -17,7 +17,9 @@ class Serve(Service):
             publish_recipes(settings.BASE_DIR, self.data)
         except CommandFailed as error:
             # A portal without PyTorch shows what training hosts publish.
-            self.status.say(f"Recipes are not published: {error}")
+            self.status.say(
+                f"The recipes could not be published, so the portal offers those that were published before: {error}"
+            )
 
     def start(self) -> None:
         super().start()

@@ -88,7 +88,9 @@ class Service:
         except CommandFailed as error:
             raise CannotRun(str(error)) from error
         except DatabaseError as error:
-            raise CannotRun(f"The database cannot be used: {error}.") from error
+            raise CannotRun(
+                f"The database cannot be used ({error}): run manage.py doctor to find the cause."
+            ) from error
         finally:
             self._ending = True
             self.end()

@@ -50,7 +50,7 @@ def create_token(
     if role_in(creator, project.pk) not in COMMANDING_ROLES:
         raise TokenRefused(operators_only(), "user")
     if run is not None and run.project_id != project.pk:
-        raise TokenRefused(_("This run belongs to another project."), "run")
+        raise TokenRefused(_("This run belongs to another project: give the number of a run of this project."), "run")
     if scope == TokenScope.SHARE and run is None:
         raise TokenRefused(_("A share link shows one run: give its number."), "run")
     if scope == TokenScope.TRAIN and run is not None:
@@ -58,7 +58,7 @@ def create_token(
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():
-        raise TokenRefused(_("Give the token a name, to recognise it later."), "name")
+        raise TokenRefused(_("Give the token a name by which you can recognise it later."), "name")
     value = MARK + secrets.token_urlsafe(SECRET_BYTES)
     row = AccessToken.objects.create(
         name=name.strip()[:100],

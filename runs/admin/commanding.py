@@ -45,7 +45,7 @@ class CommandForm(forms.Form):
         label=_("command"),
         max_length=LARGEST_WORDS_CHARACTERS,
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("Such as: set_knob learning_rate=0.001, set_knob learning_rate*=0.5, stop, note looks good."),
+        help_text=_("For example: set_knob learning_rate=0.001, set_knob learning_rate*=0.5, stop, note looks good."),
     )
     reason = forms.CharField(label=_("reason"), max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
     at_step = forms.IntegerField(
@@ -144,7 +144,7 @@ class CommandsRuns(ModelAdmin):
             refusal = knob_refusal(run, asked.command)
             is_of_knob = refusal is not None and str(refusal) == command.outcome
             said = refusal.said if refusal is not None and is_of_knob else MarkedText(command.outcome)
-            text = gettext("The command is refused: %(reason)s") % {"reason": said.translated(gettext)}
+            text = gettext("The command was refused: %(reason)s") % {"reason": said.translated(gettext)}
             self.message_user(request, text, messages.ERROR)
         else:
             text = gettext("The command is recorded; its outcome is in the command log below.")

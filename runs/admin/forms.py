@@ -29,7 +29,7 @@ class NewRunForm(forms.ModelForm[Run]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["parameters"].help_text = _(
-            'An object of names and values, such as {"epochs": 20}. Parameters that are left out have their default.'
+            'An object of names and values, such as {"epochs": 20}. Parameters that are left out keep their defaults.'
         )
 
     def clean_device(self) -> str:

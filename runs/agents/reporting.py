@@ -75,8 +75,8 @@ def _check_name(agent: Agent, token: AccessToken, report: AgentReport, now: date
         raise AgentRefused(text % {"agent": agent.name, "owner": display_name(agent.created_by)})
     if agent.session != report.session and agent_is_living(agent, now):
         text = _(
-            "An agent %(agent)s is online from %(host)s: stop it, or give this one another name in agent.toml. If that "
-            "agent was killed, its name becomes free after 12 s."
+            "Another agent named %(agent)s is online on %(host)s: stop that agent, or give this one another name in "
+            "agent.toml. If that agent was killed, the name becomes free after 12 s."
         )
         raise AgentRefused(text % {"agent": agent.name, "host": agent.host})
 

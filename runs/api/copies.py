@@ -47,14 +47,16 @@ class FetchableOut(Schema):
     sha256: str
     size_bytes: int
     reason: str
-    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    abandoned: bool = Field(description="The run was rolled back to a step before this checkpoint")
     is_pushed: bool
 
 
 class FetchableRunOut(Schema):
     run: int
     name: str
-    checkpoints: list[FetchableOut] = Field(description=f"The newest {MOST_CHECKPOINTS}, the newest first")
+    checkpoints: list[FetchableOut] = Field(
+        description=f"The newest {MOST_CHECKPOINTS} checkpoints, beginning with the newest"
+    )
 
 
 @router.get(
@@ -105,7 +107,7 @@ def file(
         text = _("The portal has no such file of this checkpoint: push the checkpoint from its host.")
         raise ApiError(404, text, "sha256") from error
     except BehindEnd as error:
-        text = _("The file has %(size)d bytes: continue there.") % {"size": error.size_bytes}
+        text = _("The file has only %(size)d bytes: give a smaller offset.") % {"size": error.size_bytes}
         raise ApiError(416, text, "offset") from error
     response = StreamingHttpResponse(found.stream(), content_type="application/octet-stream")
     response["Content-Length"] = str(found.size_bytes)

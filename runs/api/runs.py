@@ -46,9 +46,13 @@ def list_runs(
     state: RunState | None = None,
     project: str | None = Query(None, description="Slug of a project"),
     tag: str | None = Query(None, description="Only runs with this tag"),
-    q: str = Query("", max_length=LONGEST_SEARCH, description="A search as in the list of runs: words, lr < 0.1, #12"),
-    view: int | None = Query(None, ge=1, le=LARGEST_ID, description="Id of a saved view, for its runs"),
-    after: int | None = Query(None, ge=1, le=LARGEST_ID, description="Start of a page: take it from `next`"),
+    q: str = Query(
+        "", max_length=LONGEST_SEARCH, description="A search, in the syntax of the list of runs: words, lr < 0.1, #12"
+    ),
+    view: int | None = Query(None, ge=1, le=LARGEST_ID, description="Id of a saved view: return only its runs"),
+    after: int | None = Query(
+        None, ge=1, le=LARGEST_ID, description="Start of a page: the value in `next` of the preceding page"
+    ),
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:

@@ -57,8 +57,10 @@ class OpenedOut(BranchOut):
 
     name: str
     state: str
-    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
-    command: str = Field(description="The command that starts it on the host of its checkpoint")
+    place: PlaceOut | None = Field(
+        description="The run's position in the queue, null if the run does not wait for a device"
+    )
+    command: str = Field(description="The command that starts the run on the host of its checkpoint")
 
 
 class AgainOut(RemarksOut):
@@ -67,8 +69,10 @@ class AgainOut(RemarksOut):
     run: int
     name: str
     state: str
-    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
-    command: str = Field(description="The command that starts it")
+    place: PlaceOut | None = Field(
+        description="The run's position in the queue, null if the run does not wait for a device"
+    )
+    command: str = Field(description="The command that starts the run")
     compare: str = Field(description="Address of the page that compares both runs")
 
 
@@ -151,7 +155,7 @@ def patch(
     run = commanded_run(request, run_id)
     found = run.patched_attempt(attempt)
     if found is None:
-        raise ApiError(404, _("No uncommitted changes were recorded: the source was as committed."), "attempt")
+        raise ApiError(404, _("No uncommitted changes were recorded, so there is no patch."), "attempt")
     return patch_response(found)
 
 

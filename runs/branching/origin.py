@@ -129,8 +129,8 @@ def _unusable(checkpoint: Checkpoint, why: str) -> str:
     if not folder.exists() and host_of(checkpoint) not in ("", socket.gethostname()):
         return (
             _(
-                "The checkpoint %(name)s (step %(step)d) is on the host that trained it, not on the host of this "
-                "portal: run manage.py branch there, or copy it here."
+                "The checkpoint %(name)s (step %(step)d) is on its training host, not on the host of this portal: "
+                "run manage.py branch there, or copy the checkpoint here."
             )
             % places
         )

@@ -11,8 +11,8 @@ from steersman.marked_text import gettext_noop
 # The answer if the training's script has not enabled a command.
 WITHHELD = UNHANDLED | {
     EndProcess.kind: gettext_noop(
-        "No command is waiting for the training to read run.stopping: send stop first. If that has no effect for some "
-        "seconds, its process can be ended."
+        "No command is waiting for the training to read run.stopping: send stop first. If stop has no effect for "
+        "some seconds, you can end the process."
     )
 }
 ONLY_RECIPES = gettext_noop("Only a recipe can be extended. To train your own script longer, change its arguments.")

@@ -131,7 +131,7 @@ def _refusal(run: Run, request: Request) -> str:
     if request.expected_state and not _may_become(run, request.expected_state):
         return f"The run was expected to be {request.expected_state}, but it is {run.state}."
     if run.state not in LIVE and request.is_scheduled:
-        return f"The run is {run.state}: there is no step to wait for. Leave at out."
+        return f'The run is {run.state}: there is no step to wait for. Leave out "at".'
     if passed := _passed(run, request):
         return passed
     if run.withholds(request.command.kind):
@@ -146,11 +146,14 @@ def _passed(run: Run, request: Request) -> str:
         if request.at_roll_backs > done:
             return ""
         if request.at_roll_backs < done:
-            return f"at.roll_backs is {request.at_roll_backs}, but the run has already been rolled back {done} times."
+            return (
+                f"at.roll_backs is {request.at_roll_backs}, but the run has already been rolled back {done} times. "
+                f"Give at least {done}."
+            )
     if request.at_step is not None and request.at_step < run.step:
-        return f"Step {request.at_step} has passed: the run is at step {run.step}."
+        return f"Step {request.at_step} has passed: the run is at step {run.step}. Give a later step."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
-        return f"Epoch {request.at_epoch} has passed: the run has completed epoch {run.epoch}."
+        return f"Epoch {request.at_epoch} has passed: the run has completed epoch {run.epoch}. Give a later epoch."
     return ""
 
 
@@ -177,7 +180,7 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
             refusal = gettext_noop("The run is not waiting in the queue: it starts now.")
         case MoveToFront():
             done = queue_order.move_to_front(run, over_all=may_push)
-            refusal = gettext_noop("There is no run ahead of it that it may overtake.")
+            refusal = gettext_noop("None of the runs ahead of this one may be overtaken.")
     if done:
         complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     else:
@@ -233,7 +236,7 @@ def _settled_here(run: Run, request: Request, command: Command) -> bool:
     if run.state in LIVE:
         return False
     if isinstance(request.command, Stop):
-        queue.leave_queue(run, f"{_not_started(run)}: it was stopped while it waited.")
+        queue.leave_queue(run, f"{_not_started(run)}: the run was stopped while it waited.")
         return complete_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Note):
         return complete_command(command, CommandState.APPLIED, step=run.step)

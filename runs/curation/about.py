@@ -102,7 +102,7 @@ def _description(text: str) -> str:
     # Browsers send line breaks of a text field as CR LF.
     description = text.replace("\r\n", "\n").strip()
     if len(description) > LONGEST_DESCRIPTION:
-        said = _("Shorten the description: it has %(length)d characters, at most %(most)d are allowed.")
+        said = _("Shorten the description: it has %(length)d characters, but at most %(most)d are allowed.")
         raise BadAbout("description", said % {"length": len(description), "most": LONGEST_DESCRIPTION})
     if "\0" in description:
         raise BadAbout("description", _("The description contains a NUL character. Remove it."))

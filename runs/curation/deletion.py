@@ -105,7 +105,12 @@ def remove_files(run_id: int) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        logger.warning("the files of run %d could not be removed from %s: %s", run_id, _runs_folder(), error)
+        logger.warning(
+            "the files of the deleted run %d could not be removed from %s (%s): remove them by hand",
+            run_id,
+            _runs_folder(),
+            error,
+        )
         return False
     try:
         if stat.S_ISLNK(os.stat(str(run_id), dir_fd=parent, follow_symlinks=False).st_mode):
@@ -115,7 +120,12 @@ def remove_files(run_id: int) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        logger.warning("files of run %d could not be removed from %s: %s", run_id, _runs_folder(), error)
+        logger.warning(
+            "files of the deleted run %d could not be removed from %s (%s): remove them by hand",
+            run_id,
+            _runs_folder(),
+            error,
+        )
         return False
     finally:
         os.close(parent)

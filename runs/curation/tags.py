@@ -25,7 +25,7 @@ def tag_name(text: str) -> str:
     """Return `text` as tags are stored: in lower case, with single spaces. Raises `BadTag`."""
     name = " ".join(unicodedata.normalize("NFC", text).split()).lower()
     if not name or len(name) > LONGEST_TAG or not name.isprintable() or any(sign in name for sign in NOT_IN_TAGS):
-        said = _("%(tag)s is not a valid tag: use 1 to %(most)d characters, without commas and quotation marks.")
+        said = _("%(tag)s is not a valid tag: use 1 to %(most)d characters, without commas or quotation marks.")
         raise BadTag(
             said % {"tag": ascii(text[:100]) if not text.isprintable() else f"“{text[:100]}”", "most": LONGEST_TAG}
         )

@@ -87,8 +87,8 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
         run = Run.objects.select_for_update().get(pk=row.run_id)
         if launch.origin is not None and not begins_at(run, launch.origin):
             text = _(
-                "Run %(run)d has this key, and did not begin at that checkpoint. Start without --from to continue it, "
-                "or with another key to make a new run."
+                "Run %(run)d already has this key, but did not begin at that checkpoint. Leave out --from to "
+                "continue the run, or give another key to create a new run."
             )
             raise NotOpened(text % {"run": run.pk})
         if row.start == launch.start:

@@ -164,7 +164,12 @@ class Entrance:
                 unused = await writing(spend_ticket)(ticket)
         except (TimeoutError, OperationalError, InterfaceError) as error:
             # Only the first of many is logged as a warning.
-            logger.log(logging.DEBUG if self._is_delayed else logging.WARNING, "tickets cannot be redeemed: %r", error)
+            logger.log(
+                logging.DEBUG if self._is_delayed else logging.WARNING,
+                "viewers cannot connect, because their tickets cannot be redeemed (%r): check the database. Their "
+                "browsers try again",
+                error,
+            )
             self._is_delayed = True
             raise TicketDelayed from error
         self._is_delayed = False

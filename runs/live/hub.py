@@ -261,7 +261,9 @@ class Hub:
             room.stored_seq = last_seq
             if was_replaced or last_seq < handed_on.get(run_id, 0):
                 # A database has what was committed before the query, unless it was restored to an older state.
-                logger.warning("run %d: the database was restored to another state: viewers load the run again", run_id)
+                logger.warning(
+                    "run %d: the database was restored to another state, so viewers load the run again", run_id
+                )
                 async with room.lock:
                     room.begin_anew(last_seq)
             elif last_seq > room.last_seq:
@@ -380,7 +382,7 @@ async def _flush(layer: Any) -> None:
         async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
             await layer.flush()
     except Exception as error:  # the connection is dropped in any case
-        logger.debug("a channel layer did not close tidily: %s", error)
+        logger.debug("a channel layer was not closed cleanly: %s", error)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

@@ -130,4 +130,4 @@ class RightsWatch:
         closing = asyncio.gather(*(socket.end(code) for socket, code in ending), return_exceptions=True)
         for outcome in await asyncio.shield(closing):
             if isinstance(outcome, Exception):
-                logger.debug("a socket was gone before it could be ended: %s", outcome)
+                logger.debug("a socket was already closed before it could be ended: %s", outcome)

@@ -106,7 +106,7 @@ class Probes:
     def _note(self, part: str, error: Exception | None = None) -> None:
         """Log the first of several failures of a part, and its recovery."""
         if error is not None and part not in self._failing:
-            logger.warning("/readyz: %s does not answer: %s", part, str(error) or type(error).__name__)
+            logger.warning("/readyz: %s does not answer (%s)", part, str(error) or type(error).__name__)
             self._failing.add(part)
         elif error is None and part in self._failing:
             logger.warning("/readyz: %s is back", part)

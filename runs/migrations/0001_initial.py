@@ -256,7 +256,7 @@ class Migration(migrations.Migration):
                     "coarse_after_days",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the highest among them. Leave empty to keep all points.",
+                        help_text="This many days after a run has ended, pruning keeps one point per 100 steps, and the lowest and highest value of these steps. Leave empty to keep all points.",
                         null=True,
                         validators=[django.core.validators.MaxValueValidator(36500)],
                         verbose_name="days until points are thinned",
@@ -266,7 +266,7 @@ class Migration(migrations.Migration):
                     "checkpoint_epochs",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, and one in this many epochs: the last of each group. Leave empty to keep all.",
+                        help_text="After a run has ended, pruning keeps its newest and its best checkpoint, all named and marked checkpoints, and the last checkpoint of each group of this many epochs. Leave empty to keep all checkpoints.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
@@ -666,7 +666,7 @@ class Migration(migrations.Migration):
                     "gpu_memory_mib",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Needed on each GPU. Leave empty if unknown.",
+                        help_text="Memory that the run needs on each GPU. Leave empty if unknown.",
                         null=True,
                         verbose_name="GPU memory (MiB)",
                     ),

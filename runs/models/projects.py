@@ -79,8 +79,8 @@ class Project(models.Model):
         blank=True,
         validators=[MaxValueValidator(MOST_DAYS)],
         help_text=_(
-            "This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the "
-            "highest among them. Leave empty to keep all points."
+            "This many days after a run has ended, pruning keeps one point per 100 steps, and the lowest and highest "
+            "value of these steps. Leave empty to keep all points."
         ),
     )
     checkpoint_epochs = models.PositiveIntegerField(
@@ -89,8 +89,9 @@ class Project(models.Model):
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MOST_EPOCHS)],
         help_text=_(
-            "After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, "
-            "and one in this many epochs: the last of each group. Leave empty to keep all."
+            "After a run has ended, pruning keeps its newest and its best checkpoint, all named and marked "
+            "checkpoints, and the last checkpoint of each group of this many epochs. Leave empty to keep all "
+            "checkpoints."
         ),
     )
     # Names of charts in the order in which they were pinned.

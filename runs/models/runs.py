@@ -217,7 +217,7 @@ class Run(models.Model):
         _("GPU memory (MiB)"),
         null=True,
         blank=True,
-        help_text=_("Needed on each GPU. Leave empty if unknown."),
+        help_text=_("Memory that the run needs on each GPU. Leave empty if unknown."),
     )
     # Set by the watch that started it; empty if a person started it.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)

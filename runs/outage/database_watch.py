@@ -44,7 +44,11 @@ class DatabaseWatch:
                 return
             self._unavailable_since = time.monotonic()
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.warning("the database does not answer (%s): pages say so until it is back", said)
+        logger.warning(
+            "the database does not answer (%s): check its server. Trainings continue, and pages show an error until "
+            "it answers",
+            said,
+        )
         threading.Thread(target=self._wait_until_back, name="database-watch", daemon=True).start()
 
     async def answers(self) -> bool:

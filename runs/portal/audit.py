@@ -84,7 +84,7 @@ def audit(request: HttpRequest) -> HttpResponseBase:
     """Show administrators the audit of the whole installation."""
     if not request.user.has_perm("runs.view_auditentry"):
         raise PermissionDenied(
-            _("Only administrators can see this audit log. Owners find that of their project under Projects.")
+            _("Only administrators can see this audit log. Owners find the audit log of their project under Projects.")
         )
     return _answer(request, None)
 

@@ -67,7 +67,7 @@ class BranchForm(forms.Form):
         label=_("Reason"),
         max_length=LARGEST_REASON_CHARACTERS,
         required=False,
-        help_text=_("For the command logs of both runs."),
+        help_text=_("Shown in the command logs of both runs."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     # The id makes a form that is submitted twice open one branch.

@@ -55,8 +55,8 @@ def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResp
     """Explain why the files are not here, without the name of the other host."""
     if host_of(checkpoint) not in ("", socket.gethostname()):
         text = _(
-            "The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there, or "
-            "send it here with steersman push."
+            "The checkpoint is on its training host, not on the host of this portal. Copy the checkpoint from there, "
+            "or send it here with steersman push."
         )
         return _refuse(request, run, 409, text)
     return _refuse(request, run, 404, _("The files of the checkpoint are gone from the disk."))

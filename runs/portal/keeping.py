@@ -33,7 +33,7 @@ def keeping(request: HttpRequest, slug: str) -> HttpResponse:
     """Show the rules of a project to its owners, and store changes by POST."""
     own = membership_in(request.user, slug)
     if own.role != Role.OWNER:
-        raise PermissionDenied(_("Only owners of the project can change what is kept of its runs."))
+        raise PermissionDenied(_("Only owners of the project can change which data of its runs are kept."))
     project = own.project
     form = KeepingForm(request.POST or None, instance=Project.objects.get(pk=project.pk))
     if request.method == "POST" and form.is_valid():

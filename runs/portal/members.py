@@ -38,7 +38,8 @@ class ProjectForm(forms.Form):
         max_length=50,
         required=False,
         help_text=gettext_lazy(
-            "For addresses and commands: letters, digits, - and _. By default it is derived from the name."
+            "Used in addresses and commands: letters, digits, - and _. By default, the short name is derived from "
+            "the name."
         ),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )

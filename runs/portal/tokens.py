@@ -122,7 +122,9 @@ def revoke_token(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     token = get_object_or_404(own.project.tokens, pk=pk)
     assert isinstance(request.user, User)
     if not may_revoke(request.user, own.role, token):
-        raise PermissionDenied(_("Owners can revoke every token of the project, others only their own."))
+        raise PermissionDenied(
+            _("Owners can revoke every token of the project. Other members can revoke only their own.")
+        )
     revoke(token)
     if "share" in request.POST and token.run_id is not None:
         return redirect("share_run", token.run_id)

@@ -48,8 +48,8 @@ class SilentHost(Cause, frozen=True, kw_only=True, tag="silent_host"):
     """
 
     pattern = gettext_noop(
-        "No contact with its host since %(since)s. If the training is still running, it is recorded on that "
-        "host's disk."
+        "No contact with the training host since %(since)s. If the training is still running, its records are on the "
+        "disk of that host."
     )
     since: str
 
@@ -77,14 +77,20 @@ class BeganInLayer(Cause, frozen=True, kw_only=True, tag="layer"):
     """
 
     usual: ClassVar[dict[str, str]] = {
-        "gradient": gettext_noop("Began in %(layer)s: gradient norm %(times)s× its usual value at step %(step)s."),
-        "update": gettext_noop("Began in %(layer)s: update norm %(times)s× its usual value at step %(step)s."),
-        "weight": gettext_noop("Began in %(layer)s: weight norm %(times)s× its usual value at step %(step)s."),
+        "gradient": gettext_noop(
+            "The fault began in %(layer)s, whose gradient norm was %(times)s× its usual value at step %(step)s."
+        ),
+        "update": gettext_noop(
+            "The fault began in %(layer)s, whose update norm was %(times)s× its usual value at step %(step)s."
+        ),
+        "weight": gettext_noop(
+            "The fault began in %(layer)s, whose weight norm was %(times)s× its usual value at step %(step)s."
+        ),
     }
     not_finite: ClassVar[dict[str, str]] = {
-        "gradient": gettext_noop("Began in %(layer)s: gradient norm not finite at step %(step)s."),
-        "update": gettext_noop("Began in %(layer)s: update norm not finite at step %(step)s."),
-        "weight": gettext_noop("Began in %(layer)s: weight norm not finite at step %(step)s."),
+        "gradient": gettext_noop("The fault began in %(layer)s, whose gradient norm was not finite at step %(step)s."),
+        "update": gettext_noop("The fault began in %(layer)s, whose update norm was not finite at step %(step)s."),
+        "weight": gettext_noop("The fault began in %(layer)s, whose weight norm was not finite at step %(step)s."),
     }
     layer: str
     measure: Literal["gradient", "update", "weight"]
@@ -207,8 +213,8 @@ class KilledForMemory(Ending, frozen=True, kw_only=True, tag="killed_for_memory"
         "workers, or allow more memory."
     )
     of_rank = gettext_noop(
-        "Rank %(rank)d: Out of host memory: the kernel ended the process; make batch_size or the model smaller, use "
-        "fewer DataLoader workers, or allow more memory."
+        "Rank %(rank)d ran out of host memory: the kernel ended the process; make batch_size or the model smaller, "
+        "use fewer DataLoader workers, or allow more memory."
     )
 
 
@@ -238,7 +244,7 @@ class EndedByScheduler(Cause, frozen=True, kw_only=True, tag="scheduler"):
 
 
 class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
-    pattern = gettext_noop("Ended at once by a second interrupt; no checkpoint was saved.")
+    pattern = gettext_noop("The training was ended at once by a second interrupt; no checkpoint was saved.")
 
 
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):

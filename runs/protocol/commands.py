@@ -35,7 +35,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 # What the object of a command may hold; `kind` is how a socket marks it.
-AT_FIELDS = {"step": "the step", "epoch": "the epoch", "roll_backs": "roll_backs"}
+AT_FIELDS = ("step", "epoch", "roll_backs")
 PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
 
 
@@ -184,7 +184,9 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
         if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
             raise InvalidCommand("Give factor as a finite number above 0.", "factor")
         if self.skip_from is not None and not self.skip_batches:
-            raise InvalidCommand("Give skip_batches too: how many batches to skip from that step on.", "skip_from")
+            raise InvalidCommand(
+                "Give skip_batches too: the number of batches to skip from step skip_from on.", "skip_from"
+            )
 
 
 class Cancel(RunCommand, frozen=True, kw_only=True):
@@ -367,7 +369,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]
         # After a rollback, a training may be at step 0 or in its first epoch again.
         least = 0 if "roll_backs" in at else 1
         if type(value) is not int or not least <= value <= largest:
-            raise InvalidCommand(f"Give {AT_FIELDS[name]} of at as a whole number from {least} to {largest}.", "at")
+            raise InvalidCommand(f"Give at.{name} as a whole number from {least} to {largest}.", "at")
     if at and not command.can_be_scheduled:
         raise InvalidCommand(f'{command.kind} takes effect immediately: remove "at".', "at")
     return at

@@ -24,7 +24,7 @@ CLOSE_CODES: dict[int, str] = {
     1012: "the server restarts",
     1013: "the server could not redeem the ticket in time: reconnect with a new one",
     4400: "too many malformed messages",
-    4401: "not authenticated, or no longer: ticket, session or token is missing, used, revoked or expired",
+    4401: "not authenticated: the ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
     TOO_SLOW: "too slow: the viewer did not read its messages in time",

@@ -12,5 +12,5 @@ UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 def option_text(value: str) -> str:
     """Return the text of a command's option. Raises `ArgumentTypeError`, so that argparse names the option."""
     if UNSTORABLE.search(value):
-        raise ArgumentTypeError(f"{ascii(value)} is not UTF-8 text; set the terminal to UTF-8 and give it again")
+        raise ArgumentTypeError(f"{ascii(value)} is not UTF-8 text; set the terminal to UTF-8 and enter the text again")
     return value

@@ -157,7 +157,7 @@ def _points(series: Series, attempt: int, lap: int) -> Iterator[Points]:
 
 
 def _note(run: Run) -> None:
-    text = "From now on, one point per 100 steps of this run is kept, with the lowest and the highest among them."
+    text = "From now on, one point per 100 steps of this run is kept, and the lowest and highest value of these steps."
     line = LogLine(text=text, source="steersman", level="info")
     feed.append(run.pk, LogWritten(attempt=run.attempt, lines=[line]))
 

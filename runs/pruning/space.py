@@ -45,7 +45,9 @@ def give_back(within_s: float) -> int:
                 # The file is truncated when the log is copied into it; readers and writers continue meanwhile.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except DatabaseError as error:
-        logger.info("the free space of the database file was not returned to the disk: %s", error)
+        logger.info(
+            "the free space of the database file could not be returned to the disk (%s); nothing is lost", error
+        )
     return given
 
 

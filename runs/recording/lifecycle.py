@@ -29,7 +29,7 @@ HEARTBEAT_INTERVAL_S = 1.0
 SILENCE = Silence(seconds=round(SILENT_AFTER_S))
 LONGEST_REASON_CHARACTERS = 500
 
-NOT_DELIVERED = "It was not delivered before it expired."
+NOT_DELIVERED = "The command was not delivered before it expired."
 
 LIVE = tuple(state for state in RunState if state in states.LIVE)
 ENDED = tuple(state for state in RunState if state in states.ENDED)
@@ -118,7 +118,7 @@ def open_attempt(
         # its last heartbeat is unknown.
         silent_since = run.heartbeat_at or timezone.now()
         if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
-            announce_status(run_id, remark="another attempt takes its place")
+            announce_status(run_id, remark="another attempt replaces this one")
             alerts.note_left_out(run_id, run.attempt)
         alerts.clear_all(run_id)
         for command in open_commands(run_id):

@@ -49,8 +49,12 @@ class Awaited:
         if self.is_stuck:
             texts: dict[str, str] = {
                 "": _("cannot start: %(run)s was deleted before it had finished"),
-                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that run is resumed and finishes"),
-                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that run is resumed and finishes"),
+                RunState.STOPPED: _(
+                    "cannot start: %(run)s was stopped; this run starts if that one is resumed and finishes"
+                ),
+                RunState.FAILED: _(
+                    "cannot start: %(run)s has failed; this run starts if that one is resumed and finishes"
+                ),
             }
             return texts[self.state] % {"run": name}
         if self.condition == AfterCondition.FINISHED:
@@ -267,9 +271,9 @@ def _why_at_agent(row: AgentRun, now: datetime) -> str:
     """Return why a run waits although it may be the first of its line."""
     agent = row.agent
     if not agent_is_living(agent, now):
-        return _("no online agent can start it")
+        return _("no online agent can start the run")
     if row.command not in {each.get("name") for each in agent.commands}:
-        return _("no online agent can start it: it no longer offers %(command)s") % {"command": row.command}
+        return _("no online agent can start the run: its agent no longer offers %(command)s") % {"command": row.command}
     if row.is_held:
         return row.note or _("it is being started")
     return ""

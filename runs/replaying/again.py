@@ -195,7 +195,10 @@ def _origin(old: Run, branch: Branch, asked: Run | None) -> tuple[Run, int]:
     found = list(_at_same_place(branch, asked)) if branch.source is not None else []
     if not found:
         raise CannotRunAgain(
-            _("Run #%(run)d has no checkpoint of step %(step)d at the same place yet: wait until it has saved it.")
+            _(
+                "Run #%(run)d has not reached the checkpoint of step %(step)d yet: wait until it has saved that "
+                "checkpoint."
+            )
             % {"run": asked.pk, "step": branch.step},
             "source",
         )
@@ -233,6 +236,6 @@ def _differing_code(old: Run) -> Iterator[str]:
         ) % {"then": commit[:SHOWN_COMMIT], "now": str(now["commit"])[:SHOWN_COMMIT]}
     elif patch != (uncommitted_changes(folder) if now["changed"] else ""):
         yield _(
-            "The code of the run had uncommitted changes that differ from those on the host of this portal. Before you "
-            "start the new run, apply its patch (manage.py patch %(run)d) on the host that trains it."
+            "The code of run #%(run)d had uncommitted changes that differ from those on the host of this portal. Before "
+            "you start the new run, apply its patch (manage.py patch %(run)d) on the host that trains it."
         ) % {"run": old.pk}

@@ -24,7 +24,7 @@ def code_of(run: Run) -> tuple[str, str] | None:
 
 def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
     if old.is_live:
-        yield _("It is still training: commands from now on are not repeated.")
+        yield _("The run is still training: commands from now on are not repeated.")
     for number, step in ledger.unknown_origins:
         yield _(
             "Attempt %(attempt)d resumed at step %(step)d from a checkpoint of another run, which the new run cannot "
@@ -32,27 +32,27 @@ def _reasons(old: Run, ledger: Ledger) -> Iterator[str]:
         ) % {"attempt": number, "step": step}
     if old.recipe_id is None:
         yield _(
-            "It trains a script of its own: the script must seed its random numbers, must not depend on the "
-            "time, and must be started with the same arguments."
+            "The run trains its own script: the script must seed its random numbers, must not depend on the time, "
+            "and must be started with the same arguments."
         )
     attempts = list(old.attempts.order_by("number"))
     codes = {_code(attempt) for attempt in attempts} - {None}
     if len(codes) > 1:
-        yield _("Its attempts ran different code, but a replay runs only one version.")
+        yield _("The attempts of the run used different code, but a replay uses only one version.")
     for attempt in attempts:
         if attempt.ranks != old.ranks:
             yield _("Attempt %(attempt)d trained with %(ranks)d ranks, and a replay trains with %(now)d.") % {
                 "attempt": attempt.number, "ranks": attempt.ranks, "now": old.ranks,
             }  # fmt: skip
     if not old.deterministic and any(_has_gpu(attempt) for attempt in attempts):
-        yield _("It trained on a GPU without deterministic algorithms: values may differ in their last digits.")
+        yield _("The run trained on a GPU without deterministic algorithms: values may differ in their last digits.")
     if old.recipe_id is None and len(attempts) > 1:
-        yield _("It was resumed: its curve repeats only if the script restores everything from its checkpoint.")
+        yield _("The run was resumed: its curve repeats only if the script restores everything from its checkpoint.")
     began = origins([old.pk, *Branch.objects.filter(source=old).values_list("run_id", flat=True)])
     own = began.pop(old.pk, "")
     lost = [number for number, sha256 in began.items() if sha256 != own and ledger.saved_as(sha256) is None]
     if lost:
-        yield _("These branches began at a checkpoint that is no longer part of its curve: %(runs)s.") % {
+        yield _("These branches began at a checkpoint that is no longer part of the run's curve: %(runs)s.") % {
             "runs": ", ".join(f"#{number}" for number in sorted(lost))
         }
 

@@ -204,7 +204,8 @@ def _moment(term: Term) -> datetime:
         at = None
     if at is None:
         text = _(
-            "“%(name)s” is a time, but “%(value)s” is not. Write a date as 2026-01-31, or a period before now as 3d."
+            "“%(name)s” is a time, but “%(value)s” is not. Write a date such as 2026-01-31, or a period before now "
+            "such as 3d."
         )
         raise NotUnderstood(text % {"name": term.name, "value": term.value})
     return at if timezone.is_aware(at) else timezone.make_aware(at)

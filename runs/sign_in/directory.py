@@ -63,7 +63,7 @@ class DirectoryBackend(LDAPBackend):
         try:
             greet()
         except OSError as error:
-            logger.warning("the directory does not answer: %s", error)
+            logger.warning("the directory server does not answer (%s): its users cannot log in until it does", error)
             _failed(DirectoryBackend, request, ldap.SERVER_DOWN())
             return None
         user: User | None = super().authenticate(request, username, password, **kwargs)

@@ -49,14 +49,16 @@ def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRol
     slugs = {rule.project for rule in rules}
     projects = {project.slug: project for project in Project.objects.filter(slug__in=slugs)}
     for slug in sorted(slugs - projects.keys()):
-        logger.warning("%s names the project %r, which does not exist", setting, slug)
+        logger.warning(
+            "%s names the project %r, which does not exist: create the project, or correct the setting", setting, slug
+        )
     for slug, project in projects.items():
         earned = [Role(rule.role) for rule in rules if rule.project == slug and rule.group in groups]
         wanted = max(earned, key=lambda role: RANK[role], default=None)
         try:
             _set_role(user, project, wanted)
         except LastOwner:
-            logger.warning("%s stays owner of %s: it has no other owner", user.get_username(), slug)
+            logger.warning("%s stays owner of the project %s, because it has no other owner", user.get_username(), slug)
 
 
 def _set_role(user: User, project: Project, wanted: Role | None) -> None:

@@ -229,9 +229,9 @@ def test_the_command_prints_a_link_that_works(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--project", "lba"), "project: there is no 'lba'; choose one of: lab"),
+        (("--project", "lba"), "project: there is no project 'lba'; choose one of: lab"),
         (("--project", "lab", "--role", "boss"), "role: 'boss' is not a role; use one of viewer, operator, owner"),
-        (("--project", "lab", "--days", "0"), "days: give 1 to 90"),
+        (("--project", "lab", "--days", "0"), "days: give a whole number from 1 to 90"),
         (("--project", "lab", "--user", "nobody"), "user: there is no 'nobody'"),
         (("--project", "lab", "--user", "viewer"), "user: viewer is not an owner of lab"),
     ],

@@ -150,7 +150,7 @@ def test_it_says_what_is_wrong_at_its_field(
 
 def test_it_says_that_a_command_was_refused(client: Client, run: Run) -> None:
     answer = client.post(address(run), {"words": "set_knob rate=7", "confirmed": "yes"}, follow=True)
-    assert "The command is refused: rate takes a number from 0.000001 to 1, not 7." in answer.content.decode()
+    assert "The command was refused: rate takes a number from 0.000001 to 1, not 7." in answer.content.decode()
 
 
 def test_only_staff_who_may_command_send(run: Run, project: Project) -> None:

@@ -73,7 +73,7 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         assert ended(agent, host) == 0
         assert not lab.is_online() and run_row(stack, first)["state"] == "running"
         late = lab.request(parameters={"epochs": 200})
-        assert "no online agent can start it" in lab.api(f"runs/{late}/place/")["place"]["text"]
+        assert "no online agent can start the run" in lab.api(f"runs/{late}/place/")["place"]["text"]
         send(stack, first, "stop")
         lab.reaches(first, "stopped", attempt=3)
 

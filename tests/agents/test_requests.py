@@ -135,7 +135,9 @@ def test_a_second_agent_of_the_name_is_refused_while_the_first_lives(project: Pr
     value = token()
     report(value)
     status, told = report(value, session=uuid4().hex)
-    assert status == 409 and told["field"] == "name" and "stop it, or give this one another name" in told["error"]
+    assert (
+        status == 409 and told["field"] == "name" and "stop that agent, or give this one another name" in told["error"]
+    )
     status, told = report(token("second"), session=uuid4().hex)
     assert status == 409 and "belongs to an agent of operator" in told["error"]
     report(value, leaves=True)
@@ -225,10 +227,10 @@ def test_the_page_of_a_run_names_its_agent_and_no_command_of_the_portal(project:
     run = requested()
     assert "No online agent can start this run" not in page("second", f"/runs/{run.pk}/")
     report(value, leaves=True)
-    assert "Offline: requested runs wait for it" in page("second", reverse("run_on_agent"))
+    assert "Offline: requested runs wait until the agent is online" in page("second", reverse("run_on_agent"))
     shown = page("second", f"/runs/{run.pk}/")
     assert "No online agent can start this run. operator can start gpu7 on its host" in shown
-    assert "1st in line for the agent gpu7: no online agent can start it" in shown
+    assert "1st in line for the agent gpu7: no online agent can start the run" in shown
     assert "manage.py train" not in shown and "manage.py watch" not in shown
     client_of("second").post(f"/runs/{run.pk}/in-queue/", {"command": "withdraw"})
     shown = page("second", f"/runs/{run.pk}/")

@@ -30,7 +30,9 @@ def test_a_loss_that_explodes_is_an_alert_while_it_trains_and_is_cleared_after(o
     (row,) = alerts_of(offline_stack, run_id)
     assert (row["series"], row["step"], row["nonfinite"], row["attempt"]) == ("train/loss", 201, "nan", 1)
     assert "±" in str(row["usual"]) and not row["late"]
-    assert row["text"] == "A value is NaN or infinite. Began in head: gradient norm 8× its usual value at step 200."
+    assert row["text"] == (
+        "A value is NaN or infinite. The fault began in head, whose gradient norm was 8× its usual value at step 200."
+    )
     assert json.loads(str(row["cause"])) == {
         "kind": "layer", "layer": "head", "measure": "gradient", "step": 200, "times": 8.0,
     }  # fmt: skip

@@ -51,9 +51,9 @@ from trainer.control.exit_status import redacted
 
 SILENT = ("No heartbeat from the training host for 12 s.", "训练主机已 12 秒没有心跳。")
 SILENT_HOST = (
-    "No contact with its host since 2026-11-29 14:03 UTC. If the training is still running, it is recorded on "
-    "that host's disk.",
-    "自 2026-11-29 14:03 UTC 起没有收到其主机的消息。如果训练仍在运行，它会记录在该主机的磁盘上。",
+    "No contact with the training host since 2026-11-29 14:03 UTC. If the training is still running, its records "
+    "are on the disk of that host.",
+    "自 2026-11-29 14:03 UTC 起没有收到训练主机的消息。如果训练仍在运行，其记录保存在该主机的磁盘上。",
 )
 DEAD = ("The training and its supervisor have died on this host. The cause is being determined.", "正在查明")
 FULL = ("4.0 GiB of 100.0 GiB are free.", "100.0 GiB 中还剩 4.0 GiB 可用。")
@@ -96,14 +96,16 @@ def test_the_layer_in_which_it_began_is_told_in_both_languages() -> None:
     for times, english, chinese in (
         (
             8.25,
-            "gradient norm 8.2× its usual value at step 1,204.",
-            "始于 layer4.1.conv2：第 1,204 步的梯度范数是平时的 8.2 倍。",
+            "gradient norm was 8.2× its usual value at step 1,204.",
+            "故障始于 layer4.1.conv2：第 1,204 步的梯度范数是平时的 8.2 倍。",
         ),
-        (None, "gradient norm not finite at step 1,204.", "第 1,204 步的梯度范数不是有限值。"),
+        (None, "gradient norm was not finite at step 1,204.", "第 1,204 步的梯度范数不是有限值。"),
     ):
         cause = BeganInLayer(layer="layer4.1.conv2", measure="gradient", step=1204, times=times)
         alert = Alert(detector="divergence", cause=stored(cause))
-        assert texts_of(alert).text == f"The metric gets worse instead of better. Began in layer4.1.conv2: {english}"
+        assert texts_of(alert).text == (
+            f"The metric gets worse instead of better. The fault began in layer4.1.conv2, whose {english}"
+        )
         with translation.override("zh-hans"):
             assert chinese in texts_of(alert).text
 
@@ -122,7 +124,11 @@ ENDS: list[tuple[EndCause, str, str]] = [
         "未知",
     ),
     (KilledForMemory(), KILLED, "主机内存不足"),
-    (KilledForMemory(rank=1), f"Rank 1: {KILLED}", "第 1 号进程：主机内存不足"),
+    (
+        KilledForMemory(rank=1),
+        f"Rank 1 ran out of host memory{KILLED.removeprefix('Out of host memory')}",
+        "第 1 号进程用尽了主机内存",
+    ),
 ]
 
 

@@ -328,7 +328,7 @@ def test_a_layer_that_is_observed_after_the_alarm_is_added_to_the_lasting_alert(
     thread.finish(60.0)
     alert = Alert.objects.get(detector="non-finite")
     assert alert.cause["layer"] == "head" and alert.text.endswith(
-        "Began in head: gradient norm 9× its usual value at step 600."
+        "The fault began in head, whose gradient norm was 9× its usual value at step 600."
     )
     told = StoredEvent.objects.filter(run_id=lease.run_id, kind="alert").count()
     assert told >= 2

@@ -204,7 +204,7 @@ def test_what_cannot_be_is_refused_in_words_and_leaves_nothing(source: Run, tmp_
     weights.parent.rename(tmp_path / "elsewhere")
     refused(409, "checkpoint", "missing")
     Attempt.objects.update(host="another-host")
-    refused(409, "checkpoint", "is on the host that trained it")
+    refused(409, "checkpoint", "is on its training host")
     assert "another-host" not in ask(source).json()["error"]
     Checkpoint.objects.all().delete()
     refused(409, "checkpoint", "save one first")

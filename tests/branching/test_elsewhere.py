@@ -127,7 +127,7 @@ def test_the_run_is_a_branch_of_its_source(project: Project, pushed: Checkpoint)
     assert Branch.objects.count() == 1 and run.checkpoints.count() == 1
     # Another checkpoint cannot become the origin of a run that has begun.
     status, refused = open_run(host, start="k/3", origin=origin_of(pushed) | {"sha256": "0" * 64})
-    assert status == 409 and "with another key to make a new run" in refused["error"]
+    assert status == 409 and "give another key to create a new run" in refused["error"]
 
 
 def test_a_training_that_began_while_the_portal_was_away_keeps_its_lineage(project: Project, pushed: Checkpoint):

@@ -104,7 +104,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["999", "stop"], "run: there is no run 999; give the number in the address of its page."),
         (
             ["RUN", "stop", "--user", "viewer"],
-            "--user: viewer is a viewer of lab: only operators and owners may send commands.",
+            "--user: viewer is a viewer of lab, but only operators and owners may send commands.",
         ),
         (["RUN", "stop", "--user", "stranger"], "--user: stranger is not a member of lab"),
         (["RUN", "stop", "--user", "nobody"], "--user: there is no active user nobody; the admin lists all users."),
@@ -113,14 +113,14 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN", "set_knob", "rate"], "rate: write name=value."),
         (
             ["RUN", "stop", "--at-step", "0"],
-            "--at-step, --at-epoch, --at-roll-backs: Give the step of at as a whole number from 1",
+            "--at-step, --at-epoch, --at-roll-backs: Give at.step as a whole number from 1",
         ),
         (["RUN", "stop", "--at-roll-backs", "1"], '--at-step, --at-epoch, --at-roll-backs: Give "at" an object'),
         (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as seconds above 0"),
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),
         (["RUN", "stop", "--id", "x"], "--id: Give id as a UUID"),
-        (["RUN", "resume", "--replay", "999"], "--replay: it cannot be combined with a command."),
+        (["RUN", "resume", "--replay", "999"], "--replay cannot be combined with a command: leave one of them out."),
         (["RUN", "--replay", "999"], "--replay: there is no run 999; give the number in the address of its page."),
     ],
 )
@@ -260,7 +260,7 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
     refused = Command.objects.create(run=run, kind="set_knob", author_name="A", sent_at=timezone.now(), step=45)
     complete_command(refused, CommandState.REFUSED, step=45)
     code, said = typed(str(new.pk), "--replay", str(run.pk), "--user", "operator")
-    assert code == 0 and "It trains a script of its own: the script must seed its random numbers" in said
+    assert code == 0 and "The run trains its own script: the script must seed its random numbers" in said
     assert f"\n4 commands were sent from run {run.pk} to run {new.pk}." in said
     rows = [(row.kind, row.at_step, row.arguments.get("factor")) for row in new.commands.order_by("sent_at")]
     assert rows == [

@@ -156,7 +156,7 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
         assert command.state == CommandState.REFUSED and command.outcome == f"The run is {state}."
     elif kind in ("move_to_front", "start_anyway"):
         assert command.state == CommandState.REFUSED and command.outcome.startswith(
-            ("There is no run ahead", "The run does not wait")
+            ("None of the runs ahead", "The run does not wait")
         )
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
@@ -309,7 +309,7 @@ def test_it_expires_where_it_is_not_delivered_in_time(lease: Lease, of_all: bool
     expire_commands(None if of_all else lease.run_id)
     for command in (late, early, delivered):
         command.refresh_from_db()
-    assert (late.state, late.outcome) == (CommandState.EXPIRED, "It was not delivered before it expired.")
+    assert (late.state, late.outcome) == (CommandState.EXPIRED, "The command was not delivered before it expired.")
     # The training decides about commands that it has received.
     assert early.state == CommandState.SENT and delivered.state == CommandState.DELIVERED
     assert not deliver_command(lease, late)

@@ -101,6 +101,6 @@ def test_who_may_command_downloads_the_patch() -> None:
     assert [answer.status_code for answer in by_api["viewer"]] == [403, 403, 403]
     assert [answer.status_code for answer in by_api["operator"]] == [200, 200, 404]
     assert by_api["operator"][0].content == by_api["operator"][1].content == answers["operator"][0].content
-    assert "as committed" in by_api["operator"][2].json()["error"]
+    assert "so there is no patch" in by_api["operator"][2].json()["error"]
     assert answers["operator"][0].content == b"--- a/x\n+++ b/x\n"
     assert "run-" in answers["operator"][0]["Content-Disposition"]

@@ -145,7 +145,7 @@ def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
     assert run_row(offline_stack, run_id)["state"] == "failed"
     (command,) = rows(offline_stack, "SELECT state FROM runs_command WHERE run_id = ?", run_id)
     assert command["state"] == "applied"
-    assert told(offline_stack, run_id)[-1][1].endswith("Not started again: it was stopped while it waited.")
+    assert told(offline_stack, run_id)[-1][1].endswith("Not started again: the run was stopped while it waited.")
 
 
 def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_stack: Stack) -> None:

@@ -109,7 +109,7 @@ def test_a_stop_takes_a_queued_run_out_of_the_queue(run: Run) -> None:
     run.refresh_from_db()
     command.refresh_from_db()
     assert (run.state, run.queued_host, command.state) == ("created", "", "applied")
-    assert told(run)[-1] == ("created", "Not started: it was stopped while it waited.")
+    assert told(run)[-1] == ("created", "Not started: the run was stopped while it waited.")
 
 
 def test_a_restart_waits_for_its_time_on_its_host(run: Run) -> None:

@@ -37,7 +37,7 @@ test("a lost run and a full disk say what happened", () => {
   const since = new Date();
   since.setHours(14, 3, 0, 0);
   const cutOff = { kind: "silent_host", since: since.toISOString() };
-  const sentence = "No contact with its host since 14:03:00. If the training is still running, it is recorded on that host's disk.";
+  const sentence = "No contact with the training host since 14:03:00. If the training is still running, its records are on the disk of that host.";
   assert.equal(reasonText({ reason: "x", cause: cutOff }), sentence);
   assert.equal(alertTexts({ detector: "crash", title: "Crashed", text: "no luck", cause: null }).text, "no luck");
   speakChinese();
@@ -60,7 +60,7 @@ test("how a run ended is told in the reader's language, and what a training said
     told({ kind: "exit_code", code: 3, last_line: "{code}", rank: null }),
     "The training process ended with exit code 3. Its last line was: {code}",
   );
-  assert.match(told({ kind: "killed_for_memory", rank: 1 }), /^Rank 1: Out of host memory: .* or allow more memory\.$/);
+  assert.match(told({ kind: "killed_for_memory", rank: 1 }), /^Rank 1 ran out of host memory: .* or allow more memory\.$/);
   assert.equal(told({ kind: "scheduler", why: "out_of_time" }), "Slurm: out of time.");
   for (const kind of ["unwatched", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
   assert.equal(told(null), "x");
@@ -69,8 +69,8 @@ test("how a run ended is told in the reader's language, and what a training said
 test("a loss that went wrong says in which layer it began", () => {
   const cause = { kind: "layer", layer: "layer4.1.conv2", measure: "gradient", step: 1204, times: 8.25 };
   const alert = { detector: "spike", title: "Spike", text: "x", cause };
-  assert.match(alertTexts(alert).text, /usual level\. Began in layer4\.1\.conv2: gradient norm 8\.3× its usual value at step 1.?204\.$/);
-  assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm not finite at step 1.?204\.$/);
+  assert.match(alertTexts(alert).text, /usual level\. The fault began in layer4\.1\.conv2, whose gradient norm was 8\.3× its usual value at step 1.?204\.$/);
+  assert.match(alertTexts({ ...alert, cause: { ...cause, times: null } }).text, /gradient norm was not finite at step 1.?204\.$/);
 });
 
 test("what became of a run after a rollback is told", () => {

@@ -97,4 +97,4 @@ def test_a_database_that_hangs_takes_one_thread_and_no_answer_waits_for_it(
             await asyncio.sleep(0.01)
 
     async_to_sync(story)()
-    assert caplog.messages == ["/readyz: the database does not answer: TimeoutError", "/readyz: the database is back"]
+    assert caplog.messages == ["/readyz: the database does not answer (TimeoutError)", "/readyz: the database is back"]

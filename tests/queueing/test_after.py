@@ -42,8 +42,8 @@ def test_it_starts_once_the_other_has_finished(lab: Project) -> None:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (RunState.FAILED, "has failed; it starts if that run is resumed and finishes"),
-        (RunState.STOPPED, "was stopped; it starts if that run is resumed and finishes"),
+        (RunState.FAILED, "has failed; this run starts if that one is resumed and finishes"),
+        (RunState.STOPPED, "was stopped; this run starts if that one is resumed and finishes"),
         (None, "was deleted before it had finished"),
     ],
 )

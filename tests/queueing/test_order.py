@@ -43,7 +43,7 @@ def test_who_moves_to_the_front_goes_before_their_own_project_and_nobody_else_lo
     assert ask(third, "move_to_front").state == "applied"
     assert line() == [third.pk, theirs.pk, first.pk, second.pk]
     again = ask(third, "move_to_front")
-    assert (again.state, again.outcome) == ("refused", "There is no run ahead of it that it may overtake.")
+    assert (again.state, again.outcome) == ("refused", "None of the runs ahead of this one may be overtaken.")
     # An administrator's run moves before all others, which keep their order.
     assert ask(second, "move_to_front", may_push=True).state == "applied"
     assert line() == [second.pk, third.pk, theirs.pk, first.pk]

@@ -182,7 +182,7 @@ def test_a_restart_and_a_known_key_go_on_from_their_own_checkpoints(places: Plac
         assert sentence in told(second, length)
     # Another host has no such launch, but the portal knows the key.
     assert start(first, "ignored", f"{source}:at 5", "--key", "night") == 2
-    assert f"Run {run} has this key, and did not begin at that checkpoint" in told(first)
+    assert f"Run {run} already has this key, but did not begin at that checkpoint" in told(first)
 
 
 def test_it_never_begins_at_the_first_step_instead(places: Places):

@@ -67,7 +67,7 @@ def test_a_push_goes_on_where_it_stopped_and_is_verified(places: tuple[Stack, Po
     # A wrong piece is found at the end, and nothing of it stays.
     assert call(stack, host.token, "PUT", f"{place}{large.name}/?offset=0", b"\1" * PIECE_BYTES)[0] == 200
     assert ended(host.start("push", str(folder)), host) == 1
-    assert "The received files are not the checkpoint" in host.output("err.log")
+    assert "The received files do not match the checkpoint" in host.output("err.log")
     assert not any(copies.glob("*"))
 
     # The first piece came with an earlier push: a second one at the same place would be refused.

@@ -39,7 +39,7 @@ def test_a_silent_host_is_named_with_its_last_sign_and_returns() -> None:
     assert run.heartbeat_at is not None
     cause = SilentHost(since=iso(run.heartbeat_at))
     assert run.state == RunState.LOST and status_of(run).cause == cause
-    assert run.reason.startswith(f"No contact with its host since {run.heartbeat_at:%Y-%m-%d %H:%M} UTC.")
+    assert run.reason.startswith(f"No contact with the training host since {run.heartbeat_at:%Y-%m-%d %H:%M} UTC.")
     session = RecordSession(Lease(run.pk, Attempt.objects.get().pk, 1), conclude_ended, Nobody())
     (attached,) = session.answer(Attach("one"))
     assert isinstance(attached, Attached)

@@ -149,7 +149,7 @@ def test_a_branch_is_opened_again_at_its_source_or_at_the_same_place_of_a_run_th
     refused = ask(branch, source=repeating.pk)
     assert (refused.status_code, refused.json()["field"]) == (409, "source")
     assert refused.json()["error"] == (
-        f"Run #{repeating.pk} has no checkpoint of step 12 at the same place yet: wait until it has saved it."
+        f"Run #{repeating.pk} has not reached the checkpoint of step 12 yet: wait until it has saved that checkpoint."
     )
 
 
@@ -157,7 +157,7 @@ def test_the_page_says_what_cannot_repeat_and_leads_to_the_new_run_and_that_to_t
     Attempt.objects.filter(run=old).update(environment={"git": {"commit": "a" * 40}, "gpus": ["NVIDIA"]})
     operator, address = client("operator"), f"/runs/{old.pk}/again/"
     page = operator.get(address).content.decode()
-    assert "It trained on a GPU without deterministic algorithms" in page
+    assert "The run trained on a GPU without deterministic algorithms" in page
     assert "The run trained with commit aaaaaaaaaa, but the host of this portal has" in page
     assert 'name="source"' not in page and client("viewer").get(address).status_code == 403
     done = operator.post(address, {"name": "twin", "interventions": "on", "start": "now"})

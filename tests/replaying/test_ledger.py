@@ -169,12 +169,12 @@ def test_what_cannot_repeat_is_named() -> None:
     )
     said = cannot_repeat(story.run, ledger_of(story.run))
     assert said == [
-        "It is still training: commands from now on are not repeated.",
+        "The run is still training: commands from now on are not repeated.",
         "Attempt 2 resumed at step 10 from a checkpoint of another run, which the new run cannot repeat.",
-        "It trains a script of its own: the script must seed its random numbers, must not depend on the time, "
+        "The run trains its own script: the script must seed its random numbers, must not depend on the time, "
         "and must be started with the same arguments.",
-        "Its attempts ran different code, but a replay runs only one version.",
+        "The attempts of the run used different code, but a replay uses only one version.",
         "Attempt 2 trained with 4 ranks, and a replay trains with 1.",
-        "It trained on a GPU without deterministic algorithms: values may differ in their last digits.",
-        "It was resumed: its curve repeats only if the script restores everything from its checkpoint.",
+        "The run trained on a GPU without deterministic algorithms: values may differ in their last digits.",
+        "The run was resumed: its curve repeats only if the script restores everything from its checkpoint.",
     ]

@@ -103,7 +103,7 @@ def test_the_only_way_in_stays(provider: Provider) -> None:
     client, _ = signed_on(provider, preferred_username="grace")
     grace = User.objects.get(username="grace")
     page = client.get("/sso/").content.decode()
-    assert "your only way to log in" in page and "disconnect/" not in page
+    assert "This login is your only one" in page and "disconnect/" not in page
     answer = client.post(f"/sso/{grace.socialaccount_set.get().pk}/disconnect/")
     assert answer.headers["Location"] == "/sso/?refused=last" and grace.socialaccount_set.exists()
 

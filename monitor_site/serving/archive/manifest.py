@@ -55,8 +55,8 @@ def parse_manifest(text: bytes) -> Manifest:
         fields = json.loads(text)
         if int(fields["format"]) != FORMAT:
             raise ArchiveError(
-                f"The backup has format {int(fields['format'])}, this version reads {FORMAT}: restore it with the "
-                "version that made it, or with a newer one."
+                f"The backup has format {int(fields['format'])}, but this version of Steersman reads format {FORMAT}: "
+                "restore the backup with the version that made it."
             )
         if fields["engine"] not in DATABASES:
             raise ValueError("unknown engine")
@@ -71,7 +71,9 @@ def parse_manifest(text: bytes) -> Manifest:
             elsewhere=[int(run) for run in fields["elsewhere"]],
         )
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ArchiveError(f"The {MANIFEST} of the backup cannot be read: is it a file that backup made?") from error
+        raise ArchiveError(
+            f"The {MANIFEST} of the backup cannot be read: give an archive that manage.py backup wrote."
+        ) from error
 
 
 def hashes_text(hashes: dict[str, str]) -> bytes:

@@ -49,10 +49,10 @@ def unpack(source: Path, folder: Path) -> Manifest:
             f"There is no file {source}: give the path of an archive that manage.py backup wrote."
         ) from error
     if manifest is None or listed is None:
-        raise ArchiveError(f"The backup is truncated, its list of hashes is missing: {OTHER}")
+        raise ArchiveError(f"The list of hashes at the end of the backup is missing: {OTHER}")
     for name in sorted(listed.keys() | hashes.keys()):
         if listed.get(name) != hashes.get(name):
-            raise ArchiveError(f"{name} differs from what was backed up (SHA-256): {OTHER}")
+            raise ArchiveError(f"{name} does not match the list of hashes in the backup: {OTHER}")
     if names.DATABASES[manifest.engine] not in hashes:
         raise ArchiveError(f"The backup contains no database: {OTHER}")
     return manifest

@@ -27,7 +27,7 @@ from steersman.files.locks import try_lock
 from steersman.files.private import make_private
 
 UNPACKED, LOCK = "restore-unpacked", "restore.lock"
-NOT_SENT = "Not sent: restored from a backup."
+NOT_SENT = "The message was not sent, because it was restored from a backup."
 
 
 def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Manifest:
@@ -154,7 +154,7 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
 
     Call inside a transaction.
     """
-    reason = f"Restored from a backup of {manifest.made_at}: its training process was not restored."
+    reason = f"The run was restored from a backup of {manifest.made_at}, which contains no training processes."
     SocketCounts.objects.all().delete()
     waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
     waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)

@@ -136,7 +136,7 @@ def _chunks(run_id: int) -> Iterator[Finding]:
         if chunk.index != (last.index + 1 if follows and last else 0):
             problem = problem or "the preceding chunk is missing"
         elif follows and last and last.count != CHUNK_POINTS:
-            problem = problem or "the chunk before it is not full: both may hold the same points"
+            problem = problem or "the chunk before it is not full, so both may hold the same points"
         elif follows and last and _are_same(last, chunk):
             problem = problem or "it holds the same points as the chunk before it"
         if problem:

@@ -93,7 +93,7 @@ def _consistent(held: Path, data: Path, say: Say) -> tuple[Snapshot, Contents]:
         if contents.missing <= earlier:
             break
         if number < MOST_SNAPSHOTS:
-            say("A checkpoint was removed meanwhile: taking another snapshot.")
+            say("A checkpoint was removed during the backup: taking a new snapshot of the database.")
         earlier = contents.missing
     return snapshot, contents
 

@@ -114,7 +114,7 @@ def _cuda(found: dict[str, Any], names: list[str]) -> Finding:
         return Finding("CUDA", "ok", "no GPU on this host: trainings use the CPU")
     if not found["cuda"]:
         return Finding("CUDA", "problem", "torch is built for the CPU on a host with GPUs", "Install a CUDA build.")
-    text = "torch finds no GPU though the driver lists some"
+    text = "torch finds no GPU, although the driver lists some"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         remedy = f"CUDA_VISIBLE_DEVICES is {hidden!r}: unset it, or name GPUs that exist."
@@ -134,7 +134,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
         if Path("/dev/nvidiactl").exists():
             remedy = "This host has an NVIDIA device: install the driver's libraries, or restart after its update."
             return Finding("NVML", "problem", found["problem"], remedy), []
-        return Finding("NVML", "ok", f"no GPU is sampled: {found['problem']}"), []
+        return Finding("NVML", "ok", f"GPUs are not measured: {found['problem']}"), []
     if not names:
         return Finding("NVML", "warning", "the driver lists no GPU", "Check the output of nvidia-smi."), []
     return Finding("NVML", "ok", f"driver {found['driver']}: {', '.join(names)}"), names

@@ -61,7 +61,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
 
 def _hangs(check: Check) -> Finding:
     text = f"no answer within {check.deadline_s:g} s"
-    return Finding(check.name, "problem", text, "Check what it waits for: a network, a disk or a driver.")
+    return Finding(check.name, "problem", text, "Check the network, the disks and the drivers that this check uses.")
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -36,13 +36,14 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 MIGRATE = "Run manage.py migrate."
 # What Django's mail backends without a server do.
 UNREAD = {
-    "console": "written to the terminal, and nobody receives it",
-    "filebased": "written to files in {folder}, and nobody receives it",
-    "locmem": "kept in memory, and nobody receives it",
-    "dummy": "discarded, and nobody receives it",
+    "console": "printed to the terminal instead of being sent",
+    "filebased": "written to files in {folder} instead of being sent",
+    "locmem": "kept in memory instead of being sent",
+    "dummy": "discarded instead of being sent",
 }
 STARTS_EMBEDDED = (
-    "It runs while `make serve` or `make demo` runs; without it, pages read the database and are up to 2 s late."
+    "The server runs while `make serve` or `make demo` runs. Without the server, pages read the database and are up "
+    "to 2 s late."
 )
 
 
@@ -72,8 +73,8 @@ def database() -> list[Finding]:
         try:
             connection.ensure_connection()
         except DatabaseError as error:
-            remedy = "Start it, or correct STEERSMAN_DATABASE_URL."
-            return [Finding("database", "problem", f"does not answer: {first_line(error)}", remedy)]
+            remedy = "Start the database server, or correct STEERSMAN_DATABASE_URL."
+            return [Finding("database", "problem", f"the database does not answer: {first_line(error)}", remedy)]
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
         if missing:
@@ -88,7 +89,7 @@ def database() -> list[Finding]:
             gives_back = int(cursor.fetchone()[0]) == INCREMENTAL
         if mode not in ("wal", "memory"):
             remedy = "Keep STEERSMAN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
-            return [Finding("database", "problem", f"SQLite keeps its journal as {mode}, not as WAL", remedy)]
+            return [Finding("database", "problem", f"SQLite uses the journal mode {mode} instead of WAL", remedy)]
         if not gives_back:
             text = f"SQLite {version}, migrated; the file does not shrink after deletions"
             remedy = "Stop portal, watch and trainings for some minutes, and run manage.py prune --rebuild once."
@@ -112,7 +113,7 @@ def redis_server() -> Finding:
         if is_embedded():
             return Finding("Redis", "warning", "the embedded server does not run", STARTS_EMBEDDED)
         text = f"{address} does not answer: {first_line(error)}"
-        return Finding("Redis", "problem", text, "Start it, or correct STEERSMAN_REDIS_URL.")
+        return Finding("Redis", "problem", text, "Start the server, or correct STEERSMAN_REDIS_URL.")
     return Finding("Redis", "ok", f"{address} answers in {took_ms:.1f} ms")
 
 
@@ -132,7 +133,9 @@ def channel_layer() -> Finding:
         text = f"a message to a group is not delivered: {first_line(error) or 'no answer'}"
         if is_embedded():
             return Finding("channel layer", "warning", text, STARTS_EMBEDDED)
-        return Finding("channel layer", "problem", text, "See Redis above; without it, pages are up to 2 s late.")
+        return Finding(
+            "channel layer", "problem", text, "See Redis above; until messages are delivered, pages are up to 2 s late."
+        )
     return Finding("channel layer", "ok", f"a message to a group arrives after {took_ms:.1f} ms")
 
 
@@ -194,11 +197,11 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
     if not (sources / "vendor" / "stamp.txt").is_file():
         return Finding("static files", "problem", "the bundles for browsers are missing", "Run make setup.")
     if not manifest.is_file():
-        text = "not collected: the portal serves them uncompressed, under their plain names"
+        text = "static files are not collected: the portal serves them uncompressed, under their plain names"
         return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
     newest = max(path.stat().st_mtime for path in sources.rglob("*") if path.is_file())
     if newest > manifest.stat().st_mtime:
-        text = "collected before some of their sources changed: browsers get the older ones"
+        text = "some static files changed after they were collected: browsers get the older versions"
         return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
     return Finding("static files", "ok", "collected")
 
@@ -208,16 +211,16 @@ def clock() -> Finding:
     kept = clock_is_kept()
     skew_s = _database_skew()
     if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:
-        text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's clock"
+        text = f"this host's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's clock"
         return Finding(
             "clock", "problem", text, "Synchronise the clocks of both hosts with NTP (chrony, systemd-timesyncd)."
         )
     beside = "" if skew_s is None else f", {1000 * abs(skew_s):.0f} ms from the database's"
     if kept is None:
-        return Finding("clock", "ok", f"the kernel does not report whether NTP synchronises it{beside}")
+        return Finding("clock", "ok", f"the kernel does not report whether NTP synchronises the clock{beside}")
     if not kept:
         remedy = "Start chrony or systemd-timesyncd: pages show times of several hosts together."
-        return Finding("clock", "warning", f"not synchronised by NTP{beside}", remedy)
+        return Finding("clock", "warning", f"the clock is not synchronised by NTP{beside}", remedy)
     return Finding("clock", "ok", f"synchronised by NTP{beside}")
 
 
@@ -249,8 +252,8 @@ def mail(address: str = "") -> Finding:
     configure = "Set STEERSMAN_EMAIL_URL, such as smtp+tls://user:password@mail.example.org:587."
     if not address:
         if backend in UNREAD:
-            return Finding("mail", "warning", way, configure)
-        return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS sends a test message)")
+            return Finding("mail", "warning", f"mail is {way}", configure)
+        return Finding("mail", "ok", f"mail is sent {way}; not tried (doctor --mail ADDRESS sends a test message)")
     # Printed mail must not be mixed with the report.
     options: dict[str, Any] = {"stream": sys.stderr} if backend == "console" else {}
     message = EmailMessage(
@@ -264,7 +267,9 @@ def mail(address: str = "") -> Finding:
     except OSError as error:
         # smtplib's exceptions are subclasses of OSError too.
         remedy = "Correct STEERSMAN_EMAIL_URL, or check whether the mail server can be reached from this host."
-        return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
+        return Finding(
+            "mail", "problem", f"mail could not be sent {way} ({type(error).__name__}: {first_line(error)})", remedy
+        )
     if backend in UNREAD:
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
     return Finding("mail", "ok", f"a test message to {address} was sent, {way}")
@@ -282,10 +287,12 @@ def directory_server() -> Finding:
         found = directory.look()
     except (directory.ldap.LDAPError, OSError) as error:
         text = f"{address} does not allow the portal to search for people: {first_line(error)}"
-        return Finding("directory", "problem", text, "Start it, or correct the settings STEERSMAN_LDAP_….")
+        return Finding(
+            "directory", "problem", text, "Start the directory server, or correct the settings STEERSMAN_LDAP_…."
+        )
     if not found:
         remedy = "Correct STEERSMAN_LDAP_USERS and STEERSMAN_LDAP_USER_FILTER."
-        return Finding("directory", "warning", f"{address} has no entry of a person below {chosen.users}", remedy)
+        return Finding("directory", "warning", f"{address} has no entry for a person below {chosen.users}", remedy)
     return Finding("directory", "ok", f"{address} finds people")
 
 

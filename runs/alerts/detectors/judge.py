@@ -372,4 +372,7 @@ class Judge:
 
     def _switch_off(self, name: str, error: Exception) -> None:
         self._off.add(name)
-        self.messages.append(f"The detector {name} is switched off: {type(error).__name__}: {error}")
+        self.messages.append(
+            f"The detector {name} failed ({type(error).__name__}: {error}) and is switched off; the other detectors "
+            "continue."
+        )

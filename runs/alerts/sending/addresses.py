@@ -110,7 +110,10 @@ def dingtalk(webhook: str, signing_secret: str = "") -> Address:
     token = _robot_key(webhook, DINGTALK_HOST, "access_token", DINGTALK_KEY, example)
     secret = signing_secret.strip()
     if secret and not DINGTALK_KEY.fullmatch(secret):
-        text = _("This is not a signing secret. Copy it from the robot's page: it begins with SEC. Leave it empty if the robot has none.")  # fmt: skip  # noqa: E501
+        text = _(
+            "This is not a signing secret, which begins with SEC. Copy the secret from the robot's page, or leave "
+            "the field empty if the robot has none."
+        )
         raise InvalidAddress("signing_secret", text)
     address = f"https://{DINGTALK_HOST}/robot/send?access_token={token}"
     return Address(f"{address}&secret={secret}" if secret else address, _masked(token))
@@ -145,13 +148,18 @@ def _schema_of(address: str) -> str:
     schema = schema.lower()
     if not found:
         raise InvalidAddress(
-            "address", _("The address begins with the name of a service, such as ntfys:// or slack://.")
+            "address", _("Begin the address with the name of a service, such as ntfys:// or slack://.")
         )
     if schema in ("http", "https"):
-        text = _("Write the address as Apprise does. For your own webhook use %(schema)s:// instead of %(given)s://.")
+        text = _(
+            "Write the address in the form that Apprise uses. For your own webhook, replace %(given)s:// with "
+            "%(schema)s://."
+        )
         raise InvalidAddress("address", text % {"schema": "jsons" if schema == "https" else "json", "given": schema})
     if schema in ("mailto", "mailtos"):
-        raise InvalidAddress("address", _("For mail, choose the kind mail. The mail account has its own page."))
+        raise InvalidAddress(
+            "address", _("To send mail, choose the kind mail. The mail account is set up on its own page.")
+        )
     if schema not in SERVICES:
         text = _("%(schema)s:// is not a supported network service. See Apprise's list of services.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})

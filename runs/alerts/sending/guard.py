@@ -61,7 +61,9 @@ def install(networks: Sequence[Network]) -> None:
 
     def judge(event: str, arguments: tuple[object, ...]) -> None:
         if event in _STARTING:
-            raise Refused("The sending process must not start other processes.")
+            raise Refused(
+                "The message was not sent, because this service would start another process on the host of the portal."
+            )
         if event in _CONNECTING:
             _judge_connection(arguments[-1], networks)
 
@@ -83,7 +85,9 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
     if address is None:
         return  # sendmsg on a connected socket
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
-        raise Refused("The sending process must not connect to local sockets.")
+        raise Refused(
+            "The message was not sent, because this service would connect to a local socket on the host of the portal."
+        )
     host, port = address[0], address[1]
     if (host, port) in getattr(_local, "allowed", ()):
         return

@@ -84,7 +84,7 @@ def _post(url: str, body: Body, secret: str) -> str:
         code = answer.json()["errcode"]
     except (ValueError, KeyError, TypeError):
         raise NotSent(
-            f"The server did not answer as a robot does; check the webhook address. Its answer: {said}"
+            f"The answer is not that of a robot: check the webhook address. The server answered: {said}"
         ) from None
     if code != 0:
         raise NotSent(said, is_final=code not in _BUSY)

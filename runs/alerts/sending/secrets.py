@@ -25,5 +25,8 @@ def unseal(sealed: str) -> str:
         return fernet(PURPOSE).decrypt(sealed).decode()
     except InvalidToken as error:
         raise UnreadableSecret(
-            gettext_noop("SECRET_KEY has changed since this secret was entered. Enter it again.")
+            gettext_noop(
+                "The portal's secret key (STEERSMAN_SECRET_KEY) has changed since this secret was entered. Enter the "
+                "secret again."
+            )
         ) from error

@@ -10,20 +10,20 @@ _BACKEND = "django.core.mail.backends.{}.EmailBackend"
 FILES = _BACKEND.format("filebased")
 UNREAD = {
     _BACKEND.format("console"): gettext_noop(
-        "Nobody receives mail: this installation prints mail to the terminal. "
-        "Set up a mail account of the project, or set STEERSMAN_EMAIL_URL."
+        "Nobody receives mail: this installation prints mail to the terminal. Set up a mail account for the project, "
+        "or set STEERSMAN_EMAIL_URL."
     ),
     FILES: gettext_noop(
-        "Nobody receives mail: this installation writes mail to files on its host. "
-        "Set up a mail account of the project, or set STEERSMAN_EMAIL_URL."
+        "Nobody receives mail: this installation writes mail to files on its host. Set up a mail account for the "
+        "project, or set STEERSMAN_EMAIL_URL."
     ),
     _BACKEND.format("locmem"): gettext_noop(
-        "Nobody receives mail: this installation keeps mail in memory. "
-        "Set up a mail account of the project, or set STEERSMAN_EMAIL_URL."
+        "Nobody receives mail: this installation keeps mail in memory. Set up a mail account for the project, or set "
+        "STEERSMAN_EMAIL_URL."
     ),
     _BACKEND.format("dummy"): gettext_noop(
-        "Nobody receives mail: this installation discards mail. "
-        "Set up a mail account of the project, or set STEERSMAN_EMAIL_URL."
+        "Nobody receives mail: this installation discards mail. Set up a mail account for the project, or set "
+        "STEERSMAN_EMAIL_URL."
     ),
 }
 

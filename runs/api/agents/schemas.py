@@ -126,7 +126,9 @@ class AgentsPage(Schema):
 
 class RunRequestBody(Strict):
     command: Name
-    parameters: dict[str, Scalar] = Field(default_factory=dict, description="Those left out get their defaults")
+    parameters: dict[str, Scalar] = Field(
+        default_factory=dict, description="Parameters that are left out get their defaults"
+    )
     name: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="If empty: the title of the command")
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS)
 

@@ -26,9 +26,11 @@ class BranchOut(Schema):
     """The source of a branch, the checkpoint at which it began, and its changes."""
 
     run: int
-    source: int = Field(description="The run that it was branched from, which may be deleted by now")
-    source_name: str = Field(description="Empty if the caller may not see it")
-    checkpoint: int | None = Field(description="null if the source no longer has it; the branch has a copy")
+    source: int = Field(description="The source run, which may have been deleted")
+    source_name: str = Field(description="Empty if the caller may not see the source run")
+    checkpoint: int | None = Field(
+        description="null if the source run no longer has the checkpoint; the branch has a copy"
+    )
     checkpoint_name: str
     step: int
     epoch: int
@@ -44,8 +46,12 @@ class BranchBody(Schema):
     name: str = Field("", max_length=LONGEST_NAME, description="If empty: the name of the source, followed by the step")
     parameters: dict[str, Any] = Field({}, description="Changed parameters of the recipe")
     knobs: dict[str, Any] = Field({}, description="Changed knobs: a value, or values by parameter group")
-    start: Start = Field(Start.NO, description="queue: behind all waiting runs; now: ahead of those of its project")
-    reason: str = Field("", max_length=LARGEST_REASON_CHARACTERS, description="For the command logs of both runs")
+    start: Start = Field(
+        Start.NO, description="queue: after all waiting runs; now: before the waiting runs of the project"
+    )
+    reason: str = Field(
+        "", max_length=LARGEST_REASON_CHARACTERS, description="The reason, shown in the command logs of both runs"
+    )
     id: UUID | None = Field(None, description="Idempotency key: a second request with this id returns the same branch")
 
 
@@ -56,13 +62,15 @@ class AgainBody(Schema):
 
     interventions: bool = Field(True, description="Whether the applied commands are repeated at the same steps")
     name: str = Field("", max_length=LONGEST_NAME, description="If empty: the name of the run, followed by “again”")
-    start: Start = Field(Start.NO, description="queue: behind all waiting runs; now: ahead of those of its project")
+    start: Start = Field(
+        Start.NO, description="queue: after all waiting runs; now: before the waiting runs of the project"
+    )
     source: int | None = Field(
         None,
         ge=1,
         le=LARGEST_ID,
-        description="If the run is a branch: a repetition of its source, from which "
-        "the new branch begins; null: the source itself",
+        description="If the run is a branch: the run at which the new branch begins, which must repeat the source run; "
+        "null: the source run",
     )
     id: UUID | None = Field(
         None,
@@ -84,7 +92,7 @@ class MemberOut(Schema):
     state: str
     step: int
     depth: int = Field(description="0 for the oldest run")
-    branch: BranchOut | None = Field(description="Its source, null if the run is not a branch")
+    branch: BranchOut | None = Field(description="The source of the branch; null if the run is not a branch")
 
 
 class FamilyOut(Schema):

@@ -57,7 +57,7 @@ class ChartQuery(Schema):
     """Names, range and resolution. `limit` and `after` apply to `raw` points, `buckets` to all others."""
 
     name: Annotated[list[Annotated[str, AfterValidator(_name)]], BeforeValidator(_names)] = Field(
-        description=f"Repeat it for up to {MOST_SERIES_AT_ONCE} series"
+        description=f"Name of a series; repeat the field for up to {MOST_SERIES_AT_ONCE} series"
     )
     by: Literal["step", "time"] = Field("step", description="The unit of `from` and `to`")
     start: Annotated[float | None, BeforeValidator(_bound)] = Field(
@@ -74,7 +74,7 @@ class ChartQuery(Schema):
     limit: Annotated[int, _whole_number(MOST_POINTS_A_PAGE)] = Field(
         POINTS_A_PAGE, description=f"Maximum number of raw points per page, up to {MOST_POINTS_A_PAGE}"
     )
-    after: str = Field("", description="Start of a page of raw points: take it from `next`")
+    after: str = Field("", description="Start of a page of raw points: the value in `next` of the preceding page")
 
     @field_validator("end")
     @classmethod
@@ -88,21 +88,21 @@ class ChartQuery(Schema):
     @classmethod
     def _charted(cls, by_attempt: bool, info: ValidationInfo) -> bool:
         if info.data.get("raw"):
-            raise ValueError(_("Leave it out: raw points are always returned per attempt."))
+            raise ValueError(_("Leave by_attempt out: raw points are always returned per attempt."))
         return by_attempt
 
     @field_validator("buckets")
     @classmethod
     def _merged(cls, buckets: int, info: ValidationInfo) -> int:
         if info.data.get("raw"):
-            raise ValueError(_("Leave it out: raw points are not merged. Give limit for the size of a page."))
+            raise ValueError(_("Leave buckets out: raw points are not merged. Give limit for the size of a page."))
         return buckets
 
     @field_validator("limit", "after")
     @classmethod
     def _paged(cls, value: Any, info: ValidationInfo) -> Any:
         if not info.data.get("raw", True):
-            raise ValueError(_("Use it only with raw=true: other points are not paginated."))
+            raise ValueError(_("Give limit and after only with raw=true: other points are not paginated."))
         return value
 
     @field_validator("after")

@@ -61,7 +61,9 @@ class LaunchBody(Schema):
     restarts: int = Field(0, ge=0, le=MOST_RESTARTS, description="How many times a new run may be restarted")
     project: str = Field("", pattern=TEXT, max_length=LONGEST_NAME, description="Slug or name; default: the token's")
     started: list[Word] = Field([], max_length=1100, description="The command that a person entered, redacted")
-    folder: str = Field("", pattern=TEXT, max_length=LONGEST_FOLDER, description="Where it was entered, redacted")
+    folder: str = Field(
+        "", pattern=TEXT, max_length=LONGEST_FOLDER, description="The folder in which the command was entered, redacted"
+    )
     origin: OriginBody | None = Field(None, description="The checkpoint at which a new run begins")
 
     def launch(self) -> Launch:
@@ -85,4 +87,6 @@ class LaunchOut(Schema):
     attempt: int
     page: str = Field(description="The address of the run's page")
     is_new_run: bool
-    is_new_attempt: bool = Field(description="true for the first request of a start, false for its other ranks")
+    is_new_attempt: bool = Field(
+        description="true for the first request of a start, false for the requests of the other ranks"
+    )

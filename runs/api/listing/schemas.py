@@ -20,7 +20,7 @@ class SavedViewIn(Schema):
         max_length=LONGEST_VIEW_QUERY,
         description="The query fields of the list's address: q, state, sort, group, column",
     )
-    default: bool = Field(False, description="Whether the list shows it when the project is opened")
+    default: bool = Field(False, description="Whether the list shows this view when the project is opened")
 
 
 class SavedViewOut(Schema):

@@ -39,7 +39,10 @@ def pushable(token: AccessToken, run_id: int, sha256: str) -> Checkpoint:
             ),
         )
     if found.size_bytes > settings.STEERSMAN_PUSH_MIB << 20:
-        text = _("The checkpoint has %(size)d MiB, and the portal takes %(most)d MiB (STEERSMAN_PUSH_MIB).")
+        text = _(
+            "The checkpoint has %(size)d MiB, but the portal accepts at most %(most)d MiB: ask its administrator to "
+            "raise STEERSMAN_PUSH_MIB."
+        )
         raise Refused(413, text % {"size": found.size_bytes >> 20, "most": settings.STEERSMAN_PUSH_MIB})
     return found
 
@@ -64,7 +67,9 @@ def take(checkpoint: Checkpoint, name: str, offset: int, data: bytes) -> int:
     try:
         return arriving.take_piece(run_id, sha256, name, offset, data, checkpoint.size_bytes)
     except arriving.BadFile as error:
-        raise Refused(422, _("The checkpoint has no such file, or it is too large: push it again.")) from error
+        raise Refused(
+            422, _("The checkpoint has no such file, or the file is too large: push the checkpoint again.")
+        ) from error
     except arriving.NoRoom as error:
         raise _full() from error
 
@@ -87,7 +92,7 @@ def finish(checkpoint: Checkpoint) -> list[str]:
     except arriving.NoRoom as error:
         raise _full() from error
     except Damaged as error:
-        text = _("The received files are not the checkpoint (%(reason)s): push it again.")
+        text = _("The received files do not match the checkpoint (%(reason)s): push the checkpoint again.")
         raise Refused(422, text % {"reason": error}) from error
     if not note_push(checkpoint):
         remove_copy(run_id, sha256)

@@ -34,7 +34,7 @@ class AlertOut(Schema):
     cleared_step: int | None
     by: str = Field(description="Who acknowledged it")
     acknowledged_at: datetime | None
-    action: str = Field(description="The command that its rule sends; empty if none")
+    action: str = Field(description="The command that the rule of the alert sends; empty if there is none")
     action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty before the rule has acted")
     action_text: str
     held_back: str = Field(description="Why the rule did not act, in a word such as `same_cause`")

@@ -21,8 +21,10 @@ class CommandIn(Schema):
     command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
     id: UUID | None = None
     arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
-    reason: str = Field("", max_length=500, description="Why, for everybody who reads the command log")
-    expires_in_s: float | None = Field(None, description="The command expires if it has not taken effect by then")
+    reason: str = Field("", max_length=500, description="The reason, shown to everybody who reads the command log")
+    expires_in_s: float | None = Field(
+        None, description="The command expires if it has not taken effect after this time"
+    )
     expect: dict[str, Any] | None = Field(
         None,
         examples=[{"value": 0.003}],
@@ -31,7 +33,7 @@ class CommandIn(Schema):
     at: dict[str, Any] | None = Field(
         None,
         examples=[{"step": 2000}],
-        description='It takes effect when this step or epoch is done: {"step": N} or {"epoch": N}',
+        description='The command takes effect when this step or epoch is done: {"step": N} or {"epoch": N}',
     )
 
 
@@ -40,7 +42,7 @@ class CommandOut(Schema):
     command: str
     state: CommandState
     author: str
-    author_id: int | None = Field(description="The user's id; null if no person sent it, and for a guest")
+    author_id: int | None = Field(description="The user's id; null for a guest, and if no person sent the command")
     arguments: dict[str, Any]
     sent_at: datetime
     delivered_at: datetime | None
@@ -48,20 +50,22 @@ class CommandOut(Schema):
     expires_at: datetime | None
     at_step: int | None
     at_epoch: int | None
-    at_roll_backs: int | None = Field(description="The number of times that the run must have been rolled back by then")
+    at_roll_backs: int | None = Field(description="The command takes effect only after this number of rollbacks")
     expected_state: str
     expected_value: Any = None
     attempt: int | None
-    step: int | None = Field(description="The step after which it took effect, or was refused")
-    ranks: int | None = Field(description="How many processes applied it at that step")
+    step: int | None = Field(description="The step after which the command took effect, or was refused")
+    ranks: int | None = Field(description="How many processes applied the command at that step")
     old: Any = None
     new: Any = None
     effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
-    reason: str = Field(description="The text of its author; an English sentence if a rule, a link or a replay sent it")
-    cause: dict[str, Any] | None = Field(
-        description="For a rule, a link or a replay: its `kind` (`alert`, `link`, `replay`) and its values"
+    reason: str = Field(
+        description="The text of the author; an English sentence if a rule, a link or a replay sent the command"
     )
-    outcome: str = Field(description="Why it was refused or expired, or a remark")
+    cause: dict[str, Any] | None = Field(
+        description="If a rule, a link or a replay sent the command: its `kind` (`alert`, `link`, `replay`) and values"
+    )
+    outcome: str = Field(description="Why the command was refused or expired, or a remark")
 
 
 class CommandsPage(Schema):

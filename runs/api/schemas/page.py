@@ -83,7 +83,7 @@ class HistoryOut(DetailsOut):
     """The history of a run as of event `seq`: with the events after it, it is complete."""
 
     seq: int
-    seq_at: str | None = Field(description="The time of event `seq`, null if it is not kept as an event")
+    seq_at: str | None = Field(description="The time of event `seq`, null if that event is no longer stored")
     epochs: list[EpochTold] = Field(description="Of all attempts")
     commands: list[CommandOut]
     console: list[ConsoleLineOut]

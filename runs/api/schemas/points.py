@@ -11,7 +11,7 @@ class PointOut(Schema):
     step: int
     time: float = Field(description="Seconds since 1970, UTC")
     value: float | None
-    nonfinite: str = Field(description='"nan", "inf" or "-inf" if the value is null for that reason')
+    nonfinite: str = Field(description='"nan", "inf" or "-inf" if the value is null because it is not finite')
 
 
 class SeriesOut(PointOut):
@@ -40,17 +40,21 @@ class ChartOut(Schema):
     max: list[float | None] | None = None
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
-    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
-    nonfinite_steps: list[int] | None = Field(
-        None, description="The step of the first such value in each of these buckets"
+    nonfinite: list[tuple[int, str]] = Field(
+        description='Pairs of an index in the columns and the value there: "nan", "inf" or "-inf"'
     )
-    nonfinite_counts: list[int] | None = Field(None, description="Number of such values in each of these buckets")
+    nonfinite_steps: list[int] | None = Field(
+        None, description="For each pair of `nonfinite`: the step of the first such value in the bucket"
+    )
+    nonfinite_counts: list[int] | None = Field(
+        None, description="For each pair of `nonfinite`: the number of such values in the bucket"
+    )
     counts: list[int] | None = Field(None, description="Number of points in each bucket")
     buckets: int | None = Field(None, description="Number of buckets; null with `raw`")
 
 
 class PointsOut(Schema):
-    seq: int = Field(description="The event up to which this is complete")
+    seq: int = Field(description="The newest event whose points are included")
     series: dict[str, ChartOut]
 
 
@@ -67,7 +71,7 @@ class AttemptChartsOut(Schema):
 
 
 class AttemptPointsOut(Schema):
-    seq: int = Field(description="The event up to which this is complete")
+    seq: int = Field(description="The newest event whose points are included")
     series: dict[str, AttemptChartsOut]
 
 
@@ -80,13 +84,15 @@ class StretchOut(Schema):
     steps: list[int]
     times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
     values: list[float | None]
-    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
+    nonfinite: list[tuple[int, str]] = Field(
+        description='Pairs of an index in the columns and the value there: "nan", "inf" or "-inf"'
+    )
 
 
 class RawPointsOut(Schema):
     """A page of points ordered by series, attempt and time of logging, including repeated and superseded ones."""
 
-    seq: int = Field(description="The event up to which points were read")
+    seq: int = Field(description="The newest event whose points were read")
     count: int = Field(description="How many points this page has")
     items: list[StretchOut]
     next: str | None = Field(description="Address of the next page, null on the last one")

@@ -12,9 +12,9 @@ from runs.models import LARGEST_ID, AfterCondition
 class AwaitedOut(Schema):
     """The run that a queued run waits for."""
 
-    run: int | None = Field(description="null if the caller may not see it")
-    state: str = Field(description="State of that run; empty if it was deleted")
-    condition: AfterCondition = Field(description="How that run must have ended")
+    run: int | None = Field(description="null if the caller may not see the run")
+    state: str = Field(description="State of the run; empty if the run was deleted")
+    condition: AfterCondition = Field(description="How the run must have ended")
 
 
 class PlaceOut(Schema):
@@ -22,15 +22,15 @@ class PlaceOut(Schema):
 
     number: int = Field(description="1: the run starts next on that device; 0: it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
-    ranks: int = Field(description="How many such devices it waits for")
+    ranks: int = Field(description="How many such devices the run waits for")
     host: str = Field(description="If empty: the first host with free devices")
     after: list[int] = Field(description="Runs ahead that the caller may see")
     hidden: int = Field(description="Number of other runs ahead")
     priority: int
-    why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
+    why: str = Field(description="Why the run cannot use the GPUs, for example because another program uses them")
     awaits: AwaitedOut | None
-    agent: str = Field("", description="The agent in whose queue it waits and that starts it; `device` is then empty")
-    stuck: bool = Field(description="It cannot start automatically: its condition can no longer be met")
+    agent: str = Field("", description="The agent that starts the run; `device` is then empty")
+    stuck: bool = Field(description="The run cannot start automatically, because its condition can no longer be met")
     text: str = Field(description="The position as a sentence")
 
 
@@ -42,9 +42,12 @@ class QueueIn(Schema):
     host: str = Field(
         "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="If empty: the first host with free devices"
     )
-    after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
-    after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
-    priority: int = Field(0, ge=-10, le=0, description="Runs below 0 start after all others")
+    after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that this run waits for")
+    after_condition: AfterCondition = Field(
+        AfterCondition.FINISHED,
+        description="finished: start only if that run finishes; ended: also if it is stopped, fails or is deleted",
+    )
+    priority: int = Field(0, ge=-10, le=0, description="Runs with a priority below 0 start after all others")
 
 
 class RunningOut(Schema):
@@ -66,8 +69,8 @@ class HostOut(Schema):
     heartbeat_at: datetime | None
     is_away: bool
     running: list[RunningOut]
-    running_more: int = Field(description="How many more the caller may see")
-    running_hidden: int = Field(description="How many the caller may not see")
+    running_more: int = Field(description="How many more running runs the caller may see")
+    running_hidden: int = Field(description="How many running runs the caller may not see")
     waiting: list[WaitingOut]
     waiting_more: int
     waiting_hidden: int

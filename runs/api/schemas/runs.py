@@ -26,8 +26,10 @@ class RunOut(Schema):
     recipe: str = Field(description="Spec of the recipe, empty for a script of one's own")
     state: str
     reason: str
-    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
-    silent: bool = Field(description="It should be alive but has sent no heartbeat for 12 s")
+    place: PlaceOut | None = Field(
+        description="The run's position in the queue, null if the run does not wait for a device"
+    )
+    silent: bool = Field(description="The run should be alive, but has sent no heartbeat for 12 s")
     attempt: int
     tags: list[str]
     created_by: str
@@ -35,10 +37,10 @@ class RunOut(Schema):
     started_at: datetime | None
     ended_at: datetime | None
     duration_s: float | None = Field(
-        description="Duration of its attempts, without the time between them; for a lost run, until its last heartbeat"
+        description="Duration of all attempts, without the time between them; for a lost run, until its last heartbeat"
     )
     gpu_hours: float | None = Field(
-        description="Hours of its attempts, pauses included, times the GPUs that each held; null if it never started"
+        description="Hours of all attempts with their pauses, times the GPUs of each; null if the run never started"
     )
     last_point_at: datetime | None
     step: int
@@ -61,20 +63,20 @@ class RunDetailOut(RunOut):
     offers: list[str] = Field(
         description="Which of save_checkpoint, evaluate, extend, roll_back and end_process the training accepts"
     )
-    restarts: int = Field(description="How often it may restart automatically after a failure")
+    restarts: int = Field(description="How often the run may restart automatically after a failure")
     restarts_used: int
     usual_step_s: float | None
     stalled_since: datetime | None = Field(
-        description="It sends heartbeats but has not stepped for far longer than usual"
+        description="Since when the run sends heartbeats but makes no steps; null if its steps are as usual"
     )
     not_looking_since: datetime | None = Field(
-        description="Since when a command waits because the training does not read run.stopping"
+        description="Since when a command waits because the training does not read run.stopping; null if none waits"
     )
     last_seq: int = Field(description="Number of the newest event: a viewer continues from it with ?since=")
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
     may: list[str] = Field(description="Commands that this caller may send")
-    branch: BranchOut | None = Field(description="Its source, null if the run is not a branch")
+    branch: BranchOut | None = Field(description="The source of the branch; null if the run is not a branch")
 
 
 class RunsPage(Schema):
@@ -90,7 +92,7 @@ class EpochTold(Schema):
     step: int
     duration_s: float | None
     best: bool
-    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    abandoned: bool = Field(description="The run was rolled back to a step before this epoch")
     values: dict[str, float | None]
     nonfinite: dict[str, str]
 

@@ -14,18 +14,22 @@ class KnobOut(Schema):
     """A value that `set_knob` can change. `value` and `effective` are by group if there are several groups."""
 
     name: str
-    kind: str = Field(description=f"The kind of its values: {', '.join(KINDS)}, or one that the training defines")
-    input: str = Field("text", description="The control that suits it: number, checkbox, select or text")
-    step: int | None = Field(None, description="1 if it takes whole numbers")
-    minimum: float | None = Field(description="Minimum length of a text, in characters")
+    kind: str = Field(
+        description=f"The kind of the knob's values: {', '.join(KINDS)}, or one that the training defines"
+    )
+    input: str = Field("text", description="The control that suits the knob: number, checkbox, select or text")
+    step: int | None = Field(None, description="1 if the knob takes whole numbers")
+    minimum: float | None = Field(description="For text: the minimum length in characters")
     maximum: float | None
     choices: list[Any]
     scale: Literal["linear", "log"]
     unit: str
     help: str
     groups: list[str]
-    series: str = Field(description="The series that shows the value in effect, empty if it is the value itself")
-    default: Any = Field(None, description="Of a recipe's parameter")
+    series: str = Field(
+        description="The series that shows the value in effect; empty if the value in effect is `value`"
+    )
+    default: Any = Field(None, description="The default of the recipe's parameter")
     value: Any = None
     effective: Any = None
 
@@ -48,8 +52,8 @@ class CheckpointOut(Schema):
     sha256: str
     metrics: dict[str, float | None]
     keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
-    good: bool = Field(description="The detectors raised no alert in the 100 steps after it")
-    abandoned: bool = Field(description="The run was rolled back to a step before it")
+    good: bool = Field(description="The detectors raised no alert in the 100 steps after the checkpoint")
+    abandoned: bool = Field(description="The run was rolled back to a step before the checkpoint")
     host: str | None = Field(description="The host that saved it; null if it is unknown, and with a share token")
     on_host: bool = Field(description="Whether that host has the files; false if it has removed them")
     pushed: bool = Field(description="Whether the portal has a complete copy, which was sent with `steersman push`")
@@ -74,8 +78,8 @@ class AttemptOut(Schema):
     ended_at: datetime | None
     resumed_from_step: int | None
     last_step: int
-    adoptions: int = Field(description="How many times its supervisor died and another one took over")
-    outcome: str = Field(description="finished, stopped, failed or lost; empty while it runs")
+    adoptions: int = Field(description="How many times the supervisor of the attempt died and another one took over")
+    outcome: str = Field(description="finished, stopped, failed or lost; empty while the attempt runs")
     exit_code: int | None
     signal: str
     error: str

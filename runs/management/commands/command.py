@@ -95,7 +95,9 @@ class Command(BaseCommand):
             help="with --at-step or --at-epoch: take effect there only after exactly N rollbacks of the run",
         )
         parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
-        parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")
+        parser.add_argument(
+            "--expect-state", default="", metavar="STATE", help="refuse the command if the run is in another state"
+        )
         parser.add_argument("--expect-value", metavar="VALUE", help="refuse the command if the knob has another value")
         parser.add_argument(
             "--id",
@@ -108,7 +110,7 @@ class Command(BaseCommand):
             type=option_text,
             default="",
             metavar="USERNAME",
-            help="the author, an operator or owner",
+            help="the author of the command, who must be an operator or owner",
         )
         parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait for the outcome")
         parser.add_argument("--json", action="store_true", help="print the JSON of the API")
@@ -129,7 +131,7 @@ class Command(BaseCommand):
         author_id, author_name = _author(run, options["user"])
         if options["replay"] is not None:
             if options["words"]:
-                _refuse("--replay: it cannot be combined with a command.")
+                _refuse("--replay cannot be combined with a command: leave one of them out.")
             return self._replay(run, options, author_id, author_name)
         try:
             request = parse_command(_payload(run, options))
@@ -219,7 +221,7 @@ def _author(run: Run, name: str) -> tuple[int | None, str]:
     role = role_of(user, run)
     if role not in COMMANDING_ROLES:
         found = f"is a {role}" if role else "is not a member"
-        _refuse(f"--user: {name} {found} of {run.project.slug}: only operators and owners may send commands.")
+        _refuse(f"--user: {name} {found} of {run.project.slug}, but only operators and owners may send commands.")
     return user.pk, display_name(user)
 
 

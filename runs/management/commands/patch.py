@@ -31,7 +31,7 @@ class Command(BaseCommand):
         found = run.patched_attempt(attempt)
         if found is None:
             which = f"run {number}" if attempt is None else f"attempt {attempt} of run {number}"
-            raise _refused(f"No uncommitted changes of {which} were recorded: its source was as committed.")
+            raise _refused(f"No uncommitted changes of {which} were recorded, so there is no patch.")
         self.stdout.write(found.patch, ending="")
 
 

@@ -31,12 +31,22 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only print what would be removed, for each run")
         parser.add_argument("--project", default="", metavar="SHORT_NAME", help="only runs of this project")
         parser.add_argument("--run-id", type=int, metavar="N", help="only this run")
-        parser.add_argument("--keep", type=int, metavar="CHECKPOINT", help="prune nothing: mark a checkpoint by its id")
-        parser.add_argument("--release", type=int, metavar="CHECKPOINT", help="prune nothing: remove the mark")
+        parser.add_argument(
+            "--keep",
+            type=int,
+            metavar="CHECKPOINT",
+            help="do not prune; mark the checkpoint with this id, so that pruning keeps it",
+        )
+        parser.add_argument(
+            "--release",
+            type=int,
+            metavar="CHECKPOINT",
+            help="do not prune; remove the mark of the checkpoint with this id",
+        )
         parser.add_argument(
             "--rebuild",
             action="store_true",
-            help="prune nothing: rewrite the SQLite file once, so that it frees space from then on",
+            help="do not prune; rewrite the SQLite file once, so that later deletions free space on the disk",
         )
 
     def handle(self, **options: Any) -> None:
@@ -83,7 +93,7 @@ class Command(BaseCommand):
                 f"--rebuild failed ({error}). The SQLite database was not changed. Stop all trainings and the portal, "
                 "make sure that the disk has space for a second copy of the database, and try again."
             ) from None
-        self.stdout.write("The file was rewritten and frees space from now on.")
+        self.stdout.write("The database file was rewritten. From now on, deletions free space on the disk.")
 
 
 def described(pruned: Pruned, dry: bool) -> str:
@@ -96,7 +106,7 @@ def described(pruned: Pruned, dry: bool) -> str:
         verb = "would be removed" if dry else "were removed"
         parts.append(f"{pruned.checkpoints} checkpoints of {_size(pruned.checkpoint_bytes)} {verb}")
     if pruned.elsewhere:
-        parts.append(f"{pruned.elsewhere} checkpoints are on other hosts: prune there")
+        parts.append(f"{pruned.elsewhere} checkpoints are on other hosts: run manage.py prune there too")
     return f"run {pruned.run.pk} {pruned.run.name}: {'; '.join(parts)}"
 
 

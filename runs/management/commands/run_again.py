@@ -33,16 +33,18 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run", type=int, help="the number of the run to repeat")
-        parser.add_argument("--without-interventions", action="store_true", help="repeat the configuration alone")
+        parser.add_argument(
+            "--without-interventions", action="store_true", help="repeat only the configuration, without the commands"
+        )
         parser.add_argument(
             "--of",
             type=int,
             metavar="M",
-            help="if run N is a branch: open it at the checkpoint of run M, which repeats its source",
+            help="if run N is a branch: begin at the checkpoint of run M, which repeats the source of run N",
         )
         parser.add_argument("--name", type=option_text, default="", help="name of the new run")
         parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="an operator or owner")
-        parser.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
+        parser.add_argument("--queue", action="store_true", help="queue the new run; manage.py watch starts it")
         output = parser.add_mutually_exclusive_group()
         output.add_argument("--quiet", action="store_true", help="print only the number of the new run")
         output.add_argument("--json", action="store_true", help="print number, state and remarks as JSON")

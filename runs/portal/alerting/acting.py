@@ -166,7 +166,7 @@ def _acknowledge(found: Found, viewer: Viewer) -> Outcome:
     found.alert.refresh_from_db()
     if found.alert.state == AlertState.CLEARED:
         return Outcome(False, _("The alert has already been cleared."))
-    return Outcome(False, _("%(name)s has already acknowledged it.") % {"name": found.alert.acknowledged_name})
+    return Outcome(False, _("%(name)s has already acknowledged the alert.") % {"name": found.alert.acknowledged_name})
 
 
 def _ask(found: Found, viewer: Viewer) -> Outcome:

@@ -52,7 +52,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         label=gettext_lazy("Signing secret"),
         max_length=200,
         required=False,
-        help_text=gettext_lazy("Begins with SEC. Leave empty if the robot uses a keyword."),
+        help_text=gettext_lazy("The secret begins with SEC. Leave empty if the robot uses a keyword."),
         widget=forms.TextInput(attrs=SECRET),
     )
     address = forms.CharField(
@@ -92,7 +92,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         initial="UTC",
         max_length=64,
         help_text=gettext_lazy(
-            "For quiet hours and times in messages, for example Asia/Shanghai, Europe/Berlin or UTC."
+            "Used for quiet hours and for times in messages; for example Asia/Shanghai, Europe/Berlin or UTC."
         ),
         widget=forms.TextInput(attrs=TEXT),
     )
@@ -125,7 +125,9 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
                 "The keyword that every message must contain. Leave empty if the robot has a signing secret."
             ),
             "least_severity": gettext_lazy("Less severe alerts are not sent."),
-            "quiet_until": gettext_lazy("In quiet hours only critical alerts are sent; the others wait until the end."),
+            "quiet_until": gettext_lazy(
+                "In quiet hours only critical alerts are sent; all others wait until the quiet hours end."
+            ),
         }
         widgets = {
             "name": forms.TextInput(attrs=TEXT),

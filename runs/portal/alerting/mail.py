@@ -80,7 +80,7 @@ class MailAccountForm(forms.Form):
         min_value=1,
         max_value=65535,
         required=False,
-        help_text=gettext_lazy("Usually 465 with TLS, 587 with STARTTLS. Leave empty for that port."),
+        help_text=gettext_lazy("Usually 465 with TLS, 587 with STARTTLS. Leave empty to use that port."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     security = forms.ChoiceField(

@@ -104,7 +104,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Knob"),
         max_length=60,
         required=False,
-        help_text=gettext_lazy("Such as learning_rate. A rollback needs none."),
+        help_text=gettext_lazy("The name of a knob, such as learning_rate. A rollback needs none."),
         widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-knobs"}),
     )
     factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
@@ -118,7 +118,8 @@ class RuleForm(forms.Form):
         max_value=MOST_SKIPPED_BATCHES,
         required=False,
         help_text=gettext_lazy(
-            "For a rollback: the number of batches to skip before the step of the fault, and again from that step on."
+            "For a rollback: this number of batches is skipped before the step of the fault, and the same number "
+            "from that step on."
         ),
         widget=forms.NumberInput(attrs=CONTROL),
     )

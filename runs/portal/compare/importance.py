@@ -38,7 +38,10 @@ def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
         raise NotComputed(text % {"count": len(places), "least": FEWEST_RUNS})
     if find_spec("sklearn") is None:
         raise NotComputed(
-            _("The portal needs scikit-learn for this: ask its administrator to run pip install scikit-learn.")
+            _(
+                "The portal needs scikit-learn to compute this table: ask its administrator to run pip install "
+                "scikit-learn."
+            )
         )
     problem = Problem(
         names=[fact.title for fact in parameters],

@@ -48,7 +48,9 @@ def new_run(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _show(request, form, 422)
     if form.awaited and "queue" not in request.POST:
-        form.add_error("after", _("Only a queued run can wait for another run. Press Queue, or leave this empty."))
+        form.add_error(
+            "after", _("Only a queued run can wait for another run. Press Queue, or leave this field empty.")
+        )
         return _show(request, form, 422)
     with transaction.atomic():
         run, host = form.save()

@@ -105,5 +105,5 @@ def delete(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     own = _commanded(request, slug)
     view = get_object_or_404(own.project.saved_views, pk=pk)
     view.delete()
-    messages.success(request, _("The view “%(name)s” is deleted. The runs are not.") % {"name": view.name})
+    messages.success(request, _("The view “%(name)s” is deleted. Its runs are kept.") % {"name": view.name})
     return redirect(f"{reverse('runs')}?{query_of(slug, '', NONE)}")

@@ -29,7 +29,7 @@ from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
 from steersman.messages.orders import Asked, EndProcess, Order, Post
 from steersman.records.posted import PostedCommand
 
-NOT_POSTED = "It expired before the training received it."
+NOT_POSTED = "The command expired before the training received it."
 
 
 def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runs.models import Run
 from steersman.records.own_kinds import MOST_PARAMETERS, ParametersRecord
 
-OF_RECIPE = "The run has a recipe, so its parameters are those of its creation: configure() does not change them."
+OF_RECIPE = "The run has a recipe, so its parameters were set when it was created: configure() does not change them."
 
 
 def store_parameters(run_id: int, record: ParametersRecord) -> str:

@@ -67,7 +67,7 @@ LOGGED_AGAIN = (
     "folds, continue the count of epochs, or add the fold to the names: log_epoch(epoch, **{{f'fold{{fold}}/loss': "
     "loss}})."
 )
-SET_ASIDE = "1 record could not be stored: {what}: {reason} It is kept in quarantine.bin."
+SET_ASIDE = "1 record could not be stored ({what}). {reason} The record is kept in quarantine.bin."
 
 
 # Records that only concern their attempt: they change neither the row of the run nor its commands.

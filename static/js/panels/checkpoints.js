@@ -98,7 +98,7 @@ export class Checkpoints {
         "aria-label": again
           ? gettext("Copy the command that started this run on its host")
           : fill(gettext("Copy the command that resumes from {name}"), { name }),
-        title: again ? gettext("If you run it on the host of the run, the training starts again as another run.") : "",
+        title: again ? gettext("If you run this command on the host of the run, the training starts again as another run.") : "",
       },
       icon("running"),
       again ? gettext("Start again") : gettext("Resume from here"),

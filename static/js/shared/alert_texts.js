@@ -45,7 +45,7 @@ function causeText(cause, text) {
       return fill(gettext("No heartbeat from the training host for {seconds} s."), cause);
     case "silent_host":
       return fill(
-        gettext("No contact with its host since {since}. If the training is still running, it is recorded on that host's disk."),
+        gettext("No contact with the training host since {since}. If the training is still running, its records are on the disk of that host."),
         { since: clock(cause.since) },
       );
     case "death":
@@ -80,14 +80,14 @@ function causeText(cause, text) {
 /** Return the text about the layer in which a fault began. `times` is null if the norm was not finite. */
 function layerText({ layer, measure, step, times }) {
   const usual = {
-    gradient: gettext("Began in {layer}: gradient norm {times}× its usual value at step {step}."),
-    update: gettext("Began in {layer}: update norm {times}× its usual value at step {step}."),
-    weight: gettext("Began in {layer}: weight norm {times}× its usual value at step {step}."),
+    gradient: gettext("The fault began in {layer}, whose gradient norm was {times}× its usual value at step {step}."),
+    update: gettext("The fault began in {layer}, whose update norm was {times}× its usual value at step {step}."),
+    weight: gettext("The fault began in {layer}, whose weight norm was {times}× its usual value at step {step}."),
   };
   const notFinite = {
-    gradient: gettext("Began in {layer}: gradient norm not finite at step {step}."),
-    update: gettext("Began in {layer}: update norm not finite at step {step}."),
-    weight: gettext("Began in {layer}: weight norm not finite at step {step}."),
+    gradient: gettext("The fault began in {layer}, whose gradient norm was not finite at step {step}."),
+    update: gettext("The fault began in {layer}, whose update norm was not finite at step {step}."),
+    weight: gettext("The fault began in {layer}, whose weight norm was not finite at step {step}."),
   };
   const shown = times === null || times === undefined ? "" : number(Number(times.toPrecision(2)));
   return fill((shown ? usual : notFinite)[measure] ?? "", { layer, times: shown, step: count(step) });
@@ -110,10 +110,14 @@ function endText(cause) {
       return [fill(text, cause), last].filter(Boolean).join(" ");
     }
     case "killed_for_memory": {
-      const text = gettext(
-        "Out of host memory: the kernel ended the process; make batch_size or the model smaller, use fewer DataLoader workers, or allow more memory.",
-      );
-      return isRank ? fill(gettext("Rank {rank}: {text}"), { ...cause, text }) : text;
+      const text = isRank
+        ? gettext(
+            "Rank {rank} ran out of host memory: the kernel ended the process; make batch_size or the model smaller, use fewer DataLoader workers, or allow more memory.",
+          )
+        : gettext(
+            "Out of host memory: the kernel ended the process; make batch_size or the model smaller, use fewer DataLoader workers, or allow more memory.",
+          );
+      return fill(text, cause);
     }
     case "unwatched":
       return isRank
@@ -122,7 +126,7 @@ function endText(cause) {
     case "scheduler":
       return schedulerText(cause.why);
     case "interrupted":
-      return gettext("Ended at once by a second interrupt; no checkpoint was saved.");
+      return gettext("The training was ended at once by a second interrupt; no checkpoint was saved.");
     default:
       return gettext(
         "The training process was ended by a command, because the script did not stop: it did not read run.stopping.",

@@ -197,7 +197,7 @@ def test_a_view_is_saved_for_the_project_and_opens_with_it(page: Page, stack: St
     menu = page.get_by_test_id("views")
     menu.locator("summary").click()
     menu.get_by_label("Name").fill("Small rates")
-    menu.get_by_label("Show it when the project is opened").check()
+    menu.get_by_label("Show this view when the project is opened").check()
     menu.get_by_role("button", name="Save view").click()
     expect(page.get_by_role("status").filter(has_text="is saved for all members")).to_be_visible()
     expect(menu.locator("summary")).to_contain_text("Small rates")

@@ -61,7 +61,7 @@ def test_viewers_see_tags_and_change_none(run: Run) -> None:
 def test_what_is_no_tag_is_refused_with_the_remedy(run: Run, name: str) -> None:
     answer = tag(run, "operator", add=["fine", name])
     assert answer.status_code == 422 and answer.json()["field"] == "add"
-    assert "1 to 40 characters, without commas and quotation marks" in answer.json()["error"]
+    assert "1 to 40 characters, without commas or quotation marks" in answer.json()["error"]
     assert not RunTag.objects.exists()
 
 

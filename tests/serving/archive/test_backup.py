@@ -101,7 +101,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
         assert findings(copy) == []
         for run_id in runs:
             run = run_row(copy, run_id)
-            assert run["state"] == "lost" and "Restored from a backup" in run["reason"]
+            assert run["state"] == "lost" and "restored from a backup" in run["reason"]
             # The restore adds an event with the state.
             restored = frames(copy, run_id)
             (told,) = [seq for seq, frame in restored.items() if before[run_id].get(seq) != frame]

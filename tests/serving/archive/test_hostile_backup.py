@@ -80,9 +80,9 @@ def test_it_refuses_members_that_no_backup_has(tmp_path: Path, name: str, kind: 
 
 def test_it_refuses_other_content_than_was_hashed(tmp_path: Path) -> None:
     wrong = written(tmp_path / "bad.tar", GOOD, **{"data/secret_key": "0" * 64})
-    assert "data/secret_key differs from what was backed up" in refusal(wrong, tmp_path / "1")
+    assert "data/secret_key does not match the list of hashes" in refusal(wrong, tmp_path / "1")
     more = written(tmp_path / "more.tar", GOOD, **{"data/runs/1/gone": "0" * 64})
-    assert "data/runs/1/gone differs from what" in refusal(more, tmp_path / "2")
+    assert "data/runs/1/gone does not match the list of hashes" in refusal(more, tmp_path / "2")
 
 
 def test_it_refuses_an_archive_that_was_cut_short_anywhere(tmp_path: Path) -> None:

@@ -283,14 +283,14 @@ def test_the_doctor_says_that_there_is_none() -> None:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"URL": ""}, "STEERSMAN_LDAP_URL is empty, but STEERSMAN_LDAP_BIND_DN"),
+        ({"URL": ""}, "STEERSMAN_LDAP_URL is empty, but other settings of the directory are not ("),
         ({"URL": "http://x"}, "STEERSMAN_LDAP_URL is 'http://x': give ldaps://"),
         ({"URL": "ldap.example.org"}, "give ldaps://"),
         ({"USERS": ""}, "STEERSMAN_LDAP_USERS is empty"),
         ({"USER_FILTER": "(uid=ada)"}, "STEERSMAN_LDAP_USER_FILTER does not contain"),
         ({"GROUPS": ""}, "set both STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS"),
         ({"ROLES": "ml=lab:boss"}, "STEERSMAN_LDAP_ROLES: 'ml=lab:boss' is not a rule"),
-        ({"CA_FILE": "/nowhere.pem"}, "STEERSMAN_LDAP_CA_FILE is '/nowhere.pem': there is no such file"),
+        ({"CA_FILE": "/nowhere.pem"}, "STEERSMAN_LDAP_CA_FILE: there is no file '/nowhere.pem'"),
     ],
 )
 def test_a_wrong_setting_is_named(changed: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch) -> None:

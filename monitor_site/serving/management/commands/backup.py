@@ -17,7 +17,10 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Write the database and the files of all runs to one archive, also while trainings run. It contains secrets."
+    help = (
+        "Write the database and the files of all runs to one archive, also while trainings run. The archive contains "
+        "secrets."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,10 +35,11 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=EXIT_BAD_INPUT) from error
         except DatabaseError as error:
             raise CommandError(
-                f"The database cannot be read ({error}): is it migrated?", returncode=EXIT_BAD_INPUT
+                f"The database cannot be read ({error}): run manage.py doctor to find the cause.",
+                returncode=EXIT_BAD_INPUT,
             ) from error
         for name in done.missing:
-            self.stdout.write(f"already missing before the backup: {name}")
+            self.stdout.write(f"Not in this backup, because the file was already missing: {name}")
         if done.elsewhere:
             runs = ", ".join(map(str, done.elsewhere))
             self.stdout.write(f"Not in this backup: files on other hosts (runs {runs}). Create a backup there too.")

@@ -19,7 +19,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="a parameter of the training, repeatable",
+            help="set a parameter of the training; can be given several times",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -24,21 +24,28 @@ class Command(BaseCommand):
         parser.add_argument("--project", type=option_text, required=True, metavar="SLUG", help="the project to join")
         parser.add_argument("--role", default=Role.VIEWER, help=f"one of {', '.join(Role.values)} (default: viewer)")
         parser.add_argument(
-            "--days", type=int, default=INVITE_DAYS, help=f"how long the link is valid (default: {INVITE_DAYS})"
+            "--days",
+            type=int,
+            default=INVITE_DAYS,
+            help=f"number of days for which the link is valid (default: {INVITE_DAYS})",
         )
         parser.add_argument(
-            "--user", type=option_text, default="", metavar="USERNAME", help="the inviting owner; any owner by default"
+            "--user",
+            type=option_text,
+            default="",
+            metavar="USERNAME",
+            help="the owner who invites (default: any owner of the project)",
         )
 
     def handle(self, **options: Any) -> None:
         if options["role"] not in Role.values:
             self._refuse(f"role: {options['role']!r} is not a role; use one of {', '.join(Role.values)}.")
         if not 1 <= options["days"] <= LONGEST_INVITE_DAYS:
-            self._refuse(f"days: give 1 to {LONGEST_INVITE_DAYS}.")
+            self._refuse(f"days: give a whole number from 1 to {LONGEST_INVITE_DAYS}.")
         project = Project.objects.filter(slug=options["project"]).first()
         if project is None:
             known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
-            self._refuse(f"project: there is no {options['project']!r}; choose one of: {known or 'none'}.")
+            self._refuse(f"project: there is no project {options['project']!r}; choose one of: {known or 'none'}.")
         key = invite(project, options["role"], self._inviter(project, options["user"]), options["days"])
         self.stdout.write(urljoin(portal_address(), reverse("invite", args=[key])))
 

@@ -15,7 +15,7 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Restore a backup into an empty data folder and database, after checking all of it."
+    help = "Check a backup completely, then restore it into an empty data folder and database."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,6 +33,6 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"The database rejected the backup: {error}.", returncode=EXIT_BAD_INPUT) from error
         self.stdout.write(
-            f"Restored {done.runs} runs as of {done.made_at}. Runs that were training are lost: resume them, or start "
-            "watch."
+            f"Restored {done.runs} runs as of {done.made_at}. Runs that were training now have the state lost: resume "
+            "them, or start manage.py watch."
         )

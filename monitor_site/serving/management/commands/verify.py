@@ -33,7 +33,10 @@ class Command(BaseCommand):
                 )
             found = list(verify_installation(settings.STEERSMAN_DATA, options["run"]))
         except DatabaseError as error:
-            raise CommandError(f"The database cannot be read: {error}.", returncode=EXIT_BAD_INPUT) from error
+            raise CommandError(
+                f"The database cannot be read ({error}): run manage.py doctor to find the cause.",
+                returncode=EXIT_BAD_INPUT,
+            ) from error
         if options["json"]:
             self.stdout.write(json.dumps({"findings": [asdict(each) for each in found]}))
         else:

@@ -123,7 +123,7 @@ def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
         if path.is_symlink() or not path.is_file():
             raise Damaged(f"{name} is missing")
         if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
-            raise Damaged(f"the SHA-256 of {name} differs")
+            raise Damaged(f"the SHA-256 of {name} differs from the recorded one")
     return manifest
 
 
@@ -150,7 +150,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _parsed(fields: Mapping[str, Any]) -> Manifest:
     if fields["format"] != FORMAT:
-        raise Damaged(f"it has format {fields['format']!r}, this version reads {FORMAT}")
+        raise Damaged(f"it has format {fields['format']!r}, but this version reads format {FORMAT}")
     files = {name: Written(int(of["size_bytes"]), str(of["sha256"])) for name, of in fields["files"].items()}
     for name in files:
         if not FILE_NAME.fullmatch(name) or name == MANIFEST:

@@ -50,11 +50,11 @@ RECIPES = (
     _("context length in bytes"),
     _("blocks of attention and feed-forward network"),
     _("attention heads of each block"),
-    _("width of a head; the model width is heads times this"),
+    _("width of a head; the width of the model is heads times head_width"),
     _("fraction of features left out while training"),
     _("weight decay of AdamW, on matrices only"),
     _("text that the model continues after each epoch"),
-    _("length of that text in bytes; 0: none"),
+    _("length in bytes of the text that the model writes; 0: no text"),
     _("sampling temperature: higher is more random; 1: unscaled"),
 )
 

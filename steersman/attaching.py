@@ -22,15 +22,15 @@ from steersman.starting.messages import PUSHES, Asked
 from steersman.values.remarks import Remarks
 
 AFTER_FINISH = (
-    "steersman.attach() after run.finish(): this process has finished its run, and cannot add a second training to it. "
-    "To give each trial its own run, start one process per trial with steersman run -- python script.py, or with "
-    "manage.py create_run and train. To record all trials in one run, call finish() once, after the last trial, and "
-    'log each trial under its own names: run.log(step, {"trial2/loss": loss}).'
+    "steersman.attach() was called after run.finish(): a process records one training, and that of this process has "
+    "ended. To give each trial its own run, start one process per trial with steersman run -- python script.py, or "
+    "with manage.py create_run and train. To record all trials in one run, call finish() once, after the last trial, "
+    'and log each trial under its own names: run.log(step, {"trial2/loss": loss}).'
 )
 
 AFTER_STARTED = (
-    "steersman.attach() after run.finish(): the run that steersman.start() started has ended. Call steersman.start() "
-    "again for another run."
+    "steersman.attach() was called after run.finish(): the run that steersman.start() started has ended. Call "
+    "steersman.start() again for another run."
 )
 NOT_ENDED = (
     "steersman.start() was called before the previous run of this process ended: {run!r}. End that run with "
@@ -169,7 +169,8 @@ def _new_run() -> Run:
     if not folder:
         how = "steersman run -- python script.py or manage.py train --run-id N -- script.py"
         print(
-            f"steersman: not supervised, nothing is logged (start it with {how}, or call steersman.start())",
+            f"steersman: nothing is logged, because this process has no supervisor: start the training with {how}, or "
+            "call steersman.start()",
             file=sys.stderr,
         )
         return Run()
@@ -229,7 +230,7 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> Run:
     print(OF_ANOTHER, file=sys.stderr)
     holder = lock.read_text().strip()
     if ranks == 1 and holder.isdigit() and not is_below(int(holder)):
-        print(f"steersman: if both train, start them with {how_to_declare(0)}", file=sys.stderr)
+        print(f"steersman: if both processes train, start them with {how_to_declare(0)}", file=sys.stderr)
         leave_mark(folder)
     return Run()
 

@@ -210,7 +210,7 @@ class Control:
 
     def expire(self, command: PostedCommand) -> None:
         """Record that a command arrived too late."""
-        self._record(command, "expired", Done(remark="It was not applied before it expired."))
+        self._record(command, "expired", Done(remark="The command was not applied before it expired."))
 
     def _has_expired(self, command: PostedCommand) -> bool:
         return command.expires_monotonic_s is not None and time.monotonic() > command.expires_monotonic_s
@@ -393,7 +393,7 @@ class Control:
         wanted = from_fields(CancelArguments, command.arguments).command
         waiting = next((other for other in self._scheduled if other.id == wanted), None)
         if waiting is None:
-            raise Refusal("It has already taken effect or ended.")
+            raise Refusal("The command to be cancelled has already taken effect or ended.")
         self._scheduled.remove(waiting)
         self._record(waiting, "expired", Done(remark="It was cancelled."))
         return Done()

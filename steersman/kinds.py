@@ -114,7 +114,7 @@ class Kind(ABC):
         if spec.minimum is not None and spec.maximum is not None and spec.minimum > spec.maximum:
             raise SpecError(f"{spec.name}: the minimum is above the maximum", spec.name)
         if spec.scale == "log" and not self.is_number:
-            raise SpecError(f"{spec.name}: a logarithmic scale is for numbers", spec.name)
+            raise SpecError(f"{spec.name}: only numbers can have a logarithmic scale", spec.name)
         if spec.scale == "log" and not (spec.minimum is not None and spec.minimum > 0):
             raise SpecError(f"{spec.name}: a logarithmic scale needs a minimum above 0", spec.name)
 
@@ -219,7 +219,7 @@ class Int(Number):
     def check_declaration(self, spec: ValueSpec) -> None:
         super().check_declaration(spec)
         if any(limit is not None and abs(limit) > LARGEST_INT for limit in (spec.minimum, spec.maximum)):
-            raise SpecError(f"{spec.name}: give limits within 2**53", spec.name)
+            raise SpecError(f"{spec.name}: give limits from -2**53 to 2**53", spec.name)
 
 
 class Bool(Kind):
@@ -318,13 +318,13 @@ class Choice(Kind):
     def check_declaration(self, spec: ValueSpec) -> None:
         super().check_declaration(spec)
         if not spec.choices:
-            raise SpecError(f"{spec.name}: a choice needs choices", spec.name)
+            raise SpecError(f"{spec.name}: the kind choice needs choices", spec.name)
         if not all(isinstance(choice, (float, int, bool, str)) for choice in spec.choices):
             raise SpecError(f"{spec.name}: choices are numbers, truth values or text", spec.name)
         if len(spec.choices) > MOST_CHOICES or not all(map(_is_small, spec.choices)):
             raise SpecError(
-                f"{spec.name}: give at most {MOST_CHOICES} choices, finite numbers within 2**53 or texts of at most "
-                f"{LONGEST_CHOICE} characters",
+                f"{spec.name}: give at most {MOST_CHOICES} choices (finite numbers from -2**53 to 2**53, or text of at "
+                f"most {LONGEST_CHOICE} characters)",
                 spec.name,
             )
         by_text: dict[str, Value] = {}

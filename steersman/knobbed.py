@@ -139,11 +139,13 @@ class KnobbedRecorder(Recorder):
         for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
             if not values.is_mapping(given):
                 shape = "{knob: {group: value}}"
-                raise TypeError(f"restore_knobs() takes the {shape} of run.knobs, not {values.shown(given)}")
+                raise TypeError(f"restore_knobs() takes a value of run.knobs, {shape}, not {values.shown(given)}")
         for knob in self._control.knobs:
             if knob.spec.name in saved:
                 refused = knob.restore(saved[knob.spec.name])
-                self._remark(f"{error} It stays {knob.spec.text(knob[group])}." for group, error in refused.items())
+                self._remark(
+                    f"{error} The value stays {knob.spec.text(knob[group])}." for group, error in refused.items()
+                )
         self.record_knobs()
 
     def record_knobs(self) -> None:

@@ -212,7 +212,10 @@ class RankedRun(Run):
         if time.monotonic() - self._began < ATTACH_TIMEOUT_S:
             return False
         who = ", ".join(map(str, unattached))
-        self.note(f"Rank {who} has not called steersman.attach(): commands act on the other ranks.", level="warning")
+        self.note(
+            f"Rank {who} has not called steersman.attach(): commands take effect on the other ranks only.",
+            level="warning",
+        )
         self._words[LEFT_OUT] = 1
         return True
 
@@ -241,7 +244,7 @@ class RankedRun(Run):
         barrier.arrive(boundary, self._step, self._epoch)
         if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
             who = ", ".join(map(str, barrier.absent(boundary)))
-            where = "the step boundary at which all ranks were to apply it"
+            where = "the step boundary at which all ranks were to apply the command"
             self._refuse(f"After {self._barrier_timeout_s:g} s, rank {who} had not reached {where}")
             return
         self._collect()
@@ -290,7 +293,7 @@ class RankedRun(Run):
             if asked is not None and (differing := self._barrier.differing(place, own)):
                 rank, theirs = differing
                 return (
-                    f"Rank {rank} is at {what} {theirs}, rank 0 at {what} {own}: a command can wait for {what} "
+                    f"Rank {rank} is at {what} {theirs}, but rank 0 is at {what} {own}: a command can wait for {what} "
                     f"{asked} only if all ranks log the same {what}s."
                 )
         return ""
@@ -341,7 +344,7 @@ class RankedRun(Run):
                 raise OutOfStep(f"rank {self.rank} cannot read what rank 0 has decided: {error}") from error
             if decision.at != self._boundary:
                 raise OutOfStep(
-                    f"rank {self.rank} is at step boundary {self._boundary}, commands were to take effect at "
+                    f"rank {self.rank} is at step boundary {self._boundary}, but commands were to take effect at "
                     f"{decision.at}: read run.stopping equally often on every rank"
                 )
             self._decision_count += 1

@@ -310,7 +310,7 @@ class Recorder:
         if record is not None and self._watched.get(record.name) == record.goal:
             return
         if record is not None and record.name not in self._watched and len(self._watched) >= MOST_WATCHED:
-            remarks = [f"watch() takes {MOST_WATCHED} series: {values.shown(name)} is left out; watch fewer."]
+            remarks = [f"watch() takes {MOST_WATCHED} series at most: {values.shown(name)} is left out; watch fewer."]
             record = None
         if record is not None:
             self._watched[record.name] = record.goal

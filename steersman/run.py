@@ -102,7 +102,7 @@ class Run(Scope, KnobbedRecorder):
         self._mailbox: Inbox = NullMailbox()
         if folder is not None:
             if (folder / CLOSED_FILE).exists():
-                print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
+                print("steersman: a later attempt holds this run, so this process ends", file=sys.stderr)
                 raise SystemExit(EXIT_FENCED)
             journal = JournalWriter(folder, rank, journal_bound_bytes(os.environ))
             self._mailbox = Mailbox(node or folder)
@@ -254,7 +254,7 @@ class Run(Scope, KnobbedRecorder):
         if self._directory is None:
             if self._place is None:
                 self._directory = Path(tempfile.mkdtemp(prefix="steersman-"))
-                print(f"steersman: not supervised, run.directory is {self._directory}", file=sys.stderr)
+                print(f"steersman: without a supervisor, run.directory is {self._directory}", file=sys.stderr)
             else:
                 self._directory = make_private(files_of(self._place))
         return self._directory
@@ -389,7 +389,7 @@ class Run(Scope, KnobbedRecorder):
             patch = uncommitted_changes(folder) if revision and revision["changed"] else ""
             if len(patch.encode(errors="replace")) > LARGEST_PATCH_BYTES:
                 patch = ""
-                self.note("The uncommitted changes are too large to be recorded: commit them to repeat the run.")
+                self.note("The uncommitted changes are too large to be recorded: commit them before the next run.")
             self.record_environment(own_environment() | {"git": revision})
         except Exception as error:  # any exception: from the installed packages, or git
             self.note(f"The environment could not be recorded: {values.shown(error)}.", level="warning")

@@ -31,8 +31,8 @@ def split_spec(spec: str) -> tuple[str, str]:
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise RecipeError(
-            f"recipe: there is no {spec!r}; name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
-            "mypackage.mine:MyRecipe."
+            f"recipe: there is no recipe {spec!r}; name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such "
+            "as mypackage.mine:MyRecipe."
         )
     return module, name
 

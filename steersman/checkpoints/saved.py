@@ -51,7 +51,7 @@ class SavedCheckpoint:
             raise KeyError(f"The checkpoint {self.folder.name} has no object {shown(name)}; it has {known}.")
         torch = sys.modules.get("torch")
         if torch is None:
-            raise Damaged("reading it requires torch: import torch first")
+            raise Damaged("torch must be imported before a checkpoint is read")
         try:
             return torch.load(self.folder / (name + SUFFIX), weights_only=True, map_location="cpu")
         except Exception as error:  # any content of the file leads to a readable error

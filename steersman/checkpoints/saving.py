@@ -89,7 +89,7 @@ def write_checkpoint(
     handled = sys.exc_info()[1]
     torch = sys.modules.get("torch")
     if torch is None:
-        raise NotSaved("writing it requires torch: import torch first")
+        raise NotSaved("torch must be imported before a checkpoint is saved")
     folder = kept.new_folder(step)
     while folder.exists():
         # An earlier process has saved at this step.

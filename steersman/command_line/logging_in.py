@@ -123,7 +123,7 @@ def _token(file: str | None, address: str) -> str:
     elif sys.stdin.isatty():
         token, source = getpass.getpass(f"Token for {address} (with the scope train): "), "token"
     else:
-        raise Problem(f"token: there is no terminal to ask for it: give --token-file FILE, or set {TOKEN_VARIABLE}.")
+        raise Problem(f"token: no terminal can ask for the token. Give --token-file FILE, or set {TOKEN_VARIABLE}.")
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= LONGEST_TOKEN:
         raise Problem(f"{source} has no token: give the one line that the portal showed when the token was made.")
@@ -134,5 +134,5 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read(LONGEST_TOKEN + 2) if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file in UTF-8"
-        raise Problem(f"token-file: {file} cannot be read: {reason}.") from error
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
+        raise Problem(f"token-file: {file} cannot be read ({reason}).") from error

@@ -61,8 +61,8 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     run.add_argument(
         "--from", dest="origin", type=_origin, metavar="RUN[:CHECKPOINT]",
-        help="begin a new run at a checkpoint that was pushed to the portal: by its id, step or name, newest (the "
-        "default) or best; it is downloaded unless this machine has it",
+        help="begin a new run at a checkpoint that was pushed to the portal, and download it unless this machine has "
+        "it; CHECKPOINT is an id, a step, a name, best, or newest (the default)",
     )  # fmt: skip
     run.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     run.set_defaults(function=run_training)

@@ -123,19 +123,13 @@ def parse_manifest(content: bytes, sha256: str) -> Manifest:
 def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
     """Return the manifest of a checkpoint if all files are unchanged. Raises `Damaged` otherwise."""
     manifest = read_manifest(folder, sha256)
-    for _, fault in faults(folder, manifest):
-        raise Damaged(fault)
-    return manifest
-
-
-def faults(folder: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield each file of a checkpoint that differs from its manifest, and the difference."""
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            yield name, f"{name} is missing"
-        elif path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
-            yield name, f"the SHA-256 of {name} differs"
+            raise Damaged(f"{name} is missing")
+        if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
+            raise Damaged(f"the SHA-256 of {name} differs from the recorded one")
+    return manifest
 
 
 def is_whole(folder: Path) -> bool:
@@ -161,7 +155,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _parsed(fields: Mapping[str, Any]) -> Manifest:
     if fields["format"] != FORMAT:
-        raise Damaged(f"it has format {fields['format']!r}, this version reads {FORMAT}")
+        raise Damaged(f"it has format {fields['format']!r}, but this version reads format {FORMAT}")
     files = {name: Written(int(of["size_bytes"]), str(of["sha256"])) for name, of in fields["files"].items()}
     for name in files:
         if not FILE_NAME.fullmatch(name) or name == MANIFEST:

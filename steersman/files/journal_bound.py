@@ -35,8 +35,8 @@ def journal_bound_bytes(environment: Mapping[str, str]) -> int:
     if text.isdecimal() and len(text) <= 12 and int(text) >= SMALLEST_MIB:
         return int(text) << 20
     print(
-        f"steersman: {JOURNAL_MIB_VARIABLE} is {text[:40]!r}: give a whole number of MiB, at least {SMALLEST_MIB}; "
-        f"{DEFAULT_MIB} is used",
+        f"steersman: {JOURNAL_MIB_VARIABLE} takes a whole number of MiB, at least {SMALLEST_MIB}, not {text[:40]!r}: "
+        f"{DEFAULT_MIB} MiB is used",
         file=sys.stderr,
     )
     return DEFAULT_MIB << 20

@@ -218,15 +218,13 @@ class LayerWatch:
     def _add(self, model: Any, every: int, name: str, remarks: Remarks) -> None:
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(model, torch.nn.Module):
-            remarks.append(
-                _left_out(f"watch_layers() takes a model of torch (torch.nn.Module), not {values.shown(model)}")
-            )
+            remarks.append(_left_out(f"watch_layers() takes a torch.nn.Module, not {values.shown(model)}"))
             return
         others = [each for each in self._models if not each.is_gone and not each.is_of(model)]
         taken = {layer for each in others for layer in each.layers()}
         room = MOST_LAYERS - len(taken)
         if room < 1:
-            remarks.append(_left_out(f"watch_layers() takes {MOST_LAYERS} layers of all models together"))
+            remarks.append(_left_out(f"all models together may have at most {MOST_LAYERS} layers"))
             return
         watched = next(
             each for each in _named(torch, model, every, name, room) if not taken.intersection(each.layers())
@@ -315,7 +313,7 @@ def _told(error: Exception) -> str:
 
 
 def _left_out(why: str) -> Remark:
-    return Remark.about("watch_layers", f"{why}: they are not watched.")
+    return Remark.about("watch_layers", f"A model is not watched: {why}.")
 
 
 def _real(torch: Any, tensor: Any) -> Any:

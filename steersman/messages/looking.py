@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from steersman.marked_text import gettext_noop
 
-NOT_LOOKING = gettext_noop("The training does not read run.stopping, so commands wait. To end it, end its process.")
+NOT_LOOKING = gettext_noop(
+    "The training does not read run.stopping, so commands wait. To end the training, end its process."
+)
 LOOKS_AGAIN = gettext_noop("The training reads run.stopping again.")

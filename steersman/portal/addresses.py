@@ -26,7 +26,10 @@ def portal_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise BadAddress(f"{text!r} is not the address of a portal: give one such as https://steersman.example.org")
     if parts.username is not None or parts.query or parts.fragment:
-        raise BadAddress("The address of a portal has no user, ? or #: give one such as https://steersman.example.org")
+        raise BadAddress(
+            "The address of a portal must not contain a user name, ? or #: give one such as "
+            "https://steersman.example.org"
+        )
     shown = f"[{host}]" if ":" in host else host
     default = 443 if parts.scheme == "https" else 80
     place = shown if port in (None, default) else f"{shown}:{port}"

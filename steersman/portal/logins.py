@@ -86,8 +86,8 @@ def login_to_use(address: str, environment: Mapping[str, str]) -> Login:
     stored = read_logins(logins_path(environment))
     if not wanted and not stored.portals:
         raise NoLogin(
-            "No portal is known: run steersman login https://steersman.example.org with the address of yours, or set "
-            f"{PORTAL_VARIABLE} and {TOKEN_VARIABLE}."
+            "No portal is known: run steersman login https://steersman.example.org with the address of your portal, or "
+            f"set {PORTAL_VARIABLE} and {TOKEN_VARIABLE}."
         )
     found = portal_address(wanted) if wanted else stored.portals[0].address
     if token:

@@ -95,7 +95,7 @@ class _Patience:
                 now = time.monotonic()
                 if self._silent_since is None:
                     self._silent_since = now
-                    self._tell(f"{error} The download goes on when the portal answers.")
+                    self._tell(f"{error} The download continues when the portal answers.")
                 if now - self._silent_since >= self._wait_s:
                     raise
                 time.sleep(min(PAUSE_S, self._wait_s))
@@ -137,7 +137,7 @@ class _Pull:
                 is_right = verify(path, expected.sha256)
             if not is_right:
                 path.unlink()
-                raise Damaged(f"the SHA-256 of {name} differs")
+                raise Damaged(f"the SHA-256 of {name} differs from the recorded one")
         return manifest
 
     def _manifest(self) -> Manifest:
@@ -145,7 +145,7 @@ class _Pull:
             return read_manifest(self._folder, self._checkpoint.sha256)
         data = self._patience.call(lambda: b"".join(self._blocks(MANIFEST, 0, LARGEST_MANIFEST_BYTES)))
         if hashlib.sha256(data).hexdigest() != self._checkpoint.sha256:
-            raise Damaged("the SHA-256 of its manifest differs")
+            raise Damaged("the SHA-256 of its manifest differs from the recorded one")
         write_atomically(self._folder / MANIFEST, lambda file: file.write(data))
         return read_manifest(self._folder, self._checkpoint.sha256)
 
@@ -168,7 +168,7 @@ class _Pull:
             self._patience.heard()
             most_bytes -= len(block)
             if most_bytes < 0:
-                raise Damaged(f"{name} is longer in the portal")
+                raise Damaged(f"the portal sent more bytes of {name} than the manifest lists")
             yield block
             if time.monotonic() - self._told_at >= TOLD_EVERY_S:
                 self._told_at = time.monotonic()

@@ -63,7 +63,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        raise Refused(f"{req.full_url} leads to {newurl}: give that address instead.", code)
+        raise Refused(f"{req.full_url} redirects to {newurl}: give that address instead.", code)
 
 
 def check_login(login: Login) -> None:
@@ -145,7 +145,7 @@ def stream(login: Login, path: str, timeout_s: float = TIMEOUT_S) -> Iterator[by
     except (HTTPException, OSError) as error:
         raise unreachable(login.address, error) from error
     if left:
-        raise Unreachable(f"The connection to {login.address} broke.")
+        raise Unreachable(f"The connection to {login.address} was interrupted.")
 
 
 def _opened(

@@ -54,8 +54,8 @@ class UndeclaredPeers:
         if kind in HARMLESS or not (size := self.count()):
             return ""
         return (
-            f"This training has {size} undeclared processes, and the command would reach only rank 0. Start it with "
-            f"{how_to_declare(size)}."
+            f"This training has {size} undeclared processes, and the command would reach only rank 0. Start the "
+            f"training with {how_to_declare(size)}."
         )
 
     def count(self) -> int:
@@ -86,7 +86,10 @@ def leave_mark(folder: Path) -> None:
     try:
         _write_whole(path, {"pid": os.getpid(), "host": socket.gethostname()})
     except OSError as error:
-        print(f"steersman: rank 0 cannot be notified of this process ({error.strerror})", file=sys.stderr)
+        print(
+            f"steersman: rank 0 cannot be notified of this process ({error.strerror}): commands may reach rank 0 alone",
+            file=sys.stderr,
+        )
 
 
 def is_below(holder: int) -> bool:

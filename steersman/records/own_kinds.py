@@ -46,8 +46,8 @@ class ParametersRecord(Record):
         if isinstance(kept, dict):
             return cls(step=step, parameters=kept)
         given = values.shown(parameters)
-        how = "a mapping, a dataclass or the arguments of argparse; of another object give vars(it)"
-        remarks.append(f"configure() takes {how}; {given} was left out.")
+        how = "a mapping, a dataclass or the arguments of argparse"
+        remarks.append(f"configure() takes {how}: {given} was left out. For another object, give vars(object).")
         return None
 
 

@@ -30,8 +30,8 @@ def left_behind(command: PostedCommand, now: Moment) -> str:
     if command.at_roll_backs is None or command.at_roll_backs >= now.roll_backs:
         return ""
     return (
-        f"It was to take effect after {command.at_roll_backs} rollbacks: the training has been rolled back "
-        f"{now.roll_backs} times."
+        f"The command was to take effect after {command.at_roll_backs} rollbacks, but the training has been rolled "
+        f"back {now.roll_backs} times."
     )
 
 

@@ -52,9 +52,9 @@ def parse(text: bytes) -> dict[str, Json]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"this is not JSON: {shown(error)}") from error
+        raise Malformed(f"the text is not JSON ({shown(error)})") from error
     if not isinstance(found, dict):
-        raise Malformed(f"this is not an object: {shown(found)}")
+        raise Malformed(f"a JSON object is needed, not {shown(found)}")
     return found
 
 
@@ -134,7 +134,7 @@ def _any(value: object) -> object:
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:
-            raise Malformed(f"it has more than {DEEPEST} levels")
+            raise Malformed(f"the value has more than {DEEPEST} levels")
         nested: list[object] = []
         for each in level:
             if isinstance(each, dict):

@@ -56,7 +56,11 @@ class HostChild:
         try:
             write_ended(self.attempt, EndedByCaller(os.getpid()))
         except OSError as error:
-            print(f"steersman: the run counts as running until this process ends ({error.strerror})", file=sys.stderr)
+            print(
+                f"steersman: the end of the run could not be reported ({error.strerror}), so the run counts as running "
+                "until this process ends",
+                file=sys.stderr,
+            )
         if lock is not None:
             lock.release()
         for name, value in self._before.items():

@@ -88,7 +88,7 @@ def as_name(given: object, remarks: Remarks) -> str:
     mark = "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     name = cleaned[: LONGEST_NAME - len(mark)] + mark
     if len(cleaned) > LONGEST_NAME:
-        why = f"has {len(text)} characters, at most {LONGEST_NAME} can be stored"
+        why = f"has {len(text)} characters, but at most {LONGEST_NAME} can be stored"
     else:
         why = "holds characters that cannot be stored" if text else "is empty"
     remarks.append(f"The name {shown(given)} {why}: it is stored as {shown(name)}.")
@@ -156,7 +156,7 @@ def as_stored_whole(value: Any, argument: str, remarks: Remarks, what: str = "it
         return None
     if fits(whole):
         return whole
-    told = f"{argument} takes a number of 64 bits, {_size(whole)} is beyond them: {what} left out."
+    told = f"{argument} takes a number of at most 64 bits, not {_size(whole)}: {what} left out."
     remarks.append(Remark.about(argument, told))
     return None
 

@@ -20,6 +20,7 @@ def as_series_name(given: object, remarks: Remarks) -> str:
         text = (
             f"Names that begin with gpu/ or host/ are reserved for measured values: {values.shown(given)} is stored as "
         )
-        remarks.append(Remark.about("measured names", f"{text}{values.shown(own)}, and so are others."))
+        told = f"{text}{values.shown(own)}, and other such names get the prefix {OWN} too."
+        remarks.append(Remark.about("measured names", told))
         given = own
     return values.as_name(given, remarks)

@@ -34,7 +34,7 @@ class Frames:
         while len(self._arrived) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._arrived)
             if length > LARGEST_MESSAGE_BYTES:
-                raise TooLarge(f"a message of {length} bytes; the largest has {LARGEST_MESSAGE_BYTES}")
+                raise TooLarge(f"a message has {length} bytes, but the largest allowed has {LARGEST_MESSAGE_BYTES}")
             end = _LENGTH.size + length
             if len(self._arrived) < end:
                 return

@@ -417,7 +417,7 @@ failing.clear()
 until(has("host/cpu"))
 print(json.dumps([told, sampler.problem]))
 """
-    assert ask(stub, script) == ["The host is not sampled: OSError: no /proc here.", ""]
+    assert ask(stub, script) == ["CPU, memory and disk of the host are not sampled (OSError: no /proc here).", ""]
 
 
 @pytest.mark.parametrize("given", ["", "error::DeprecationWarning", "error"])

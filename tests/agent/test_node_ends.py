@@ -109,7 +109,7 @@ def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, mo
     nodes.line.close()
     wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
     assert [other.wait(60) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
-    assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
+    assert end_of(whole) == ("failed", "Rank 1: The connection to the node of ranks 1 to 2 is lost.")
     assert post.is_lost
     wait_for(lambda: post.has_reported_all, "the end of the node", 60)
     with pytest.raises(OSError):
@@ -131,4 +131,4 @@ def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
     nodes.begin(2, [0])
     whole = group(nodes, nodes.worker(0, SLEEPING, nodes.folder))
     wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
-    assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")
+    assert end_of(whole) == ("failed", "Rank 1: The node of this rank has not joined the training within 0 s.")

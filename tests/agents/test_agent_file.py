@@ -74,14 +74,14 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
     ("text", "words"),
     [
         ("", "commands: list at least one command"),
-        ("a = ", "this is not TOML"),
+        ("a = ", "the file is not TOML"),
         ("slot = 1\n" + SHORT, "slot: there is no such field; choose one of: name, slots"),
         ("slots = 0\n" + SHORT, "slots: give a whole number from 1 to 1000, not 0."),
         ("slots = true\n" + SHORT, "slots: give a whole number"),
         ('name = "a b"\n' + SHORT, "name: give letters, digits, dots"),
         ('gpus = [0, 0]\n' + SHORT, 'gpus: give "all", or a list of different GPUs'),
         ('gpus = "some"\n' + SHORT, 'gpus: give "all"'),
-        ("gpus = [0]\nslots = 2\n" + SHORT, "slots: an agent with gpus has one slot for each"),
+        ("gpus = [0]\nslots = 2\n" + SHORT, "slots: an agent with gpus has one slot for each GPU"),
         ("commands = 3", "commands: list at least one command"),
         ("[commands.x]\n", "commands.x.program is missing: give a list of words"),
         ('[commands.x]\nprogram = "python train.py"\n', "commands.x.program: give a list of words"),
@@ -91,11 +91,14 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
         ("gpus = [0]\n" + SHORT + "gpus = 2\n", "commands.x.gpus: give a whole number from 1 to 1, not 2."),
         (SHORT + 'launcher = "bash"\n', 'commands.x.launcher: give "local" or "sbatch"'),
         ("gpus = [0]\n" + SHORT + 'launcher = "sbatch"\n', "commands.x.launcher: an agent with gpus cannot start"),
-        (SHORT + 'sbatch_options = ["--time=1"]\n', 'commands.x.sbatch_options: they need launcher = "sbatch"'),
+        (
+            SHORT + 'sbatch_options = ["--time=1"]\n',
+            'commands.x.sbatch_options: these options are valid only with launcher = "sbatch"',
+        ),
         (SHORT + 'directory = "missing"\n', "commands.x.directory: there is no folder"),
-        (SHORT + 'environment = { STEERSMAN_TOKEN = "x" }\n', "x.environment.STEERSMAN_TOKEN: name a variable"),
+        (SHORT + 'environment = { STEERSMAN_TOKEN = "x" }\n', "x.environment.STEERSMAN_TOKEN: choose a name"),
         (SHORT + "environment = { A = 1 }\n", "commands.x.environment.A: give text"),
-        (A + ".kind = 'int'\n", AT + ": nothing uses it. Write {a}"),
+        (A + ".kind = 'int'\n", AT + ": this parameter is not used. Write {a}"),
         ('[commands.x]\nprogram = ["x", "{a}"]\n', "there is no parameter for {a}. Add [commands.x.parameters.a]"),
         (A + ".kind = 'any'\n", AT + ".kind: give one of float, int, bool, str, choice"),
         (A + " = {}\n", AT + ".kind is missing: give one of"),
@@ -124,7 +127,9 @@ def test_check_prints_the_offer_and_needs_no_portal(tmp_path: Path):
 
     missing = check()
     assert missing.returncode == 2
-    assert missing.stderr.endswith("agent.toml: there is no such file: make one, or give its path with --file.\n")
+    assert missing.stderr.endswith(
+        "agent.toml: there is no such file. Write one, or give the path of yours with --file.\n"
+    )
     (tmp_path / "agent.toml").write_text(GOOD)
     done = check()
     assert done.returncode == 0, done.stderr

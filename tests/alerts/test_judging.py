@@ -292,7 +292,7 @@ def test_a_fault_of_its_own_ends_the_judging_alone(begin: Callable[[Judge], Aler
     thread = begin(Faulty())
     thread.take(losses(0.0))
     lines = wait_for(thread.take_lines, "a line")
-    assert "switched off: RuntimeError: odd" in lines[0].text
+    assert "switched off after an error (RuntimeError: odd)" in lines[0].text
     thread.take(losses(0.0, first=2))
     thread.finish(60.0)
 

@@ -97,7 +97,7 @@ def test_why_a_checkpoint_was_not_saved_is_not_what_interrupted_the_training(run
         except BaseException:
             assert run.save_checkpoint("last", {"step": 1}) is None
     texts = [record.text for record in records(tmp_path, NoteRecord)]
-    told = "The checkpoint last at step 0 could not be saved: writing it requires torch: import torch first."
+    told = "The checkpoint last at step 0 could not be saved: torch must be imported before a checkpoint is saved."
     assert texts == [told] * 2
 
 

@@ -98,7 +98,7 @@ def test_a_token_that_is_refused_is_not_stored(tmp_path: Path, status: int, answ
 def test_the_token_goes_to_no_other_address(tmp_path: Path):
     with answering(422, NOT_VALID) as other, answering(302, "", f"{other.address}/api/runs/") as portal:
         done = log_in(tmp_path, portal.address)
-        assert done.returncode == 1 and f"leads to {other.address}/api/runs/" in done.stderr
+        assert done.returncode == 1 and f"redirects to {other.address}/api/runs/" in done.stderr
         assert other.asked == []
 
 
@@ -143,11 +143,11 @@ def test_the_token_comes_from_a_file_or_the_input(tmp_path: Path):
         assert stored(tmp_path)[0]["token"] == "stm_other"
         asked = len(portal.asked)
         missing = command(tmp_path, "login", portal.address, "--token-file", str(tmp_path / "none"))
-        assert missing.returncode == 2 and "none cannot be read: No such file or directory." in missing.stderr
+        assert missing.returncode == 2 and "none cannot be read (No such file or directory)." in missing.stderr
         empty = command(tmp_path, "login", portal.address, "--token-file", "-", typed="two words\n")
         assert empty.returncode == 2 and "token-file: - has no token" in empty.stderr
         nobody = command(tmp_path, "login", portal.address)
-        assert nobody.returncode == 2 and "give --token-file FILE, or set STEERSMAN_TOKEN" in nobody.stderr
+        assert nobody.returncode == 2 and "Give --token-file FILE, or set STEERSMAN_TOKEN" in nobody.stderr
         assert len(portal.asked) == asked
 
 

@@ -62,7 +62,8 @@ def test_it_takes_the_newest_that_verifies_and_says_which_it_passed_over(run: Ru
     assert newest(run, lines) == first
     assert [line.text for line in lines] == [
         "The checkpoint at step 30 is damaged or gone (it is missing or incomplete): it is skipped.",
-        "The checkpoint at step 20 is damaged or gone (the SHA-256 of model.pt differs): it is skipped.",
+        "The checkpoint at step 20 is damaged or gone (the SHA-256 of model.pt differs from the recorded one): "
+        "it is skipped.",
     ]
     damage(first)
     assert newest(run, []) is None
@@ -96,7 +97,7 @@ def test_one_may_be_chosen_by_id_name_or_step(run: Run) -> None:
     assert chosen(run, "2000") == named
     assert chosen(run, "mine") == again
     damage(again)
-    with pytest.raises(NoSuchCheckpoint, match=r"\(mine, step 3000\) cannot be used, the SHA-256 of model.pt differs"):
+    with pytest.raises(NoSuchCheckpoint, match=r"\(mine, step 3000\) cannot be used \(the SHA-256 of model.pt differs"):
         chosen(run, "mine")
     with pytest.raises(NoSuchCheckpoint, match=f"has no checkpoint other; it has {again.pk} "):
         chosen(run, "other")
@@ -121,7 +122,9 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
     remove_unfinished(run, lines)
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
     assert set(Checkpoint.objects.all()) == {whole, elsewhere}
-    assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it was removed from the list."]
+    assert [line.text for line in lines] == [
+        "The checkpoint at step 30 has no files any more, and was removed from the list."
+    ]
 
 
 def test_a_new_attempt_forgets_what_no_rule_keeps_of_earlier_ones_but_not_what_it_goes_on_from(run: Run) -> None:

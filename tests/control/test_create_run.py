@@ -145,9 +145,9 @@ def test_it_makes_the_project_when_asked_and_its_user_the_owner(db: None) -> Non
         (["--set", "epochs=3"], ["set: parameters (epochs) need a recipe", "--recipe"]),
         (["--device", "gpu"], ["device: 'gpu'", "auto, cpu, cuda or cuda:N"]),
         (["--seed", "-1"], ["seed takes a whole number from 0 to 2147483647, not -1."]),
-        (["--user", "nobody"], ["user: there is no 'nobody'", "createsuperuser"]),
+        (["--user", "nobody"], ["user: there is no user 'nobody'", "createsuperuser"]),
         (["--name", "n" * 121], ["name:", "120"]),
-        (["--project", "visoin"], ["project: there is no 'visoin'", "known ones: vision"]),
+        (["--project", "visoin"], ["project: there is no project 'visoin'", "choose one of: vision"]),
         (["--project", "a b", "--create-project"], ["project: 'a b'", "letters, digits"]),
     ],
 )
@@ -257,7 +257,7 @@ def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(empty_s
     empty_stack.migrate()
     arguments = ("create_run", "--project", "p", "--create-project", "--recipe", "own_recipe:Mine", "--set")
     made = manage(*arguments, "size=4", torch_fails=True)
-    said = "Run 1 (Mine) is recorded in project p.\nStart it with: python manage.py train --run-id 1\n"
+    said = "Run 1 (Mine) is recorded in project p.\nStart the run with: python manage.py train --run-id 1\n"
     assert (made.stdout, made.stderr, made.returncode) == (said, "", 0)
     # `create_run` finds the portal by the lock of the process that serves this folder, while that process lives.
     lock = empty_stack.data / "serve.lock"

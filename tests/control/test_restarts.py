@@ -129,7 +129,7 @@ def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
     assert supervisor.wait(60) == 1
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["restarts_used"], run["reason"]) == ("failed", 0, "RuntimeError: attempt 1 broke")
-    assert told(offline_stack, run_id)[-1][1].endswith("Not started again: SIGTERM ended the wait.")
+    assert told(offline_stack, run_id)[-1][1].endswith("Not started again: SIGTERM was received before the restart.")
 
 
 def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:

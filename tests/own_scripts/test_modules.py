@@ -59,7 +59,7 @@ def test_a_name_that_was_given_stays(offline_stack: Stack, folder: Path) -> None
     ("command", "sentence"),
     [
         (["-m"], "script: -m needs the name of a module, as in -- -m mypackage.train"),
-        (["-m", "nowhere.train"], "script: there is no module nowhere.train here; start it from the folder"),
+        (["-m", "nowhere.train"], "script: there is no module nowhere.train here; start the training from the folder"),
     ],
 )
 def test_a_module_that_is_not_there_costs_no_attempt(

@@ -88,7 +88,9 @@ def test_another_host_begins_at_a_checkpoint_that_was_pushed(places: Places):
     stack, _, first, second = places
     source = opened_run(stack, "source")
     assert start(second, "too early", str(source)) == 2
-    assert f"from: no checkpoint of run {source} is in the portal. On the host of the run, send it" in told(second)
+    assert f"from: no checkpoint of run {source} is in the portal. On the host of the run, send a checkpoint" in told(
+        second
+    )
     push(first, 3)
     push(first, 5)
     length = len(told(second))
@@ -122,7 +124,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(places: Places):
         (f"{source}:nothing", f"from: run {source} has no checkpoint nothing. You can start from {source}:"),
         (
             f"{source}:at 7",
-            f"(at 7, step 7) of run {source} is not in the portal. On the host of the run, send it with",
+            f"(at 7, step 7) of run {source} is not in the portal. On the host of the run, send a checkpoint with",
         ),
         (f"{source}:best", f"no checkpoint of run {source} that was saved as the best is in the portal"),
         ("999999", "The project Lab has no run 999999, or it was deleted"),
@@ -302,7 +304,7 @@ def test_a_download_goes_on_where_it_stopped(places: Places, tmp_path: Path, is_
         host.close()
     offsets = [int(each.rpartition("=")[2]) for each in proxy.requests if ".pt" in each]
     assert offsets[0] == 0 and len(offsets) == 2 and offsets[1] > 1 << 19, proxy.requests
-    assert ("The download goes on when the portal answers." in told(host)) != is_killed
+    assert ("The download continues when the portal answers." in told(host)) != is_killed
     assert points(stack, opened_run(stack, f"cut {is_killed}"), "loss") == [6, 7, 8]
     # A killed command leaves a launch that never began: nothing of it is to be sent.
     assert ended(host.start("sync"), host) == 0, host.printed()

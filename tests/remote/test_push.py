@@ -200,7 +200,10 @@ def test_a_run_pushes_the_checkpoint_that_it_was_asked_for(places: tuple[Stack, 
     # In its own process, its own push counts. The environment with torch finds the packages of the host.
     process = host.start_python("-c", START_BY_ITSELF)
     assert ended(process, host) == 0, host.printed()
-    assert "no checkpoint is pushed: the training saved none as best" in (host.launch / "host.log").read_text()
+    assert (
+        "no checkpoint is pushed: the training saved none that --push best selects"
+        in (host.launch / "host.log").read_text()
+    )
 
 
 START_BY_ITSELF = """

@@ -104,7 +104,7 @@ def test_nothing_is_lost_whatever_is_killed(places: tuple[Stack, Portal, Trainin
     assert host.output("out.log") == f"begins\n\rhalf a line\rstopped at {row['step']} with 0.5\n"
     told = host.output("err.log")
     assert f"run {run_id}: {stack.address}/runs/{run_id}/" in told
-    assert told.count("ended by SIGKILL: it is started again, and the training continues") == 2
+    assert told.count("ended by SIGKILL: a new one is started, and the training continues") == 2
     assert re.search(rf"run {run_id} stopped at step {row['step']}\.\n", told)
     assert host.token not in told + host.output("out.log")
 
@@ -248,7 +248,7 @@ def test_a_portal_that_is_away_keeps_no_training_from_starting(tmp_path: Path):
         (
             ("--", "python", "train.py"),
             {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"},
-            "srun: its environment variables do not identify this task",
+            "srun: the environment variables of this process do not identify a task",
         ),
         (
             ("--", "python", "train.py"),
@@ -299,7 +299,7 @@ def test_a_portal_of_another_version_is_named_before_anything_starts(places: tup
             length = len(host.output("err.log"))
             assert ended(host.start(*words), host) == code
             said = host.output("err.log")[length:]
-            assert "the host 99.1: install the version of the portal" in said, said
+            assert "but the host has 99.1: install " in said, said
         assert not (host.folder / ".config").exists()
     finally:
         source.write_text(text)
@@ -371,7 +371,7 @@ def test_a_launch_with_a_known_key_continues_its_run(places: tuple[Stack, Portal
     run_id = wait_for(lambda: opened_run(stack, "keyed"), lambda: f"the run\n{host.printed()}", PATIENCE_S)
     wait_for(lambda: run_row(stack, run_id)["step"] == 1, lambda: f"a step\n{host.printed()}", PATIENCE_S)
     assert ended(host.start(*words), host) == 3
-    assert "another process follows the launch job/7" in host.output("err.log")
+    assert "another process already runs the launch job/7" in host.output("err.log")
     (host.folder / "go on").touch()
     assert ended(command, host) == 7
     assert ended(host.start(*words), host) == 0, host.printed()

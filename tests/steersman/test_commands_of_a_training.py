@@ -213,7 +213,7 @@ def test_what_has_expired_is_not_applied(control: Control, told: Told) -> None:
         [asked("stop", expires_monotonic_s=past), asked("note", "c2", text="x", expires_monotonic_s=future)], 1, 0
     )
     assert told.in_short == [("c1", "expired"), ("c2", "applied")] and not control.stopping
-    assert told.outcomes[0]["reason"] == "It was not applied before it expired."
+    assert told.outcomes[0]["reason"] == "The command was not applied before it expired."
 
 
 def test_what_expires_while_it_waits_ends_there(control: Control, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,11 +183,13 @@ def test_a_value_of_a_checkpoint_that_a_knob_no_longer_takes_is_noted_and_left_o
     assert knob.value == 2 and setter.calls == [] and other.values == {"body": 0.1, "head": 0.5}
     records = JournalReader(segment_path(tmp_path, 0, 0)).read(4 << 20)
     assert [each.text for each in records if isinstance(each, NoteRecord)] == [
-        "layers takes a whole number of at most 4, not 9. It stays 2.",
-        "rate takes a number of at most 1, not 5. It stays 0.1.",
+        "layers takes a whole number of at most 4, not 9. The value stays 2.",
+        "rate takes a number of at most 1, not 5. The value stays 0.1.",
     ]
     for saved in (5, {"layers": 3}, {"layers": "3"}, [("layers", {"": 3})]):
-        with pytest.raises(TypeError, match=r"restore_knobs\(\) takes the \{knob: \{group: value\}\} of run.knobs"):
+        with pytest.raises(
+            TypeError, match=r"restore_knobs\(\) takes a value of run.knobs, \{knob: \{group: value\}\}, not"
+        ):
             run.restore_knobs(saved)
     assert knob.value == 2
 

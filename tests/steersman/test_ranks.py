@@ -223,7 +223,7 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
     monkeypatch.setattr("steersman.ranked_run.ATTACH_TIMEOUT_S", 0.0)
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
     notes = [record.text for record in records(tmp_path) if isinstance(record, NoteRecord)]
-    assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
+    assert notes == ["Rank 1, 2 has not called steersman.attach(): commands take effect on the other ranks only."]
     # A rank that starts all the same has nothing to catch up with.
     lock = try_lock(worker_lock_path(tmp_path, 1))
     assert lock is not None

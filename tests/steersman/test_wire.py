@@ -148,5 +148,5 @@ def test_messages_on_a_stream_come_out_whole_whatever_pieces_they_come_in() -> N
     stream = b"".join(map(framed, sent))
     frames = Frames()
     assert [whole for place in range(0, len(stream), 7) for whole in frames.take(stream[place : place + 7])] == sent
-    with pytest.raises(TooLarge, match="the largest has"):
+    with pytest.raises(TooLarge, match="the largest allowed has"):
         list(Frames().take((LARGEST_MESSAGE_BYTES + 1).to_bytes(4, "big")))

@@ -47,7 +47,7 @@ def test_nothing_in_a_checkpoint_runs(saved: Path, tmp_path: Path, kind: type[Ru
             with pytest.raises(CheckpointError) as caught:
                 load_checkpoint(spoilt, poison(spoilt, file, content))
             assert not canary.exists()
-            expected = f"The checkpoint step-00000002 cannot be used, {file} contains more than plain values"
+            expected = f"The checkpoint step-00000002 cannot be used: {file} contains more than plain values"
             assert str(caught.value).startswith(expected)
             shutil.rmtree(spoilt)
 
@@ -104,7 +104,9 @@ def test_plain_values_that_are_none_of_ours_end_in_a_sentence(
 ) -> None:
     sha256 = rewrite(checkpoint, (checkpoint / "manifest.json").read_bytes())
     content = load_checkpoint(checkpoint, sha256)
-    with pytest.raises(CheckpointError, match="The checkpoint does not fit|This is not a checkpoint of Steersman"):
+    with pytest.raises(
+        CheckpointError, match="The checkpoint does not fit|The checkpoint does not hold what Steersman saves"
+    ):
         train(noisy(), RememberingRun(), content | {name: change(content[name])})
 
 
@@ -168,12 +170,12 @@ def test_a_manifest_that_forgets_a_file_ends_in_a_sentence(checkpoint: Path) -> 
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     del manifest["files"]["model.pt"]
     sha256 = rewrite(checkpoint, json.dumps(manifest).encode())
-    with pytest.raises(CheckpointError, match="model.pt is not named"):
+    with pytest.raises(CheckpointError, match="its manifest does not list model.pt"):
         load_checkpoint(checkpoint, sha256)
 
 
 def test_another_format_says_which_this_version_reads(checkpoint: Path) -> None:
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     sha256 = rewrite(checkpoint, json.dumps(manifest | {"format": 9}).encode())
-    with pytest.raises(CheckpointError, match="it has format 9, this version reads 2"):
+    with pytest.raises(CheckpointError, match="it has format 9, but this version reads format 2"):
         load_checkpoint(checkpoint, sha256)

@@ -102,7 +102,7 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
 
 
 def test_it_names_the_class_that_still_says_optimiser() -> None:
-    words = "recipe: Former: its attribute optimiser is called optimizer now; rename it."
+    words = "recipe: the attribute optimiser of Former is called optimizer now; rename it."
     bodies: list[dict[str, object]] = [
         {"optimiser": None},
         {"optimiser": lambda recipe: None},
@@ -246,7 +246,7 @@ def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monk
         ("no_such_package.mine:Thing", "no module no_such_package.mine"),
         ("trainer.worker.recipe:Nothing", "has no class Nothing"),
         ("json:JSONDecoder", "has no class JSONDecoder that is a trainer.recipes.Recipe"),
-        ("trainer.worker.recipe:Recipe", "is not complete, it does not define build, evaluate, loss, train_batches"),
+        ("trainer.worker.recipe:Recipe", "is not complete; define build, evaluate, loss, train_batches"),
         ("", "there is no"),
         (".mine:Thing", "there is no"),
     ],

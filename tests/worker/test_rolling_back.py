@@ -204,7 +204,9 @@ def test_a_roll_back_that_waits_for_its_step_goes_to_a_checkpoint_saved_since_in
     assert refused["reason"] == "This training has no checkpoint again to roll back to at this step."
     (note,) = (each for each in told if each["command"] == "note")
     assert (note["state"], note["step"]) == ("refused", 7)
-    assert note["reason"] == ("It was to take effect after 1 rollbacks: the training has been rolled back 2 times.")
+    assert note["reason"] == (
+        "The command was to take effect after 1 rollbacks, but the training has been rolled back 2 times."
+    )
     knobs = [(each["step"], each["old"], each["new"]) for each in told if each["command"] == "set_knob"]
     assert knobs == [(9, 0.1, 0.02), (9, 0.1, 0.05), (7, 0.1, 0.03)]
     steps = [each.step for each in steered.records(PointRecord) if each.values]

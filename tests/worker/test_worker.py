@@ -91,7 +91,7 @@ def test_it_trains_a_task_without_loading_django(start_worker: Callable[..., Wor
     ("task", "sentence"),
     [
         ({"parameters": {"epochs": "0"}}, "epochs"),
-        ({"recipe": "digits_"}, "recipe: there is no 'digits_'"),
+        ({"recipe": "digits_"}, "recipe: there is no recipe 'digits_'"),
         ({"recipe": "no.such:Thing"}, "there is no module no.such"),
         ({"device": "cuda:99"}, "use --device"),
         ({"checkpoint": {"path": "/nowhere/step-1", "sha256": "0"}}, "step-1 is not on this host"),
@@ -164,7 +164,7 @@ def test_it_takes_the_gpu_by_itself_only_where_there_is_one(monkeypatch: pytest.
         only_one.setattr(torch.cuda, "device_count", lambda: 1)
         with pytest.raises(DeviceError, match="this host has 1 CUDA device: use --device cpu, or cuda:0"):
             choose_device("cuda:1")
-    with pytest.raises(DeviceError, match="4 ranks need a GPU each, this host has 2"):
+    with pytest.raises(DeviceError, match="4 ranks need a GPU each, but this host has 2"):
         choose_device("cuda", 4)
     # Two on each of two hosts.
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

@@ -148,10 +148,10 @@ class AlertThread:
             self._settle()
             self._note_roll_backs()
         except Overtaken:
-            logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
+            logger.info("another attempt holds run %d: this process no longer detects its alerts", self._lease.run_id)
         except Exception as error:  # any exception: it must not end the recording
-            logger.exception("alerts of run %d are switched off", self._lease.run_id)
-            self._say(f"Alerts are switched off: {type(error).__name__}: {error}", "warning")
+            logger.exception("alert detection of run %d failed and is switched off", self._lease.run_id)
+            self._say(f"Alert detection is switched off after an error ({type(error).__name__}: {error}).", "warning")
         finally:
             with self._lock:
                 self._is_closing = True
@@ -183,7 +183,7 @@ class AlertThread:
             self._judge.declare(goals)
             self._judge.remember(curves_before(attempt, goals))
         except DatabaseError as error:
-            logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
+            logger.warning("alerts of run %d are detected without its earlier points: %s", self._lease.run_id, error)
             connection.close()
 
     def _curves_at(self, step: int) -> dict[str, Curve]:
@@ -192,7 +192,7 @@ class AlertThread:
             attempt = Attempt.objects.get(pk=self._lease.attempt_id)
             return curves_before(attempt, goals_before(attempt), step)
         except DatabaseError as error:
-            logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
+            logger.warning("alerts of run %d are detected without its earlier points: %s", self._lease.run_id, error)
             connection.close()
             return {}
 
@@ -214,9 +214,9 @@ class AlertThread:
                 self._try_older()
             if found.has_roll_backs:
                 self._note_followed()
-            self._note_success("its rules are not read")
+            self._note_success("reading its alert rules")
         except DatabaseError as error:
-            self._note_failure("its rules are not read", error)
+            self._note_failure("reading its alert rules", error)
 
     def _next(self) -> Batch | None:
         """Return the next batch, None if none arrived for a while or the supervisor ends."""
@@ -257,21 +257,21 @@ class AlertThread:
             if self._left_out:
                 alerts.leave_out(self._lease.run_id, self._lease.number, self._left_out)
                 self._left_out = 0
-            self._note_success("its alerts are not written")
+            self._note_success("writing its alerts")
         except DatabaseError as error:
-            self._note_failure("its alerts are not written", error)
+            self._note_failure("writing its alerts", error)
 
     def _note_failure(self, what: str, error: DatabaseError) -> None:
         """Log the first of several failures, and let the next try open a new connection."""
         if what not in self._failing:
-            logger.warning("run %d: %s (%s): trying again", self._lease.run_id, what, one_line(error))
+            logger.warning("run %d: %s failed (%s); trying again", self._lease.run_id, what, one_line(error))
         self._failing.add(what)
         connection.close()
 
     def _note_success(self, what: str) -> None:
         if what in self._failing:
             self._failing.remove(what)
-            logger.warning("run %d: the database is back; before, %s", self._lease.run_id, what)
+            logger.warning("run %d: %s works again", self._lease.run_id, what)
 
     def _clear_earlier(self) -> None:
         """End the alerts of an earlier supervisor of this attempt, because the detectors of this one start anew."""
@@ -330,7 +330,7 @@ class AlertThread:
             self._try_older()
             self._note_followed()
         except DatabaseError as error:
-            self._note_failure("the results of its rollbacks are not written", error)
+            self._note_failure("writing the results of its rollbacks", error)
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

@@ -24,11 +24,13 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
     if not run.step or not _is_somebody_there():
         return
     begins = (
-        "This attempt begins at step 1" if run.recipe_id else "Unless the script resumes by itself, it begins at step 1"
+        "This attempt begins at step 1"
+        if run.recipe_id
+        else "Unless the script resumes by itself, the training begins at step 1"
     )
     print(
         f"Run {run.pk} was trained up to step {run.step:,}. {begins}; the curve so far stays as an earlier attempt.\n"
-        "Start it? [y/N] ",
+        "Start the training? [y/N] ",
         end="",
         file=sys.stderr,
         flush=True,

@@ -46,7 +46,9 @@ class DatabaseState:
     def note_unavailable(self, error: Exception, meanwhile: str) -> None:
         if self._unavailable_since is None:
             self._unavailable_since = time.monotonic()
-            logger.warning("nothing can be stored now (%s): %s", one_line(error), meanwhile)
+            logger.warning(
+                "the database is unavailable, so nothing can be stored now (%s): %s", one_line(error), meanwhile
+            )
 
     def note_available(self) -> None:
         if self._unavailable_since is not None:

@@ -118,7 +118,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
     folder = attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number)
     if attempt.boot_id == boot_id() and living_worker(folder, attempt.ranks) is not None:
         if torchrun:
-            raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take it over.", EXIT_HELD)
+            raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take over that attempt.", EXIT_HELD)
         if start:
             raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
         return adopt_attempt(attempt, myself())

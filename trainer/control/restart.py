@@ -135,12 +135,12 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
             if not queue.waits_to_restart(run) or run.attempt != attempt:
                 return False
             if interrupts.stops:
-                queue.give_up_restart(run.pk, f"Not started again: {interrupts.name} ended the wait.")
+                queue.give_up_restart(run.pk, f"Not started again: {interrupts.name} was received before the restart.")
                 return False
         except Run.DoesNotExist:
             return False
         except DatabaseError as error:
-            database.note_unavailable(error, "the restart waits for it")
+            database.note_unavailable(error, "the restart waits for the database")
             connection.close()
             if interrupts.stops:
                 # It stays queued, and the scheduler decides later.

@@ -54,8 +54,8 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
         verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
     except Damaged as error:
         raise NoSuchCheckpoint(
-            f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used, "
-            f"{error}; choose another one, or leave --from out."
+            f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used "
+            f"({error}); choose another one, or leave --from out."
         ) from None
     return checkpoint
 
@@ -77,7 +77,7 @@ def remove_unfinished(run: Run, lines: list[Line]) -> None:
         if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).exists()
     ]
     for checkpoint in gone:
-        text = f"The checkpoint at step {checkpoint.step} is gone: it was removed from the list."
+        text = f"The checkpoint at step {checkpoint.step} has no files any more, and was removed from the list."
         lines.append(Line(text, "warning"))
     forget_checkpoints(run.pk, run.attempt, gone)
 

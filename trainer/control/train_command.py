@@ -176,7 +176,7 @@ def _train_once(
     if lease is not None:
         return _follow_adopted(lease, display, interrupts)
     if options.adopt:
-        display.say(f"run {run.pk}: no training is running without a supervisor")
+        display.say(f"run {run.pk}: nothing is adopted, because no training is running without a supervisor")
         return EXIT_FINISHED
     work = _prepare(run, options)
     launch = _launch()

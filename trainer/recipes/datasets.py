@@ -54,7 +54,7 @@ def load_standard_library() -> NDArray[np.uint8]:
     files = [path for path in sorted(folder.rglob("*.py")) if not left_out & set(path.relative_to(folder).parts)]
     if not files:
         raise MissingData(
-            "The standard library of this Python has no sources: choose text=documentation, or install them."
+            "The standard library of this Python has no sources: choose text=documentation, or install the sources."
         )
     return _as_bytes(b"\n".join(path.read_bytes() for path in files))
 

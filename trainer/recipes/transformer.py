@@ -44,7 +44,7 @@ class Transformer(Recipe):
     layers: int = parameter(2, minimum=1, maximum=64, help="blocks of attention and feed-forward network")
     heads: int = parameter(4, minimum=1, maximum=64, help="attention heads of each block")
     head_width: int = parameter(
-        32, choices=(8, 16, 32, 64, 128), help="width of a head; the model width is heads times this"
+        32, choices=(8, 16, 32, 64, 128), help="width of a head; the width of the model is heads times head_width"
     )
     dropout: float = parameter(
         0.0, minimum=0.0, maximum=0.9, help="fraction of features left out while training", knob=True
@@ -60,7 +60,9 @@ class Transformer(Recipe):
         1.0, minimum=0.001, maximum=1000.0, help="max norm to which gradients are clipped", knob=True, scale="log"
     )
     prompt: str = parameter("The ", help="text that the model continues after each epoch")
-    sample_length: int = parameter(200, minimum=0, maximum=4000, help="length of that text in bytes; 0: none")
+    sample_length: int = parameter(
+        200, minimum=0, maximum=4000, help="length in bytes of the text that the model writes; 0: no text"
+    )
     temperature: float = parameter(
         0.8,
         minimum=0.05,

@@ -51,7 +51,7 @@ def check_version(theirs: str) -> None:
     if not theirs:
         raise Refused(OTHER_VERSION, "Send the version of the package steersman in the header Steersman-Version.")
     if theirs.split(".")[:2] != __version__.split(".")[:2]:
-        text = f"This portal has version {__version__}, the host {theirs[:20]}: install the version of the portal."
+        text = f"This portal has version {__version__}, but the host has {theirs[:20]}: install {__version__} there."
         raise Refused(OTHER_VERSION, text)
 
 

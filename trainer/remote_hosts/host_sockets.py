@@ -79,7 +79,7 @@ class HostSockets:
         """Count one more connection of a user. Raises `Refused` if there are too many."""
         if self.places[user_id] >= settings.STEERSMAN_HOSTS_PER_USER:
             count = self.places[user_id]
-            text = f"You have {count} connections of training hosts, the limit of STEERSMAN_HOSTS_PER_USER."
+            text = f"You have {count} connections of training hosts, and STEERSMAN_HOSTS_PER_USER allows no more."
             raise Refused(TOO_MANY, text)
         self.places[user_id] += 1
 
@@ -99,7 +99,10 @@ class HostSockets:
     def note_unavailable(self, error: Exception) -> None:
         if self._unavailable_since is None:
             self._unavailable_since = time.monotonic()
-            logger.warning("nothing can be stored now (%s): training hosts keep what they log", one_line(error))
+            logger.warning(
+                "the database is unavailable, so nothing can be stored now (%s): training hosts keep what they log",
+                one_line(error),
+            )
 
     def note_available(self) -> None:
         if self._unavailable_since is not None:

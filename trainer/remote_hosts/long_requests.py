@@ -72,7 +72,7 @@ class LongLink:
         try:
             await self._socket.serve()
         except Exception:
-            logger.exception("a link of a training host has failed")
+            logger.exception("the connection of a training host by long requests failed; the host connects again")
         finally:
             self.end(RESTART)
 
@@ -192,7 +192,9 @@ class LongRequests:
         if method == "GET":
             found = await link.wait(place)
             if found is None:
-                return _problem(409, f"at: the stream has no place {place} now.")
+                return _problem(
+                    409, f"at: the stream does not contain byte {place}, which was sent before or does not exist yet."
+                )
             return _ended(*link.ended) if link.ended is not None and not found else (200, found, BINARY)
         if link.ended is not None:
             return _ended(*link.ended)
@@ -201,7 +203,7 @@ class LongRequests:
             return 200, b"{}", JSON
         if method == "POST":
             if not link.take(place, data):
-                return _problem(409, f"at: {link.arrived} bytes have arrived.")
+                return _problem(409, f"at: {link.arrived} bytes have arrived: continue there.")
             return 200, json.dumps({"arrived": link.arrived}).encode(), JSON
         if method == "DELETE":
             link.end(LEFT)

@@ -171,8 +171,8 @@ class Watch:
         lock = try_lock(path)
         if lock is None:
             raise AlreadyWatched(
-                f"A watch already runs for {self.host} and this data folder ({path.read_text().strip() or 'starting'}):"
-                " one is enough. Stop that one first if you want another."
+                f"A watch already runs for {self.host} and this data folder "
+                f"({path.read_text().strip() or 'starting'}). Stop that watch before you start another."
             )
         lock.note(f"process {os.getpid()}, since {timezone.localtime():%Y-%m-%d %H:%M:%S}\n")
         return lock

@@ -205,7 +205,7 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
         manifest = verify_checkpoint(folder, sha256)
         for name in (MODEL_FILE, TRAINING_FILE):
             if name not in manifest.files:
-                raise Damaged(f"{name} is not named in its manifest")
+                raise Damaged(f"its manifest does not list {name}")
     except Damaged as error:
         raise CheckpointError(
             f"The checkpoint {folder.name} cannot be used ({error}): resume from another one."
@@ -228,12 +228,12 @@ def _read(file: Path) -> dict[str, Any]:
         content = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # any content of the file leads to a readable error
         raise CheckpointError(
-            f"The checkpoint {file.parent.name} cannot be used, {file.name} contains more than plain values or is "
-            f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
+            f"The checkpoint {file.parent.name} cannot be used: {file.name} contains more than plain values or is "
+            f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}). Resume from another one."
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"The checkpoint {file.parent.name} cannot be used: {file.name} is not a file of Steersman."
+            f"The checkpoint {file.parent.name} cannot be used: {file.name} holds no dict. Resume from another one."
         )
     return content
 
@@ -274,8 +274,8 @@ def restore(
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"This is not a checkpoint of Steersman ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
-            "resume from another one."
+            "The checkpoint does not hold what Steersman saves "
+            f"({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
         ) from error
     return progress
 

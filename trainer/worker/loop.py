@@ -93,7 +93,7 @@ def train(
             if batch is None:
                 raise RuntimeError(
                     f"train_batches ended after {progress.batch} batches of epoch {progress.epoch}; "
-                    f"steps_per_epoch says {steps_per_epoch}"
+                    f"steps_per_epoch is {steps_per_epoch}"
                 )
             if progress.left_out and progress.leaves_out_next(steps_per_epoch):
                 progress.batch += 1

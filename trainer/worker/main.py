@@ -119,11 +119,11 @@ def choose_device(name: str, ranks: int = 1) -> torch.device:
         raise DeviceError(f"There is no device {name}: use auto, cpu, cuda or cuda:N.")
     if ranks > 1:
         if index:
-            raise DeviceError(f"{ranks} ranks need a GPU each: use --device cuda instead of {name}, or cpu.")
+            raise DeviceError(f"{ranks} ranks need a GPU each: use --device cuda instead of {name}, or --device cpu.")
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
         if ranks > count:
             raise DeviceError(
-                f"{ranks} ranks need a GPU each, this host has {count}: use fewer ranks, or --device cpu."
+                f"{ranks} ranks need a GPU each, but this host has {count}: use fewer ranks, or --device cpu."
             )
         index = os.environ.get("LOCAL_RANK", "0")
     if int(index or 0) >= count:

@@ -208,7 +208,7 @@ class Recipe(ABC):
 def _refuse_former_name(cls: type[Recipe], name: str) -> None:
     """Raise `RecipeError` if a recipe still uses the former name of `optimizer`."""
     if name == "optimiser":
-        raise RecipeError(f"recipe: {cls.__name__}: its attribute {name} is called optimizer now; rename it.")
+        raise RecipeError(f"recipe: the attribute {name} of {cls.__name__} is called optimizer now; rename it.")
 
 
 def _take_declarations(cls: Any) -> None:
@@ -227,7 +227,9 @@ def _take_declarations(cls: Any) -> None:
                 turnable[name] = declared[name]
         elif isinstance(value, Declaration):
             if name not in declared and name in RESERVED:
-                raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
+                raise TypeError(
+                    f"{cls.__name__}.{name}: every recipe has an attribute of this name; choose another name"
+                )
             series = LEARNING_RATE_SERIES if value.knob and name == "learning_rate" else ""
             declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""), series)
             turnable.pop(name, None)
@@ -267,5 +269,5 @@ def load_recipe(spec: str) -> type[Recipe]:
         raise RecipeError(f"recipe: {module_name} has no class {class_name} that is a trainer.recipes.Recipe.")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
-        raise RecipeError(f"recipe: {spec} is not complete, it does not define {missing}.")
+        raise RecipeError(f"recipe: {spec} is not complete; define {missing}.")
     return found

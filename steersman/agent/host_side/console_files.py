@@ -58,13 +58,18 @@ class ConsoleFiles:
                 free_middle(path, self._of_file)
                 without_hole(path)
         except OSError as error:
-            logger.warning("the console files could not be shortened after the training ended (%s)", error)
+            logger.warning(
+                "the console files of the training that ended could not be shortened, and occupy more disk space (%s)",
+                error,
+            )
 
     def _free_forever(self) -> None:
         try:
             bound_earlier(self._earlier(), self._of_earlier)
         except OSError as error:
-            logger.warning("the console files of earlier attempts could not be shortened (%s)", error)
+            logger.warning(
+                "the console files of earlier attempts could not be shortened, and occupy more disk space (%s)", error
+            )
         while not self._stopped.wait(FILE_INTERVAL_S):
             try:
                 for path in self._files:

@@ -52,7 +52,11 @@ def note_end(folder: Path, ended: Ended) -> None:
     try:
         record_ended(folder, ended)
     except OSError as error:
-        logger.warning("the record of how the training ended could not be written (%s)", error.strerror)
+        logger.warning(
+            "ended.json could not be written (%s): the exit code of the training is lost if this process ends before "
+            "storing it",
+            error.strerror,
+        )
 
 
 def describe_end(

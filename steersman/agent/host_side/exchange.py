@@ -174,7 +174,7 @@ class Exchange:
         self._retry_at = now + DISK_PAUSE_S
         if not self._disk_refuses:
             logger.warning(
-                "records that cannot be stored could not be written to quarantine.bin (%s): trying again",
+                "quarantine.bin could not be written (%s): trying again; the records for it are kept until then",
                 error.strerror,
             )
         self._disk_refuses = True

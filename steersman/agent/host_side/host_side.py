@@ -177,7 +177,7 @@ class HostSide:
             case Lost():
                 self._pending_lines = news.tick.lines + self._pending_lines
             case Behind():
-                logger.warning("the database has %d reports of this attempt: continuing after them", news.number)
+                logger.warning("the database has lost reports after number %d: sending them again", news.number)
                 self._exchange.attach(self._posting.posted, now)
             case Cut():
                 self._exchange.attach(self._posting.posted, now)
@@ -185,7 +185,7 @@ class HostSide:
                 self._orders.append((news, now))
             case Fenced(overtaken=True):
                 logger.error(
-                    "%s: its process is ended, and the rest of its journal is stored for this attempt", news.reason
+                    "%s: the training of this attempt is ended, and the rest of its journal is stored", news.reason
                 )
                 self._is_overtaken = True
                 self._group.kill_overtaken()
@@ -219,7 +219,7 @@ class HostSide:
             self._disk_refuses = False
         except OSError as error:
             if not self._disk_refuses:
-                logger.warning("commands cannot be delivered (%s): trying again", error.strerror)
+                logger.warning("commands cannot be delivered to the training (%s): trying again", error.strerror)
             self._disk_refuses = True
 
     def _hand_on_signals(self, now: float) -> None:

@@ -127,7 +127,7 @@ class NodeClient:
             )
             answer, *news = _wait_for(link, deadlines.HANDSHAKE_MESSAGE_TIMEOUT_S)
             if not is_proof(answer.get("proof"), self._secret, "server", nonces):
-                raise NodeRefused("it does not have the secret of this launch")
+                raise NodeRefused("the process that answered does not have the secret of this launch")
             if answer.get("refused"):
                 raise NodeRefused(str(answer["refused"]))
             link.is_trusted = True
@@ -137,7 +137,7 @@ class NodeClient:
                 self._apply(message, link)
         except (LookupError, TypeError, ValueError) as error:
             link.close()
-            raise NodeRefused(f"it uses another protocol ({error})") from error
+            raise NodeRefused(f"the process that answered uses another protocol ({error})") from error
         except BaseException:
             link.close()
             raise

@@ -193,7 +193,7 @@ class NodeServer:
         if any(each.signal for each in self.elsewhere.values()):
             return "this attempt is ending"
         if not ranks or any(rank not in self.elsewhere or self.elsewhere[rank].has_joined for rank in ranks):
-            return "these ranks are not part of this attempt"
+            return "these ranks are not part of this attempt, or have already joined"
         return ""
 
     def _disconnect(self, node: RemoteNode) -> None:

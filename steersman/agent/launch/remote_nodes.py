@@ -83,5 +83,5 @@ def renumbered(name: str, by: int) -> str:
 def lost_sentence(ranks: Sequence[int]) -> str:
     """Return the error of a rank that is lost with its node; `ranks` are those of the node."""
     if len(ranks) == 1:
-        return "The connection to its node is lost."
-    return f"The connection to its node, that of ranks {ranks[0]} to {ranks[-1]}, is lost."
+        return "The connection to the node of this rank is lost."
+    return f"The connection to the node of ranks {ranks[0]} to {ranks[-1]} is lost."

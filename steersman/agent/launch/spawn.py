@@ -51,7 +51,7 @@ def why_not_there(script: Sequence[str]) -> str:
     if script[0] == "-m" and len(script) < 2:
         return "-m needs the name of a module, as in -- -m mypackage.train."
     if script[0] == "-m" and PathFinder.find_spec(script[1].split(".")[0], [os.getcwd(), *_python_path()]) is None:
-        return f"there is no module {script[1]} here; start it from the folder that contains its package."
+        return f"there is no module {script[1]} here; start the training from the folder that contains its package."
     return ""
 
 

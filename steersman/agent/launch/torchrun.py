@@ -120,7 +120,9 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
         first = rank - int(environment["LOCAL_RANK"])
         node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
     except (KeyError, ValueError) as error:
-        raise LaunchError(f"torchrun: its environment variables do not identify this node ({error}).") from error
+        raise LaunchError(
+            f"torchrun: the environment variables of this process do not identify a node ({error})."
+        ) from error
     # Only what all nodes have in common: their numbers of restarts may differ. The host is hashed, not named.
     place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
@@ -337,9 +339,11 @@ def _wait_for_attempt(data: Path, run: int | Path, launch: Launch, interrupts: I
         if not seen and launch.nodes > 1 and waited_s > deadlines.SHARED_AFTER_S:
             raise NoAttempt(NOT_SHARED, EXIT_FAILED)
         if interrupts.stops or os.getppid() != parent:
-            raise NoAttempt("ended before the training began", EXIT_FAILED)
+            raise NoAttempt("this process was ended before the training began", EXIT_FAILED)
         time.sleep(LAUNCH_POLL_INTERVAL_S)
-    raise NoAttempt(f"rank 0 opened no attempt within {deadlines.JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
+    raise NoAttempt(
+        f"rank 0 opened no attempt within {deadlines.JOIN_TIMEOUT_S:.0f} s; see the output of rank 0", EXIT_FAILED
+    )
 
 
 def _read_launch(data: Path, run: int | Path) -> dict[str, Any]:
@@ -367,7 +371,7 @@ def _found(announcement: Mapping[str, Any], launch: Launch) -> _Found | None:
     try:
         client.connect(launch.address or server["address"], server["port"])
     except OSError as error:
-        logger.info("rank 0 refuses this node: %s", error)
+        logger.info("this node could not join rank 0 (%s): trying again", error)
         time.sleep(RETRY_INTERVAL_S)
         return None
     return _Found(announcement, folder, node, client)

@@ -154,7 +154,7 @@ class WorkerGroup:
         A rank whose node has not joined failed with that error.
         """
         if worker.elsewhere is not None and not worker.elsewhere.has_joined:
-            error = f"Its node has not joined the training within {deadlines.JOINED_AFTER_S:.0f} s."
+            error = f"The node of this rank has not joined the training within {deadlines.JOINED_AFTER_S:.0f} s."
             return EndRecord(outcome="failed", error=error)
         return self._recorded_end(worker)
 

@@ -108,7 +108,9 @@ def _step(environment: Mapping[str, str]) -> Ranks | None:
         here = [int(each) for each in environment["SLURM_GTIDS"].split(",")]
         node, nodes = int(environment["SLURM_NODEID"]), int(environment["SLURM_STEP_NUM_NODES"])
     except (KeyError, ValueError) as error:
-        raise LaunchError(f"srun: its environment variables do not identify this task ({error}).") from error
+        raise LaunchError(
+            f"srun: the environment variables of this process do not identify a task ({error})."
+        ) from error
     first, last = min(here), max(here)
     if len(here) != last - first + 1:
         raise LaunchError(f"srun: {HOW_TO_PLACE}.")

@@ -90,7 +90,8 @@ class LongRequests:
                 answered = self._ask("POST", JSON, piece, at=self._sent)
                 taken = decode(_Arrived, answered).arrived - self._sent
                 if not 0 <= taken <= len(piece):
-                    raise unreachable(self._login.address, ConnectionError("the portal counts other bytes"))
+                    problem = ConnectionError("the portal confirms more or fewer bytes than were sent")
+                    raise unreachable(self._login.address, problem)
                 if not taken:
                     self._closed.wait(FULL_PAUSE_S)
                 self._sent += taken

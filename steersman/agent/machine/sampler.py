@@ -119,7 +119,9 @@ class Sampler:
                 self._host_problem = ""
             except Exception as error:  # a host may lack any of these; GPUs are sampled anyway
                 values = {}
-                self._host_problem = f"The host is not sampled: {type(error).__name__}: {error}."
+                self._host_problem = (
+                    f"CPU, memory and disk of the host are not sampled ({type(error).__name__}: {error})."
+                )
             self._host_sample = Sample(time.time(), values)
             if self._stop.wait(self._interval_s):
                 return

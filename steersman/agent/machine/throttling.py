@@ -57,6 +57,6 @@ def _note(name: str, reasons: int, before: int) -> ThrottleNote:
     known = [text for bit, text in THROTTLE_REASONS.items() if reasons & bit]
     unknown = reasons & ~sum(THROTTLE_REASONS)
     if unknown:
-        known.append(f"for the reason that NVML reports as {unknown:#x}")
+        known.append(f"NVML reports the reason {unknown:#x}")
     level: Literal["info", "warning"] = "warning" if reasons & SERIOUS & ~before else "info"
     return ThrottleNote(f"GPU {name} is throttled: {', and '.join(known)}.", level)

@@ -75,7 +75,7 @@ class Agent:
         """Report and take orders until `stop`; return the exit code. Raises `NotServed`."""
         lock = try_lock(self._shelf.folder / LOCK_FILE)
         if lock is None:
-            text = f"name: another process is the agent {self._offer.name} with this data folder. Stop it first."
+            text = f"name: another process runs the agent {self._offer.name} in this data folder. Stop that one first."
             raise NotServed(text, EXIT_HELD)
         try:
             session = self._shelf.session()

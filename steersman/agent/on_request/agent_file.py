@@ -94,12 +94,12 @@ def offer_of(table: Table, folder: Path, host: str, all_gpus: Callable[[], list[
         raise BadFile(f"name: give letters, digits, dots, - and _, not {shown(name)}.")
     gpus = _gpus(fields, all_gpus)
     if gpus and fields.has("slots"):
-        raise BadFile("slots: an agent with gpus has one slot for each: remove slots, or gpus.")
+        raise BadFile("slots: an agent with gpus has one slot for each GPU. Remove slots or gpus.")
     given = fields.get("commands")
     if not given or not isinstance(given, dict):
         raise BadFile('commands: list at least one command, as in [commands.resnet] with program = ["train.py"].')
     if len(given) > MOST_COMMANDS:
-        raise BadFile(f"commands: list at most {MOST_COMMANDS}.")
+        raise BadFile(f"commands: list at most {MOST_COMMANDS} commands.")
     commands = {each: _command(each, value, folder, gpus) for each, value in given.items()}
     slots = len(gpus) or fields.number("slots", 1, 1, MOST_SLOTS)
     return Offer(name=name, slots=slots, gpus=gpus, commands=commands, slurm=_slurm(fields.get("slurm")))
@@ -111,11 +111,11 @@ def _parsed(path: Path) -> Table:
     except ImportError as error:
         raise BadFile("Python 3.10 cannot read TOML: run pip install tomli, or use Python 3.11 or newer.") from error
     except FileNotFoundError as error:
-        raise BadFile("there is no such file: make one, or give its path with --file.") from error
+        raise BadFile("there is no such file. Write one, or give the path of yours with --file.") from error
     except OSError as error:
-        raise BadFile(f"it cannot be read: {error.strerror}.") from error
+        raise BadFile(f"the file cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
-        raise BadFile(f"this is not TOML: {error}.") from error
+        raise BadFile(f"the file is not TOML: {error}.") from error
     return found
 
 
@@ -160,7 +160,7 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
         )
     options = fields.words("sbatch_options", 'give a list of words, as in ["--gres=gpu:1", "--time=24:00:00"]')
     if options and launcher != SBATCH:
-        raise BadFile(f'{fields.path("sbatch_options")}: they need launcher = "{SBATCH}".')
+        raise BadFile(f'{fields.path("sbatch_options")}: these options are valid only with launcher = "{SBATCH}".')
     if fields.has("gpus") and not gpus:
         raise BadFile(f'{fields.path("gpus")}: the agent has no gpus. Add gpus = "all" above the commands.')
     parameters = _parameters(fields)
@@ -195,7 +195,9 @@ def _environment(fields: Fields) -> dict[str, str]:
         raise fields.bad("environment", 'give a table, as in { BATCH = "{batch}" }')
     for name, value in given.items():
         if not VARIABLE.fullmatch(name) or name.startswith("STEERSMAN_"):
-            raise BadFile(f"{place}.{name}: name a variable with letters, digits and _, without STEERSMAN_.")
+            raise BadFile(
+                f"{place}.{name}: choose a name of letters, digits and _ that does not begin with STEERSMAN_."
+            )
         if not isinstance(value, str) or "\0" in value:
             raise BadFile(f'{place}.{name}: give text, as in "{{batch}}", not {shown(value)}.')
     return dict(given)
@@ -242,8 +244,8 @@ def _check_places(
     for name in parameters:
         if name not in used:
             raise BadFile(
-                f"{fields.path('parameters')}.{name}: nothing uses it. Write {{{name}}} in a word of program, or in a "
-                "value of environment."
+                f"{fields.path('parameters')}.{name}: this parameter is not used. Write {{{name}}} in a word of "
+                "program or in a value of environment, or remove the parameter."
             )
     for name in sorted(used):
         if name not in parameters:

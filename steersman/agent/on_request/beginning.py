@@ -86,7 +86,7 @@ def asked(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     except OSError as error:
         raise NotBegun(f"{command[0]} cannot be started: {error.strerror}.") from error
     except subprocess.TimeoutExpired as error:
-        raise NotBegun(f"{command[0]} does not answer.") from error
+        raise NotBegun(f"{command[0]} has not answered within {SLURM_TIMEOUT_S:g} s.") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise NotBegun(f"{command[0]} failed: {said[-1][:300] if said else f'exit code {done.returncode}'}")

@@ -9,7 +9,7 @@ from steersman.portal.pulling import Fetchable, FetchableRun
 
 NEWEST, BEST = "newest", "best"
 MOST_TOLD = 10
-HOW_TO_PUSH = "On the host of the run, send it with steersman push FOLDER, or train with --push last."
+HOW_TO_PUSH = "On the host of the run, send a checkpoint with steersman push FOLDER, or train with --push last."
 
 
 def parse_source(text: str) -> tuple[int, str]:

@@ -88,12 +88,12 @@ def fetch_origin(
     except Refused as error:
         raise NotStarted(f"from: {error}") from error
     except PortalError as error:
-        text = f"from: {error} Enter the command again later: the download goes on where it stopped."
+        text = f"from: {error} Enter the command again later: the download continues where it stopped."
         raise NotStarted(text, EXIT_FAILED) from error
     except OSError as error:
-        text = f"from: the checkpoint cannot be stored in {data} ({error.strerror}). When it can, enter the command "
-        raise NotStarted(text + "again: the download goes on where it stopped.", EXIT_FAILED) from error
-    raise NotStarted(f"from: no checkpoint of run {run} is undamaged: push another one.", EXIT_FAILED)
+        text = f"from: the checkpoint cannot be stored in {data} ({error.strerror}). Correct this, then enter the "
+        raise NotStarted(text + "command again: the download continues where it stopped.", EXIT_FAILED) from error
+    raise NotStarted(f"from: all suitable checkpoints of run {run} are damaged: push another one.", EXIT_FAILED)
 
 
 def _checkpoints_here(data: Path) -> dict[str, list[Path]]:
@@ -155,7 +155,7 @@ class _Fetching:
         while (lock := try_lock(self._arriving.with_suffix(".lock"))) is None:
             if not is_told:
                 is_told = True
-                self.tell(f"another process downloads the checkpoint {self.checkpoint.name}: waiting for it")
+                self.tell(f"waiting for another process that is downloading the checkpoint {self.checkpoint.name}")
             time.sleep(LOOK_INTERVAL_S)
         return lock
 
@@ -174,7 +174,7 @@ class _Fetching:
 
     def _downloaded(self) -> tuple[Path, Manifest]:
         if not self.checkpoint.is_pushed:
-            raise Damaged("the files on this host have changed, and it was not pushed")
+            raise Damaged("its files on this host have changed, and the portal has no copy")
         size_mib = self.checkpoint.size_bytes >> 20
         self.tell(f"downloading the checkpoint {self.checkpoint.name} of run {self.source.run} ({size_mib} MiB)")
         folder = self._arriving

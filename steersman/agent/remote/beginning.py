@@ -40,7 +40,7 @@ from steersman.starting.messages import WAIT_S, Asked, Begun
 
 LOG_FILE = "host.log"
 HERE_ONLY = "The run is recorded in {folder}. To send it to a portal later, run steersman sync there."
-UNTIL_IT_ANSWERS = "The run is recorded on this machine until the portal answers, and then stored there."
+UNTIL_IT_ANSWERS = "The run is recorded on this machine, and is sent to the portal as soon as the portal answers."
 
 
 def begin(asked: Asked) -> Begun:

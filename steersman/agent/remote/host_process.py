@@ -198,7 +198,7 @@ class LaunchProcess:
 
     def _give_up(self, number: int) -> tuple[int, WorkerGroup, list[Line]]:
         """Return an attempt that was stopped before it began: the portal waits for one."""
-        text = f"Not started again: {self._interrupts.name} ended the wait."
+        text = f"Not started again: {self._interrupts.name} was received before the restart."
         folder = attempt_of(self._folder, number)
         self._make(folder, [])
         record_ended(folder, Ended(rank=0, code=0, codes=[0] * self._launch.ranks, stopped=True))
@@ -345,7 +345,7 @@ def follow_launch(folder: Path, interrupts: Interrupts, store_within_s: float | 
         launch = replace(launch, wait_s=store_within_s)
     lock = take_lock(folder, EARLIER_ENDS_S if launch.identity and store_within_s is None else 0.0)
     if lock is None:
-        say(f"another process follows {folder}")
+        say(f"another process already records the training in {folder}: this process ends")
         return EXIT_HELD
     is_first = not (folder / LOCK_FILE).stat().st_size
     lock.note(str(os.getpid()))

@@ -139,8 +139,8 @@ class Parent:
             if newest_attempt(self._folder) == 0 and failed_starts >= MOST_FAILED_STARTS:
                 say(f"the training could not be started: the host process ended with exit code {code}")
                 return EXIT_FAILED
-            name = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-            say(f"the process that records the training ended {name}: it is started again, and the training continues")
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            say(f"the process that records the training {how}: a new one is started, and the training continues")
             self._signals.repeat()
             time.sleep(pause_s)
 

@@ -24,7 +24,7 @@ def push_chosen(login: Login, folder: Path, launch: Launch) -> None:
     place = read_place(attempt_of(folder, newest_attempt(folder)))
     chosen = _chosen(folder, launch.push)
     if chosen is None or place is None:
-        say(f"no checkpoint is pushed: the training saved none as {launch.push}")
+        say(f"no checkpoint is pushed: the training saved none that --push {launch.push} selects")
         return
     try:
         push(login, place.run, chosen, launch.wait_s, say)

@@ -47,7 +47,7 @@ from steersman.records.typed_json import Malformed
 from steersman.starting.messages import RESULT_FILE
 
 STARTS_ANYWAY = (
-    "The training starts now. It is recorded on this machine until the portal answers, and then stored there."
+    "The training starts now. Its records are kept on this machine, and are sent as soon as the portal answers."
 )
 
 
@@ -169,7 +169,11 @@ def _continue_from_own(origin: str) -> None:
 def _continue(login: Login, launch: Launch, folder: Path, data: Path, origin: str) -> None:
     """Prepare the folder of a known launch for the host process. Raises `NotStarted`."""
     if not _is_free(folder):
-        raise NotStarted(f"key: another process follows the launch {launch.key} in {folder}.", EXIT_HELD)
+        raise NotStarted(
+            f"key: another process already runs the launch {launch.key} in {folder}. Wait until that process ends, or "
+            "give another --key.",
+            EXIT_HELD,
+        )
     newest = newest_attempt(folder)
     if origin and newest == 0:
         fetch_origin(login, data, folder, origin, launch.wait_s, say)
@@ -178,7 +182,7 @@ def _continue(login: Login, launch: Launch, folder: Path, data: Path, origin: st
         if began is None or began.asked != origin:
             raise NotStarted(
                 f"from: the launch {launch.key} has begun already, and not from {origin}. Leave out --from to continue "
-                "it from its newest checkpoint, or give another --key to make a new run."
+                "the launch from its newest checkpoint, or give another --key to make a new run."
             )
         _continue_from_own(origin)
     if newest == 0 or read_concluded(attempt_of(folder, newest)) is not None:
@@ -266,4 +270,7 @@ def _refuse_own_processes(asked: Asked, begun: Start) -> None:
         raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
     if asked.restarts:
         remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
-        raise NotStarted(f"restarts: {begun.launcher} starts the processes, also after a failure; {remedy}.")
+        raise NotStarted(
+            f"restarts: under {begun.launcher}, Steersman cannot start the processes again; leave out --restarts, and "
+            f"{remedy}."
+        )

@@ -134,7 +134,7 @@ def test_attach_after_finish_is_an_error_that_names_the_way(tmp_path, supervised
         run.finish()
     """
     result = script(tmp_path if supervised else None, code)
-    assert result.returncode == 1 and "RuntimeError: steersman.attach() after run.finish()" in result.stderr
+    assert result.returncode == 1 and "RuntimeError: steersman.attach() was called after run.finish()" in result.stderr
     assert "start one process per trial with steersman run -- python script.py" in result.stderr
     if supervised:
         assert types_told(tmp_path) == [PointRecord, EndRecord]

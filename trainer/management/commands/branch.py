@@ -34,7 +34,8 @@ OPTIONS = {"checkpoint": "from", "parameters": "set", "knobs": "knob", "start": 
 class Command(BaseCommand):
     help = (
         "Open a new run at a checkpoint of run N, with changed parameters and knobs; run N continues. --start trains "
-        "it here at once; a script of your own follows after --. Exit codes: 2 bad input, with --start those of train."
+        "the new run here at once; put a script of your own after --. Exit codes: 2 for bad input; with --start, those "
+        "of train."
     )
     requires_system_checks: list[str] = []
 
@@ -56,10 +57,12 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="a knob to change, repeatable; of one parameter group: NAME/GROUP=VALUE",
+            help="a knob to change, repeatable; for one parameter group: NAME/GROUP=VALUE",
         )
         parser.add_argument("--name", type=option_text, default="", help="name of the branch")
-        parser.add_argument("--reason", type=option_text, default="", help="why, for the command logs of both runs")
+        parser.add_argument(
+            "--reason", type=option_text, default="", help="the reason, for the command logs of both runs"
+        )
         parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="an operator or owner")
         parser.add_argument(
             "--id",
@@ -68,8 +71,10 @@ class Command(BaseCommand):
             help="idempotency key: a second call with this id opens no second branch",
         )
         start = parser.add_mutually_exclusive_group()
-        start.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
-        start.add_argument("--start", action="store_true", help="train it here at once, as manage.py train does")
+        start.add_argument("--queue", action="store_true", help="queue the branch; manage.py watch starts it")
+        start.add_argument(
+            "--start", action="store_true", help="train the branch here at once, as manage.py train does"
+        )
         output = parser.add_mutually_exclusive_group()
         output.add_argument("--quiet", action="store_true", help="print only the number of the branch")
         output.add_argument("--json", action="store_true", help="print the branch as JSON")
@@ -112,7 +117,7 @@ class Command(BaseCommand):
             for change in branch.changes.all():
                 self.stdout.write(f"  {change.kind} {change}: {json.dumps(change.old)} → {json.dumps(change.new)}")
             if run.state == RunState.CREATED and not options["start"]:
-                self.stdout.write(f"Start it with: {start_command(run)}")
+                self.stdout.write(f"Start the run with: {start_command(run)}")
         self.stdout.flush()
 
 

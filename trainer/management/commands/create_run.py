@@ -56,7 +56,9 @@ class Command(BaseCommand):
             "--project", type=option_text, required=True, metavar="SLUG", help="the project that the run belongs to"
         )
         parser.add_argument("--create-project", action="store_true", help="create the project if it does not exist")
-        parser.add_argument("--recipe", metavar="SPEC", help="built-in name or dotted path; see manage.py recipes")
+        parser.add_argument(
+            "--recipe", metavar="SPEC", help="built-in name or dotted path of a recipe; see manage.py recipes"
+        )
         parser.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe, repeatable"
         )
@@ -96,12 +98,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--gpu-memory", type=mib_of_text, metavar="SIZE", help="memory needed on each GPU, such as 10GiB or 800MiB"
         )
-        parser.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
+        parser.add_argument("--queue", action="store_true", help="queue the run; manage.py watch starts it")
         parser.add_argument(
-            "--host", type=option_text, default="", help="with --queue: the host that starts it; default: any"
+            "--host", type=option_text, default="", help="with --queue: the host that starts the run; default: any"
         )
         parser.add_argument(
-            "--after", type=int, metavar="N", help="queue it, and start it when the older run N has finished"
+            "--after", type=int, metavar="N", help="queue the run, and start it when the older run N has finished"
         )
         parser.add_argument(
             "--after-condition",
@@ -177,10 +179,10 @@ def _lines(run: Run) -> list[str]:
         # Not through `reverse`, which loads every page. Behind a proxy, the address already includes the path.
         lines.append(f"Its page: {address}runs/{run.pk}/")
     if not queued:
-        lines.append(f"Start it with: {start_command(run)}")
+        lines.append(f"Start the run with: {start_command(run)}")
     elif run.after_run:
         how = "has finished" if run.after_condition == AfterCondition.FINISHED else "has ended in any way"
-        lines.append(f"It starts once run {run.after_run} {how} and a device is free.")
+        lines.append(f"The run starts once run {run.after_run} {how} and a device is free.")
     return lines
 
 
@@ -216,7 +218,7 @@ def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, A
     for text in settings_given:
         name, mark, value = text.partition("=")
         if not mark or not name:
-            raise InvalidInput(f"set: {text!r} is not a parameter; give it as --set name=value.")
+            raise InvalidInput(f"set: {text!r} does not have the form --set name=value.")
         given[name] = value
     if recipe is None:
         if given:
@@ -234,8 +236,8 @@ def _project(slug: str, create: bool, user: AbstractBaseUser | None) -> Project:
         return project
     if not create:
         known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
-        remedy = f"known ones: {known}; or add --create-project" if known else "there is none yet, add --create-project"
-        raise InvalidInput(f"project: there is no {slug!r}; {remedy}.")
+        others = f", or choose one of: {known}" if known else ""
+        raise InvalidInput(f"project: there is no project {slug!r}; add --create-project{others}.")
     try:
         validate_slug(slug)
     except ValidationError as error:
@@ -253,8 +255,8 @@ def _user(name: str) -> AbstractBaseUser | None:
     user = users.filter(username=name).first()
     if user is None:
         known = ", ".join(users.order_by("username").values_list("username", flat=True)[:20])
-        remedy = f"known ones: {known}" if known else "make one with manage.py createsuperuser"
-        raise InvalidInput(f"user: there is no {name!r}; {remedy}.")
+        remedy = f"choose one of: {known}" if known else "make one with manage.py createsuperuser"
+        raise InvalidInput(f"user: there is no user {name!r}; {remedy}.")
     return user
 
 

@@ -14,13 +14,16 @@ from trainer.recipe_names import RecipeError
 
 
 class Command(BaseCommand):
-    help = "List the recipes with their parameters: the built-in ones, those of STEERSMAN_RECIPES and those named."
+    help = (
+        "List recipes with their parameters: those that you name, or else the built-in ones and those of "
+        "STEERSMAN_RECIPES."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("spec", nargs="*", help="built-in name or dotted path such as mypackage.mine:MyRecipe")
         parser.add_argument(
-            "--publish", action="store_true", help="store the declarations of the recipes, for portal and create_run"
+            "--publish", action="store_true", help="store the recipes, so that the portal and create_run can use them"
         )
 
     def handle(self, **options: Any) -> None:

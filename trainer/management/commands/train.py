@@ -22,7 +22,7 @@ class Command(BaseCommand):
     help = (
         "Train a recorded run: start (or adopt) its training process, record its points and notify the portal. "
         "Put a script of your own after --. Exit codes: 0 finished or stopped, 1 failed, 2 bad input, "
-        "3 held by another, 4 overtaken by another attempt, 130 second interrupt."
+        "3 held by another process, 4 overtaken by another attempt, 130 second interrupt."
     )
     requires_system_checks: list[str] = []
 
@@ -49,13 +49,13 @@ class Command(BaseCommand):
             "--restarts",
             type=number_of_restarts,
             metavar="K",
-            help="after a crash, restart from the newest checkpoint, at most K times; kept for the run",
+            help="after a crash, restart from the newest checkpoint, at most K times; K is kept for the run",
         )
         parser.add_argument(
             "--nproc",
             type=number_of_ranks,
             metavar="K",
-            help="train with K processes on this host, each with its shard of every batch; kept for the run",
+            help="train with K processes on this host, each with its shard of every batch; K is kept for the run",
         )
         parser.add_argument(
             "--start-over",

@@ -236,6 +236,6 @@ def _differing_code(old: Run) -> Iterator[str]:
         ) % {"then": commit[:SHOWN_COMMIT], "now": str(now["commit"])[:SHOWN_COMMIT]}
     elif patch != (uncommitted_changes(folder) if now["changed"] else ""):
         yield _(
-            "The code of run #%(run)d had uncommitted changes that differ from those on the host of this portal. Before "
-            "you start the new run, apply its patch (manage.py patch %(run)d) on the host that trains it."
+            "The code of run #%(run)d had uncommitted changes that differ from those on the host of this portal. "
+            "Before you start the new run, apply its patch (manage.py patch %(run)d) on the host that trains it."
         ) % {"run": old.pk}

@@ -74,9 +74,9 @@ def test_viewers_read_it_and_change_nothing(run: Run) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "remedy"),
     [
-        ({"name": ""}, "name", "1 to 120 characters"),
-        ({"name": "x" * 121}, "name", "1 to 120 characters"),
-        ({"name": "a\u202eb"}, "name", "1 to 120 characters"),
+        ({"name": ""}, "name", "1 to 120 printable characters"),
+        ({"name": "x" * 121}, "name", "1 to 120 printable characters"),
+        ({"name": "a\u202eb"}, "name", "1 to 120 printable characters"),
         ({"description": "x" * 20_001}, "description", "at most 20000 are allowed"),
         ({"description": "a\0b"}, "description", "NUL"),
         ({"title": "x"}, "title", ""),

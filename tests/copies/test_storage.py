@@ -15,12 +15,14 @@ from typing import Any, cast
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
 from monitor_site.environment.bucket import Bucket, checkpoint_storage
+from monitor_site.serving.archive.restoring import forget_missing_copies
 from runs.access.tokens import create_token
 from runs.copies import completing, removals, stored
 from runs.copies.completing import BeingStored, complete
@@ -155,7 +157,9 @@ def test_a_push_is_stored_verified_sent_and_removed(any_storage: None, pushing: 
         200, False, {name: len(content) for name, content in pushing.files.items()}
     )  # fmt: skip
     assert pushing.finish()[0] == 200 and pushing.pushed()
-    assert pushing.get(pushing.place)[1] == {"is_complete": True, "is_being_stored": False, "received": {}}
+    assert pushing.get(pushing.place)[1] == {
+        "is_complete": True, "is_being_stored": False, "received": {}, "damaged": [],
+    }  # fmt: skip
     # Again costs nothing, and nothing is left of the pieces.
     assert pushing.finish()[0] == 200
     assert not [path for path in (data / "pushed").rglob("*") if path.suffix in (".arriving", ".verified", ".lock")]
@@ -186,6 +190,37 @@ def test_a_damaged_file_is_not_stored(any_storage: None, pushing: Pushing) -> No
     assert pushing.finish()[0] == 200
     delete_run(pushing.run.pk)
     assert not stored.copies_of(pushing.run.pk)
+
+
+def test_a_damaged_copy_is_removed_by_the_next_push(any_storage: None, pushing: Pushing) -> None:
+    for name, content in (("rank-0.pt", b"x"), ("training.pt", None), ("manifest.json", b"{}")):
+        pushing.push_files()
+        assert pushing.finish() == (200, {"is_complete": True, "is_being_stored": False, "received": {}, "damaged": []})
+        place = f"{pushing.run.pk}/{pushing.sha256}/{name}"
+        storages["checkpoints"].delete(place)
+        if content is not None:
+            storages["checkpoints"].save(place, ContentFile(content))
+        assert pushing.get(pushing.place)[1]["is_complete"]
+        status, told = pushing.finish()
+        assert status == 200 and (told["is_complete"], told["damaged"]) == (False, [name])
+        assert not pushing.pushed() and not stored.copies_of(pushing.run.pk)
+
+
+def test_a_restored_backup_knows_no_copies_that_are_missing(memory: MemoryStorage, pushing: Pushing) -> None:
+    pushing.push_files()
+    assert pushing.finish()[0] == 200
+    forget_missing_copies()
+    assert pushing.pushed()
+    memory.is_away = True
+    forget_missing_copies()
+    memory.is_away = False
+    assert pushing.pushed()
+    stored.remove(pushing.run.pk, pushing.sha256)
+    forget_missing_copies()
+    assert not pushing.pushed() and Checkpoint.objects.exists()
+    Checkpoint.objects.update(on_host=False, pushed_at=timezone.now())
+    forget_missing_copies()
+    assert not Checkpoint.objects.exists()
 
 
 def test_what_was_stored_is_not_sent_again_after_an_interruption(memory: MemoryStorage, pushing: Pushing) -> None:

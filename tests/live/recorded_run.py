@@ -20,7 +20,6 @@ from django.core.serializers.json import DjangoJSONEncoder
 from runs.access.roles import Viewer
 from runs.api.history import history
 from runs.commands.record import record_as
-from runs.copies.folders import copy_folder
 from runs.curation.about import change_about
 from runs.curation.tags import change_tags
 from runs.live.greeting import read_snapshot
@@ -56,7 +55,6 @@ from steersman.commands import Done
 from steersman.files.checkpoint import MANIFEST
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
-from steersman.files.private import make_private
 from steersman.messages.looking import NOT_LOOKING
 from steersman.messages.reports import Line
 from steersman.records.posted import PostedCommand
@@ -177,8 +175,6 @@ class RecordedRun:
         """Send a copy of the oldest checkpoint to the portal, as a host does after it has sent the files."""
         checkpoint = self.row.checkpoints.order_by("pk").first()
         if checkpoint is not None:
-            copy = make_private(copy_folder(self.pk, checkpoint.sha256))
-            (copy / MANIFEST).write_text("{}")
             note_push(checkpoint)
 
     def write_about(self) -> None:

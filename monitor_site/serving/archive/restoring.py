@@ -17,7 +17,8 @@ from monitor_site.serving.archive import unfinished
 from monitor_site.serving.archive.database import engine, filled_tables, load_snapshot
 from monitor_site.serving.archive.manifest import ArchiveError, Manifest
 from monitor_site.serving.archive.reading import read_manifest, unpack
-from runs.models import AlertDelivery, Attempt, DeliveryState, Run, RunState, SocketCounts
+from runs.copies.stored import StorageAway, copies_of
+from runs.models import AlertDelivery, Attempt, Checkpoint, DeliveryState, Run, RunState, SocketCounts
 from runs.recording.lifecycle import LIVE
 from runs.recording.queue import leave_queue
 from runs.recording.status import announce_status
@@ -169,6 +170,22 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
     for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
         Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason, restarts_used=used)
         announce_status(run.pk)
+    forget_missing_copies()
     if not keep_queue:
         for run in Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk"):
             leave_queue(run, "restored from a backup")
+
+
+def forget_missing_copies() -> None:
+    """Update the rows of pushed checkpoints whose copies are not in the storage: no archive contains copies.
+
+    Checkpoints that are on no host either are deleted. If the storage is unavailable, the rows stay as they are.
+    """
+    pushed = Checkpoint.objects.exclude(pushed_at=None).order_by()
+    for run_id in pushed.values_list("run_id", flat=True).distinct():
+        try:
+            missing = pushed.filter(run=run_id).exclude(sha256__in=copies_of(run_id))
+        except StorageAway:
+            return
+        missing.filter(on_host=False).delete()
+        missing.update(pushed_at=None)

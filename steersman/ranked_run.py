@@ -341,7 +341,10 @@ class RankedRun(Run):
             try:
                 decision = decode(Decision, line)
             except Malformed as error:
-                raise OutOfStep(f"rank {self.rank} cannot read what rank 0 has decided: {error}") from error
+                raise OutOfStep(
+                    f"rank {self.rank} cannot read the commands of rank 0, because {self._decisions} is damaged "
+                    f"({error}): start the run again"
+                ) from error
             if decision.at != self._boundary:
                 raise OutOfStep(
                     f"rank {self.rank} is at step boundary {self._boundary}, but commands were to take effect at "

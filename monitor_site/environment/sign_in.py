@@ -50,7 +50,9 @@ def second_factor(text: str) -> tuple[str, ...]:
     """
     chosen = {part.strip() for part in text.lower().split(",") if part.strip()} - {"off"}
     if not chosen <= set(SECOND_FACTORS):
-        raise ImproperlyConfigured(f"STEERSMAN_SECOND_FACTOR is {text!r}: give off, totp, webauthn or totp,webauthn")
+        raise ImproperlyConfigured(
+            f"STEERSMAN_SECOND_FACTOR is {text!r}: set it to 'off', 'totp', 'webauthn' or 'totp,webauthn'"
+        )
     return tuple(kind for kind in SECOND_FACTORS if kind in chosen)
 
 

@@ -72,7 +72,12 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
     except CannotSnooze as reason:
         if str(reason) == "code":
             raise ApiError(
-                422, _("The training's own code raised this alert. Rules cannot silence it."), "id"
+                422,
+                _(
+                    "This alert cannot be snoozed, because the training script raised it and not a rule. You can "
+                    "acknowledge it."
+                ),
+                "id",
             ) from None
         raise ApiError(
             422, _("The alert has already been cleared. Choose a number of hours instead."), "hours"

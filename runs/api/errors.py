@@ -45,7 +45,7 @@ def no_such_run() -> ApiError:
 
 def no_such_address(request: HttpRequest) -> HttpResponse:
     """Answer unknown addresses under /api/."""
-    return refuse(404, _("There is no such address: /api/docs/ lists all addresses."))
+    return refuse(404, _("The API has no such address. All addresses are listed at /api/docs/."))
 
 
 def answer_errors_of(api: NinjaAPI) -> None:

@@ -282,7 +282,14 @@ def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any
     run.refresh_from_db()
     place = place_of(run, visible)
     if place is None:
-        raise ApiError(409, _("The run has just been started or withdrawn."), "queue")
+        raise ApiError(
+            409,
+            _(
+                "The run is no longer in the queue: it has just been started, or withdrawn from the queue. Get the run "
+                "again to see its state."
+            ),
+            "queue",
+        )
     return place.as_wire()
 
 

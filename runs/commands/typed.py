@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runs.protocol.argument_text import argument_spec
-from runs.protocol.commands import COMMANDS, InvalidCommand, Note, SetKnob
+from runs.protocol.commands import COMMANDS, InvalidCommand, Note, SetKnob, unknown_argument
 from steersman.kinds import SpecError
 from steersman.spec import ValueSpec
 
@@ -36,7 +36,7 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = No
             arguments["knob"] = name.removesuffix("*")
             name = "factor" if name.endswith("*") else "value"
         elif name not in names:
-            raise InvalidCommand(f"{kind} takes {', '.join(names) or 'nothing'}, not {name}.", name)
+            raise InvalidCommand(unknown_argument(kind, name, names), name)
         of_knob = kind == SetKnob.kind and name == "value"
         spec = (knobs or {}).get(arguments.get("knob", "")) if of_knob else argument_spec(COMMANDS[kind], name)
         arguments[name] = value_from_text(text, spec)

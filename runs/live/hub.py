@@ -279,7 +279,10 @@ class Hub:
             try:
                 await self._stay_linked()
             except Exception:  # events come from the database meanwhile
-                logger.exception("the hub could not check the channel layer")
+                logger.exception(
+                    "the channel layer could not be checked: check that Redis runs. Until then, viewers get all events "
+                    "from the database"
+                )
 
     async def _stay_linked(self) -> None:
         """Request the next echo; create a new layer if there is none, or if echoes are missing."""

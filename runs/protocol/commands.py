@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid4
@@ -322,11 +322,18 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     )
 
 
+def unknown_argument(kind: str, unknown: str, names: Sequence[str]) -> str:
+    """Return the sentence that refuses an argument that the command does not have."""
+    if not names:
+        return f'The command {kind} has no arguments: remove "{unknown}".'
+    return f'The command {kind} has no argument "{unknown}". Its arguments: {", ".join(names)}.'
+
+
 def _convert(command: type[RunCommand], arguments: dict[str, Any]) -> RunCommand:
     names = command.__struct_fields__
     unknown = next((str(name) for name in arguments if name not in names), None)
     if unknown is not None:
-        raise InvalidCommand(f"{command.kind} takes {', '.join(names) or 'nothing'}, not {unknown[:60]}.", unknown)
+        raise InvalidCommand(unknown_argument(command.kind, unknown[:60], names), unknown)
     for name, value in arguments.items():
         _check_text(value, name)
     try:

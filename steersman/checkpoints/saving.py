@@ -38,7 +38,10 @@ def states_of(objects: Any) -> dict[str, Any]:
 def _file_name(name: Any) -> str:
     file = f"{name}{SUFFIX}" if isinstance(name, str) and name else ""
     if not FILE_NAME.fullmatch(file):
-        raise NotSaved(f"the name {values.shown(name)} is not a file name: use letters, digits, - and _")
+        raise NotSaved(
+            f"the name {values.shown(name)} is not a file name: give a str of at most 97 letters, digits, - and _ that "
+            "begins with a letter or a digit"
+        )
     return file
 
 

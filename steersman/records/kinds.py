@@ -279,8 +279,12 @@ class CheckpointRecord(Record):
         )
 
     def check(self) -> None:
-        if not places.is_path_inside(self.path) or not places.as_digest(self.sha256) or self.size_bytes < 0:
-            raise ValueError("its path, sha256 or size is not that of a checkpoint")
+        if not places.is_path_inside(self.path):
+            raise ValueError("path is not inside the folder of the attempt")
+        if not places.as_digest(self.sha256):
+            raise ValueError("sha256 is not a SHA-256 in hexadecimal digits")
+        if self.size_bytes < 0:
+            raise ValueError("size_bytes is negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

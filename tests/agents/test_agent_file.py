@@ -98,7 +98,7 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
         (SHORT + 'directory = "missing"\n', "commands.x.directory: there is no folder"),
         (SHORT + 'environment = { STEERSMAN_TOKEN = "x" }\n', "x.environment.STEERSMAN_TOKEN: choose a name"),
         (SHORT + "environment = { A = 1 }\n", "commands.x.environment.A: give text"),
-        (A + ".kind = 'int'\n", AT + ": this parameter is not used. Write {a}"),
+        (A + ".kind = 'int'\n", AT + ": this parameter is not used. Put {a}"),
         ('[commands.x]\nprogram = ["x", "{a}"]\n', "there is no parameter for {a}. Add [commands.x.parameters.a]"),
         (A + ".kind = 'any'\n", AT + ".kind: give one of float, int, bool, str, choice"),
         (A + " = {}\n", AT + ".kind is missing: give one of"),

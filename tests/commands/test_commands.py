@@ -89,7 +89,7 @@ STOP = {"command": "stop"}
         (STOP | {"expire_in_s": 5}, "expire_in_s", "has no field expire_in_s; its fields are command"),
         (STOP | {"arguments": []}, "arguments", "an object"),
         (STOP | {"arguments": {"now": 1}}, "now", "stop takes checkpoint, not now"),
-        ({"command": "pause", "arguments": {"now": 1}}, "now", "pause takes nothing, not now"),
+        ({"command": "pause", "arguments": {"now": 1}}, "now", 'The command pause has no arguments: remove "now".'),
         (STOP | {"arguments": {"checkpoint": 1}}, "checkpoint", "true or false"),
         (STOP | {"arguments": {"checkpoint": None}}, "checkpoint", "true or false"),
         (STOP | {"reason": "x" * 501}, "reason", "at most 500"),

@@ -192,7 +192,7 @@ def test_switched_off_nobody_is_asked_and_there_are_no_pages(settings: Any) -> N
 
 def test_a_wrong_setting_is_named() -> None:
     assert (second_factor("off"), second_factor(""), second_factor("TOTP")) == ((), (), ("totp",))
-    with pytest.raises(ImproperlyConfigured, match="is 'sms': give off, totp, webauthn or totp,webauthn"):
+    with pytest.raises(ImproperlyConfigured, match="is 'sms': set it to 'off', 'totp', 'webauthn' or 'totp,webauthn'"):
         second_factor("sms")
 
 

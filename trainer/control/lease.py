@@ -125,8 +125,8 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
     if not close_attempt(make_private(folder), attempt.ranks):
         # It is alive and holds its lock, but its supervisor died before it could record the process.
         raise CannotTrain(
-            f"run {run.pk}: a training process of attempt {attempt.number} is running, but its process id is unknown; "
-            "find it by name in the process list, end it and try again.",
+            f"run {run.pk}: a training process of attempt {attempt.number} is running, but its process id was not "
+            f"recorded. Find the id with `lsof {folder}/worker-*.lock`, end that process and try again.",
             EXIT_HELD,
         )
     lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)

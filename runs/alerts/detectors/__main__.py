@@ -41,8 +41,8 @@ def main() -> int:
     except LineError as error:
         print(f"{name}: {error}.", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except UnicodeDecodeError as error:
-        print(f"{name}: byte {error.start} of a line is not UTF-8; save the file as UTF-8.", file=sys.stderr)
+    except UnicodeDecodeError:
+        print(f"{name} is not a UTF-8 file: save it as UTF-8.", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
         # The reader of the pipe has closed it. The output that is still buffered must not fail at exit.

@@ -81,7 +81,7 @@ class ChartQuery(Schema):
     def _not_before_start(cls, end: float | None, info: ValidationInfo) -> float | None:
         start = info.data.get("start")
         if start is not None and end is not None and end < start:
-            raise ValueError(_("Give a number that is not less than from."))
+            raise ValueError(_('"to" must not be less than "from".'))
         return end
 
     @field_validator("by_attempt")

@@ -78,7 +78,9 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     dozen calls of NumPy. Raises `ValueError` if data is damaged, or was packed by another version.
     """
     if any(zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT for each in packed):
-        raise ValueError("the columns are damaged, or were packed by another version")
+        raise ValueError(
+            "stored points cannot be read: they are damaged, or were written by another version of Steersman"
+        )
     alike: dict[tuple[bytes, int], list[int]] = {}
     for place, (each, count) in enumerate(zip(packed, counts, strict=True)):
         alike.setdefault((each[1 : 1 + 2 * columns], count), []).append(place)

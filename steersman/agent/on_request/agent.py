@@ -160,7 +160,10 @@ class Agent:
         command = self._offer.commands.get(requested.command)
         try:
             if command is None:
-                raise NotOffered(f"{self._offer.name} offers no command {requested.command}.")
+                raise NotOffered(
+                    f'The agent {self._offer.name} has no command "{requested.command}": choose another command, or '
+                    f"add [commands.{requested.command}] to the file of the agent."
+                )
             started = started_by(command, requested.values)
             gpus = self._free_gpus()[: command.gpus]
             used = sum(each.slots for each in self._taken.values())

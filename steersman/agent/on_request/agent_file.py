@@ -244,8 +244,8 @@ def _check_places(
     for name in parameters:
         if name not in used:
             raise BadFile(
-                f"{fields.path('parameters')}.{name}: this parameter is not used. Write {{{name}}} in a word of "
-                "program or in a value of environment, or remove the parameter."
+                f"{fields.path('parameters')}.{name}: this parameter is not used. Put {{{name}}} into "
+                '"program" or "environment", or remove the parameter.'
             )
     for name in sorted(used):
         if name not in parameters:

@@ -6,7 +6,7 @@ Runs that a viewer may not see are counted, not named. The number of queries doe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -67,6 +67,27 @@ class HostBoard:
     @property
     def is_idle(self) -> bool:
         return not (self.running or self.running_hidden or self.waiting or self.waiting_hidden)
+
+    @property
+    def count_running(self) -> int:
+        return len(self.running) + self.running_more + self.running_hidden
+
+    @property
+    def count_waiting(self) -> int:
+        return len(self.waiting) + self.waiting_more + self.waiting_hidden
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many runs train and wait on all hosts together."""
+
+    running: int
+    waiting: int
+
+    @classmethod
+    def of(cls, hosts: Iterable[HostBoard]) -> QueueCounts:
+        found = list(hosts)
+        return cls(sum(host.count_running for host in found), sum(host.count_waiting for host in found))
 
 
 def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> list[HostBoard]:

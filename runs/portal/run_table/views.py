@@ -27,7 +27,7 @@ from runs.portal.run_table.paging import counted_page
 from runs.portal.run_table.rows import Row, TagLink, badges_of, row_of, with_loss
 from runs.portal.run_table.saved_views import SHOWN, offered_views, query_of
 from runs.portal.run_table.sparks import sparks_of
-from runs.queueing.board import HostBoard, board, commanded_projects
+from runs.queueing.board import QueueCounts, board, commanded_projects
 from runs.recording.queue_places import places_of
 from runs.selection.expressions import last_host
 from runs.selection.fields import OWN_FIELDS, Field
@@ -74,7 +74,7 @@ class RunList(LoginRequiredMixin, View):
             return HttpResponseRedirect(f"?{query_of(request.GET['project'], view.query, view.pk)}")
         fragment = request.GET.get("fragment", "")
         if fragment == "queue":
-            return render(request, "runs/partials/queue.html", {"hosts": self._hosts()})
+            return render(request, "runs/partials/queue.html", self._queue())
         form = RunFilter(request.GET, user=request.user)
         narrowed = form.narrow(Run.objects.visible_to(request.user))
         columns = chosen_columns(request.GET.getlist("column"))
@@ -86,8 +86,7 @@ class RunList(LoginRequiredMixin, View):
         offered = Run.objects.visible_to(request.user)
         if form.chosen_project is not None:
             offered = offered.filter(project=form.chosen_project)
-        context |= {
-            "hosts": self._hosts(),
+        context |= self._queue() | {
             "exports": exports(),
             "group_choices": group_choices(offered, context["group_by"]),
         }
@@ -111,9 +110,10 @@ class RunList(LoginRequiredMixin, View):
             "known_tags": tags_of_projects(commanded) if commanded else [],
         }
 
-    def _hosts(self) -> list[HostBoard]:
+    def _queue(self) -> dict[str, Any]:
         user = self.request.user
-        return board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
+        hosts = board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
+        return {"hosts": hosts, "counts": QueueCounts.of(hosts)}
 
     def _table(self, form: RunFilter, runs: RunQuerySet, columns: list[Field]) -> dict[str, Any]:
         asked = self.request.GET

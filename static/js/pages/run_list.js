@@ -11,6 +11,8 @@ import { closesByItself, columnMenu } from "./column_menu.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";
 
+const QUEUE_FOLD = "steersman-queue";
+const OPEN = "open";
 // On average, a row is half of this old; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
 const TYPING_MS = 350;
@@ -58,6 +60,13 @@ async function refreshQueue() {
   const focused = hosts.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   hosts.replaceChildren(...fresh.childNodes);
   if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
+  showCounts();
+}
+
+/** Show in the heading, which also stays if the queue is folded, how many runs train and wait. */
+function showCounts() {
+  const counts = hosts.querySelector("[data-queue-counts]");
+  setText(document.getElementById("queue-counts"), counts?.content.textContent ?? "");
 }
 
 /** Replace changed parts, row by row, so that focus, selection and scroll position are kept. */
@@ -108,7 +117,7 @@ function keys(body) {
 async function refresh() {
   const asked = window.location.href;
   try {
-    const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
+    const [fresh] = await Promise.all([fetchTable(), refreshQueue()]);
     await untilReleased();
     // If search or order has changed meanwhile, a newer answer will follow.
     if (fresh && asked === window.location.href) merge(fresh);
@@ -160,6 +169,25 @@ function follow(link) {
   });
 }
 
+/** Fold the queue as its reader left it. Otherwise it is open if runs wait, except on a phone, where the runs come first. */
+function foldQueue() {
+  if (window.matchMedia("(max-width: 767px)").matches) queue.open = false;
+  try {
+    const kept = localStorage.getItem(QUEUE_FOLD);
+    if (kept) queue.open = kept === OPEN;
+  } catch {
+    // a browser that stores nothing
+  }
+  queue.querySelector("summary").addEventListener("click", () => {
+    try {
+      // The click has not changed it yet.
+      localStorage.setItem(QUEUE_FOLD, queue.open ? "folded" : OPEN);
+    } catch {
+      // it is folded for this visit alone
+    }
+  });
+}
+
 function move(by) {
   const links = [...place.querySelectorAll(".run-link")];
   const now = links.indexOf(document.activeElement);
@@ -168,11 +196,7 @@ function move(by) {
 
 formatValues(place);
 formatValues(hosts);
-// On a phone the runs come first, and the queue is folded.
-if (window.matchMedia("(max-width: 767px)").matches) queue.open = false;
-queue.addEventListener("toggle", () => {
-  if (queue.open) refresh();
-});
+foldQueue();
 filters.addEventListener("input", () => filterSoon(TYPING_MS));
 filters.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -67,7 +67,7 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
 
         other = host.start("agent", STEERSMAN_DATA=str(host.folder / "elsewhere"))
         assert ended(other, host) == 2
-        assert "An agent gpu7 is online from" in host.output("err.log")
+        assert "Another agent named gpu7 is online on" in host.output("err.log")
 
         agent.send_signal(signal.SIGTERM)
         assert ended(agent, host) == 0

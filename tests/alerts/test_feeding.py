@@ -129,6 +129,6 @@ def test_a_database_that_is_away_for_long_is_told_once_and_that_it_is_back(
         thread._read_rules()
     said = [record.getMessage() for record in caplog.records if record.name == alert_thread.__name__]
     alerts_wait, rules_wait, *back = said
-    assert "alerts are not written" in alerts_wait and "rules are not read" in rules_wait
-    assert len(back) == 2 and all("the database is back" in each for each in back)
+    assert "writing its alerts failed" in alerts_wait and "reading its alert rules failed" in rules_wait
+    assert len(back) == 2 and all("works again" in each for each in back)
     assert not any("\n" in each for each in said)

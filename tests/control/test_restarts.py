@@ -205,4 +205,4 @@ def test_a_database_that_is_away_while_a_restart_waits_is_told_once(
     monkeypatch.setattr(restart, "RESTART_POLL_INTERVAL_S", 0.0)
     assert restart.wait_to_restart(run, Interrupts(), QuietDisplay()) is True
     away, back = caplog.messages
-    assert "the restart waits for it" in away and "the database is back" in back
+    assert "the restart waits for the database" in away and "the database is back" in back

@@ -47,9 +47,9 @@ def test_a_slow_client_costs_no_memory_of_the_portal(stack: Stack) -> None:
     checkpoint = rows(
         stack,
         "INSERT INTO runs_checkpoint (run_id, attempt, step, epoch, name, path, size_bytes, sha256, reason, metrics,"
-        " created_at, has_manifest, keep, good, abandoned)"
+        " created_at, has_manifest, keep, good, abandoned, on_host)"
         " VALUES (?, 1, 1, 1, 'large', 'attempts/1/large', ?, '', 'last', '{}', '2026-01-01', TRUE, FALSE, FALSE,"
-        " FALSE)"
+        " FALSE, TRUE)"
         " RETURNING id",
         run_id,
         SIZE,

@@ -189,7 +189,7 @@ def test_an_alert_is_acknowledged_by_its_person(link: Link, alert: Alert) -> Non
 def test_it_says_who_was_faster(link: Link, alert: Alert) -> None:
     Alert.objects.update(state=AlertState.ACKNOWLEDGED, acknowledged_name="Ann")
     page = press(Client(), link("acknowledge")).content.decode()
-    assert "Nothing was changed" in page and "Ann has already acknowledged it" in page
+    assert "Nothing was changed" in page and "Ann has already acknowledged the alert" in page
 
 
 def test_what_the_run_refuses_is_told_with_its_reason(link: Link) -> None:

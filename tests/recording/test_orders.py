@@ -175,5 +175,5 @@ def test_a_roll_back_that_waits_for_its_step_is_handed_on_before_its_checkpoint_
     assert isinstance(order, Post) and (order.command.id, order.command.at_roll_backs) == (str(later.pk), 2)
     late = ask(next_lease, "pause", at={"step": 40, "roll_backs": 0})
     assert (late.state, late.outcome) == (
-        CommandState.REFUSED, "at.roll_backs is 0, but the run has already been rolled back 1 times."
+        CommandState.REFUSED, "at.roll_backs is 0, but the run has already been rolled back 1 times. Give at least 1."
     )  # fmt: skip

@@ -139,7 +139,7 @@ def test_it_refuses_whoever_may_not_report_a_run(stack: Stack, token: str, opene
         (socket_of(stack, token, ""), 4404, "Name the run"),
         (socket_of(stack, token, "run=1;DROP&attempt=-1"), 4404, "Name the run"),
         (socket_of(stack, token, own, version=""), 4426, "Steersman-Version"),
-        (socket_of(stack, token, own, version="99.1.0"), 4426, "the host 99.1.0"),
+        (socket_of(stack, token, own, version="99.1.0"), 4426, "the host has 99.1.0"),
         (socket_of(stack, token, own, protocol="steersman.v1"), 4426, "steersman.host.v1"),
     ]
     for socket, code, words in refused:

@@ -24,7 +24,7 @@ def checked(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Com
     [
         ({"STEERSMAN_SECRET_KEY": "secret"}, "STEERSMAN_SECRET_KEY can be guessed"),
         ({"STEERSMAN_SECRET_KEY": "ab" * 40}, "STEERSMAN_SECRET_KEY can be guessed"),
-        ({"STEERSMAN_HOSTS": "lab.example.org,*"}, "STEERSMAN_HOSTS contains *"),
+        ({"STEERSMAN_HOSTS": "lab.example.org,*"}, "STEERSMAN_HOSTS must not contain *"),
     ],
 )
 def test_it_does_not_start(tmp_path: Path, variables: dict[str, str], named: str) -> None:

@@ -353,4 +353,4 @@ def test_what_was_left_out_hides_no_damage(tmp_path: Path) -> None:
 def test_a_wrong_bound_is_told_and_ends_no_training(text: str, mib: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert journal_bound_bytes({"STEERSMAN_JOURNAL_MIB": text}) == mib << 20
     told = capsys.readouterr().err
-    assert ("STEERSMAN_JOURNAL_MIB is" in told and "at least 256" in told) == (text in ("255", "many", "9" * 5000))
+    assert ("STEERSMAN_JOURNAL_MIB takes" in told and "at least 256" in told) == (text in ("255", "many", "9" * 5000))

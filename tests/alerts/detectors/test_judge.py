@@ -77,7 +77,9 @@ def test_a_detector_that_raises_is_switched_off_alone(monkeypatch: pytest.Monkey
     judge = Judge()
     found = [alarm for point in points([1.0, 2.0, math.nan]) for alarm in judge.judge(point)]
     assert names(found) == ["non-finite"]
-    assert judge.messages == ["The detector spike is switched off: ZeroDivisionError: of no use"]
+    assert judge.messages == [
+        "The detector spike failed (ZeroDivisionError: of no use) and is switched off; the other detectors continue."
+    ]
 
 
 def test_of_a_crowded_second_the_extremes_are_judged():

@@ -88,7 +88,7 @@ STOP = {"command": "stop"}
         ({"command": ["stop"]}, "command", "no such command"),
         (STOP | {"expire_in_s": 5}, "expire_in_s", "has no field expire_in_s; its fields are command"),
         (STOP | {"arguments": []}, "arguments", "an object"),
-        (STOP | {"arguments": {"now": 1}}, "now", "stop takes checkpoint, not now"),
+        (STOP | {"arguments": {"now": 1}}, "now", 'stop has no argument "now". Its arguments: checkpoint.'),
         ({"command": "pause", "arguments": {"now": 1}}, "now", 'The command pause has no arguments: remove "now".'),
         (STOP | {"arguments": {"checkpoint": 1}}, "checkpoint", "true or false"),
         (STOP | {"arguments": {"checkpoint": None}}, "checkpoint", "true or false"),

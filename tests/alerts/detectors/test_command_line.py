@@ -69,4 +69,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
     assert ended.returncode == 2 and "none.jsonl: No such file or directory; name a file" in ended.stderr
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     ended = run(str(tmp_path / "binary"))
-    assert ended.returncode == 2 and "is not UTF-8" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and "is not a UTF-8 file" in ended.stderr and "Traceback" not in ended.stderr

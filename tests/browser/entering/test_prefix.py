@@ -86,7 +86,7 @@ def test_it_is_seen_live_under_a_path(prefixed: tuple[Stack, int], chromium: Bro
     address = f"http://127.0.0.1:{proxy.port}{PREFIX}"
     with operators_page(chromium, address) as page:
         expect(page).to_have_url(f"{address}/")
-        page.locator(f"a[href='{PREFIX}/runs/{run_id}/']").first.click()
+        page.locator(f"#runs a[href='{PREFIX}/runs/{run_id}/']").first.click()
         expect(page.locator("#link[data-link=live]")).to_be_attached()
         chart = page.locator("[data-testid=chart]").first
         chart.scroll_into_view_if_needed(timeout=60_000)

@@ -211,7 +211,7 @@ class Stack:
             except OSError:
                 return False
 
-        wait_for(answers, "the portal")
+        wait_for(answers, lambda: f"the portal\n{self.log()}")
 
     def train(
         self, run_id: int, *arguments: str, cwd: Path | None = None, changed: str = "", **variables: str

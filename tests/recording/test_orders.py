@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 from django.db.models.functions import Now
 
-from runs.models import Checkpoint, Command, CommandState, Run
+from runs.models import Checkpoint, Command, CommandState, Run, StoredEvent
 from runs.protocol.commands import parse_command
 from runs.recording.lifecycle import NOT_DELIVERED, Fenced, Holder, Lease, deliver_command, open_attempt
 from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_orders
@@ -94,6 +95,7 @@ def test_a_command_that_expires_while_its_delivery_waits_for_the_database_is_not
 
 
 def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
+    Run.objects.filter(pk=lease.run_id).update(handled_commands=["save_checkpoint"])
     interrupts = Interrupts()
     said: list[str] = []
     posting = Posting(Mailbox(tmp_path), interrupts, said.append)
@@ -106,9 +108,14 @@ def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
     assert [command.command for command in Mailbox(tmp_path).commands()] == ["stop", "save_checkpoint"]
     for asked in posting.asked * 2:
         record_asked(lease, asked)
-    recorded = Command.objects.filter(run_id=lease.run_id).order_by("sent_at").values_list("kind", "author_name")
-    assert list(recorded) == [("stop", "SIGTERM"), ("save_checkpoint", "SIGUSR1")]
-    # They are in the mailbox already, so none is passed on a second time.
+    recorded = Command.objects.filter(run_id=lease.run_id).order_by("sent_at")
+    # They are in the mailbox already, so they are delivered, and none is passed on a second time.
+    assert list(recorded.values_list("kind", "author_name", "state", "attempt")) == [
+        ("stop", "SIGTERM", "delivered", lease.number),
+        ("save_checkpoint", "SIGUSR1", "delivered", lease.number),
+    ]
+    told = StoredEvent.objects.filter(run_id=lease.run_id, kind="command").order_by("seq")
+    assert [json.loads(event.frame)["state"] for event in told] == ["sent", "delivered"] * 2
     assert take_orders(lease, posting.posted) == []
 
 

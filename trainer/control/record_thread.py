@@ -20,7 +20,6 @@ from runs.recording.feed import announce_heartbeat
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, Lease
 from runs.recording.record_side.session import Observer, RecordSession
 from steersman.messages.link import FromHost, FromRecord
-from steersman.messages.reports import Report
 from trainer.control.concluding import conclude_ended
 from trainer.control.database_state import DatabaseState
 
@@ -112,9 +111,6 @@ class RecordThread:
     def _answer(self, message: FromHost) -> None:
         self._put(self._session.answer(message))
         self._stored_at = time.monotonic()
-        if isinstance(message, Report) and message.asked:
-            # The training already has it, from the command log.
-            self._command_waits = True
 
     def _take_orders(self) -> None:
         now = time.monotonic()

@@ -37,8 +37,7 @@ class Desk:
             answers = self._session.answer(message)
         except InvalidCommand as error:
             raise BadMessage(f"asked: {error}") from error
-        # The training has what a signal asked already: its state in the command log is to follow.
-        self.has_orders = isinstance(message, Attach) or (isinstance(message, Report) and bool(message.asked))
+        self.has_orders = isinstance(message, Attach)
         return self._encoded(answers)
 
     def add(self, report: Report) -> bool:

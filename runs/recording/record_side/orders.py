@@ -131,8 +131,12 @@ def _arguments(command: Command) -> dict[str, Any]:
 
 
 def record_asked(lease: Lease, asked: Asked) -> None:
-    """Write the command of a signal into the command log, once. Raises `runs.recording.lifecycle.Fenced`."""
+    """Write the command of a signal into the command log, once. Raises `runs.recording.lifecycle.Fenced`.
+
+    It is recorded as delivered, because the host side gave it to the training first. The same report may contain its
+    outcome.
+    """
     request = commands.parse_command({"command": asked.command, "arguments": asked.arguments, "id": asked.id})
     with transaction.atomic():
         renew_lease(lease)
-        record(lease.run_id, request, author_id=None, author_name=asked.author)
+        deliver_command(lease, record(lease.run_id, request, author_id=None, author_name=asked.author))

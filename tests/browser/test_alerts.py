@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import operators_page
-from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
+from tests.support.stack import ROOT, Stack, create_run, rows, run_row, wait_for
 from tests.support.telling.fake_senders import MailServer
 from tests.support.telling.scene import add_destination, sending
 
@@ -202,6 +202,9 @@ def test_a_rate_that_is_too_high_is_told_by_mail_and_the_run_rolled_back_by_one_
     with operators_page(chromium, stack.address) as page:
         page.goto(f"{stack.address}/runs/{run_id}/")
         wait_for(lambda: run_row(stack, run_id)["step"] > 300, lambda: f"a usual loss\n{stack.log()}")
+        # The mail offers a rollback only if a checkpoint before the fault is good.
+        good = "SELECT 1 FROM runs_checkpoint WHERE run_id = ? AND good"
+        wait_for(lambda: rows(stack, good, run_id), lambda: f"a good checkpoint\n{stack.log()}", timeout_s=120)
         rate = page.locator('[data-testid=knob][data-knob="learning_rate"][data-group=""]')
         rate.get_by_test_id("knob-field").fill("3")
         rate.get_by_test_id("knob-field").press("Enter")

@@ -48,6 +48,31 @@ def test_the_first_curve_is_drawn_with_the_history(stack: Stack, chromium: Brows
         assert page.locator(f"{LOSS} canvas").bounding_box()["width"] > 200  # type: ignore[index]
 
 
+# Selectors with :has() whose element is on the page: what stands before :has(), without an open parenthesis, finds it.
+CONTENT_RULES = """() => {
+    const depthAt = (text, end) => [...text.slice(0, end)].reduce((sum, one) => sum + (one === "(") - (one === ")"), 0);
+    const split = (list) => list.split(",").reduce((parts, part) => {
+        const whole = parts.length && depthAt(parts.at(-1)) > 0 ? `${parts.pop()},${part}` : part;
+        return [...parts, whole];
+    }, []);
+    const selectors = (rules) => [...rules].flatMap((rule) => [
+        ...split(rule.selectorText ?? ""), ...(rule.cssRules ? selectors(rule.cssRules) : []),
+    ]);
+    const before = (selector) => {
+        let text = selector.split(":has(")[0];
+        while (depthAt(text) > 0) text = text.slice(0, text.lastIndexOf("(")).replace(/:[a-z-]+$/, "");
+        return text.trim() || "*";
+    };
+    const all = [...document.styleSheets].flatMap((sheet) => selectors(sheet.cssRules));
+    return all.filter((selector) => selector.includes(":has(") && document.querySelector(before(selector)));
+}"""
+
+
+def test_no_rule_of_a_run_page_depends_on_what_an_element_contains(page: Page) -> None:
+    """Such a rule, also one of a library, makes the browser recalculate all styles for each new value."""
+    assert page.evaluate(CONTENT_RULES) == []
+
+
 def wait_for_another(chart: Locator, before: str) -> str:
     wait_for(lambda: settled_picture(chart) != before, "another picture")
     return settled_picture(chart)

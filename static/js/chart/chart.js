@@ -2,7 +2,7 @@
 // finite.
 
 import uPlot from "uplot";
-import { setText } from "../shared/dom.js";
+import { setHidden, setText } from "../shared/dom.js";
 import { clock, measure, number, unitOf } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
@@ -295,7 +295,7 @@ export class Chart {
   #showOdd() {
     const odd = this.#odd();
     const { note } = this.parts;
-    note.hidden = !odd.length;
+    setHidden(note, !odd.length);
     if (odd.length) setText(note, `▲ ${oddText(odd, (x) => this.#where(x))}`);
   }
 
@@ -312,7 +312,7 @@ export class Chart {
     const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
     const { caption } = this.parts;
     const text = captionOf(this.#drawn, points, this.#isLog, this.#earlierCount(), this.#offScale.length);
-    caption.hidden = !text;
+    setHidden(caption, !text);
     setText(caption, text);
     this.root.dataset.points = points;
     const label = altText(this.title, this.lines, this.#drawn, points, this.#over, {

@@ -29,9 +29,20 @@ export function icon(name, className = "icon") {
   return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
 }
 
-/** Set text only if it changed: an unchanged node costs no layout and keeps a selection. */
+/**
+ * Set text only if it changed: an unchanged node costs no layout and keeps a selection. A text node that is there is
+ * changed, because a new one would make the browser recalculate styles before it draws the next canvas.
+ */
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  if (node.textContent === text) return;
+  const first = node.firstChild;
+  if (text && first?.nodeType === Node.TEXT_NODE && first === node.lastChild) first.data = text;
+  else node.textContent = text;
+}
+
+/** Hide or show a node. Unlike an assignment, this costs nothing if it is so already. */
+export function setHidden(node, isHidden) {
+  if (node.hidden !== isHidden) node.hidden = isHidden;
 }
 
 /** Show a message that disappears by itself, replacing one with the same `subject`. `tone`: info or danger. */

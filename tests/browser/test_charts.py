@@ -69,7 +69,7 @@ CONTENT_RULES = """() => {
 
 
 def test_no_rule_of_a_run_page_depends_on_what_an_element_contains(page: Page) -> None:
-    """Such a rule, also one of a library, makes the browser recalculate all styles for each new value."""
+    """With one, also of a library, each new value makes the browser recalculate all styles, 0.9 s of each second."""
     assert page.evaluate(CONTENT_RULES) == []
 
 

@@ -50,9 +50,9 @@ def test_the_first_curve_is_drawn_with_the_history(stack: Stack, chromium: Brows
 
 # Selectors with :has() whose element is on the page: what stands before :has(), without an open parenthesis, finds it.
 CONTENT_RULES = """() => {
-    const depthAt = (text, end) => [...text.slice(0, end)].reduce((sum, one) => sum + (one === "(") - (one === ")"), 0);
+    const unclosed = (text) => [...text].reduce((sum, one) => sum + (one === "(") - (one === ")"), 0);
     const split = (list) => list.split(",").reduce((parts, part) => {
-        const whole = parts.length && depthAt(parts.at(-1)) > 0 ? `${parts.pop()},${part}` : part;
+        const whole = parts.length && unclosed(parts.at(-1)) > 0 ? `${parts.pop()},${part}` : part;
         return [...parts, whole];
     }, []);
     const selectors = (rules) => [...rules].flatMap((rule) => [
@@ -60,7 +60,7 @@ CONTENT_RULES = """() => {
     ]);
     const before = (selector) => {
         let text = selector.split(":has(")[0];
-        while (depthAt(text) > 0) text = text.slice(0, text.lastIndexOf("(")).replace(/:[a-z-]+$/, "");
+        while (unclosed(text) > 0) text = text.slice(0, text.lastIndexOf("(")).replace(/:[a-z-]+$/, "");
         return text.trim() || "*";
     };
     const all = [...document.styleSheets].flatMap((sheet) => selectors(sheet.cssRules));

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.template.loader import render_to_string
@@ -288,6 +289,13 @@ def test_it_shows_its_own_pages_for_errors(run: Run, login: Login) -> None:
 def test_it_renders_error_pages_without_a_request(code: str) -> None:
     page = render_to_string(f"{code}.html")
     assert "Back to the runs" in page and "nonce" not in page
+
+
+@pytest.mark.parametrize("sheet", ["charts", "portal", "run", "steering"])
+def test_no_style_of_the_run_page_depends_on_what_the_page_holds(sheet: str) -> None:
+    """With `html:has(…)`, each changed value makes the browser recalculate all styles, for 0.8 s of each second."""
+    rules = (settings.BASE_DIR / "static" / "css" / f"{sheet}.css").read_text()
+    assert rules and ":has(" not in rules
 
 
 def test_responses_name_the_build_and_not_the_version(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

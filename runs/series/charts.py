@@ -280,9 +280,10 @@ class Reading:
                 self._add_points(part.key, part.index, points.part(slice(end - part.count, end)))
 
     def _read_buckets(self, chosen: Condition) -> None:
-        found = chunk_queries.parts("buckets", chosen)
-        kept = (part for part in found if self._counts_whole(part.key, part.index, part.first_step, part.last_step))
-        for batch in _in_batches(kept):
+        found: Iterable[Part] = chunk_queries.parts("buckets", chosen)
+        if self._superseded_from:
+            found = (one for one in found if self._counts_whole(one.key, one.index, one.first_step, one.last_step))
+        for batch in _in_batches(found):
             counts = [part.count for part in batch]
             rows = unpack_buckets([part.packed for part in batch], counts)
             end = 0

@@ -55,9 +55,12 @@ class Lap:
     points: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
-    """A chunk of `count` points; packed are its points, its buckets, or the summaries of its group."""
+    """A chunk of `count` points; packed are its points, its buckets, or the summaries of its group.
+
+    Not frozen, because a chart reads hundreds, and each would take three times as long to create.
+    """
 
     key: Key
     index: int

@@ -113,8 +113,10 @@ def _rounded(column: Floats, digits: int) -> Floats:
 
 def without_nonfinite(column: Floats) -> list[float | None]:
     numbers: list[float | None] = column.tolist()
-    for place in np.flatnonzero(~np.isfinite(column)):
-        numbers[place] = None
+    finite = np.isfinite(column)
+    if not finite.all():
+        for place in np.flatnonzero(~finite):
+            numbers[place] = None
     return numbers
 
 

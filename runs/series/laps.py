@@ -74,6 +74,25 @@ class StepOrder:
             found.append(lap)
         return tuple(found)
 
+    def laps_of_rising(self, names: Sequence[str], steps: Sequence[int]) -> tuple[int, ...] | None:
+        """Record points of the series `names` at strictly ascending `steps`; return the lap of each series.
+
+        Returns None, and records nothing, if one of the series has already been at the first step or after it. Equal to
+        calls of `laps` for one step after the other, but takes as long as one of them.
+        """
+        found = []
+        for name in names:
+            place = self._places.get(name)
+            if place is None or place[0] < self.first_lap:
+                place = (self.first_lap, steps[0] - 1, ())
+            if place[1] >= steps[0]:
+                return None
+            found.append(place)
+        newest = tuple(steps[-LATE_POINTS:])
+        for name, (lap, _, recent) in zip(names, found, strict=True):
+            self._places[name] = (lap, steps[-1], (*recent, *newest)[-LATE_POINTS:])
+        return tuple(lap for lap, *_ in found)
+
     def _note_repeated_step(self, name: str, step: int) -> None:
         if not self._told_twice:
             self._told_twice = True

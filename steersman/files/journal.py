@@ -274,10 +274,9 @@ class JournalReader:
         gaps: list[tuple[int, int]] = []
         position = 0
         is_damaged = False
-        view = memoryview(data)
         while position < len(data):
             if not is_damaged and self._shape is not None:
-                position = self._take_alike(self._shape, view, position, records)
+                position = self._take_alike(self._shape, data, position, records)
             record, length = decode(data, position)
             if record is None:
                 if position == len(data):
@@ -316,27 +315,26 @@ class JournalReader:
             self.offset, self.next_number, self.unreadable = last
         return records
 
-    def _take_alike(self, shape: PointShape, view: memoryview, position: int, records: list[Record]) -> int:
+    def _take_alike(self, shape: PointShape, data: bytes, position: int, records: list[Record]) -> int:
         """Add the complete records from `position` on that are in sequence and have the same names as the one before.
 
         Returns the offset after them. A training logs the same names at each step, and this avoids most of `decode`.
         """
-        data = view.obj
-        assert isinstance(data, bytes)
         head, length, names, unpack = shape
         number, unreadable, begin = self.next_number, self.unreadable, self.offset
-        behind = self.behind
-        checked = length - _CHECKSUM.size
-        while data.startswith(head, position) and position + length <= len(data):
-            found, moment, step, *values, checksum = unpack(data, position + len(head))
-            if found != number or crc32(view[position : position + checked]) != checksum:
+        size, skipped, checked = len(data), len(head), length - _CHECKSUM.size
+        # Looked up once, because this loop runs for each point of a burst.
+        is_next, read, add, add_behind = data.startswith, PointRecord.read, records.append, self.behind.append
+        while is_next(head, position) and position + length <= size:
+            found, moment, step, *values, checksum = unpack(data, position + skipped)
+            if found != number or crc32(data[position : position + checked]) != checksum:
                 break
             if not 0.0 <= moment <= LATEST_TIME:
                 break
-            records.append(PointRecord.read(step, number, moment, dict(zip(names, values, strict=True))))
+            add(read(step, number, moment, dict(zip(names, values, strict=True))))
             number += 1
             position += length
-            behind.append((begin + position, number, unreadable))
+            add_behind((begin + position, number, unreadable))
         self.next_number = number
         return position
 

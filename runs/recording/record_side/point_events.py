@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from typing import cast
 
 import msgspec
 
@@ -26,13 +28,26 @@ Groups = dict[tuple[Names, tuple[int, ...]], list[PointRecord]]
 def points(records: Iterable[Record], order: StepOrder) -> Groups:
     """Return the step metrics among `records`, grouped by their names and laps, each group in journal order."""
     groups: Groups = {}
-    for record in records:
-        if isinstance(record, PointRecord):
-            names = tuple(record.values)
+    for names, alike in groupby(records, _names):
+        if names is None:
+            for record in alike:
+                if isinstance(record, OutcomeRecord) and record.to_step is not None:
+                    order.begin_lap(record.to_step)
+            continue
+        found = cast("list[PointRecord]", list(alike))
+        steps = [record.step for record in found]
+        rising = steps == sorted(set(steps))
+        if rising and (laps := order.laps_of_rising(names, steps)) is not None:
+            groups.setdefault((names, laps), []).extend(found)
+            continue
+        for record in found:
             groups.setdefault((names, order.laps(names, record.step)), []).append(record)
-        elif isinstance(record, OutcomeRecord) and record.to_step is not None:
-            order.begin_lap(record.to_step)
     return groups
+
+
+def _names(record: Record) -> Names | None:
+    """Return the names of a point, None for other records."""
+    return tuple(record.values) if isinstance(record, PointRecord) else None
 
 
 def last_point(records: Sequence[Record]) -> PointRecord | None:
@@ -88,9 +103,14 @@ def _block(names: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) 
             nonfinite[name] = replaced
     block = Block(
         steps=[record.step for record in records],
-        times=[round(record.time, 3) for record in records],
+        times=[_to_milliseconds(record.time) for record in records],
         values=values,
         nonfinite=nonfinite,
         laps={name: lap for name, lap in zip(names, laps, strict=True) if lap} or msgspec.UNSET,
     )
     return with_few_digits(block)
+
+
+def _to_milliseconds(time: float) -> float:
+    """Return a time in seconds rounded to milliseconds, in less than half the time of `round`."""
+    return int(time * 1000 + 0.5) / 1000

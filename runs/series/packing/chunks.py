@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,7 @@ class Buckets:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """Packed columns: steps and times, which series that are logged together share, and all others."""
 
     places: bytes
@@ -122,6 +121,12 @@ def join_buckets(parts: Sequence[Buckets]) -> Buckets:
 
 def as_buckets(points: Points) -> Buckets:
     """Return one row per point."""
+    if np.isfinite(points.values).all():
+        none, values = np.zeros(len(points), np.int64), points.values
+        return Buckets(
+            points.steps, points.steps, points.times_ms, points.times_ms, values, values, values, values,
+            np.ones(len(points), np.int64), none, none, np.full(len(points), NO_STEP),
+        )  # fmt: skip
     kinds = (
         np.isnan(points.values) * HAS_NAN
         + np.isposinf(points.values) * HAS_INF
@@ -135,7 +140,7 @@ def as_buckets(points: Points) -> Buckets:
 
 
 def _odd_steps(steps: Ints, kinds: Ints) -> Ints:
-    return np.where(kinds != 0, steps, NO_STEP)
+    return np.where(kinds != 0, steps, NO_STEP) if kinds.any() else np.full(len(steps), NO_STEP)
 
 
 def merge(rows: Buckets, starts: NDArray[np.intp]) -> Buckets:
@@ -144,21 +149,28 @@ def merge(rows: Buckets, starts: NDArray[np.intp]) -> Buckets:
         return rows
     ends = np.append(starts[1:], len(rows))
     counts = np.add.reduceat(rows.counts, starts)
-    nonfinite = np.add.reduceat(rows.nonfinite, starts)
-    finite = counts - nonfinite
     minimum = np.fmin.reduceat(rows.minimum, starts)
     maximum = np.fmax.reduceat(rows.maximum, starts)
-    # Divided before summing, because a sum of large values could overflow.
-    weights = (rows.counts - rows.nonfinite) / np.repeat(np.maximum(finite, 1), ends - starts)
-    mean = np.add.reduceat(np.where(weights > 0, rows.mean, 0.0) * weights, starts)
-    mean = np.where(finite > 0, np.clip(mean, minimum, maximum), np.nan)
+    if not rows.kinds.any():
+        weights = rows.counts / np.repeat(counts, ends - starts)
+        mean = np.clip(np.add.reduceat(rows.mean * weights, starts), minimum, maximum)
+        none = np.zeros(len(starts), np.int64)
+        nonfinite, kinds, odd_steps = none, none, np.full(len(starts), NO_STEP)
+    else:
+        nonfinite = np.add.reduceat(rows.nonfinite, starts)
+        finite = counts - nonfinite
+        # Divided before summing, because a sum of large values could overflow.
+        weights = (rows.counts - rows.nonfinite) / np.repeat(np.maximum(finite, 1), ends - starts)
+        mean = np.add.reduceat(np.where(weights > 0, rows.mean, 0.0) * weights, starts)
+        mean = np.where(finite > 0, np.clip(mean, minimum, maximum), np.nan)
+        kinds = np.bitwise_or.reduceat(rows.kinds, starts)
+        odd_steps = np.minimum.reduceat(rows.odd_steps, starts)
     return Buckets(
         np.minimum.reduceat(rows.first_steps, starts),
         np.maximum.reduceat(rows.last_steps, starts),
         np.minimum.reduceat(rows.first_ms, starts),
         np.maximum.reduceat(rows.last_ms, starts),
-        minimum, maximum, mean, rows.last[ends - 1], counts, nonfinite,
-        np.bitwise_or.reduceat(rows.kinds, starts), np.minimum.reduceat(rows.odd_steps, starts),
+        minimum, maximum, mean, rows.last[ends - 1], counts, nonfinite, kinds, odd_steps,
     )  # fmt: skip
 
 

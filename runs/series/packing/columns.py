@@ -1,6 +1,7 @@
 """Packed columns of numbers. Imports NumPy and zlib.
 
-Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them. Floats
+Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them; of a
+constant column only the first number is stored. Floats
 are stored as whole numbers if all are short decimals, as float32 if that is exact to the bit, as float64 otherwise.
 Bytes of equal significance are stored together, as a plane. Planes that look random are not compressed: zlib would only
 take time, and its code for the other planes would become worse. Values are restored bit for bit, including NaN and
@@ -22,9 +23,9 @@ Bytes = NDArray[np.uint8]
 
 # The first byte of packed data. Other values are versions that this code cannot read.
 FORMAT = 0xC2
-_TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|u1", "<u2", "<u4")
+_TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|u1", "<u2", "<u4", "|V0")
 _DIFFERENCES, _DISTANCES = range(4), range(6, 9)
-_FLOAT32, _FLOAT64 = 4, 5
+_FLOAT32, _FLOAT64, _CONSTANT = 4, 5, 9
 # The lower half of a code is the type; the upper half is 0, or 1 more than the number of decimals of a float.
 _CODE_BITS = 4
 _SUM = struct.Struct("<I")
@@ -38,8 +39,11 @@ LOOKED_AT_FIRST = 16
 RANDOM_FROM = 0.93
 # The number of bytes of a plane below which that is not computed.
 FEW = 1024
-# Compressing fewer bytes would save little space, and make reading hundreds of such columns slower.
-TINY = 16
+# Compressing fewer bytes would save little space, and make reading hundreds of such columns slower: up to TINY - 1
+# numbers of any kind, and up to SHORT floats that look random.
+TINY, SHORT = 16, 64
+# The lowest and the highest number of each integer type.
+_LIMITS = {code: (np.iinfo(_TYPES[code]).min, np.iinfo(_TYPES[code]).max) for code in (*_DIFFERENCES, *_DISTANCES)}
 # With Z_FILTERED, level 4 uses no match that is longer than the Huffman code of its bytes.
 LEVEL, WINDOW_BITS, MEMORY_LEVEL = 4, -15, 9
 
@@ -56,7 +60,8 @@ def pack_columns(columns: Sequence[Column]) -> bytes:
     squeezed: list[bytes] = []
     for column in columns:
         code, first, stored = _narrow(column)
-        planes = stored.view(np.uint8).reshape(-1, stored.dtype.itemsize).T
+        width = stored.dtype.itemsize
+        planes = stored.view(np.uint8).reshape(-1, width).T if width else np.empty((0, len(stored)), np.uint8)
         random = _random_planes(planes, column)
         codes.append(code)
         masks.append(sum(1 << place for place in random))
@@ -65,7 +70,9 @@ def pack_columns(columns: Sequence[Column]) -> bytes:
             (plain if place in random else squeezed).append(plane.tobytes())
     body = b"".join(squeezed)
     if body:
-        deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW_BITS, MEMORY_LEVEL, zlib.Z_FILTERED)
+        # Where values are random, other matches than runs are rare, and the search for them takes most of the time.
+        strategy = zlib.Z_RLE if any(masks) else zlib.Z_FILTERED
+        deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW_BITS, MEMORY_LEVEL, strategy)
         body = deflate.compress(body) + deflate.flush()
     packed = b"".join((codes, masks, np.asarray(firsts, "<i8").tobytes(), *plain, body))
     return packed + _SUM.pack(zlib.crc32(packed))
@@ -77,12 +84,12 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     Those with the same types and length are unpacked together, because a chart reads hundreds, and each would cost a
     dozen calls of NumPy. Raises `ValueError` if data is damaged, or was packed by another version.
     """
-    if any(zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT for each in packed):
-        raise ValueError(
-            "stored points cannot be read: they are damaged, or were written by another version of Steersman"
-        )
     alike: dict[tuple[bytes, int], list[int]] = {}
     for place, (each, count) in enumerate(zip(packed, counts, strict=True)):
+        if zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT:
+            raise ValueError(
+                "stored points cannot be read: they are damaged, or were written by another version of Steersman"
+            )
         alike.setdefault((each[1 : 1 + 2 * columns], count), []).append(place)
     ends = np.cumsum(counts, dtype=np.intp)
     joined: list[NDArray[Any]] = [np.zeros(0)] * columns
@@ -91,7 +98,9 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
         found = _unpack_alike([packed[place] for place in places], codes, masks, count)
         if len(alike) == 1:
             return [column.ravel() for column in found]
-        target = (ends[places, None] - count + np.arange(count)).ravel()
+        target: slice | NDArray[np.intp] = slice(ends[places[0]] - count, ends[places[-1]])
+        if places[-1] - places[0] >= len(places):
+            target = (ends[places, None] - count + np.arange(count)).ravel()
         for number, column in enumerate(found):
             if not len(joined[number]) or (column.dtype.kind == "f" and joined[number].dtype.kind != "f"):
                 joined[number] = np.zeros(int(ends[-1]), column.dtype)
@@ -104,7 +113,7 @@ def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: in
     number, firsts_at, plain_at = len(packed), 1 + 2 * len(codes), 1 + 10 * len(codes)
     widths = [np.dtype(_TYPES[code & 15]).itemsize for code in codes]
     body_at = plain_at + count * sum(mask.bit_count() for mask in masks)
-    even = np.frombuffer(b"".join(each[:body_at] for each in packed), np.uint8).reshape(number, body_at)
+    even = np.frombuffer(b"".join([each[:body_at] for each in packed]), np.uint8).reshape(number, body_at)
     firsts = np.ascontiguousarray(even[:, firsts_at:plain_at]).view("<i8")
     plain = iter(even[:, plain_at:].reshape(number, -1, count).swapaxes(0, 1) if body_at > plain_at else ())
     squeezed: Iterator[Bytes] = iter(())
@@ -116,7 +125,8 @@ def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: in
         stored = np.empty((number, count, width), np.uint8)
         for place in range(width):
             stored[:, :, place] = next(plain if mask >> place & 1 else squeezed)
-        found.append(_widen(stored.view(_TYPES[code & 15]).reshape(number, count), code, firsts[:, column]))
+        numbers = stored.view(_TYPES[code & 15]).reshape(number, count) if width else stored
+        found.append(_widen(numbers, code, firsts[:, column]))
     return found
 
 
@@ -125,12 +135,12 @@ def _widen(stored: NDArray[Any], code: int, firsts: NDArray[np.int64]) -> NDArra
     kind, decimals = code & 15, (code >> _CODE_BITS) - 1
     if kind in (_FLOAT32, _FLOAT64):
         return stored.astype(np.float64)
-    whole = stored.astype(np.int64)
-    if kind in _DISTANCES:
+    if kind == _CONSTANT:
+        whole = np.repeat(firsts[:, None], stored.shape[1], axis=1)
+    else:
+        whole = np.cumsum(stored, axis=1, dtype=np.int64) if kind in _DIFFERENCES else stored.astype(np.int64)
+        # The first difference is 0, so the first number is added to all.
         whole += firsts[:, None]
-    elif whole.shape[1]:
-        whole[:, 0] = firsts
-        whole = np.cumsum(whole, axis=1)
     return whole if decimals < 0 else whole / 10.0**decimals
 
 
@@ -157,8 +167,11 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
     """Return the code, the first value, and the differences of `column` or, if allowed and as narrow, its distances."""
     if not len(column):
         return 0, 0, np.zeros(0, _TYPES[0])
+    if (column == column[0]).all():
+        return _CONSTANT, int(column[0]), np.zeros(len(column), _TYPES[_CONSTANT])
     # The difference overflows if steps are more than 2**63 apart, and cumsum reverses that.
-    differences = np.diff(column, prepend=column[0])
+    differences = np.zeros_like(column)
+    np.subtract(column[1:], column[:-1], out=differences[1:])
     code = _fitting(differences, _DIFFERENCES) or 0
     if distances:
         lowest = int(column.min())
@@ -172,11 +185,7 @@ def _narrow_whole(column: NDArray[np.int64], *, distances: bool) -> tuple[int, i
 def _fitting(column: NDArray[np.int64], codes: range) -> int | None:
     """Return the code of the narrowest type that holds the column, None if no type does."""
     lowest, highest = int(column.min()), int(column.max())
-    for code in codes:
-        limits = np.iinfo(_TYPES[code])
-        if limits.min <= lowest and highest <= limits.max:
-            return code
-    return None
+    return next((code for code in codes if _LIMITS[code][0] <= lowest and highest <= _LIMITS[code][1]), None)
 
 
 def _decimals(column: NDArray[np.float64]) -> int | None:
@@ -212,8 +221,8 @@ def _random_planes(planes: Bytes, column: Column) -> list[int]:
         return list(range(width))
     if count < FEW:
         # Too few values to decide for each plane, and columns of the same form are unpacked together.
-        varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
-        return list(range(width - 2)) if varied else []
+        varied = column.dtype.kind == "f" and width >= 4 and 2 * len(set(planes[0].tobytes())) > count
+        return list(range(width if count <= SHORT else width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]
     # If values repeat, as in a cycle of learning rates, zlib compresses them.
     if random and 2 * len(np.unique(column)) <= count:
@@ -224,8 +233,7 @@ def _random_planes(planes: Bytes, column: Column) -> list[int]:
 def _entropy(plane: Bytes) -> float:
     """Return the entropy of the plane in bits per byte."""
     times = np.bincount(plane)
-    times = times[times > 0]
-    return float(np.log2(len(plane)) - (times * np.log2(times)).sum() / len(plane)) if len(plane) else 0.0
+    return float(np.log2(len(plane)) - np.dot(times, np.log2(np.maximum(times, 1))) / len(plane))
 
 
 def is_float32(column: NDArray[np.float64]) -> bool:

@@ -219,14 +219,12 @@ class ReportSequence:
 
     def _note_progress(self, records: Sequence[Record]) -> None:
         progress = self.progress
-        points = [record for record in records if isinstance(record, PointRecord)]
-        # Among points with the same names, only the newest counts.
-        for point in {tuple(point.values): point for point in points}.values():
-            progress.latest.update(point.values)
         step = step_after(records)
         progress.step = progress.step if step is None else step
         for record in records:
             match record:
+                case PointRecord():
+                    progress.latest.update(record.values)
                 case EpochRecord():
                     progress.epoch = record.epoch
                     progress.latest.update(record.values)

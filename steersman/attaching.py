@@ -18,7 +18,7 @@ from steersman.ranks.undeclared import UndeclaredPeers, how_to_declare, is_below
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
 from steersman.starting.card import is_interactive
 from steersman.starting.child import CALLER_VARIABLE, HostChild, start_child
-from steersman.starting.messages import PUSHES, Asked
+from steersman.starting.messages import PUSHES, NewRun
 from steersman.values.remarks import Remarks
 
 AFTER_FINISH = (
@@ -121,7 +121,7 @@ def _started_run(project: Any, name: Any, portal: Any, push: Any) -> Run:
         return Run(rank=place.rank)
     shown = values.as_text(name, values.LONGEST_NAME).strip() or _own_name()
     remarks: Remarks = []
-    asked = Asked(
+    new_run = NewRun(
         pid=os.getpid(),
         project=values.as_text(project, values.LONGEST_NAME).strip(),
         name=shown,
@@ -129,7 +129,7 @@ def _started_run(project: Any, name: Any, portal: Any, push: Any) -> Run:
         push=values.as_choice(push, PUSHES, "none", "start(push)", remarks),
         command_line=[values.clean(word) for word in sys.argv] if _script() else [],
     )
-    begun, process = start_child(asked, Path(__file__).resolve().parent.parent)
+    begun, process = start_child(new_run, Path(__file__).resolve().parent.parent)
     if begun.problem:
         print(f"steersman: {begun.problem}", file=sys.stderr)
     if process is None:

@@ -395,5 +395,5 @@ class Control:
         if waiting is None:
             raise Refusal("The command to be cancelled has already taken effect or ended.")
         self._scheduled.remove(waiting)
-        self._record(waiting, "expired", Done(remark="It was cancelled."))
+        self._record(waiting, "expired", Done(remark="The command was cancelled."))
         return Done()

@@ -92,8 +92,8 @@ def verify_bundled(binary: Path, name: str) -> Path:
     known = BUNDLED_SHA256.get(name)
     if known is None or not binary.is_file():
         raise EmbeddedServerError(
-            f"There is no embedded server for {name}: install redis-server or valkey-server (Debian: "
-            "apt-get install valkey-server or redis-server) so that it is on the PATH."
+            f"There is no embedded server for {name}: install redis-server or valkey-server (on Debian: apt-get "
+            "install redis-server) so that it is on the PATH."
         )
     found = hashlib.sha256(binary.read_bytes()).hexdigest()
     if found != known:

@@ -35,7 +35,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self._path is None:
             return super().get_new_connection(conn_params)
         if self._path in self._known and not self._path.exists():
-            raise OperationalError(f"unable to open database file: {self._path.name} was deleted or moved")
+            raise OperationalError(
+                f"unable to open database file: {self._path} was deleted or moved; put it back, or restore a backup"
+            )
         self._close_to_others(self._path)
         if not self._path.exists() or not self._path.stat().st_size:
             # Before anything else is in the file. For a file with tables it would wait for the writers' lock.

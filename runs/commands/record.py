@@ -260,7 +260,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
         wanted,
         CommandState.EXPIRED,
         # The command log has the author; texts of share links contain no names of members.
-        outcome="It was cancelled.",
+        outcome="The command was cancelled.",
         only_from=CommandState.SENT,
     )
     if withdrawn:

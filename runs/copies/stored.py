@@ -156,7 +156,9 @@ def look() -> None:
     try:
         with storage.open(saved) as file:
             if file.read() != PROBE:
-                raise OSError("a stored file is not what was stored")
+                raise OSError(
+                    "it returned other content than was stored; check the server, and any proxy in front of it"
+                )
     finally:
         storage.delete(saved)
 

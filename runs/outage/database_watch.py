@@ -44,10 +44,12 @@ class DatabaseWatch:
                 return
             self._unavailable_since = time.monotonic()
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        checked = "file and its folder" if connection.vendor == "sqlite" else "server"
         logger.warning(
-            "the database does not answer (%s): check its server. Trainings continue, and pages show an error until "
-            "it answers",
+            "the database does not answer (%s): check its %s. Trainings continue, and pages show an error until it "
+            "answers",
             said,
+            checked,
         )
         threading.Thread(target=self._wait_until_back, name="database-watch", daemon=True).start()
 

@@ -69,5 +69,5 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
 def number_of_restarts(text: str) -> int:
     """Return the number given to `--restarts`. Raises `argparse.ArgumentTypeError` if it is invalid."""
     if not text.isdecimal() or int(text) > MOST_RESTARTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0 to {MOST_RESTARTS}")
+        raise argparse.ArgumentTypeError(f"give a whole number from 0 to {MOST_RESTARTS}, not {text!r}")
     return int(text)

@@ -58,7 +58,13 @@ def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRol
         try:
             _set_role(user, project, wanted)
         except LastOwner:
-            logger.warning("%s stays owner of the project %s, because it has no other owner", user.get_username(), slug)
+            logger.warning(
+                "%s: %s should no longer be an owner of the project %s, but is its only owner and stays one; make "
+                "another member an owner",
+                setting,
+                user.get_username(),
+                slug,
+            )
 
 
 def _set_role(user: User, project: Project, wanted: Role | None) -> None:

@@ -78,11 +78,13 @@ def log_out(chosen: argparse.Namespace) -> int:
     path = logins_path(os.environ)
     try:
         known = read_logins(path).portals
-        if not chosen.portal and not known:
+        address = _address(chosen.portal) if chosen.portal else ""
+        if not known:
             raise Problem("There is no login on this machine.")
-        address = _address(chosen.portal) if chosen.portal else known[0].address
+        address = address or known[0].address
         if not remove_login(path, address):
-            raise Problem(f"There is no login for {address}; there are: {', '.join(each.address for each in known)}.")
+            others = ", ".join(each.address for each in known)
+            raise Problem(f"There is no login for {address}. This machine has logins for {others}.")
     except NoLogin as error:
         raise Problem(str(error), EXIT_FAILED) from error
     except OSError as error:

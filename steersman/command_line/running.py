@@ -88,7 +88,7 @@ def run_training(chosen: argparse.Namespace) -> int:
     started = _remote()
     login = login_of(chosen.portal)
     data = data_folder()
-    asked = started.Asked(
+    options = started.Options(
         script=script,
         name=chosen.name.strip()[:LONGEST_NAME],
         ranks=chosen.nproc,
@@ -101,7 +101,7 @@ def run_training(chosen: argparse.Namespace) -> int:
         origin=chosen.origin or "",
     )
     try:
-        code: int = started.start(login, data, asked)
+        code: int = started.start(login, data, options)
     except started.NotStarted as error:
         raise Problem(str(error), error.exit_code) from error
     return code

@@ -30,7 +30,7 @@ class EndProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SignalRequest:
     """The request of a signal, which the training already has: for the command log. `id` is that of the command."""
 
     id: str

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steersman.messages.orders import Asked
+from steersman.messages.orders import SignalRequest
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
 
@@ -141,7 +141,7 @@ class Report:
     removed_checkpoints: Sequence[str] = ()
     set_aside: Sequence[SetAside] = ()
     backlog_bytes: int | None = None
-    asked: Sequence[Asked] = ()
+    asked: Sequence[SignalRequest] = ()
     posted: Sequence[str] = ()
     by_rank: Sequence[Mapping[int, PointRecord]] = ()
 

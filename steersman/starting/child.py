@@ -13,9 +13,9 @@ from steersman.starting.messages import (
     PLACE_FILE,
     RESULT_FILE,
     WAIT_S,
-    Asked,
     Begun,
     EndedByCaller,
+    NewRun,
     Place,
     Result,
     read_file,
@@ -84,7 +84,7 @@ class HostChild:
         return self._launch.parent.parent
 
 
-def start_child(asked: Asked, packages: Path) -> tuple[Begun, subprocess.Popen[bytes] | None]:
+def start_child(new_run: NewRun, packages: Path) -> tuple[Begun, subprocess.Popen[bytes] | None]:
     """Start the child process for a run; return its answer. `packages` is the folder that contains `steersman`."""
     command = [sys.executable, "-c", PROGRAM.format(packages=str(packages))]
     try:
@@ -97,7 +97,7 @@ def start_child(asked: Asked, packages: Path) -> tuple[Begun, subprocess.Popen[b
     assert process.stdin is not None and process.stdout is not None
     try:
         with process.stdin as request, process.stdout as answer:
-            request.write(encode(asked))
+            request.write(encode(new_run))
             request.close()
             said = answer.read().strip().splitlines()
     except OSError as error:

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class NewRun:
     """The run to start. Empty texts stand for the defaults; `pid` is the process that trains."""
 
     pid: int

@@ -13,7 +13,7 @@ import msgspec
 
 from steersman.messages.ended import Concluded, Ended, Fenced
 from steersman.messages.link import FromHost, FromRecord
-from steersman.messages.orders import Asked, EndProcess, Post
+from steersman.messages.orders import EndProcess, Post, SignalRequest
 from steersman.messages.reports import (
     Attach,
     Attached,
@@ -131,7 +131,7 @@ def _arrived(found: _Report) -> Report:
     values = {each.name: getattr(found, each.name) for each in fields(Report)}
     values |= {
         "records": unpacked(found.records),
-        "asked": [from_json(Asked, asked) for asked in found.asked],
+        "asked": [from_json(SignalRequest, asked) for asked in found.asked],
         "by_rank": unpacked_points(found.by_rank),
     }
     return Report(**values)

@@ -393,7 +393,7 @@ def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) 
     expect(command_log(viewer, "at step 900000000").get_by_test_id("cancel")).to_have_count(0)
     waiting.get_by_test_id("cancel").click()
     expect(waiting.locator("[data-slot=state]")).to_have_text("expired")
-    expect(waiting).to_contain_text("It was cancelled.")
+    expect(waiting).to_contain_text("The command was cancelled.")
 
 
 def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab: Stack, chromium: Browser) -> None:
@@ -462,7 +462,7 @@ def test_it_looks_right_in_the_dark_and_on_a_phone(
     page.get_by_test_id("stop").click()
     page.locator("#stop-checkpoint").uncheck()
     expect(page.get_by_test_id("stop-loss")).to_contain_text(re.compile(r"Newest checkpoint: .+, step \d+"))
-    expect(page.get_by_test_id("stop-confirm")).to_have_text("Stop and lose the rest")
+    expect(page.get_by_test_id("stop-confirm")).to_have_text("Stop without a checkpoint")
     page.screenshot(path=screenshots / f"steering-stop-{theme}-{viewport['width']}.png")
     page.keyboard.press("Escape")
     page.context.close()

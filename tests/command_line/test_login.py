@@ -67,7 +67,7 @@ def test_several_portals_are_kept_and_one_is_logged_out(tmp_path: Path):
         assert command(tmp_path, "logout").stdout.startswith(f"Logged out of {first.address}.")
         assert [each["address"] for each in stored(tmp_path)] == [second.address]
         again = command(tmp_path, "logout", first.address)
-        assert again.returncode == 2 and f"there are: {second.address}" in again.stderr
+        assert again.returncode == 2 and f"This machine has logins for {second.address}" in again.stderr
     assert command(tmp_path, "logout", second.address).returncode == 0
     assert "There is no login on this machine." in command(tmp_path, "logout").stderr
 

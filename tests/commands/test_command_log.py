@@ -262,7 +262,7 @@ def test_it_is_withdrawn_before_delivery_and_then_not_posted(lease: Lease) -> No
     wanted = send(lease.run_id, "stop")
     cancel = send(lease.run_id, "cancel", arguments={"command": str(wanted.pk)})
     wanted.refresh_from_db()
-    assert (wanted.state, wanted.outcome) == (CommandState.EXPIRED, "It was cancelled.")
+    assert (wanted.state, wanted.outcome) == (CommandState.EXPIRED, "The command was cancelled.")
     assert cancel.state == CommandState.APPLIED
     assert not deliver_command(lease, wanted) and open_commands(lease.run_id) == []
     again = send(lease.run_id, "cancel", arguments={"command": str(wanted.pk)})

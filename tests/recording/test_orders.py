@@ -17,7 +17,7 @@ from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_ord
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.posting import Posting
 from steersman.files.mailbox import Mailbox
-from steersman.messages.orders import Asked, EndProcess, Post
+from steersman.messages.orders import EndProcess, Post, SignalRequest
 from tests.recording.test_reports import new_lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,7 +132,7 @@ def test_an_overtaken_host_side_gets_no_orders(lease):
     with pytest.raises(Fenced):
         take_orders(lease, ())
     with pytest.raises(Fenced):
-        record_asked(lease, Asked(str(uuid4()), "stop", "SIGTERM"))
+        record_asked(lease, SignalRequest(str(uuid4()), "stop", "SIGTERM"))
 
 
 def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):

@@ -14,7 +14,7 @@ from runs.recording.record_side import folding
 from runs.recording.record_side.session import RecordSession
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
-from steersman.messages.orders import Asked, Post
+from steersman.messages.orders import Post, SignalRequest
 from steersman.messages.reports import Attach, Attached, ConsoleText, Line, Position, Report, Stored
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PlanRecord, PointRecord, StateRecord
 from tests.recording.test_orders import ask
@@ -98,7 +98,7 @@ def test_an_overtaken_attempt_leaves_its_history_and_changes_neither_the_run_nor
             OutcomeRecord(step=4, time=1.7e9, id=str(command.pk), command="pause", state="applied"),
         ],
         console=ConsoleText(["printed while cut off"], offsets={0: 22}),
-        asked=[Asked("6a2c3c2e-0d3f-4d0c-9f2e-0f5b2f6f3d11", "stop", "SIGTERM")],
+        asked=[SignalRequest("6a2c3c2e-0d3f-4d0c-9f2e-0f5b2f6f3d11", "stop", "SIGTERM")],
         not_looking_s=9.0,
     )
     answers = session.answer(report)

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from steersman.exit_codes import EXIT_HELD
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
-from steersman.messages.orders import Asked, EndProcess, Post
+from steersman.messages.orders import EndProcess, Post, SignalRequest
 from steersman.messages.reports import Attached, Stored
 from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.wire.codec import encode
@@ -158,7 +158,7 @@ def test_it_closes_on_what_is_no_message_of_a_host(stack: Stack, token: str, ope
             return closed(socket)
 
     assert answer_to(lambda attached: b"x" * (16 * 1024 * 1024 + 1))[0] == 1009
-    asked = [Asked(id="no", command="fly", author="SIGTERM")]
+    asked = [SignalRequest(id="no", command="fly", author="SIGTERM")]
     for make in (
         lambda attached: b"\xff\x00garbage",
         lambda attached: "text",

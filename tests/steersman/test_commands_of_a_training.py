@@ -231,7 +231,7 @@ def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> 
     control.take([asked("stop", at_step=50)], 1, 0)
     control.take([PostedCommand(id="c2", command="cancel", arguments={"command": "c1"}, author="Ben")], 2, 0)
     assert told.in_short == [("c1", "expired"), ("c2", "applied")]
-    assert told.outcomes[0]["reason"] == "It was cancelled."
+    assert told.outcomes[0]["reason"] == "The command was cancelled."
     control.apply_due(50, 0)
     assert not control.stopping
     control.take([PostedCommand(id="c3", command="cancel", arguments={"command": "c1"}, author="Ben")], 51, 0)

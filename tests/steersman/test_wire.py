@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.link import FromHost, FromRecord
-from steersman.messages.orders import Asked, EndProcess, Post
+from steersman.messages.orders import EndProcess, Post, SignalRequest
 from steersman.messages.reports import (
     Attach,
     Attached,
@@ -65,7 +65,7 @@ REPORT = Report(
     removed_checkpoints=["checkpoints/0"],
     set_aside=[SetAside("a note", "why")],
     backlog_bytes=5,
-    asked=[Asked("i", "save_checkpoint", "SIGUSR1", {"name": "signal"})],
+    asked=[SignalRequest("i", "save_checkpoint", "SIGUSR1", {"name": "signal"})],
     posted=["i"],
     by_rank=[{0: point(1), 1: point(1, loss=2.0)}],
 )

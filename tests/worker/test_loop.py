@@ -183,7 +183,7 @@ def test_it_names_a_recipe_that_yields_too_few_batches() -> None:
             yield self.inputs[:8], self.targets[:8]
 
     recipe = Short({"epochs": 1, "batch_size": 8}, device=CPU)
-    with pytest.raises(RuntimeError, match="after 1 batches of epoch 1; steps_per_epoch is 5"):
+    with pytest.raises(RuntimeError, match="after 1 batches of epoch 1, but steps_per_epoch is 5"):
         run_through(RememberingRun(), recipe)
 
 

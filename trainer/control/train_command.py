@@ -280,7 +280,8 @@ def _prepare(run: Run, options: Options) -> Work:
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
         example = " ".join(previous.command_line) if previous else "your_script.py"
-        raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in train --run-id {run.pk} -- {example}")
+        line = f"manage.py train --run-id {run.pk} -- {example}"
+        raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in {line}")
     try:
         parameters = typed_values(run.recipe.parameter_specs, run.parameters)
     except SpecError as error:

@@ -92,8 +92,8 @@ def train(
             batch = next(batches, None)
             if batch is None:
                 raise RuntimeError(
-                    f"train_batches ended after {progress.batch} batches of epoch {progress.epoch}; "
-                    f"steps_per_epoch is {steps_per_epoch}"
+                    f"train_batches ended after {progress.batch} batches of epoch {progress.epoch}, but "
+                    f"steps_per_epoch is {steps_per_epoch}: yield as many batches, or lower steps_per_epoch"
                 )
             if progress.left_out and progress.leaves_out_next(steps_per_epoch):
                 progress.batch += 1

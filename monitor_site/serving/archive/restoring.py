@@ -105,8 +105,8 @@ def _refuse_filled(data: Path) -> None:
     runs = data / names.RUNS
     if marked and (begun is None or begun.token != marked):
         raise ArchiveError(
-            "A restore into this database has not finished, and was started with another data folder: run it again "
-            "there. If that folder is gone, recreate the database, then try again."
+            "An unfinished restore into this database used another data folder: set STEERSMAN_DATA to that folder, "
+            "and run the restore again. If that folder is gone, recreate the database, then try again."
         )
     filled = [] if marked else filled_tables()
     if filled:

@@ -77,7 +77,7 @@ class Command(BaseCommand):
         state = "queued" if run.state == RunState.QUEUED else "recorded"
         self.stdout.write(f"Run {run.pk} ({run.name}) is {state}: it repeats run {old.pk}.")
         if run.state == RunState.CREATED:
-            self.stdout.write(f"Start it with: {start_command(run, script_of(old))}")
+            self.stdout.write(f"Start the run with: {start_command(run, script_of(old))}")
 
 
 def _find_run(pk: int, field: str) -> Run:

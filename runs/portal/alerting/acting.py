@@ -63,7 +63,9 @@ def find(token: str) -> Found:
     except ExpiredLink as error:
         title = _("This link has expired")
         run_id = Alert.objects.filter(pk=error.link.alert_id).values_list("run_id", flat=True).first()
-        raise CannotAct(title, _("Open the run and act there, or use a newer message."), 410, run_id) from error
+        raise CannotAct(
+            title, _("Open the run and act there, or use the link in a newer message."), 410, run_id
+        ) from error
     except BadLink as error:
         title = _("This link is not complete")
         remedy = _("Open the link in the message, or copy all of it. Nothing was changed.")
@@ -226,8 +228,10 @@ def _scaling(found: Found) -> tuple[str, float]:
         return knob, HALF
     rule = as_rule(found.alert.rule) if found.alert.rule is not None else None
     if rule is None or rule.action != RuleAction.SCALE_KNOB or not rule.knob or rule.factor is None:
-        title = _("The rule of this alert was changed")
-        raise CannotAct(title, _("The rule no longer changes a value. Open the run and act there."), 409, found.run.pk)
+        title = _("The rule of this alert was changed or deleted")
+        raise CannotAct(
+            title, _("This link can no longer change the value. Open the run and change it there."), 409, found.run.pk
+        )
     if rule.makes_too_small(knob_numbers(found.run, rule.knob)):
         title = _("The value would be smaller than the rule allows")
         raise CannotAct(title, _("Open the run to set the value by hand."), 409, found.run.pk)

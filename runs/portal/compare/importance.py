@@ -32,7 +32,7 @@ def importance_of(target: Fact, facts: Sequence[Fact]) -> list[Importance]:
     parameters = [fact for fact in facts if not fact.is_metric]
     places = [place for place, value in enumerate(target.values) if isinstance(value, float)]
     if not parameters:
-        raise NotComputed(_("All these runs have the same parameters: compare runs with different parameters."))
+        raise NotComputed(_("All these runs have the same parameter values: compare runs whose values differ."))
     if len(places) < FEWEST_RUNS:
         text = _("Runs with a value of this metric: %(count)d. Select at least %(least)d runs that have one.")
         raise NotComputed(text % {"count": len(places), "least": FEWEST_RUNS})

@@ -26,7 +26,7 @@ from runs.recording.lifecycle import (
     seconds_left,
 )
 from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
-from steersman.messages.orders import Asked, EndProcess, Order, Post
+from steersman.messages.orders import EndProcess, Order, Post, SignalRequest
 from steersman.records.posted import PostedCommand
 
 NOT_POSTED = "The command expired before the training received it."
@@ -130,7 +130,7 @@ def _arguments(command: Command) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def record_asked(lease: Lease, asked: Asked) -> None:
+def record_asked(lease: Lease, asked: SignalRequest) -> None:
     """Write the command of a signal into the command log, once. Raises `runs.recording.lifecycle.Fenced`.
 
     It is recorded as delivered, because the host side gave it to the training first. The same report may contain its

@@ -152,7 +152,12 @@ class RecordSide:
             self._order = order
             if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
                 raise
-            logger.warning("a report cannot be stored as a whole (%s): storing it in parts", one_line(error))
+            logger.warning(
+                "run %d: attempt %d: some of its records cannot be stored (%s); storing the others without them",
+                self._lease.run_id,
+                self._lease.number,
+                one_line(error),
+            )
             self._store_parts(report)
 
     def _store_parts(self, report: Report) -> None:

@@ -209,7 +209,7 @@ export class Controls {
       const isLost = !checkpoint.checked && this.#state.run?.group === "live";
       form.querySelector("[data-slot=loss]").hidden = !isLost;
       const send = form.querySelector("[value=send]");
-      setText(send, checkpoint.checked ? gettext("Stop the run") : gettext("Stop and lose the rest"));
+      setText(send, checkpoint.checked ? gettext("Stop the run") : gettext("Stop without a checkpoint"));
     }
   }
 }

@@ -25,6 +25,11 @@ BUSY_PAUSE_S = 0.001
 IDLE_PAUSE_S = 0.004
 BUSY_FOR_S = 0.1
 
+ANOTHER_PROTOCOL = (
+    "the other end does not speak the protocol of Steersman's nodes: another program uses this port, or the nodes have "
+    "different versions of steersman"
+)
+
 NodeMessage = dict[str, Any]
 
 
@@ -111,9 +116,9 @@ def _parsed(line: bytes) -> NodeMessage:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ConnectionError("the other end uses another protocol") from error
+        raise ConnectionError(ANOTHER_PROTOCOL) from error
     if not isinstance(message, dict):
-        raise ConnectionError("the other end uses another protocol")
+        raise ConnectionError(ANOTHER_PROTOCOL)
     return message
 
 

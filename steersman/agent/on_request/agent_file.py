@@ -142,7 +142,10 @@ def _is_gpu(text: str) -> bool:
 def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command:
     place = f"commands.{name}"
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise BadFile(f"{place}: name a command with letters, digits, dots, - and _, at most {LONGEST_NAME}.")
+        raise BadFile(
+            f"{place}: the name of a command begins with a letter or digit, and has only letters, digits, dots, - and "
+            f"_: at most {LONGEST_NAME} characters."
+        )
     fields = Fields(
         table, place, "title help program directory environment processes gpus launcher sbatch_options parameters"
     )
@@ -233,7 +236,10 @@ def _parameter(name: str, table: object, above: str) -> ValueSpec:
             default=fields.get("default"),
         )
     except (SpecError, TypeError) as error:
-        raise BadFile(f"{place}: {str(error).removeprefix(f'{name}: ').rstrip('.')}.") from error
+        said = str(error).rstrip(".")
+        if said.startswith(f"{name} takes "):
+            raise BadFile(f"{fields.path('default')}: {said.replace(f'{name} takes', 'give', 1)}.") from error
+        raise BadFile(f"{place}: {said.removeprefix(f'{name}: ')}.") from error
 
 
 def _check_places(

@@ -1,6 +1,6 @@
 """The child of a process that calls `steersman.start()`: opens its run, answers, and has the host side follow it.
 
-It reads one `Asked` from standard input and writes one `Begun` to standard output. Later messages are written to a
+It reads one `NewRun` from standard input and writes one `Begun` to standard output. Later messages are written to a
 file in the folder of the launch, because the parent may have ended, and a notebook does not show its standard error.
 """
 
@@ -36,30 +36,30 @@ from steersman.portal.addresses import BadAddress
 from steersman.portal.logins import Login, NoLogin, login_to_use
 from steersman.portal.requests import Refused, Unreachable
 from steersman.records.typed_json import decode, encode
-from steersman.starting.messages import WAIT_S, Asked, Begun
+from steersman.starting.messages import WAIT_S, Begun, NewRun
 
 LOG_FILE = "host.log"
 HERE_ONLY = "The run is recorded in {folder}. To send it to a portal later, run steersman sync there."
 UNTIL_IT_ANSWERS = "The run is recorded on this machine, and is sent to the portal as soon as the portal answers."
 
 
-def begin(asked: Asked) -> Begun:
+def begin(new_run: NewRun) -> Begun:
     """Make the folders of a run, and open it in its portal if that is possible. A problem with the portal prevents
     nothing."""
     try:
         data = training_data_folder(os.environ)
     except UnfitFolder as error:
         return Begun(problem=f"{error} This run is not recorded.")
-    login, problem = _login(asked)
+    login, problem = _login(new_run)
     launch = Launch(
         key=new_key(),
         portal=login.address if login is not None else "",
-        name=asked.name,
-        script=asked.command_line,
-        parent=asked.pid,
+        name=new_run.name,
+        script=new_run.command_line,
+        parent=new_run.pid,
         wait_s=WAIT_S,
-        project=asked.project,
-        push=asked.push,
+        project=new_run.project,
+        push=new_run.push,
         of_caller=True,
     )
     try:
@@ -67,7 +67,7 @@ def begin(asked: Asked) -> Begun:
         attempt = attempt_of(folder, 1)
         bound_mib = journal_bound_bytes(os.environ) >> 20
         make_attempt_folder(attempt, data, APPLICATION.parent, resume=None, changed_knobs={}, journal_mib=bound_mib)
-        WorkerProcess.of(asked.pid).record(attempt)
+        WorkerProcess.of(new_run.pid).record(attempt)
     except OSError as error:
         return Begun(
             problem=f"The data folder {data} cannot be written to ({error.strerror}). This run is not recorded."
@@ -78,10 +78,10 @@ def begin(asked: Asked) -> Begun:
     return _opened(begun, login, launch, data)
 
 
-def _login(asked: Asked) -> tuple[Login | None, str]:
+def _login(new_run: NewRun) -> tuple[Login | None, str]:
     """Return the login to use; None with the reason if there is none."""
     try:
-        return login_to_use(asked.portal, os.environ), ""
+        return login_to_use(new_run.portal, os.environ), ""
     except NoLogin as error:
         return None, str(error)
     except BadAddress as error:
@@ -103,11 +103,11 @@ def _opened(begun: Begun, login: Login, launch: Launch, data: Path) -> Begun:
 
 
 def main() -> int:
-    asked = decode(Asked, sys.stdin.buffer.read())
+    new_run = decode(NewRun, sys.stdin.buffer.read())
     # It says which signal asks a training at a terminal to stop.
     os.environ.pop(STOP_SIGNAL_VARIABLE, None)
     try:
-        begun = begin(asked)
+        begun = begin(new_run)
     except psutil.NoSuchProcess:
         return EXIT_FAILED
     sys.stdout.buffer.write(b"\n" + encode(begun) + b"\n")

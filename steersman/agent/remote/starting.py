@@ -52,7 +52,7 @@ STARTS_ANYWAY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Options:
     """The options of a command line, whose words are `started`. If `name` is "", the run has the name of its program.
     `origin` is the `RUN[:CHECKPOINT]` of `--from`, "" without it. See `Launch`.
     """
@@ -69,7 +69,7 @@ class Asked:
     origin: str = ""
 
 
-def start(login: Login, data: Path, asked: Asked) -> int:
+def start(login: Login, data: Path, options: Options) -> int:
     """Open a run, train, and return the exit code of the training. Raises `NotStarted`.
 
     If the portal cannot be reached, the training starts anyway. If the portal refuses, it does not start. Under a
@@ -82,41 +82,41 @@ def start(login: Login, data: Path, asked: Asked) -> int:
     except LaunchError as error:
         raise NotStarted(str(error)) from error
     if begun.ranks is None:
-        return _lead(login, data, asked, begun, numbers)
-    _refuse_own_processes(asked, begun)
+        return _lead(login, data, options, begun, numbers)
+    _refuse_own_processes(options, begun)
     if begun.ranks.rank:
         return join_launch(data, begun.ranks)
     try:
-        return _lead(login, data, asked, begun, numbers)
+        return _lead(login, data, options, begun, numbers)
     except NotStarted as error:
         tell_nothing_to_train(data, begun.ranks, error.exit_code)
         raise
 
 
-def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[signal.Signals]) -> int:
+def _lead(login: Login, data: Path, options: Options, begun: Start, numbers: list[signal.Signals]) -> int:
     """Train as the only process that the launcher has started, or as the first of them."""
-    if fault := why_not_there(asked.script):
+    if fault := why_not_there(options.script):
         raise NotStarted(f"program: {fault}")
     launch = Launch(
-        key=asked.key or new_key(),
+        key=options.key or new_key(),
         portal=login.address,
-        name=asked.name or script_name(asked.script),
-        script=asked.script,
+        name=options.name or script_name(options.script),
+        script=options.script,
         parent=os.getpid(),
-        ranks=asked.ranks,
-        restarts=asked.restarts,
-        wait_s=asked.wait_s,
-        project=asked.project,
-        started=as_launched(asked.started, begun),
+        ranks=options.ranks,
+        restarts=options.restarts,
+        wait_s=options.wait_s,
+        project=options.project,
+        started=as_launched(options.started, begun),
         folder=os.getcwd(),
-        push=asked.push,
+        push=options.push,
     )
-    if asked.key:
+    if options.key:
         # A job of Slurm may repeat the command.
         launch = replace(launch, turn=begun.turn, identity=begun.identity, slurm_job=begun.slurm_job)
-        folder = _prepare_by_key(login, data, launch, asked.origin)
+        folder = _prepare_by_key(login, data, launch, options.origin)
     else:
-        claimed = claim(data, launch, begun, asked.origin)
+        claimed = claim(data, launch, begun, options.origin)
         if claimed.has_finished:
             say("this training had already finished when the launcher started it again: nothing is started")
             if begun.ranks is not None:
@@ -124,11 +124,11 @@ def _lead(login: Login, data: Path, asked: Asked, begun: Start, numbers: list[si
             return EXIT_FINISHED
         launch, folder = claimed.launch, claimed.folder
         if claimed.is_new:
-            if begun.ranks is not None and asked.origin:
+            if begun.ranks is not None and options.origin:
                 tell_of_beginning(data, begun.ranks)
-            _begin(login, launch, folder, data, asked.origin)
+            _begin(login, launch, folder, data, options.origin)
         else:
-            _continue_from_own(asked.origin)
+            _continue_from_own(options.origin)
             try:
                 _open(login, launch, folder, data, None)
             except Refused as error:
@@ -262,13 +262,13 @@ def _signals(environment: Mapping[str, str]) -> list[signal.Signals]:
     return sorted(found)
 
 
-def _refuse_own_processes(asked: Asked, begun: Start) -> None:
+def _refuse_own_processes(options: Options, begun: Start) -> None:
     """Raise `NotStarted` for options that start processes, if the launcher does that."""
-    if asked.key:
+    if options.key:
         raise NotStarted(f"key: under {begun.launcher}, the launch already has a key; leave out --key.")
-    if asked.ranks > 1:
+    if options.ranks > 1:
         raise NotStarted(f"nproc: {begun.launcher} sets the number of processes; leave out --nproc.")
-    if asked.restarts:
+    if options.restarts:
         remedy = "give torchrun --max-restarts" if begun.agent else "give sbatch --requeue"
         raise NotStarted(
             f"restarts: under {begun.launcher}, Steersman cannot start the processes again; leave out --restarts, and "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
-from steersman.messages.orders import Asked
+from steersman.messages.orders import SignalRequest
 from steersman.messages.reports import GpuDescription, Line, Stall
 
 
@@ -28,6 +28,6 @@ class Tick:
     not_looking_s: float | None = None
     gpus: tuple[GpuDescription, ...] = ()
     backlog_bytes: int | None = None
-    asked: Sequence[Asked] = ()
+    asked: Sequence[SignalRequest] = ()
     posted: Sequence[str] = ()
     deadly: str = ""

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
-from steersman.messages.orders import Asked, Order, Post
+from steersman.messages.orders import Order, Post, SignalRequest
 from steersman.records.posted import PostedCommand
 
 STOPPING = "Stopping: the training finishes its step and saves a checkpoint. Press Ctrl-C again to end at once."
@@ -27,7 +27,7 @@ class Posting:
         # The author of the command to end the process, "" if there is none.
         self.ended_by = ""
         # Commands requested by signals, until the command log has them.
-        self.asked: list[Asked] = []
+        self.asked: list[SignalRequest] = []
         # Those of `posted` that were not reported to the record side yet.
         self.untold: list[str] = []
         self._stop_posted = False
@@ -82,7 +82,7 @@ class Posting:
         return is_late and self._mailbox.outcomes == self._outcomes_before_stop
 
     def _ask(self, command: str, author: str, **arguments: str) -> None:
-        asked = Asked(str(uuid4()), command, author, dict(arguments))
+        asked = SignalRequest(str(uuid4()), command, author, dict(arguments))
         self._post(PostedCommand(id=asked.id, command=command, arguments=asked.arguments))
         self.asked.append(asked)
 
@@ -92,6 +92,6 @@ class Posting:
             self.posted.add(command.id)
             self.untold.append(command.id)
 
-    def settle(self, asked: Sequence[Asked], posted: Sequence[str]) -> None:
+    def settle(self, asked: Sequence[SignalRequest], posted: Sequence[str]) -> None:
         """Remove the first commands of signals and the first posted ones, which the record side has stored."""
         del self.asked[: len(asked)], self.untold[: len(posted)]

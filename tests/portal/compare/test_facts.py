@@ -85,7 +85,7 @@ def test_it_says_why_there_is_no_table(viewer: Client, monkeypatch: pytest.Monke
     monkeypatch.setattr(importance, "find_spec", lambda _name: None)
     assert "pip install scikit-learn" in reason(runs)
     Run.objects.update(parameters={})
-    assert reason(runs).startswith("All these runs have the same parameters")
+    assert reason(runs).startswith("All these runs have the same parameter values")
 
 
 def test_gaps_and_equal_values_are_no_error() -> None:

@@ -87,7 +87,9 @@ def _of_view(request: HttpRequest, pk: int) -> RunQuerySet:
     caller = caller_of(request)
     view = find_view(pk, caller)
     if view is None:
-        raise ApiError(404, _("There is no such saved view, or you are not a member of its project."), "view")
+        raise ApiError(
+            404, _("There is no such saved view, or this user or token has no access to its project."), "view"
+        )
     try:
         return of_view(caller.runs(), view, caller.user)
     except BadSearch as error:

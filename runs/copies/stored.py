@@ -84,8 +84,10 @@ def put(run_id: int, sha256: str, name: str, path: Path, size_bytes: int) -> Non
             storage.delete(place)
         with path.open("rb") as file:
             saved = storage.save(place, MovableFile(file, str(path)))
-        if saved != place or storage.size(place) != size_bytes:
-            raise OSError(f"{place} is stored as {saved}, or not completely")
+        if saved != place:
+            raise OSError(f"it stored {place} as {saved}: it must keep the names of files")
+        if storage.size(place) != size_bytes:
+            raise OSError(f"it has {storage.size(place)} of {size_bytes} bytes of {place}")
 
 
 def open_stored(run_id: int, sha256: str, name: str) -> StoredFile:

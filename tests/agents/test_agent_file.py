@@ -107,7 +107,12 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
         (A + " = { kind = 'int', maximum = 5, default = 9 }\n", AT + ".default: give a whole number of at most 5"),
         (A + " = { kind = 'choice' }\n", AT + ":"),
         (A + " = { kind = 'int', choices = [[1]] }\n", AT + ".choices: give a list of"),
-        (SHORT + "parameters = 3\n", "commands.x.parameters: give at most"),
+        ('[commands]\nprogram = ["x"]\n', "commands.program: give each command a table with a name that you choose"),
+        (SHORT + "parameters = 3\n", "commands.x.parameters: give a table with a kind for each"),
+        (
+            SHORT + "".join(f"parameters.p{number}.kind = 'int'\n" for number in range(101)),
+            "commands.x.parameters: list at most 100 parameters, not 101.",
+        ),
         (SHORT + "[slurm]\nqsub = 'x'\n", "slurm.qsub: there is no such field; choose one of: sbatch"),
     ],
 )  # fmt: skip

@@ -7,9 +7,16 @@ import signal
 import subprocess
 import sys
 
+import pytest
+from django.utils import timezone
+
+from runs.models import Project, Run
+from runs.recording.lifecycle import open_attempt
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS
+from steersman.exit_codes import EXIT_HELD
 from tests.control.test_train import is_gone, start_endless
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for, write_locked
+from trainer.control import lease
 
 INTERRUPTED = 130
 
@@ -74,3 +81,19 @@ def test_sigterm_ends_a_training_that_never_looks(offline_stack):
     assert run["state"] == "failed" and "SIGTERM" in run["reason"]
     lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
     assert any("does not read run.stopping" in line for line in lines)
+
+
+@pytest.mark.django_db
+def test_a_training_that_ends_while_it_is_taken_over_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="lab", slug="ends"), name="short")
+    open_attempt(run.pk, lease.myself(), 0, command_line=["train.py"])
+    run.refresh_from_db()
+
+    def ends_meanwhile(*_: object) -> bool:
+        return bool(run.attempts.update(ended_at=timezone.now()))
+
+    monkeypatch.setattr(lease, "is_of_this_host", lambda _: True)
+    monkeypatch.setattr(lease, "living_worker", ends_meanwhile)
+    with pytest.raises(lease.CannotTrain, match=rf"run {run.pk}: attempt 1 has ended; try again\.") as refused:
+        lease.adoptable(run, "", torchrun=False)
+    assert refused.value.exit_code == EXIT_HELD

@@ -196,9 +196,12 @@ def test_it_starts_paused_again_and_on_several_ranks_where_asked_and_a_clone_doe
 def test_it_does_not_clone_what_one_may_not_see(project: Project) -> None:
     hidden = make_run(Project.objects.get(slug="other"), name="hidden one")
     page = client_of("operator").get(reverse("new_run"), {"clone": hidden.pk}).content.decode()
-    assert "cannot be cloned" in page and "hidden one" not in page
+    assert f"There is no run {hidden.pk}, or you are not a member" in page and "hidden one" not in page
     post(create="1", clone=str(hidden.pk))
     assert Run.objects.latest("pk").cloned_from is None
+    scripted = make_run(project, recipe=None)
+    page = client_of("operator").get(reverse("new_run"), {"clone": scripted.pk}).content.decode()
+    assert f"Run {scripted.pk} trains a script, not a recipe, and cannot be cloned" in page
 
 
 @pytest.mark.parametrize("name", ["viewer", "stranger"])

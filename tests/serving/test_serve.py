@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import re
@@ -17,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from monitor_site import addresses
 from monitor_site.addresses import hosts_for, is_loopback, lan_addresses, portal_address
+from monitor_site.serving.ports import why_not
 from monitor_site.serving.service import CannotRun, refuse_debug
 from tests.remote_hosts.a_host import closed, socket_of
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
@@ -130,6 +132,21 @@ def test_it_listens_for_other_machines_only_without_debug(lab: Stack, command: s
     refused = lab.manage(command, check=False)
     assert refused.returncode == 2
     assert "Unset STEERSMAN_DEBUG" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "serve_portal"])
+def test_an_address_of_another_machine_is_not_called_a_port_in_use(lab: Stack, command: str) -> None:
+    lab.environment |= {"STEERSMAN_BIND": "192.0.2.1"}
+    refused = lab.manage(command, check=False)
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == 2
+    assert "is 192.0.2.1, which is no address of this host" in said
+    assert "in use" not in said and "Traceback" not in said
+
+
+def test_a_port_that_needs_permission_is_not_called_in_use() -> None:
+    said = why_not(PermissionError(errno.EACCES, "Permission denied"), "127.0.0.1", 80, "with --port")
+    assert said == "You have no permission to listen on port 80: choose a port above 1023 with --port."
 
 
 def test_debug_is_allowed_on_this_machine_alone(settings: Any) -> None:

@@ -121,7 +121,10 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
             raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take over that attempt.", EXIT_HELD)
         if start:
             raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
-        return adopt_attempt(attempt, myself())
+        try:
+            return adopt_attempt(attempt, myself())
+        except Fenced as error:
+            raise CannotTrain(f"run {run.pk}: {error}; try again.", EXIT_HELD) from error
     if not close_attempt(make_private(folder), attempt.ranks):
         # It is alive and holds its lock, but its supervisor died before it could record the process.
         raise CannotTrain(

@@ -57,6 +57,10 @@ class ProbeFailed(RuntimeError):
     """A probe ended without an answer. The text is its last line."""
 
 
+class ProbeTimedOut(ProbeFailed):
+    """A probe did not end in time."""
+
+
 def probe(script: str, timeout_s: float) -> dict[str, Any]:
     """Return the JSON that `script` prints in a separate Python process. Raises `ProbeFailed`."""
     try:
@@ -64,7 +68,7 @@ def probe(script: str, timeout_s: float) -> dict[str, Any]:
             [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        raise ProbeFailed(f"no answer within {timeout_s:g} s") from None
+        raise ProbeTimedOut(f"no answer within {timeout_s:g} s") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -92,6 +96,11 @@ def torch_and_gpus(torch_probe: str = TORCH_PROBE, nvml_probe: str = NVML_PROBE)
     nvml, names = _nvml(nvml_probe)
     try:
         found = probe(torch_probe, TORCH_TIMEOUT_S)
+    except ProbeTimedOut as error:
+        remedy = (
+            "Check whether nvidia-smi answers, and whether the disk with the Python packages is slow; then try again."
+        )
+        return [Finding("torch", "problem", f"does not load: {error}", remedy), nvml]
     except ProbeFailed as error:
         remedy = "Install torch: pip install -r requirements.txt (not needed on a host that only serves the portal)."
         return [Finding("torch", "problem", f"does not load: {error}", remedy), nvml]

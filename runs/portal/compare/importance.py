@@ -5,6 +5,7 @@ The library takes 100 MB and a second to load, and processes that serve pages do
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ from django.utils.translation import gettext as _
 
 from runs.portal.compare.facts import Fact
 from runs.portal.compare.forest import FEWEST_RUNS, Importance, Problem
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 60
 # One at a time per process, because a forest takes a core.
@@ -63,8 +66,18 @@ def _computed(problem: Problem) -> list[Importance]:
             timeout=TIMEOUT_S,
             check=True,
         )
+    except subprocess.TimeoutExpired as error:
+        text = _("scikit-learn did not finish this table within %(count)d seconds: compare fewer runs.")
+        raise NotComputed(text % {"count": TIMEOUT_S}) from error
     except (subprocess.SubprocessError, OSError) as error:
-        raise NotComputed(_("scikit-learn could not compute the table: see the log of the portal.")) from error
+        said = getattr(error, "stderr", None) or b""
+        logger.error(
+            "scikit-learn could not compute a table of importance: %s\n%s", error, said.decode(errors="replace")
+        )
+        text = _(
+            "scikit-learn could not compute the table: the log of the portal has the reason for its administrator."
+        )
+        raise NotComputed(text) from error
     finally:
         _busy.release()
     return msgspec.json.decode(done.stdout, type=list[Importance])

@@ -105,7 +105,11 @@ def _from_address(request: HttpRequest, user: User, recipes: list[Recipe]) -> St
         source = Run.objects.visible_to(user).select_related("recipe", "project").filter(pk=int(number)).first()
         if source is not None and source.recipe is not None:
             return StartForm(user=user, recipe=source.recipe, initial=_cloned(request, source))
-        messages.warning(request, _("That run cannot be cloned: it does not exist, or it trains your own script."))
+        if source is None:
+            text = _("There is no run %(number)d, or you are not a member of its project: it cannot be cloned.")
+        else:
+            text = _("Run %(number)d trains a script, not a recipe, and cannot be cloned: start its script again.")
+        messages.warning(request, text % {"number": int(number)})
     spec = request.GET.get("recipe", "")
     recipe = next((row for row in recipes if row.spec == spec), recipes[0])
     return StartForm(user=user, recipe=recipe, initial={"recipe": recipe.spec, "project": request.GET.get("project")})

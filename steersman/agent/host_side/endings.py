@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from steersman.agent.launch.ended_file import record_ended
+from steersman.agent.launch.ended_file import ENDED_FILE, record_ended
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
@@ -53,8 +53,8 @@ def note_end(folder: Path, ended: Ended) -> None:
         record_ended(folder, ended)
     except OSError as error:
         logger.warning(
-            "ended.json could not be written (%s): the exit code of the training is lost if this process ends before "
-            "storing it",
+            "%s could not be written (%s): let this process end by itself, or the record will lack the exit code",
+            folder / ENDED_FILE,
             error.strerror,
         )
 

@@ -174,7 +174,8 @@ class Exchange:
         self._retry_at = now + DISK_PAUSE_S
         if not self._disk_refuses:
             logger.warning(
-                "quarantine.bin could not be written (%s): trying again; the records for it are kept until then",
+                "quarantine.bin could not be written (%s): free space on its disk, or check the permissions of its "
+                "folder. The records are kept, and are written as soon as it is possible",
                 error.strerror,
             )
         self._disk_refuses = True

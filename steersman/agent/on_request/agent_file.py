@@ -146,6 +146,11 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
             f"{place}: the name of a command begins with a letter or digit, and has only letters, digits, dots, - and "
             f"_: at most {LONGEST_NAME} characters."
         )
+    if not isinstance(table, dict):
+        raise BadFile(
+            f"{place}: give each command a table with a name that you choose, as in [commands.resnet], not "
+            f"{shown(table)}."
+        )
     fields = Fields(
         table, place, "title help program directory environment processes gpus launcher sbatch_options parameters"
     )
@@ -208,8 +213,11 @@ def _environment(fields: Fields) -> dict[str, str]:
 
 def _parameters(fields: Fields) -> dict[str, ValueSpec]:
     given = fields.get("parameters") or {}
-    if not isinstance(given, dict) or len(given) > MOST_PARAMETERS:
-        raise fields.bad("parameters", f"give at most {MOST_PARAMETERS} tables, each with a kind")
+    path = fields.path("parameters")
+    if not isinstance(given, dict):
+        raise fields.bad("parameters", f'give a table with a kind for each, as in [{path}.rate] with kind = "float"')
+    if len(given) > MOST_PARAMETERS:
+        raise BadFile(f"{path}: list at most {MOST_PARAMETERS} parameters, not {len(given)}.")
     return {name: _parameter(name, table, fields.path("parameters")) for name, table in given.items()}
 
 

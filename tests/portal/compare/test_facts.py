@@ -71,7 +71,9 @@ def test_the_parameter_that_a_metric_follows_is_the_most_important(viewer: Clien
     assert b"<meter" in page.content
 
 
-def test_it_says_why_there_is_no_table(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_why_there_is_no_table(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     runs = make_sweep(12)
 
     def reason(own: list[Run], target: str = "last:train/loss") -> str:
@@ -82,6 +84,10 @@ def test_it_says_why_there_is_no_table(viewer: Client, monkeypatch: pytest.Monke
     assert reason(runs, "parameter:rate").startswith("target: choose one of the metrics")
     monkeypatch.setattr(importance.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError("no memory")))
     assert reason(runs).startswith("scikit-learn could not compute the table")
+    assert "no memory" in caplog.text
+    slow = importance.subprocess.TimeoutExpired("python", importance.TIMEOUT_S)
+    monkeypatch.setattr(importance.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(slow))
+    assert "within 60 seconds: compare fewer runs" in reason(runs)
     monkeypatch.setattr(importance, "find_spec", lambda _name: None)
     assert "pip install scikit-learn" in reason(runs)
     Run.objects.update(parameters={})

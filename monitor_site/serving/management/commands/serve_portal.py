@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from monitor_site.serving.ports import port_is_free
+from monitor_site.serving.ports import listen_error, why_not
 from monitor_site.serving.service import CannotRun, refuse_debug, refuse_unfit_data
 from steersman.exit_codes import EXIT_BAD_INPUT
 
@@ -34,8 +34,9 @@ class Command(BaseCommand):
         except CannotRun as reason:
             raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         # Checked first because it is quick; the bind itself decides.
-        if not port_is_free(host, port):
-            self._refuse(host, port)
+        error = listen_error(host, port)
+        if error is not None:
+            self._refuse(error, host, port)
 
         # Imported here, because they take a second and install the reactor, which only the serving process needs.
         from monitor_site.asgi import application
@@ -56,16 +57,13 @@ class Command(BaseCommand):
         socket_counts.leave()
         tally.leave()
         if failure is not None:
-            self._refuse(host, port)
+            self._refuse(listen_error(host, port) or OSError(failure), host, port)
         # A request during the shutdown may leave a thread that waits for the event loop. A normal exit would wait for
         # that thread for ever.
         logging.shutdown()
         self.stdout.flush()
         os._exit(0)
 
-    def _refuse(self, host: str, port: int) -> None:
-        self.stderr.write(
-            f"Cannot listen on {host} port {port}: it is in use, or you have no permission. Stop the process that "
-            f"uses it, or choose another port with STEERSMAN_PORT or --port."
-        )
+    def _refuse(self, error: OSError, host: str, port: int) -> None:
+        self.stderr.write(why_not(error, host, port, "with STEERSMAN_PORT or --port"))
         sys.exit(EXIT_BAD_INPUT)

@@ -74,7 +74,7 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
             raise ApiError(
                 422,
                 _(
-                    "This alert cannot be snoozed, because the training script raised it and not a rule. You can "
+                    "This alert cannot be snoozed, because the training script raised it, not a rule. You can "
                     "acknowledge it."
                 ),
                 "id",

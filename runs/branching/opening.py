@@ -72,7 +72,7 @@ def _known(source: Run, request: BranchRequest) -> Run | None:
         return None
     opened = Run.objects.filter(pk=command.arguments.get("run", 0)).first() if command.kind == BRANCH else None
     if command.run_id != source.pk or opened is None:
-        raise CannotBranch(_("This id belongs to another command: choose another."), "id")
+        raise CannotBranch(_("This id is already used by another command: choose another id."), "id")
     return opened
 
 

@@ -280,8 +280,8 @@ class Hub:
                 await self._stay_linked()
             except Exception:  # events come from the database meanwhile
                 logger.exception(
-                    "the channel layer could not be checked: check that Redis runs. Until then, viewers get all events "
-                    "from the database"
+                    "the channel layer could not be checked: check that Redis runs. Until it is available, viewers get "
+                    "all events from the database"
                 )
 
     async def _stay_linked(self) -> None:
@@ -331,8 +331,8 @@ class Hub:
         self.has_layer = has_layer
         if not has_layer and not self._misses_layer:
             logger.warning(
-                "the channel layer is unavailable (%s): check that Redis runs. Until then, viewers get all events from "
-                "the database",
+                "the channel layer is unavailable (%s): check that Redis runs. Until it is available, viewers get "
+                "all events from the database",
                 why,
             )
         elif has_layer and self._misses_layer:

@@ -173,8 +173,8 @@ class Announcer:
             if not self._away:
                 why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
                 logger.warning(
-                    "the channel layer is unavailable (%s): check that Redis runs. Until then, viewers get all events "
-                    "from the database",
+                    "the channel layer is unavailable (%s): check that Redis runs. Until it is available, viewers get "
+                    "all events from the database",
                     why,
                 )
             self._away = True

@@ -73,7 +73,7 @@ def _known(old: Run, request: AgainRequest) -> Run | None:
     """Return the run that was made for the id of `request`. Raises `CannotRunAgain` if it repeats another run."""
     run = Run.objects.filter(again_id=request.id).first()
     if run is not None and run.cloned_from_id != old.pk:
-        raise CannotRunAgain(_("This id belongs to another command: choose another."), "id")
+        raise CannotRunAgain(_("This id is already used by another command: choose another id."), "id")
     return run
 
 

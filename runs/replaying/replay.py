@@ -60,8 +60,8 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
     first = min((each.request.at_step or 0 for each in asked), default=None)
     if first is not None and (new.step > first or (new.step == first and new.state != RunState.PAUSED)):
         raise CannotReplay(
-            f"Run {new.pk} is {new.state} at step {new.step}, but the first change comes after step {first}: use a "
-            "run that was started paused."
+            f"Run {new.pk} is {new.state} at step {new.step}, which is too late: the first change takes effect right "
+            f"after step {first}. Use a run that was started paused."
         )
     return [
         record(new.pk, each.request, author_id=author_id, author_name=author_name, replayed_rule=each.rule)

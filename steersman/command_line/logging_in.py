@@ -125,7 +125,9 @@ def _token(file: str | None, address: str) -> str:
     elif sys.stdin.isatty():
         token, source = getpass.getpass(f"Token for {address} (with the scope train): "), "token"
     else:
-        raise Problem(f"token: no terminal can ask for the token. Give --token-file FILE, or set {TOKEN_VARIABLE}.")
+        raise Problem(
+            f"token: there is no terminal in which to enter the token. Give --token-file FILE, or set {TOKEN_VARIABLE}."
+        )
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= LONGEST_TOKEN:
         raise Problem(f"{source} has no token: give the one line that the portal showed when the token was made.")

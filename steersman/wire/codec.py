@@ -106,7 +106,7 @@ def decode(data: bytes) -> Any:
         name, body = _envelopes.decode(data)
         decoder = _decoders.get(name)
         if decoder is None:
-            raise BadMessage(f"there is no message {name[:40]!r}")
+            raise BadMessage(f"there is no type of message called {name[:40]!r}")
         found = decoder.decode(body)
         if isinstance(found, _Report):
             return _arrived(found)

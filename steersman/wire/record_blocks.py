@@ -107,7 +107,7 @@ def _points(block: Block) -> list[PointRecord]:
     if left or len(block.places) != 16 * count or any(len(column) != 8 * count for column in block.columns):
         raise Malformed("records: the columns of a block have different lengths")
     if len(block.names) != len(block.columns) or len(set(block.names)) != len(block.names):
-        raise Malformed("records: the names of a block are not those of its columns")
+        raise Malformed("records: a block needs one name for each of its columns, and no name twice")
     places = struct.unpack(f"<{2 * count}q", block.places)
     times = struct.unpack(f"<{count}d", block.times)
     columns = [struct.unpack(f"<{count}d", column) for column in block.columns]

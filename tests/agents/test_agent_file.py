@@ -108,7 +108,7 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
         (A + " = { kind = 'choice' }\n", AT + ":"),
         (A + " = { kind = 'int', choices = [[1]] }\n", AT + ".choices: give a list of"),
         ('[commands]\nprogram = ["x"]\n', "commands.program: give each command a table with a name that you choose"),
-        (SHORT + "parameters = 3\n", "commands.x.parameters: give a table with a kind for each"),
+        (SHORT + "parameters = 3\n", "commands.x.parameters: give a table for each parameter"),
         (
             SHORT + "".join(f"parameters.p{number}.kind = 'int'\n" for number in range(101)),
             "commands.x.parameters: list at most 100 parameters, not 101.",

@@ -297,8 +297,8 @@ def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> N
 def test_a_replay_needs_a_run_that_is_not_past_the_first_change(run: Run, new: Run) -> None:
     applied(run, "set_knob", 0, knob="rate", value=0.5)
     for state, step, sentence in (
-        ("created", 0, "start it paused"), ("running", 0, "use a run that was started paused"),
-        ("paused", 3, "the first change comes after step 0"),
+        ("created", 0, "start it paused"), ("running", 0, "Use a run that was started paused"),
+        ("paused", 3, "the first change takes effect right after step 0"),
     ):  # fmt: skip
         Run.objects.filter(pk=new.pk).update(state=state, step=step)
         code, said = typed(str(new.pk), "--replay", str(run.pk))

@@ -95,7 +95,7 @@ class ChartQuery(Schema):
     @classmethod
     def _merged(cls, buckets: int, info: ValidationInfo) -> int:
         if info.data.get("raw"):
-            raise ValueError(_("Leave buckets out: raw points are not merged. Give limit for the size of a page."))
+            raise ValueError(_("Leave buckets out: raw points are not merged. To set the size of a page, give limit."))
         return buckets
 
     @field_validator("limit", "after")

@@ -215,7 +215,7 @@ def _parameters(fields: Fields) -> dict[str, ValueSpec]:
     given = fields.get("parameters") or {}
     path = fields.path("parameters")
     if not isinstance(given, dict):
-        raise fields.bad("parameters", f'give a table with a kind for each, as in [{path}.rate] with kind = "float"')
+        raise fields.bad("parameters", f'give a table for each parameter, as in [{path}.rate] with kind = "float"')
     if len(given) > MOST_PARAMETERS:
         raise BadFile(f"{path}: list at most {MOST_PARAMETERS} parameters, not {len(given)}.")
     return {name: _parameter(name, table, fields.path("parameters")) for name, table in given.items()}

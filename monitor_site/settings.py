@@ -193,6 +193,7 @@ DATABASES: dict[str, Any] = {
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # The same engine, with files that only their owner can access.
     DATABASES["default"]["ENGINE"] = "monitor_site.sqlite"
+    # The cache, in KiB per connection, holds the pages of a chart of 100 million points; the default of 2 MiB does not.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db.models import (
     CharField,
-    Exists,
     ExpressionWrapper,
     F,
     FloatField,
@@ -14,6 +13,7 @@ from django.db.models import (
     Max,
     Min,
     OuterRef,
+    Q,
     QuerySet,
     Subquery,
     Value,
@@ -146,10 +146,13 @@ def first_tag() -> Subquery:
     return Subquery(RunTag.objects.filter(run=OuterRef("pk")).order_by("name").values("name")[:1])
 
 
-def has_tag(name: str, *, part: bool = False) -> Exists:
-    """Return whether a run has this tag, or with `part` a tag that contains the text."""
+def has_tag(name: str, *, part: bool = False) -> Q:
+    """Return whether a run has this tag, or with `part` a tag that contains the text.
+
+    The runs with the tag are found first: SQLite would evaluate a subquery of each run after all other conditions.
+    """
     lookup = {"name__contains" if part else "name": name.lower()}
-    return Exists(RunTag.objects.filter(run=OuterRef("pk"), **lookup))
+    return Q(pk__in=RunTag.objects.filter(**lookup).order_by().values("run"))
 
 
 def gpu_hours() -> ExpressionWrapper:

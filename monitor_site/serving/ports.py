@@ -21,7 +21,7 @@ def listen_error(host: str, port: int) -> OSError | None:
     return None
 
 
-def why_not(error: OSError, host: str, port: int, another_port: str) -> str:
+def cannot_listen(error: OSError, host: str, port: int, another_port: str) -> str:
     """Return a sentence about the cause of `listen_error`, with its remedy; `another_port` says how to choose one."""
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return f"STEERSMAN_BIND or --bind is {host}, which is no address of this host: give one of its addresses."

@@ -22,7 +22,7 @@ from django.db import DatabaseError
 from monitor_site.addresses import is_loopback, lan_addresses, portal_address
 from monitor_site.serving.child_processes import Child, reap_orphans
 from monitor_site.serving.embedded_server import EmbeddedServer, EmbeddedServerError
-from monitor_site.serving.ports import listen_error, why_not
+from monitor_site.serving.ports import cannot_listen, listen_error
 from monitor_site.serving.publishing import CommandFailed, manage
 from monitor_site.serving.status_line import StatusLine
 from steersman.exit_codes import EXIT_HELD, EXIT_INTERRUPTED
@@ -103,7 +103,7 @@ class Service:
         error = listen_error(self.bind, self.port)
         if error is not None:
             another = f"with `STEERSMAN_PORT={max(self.port, 8000) + 1} {self.command}`"
-            raise CannotRun(why_not(error, self.bind, self.port, another))
+            raise CannotRun(cannot_listen(error, self.bind, self.port, another))
 
     # Starting
 

@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from monitor_site import addresses
 from monitor_site.addresses import hosts_for, is_loopback, lan_addresses, portal_address
-from monitor_site.serving.ports import why_not
+from monitor_site.serving.ports import cannot_listen
 from monitor_site.serving.service import CannotRun, refuse_debug
 from tests.remote_hosts.a_host import closed, socket_of
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
@@ -145,7 +145,7 @@ def test_an_address_of_another_machine_is_not_called_a_port_in_use(lab: Stack, c
 
 
 def test_a_port_that_needs_permission_is_not_called_in_use() -> None:
-    said = why_not(PermissionError(errno.EACCES, "Permission denied"), "127.0.0.1", 80, "with --port")
+    said = cannot_listen(PermissionError(errno.EACCES, "Permission denied"), "127.0.0.1", 80, "with --port")
     assert said == "You have no permission to listen on port 80: choose a port above 1023 with --port."
 
 

@@ -1,11 +1,10 @@
 """Packed columns of numbers. Imports NumPy and zlib.
 
-Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them; of a
-constant column only the first number is stored. Floats
-are stored as whole numbers if all are short decimals, as float32 if that is exact to the bit, as float64 otherwise.
-Bytes of equal significance are stored together, as a plane. Planes that look random are not compressed: zlib would only
-take time, and its code for the other planes would become worse. Values are restored bit for bit, including NaN and
-infinities. A CRC-32 at the end detects damage.
+Whole numbers are stored as differences, or as distances from the lowest, in the narrowest type that holds them. If all
+are equal, only the first is stored. Floats are stored as whole numbers if all are short decimals, as float32 if that is
+exact to the bit, as float64 otherwise. Bytes of equal significance are stored together, as a plane. Planes that look
+random are not compressed: zlib would only take time, and its code for the other planes would become worse. Values are
+restored bit for bit, including NaN and infinities. A CRC-32 at the end detects damage.
 """
 
 from __future__ import annotations

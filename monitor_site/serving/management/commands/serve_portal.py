@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from monitor_site.serving.ports import listen_error, why_not
+from monitor_site.serving.ports import cannot_listen, listen_error
 from monitor_site.serving.service import CannotRun, refuse_debug, refuse_unfit_data
 from steersman.exit_codes import EXIT_BAD_INPUT
 
@@ -65,5 +65,5 @@ class Command(BaseCommand):
         os._exit(0)
 
     def _refuse(self, error: OSError, host: str, port: int) -> None:
-        self.stderr.write(why_not(error, host, port, "with STEERSMAN_PORT or --port"))
+        self.stderr.write(cannot_listen(error, host, port, "with STEERSMAN_PORT or --port"))
         sys.exit(EXIT_BAD_INPUT)

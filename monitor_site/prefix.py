@@ -29,7 +29,7 @@ def prefix_of(text: str) -> str:
     if not PREFIX.fullmatch(prefix):
         raise ValueError(f"{text!r} is not a path of letters, digits and - _ . ~; give one such as /steersman")
     if prefix.split("/")[1] in OWN_PATHS:
-        raise ValueError(f"{text!r} begins with an address of the portal itself: choose another, such as /steersman")
+        raise ValueError(f"{text!r} begins with a path that the portal itself uses: choose another, such as /steersman")
     return prefix
 
 

@@ -74,7 +74,7 @@ class Kind(ABC):
             raise TypeError(f"{cls.__qualname__}: {type(known).__qualname__} already defines the kind {cls.name!r}")
         of_type = [kind for kind in KINDS.values() if cls.python_type is not None and kind is not known]
         if taken := next((kind.name for kind in of_type if kind.python_type is cls.python_type), ""):
-            raise TypeError(f"{cls.__qualname__}: the kind {taken!r} already has this python_type: leave it out")
+            raise TypeError(f"{cls.__qualname__}: the kind {taken!r} already has this type: leave out python_type")
         KINDS[cls.name] = cls()
 
     @abstractmethod
@@ -104,13 +104,13 @@ class Kind(ABC):
     def check_declaration(self, spec: ValueSpec) -> None:
         """Raise `SpecError` for a spec that contradicts itself."""
         if spec.choices and not self.has_choices:
-            raise SpecError(f"{spec.name}: the kind {self.name} has no choices", spec.name)
+            raise SpecError(f"{spec.name}: the kind {self.name} does not allow choices", spec.name)
         limits = [limit for limit in (spec.minimum, spec.maximum) if limit is not None]
         if not all(map(_is_finite_number, limits)):
             wrong = next(limit for limit in limits if not _is_finite_number(limit))
             raise SpecError(f"{spec.name}: give finite limits, not {shown(wrong)}", spec.name)
         if limits and not self.has_limits:
-            raise SpecError(f"{spec.name}: the kind {self.name} has no minimum and no maximum", spec.name)
+            raise SpecError(f"{spec.name}: the kind {self.name} does not allow a minimum or a maximum", spec.name)
         if spec.minimum is not None and spec.maximum is not None and spec.minimum > spec.maximum:
             raise SpecError(f"{spec.name}: the minimum is above the maximum", spec.name)
         if spec.scale == "log" and not self.is_number:
@@ -136,7 +136,8 @@ class Number(Kind):
         # Checked before the class is registered.
         if cls.input == "number" and cls.parse is not Number.parse:
             raise TypeError(
-                f"{cls.__qualname__}: the number control of the page cannot use a custom parse: set input to text"
+                f"{cls.__qualname__}: a kind with its own parse() cannot use the number field of the page: set input "
+                "to text"
             )
         super().__init_subclass__()
 
@@ -318,7 +319,7 @@ class Choice(Kind):
     def check_declaration(self, spec: ValueSpec) -> None:
         super().check_declaration(spec)
         if not spec.choices:
-            raise SpecError(f"{spec.name}: the kind choice needs choices", spec.name)
+            raise SpecError(f"{spec.name}: the kind choice needs a list of choices", spec.name)
         if not all(isinstance(choice, (float, int, bool, str)) for choice in spec.choices):
             raise SpecError(f"{spec.name}: choices are numbers, truth values or text", spec.name)
         if len(spec.choices) > MOST_CHOICES or not all(map(_is_small, spec.choices)):

@@ -139,7 +139,9 @@ class KnobbedRecorder(Recorder):
         for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
             if not values.is_mapping(given):
                 shape = "{knob: {group: value}}"
-                raise TypeError(f"restore_knobs() takes a value of run.knobs, {shape}, not {values.shown(given)}")
+                raise TypeError(
+                    f"restore_knobs() takes what run.knobs returned, in the form {shape}, not {values.shown(given)}"
+                )
         for knob in self._control.knobs:
             if knob.spec.name in saved:
                 refused = knob.restore(saved[knob.spec.name])

@@ -321,7 +321,7 @@ def plain_default(default: Any) -> Any:
     try:
         return {group: plain(value) for group, value in default.items()}
     except Exception as error:  # from the mapping's own methods
-        raise SpecError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
+        raise SpecError(f"default: the values of the parameter groups cannot be read: {shown(error)}") from error
 
 
 def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:

@@ -395,7 +395,7 @@ def values_of_call(
     epoch. `at` is the step or epoch, `place` the word for it. Raises `TypeError` with the right call if the step or
     epoch is missing, or if something else follows it."""
     if values.is_mapping(at):
-        how = f"for a dictionary call run.{call}({place}, values)"
+        how = f"to log a dictionary, call run.{call}({place}, values)"
         raise TypeError(f"{call}() takes the {place}, then the values: {how}")
     if at is MISSING:
         raise TypeError(f"{call}() takes the {place} first, then values by name: {HOW_TO_CALL[call]}")

@@ -122,7 +122,11 @@ class ValueSpec:
         if not group:
             return self.groups or ("",)
         if group not in self.groups:
-            known = f"use one of {', '.join(self.groups)}, or none for all" if self.groups else "leave the group out"
+            known = (
+                f"use one of {', '.join(self.groups)}, or leave the group out to change all"
+                if self.groups
+                else "leave the group out"
+            )
             raise SpecError(f"{self.name} has no parameter group {shown(group)}: {known}.", self.name)
         return (group,)
 

@@ -50,7 +50,7 @@ def directory(env: environ.Env) -> Directory | None:
         return None
     if not given["USERS"]:
         raise ImproperlyConfigured(
-            "STEERSMAN_LDAP_USERS is empty: give the entry below which people are searched, such as "
+            "STEERSMAN_LDAP_USERS is empty: give the directory entry below which users are searched for, such as "
             "ou=people,dc=example,dc=org"
         )
     if "%(user)s" not in (given["USER_FILTER"] or "%(user)s"):

@@ -119,7 +119,7 @@ def single_sign_on(env: environ.Env) -> SingleSignOn | None:
     missing = [name for name in NEEDED if not given[name]]
     if missing:
         raise ImproperlyConfigured(
-            f"single sign-on is only partly configured: set {', '.join(missing)} too, or none of them"
+            f"single sign-on is incomplete: set {', '.join(missing)} too, or unset all STEERSMAN_OIDC_ variables"
         )
     return SingleSignOn(
         issuer=_issuer(given["STEERSMAN_OIDC_ISSUER"]),
@@ -135,7 +135,7 @@ def _issuer(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
         # Its answers identify people, so they must not be changed on the way.
-        raise ImproperlyConfigured(f"STEERSMAN_OIDC_ISSUER is {text!r}: give its https:// address")
+        raise ImproperlyConfigured(f"STEERSMAN_OIDC_ISSUER is {text!r}: give the https:// address of the provider")
     return text.rstrip("/")
 
 

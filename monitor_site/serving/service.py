@@ -146,7 +146,7 @@ class Service:
                 raise CannotRun(
                     f"The {child.name} did not start within {timeout_s:.0f} s; its last output was: "
                     f"{child.last_line()} (whole log: {child.log}). "
-                    "If something is missing, run `make setup`."
+                    "If the log names a missing package, run `make setup`."
                 )
             time.sleep(POLL_S)
 
@@ -271,5 +271,5 @@ def refuse_debug(bind: str) -> None:
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
             "STEERSMAN_DEBUG is on: its error pages show settings and source code, so the portal does not listen on "
-            f"{bind}. Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
+            f"{bind}. Unset STEERSMAN_DEBUG, or set STEERSMAN_BIND to 127.0.0.1."
         )

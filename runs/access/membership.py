@@ -82,7 +82,10 @@ def find_invite(key: str) -> Invite:
     if not may_invite(found.created_by, found.project):
         # Otherwise a removed member could return through a link that they kept.
         raise InviteUnusable(
-            _("The person who created this invite is no longer an owner of the project: ask another owner.")
+            _(
+                "The person who created this invite is no longer an owner of the project: ask another owner for a "
+                "new one."
+            )
         )
     return found
 

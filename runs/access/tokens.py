@@ -52,9 +52,9 @@ def create_token(
     if run is not None and run.project_id != project.pk:
         raise TokenRefused(_("This run belongs to another project: give the number of a run of this project."), "run")
     if scope == TokenScope.SHARE and run is None:
-        raise TokenRefused(_("A share link shows one run: give its number."), "run")
+        raise TokenRefused(_("A share link shows one run: give the number of that run."), "run")
     if scope == TokenScope.TRAIN and run is not None:
-        raise TokenRefused(_("A token for training hosts opens runs of the project: leave the run empty."), "run")
+        raise TokenRefused(_("A token for training hosts is valid for the whole project: leave the run empty."), "run")
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():

@@ -74,13 +74,13 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
             raise ApiError(
                 422,
                 _(
-                    "This alert cannot be snoozed, because the training script raised it, not a rule. You can "
+                    "This alert cannot be snoozed: it comes from the training script, not from a rule. You can "
                     "acknowledge it."
                 ),
                 "id",
             ) from None
         raise ApiError(
-            422, _("The alert has already been cleared. Choose a number of hours instead."), "hours"
+            422, _("The alert has already been cleared: give the length of the snooze in hours."), "hours"
         ) from None
     return alert_as_wire(alert)
 

@@ -66,6 +66,6 @@ def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status
     asked = parse_command(body.model_dump(exclude_none=True))
     known = Command.objects.filter(pk=asked.id).values_list("run_id", flat=True).first()
     if known not in (None, run.pk):
-        raise ApiError(409, _("This id belongs to a command of another run: choose another."), "id")
+        raise ApiError(409, _("This id belongs to a command of another run: choose another id."), "id")
     command = record_as(run.pk, asked, viewer)
     return Status(201 if known is None else 200, as_wire(command))

@@ -74,7 +74,7 @@ def _parameters(source: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     if source.recipe is None:
         if given:
             raise CannotBranch(
-                _("This run trains your own script: change the arguments of the script where you start it."),
+                _("This run has no recipe: change the arguments of its script in the command that starts it."),
                 "parameters",
             )
         return {}

@@ -106,7 +106,7 @@ def record(
             },
         )
         if command.run_id != run_id:
-            raise NotAllowed("This id belongs to a command of another run: choose another.", "id")
+            raise NotAllowed("This id belongs to a command of another run: choose another id.", "id")
         if not created:
             return command
         feed.append(run_id, CommandChanged(**as_wire(command)))

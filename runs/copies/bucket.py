@@ -151,7 +151,7 @@ class _Remote(io.RawIOBase):
                         self._body = self._object.get(Range=f"bytes={self._place}-")["Body"]
                     data: bytes = self._body.read(wanted)
                 if not data:
-                    raise OSError("the storage ended an object before its end")
+                    raise OSError("the storage sent only a part of a file")
                 return data
             except OSError:
                 self._stop()

@@ -50,7 +50,7 @@ def _remove_or_note(run_id: int, sha256: str) -> None:
         _remove(run_id, sha256)
     except PROBLEMS as error:
         name = f"{run_id}-{sha256}" if sha256 else str(run_id)
-        logger.warning("pushed checkpoints of run %s are removed later: %s", name, error)
+        logger.warning("pushed checkpoints of run %s could not be removed, and will be removed later: %s", name, error)
         with suppress(OSError):
             make_private_file(make_private(arriving.pushed_folder() / NOTES) / name)
 

@@ -85,9 +85,9 @@ def put(run_id: int, sha256: str, name: str, path: Path, size_bytes: int) -> Non
         with path.open("rb") as file:
             saved = storage.save(place, MovableFile(file, str(path)))
         if saved != place:
-            raise OSError(f"it stored {place} as {saved}: it must keep the names of files")
+            raise OSError(f"it saved {place} under another name, {saved}: it must keep the names of files")
         if storage.size(place) != size_bytes:
-            raise OSError(f"it has {storage.size(place)} of {size_bytes} bytes of {place}")
+            raise OSError(f"it has {storage.size(place)} bytes of {place} instead of {size_bytes}")
 
 
 def open_stored(run_id: int, sha256: str, name: str) -> StoredFile:
@@ -159,7 +159,8 @@ def look() -> None:
         with storage.open(saved) as file:
             if file.read() != PROBE:
                 raise OSError(
-                    "it returned other content than was stored; check the server, and any proxy in front of it"
+                    "it returned content that differs from what was stored; check the server, and any proxy in front "
+                    "of it"
                 )
     finally:
         storage.delete(saved)

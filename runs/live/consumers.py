@@ -281,7 +281,7 @@ class RunConsumer(AsyncWebsocketConsumer):
                 if self.room is not None and self.outbox is not None:
                     self.room.look(self.outbox, parse_sight(payload))
             else:
-                raise InvalidCommand("Send a kind: command, ack, ping or sight.", "kind")
+                raise InvalidCommand("Send kind as one of command, ack, ping and sight.", "kind")
         except InvalidCommand as error:
             asked = payload.get("id")
             command_id = asked if isinstance(asked, str) and len(asked) <= LARGEST_ECHOED_ID else ""
@@ -310,7 +310,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         assert self.grant is not None
         viewer = check_grants([self.grant])[self.grant]
         if isinstance(viewer, int):
-            raise NotAllowed("You may no longer see this run.")
+            raise NotAllowed("You no longer have access to this run.")
         return record_as(self.run_id, request, viewer)
 
     async def end(self, code: int) -> None:

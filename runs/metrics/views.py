@@ -80,7 +80,7 @@ def shown_to(request: HttpRequest) -> Shown:
     if token is None:
         raise Refused(401, _("This token is unknown, expired or revoked: make a new one with the scope metrics."))
     if token.scope != TokenScope.METRICS:
-        raise Refused(403, _("This token has another scope: make one with the scope metrics."))
+        raise Refused(403, _("This token has another scope: make a token with the scope metrics."))
     return Shown(token.project_id, token.run_id)
 
 

@@ -185,7 +185,7 @@ class RollBack(RunCommand, frozen=True, kw_only=True):
             raise InvalidCommand("Give factor as a finite number above 0.", "factor")
         if self.skip_from is not None and not self.skip_batches:
             raise InvalidCommand(
-                "Give skip_batches too: the number of batches to skip from step skip_from on.", "skip_from"
+                "Give skip_batches too: the number of batches to skip, beginning at step skip_from.", "skip_from"
             )
 
 
@@ -370,7 +370,7 @@ def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]:
     at = _object(payload, "at")
     if set(at) - set(AT_FIELDS) or set(at) == {"roll_backs"}:
-        raise InvalidCommand('Give "at" an object with "step" or "epoch" or both, such as {"step": 200}.', "at")
+        raise InvalidCommand('Give "at" as an object with "step" or "epoch" or both, such as {"step": 200}.', "at")
     for name, value in at.items():
         largest = LARGEST_INT if name == "step" else LARGEST_EPOCH
         # After a rollback, a training may be at step 0 or in its first epoch again.
@@ -385,7 +385,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> dict[str, int]
 def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, KnobValue | None]:
     expect = _object(payload, "expect")
     if set(expect) - {"state", "value"}:
-        raise InvalidCommand("expect takes state and value.", "expect")
+        raise InvalidCommand("The fields of expect are state and value.", "expect")
     state = expect.get("state") or ""
     if state and (not isinstance(state, str) or state not in STATES):
         raise InvalidCommand(f"expect: state must be one of {', '.join(sorted(STATES))}.", "expect")
@@ -406,7 +406,9 @@ def _expiry(payload: Mapping[str, Any], now: datetime | None) -> datetime | None
         return None
     allowed = not isinstance(seconds, bool) and isinstance(seconds, (int, float)) and 0 < seconds <= LONGEST_EXPIRY_S
     if not allowed:
-        raise InvalidCommand(f"Give expires_in_s as seconds above 0, at most {LONGEST_EXPIRY_S:.0f}.", "expires_in_s")
+        raise InvalidCommand(
+            f"Give expires_in_s as a number of seconds above 0 and at most {LONGEST_EXPIRY_S:.0f}.", "expires_in_s"
+        )
     return (now or datetime.now(UTC)) + timedelta(seconds=seconds)
 
 

@@ -105,12 +105,12 @@ def open_attempt(
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.attempt != expected_attempt:
-            raise Fenced(f"attempt {run.attempt} of run {run_id} was opened meanwhile")
+            raise Fenced(f"run {run_id}: another process has just started attempt {run.attempt}")
         if restart and (run.state != RunState.QUEUED or not run.restarts_used):
-            raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
+            raise Fenced(f"run {run_id} was taken out of the queue before it could be started")
         if given_devices and (run.state != RunState.QUEUED or run.given_devices != list(given_devices)):
             # It was withdrawn, or queued again, while the queue started it.
-            raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
+            raise Fenced(f"run {run_id} was taken out of the queue before it could be started")
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1

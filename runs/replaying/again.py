@@ -80,7 +80,9 @@ def _known(old: Run, request: AgainRequest) -> Run | None:
 def _made(old: Run, request: AgainRequest, author: Author) -> Run:
     branch = branch_of(old)
     if branch is None and request.source is not None:
-        raise CannotRunAgain(_("Only a branch can be opened at another run: leave source out."), "source")
+        raise CannotRunAgain(
+            _("This run is no branch, so it cannot begin at a checkpoint of another run: leave source out."), "source"
+        )
     try:
         with transaction.atomic():
             if request.start == Start.NOW:

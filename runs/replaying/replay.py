@@ -55,7 +55,8 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
     asked = list(requests(old, new, ledger_of(old)))
     if not new.is_live:
         raise CannotReplay(
-            f"Run {new.pk} is {new.state}: start it paused (create_run --start-paused), replay, then resume it."
+            f"Run {new.pk} is {new.state}: replay to a run that was started paused (create_run --start-paused), then "
+            "resume that run."
         )
     first = min((each.request.at_step or 0 for each in asked), default=None)
     if first is not None and (new.step > first or (new.step == first and new.state != RunState.PAUSED)):

@@ -113,7 +113,7 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
 def parse_manifest(content: bytes, sha256: str) -> Manifest:
     """Return the manifest with this content. Raises `Damaged` if it is not the recorded one."""
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise Damaged("its SHA-256 differs from the recorded one")
+        raise Damaged("the SHA-256 of its manifest differs from the recorded one")
     try:
         return _parsed(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -155,11 +155,11 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _parsed(fields: Mapping[str, Any]) -> Manifest:
     if fields["format"] != FORMAT:
-        raise Damaged(f"it has format {fields['format']!r}, but this version reads format {FORMAT}")
+        raise Damaged(f"it has format {fields['format']!r}, but this version of Steersman reads format {FORMAT}")
     files = {name: Written(int(of["size_bytes"]), str(of["sha256"])) for name, of in fields["files"].items()}
     for name in files:
         if not FILE_NAME.fullmatch(name) or name == MANIFEST:
-            raise Damaged("its manifest names a file outside its folder")
+            raise Damaged("its manifest lists a file outside its folder")
     return Manifest(
         step=int(fields["step"]),
         epoch=int(fields["epoch"]),

@@ -62,15 +62,15 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     if os.pathsep in str(folder):
         # Scripts find the client through PYTHONPATH, in which this character cannot be escaped.
         raise UnfitFolder(
-            f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to a folder without it."
+            f"The data folder {folder} has a {os.pathsep} in its path: set STEERSMAN_DATA to a path without it."
         )
     problem = "" if shared else who_else(folder)
     if problem:
         raise UnfitFolder(problem)
     if (folder / UNFINISHED_RESTORE).exists():
         raise UnfitFolder(
-            f"A restore into the data folder {folder} has not ended: wait for it, or run `manage.py restore` with the "
-            "same file again, which removes the remains of the first one."
+            f"A restore into the data folder {folder} has not ended: wait for it or, if it was interrupted, run "
+            "`manage.py restore` with the same file again."
         )
 
 

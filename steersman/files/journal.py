@@ -117,7 +117,7 @@ class JournalWriter:
         packed = struct.Struct(f"<{_HEAD.size + len(joined)}sQdq{len(names)}d")
         length = packed.size + _CHECKSUM.size
         if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
-            raise ValueError("too many names for one record: log them in several calls")
+            raise ValueError("the names are too many or too long for one call: log the values in several calls")
         head = _HEAD.pack(SYNC, length, PointRecord.kind, len(names), len(joined)) + joined
         return self, self._settle, head, length, packed.pack, self._numbers.__next__
 

@@ -63,7 +63,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        raise Refused(f"{req.full_url} redirects to {newurl}: give that address instead.", code)
+        raise Refused(
+            f"{req.full_url} redirects to {newurl}: give the scheme, host and prefix of that address instead.", code
+        )
 
 
 def check_login(login: Login) -> None:

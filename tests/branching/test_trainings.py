@@ -126,7 +126,7 @@ def test_a_branch_of_a_script_begins_with_its_objects_and_knobs_at_the_checkpoin
     wait_for(lambda: run_row(stack, source)["state"] == "finished", "the source's end")
 
     refused = stack.manage("branch", str(source), "--set", "rate=2", check=False)
-    assert refused.returncode == 2 and "change the arguments of the script" in refused.stderr
+    assert refused.returncode == 2 and "change the arguments of its script" in refused.stderr
     refused = stack.manage("branch", str(source), "--knob", "rate=1000", check=False)
     assert refused.returncode == 2 and "rate" in refused.stderr and "100" in refused.stderr
     queued = stack.manage("branch", str(source), "--queue", check=False)

@@ -115,8 +115,8 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
             ["RUN", "stop", "--at-step", "0"],
             "--at-step, --at-epoch, --at-roll-backs: Give at.step as a whole number from 1",
         ),
-        (["RUN", "stop", "--at-roll-backs", "1"], '--at-step, --at-epoch, --at-roll-backs: Give "at" an object'),
-        (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as seconds above 0"),
+        (["RUN", "stop", "--at-roll-backs", "1"], '--at-step, --at-epoch, --at-roll-backs: Give "at" as an object'),
+        (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as a number of seconds above 0"),
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),
         (["RUN", "stop", "--id", "x"], "--id: Give id as a UUID"),
@@ -297,7 +297,7 @@ def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> N
 def test_a_replay_needs_a_run_that_is_not_past_the_first_change(run: Run, new: Run) -> None:
     applied(run, "set_knob", 0, knob="rate", value=0.5)
     for state, step, sentence in (
-        ("created", 0, "start it paused"), ("running", 0, "Use a run that was started paused"),
+        ("created", 0, "was started paused"), ("running", 0, "Use a run that was started paused"),
         ("paused", 3, "the first change takes effect right after step 0"),
     ):  # fmt: skip
         Run.objects.filter(pk=new.pk).update(state=state, step=step)

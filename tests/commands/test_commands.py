@@ -113,7 +113,7 @@ STOP = {"command": "stop"}
         (STOP | {"at": {"step": 1, "roll_backs": -1}}, "at", "Give at.roll_backs as a whole number from 0"),
         (STOP | {"at": {"time": 1}}, "at", '{"step": 200}'),
         ({"command": "resume", "at": {"step": 5}}, "at", "resume takes effect immediately"),
-        (STOP | {"expect": {"colour": 1}}, "expect", "takes state and value"),
+        (STOP | {"expect": {"colour": 1}}, "expect", "fields of expect are state and value"),
         (STOP | {"expect": {"state": "asleep"}}, "expect", "state must be one of created"),
         (STOP | {"expect": {"state": ["running"]}}, "expect", "state must be one of"),
         (STOP | {"expect": {"value": 1}}, "expect", "only with set_knob"),

@@ -142,7 +142,10 @@ def test_without_a_provider_there_are_no_pages(db: None) -> None:
     [
         ({"ISSUER": "https://id.example.org"}, "set STEERSMAN_OIDC_CLIENT_ID, STEERSMAN_OIDC_CLIENT_SECRET too"),
         ({"ROLES": "a=b:owner"}, "STEERSMAN_OIDC_ISSUER, STEERSMAN_OIDC_CLIENT_ID"),
-        ({"ISSUER": "http://id.example.org", "CLIENT_ID": "a", "CLIENT_SECRET": "b"}, "give its https:// address"),
+        (
+            {"ISSUER": "http://id.example.org", "CLIENT_ID": "a", "CLIENT_SECRET": "b"},
+            "give the https:// address of the provider",
+        ),
         (
             {"ISSUER": "https://x", "CLIENT_ID": "a", "CLIENT_SECRET": "b", "ROLES": "ml=lab:boss"},
             "STEERSMAN_OIDC_ROLES: 'ml=lab:boss' is not a rule",

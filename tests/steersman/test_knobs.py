@@ -188,7 +188,8 @@ def test_a_value_of_a_checkpoint_that_a_knob_no_longer_takes_is_noted_and_left_o
     ]
     for saved in (5, {"layers": 3}, {"layers": "3"}, [("layers", {"": 3})]):
         with pytest.raises(
-            TypeError, match=r"restore_knobs\(\) takes a value of run.knobs, \{knob: \{group: value\}\}, not"
+            TypeError,
+            match=r"restore_knobs\(\) takes what run.knobs returned, in the form \{knob: \{group: value\}\}, not",
         ):
             run.restore_knobs(saved)
     assert knob.value == 2

@@ -173,7 +173,7 @@ def test_a_folder_that_is_made_is_its_owners_with_all_that_was_missing_above_it(
 
 
 def test_a_folder_in_which_no_script_would_find_the_client_is_refused(tmp_path: Path):
-    with pytest.raises(UnfitFolder, match="has a : in its name"):
+    with pytest.raises(UnfitFolder, match="has a : in its path"):
         refuse_unfit(tmp_path / "a:b", shared=False)
 
 

@@ -178,8 +178,8 @@ def test_a_sentence_is_translated_with_what_stands_in_it() -> None:
         ({"name": "x" * 61, "kind": "float"}, "60 characters"),
         ({"name": "x", "kind": "list"}, "its kind must be one of float"),
         ({"name": "x", "kind": []}, "its kind must be one of float"),
-        ({"name": "x", "kind": "choice"}, "needs choices"),
-        ({"name": "x", "kind": "float", "choices": (1.0,)}, "the kind float has no choices"),
+        ({"name": "x", "kind": "choice"}, "needs a list of choices"),
+        ({"name": "x", "kind": "float", "choices": (1.0,)}, "the kind float does not allow choices"),
         ({"name": "x", "kind": "float", "scale": "log"}, "minimum above 0"),
         ({"name": "x", "kind": "float", "scale": "log", "minimum": 0}, "minimum above 0"),
         ({"name": "x", "kind": "float", "scale": "steep"}, "linear or log"),
@@ -189,7 +189,7 @@ def test_a_sentence_is_translated_with_what_stands_in_it() -> None:
         ({"name": "x", "kind": "int", "maximum": 10**400}, "finite limits"),
         ({"name": "x", "kind": "float", "minimum": True}, "finite limits, not True"),
         ({"name": "x", "kind": "float", "minimum": 2, "maximum": 1}, "minimum is above"),
-        ({"name": "x", "kind": "bool", "minimum": 0}, "no minimum"),
+        ({"name": "x", "kind": "bool", "minimum": 0}, "does not allow a minimum"),
         ({"name": "x", "kind": "choice", "choices": (1, "1")}, "two choices look the same: '1'"),
         ({"name": "x", "kind": "choice", "choices": (True, "true")}, "two choices look the same: 'true'"),
         ({"name": "x", "kind": "choice", "choices": (None,)}, "numbers, truth values or text"),
@@ -304,7 +304,7 @@ def test_a_parameter_without_a_default_is_asked_for() -> None:
 
 
 def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> None:
-    with pytest.raises(TypeError, match="the kind 'int' already has this python_type"):
+    with pytest.raises(TypeError, match="the kind 'int' already has this type"):
         type("Second", (type(KINDS["int"]),), {"name": "second", "python_type": int})
     assert "second" not in KINDS
 
@@ -312,6 +312,6 @@ def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> Non
 def test_a_kind_of_numbers_with_a_text_of_its_own_takes_another_control() -> None:
     number = type(KINDS["float"])
     fields = {"name": "percent", "python_type": None, "parse": lambda self, spec, text: float(text.rstrip("%"))}
-    with pytest.raises(TypeError, match="the number control of the page cannot use a custom parse"):
+    with pytest.raises(TypeError, match=r"a kind with its own parse\(\) cannot use the number field"):
         type("Percent", (number,), fields)
     assert "percent" not in KINDS

@@ -130,7 +130,7 @@ def test_a_manifest_leads_to_no_file_outside_its_folder(checkpoint: Path, name: 
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["model.pt"]
     sha256 = rewrite(checkpoint, json.dumps(manifest).encode())
-    with pytest.raises(CheckpointError, match="names a file outside its folder"):
+    with pytest.raises(CheckpointError, match="lists a file outside its folder"):
         load_checkpoint(checkpoint, sha256)
 
 
@@ -177,5 +177,5 @@ def test_a_manifest_that_forgets_a_file_ends_in_a_sentence(checkpoint: Path) -> 
 def test_another_format_says_which_this_version_reads(checkpoint: Path) -> None:
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     sha256 = rewrite(checkpoint, json.dumps(manifest | {"format": 9}).encode())
-    with pytest.raises(CheckpointError, match="it has format 9, but this version reads format 2"):
+    with pytest.raises(CheckpointError, match="it has format 9, but this version of Steersman reads format 2"):
         load_checkpoint(checkpoint, sha256)

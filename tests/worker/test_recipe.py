@@ -92,7 +92,7 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, minimum=1)})
     with pytest.raises(TypeError, match="size takes a whole number, not None"):
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(None)})  # type: ignore[type-var]
-    with pytest.raises(TypeError, match="must be annotated"):
+    with pytest.raises(TypeError, match="annotate it with"):
         type("Bad", (Declared,), {"size": parameter(0)})
     with pytest.raises(TypeError, match="size: choices must be a sequence, not 5"):
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, choices=5)})  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_a_subclass_keeps_a_knob_with_a_new_default_and_may_take_it_away() -> No
 
 
 def test_it_refuses_a_knob_that_cannot_be_one() -> None:
-    with pytest.raises(TypeError, match="tone: the kind bool has no minimum"):
+    with pytest.raises(TypeError, match="tone: the kind bool does not allow a minimum"):
         limited = parameter(True, minimum=0, knob=True)
         type("Bad", (Declared,), {"__annotations__": {"tone": "bool"}, "tone": limited})
     with pytest.raises(TypeError, match="tone takes a whole number, not 'two'"):
@@ -245,7 +245,7 @@ def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monk
         ("minst", "name a built-in one (mnist, digits, transformer)"),
         ("no_such_package.mine:Thing", "no module no_such_package.mine"),
         ("trainer.worker.recipe:Nothing", "has no class Nothing"),
-        ("json:JSONDecoder", "has no class JSONDecoder that is a trainer.recipes.Recipe"),
+        ("json:JSONDecoder", "has no class JSONDecoder derived from trainer.recipes.Recipe"),
         ("trainer.worker.recipe:Recipe", "is not complete; define build, evaluate, loss, train_batches"),
         ("", "there is no"),
         (".mine:Thing", "there is no"),

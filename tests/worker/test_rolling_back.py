@@ -126,7 +126,7 @@ def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"sha256": "0" * 64}, "The checkpoint good at step 7 cannot be used (its SHA-256 differs"),
+        ({"sha256": "0" * 64}, "The checkpoint good at step 7 cannot be used (the SHA-256 of its manifest differs"),
         ({"path": "checkpoints/gone"}, "The checkpoint good at step 7 cannot be used (it is missing or incomplete"),
         ({"knob": "warmth", "factor": 0.5}, "This training has no knob 'warmth'"),
         ({"knob": "learning_rate", "factor": 1e9}, "learning_rate takes a number from 0.000001 to 1"),

@@ -183,7 +183,11 @@ class AlertThread:
             self._judge.declare(goals)
             self._judge.remember(curves_before(attempt, goals))
         except DatabaseError as error:
-            logger.warning("alerts of run %d are detected without its earlier points: %s", self._lease.run_id, error)
+            logger.warning(
+                "the earlier points of run %d cannot be read, and its alerts are detected without them: %s",
+                self._lease.run_id,
+                error,
+            )
             connection.close()
 
     def _curves_at(self, step: int) -> dict[str, Curve]:
@@ -192,7 +196,11 @@ class AlertThread:
             attempt = Attempt.objects.get(pk=self._lease.attempt_id)
             return curves_before(attempt, goals_before(attempt), step)
         except DatabaseError as error:
-            logger.warning("alerts of run %d are detected without its earlier points: %s", self._lease.run_id, error)
+            logger.warning(
+                "the earlier points of run %d cannot be read, and its alerts are detected without them: %s",
+                self._lease.run_id,
+                error,
+            )
             connection.close()
             return {}
 

@@ -89,7 +89,7 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
         return f"run {run.pk} is held by another process that is just starting or ending; try again in a moment."
     return (
         f"run {run.pk} is held by attempt {attempt.number}: process {attempt.supervisor_pid} on {attempt.host}, "
-        f"since {timezone.localtime(attempt.started_at):%Y-%m-%d %H:%M:%S}. Stop it there, or from the portal."
+        f"since {timezone.localtime(attempt.started_at):%Y-%m-%d %H:%M:%S}. Stop it on that host, or from the portal."
     )
 
 

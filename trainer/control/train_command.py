@@ -268,7 +268,7 @@ def _prepare(run: Run, options: Options) -> Work:
     if options.script:
         if run.recipe is not None:
             raise CannotTrain(
-                f"run {run.pk} trains the recipe {run.recipe.spec}: leave out what follows --, "
+                f"run {run.pk} trains the recipe {run.recipe.spec}: leave out the script, "
                 "or create a run without a recipe for your script."
             )
         if fault := why_not_there(options.script):

@@ -35,7 +35,9 @@ def admit(scope: Mapping[str, Any]) -> Admitted:
     """Return what a handshake may report. Raises `Refused`. Queries the database."""
     headers = dict(scope.get("headers", []))
     if PROTOCOL not in scope.get("subprotocols", []):
-        raise Refused(OTHER_VERSION, f"This portal uses the subprotocol {PROTOCOL}: request it.")
+        raise Refused(
+            OTHER_VERSION, f"This portal uses the WebSocket subprotocol {PROTOCOL}: request that subprotocol."
+        )
     check_version(headers.get(VERSION_HEADER, b"").decode("latin-1"))
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     run_id, number = (_whole(query.get(name, [""])[0]) for name in ("run", "attempt"))

@@ -34,7 +34,7 @@ class SenderProcess:
             self._pause_s = FIRST_PAUSE_S if now - self._started_at > HEALTHY_S else self._pause_s * 2
             self._pause_s = min(self._pause_s, LONGEST_PAUSE_S)
             self._start_after = now + self._pause_s
-            logger.warning("the process that sends messages of alerts ended with exit code %d: starting another", code)
+            logger.warning("the process that sends alert messages ended with exit code %d: starting another", code)
             self._close()
         if self._process is None and now >= self._start_after and AlertDestination.objects.filter(is_on=True).exists():
             self._start(now)
@@ -62,7 +62,7 @@ class SenderProcess:
         except OSError as error:
             self._start_after = now + LONGEST_PAUSE_S
             logger.warning(
-                "the process that sends messages of alerts could not be started (%s): messages wait for the next try",
+                "the process that sends alert messages could not be started (%s): messages wait for the next try",
                 error.strerror,
             )
 

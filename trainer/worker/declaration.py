@@ -60,7 +60,7 @@ class Declaration:
         annotated = kind_annotated(type_name)
         if not annotated:
             known = ", ".join(kind.python_type.__name__ for kind in KINDS.values() if kind.python_type is not None)
-            raise TypeError(f"parameter {name} must be annotated as one of {known}, not {type_name or 'nothing'}")
+            raise TypeError(f"parameter {name}: annotate it with one of {known}, not {type_name or 'nothing'}")
         if not choices:
             return annotated, ()
         of_one = ValueSpec(name, annotated)

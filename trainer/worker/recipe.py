@@ -228,7 +228,7 @@ def _take_declarations(cls: Any) -> None:
         elif isinstance(value, Declaration):
             if name not in declared and name in RESERVED:
                 raise TypeError(
-                    f"{cls.__name__}.{name}: every recipe has an attribute of this name; choose another name"
+                    f"{cls.__name__}.{name}: every recipe already has an attribute of this name; choose another"
                 )
             series = LEARNING_RATE_SERIES if value.knob and name == "learning_rate" else ""
             declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""), series)
@@ -261,12 +261,12 @@ def load_recipe(spec: str) -> type[Recipe]:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise
         raise RecipeError(
-            f"recipe: there is no module {module_name} for {spec}; start from the folder that holds it, or put "
-            "that folder into PYTHONPATH."
+            f"recipe: there is no module {module_name} for {spec}; run the command in the folder that contains the "
+            "module, or put that folder into PYTHONPATH."
         ) from None
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Recipe)):
-        raise RecipeError(f"recipe: {module_name} has no class {class_name} that is a trainer.recipes.Recipe.")
+        raise RecipeError(f"recipe: {module_name} has no class {class_name} derived from trainer.recipes.Recipe.")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise RecipeError(f"recipe: {spec} is not complete; define {missing}.")

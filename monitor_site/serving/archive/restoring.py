@@ -44,8 +44,8 @@ def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Man
         return _complete(source, data) or _restore(source, data, keep_queue=keep_queue)
     except OSError as error:
         raise ArchiveError(
-            f"The backup could not be put in place: {error.strerror or error}. Free disk space, or make this user the "
-            "owner of the folder and the file, and try again."
+            f"The backup could not be put in place: {error.strerror or error}. Free disk space, or make "
+            "the user of this command the owner of the data folder and of the backup file, and try again."
         ) from error
     finally:
         shutil.rmtree(data / UNPACKED, ignore_errors=True)

@@ -77,7 +77,7 @@ class Demo(Service):
             if time.monotonic() > deadline:
                 raise CannotRun(
                     f"The training did not start within {FIRST_POINT_TIMEOUT_S:.0f} s: see the logs of watch and "
-                    f"run in {self.data / 'logs'}. If something is missing, run `make setup`."
+                    f"run in {self.data / 'logs'}. If they name a missing package, run `make setup`."
                 )
             super().tick()
             time.sleep(POLL_S)

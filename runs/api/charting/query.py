@@ -102,14 +102,14 @@ class ChartQuery(Schema):
     @classmethod
     def _paged(cls, value: Any, info: ValidationInfo) -> Any:
         if not info.data.get("raw", True):
-            raise ValueError(_("Give limit and after only with raw=true: other points are not paginated."))
+            raise ValueError(_("The parameters limit and after are only for raw=true: other points are not paginated."))
         return value
 
     @field_validator("after")
     @classmethod
     def _place(cls, after: str) -> str:
         if Place.of(after) is None:
-            raise ValueError(_("Use the value of next in the previous page."))
+            raise ValueError(_("Give after the value of next from the previous page."))
         return after
 
     @property

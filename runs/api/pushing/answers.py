@@ -86,7 +86,7 @@ def finish(checkpoint: Checkpoint) -> list[str]:
             return damaged
         completing.complete(run_id, sha256)
     except completing.BeingStored as error:
-        raise Refused(503, _("The portal is already storing this checkpoint: ask again later.")) from error
+        raise Refused(503, _("The portal is already storing this checkpoint: push it again later.")) from error
     except StorageAway as error:
         raise Refused(503, str(error)) from error
     except arriving.NoRoom as error:

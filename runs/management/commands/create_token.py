@@ -45,7 +45,9 @@ class Command(BaseCommand):
             )
         user = User.objects.filter(username=options["user"], is_active=True).first()
         if user is None:
-            raise _refused("--user", f"there is no active user {options['user']}; the admin lists all users.")
+            raise _refused(
+                "--user", f"there is no active user {options['user']}; the portal lists all users under /admin/."
+            )
         run = None
         if options["run"] is not None:
             run = Run.objects.filter(pk=options["run"], project=project).first()

@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.filter(username=options["user"]).first()
         if user is None:
-            raise CommandError(f"user: there is no user {options['user']!r}; the admin lists all users.")
+            raise CommandError(f"user: there is no user {options['user']!r}; the portal lists all users under /admin/.")
         taken = take_away(user)
         self.stdout.write(
             f"{user.username} now logs in by password only." if taken else f"{user.username} has no second factor."

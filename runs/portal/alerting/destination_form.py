@@ -211,7 +211,9 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         """Return the entered address, None if there is none or it already has an error."""
         entered = {name: chosen.get(name) or "" for name in ADDRESS_FIELDS[self.kind]}
         if entered.get("signing_secret") and not entered["webhook"] and "webhook" not in self.errors:
-            raise InvalidAddress("webhook", _("Enter the webhook address too: both are stored together."))
+            raise InvalidAddress(
+                "webhook", _("Enter the webhook address too: it is stored together with the signing secret.")
+            )
         match self.kind:
             case DestinationKind.MAIL if entered["recipients"]:
                 return addresses.mail(entered["recipients"])

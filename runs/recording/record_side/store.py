@@ -153,7 +153,7 @@ class RecordSide:
             if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
                 raise
             logger.warning(
-                "run %d: attempt %d: some of its records cannot be stored (%s); storing the others without them",
+                "run %d: attempt %d: some of its records cannot be stored (%s) and are left out; the others are stored",
                 self._lease.run_id,
                 self._lease.number,
                 one_line(error),

@@ -59,7 +59,8 @@ class ConsoleFiles:
                 without_hole(path)
         except OSError as error:
             logger.warning(
-                "the console files of the training that ended could not be shortened, and occupy more disk space (%s)",
+                "the console files of the training that ended could not be shortened, and occupy more disk space than "
+                "allowed (%s)",
                 error,
             )
 
@@ -68,7 +69,9 @@ class ConsoleFiles:
             bound_earlier(self._earlier(), self._of_earlier)
         except OSError as error:
             logger.warning(
-                "the console files of earlier attempts could not be shortened, and occupy more disk space (%s)", error
+                "the console files of earlier attempts could not be shortened, and occupy more disk space than allowed "
+                "(%s)",
+                error,
             )
         while not self._stopped.wait(FILE_INTERVAL_S):
             try:

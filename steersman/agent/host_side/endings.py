@@ -53,7 +53,7 @@ def note_end(folder: Path, ended: Ended) -> None:
         record_ended(folder, ended)
     except OSError as error:
         logger.warning(
-            "%s could not be written (%s): let this process end by itself, or the record will lack the exit code",
+            "%s could not be written (%s): let this process end by itself, or the exit code of the training is lost",
             folder / ENDED_FILE,
             error.strerror,
         )

@@ -175,7 +175,7 @@ class Exchange:
         if not self._disk_refuses:
             logger.warning(
                 "quarantine.bin could not be written (%s): free space on its disk, or check the permissions of its "
-                "folder. The records are kept, and are written as soon as it is possible",
+                "folder. The records are kept until they can be written",
                 error.strerror,
             )
         self._disk_refuses = True

@@ -177,7 +177,7 @@ class HostSide:
             case Lost():
                 self._pending_lines = news.tick.lines + self._pending_lines
             case Behind():
-                logger.warning("the database has lost reports after number %d: sending them again", news.number)
+                logger.warning("the database has lost all reports after report %d: sending them again", news.number)
                 self._exchange.attach(self._posting.posted, now)
             case Cut():
                 self._exchange.attach(self._posting.posted, now)
@@ -185,7 +185,7 @@ class HostSide:
                 self._orders.append((news, now))
             case Fenced(overtaken=True):
                 logger.error(
-                    "%s: the training of this attempt is ended, and the rest of its journal is stored", news.reason
+                    "%s: ending the training of this attempt, and storing the rest of its journal", news.reason
                 )
                 self._is_overtaken = True
                 self._group.kill_overtaken()

@@ -144,7 +144,7 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise BadFile(
             f"{place}: the name of a command begins with a letter or digit, and has only letters, digits, dots, - and "
-            f"_: at most {LONGEST_NAME} characters."
+            f"_, and at most {LONGEST_NAME} characters."
         )
     if not isinstance(table, dict):
         raise BadFile(
@@ -164,7 +164,7 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
         raise fields.bad("launcher", f'give "{LOCAL}" or "{SBATCH}"')
     if launcher == SBATCH and gpus:
         raise BadFile(
-            f"{fields.path('launcher')}: an agent with gpus cannot start Slurm jobs. Start a second agent with slots."
+            f"{fields.path('launcher')}: an agent with gpus cannot start Slurm jobs. Start another agent, without gpus."
         )
     options = fields.words("sbatch_options", 'give a list of words, as in ["--gres=gpu:1", "--time=24:00:00"]')
     if options and launcher != SBATCH:

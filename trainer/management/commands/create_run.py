@@ -150,7 +150,9 @@ class Command(BaseCommand):
                 if options["queue"] or after:
                     enqueue(run.pk, options["host"], after=after, priority=options["priority"])
                 elif options["host"]:
-                    raise InvalidInput("host: only valid with --queue; without it, run the train command on that host.")
+                    raise InvalidInput(
+                        "host: only valid with --queue; to start the run yourself, run the train command on that host."
+                    )
                 elif options["priority"]:
                     raise InvalidInput(
                         "priority: only valid with --queue; a run that you start yourself does not wait."

@@ -39,5 +39,5 @@ class Command(BaseCommand):
 def _parse(text: str) -> tuple[str, str]:
     name, mark, value = text.partition("=")
     if not mark or not name:
-        raise CommandError(f"--set {text}: give it as name=value.", returncode=EXIT_BAD_INPUT)
+        raise CommandError(f"--set {text}: give a parameter as name=value.", returncode=EXIT_BAD_INPUT)
     return name, value

@@ -159,7 +159,7 @@ def test_a_database_that_another_data_folder_fills_is_left_to_it(original: tuple
         refused = subprocess.run(
             copy.command("restore", str(archive)), env=copy.environment | elsewhere, capture_output=True, text=True
         )
-        assert refused.returncode == 2 and "was started with another data folder" in refused.stderr, refused.stderr
+        assert refused.returncode == 2 and "used another data folder" in refused.stderr, refused.stderr
         copy.manage("restore", str(archive))
         is_the_same(stack, copy)
 

@@ -27,7 +27,7 @@ const FINAL = {
   1009: gettext("The server refused a message of this page. Reload the page."),
   4400: gettext("The server refused a message of this page. Reload the page."),
   4401: gettext("The server does not accept this session. Log in again."),
-  4403: gettext("You may no longer see this run."),
+  4403: gettext("You no longer have access to this run."),
   4404: gettext("This run no longer exists."),
 };
 

@@ -242,7 +242,9 @@ def learning_rate_knob(
     if not parameter_groups.has_learning_rates(optimizer):
         raise TypeError(f"{LEARNING_RATE_KNOB} takes an optimizer of torch, not {shown(optimizer)}")
     if not parameter_groups.is_schedule(scheduler):
-        raise TypeError(f"{LEARNING_RATE_KNOB} takes a schedule of torch, or several in a list, not {shown(scheduler)}")
+        raise TypeError(
+            f"{LEARNING_RATE_KNOB} takes a PyTorch learning-rate scheduler, or a list of them, not {shown(scheduler)}"
+        )
     if scheduler is not None:
         parameter_groups.keep_base(optimizer)
     groups = parameter_groups.group_names(optimizer)

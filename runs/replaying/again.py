@@ -81,7 +81,11 @@ def _made(old: Run, request: AgainRequest, author: Author) -> Run:
     branch = branch_of(old)
     if branch is None and request.source is not None:
         raise CannotRunAgain(
-            _("This run is no branch, so it cannot begin at a checkpoint of another run: leave source out."), "source"
+            _(
+                "This run is not a branch, so a repetition of it cannot begin at a checkpoint of another run: leave "
+                "out source."
+            ),
+            "source",
         )
     try:
         with transaction.atomic():

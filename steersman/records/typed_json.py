@@ -134,7 +134,7 @@ def _any(value: object) -> object:
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:
-            raise Malformed(f"the value has more than {DEEPEST} levels")
+            raise Malformed(f"the value is nested more than {DEEPEST} levels deep")
         nested: list[object] = []
         for each in level:
             if isinstance(each, dict):

@@ -214,7 +214,9 @@ def test_schedules_of_other_libraries_and_several_in_a_list_are_moved() -> None:
 
 @pytest.mark.parametrize("given", ["cosine", 5, {"scheduler": None}])
 def test_what_is_no_schedule_is_refused(run: Run, given: Any) -> None:
-    with pytest.raises(TypeError, match=r"learning_rate_knob\(optimizer, scheduler\) takes a schedule of torch"):
+    with pytest.raises(
+        TypeError, match=r"learning_rate_knob\(optimizer, scheduler\) takes a PyTorch learning-rate scheduler"
+    ):
         run.learning_rate_knob(built("lambda")[0], given)
 
 

@@ -87,7 +87,8 @@ def test_it_refuses_in_a_sentence(old: Run, by: str, body: dict[str, Any], statu
     assert answer.status_code == status and sentence.lower() in json.dumps(answer.json()).lower(), answer.json()
     assert Run.objects.count() == 1
     assert ask(old, source=old.pk).json() == {
-        "error": "This run is no branch, so it cannot begin at a checkpoint of another run: leave source out.",
+        "error": "This run is not a branch, so a repetition of it cannot begin at a checkpoint of another run: leave "
+        "out source.",
         "field": "source",
     }  # fmt: skip
 
@@ -181,7 +182,7 @@ def test_a_terminal_runs_it_again(old: Run, capsys: pytest.CaptureFixture[str]) 
     for words, sentence in (
         (["999"], "run: there is no run 999"),
         ([str(old.pk), "--of", "999"], "--of: there is no run 999"),
-        ([str(old.pk), "--of", str(old.pk)], "--of: This run is no branch"),
+        ([str(old.pk), "--of", str(old.pk)], "--of: This run is not a branch"),
         ([str(old.pk), "--user", "viewer"], "--user: viewer may not command"),
         ([str(old.pk), "--user", "nobody"], "--user: there is no active user nobody"),
     ):

@@ -58,17 +58,14 @@ class StepOrder:
         places = self._places
         found = []
         for name in names:
-            place = places.get(name)
-            if place is None or place[0] < self.first_lap:
-                place = (self.first_lap, step - 1, ())
-            lap, highest, recent = place
+            lap, highest, recent = self._place(name, step)
             if step > highest:
                 places[name] = (lap, step, (*recent[1 - LATE_POINTS :], step))
             elif step == recent[-1]:
                 self._note_repeated_step(name, step)
             elif step in recent or step < min(recent):
-                places[name] = place = self._after_step_back(name, (lap, highest, recent), step)
-                lap = place[0]
+                places[name] = self._after_step_back(name, (lap, highest, recent), step)
+                lap = places[name][0]
             else:
                 places[name] = (lap, highest, (*recent[1 - LATE_POINTS :], step))
             found.append(lap)
@@ -80,18 +77,18 @@ class StepOrder:
         Returns None, and records nothing, if one of the series has already been at the first step or after it. Equal to
         calls of `laps` for one step after the other, but takes as long as one of them.
         """
-        found = []
-        for name in names:
-            place = self._places.get(name)
-            if place is None or place[0] < self.first_lap:
-                place = (self.first_lap, steps[0] - 1, ())
-            if place[1] >= steps[0]:
-                return None
-            found.append(place)
+        found = [self._place(name, steps[0]) for name in names]
+        if any(highest >= steps[0] for _, highest, _ in found):
+            return None
         newest = tuple(steps[-LATE_POINTS:])
         for name, (lap, _, recent) in zip(names, found, strict=True):
             self._places[name] = (lap, steps[-1], (*recent, *newest)[-LATE_POINTS:])
         return tuple(lap for lap, *_ in found)
+
+    def _place(self, name: str, step: int) -> Place:
+        """Return the position of a series, just before `step` if it has no point since the last rollback."""
+        place = self._places.get(name)
+        return (self.first_lap, step - 1, ()) if place is None or place[0] < self.first_lap else place
 
     def _note_repeated_step(self, name: str, step: int) -> None:
         if not self._told_twice:

@@ -199,6 +199,13 @@ def test_a_driver_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch):
     assert found["torch"].level == "ok"
 
 
+def test_a_torch_that_hangs_is_not_called_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "TORCH_TIMEOUT_S", 0.2)
+    found = by_name(machine.torch_and_gpus("import time; time.sleep(60)", NO_NVML))
+    assert found["torch"].level == "problem" and "no answer within 0.2 s" in found["torch"].text
+    assert "nvidia-smi" in found["torch"].remedy and "pip install" not in found["torch"].remedy
+
+
 def test_the_real_probes_answer():
     assert machine.probe(machine.NVML_PROBE, 60)["names"] is not None
     assert machine.probe(machine.TORCH_PROBE, 120)["version"]

@@ -96,13 +96,10 @@ def torch_and_gpus(torch_probe: str = TORCH_PROBE, nvml_probe: str = NVML_PROBE)
     nvml, names = _nvml(nvml_probe)
     try:
         found = probe(torch_probe, TORCH_TIMEOUT_S)
-    except ProbeTimedOut as error:
-        remedy = (
-            "Check whether nvidia-smi answers, and whether the disk with the Python packages is slow; then try again."
-        )
-        return [Finding("torch", "problem", f"does not load: {error}", remedy), nvml]
     except ProbeFailed as error:
         remedy = "Install torch: pip install -r requirements.txt (not needed on a host that only serves the portal)."
+        if isinstance(error, ProbeTimedOut):
+            remedy = "Check whether nvidia-smi answers, and whether the disk with the packages is slow; then try again."
         return [Finding("torch", "problem", f"does not load: {error}", remedy), nvml]
     return [_torch(found), _cuda(found, names), nvml]
 

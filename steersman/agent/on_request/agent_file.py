@@ -218,7 +218,7 @@ def _parameters(fields: Fields) -> dict[str, ValueSpec]:
         raise fields.bad("parameters", f'give a table for each parameter, as in [{path}.rate] with kind = "float"')
     if len(given) > MOST_PARAMETERS:
         raise BadFile(f"{path}: list at most {MOST_PARAMETERS} parameters, not {len(given)}.")
-    return {name: _parameter(name, table, fields.path("parameters")) for name, table in given.items()}
+    return {name: _parameter(name, table, path) for name, table in given.items()}
 
 
 def _parameter(name: str, table: object, above: str) -> ValueSpec:

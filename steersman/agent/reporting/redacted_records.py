@@ -36,24 +36,18 @@ class SeriesNames:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._known: dict[Names, Names] = {}
-        self._unchanged: set[Names] = set()
 
     def stored(self, names: Names) -> Names:
         found = self._known.get(names)
         if found is None:
             if len(self._known) >= MOST_KNOWN_NAMES:
                 self._known.clear()
-                self._unchanged.clear()
             found = self._known[names] = tuple(self._redactor.names(names))
-            if found == names:
-                self._unchanged.add(names)
         return found
 
     def renamed(self, point: PointRecord) -> PointRecord:
         """Return a point with redacted names."""
         names = tuple(point.values)
-        if names in self._unchanged:
-            return point
         stored = self.stored(names)
         if stored == names:
             return point

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate, pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from runs.models import Axis, Chunk
 from runs.series import chunk_queries
-from runs.series.chunk_queries import Condition, Key, Lap, Part, SeriesHead
+from runs.series.chunk_queries import Condition, Group, Key, Lap, Part, SeriesHead
 from runs.series.downsampling import as_chart, as_charts
 from runs.series.laps import LAST_LAP
 from runs.series.packing.chunks import (
@@ -29,7 +30,6 @@ from runs.series.packing.chunks import (
     GROUP_CHUNKS,
     GROUP_POINTS,
     Buckets,
-    Packed,
     Points,
     as_buckets,
     join_buckets,
@@ -274,22 +274,24 @@ class Reading:
 
     def _read_points(self, chosen: Condition) -> None:
         for batch in _in_batches(chunk_queries.parts("points", chosen)):
-            counts = [part.count for part in batch]
-            points = unpack_points([part.packed for part in batch], counts)
-            for part, end in zip(batch, accumulate(counts), strict=True):
-                self._add_points(part.key, part.index, points.part(slice(end - part.count, end)))
+            counts = [part.points for part in batch]
+            points = unpack_points(batch, counts)
+            end = 0
+            for stretch in chunk_queries.neighbours(batch):
+                number = sum(part.points for part in stretch)
+                self._add_points(stretch[0].key, stretch[0].chunk_index, points.part(slice(end, end := end + number)))
 
     def _read_buckets(self, chosen: Condition) -> None:
         found: Iterable[Part] = chunk_queries.parts("buckets", chosen)
         if self._superseded_from:
-            found = (one for one in found if self._counts_whole(one.key, one.index, one.first_step, one.last_step))
+            found = filter(self._counts_whole, found)
         for batch in _in_batches(found):
-            counts = [part.count for part in batch]
-            rows = unpack_buckets([part.packed for part in batch], counts)
+            counts = [part.points for part in batch]
+            rows = unpack_buckets(batch, counts)
             end = 0
             for stretch in chunk_queries.neighbours(batch):
-                number = sum(-(-part.count // BUCKET_POINTS) for part in stretch)
-                self._add_rows(stretch[0].key, stretch[0].index, rows.part(slice(end, end := end + number)))
+                number = sum(-(-part.points // BUCKET_POINTS) for part in stretch)
+                self._add_rows(stretch[0].key, stretch[0].chunk_index, rows.part(slice(end, end := end + number)))
 
     def _read_groups(self, level: str, row_points: int, spans: dict[Key, tuple[int, int]], chosen: Condition) -> None:
         """Read the rows of whole groups from their last chunk, and the rows of all other chunks one by one."""
@@ -297,12 +299,14 @@ class Reading:
         lowest = min(low for low, _ in spans.values())
         highest = max(high for _, high in spans.values()) | last_of_group
         closed: dict[Key, list[int]] = {}
-        packed: list[Packed] = []
-        for part in chunk_queries.groups(level, sorted({key[0] for key in spans}), lowest, highest):
-            low, high = spans.get(part.key, (0, -1))
-            if low <= part.index <= high | last_of_group:
-                closed.setdefault(part.key, []).append(part.index - last_of_group)
-                packed.append(part.packed)
+        packed: list[Group] = []
+        found = chunk_queries.groups(level, sorted({key[0] for key in spans}), lowest, highest)
+        for key, of_lap in groupby(found, itemgetter(0, 1, 2)):
+            low, high = spans.get(key, (0, -1))
+            inside = [group for group in of_lap if low <= group.chunk_index <= high | last_of_group]
+            if inside:
+                closed[key] = [group.chunk_index - last_of_group for group in inside]
+                packed += inside
         groups = unpack_groups(packed, row_points)
         at, number = 0, GROUP_POINTS // row_points
         for key, firsts in closed.items():
@@ -345,13 +349,13 @@ class Reading:
             if end > start:
                 self._add_rows(key, int(indexes[start]), rows.part(slice(start, end)))
 
-    def _counts_whole(self, key: Key, index: int, first: int, last: int) -> bool:
+    def _counts_whole(self, part: Part) -> bool:
         """Return whether no point of a chunk is superseded; if some are, schedule it for reading point by point."""
-        bound = self._superseded_from.get(key)
-        if bound is None or last < bound:
+        bound = self._superseded_from.get(part.key)
+        if bound is None or part.last_step < bound:
             return True
-        if first < bound:
-            self._straddling.append((*key, index))
+        if part.first_step < bound:
+            self._straddling.append((*part.key, part.chunk_index))
         return False
 
     def _add_points(self, key: Key, index: int, points: Points) -> None:
@@ -374,7 +378,7 @@ def _in_batches(found: Iterable[Part]) -> Iterator[list[Part]]:
     points = 0
     for each in found:
         batch.append(each)
-        points += each.count
+        points += each.points
         if points >= BATCH_POINTS:
             yield batch
             batch, points = [], 0

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
-from runs.series.packing.chunks import CHUNK_POINTS, GROUP_CHUNKS, Packed
+from runs.series.packing.chunks import CHUNK_POINTS, GROUP_CHUNKS
 
 Key = tuple[int, int, int]  # series, attempt, lap
 # The number of ranges of chunks that a query lists one by one.
@@ -55,19 +55,36 @@ class Lap:
     points: int
 
 
-@dataclass(slots=True)
-class Part:
-    """A chunk of `count` points; packed are its points, its buckets, or the summaries of its group.
+class Part(NamedTuple):
+    """A chunk with its number of points, and the packed columns of its points or of its buckets.
 
-    Not frozen, because a chart reads hundreds, and each would take three times as long to create.
+    A tuple, made of a row as it is, because a chart reads hundreds.
     """
 
-    key: Key
-    index: int
-    count: int
-    packed: Packed
+    series_id: int
+    attempt: int
+    lap: int
+    chunk_index: int
+    points: int
     first_step: int
     last_step: int
+    places: bytes
+    values: bytes
+
+    @property
+    def key(self) -> Key:
+        return self[:3]
+
+
+class Group(NamedTuple):
+    """The chunk that closes a group, with the packed summaries of the group."""
+
+    series_id: int
+    attempt: int
+    lap: int
+    chunk_index: int
+    places: bytes
+    values: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +131,21 @@ def laps_within(series_ids: Sequence[int], extent: Condition) -> list[Lap]:
     return [Lap((row[0], row[1], row[2]), row[3], row[4], row[5], int(row[6])) for row in rows]
 
 
-def parts(level: str, chosen: Condition, order: str = "") -> Iterator[Part]:
-    """Yield the chosen chunks with their columns of `level`: "points", "buckets", "fine" or "coarse"."""
+def parts(level: str, chosen: Condition) -> Iterator[Part]:
+    """Return the chosen chunks with their columns of `level`: "points" or "buckets"."""
     rows = _rows(
         f'SELECT c."series_id", c."attempt", c."lap", c."index", c."count", c."first_step", c."last_step", '
-        f'p."{level}", c."{level}" {_PLACED} WHERE {chosen.text} {order}',
+        f'p."{level}", c."{level}" {_PLACED} WHERE {chosen.text}',
         chosen.parameters,
     )
-    for series_id, attempt, lap, index, count, first, last, places, values in rows:
-        yield Part((series_id, attempt, lap), index, count, Packed(bytes(places), bytes(values)), first, last)
+    return map(Part._make, rows)
 
 
 def neighbours(found: Iterable[Part]) -> Iterator[list[Part]]:
     """Yield lists of chunks that follow one another in a lap, in their order."""
     stretch: list[Part] = []
     for part in found:
-        if stretch and (part.key, part.index) != (stretch[-1].key, stretch[-1].index + 1):
+        if stretch and part[:4] != (*stretch[-1][:3], stretch[-1].chunk_index + 1):
             yield stretch
             stretch = []
         stretch.append(part)
@@ -137,11 +153,18 @@ def neighbours(found: Iterable[Part]) -> Iterator[list[Part]]:
         yield stretch
 
 
-def groups(level: str, series_ids: Sequence[int], low: int, high: int) -> Iterator[Part]:
-    """Yield the chunks that close groups between two indexes, in order, with the summaries of their groups."""
+def groups(level: str, series_ids: Sequence[int], low: int, high: int) -> Iterator[Group]:
+    """Return the groups that are closed between two indexes, in order, with their summaries of `level`: "fine" or
+    "coarse".
+    """
     between = Condition('c."closes_group" AND c."index" >= %s AND c."index" <= %s', [low, high])
-    order = 'ORDER BY c."series_id", c."attempt", c."lap", c."index"'
-    return parts(level, is_one_of("series_id", series_ids) & between, order)
+    chosen = is_one_of("series_id", series_ids) & between
+    rows = _rows(
+        f'SELECT c."series_id", c."attempt", c."lap", c."index", p."{level}", c."{level}" {_PLACED} '
+        f'WHERE {chosen.text} ORDER BY c."series_id", c."attempt", c."lap", c."index"',
+        chosen.parameters,
+    )
+    return map(Group._make, rows)
 
 
 def loose(spans: Mapping[Key, tuple[int, int]], closed: Mapping[Key, Sequence[int]]) -> Condition:
@@ -162,5 +185,8 @@ def loose(spans: Mapping[Key, tuple[int, int]], closed: Mapping[Key, Sequence[in
 def _rows(text: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
-        while rows := cursor.fetchmany(ROWS_A_READ):
+        more = True
+        while more:
+            rows = cursor.fetchmany(ROWS_A_READ)
             yield from rows
+            more = len(rows) == ROWS_A_READ

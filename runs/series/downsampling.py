@@ -78,21 +78,22 @@ def _fill(merged: Sequence[tuple[dict[str, Any], Buckets, Places]], digits: int 
         numbers["last"] = rows.last
     else:
         numbers = dict(zip(numbers, _rounded(np.stack(list(numbers.values())), digits), strict=True))
+    all_finite = not rows.kinds.any()
     columns = {
         "first_steps": rows.first_steps.tolist(),
         "steps": rows.last_steps.tolist(),
         "times": (rows.last_ms / 1000).tolist(),
-        **{name: without_nonfinite(column) for name, column in numbers.items()},
+        **{name: column.tolist() if all_finite else without_nonfinite(column) for name, column in numbers.items()},
     }
     counts: list[int] = rows.counts.tolist()
     end = 0
     for chart, _, own in merged:
         part = slice(end, end := end + len(own))
-        kinds = rows.kinds[part]
+        odd = np.flatnonzero(rows.kinds[part]) + part.start
         chart |= {name: column[part] for name, column in columns.items()}
-        chart["nonfinite"] = named_nonfinite(kinds)
-        chart["nonfinite_steps"] = rows.odd_steps[part][kinds != 0].tolist()
-        chart["nonfinite_counts"] = rows.nonfinite[part][kinds != 0].tolist()
+        chart["nonfinite"] = _named(odd - part.start, rows.kinds[odd])
+        chart["nonfinite_steps"] = rows.odd_steps[odd].tolist()
+        chart["nonfinite_counts"] = rows.nonfinite[odd].tolist()
         chart["counts"] = counts[part]
         chart["count"] = sum(counts[part])
         chart["buckets"] = len(own)
@@ -121,7 +122,12 @@ def without_nonfinite(column: Floats) -> list[float | None]:
 
 
 def named_nonfinite(kinds: Ints) -> list[list[Any]]:
-    return [[int(place), _name(int(kinds[place]))] for place in np.flatnonzero(kinds)]
+    odd = np.flatnonzero(kinds)
+    return _named(odd, kinds[odd])
+
+
+def _named(places: Places, kinds: Ints) -> list[list[Any]]:
+    return [[place, _name(kind)] for place, kind in zip(places.tolist(), kinds.tolist(), strict=True)]
 
 
 def _name(kinds: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,17 @@ class Buckets:
         )  # fmt: skip
 
 
-class Packed(NamedTuple):
+class HasPacked(Protocol):
     """Packed columns: steps and times, which series that are logged together share, and all others."""
+
+    @property
+    def places(self) -> bytes: ...
+    @property
+    def values(self) -> bytes: ...
+
+
+class Packed(NamedTuple):
+    """Packed columns that belong to no row yet: see `HasPacked`."""
 
     places: bytes
     values: bytes
@@ -197,7 +206,7 @@ def pack_values(points: Points) -> bytes:
     return pack_columns([points.values])
 
 
-def unpack_points(packed: Sequence[Packed], counts: Sequence[int]) -> Points:
+def unpack_points(packed: Sequence[HasPacked], counts: Sequence[int]) -> Points:
     """Return the points of several results of `pack_points`, in order, each with its count."""
     if not packed:
         return make_points([], [], [])
@@ -224,7 +233,7 @@ def pack_bucket_values(rows: Buckets) -> bytes:
     return pack_columns([rows.minimum, rows.maximum, mean, rows.last, rows.nonfinite, rows.kinds])
 
 
-def unpack_buckets(packed: Sequence[Packed], counts: Sequence[int]) -> Buckets:
+def unpack_buckets(packed: Sequence[HasPacked], counts: Sequence[int]) -> Buckets:
     """Return the summaries of several chunks of `counts` points, in order."""
     rows = [-(-count // BUCKET_POINTS) for count in counts]
     per_row = np.full(sum(rows), BUCKET_POINTS, np.int64)
@@ -233,13 +242,13 @@ def unpack_buckets(packed: Sequence[Packed], counts: Sequence[int]) -> Buckets:
     return _unpack_rows(packed, rows, per_row)
 
 
-def unpack_groups(packed: Sequence[Packed], row_points: int) -> Buckets:
+def unpack_groups(packed: Sequence[HasPacked], row_points: int) -> Buckets:
     """Return the summaries of several groups, in order: one row per FINE_POINTS or COARSE_POINTS points."""
     rows = GROUP_POINTS // row_points
     return _unpack_rows(packed, [rows] * len(packed), np.full(rows * len(packed), row_points, np.int64))
 
 
-def _unpack_rows(packed: Sequence[Packed], rows: Sequence[int], counts: Ints) -> Buckets:
+def _unpack_rows(packed: Sequence[HasPacked], rows: Sequence[int], counts: Ints) -> Buckets:
     if not packed:
         return join_buckets([])
     first_steps, steps, first_ms, spans = unpack_columns([each.places for each in packed], 4, rows)

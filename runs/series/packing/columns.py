@@ -83,20 +83,22 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     Those with the same types and length are unpacked together, because a chart reads hundreds, and each would cost a
     dozen calls of NumPy. Raises `ValueError` if data is damaged, or was packed by another version.
     """
+    head = 1 + 2 * columns
+    forms = [(data[:head], count) for data, count in zip(packed, counts, strict=True)]
+    distinct = set(forms)
+    if set(map(zlib.crc32, packed)) - {_SUM_OF_SUMMED} or any(form[0] != FORMAT for form, _ in distinct):
+        raise ValueError(
+            "stored points cannot be read: they are damaged, or were written by another version of Steersman"
+        )
+    if len(distinct) == 1:
+        return [column.ravel() for column in _unpack_alike(packed, *forms[0])]
     alike: dict[tuple[bytes, int], list[int]] = {}
-    for place, (each, count) in enumerate(zip(packed, counts, strict=True)):
-        if zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT:
-            raise ValueError(
-                "stored points cannot be read: they are damaged, or were written by another version of Steersman"
-            )
-        alike.setdefault((each[1 : 1 + 2 * columns], count), []).append(place)
+    for place, each in enumerate(forms):
+        alike.setdefault(each, []).append(place)
     ends = np.cumsum(counts, dtype=np.intp)
     joined: list[NDArray[Any]] = [np.zeros(0)] * columns
     for (form, count), places in alike.items():
-        codes, masks = form[:columns], form[columns:]
-        found = _unpack_alike([packed[place] for place in places], codes, masks, count)
-        if len(alike) == 1:
-            return [column.ravel() for column in found]
+        found = _unpack_alike([packed[place] for place in places], form, count)
         target: slice | NDArray[np.intp] = slice(ends[places[0]] - count, ends[places[-1]])
         if places[-1] - places[0] >= len(places):
             target = (ends[places, None] - count + np.arange(count)).ravel()
@@ -107,8 +109,10 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     return joined
 
 
-def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: int) -> list[NDArray[Any]]:
-    """Return the columns of data with the same types, plain planes and length, a row for each."""
+def _unpack_alike(packed: Sequence[bytes], form: bytes, count: int) -> list[NDArray[Any]]:
+    """Return the columns of data with the same length, types and plain planes (its `form`): a row for each."""
+    columns = len(form) // 2
+    codes, masks = form[1 : 1 + columns], form[1 + columns :]
     number, firsts_at, plain_at = len(packed), 1 + 2 * len(codes), 1 + 10 * len(codes)
     widths = [np.dtype(_TYPES[code & 15]).itemsize for code in codes]
     body_at = plain_at + count * sum(mask.bit_count() for mask in masks)

@@ -131,6 +131,17 @@ def test_lines_without_end_of_several_ranks_are_marked(path, at_once):
     assert read is not None and read.unfinished == ["[0] zero", "[1] one"]
 
 
+def test_the_consoles_of_many_ranks_fit_into_one_report(path):
+    text = "x" * 79 + "\n"
+    for rank in range(16):
+        append(consoles.console_path(path.parent, rank), text.encode() * (1 << 14))
+    read = told(Consoles(path.parent, dict.fromkeys(range(16), 0)))
+    assert read is not None
+    sizes = {rank: each.offset - each.skipped_bytes for rank, each in read.reads.items()}
+    assert sizes[0] > 15 << 16 and min(sizes.values()) > 1 << 17
+    assert sum(sizes.values()) <= 3 << 20
+
+
 def test_the_next_supervisor_clears_a_line_without_end_that_stood_at_the_beginning(path, at_once):
     append(path, b"Downloading")
     before = Consoles(path.parent, {0: 0})

@@ -15,7 +15,7 @@ from steersman.agent.journals.reduction import reduce_values
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
 from steersman.messages.environments import merge_environments
-from steersman.messages.reports import Position
+from steersman.messages.reports import Position, Report
 from steersman.records.kinds import (
     EndRecord,
     EnvironmentRecord,
@@ -27,6 +27,8 @@ from steersman.records.kinds import (
     TextRecord,
 )
 from steersman.records.record import Record
+from steersman.wire.codec import encode
+from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 
 
 class Log:
@@ -126,6 +128,22 @@ def test_a_reader_that_was_killed_anywhere_leaves_no_gap_and_no_double(tmp_path)
     assert means == [(step, step + 1.0) for step in range(1, 400)]
     assert {values["speed/samples_per_second"] for _, values in stored if "loss" in values} == {3.0}
     assert [step for step, values in stored if "extra" in values] == [step for step in range(1, 400) if step % 7 == 0]
+
+
+def test_a_long_outage_of_many_ranks_is_reported_in_messages_that_can_be_sent(tmp_path):
+    names = tuple(f"{number} is the name of a series, which takes its place in a message" for number in range(20))
+    for rank in range(8):
+        log = JournalWriter(tmp_path, rank).encoder(names)
+        for step in range(1, 2001):
+            log(step, [float(rank)] * len(names))
+    reader = opened(tmp_path, 8)
+    steps: list[int] = []
+    while (batch := reader.read()) is not None:
+        report = Report(1, 1, batch.begin, batch.positions, batch.records, by_rank=batch.by_rank)
+        assert len(encode(report)) < LARGEST_MESSAGE_BYTES / 4
+        steps += [step for step, _ in points(batch)]
+        reader.advance(batch)
+    assert steps == list(range(1, 2001))
 
 
 def test_a_rank_that_logs_less_often_holds_nobody_back(tmp_path):

@@ -21,6 +21,7 @@ slots = 1
 title = "Train"
 program = ["PYTHON", "train.py", "{tag}", "--epochs={epochs}"]
 environment = { RATE = "{rate}" }
+push = "last"
 
 [commands.train.parameters.tag]
 kind = "str"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.agents.lab import AGENT, HOSTILE, TRAINING, Lab, checkpoint_at, parent_of, three_starts
 from tests.remote.test_run import PATIENCE_S, ended, installation, send
-from tests.support.stack import run_row, wait_for
+from tests.support.stack import rows, run_row, wait_for
 
 
 def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path):
@@ -55,6 +55,8 @@ def test_an_agent_starts_follows_and_resumes_what_people_request(tmp_path: Path)
         lab.reaches(first, "running", attempt=2)
         send(stack, first, "stop")
         lab.reaches(first, "stopped", attempt=2)
+        pushed = "SELECT step FROM runs_checkpoint WHERE run_id = ? AND pushed_at IS NOT NULL"
+        wait_for(lambda: rows(stack, pushed, first), lambda: f"a pushed checkpoint\n{host.printed()}", PATIENCE_S)
         lab.reaches(second, "running")
         lab.api(f"runs/{first}/queue/", {})
         assert run_row(stack, first)["state"] == "queued"

@@ -95,6 +95,7 @@ def test_slots_are_a_number_or_gpus(tmp_path: Path):
             SHORT + 'sbatch_options = ["--time=1"]\n',
             'commands.x.sbatch_options: these options are valid only with launcher = "sbatch"',
         ),
+        (SHORT + 'push = "all"\n', "commands.x.push: give one of none, best, last, not 'all'."),
         (SHORT + 'directory = "missing"\n', "commands.x.directory: there is no folder"),
         (SHORT + 'environment = { STEERSMAN_TOKEN = "x" }\n', "x.environment.STEERSMAN_TOKEN: choose a name"),
         (SHORT + "environment = { A = 1 }\n", "commands.x.environment.A: give text"),

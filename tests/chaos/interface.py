@@ -161,7 +161,7 @@ class Interface:
             sent.update(expires_at=Now() - timedelta(seconds=1))
 
     def _judge(self) -> dict[str, int]:
-        from runs.models import Command, Run
+        from runs.models import Attempt, Command, Run
         from runs.recording.lifecycle import UNSETTLED
 
         run = Run.objects.get(pk=self._lease.run_id)
@@ -169,11 +169,13 @@ class Interface:
         states = Counter(Command.objects.filter(run_id=run.pk).values_list("state", flat=True))
         taken = [line.split() for line in (self._folder / "taken").read_text().splitlines()]
         applied = Counter(command for command, state in taken if state == "applied")
-        steps = run.step
+        # What the training wrote, and not what was stored: the end may be missing.
+        steps = int((self._folder / "logged").read_text())
         return {
             "faults": self._faults,
             "kills": self._kills,
             "messages": self.way.messages,
+            "reports": Attempt.objects.values_list("reports", flat=True).get(pk=self._lease.attempt_id),
             "points": steps,
             "commands": self._commands,
             "lost": sum(step not in stored for step in range(1, steps + 1)),

@@ -121,6 +121,17 @@ def test_an_overtaken_attempt_leaves_its_history_and_changes_neither_the_run_nor
     assert Attempt.objects.get(pk=newer.attempt_id).outcome == ""
 
 
+def test_the_command_of_a_signal_is_recorded_only_with_its_report(lease):
+    session = session_of(lease)
+    attached = attach(session)
+    asked = [SignalRequest("6a2c3c2e-0d3f-4d0c-9f2e-0f5b2f6f3d11", "stop", "SIGTERM")]
+    (stored,) = session.answer(points(attached, 2, [5], asked=asked))
+    assert stored.number == 0 and not Command.objects.exists()
+    (stored,) = session.answer(points(attached, 1, [1], asked=asked))
+    assert stored.number == 1
+    assert list(Command.objects.values_list("kind", "state", "attempt")) == [("stop", "delivered", lease.number)]
+
+
 def test_a_host_side_that_comes_back_after_it_was_overtaken_leaves_its_history_too(lease):
     attach(session_of(lease))
     open_attempt(lease.run_id, Holder("other", "boot", 2), lease.number, command_line=[])

@@ -19,7 +19,7 @@ from runs.recording.record_side import continuing
 from runs.recording.record_side.console_bound import ConsoleBound
 from runs.recording.record_side.continuing import NotContinued, Superseded
 from runs.recording.record_side.folding import Folding
-from runs.recording.record_side.orders import record_asked, take_orders
+from runs.recording.record_side.orders import take_orders
 from runs.recording.record_side.store import RecordSide
 from steersman.messages import ended
 from steersman.messages.ended import Concluded, Ended
@@ -147,7 +147,7 @@ class RecordSession:
             return [Stored(0, {}, session=self._attached.session, answers=report.number)]
         told: list[FromRecord] = []
         try:
-            stored = self._store(report)
+            stored = self._side.report(report)
         except Superseded as error:
             return self._leave(error)
         except Fenced as error:
@@ -156,13 +156,6 @@ class RecordSession:
         if stored.number >= report.number:
             self._note(report)
         return [stored, *told]
-
-    def _store(self, report: Report) -> Stored:
-        if not self._is_overtaken:
-            # Commands of signals are recorded before the records of their outcome.
-            for asked in report.asked:
-                record_asked(self._lease, asked)
-        return self._side.report(report)
 
     def _leave(self, error: Superseded) -> list[FromRecord]:
         """Stop answering this host side until it attaches again, because another one supervises its training."""

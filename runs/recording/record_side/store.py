@@ -31,6 +31,7 @@ from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued
+from runs.recording.record_side.orders import record_asked
 from runs.recording.record_side.parts import parts_of, store_apart
 from runs.recording.record_side.point_events import last_point, metrics_events, time_of
 from runs.recording.record_side.record_kinds import RecordStore
@@ -172,7 +173,9 @@ class RecordSide:
             self._records.forget_removed(report.removed_checkpoints)
 
     def _begin(self, report: Report) -> None:
-        """Check the lease and that the report is the next one, and store how far it reads journal and consoles."""
+        """Check the lease and that the report is the next one; store how far it reads journal and consoles, and the
+        commands of signals, which come before the records of their outcomes.
+        """
         last = last_point(report.records)
         step = step_after(report.records)
         run: dict[str, Any] = {} if last is None else {"last_point_at": time_of(last)}
@@ -196,6 +199,9 @@ class RecordSide:
             renew_lease(self._lease, recover=not self._of_the_dead, **run)
         continuing.count_report(self._lease, report.session, report.number, **attempt)
         continuing.move_positions(self._lease, report.begin, report.end)
+        if not self._is_history:
+            for asked in report.asked:
+                record_asked(self._lease, asked)
         if report.not_looking_s is not None and not self._is_history:
             announce_status(self._lease.run_id, remark=NOT_LOOKING if report.not_looking_s else LOOKS_AGAIN)
         if report.unreadable or (report.console is not None and report.console.offsets):

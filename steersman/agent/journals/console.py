@@ -14,6 +14,8 @@ from pathlib import Path
 LARGEST_BYTES_A_SECOND = 64 * 1024
 # Enough for the summary of a model or a long traceback.
 LARGEST_BURST_BYTES = 1 << 20
+# The bursts of all ranks but the first share this, because one report contains them all.
+LARGEST_OTHER_BURSTS_BYTES = 2 << 20
 LARGEST_LINE_CHARACTERS = 2_000
 # A last line without a line break is shown after this time, so that prompts and progress bars are visible.
 UNFINISHED_AFTER_S = 0.3
@@ -37,12 +39,14 @@ class ConsoleRead:
 
 
 class ConsoleTail:
-    """Reads a growing console file from `offset`: LARGEST_BYTES_A_SECOND, and LARGEST_BURST_BYTES after a pause."""
+    """Reads a growing console file from `offset`: LARGEST_BYTES_A_SECOND, and `burst_bytes` after a pause."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, burst_bytes: int | None = None) -> None:
+        """`burst_bytes` is LARGEST_BURST_BYTES if it is None."""
         self.path = path
         self.offset = offset
-        self._allowance = float(LARGEST_BURST_BYTES)
+        self._burst_bytes = LARGEST_BURST_BYTES if burst_bytes is None else burst_bytes
+        self._allowance = float(self._burst_bytes)
         self._measured_at = time.monotonic()
         self._unfinished_since: float | None = None
 
@@ -53,7 +57,7 @@ class ConsoleTail:
         except FileNotFoundError:
             return ConsoleRead([], 0, self.offset)
         now = time.monotonic()
-        self._allowance = min(LARGEST_BURST_BYTES, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND)
+        self._allowance = min(self._burst_bytes, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND)
         self._measured_at = now
         if size <= self.offset:
             self._unfinished_since = None

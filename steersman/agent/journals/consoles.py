@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersman.agent.journals.console import ConsoleRead, ConsoleTail
+from steersman.agent.journals.console import (
+    LARGEST_BURST_BYTES,
+    LARGEST_OTHER_BURSTS_BYTES,
+    ConsoleRead,
+    ConsoleTail,
+)
 
 # A line without a line break, such as a progress bar, is reported again after this time if it has changed.
 UNFINISHED_EVERY_S = 0.5
@@ -43,7 +48,11 @@ class Consoles:
     """Reads the consoles of an attempt from `offsets` by rank."""
 
     def __init__(self, folder: Path, offsets: Mapping[int, int]) -> None:
-        self._tails = {rank: ConsoleTail(console_path(folder, rank), offset) for rank, offset in offsets.items()}
+        others = min(LARGEST_BURST_BYTES, LARGEST_OTHER_BURSTS_BYTES // max(1, len(offsets) - 1))
+        self._tails = {
+            rank: ConsoleTail(console_path(folder, rank), offset, others if rank else LARGEST_BURST_BYTES)
+            for rank, offset in offsets.items()
+        }
         # The reports of an earlier supervisor are unknown, except that it reported nothing about a console without
         # output.
         has_output = any(offsets.values()) or any(tail.has_output() for tail in self._tails.values())

@@ -16,7 +16,7 @@ from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 from steersman.agent.journals.reduction import reduce_values
-from steersman.agent.journals.tail import JournalTail, Read
+from steersman.agent.journals.tail import LARGEST_READ_BYTES, JournalTail, Read
 from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord, OutcomeRecord, PointRecord, RankRolledBackRecord
 from steersman.records.record import Record
@@ -46,6 +46,8 @@ class JournalsRead:
 @dataclass(slots=True)
 class _Held:
     record: Record
+    # Its size in the journal.
+    length: int
     behind: Position
     unreadable: int
     read_at: float
@@ -73,9 +75,10 @@ class _RankLane:
                 return
             now = time.monotonic()
             places = [Position(self.ahead.segment, offset, number) for offset, number, _ in read.behind]
+            lengths = [two - one for one, two in pairwise([self.ahead.offset, *(offset for offset, *_ in read.behind)])]
             places[-1:] = [read.position] * bool(places)
-            for record, place, lost in zip(read.records, places, _lost_before(read), strict=True):
-                self.held.append(_Held(record, place, self.unreadable + lost, now))
+            for record, length, place, lost in zip(read.records, lengths, places, _lost_before(read), strict=True):
+                self.held.append(_Held(record, length, place, self.unreadable + lost, now))
                 self.unreadable = 0
                 if isinstance(record, PointRecord):
                     self.names.add(tuple(record.values))
@@ -128,7 +131,10 @@ class Journals:
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
-        """Return up to `most` complete records, None if there are none. If all ranks have `ended`, do not wait."""
+        """Return up to `most` complete records, None if there are none. If all ranks have `ended`, do not wait.
+
+        They took about LARGEST_READ_BYTES of all journals together, so that a report is never too large to be sent.
+        """
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}
         return batch if batch.positions or batch.unreadable else None
@@ -180,6 +186,7 @@ class _Merge:
         self._last_steps = last_steps
         self._ended = ended
         self._now = time.monotonic()
+        self._bytes = 0
         self._queues = [deque(lane.held) for lane in lanes]
 
     def run(self) -> None:
@@ -225,10 +232,13 @@ class _Merge:
 
     @property
     def _is_full(self) -> bool:
+        if self._bytes >= LARGEST_READ_BYTES:
+            return True
         return self._most is not None and len(self.batch.records) >= self._most
 
     def _take(self, rank: int) -> Record:
         held = self._queues[rank].popleft()
+        self._bytes += held.length
         self.batch.taken[rank] = self.batch.taken.get(rank, 0) + 1
         self.batch.positions[rank] = held.behind
         self.batch.unreadable += held.unreadable

@@ -183,6 +183,7 @@ class Agent:
                 gpus=gpus,
                 launcher=command.launcher,
                 sbatch_options=command.sbatch_options,
+                push=command.push,
                 after=ended_before(self._shelf.data, requested.key),
             )
             self._begin(taken)

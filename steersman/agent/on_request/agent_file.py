@@ -12,6 +12,7 @@ import msgspec
 from steersman.agent.on_request.offered import LOCAL, SBATCH, Command, Offer, SlurmPrograms, places_in
 from steersman.kinds import KINDS, AnyValue, SpecError
 from steersman.spec import ValueSpec
+from steersman.starting.messages import PUSHES
 from steersman.values import shown
 
 MOST_SLOTS = 1000
@@ -152,7 +153,7 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
             f"{shown(table)}."
         )
     fields = Fields(
-        table, place, "title help program directory environment processes gpus launcher sbatch_options parameters"
+        table, place, "title help program directory environment processes gpus launcher sbatch_options push parameters"
     )
     program = fields.words("program", 'give a list of words, as in ["python", "train.py", "--epochs", "{epochs}"]')
     if not program or not program[0].strip():
@@ -169,6 +170,9 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
     options = fields.words("sbatch_options", 'give a list of words, as in ["--gres=gpu:1", "--time=24:00:00"]')
     if options and launcher != SBATCH:
         raise BadFile(f'{fields.path("sbatch_options")}: these options are valid only with launcher = "{SBATCH}".')
+    push = fields.text("push", PUSHES[0])
+    if push not in PUSHES:
+        raise fields.bad("push", f"give one of {', '.join(PUSHES)}")
     if fields.has("gpus") and not gpus:
         raise BadFile(f'{fields.path("gpus")}: the agent has no gpus. Add gpus = "all" above the commands.')
     parameters = _parameters(fields)
@@ -185,6 +189,7 @@ def _command(name: str, table: object, folder: Path, gpus: list[str]) -> Command
         gpus=fields.number("gpus", 1, 1, len(gpus)) if gpus else 0,
         launcher=launcher,
         sbatch_options=options,
+        push=push,
         parameters=parameters,
     )
 

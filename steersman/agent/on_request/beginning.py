@@ -35,7 +35,7 @@ def command_of(*words: str) -> list[str]:
 def run_command(taken: Taken, portal: str) -> list[str]:
     """Return the command line that trains a run, or continues it."""
     words = ["run", "--portal", portal, "--key", taken.key, f"--name={taken.name}", "--nproc", str(taken.processes)]
-    return command_of(*words, "--", *taken.program)
+    return command_of(*words, f"--push={taken.push}", "--", *taken.program)
 
 
 def variables_of(taken: Taken, data: Path) -> dict[str, str]:

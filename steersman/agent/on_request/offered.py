@@ -23,7 +23,10 @@ class NotOffered(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command that may be started on request. `program` and `environment` contain the places of parameters."""
+    """A command that may be started on request. `program` and `environment` contain the places of parameters.
+
+    `push` says which checkpoint is sent to the portal after the training has ended (see `PUSHES`).
+    """
 
     name: str
     title: str
@@ -35,6 +38,7 @@ class Command:
     gpus: int = 0
     launcher: str = LOCAL
     sbatch_options: list[str] = field(default_factory=list)
+    push: str = "none"
     parameters: dict[str, ValueSpec] = field(default_factory=dict)
 
     @property

@@ -49,6 +49,7 @@ class Taken:
     gpus: list[str] = field(default_factory=list)
     launcher: str = LOCAL
     sbatch_options: list[str] = field(default_factory=list)
+    push: str = "none"
     after: int = 0
     pid: int = 0
     began_at: float = 0.0

@@ -3,7 +3,7 @@
 usage: python -m tests.chaos.link.training FOLDER POINTS
 
 It logs about a point per millisecond, at least POINTS, and ends when the file FOLDER/enough exists. It writes a line to
-FOLDER/taken for each command that it takes.
+FOLDER/taken for each command that it takes, and its last step to FOLDER/logged.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def train(folder: Path, points: int) -> None:
             mailbox.set_taken(mailbox.posted[0])
             if is_last:
                 writer.append(EndRecord(step=step, outcome="finished"))
+                (folder / "logged").write_text(str(step))
                 return
             time.sleep(PAUSE_S if step < points else SLOW_PAUSE_S)
 

@@ -218,7 +218,7 @@ class RemoteRun:
         return Command.objects.filter(run_id=self._run_id, state__in=UNSETTLED).count()
 
     def _judge(self) -> dict[str, int]:
-        from runs.models import Run
+        from runs.models import Attempt, Run
         from tests.support.killing import stored_points
 
         run = Run.objects.get(pk=self._run_id)
@@ -226,6 +226,7 @@ class RemoteRun:
         noted = self._noted()
         return {
             "faults": self._faults.total(),
+            "reports": sum(Attempt.objects.filter(run_id=run.pk).values_list("reports", flat=True)),
             "points": len(noted),
             "lost": sum(step not in stored for step in noted),
             "doubled": sum(count - 1 for count in stored.values()),

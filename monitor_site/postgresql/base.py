@@ -19,8 +19,9 @@ from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-# SQLSTATE (PostgreSQL, appendix A): a read-only session; a server that shuts down, has crashed or starts.
-SPENT_STATES = ("25006", "57P01", "57P02", "57P03")
+# SQLSTATE (PostgreSQL, appendix A): a read-only session; a server that shuts down, has crashed or starts; a database
+# that was dropped; a session that was idle for too long.
+SPENT_STATES = ("25006", "57P01", "57P02", "57P03", "57P04", "57P05")
 # The minimum interval between renewals: while a server stays read-only, every write fails.
 RENEWED_EVERY_S = 1.0
 # The pool waits longer and longer between attempts to connect, and gives up after this; a new request starts again.

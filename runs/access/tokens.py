@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
+from django.db import DatabaseError, connection
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -16,6 +18,7 @@ from runs.access.notices import token_first_used
 from runs.access.roles import COMMANDING_ROLES, operators_only, role_in
 from runs.models import AccessToken, Project, Role, Run, TokenScope
 
+logger = logging.getLogger(__name__)
 MARK = "stm_"
 SECRET_BYTES = 32
 PREFIX_CHARACTERS = 12
@@ -123,8 +126,19 @@ def digest(value: str) -> str:
 
 
 def _note_use(token: AccessToken) -> None:
-    """Store the last use at most once a minute, so that a busy script does not cost a write per request."""
-    now = timezone.now()
+    """Store the last use at most once a minute, so that a busy script does not cost a write per request.
+
+    Skipped if the database takes no writes: reading with the token still works.
+    """
+    try:
+        _store_use(token, timezone.now())
+    except DatabaseError as error:
+        if connection.in_atomic_block:
+            raise
+        logger.debug("the use of a token could not be stored: %s", error)
+
+
+def _store_use(token: AccessToken, now: datetime) -> None:
     if token.last_used_at is None:
         # If several requests arrive at once, only one counts as the first.
         if AccessToken.objects.filter(pk=token.pk, last_used_at=None).update(last_used_at=now):

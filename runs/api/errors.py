@@ -21,7 +21,7 @@ RETRY_AFTER_S = 60
 
 
 class ApiError(Exception):
-    """Answered with `status` and `{"error": message, "field": field}`; a 429 says when to retry."""
+    """Answered with `status` and `{"error": message, "field": field}`; 429 and 503 say when to retry."""
 
     def __init__(self, status: int, message: str, field: str = "", retry_after_s: int = RETRY_AFTER_S) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ def refuse(status: int, error: str, field: str = "", retry_after_s: int = RETRY_
     response = JsonResponse({"error": error, "field": field}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    if status == 429:
+    if status in (429, 503):
         response["Retry-After"] = str(retry_after_s)
     return response
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.access.author_names import distinct_name
@@ -97,7 +99,7 @@ def record(
                 "reason": request.reason,
                 "cause": stored(request.cause),
                 "sent_at": timezone.now(),
-                "expires_at": request.expires_at,
+                "expires_at": _expiry_of(run, request),
                 "expected_state": request.expected_state,
                 "expected_value": request.expected_value,
                 "at_step": request.at_step,
@@ -120,6 +122,14 @@ def record(
         elif not _settled_here(run, request, command):
             feed.announce_command(run_id)
     return command
+
+
+def _expiry_of(run: Run, request: Request) -> datetime | None:
+    """Return when a command expires, by the clock of the database, which also decides whether it has expired."""
+    if request.expires_in_s is None:
+        return None
+    now: datetime = Run.objects.filter(pk=run.pk).values_list(Now(), flat=True).get()
+    return now + timedelta(seconds=request.expires_in_s)
 
 
 def _refusal(run: Run, request: Request) -> str:

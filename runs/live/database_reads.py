@@ -72,7 +72,7 @@ def _with_connection(function: Callable[[], Answer]) -> Answer:
             close_old_connections()
     if connection.connection is None:
         # The function meets the same error, and may handle it.
-        with suppress(Error):
+        with suppress(Error), connection.wrap_database_errors:
             connection.connect()
             connection.close_at = None
     try:

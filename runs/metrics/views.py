@@ -18,6 +18,7 @@ from runs.access.guesses import TooManyGuesses, lookups
 from runs.metrics.collect import Shown, collect
 from runs.metrics.portal_tally import tally
 from runs.models import TokenScope
+from runs.outage.answers import RETRY_AFTER_S
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,11 @@ def metrics(request: HttpRequest) -> HttpResponse:
         registry.register(collect(shown))
     except DatabaseError as error:
         logger.warning("/metrics could not be answered: %s", error)
-        return HttpResponse(_("The database does not answer: try again later.") + "\n", status=503, content_type=PLAIN)
+        response = HttpResponse(
+            _("The database does not answer: try again later.") + "\n", status=503, content_type=PLAIN
+        )
+        response["Retry-After"] = str(RETRY_AFTER_S)
+        return response
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(registry), content_type=content_type)
 

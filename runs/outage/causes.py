@@ -8,7 +8,7 @@ from enum import Enum
 
 from django.db import Error, InterfaceError, OperationalError
 
-from runs.recording.database_errors import BUSY, OLD_TABLES, is_refusal, sqlstate
+from runs.recording.database_errors import BUSY, DAMAGED, OLD_TABLES, is_refusal, sqlstate
 
 UNCHANGEABLE = re.compile(r"readonly database|database or disk is full")
 # SQLSTATE (PostgreSQL, appendix A): read-only transaction, disk full.
@@ -46,7 +46,8 @@ def outage_of(error: BaseException | None) -> Outage | None:
         return Outage.UNCHANGEABLE
     if BUSY.search(said):
         return Outage.BUSY
-    return Outage.AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
+    is_away = isinstance(error, (OperationalError, InterfaceError)) or DAMAGED.search(said)
+    return Outage.AWAY if is_away else None
 
 
 class WithoutOutages(logging.Filter):

@@ -20,6 +20,8 @@ from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.portal.checkpoint_files import Archive, NotThere, archive_of, open_archive
 from runs.recording.checkpoints import host_of
 
+RETRY_AFTER_S = 60
+
 
 @never_cache
 @login_required
@@ -37,7 +39,9 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
     except (NotThere, FileNotFoundError):
         return _explain(request, run, checkpoint)
     except StorageAway as error:
-        return _refuse(request, run, 503, str(error))
+        refused = _refuse(request, run, 503, str(error))
+        refused["Retry-After"] = str(RETRY_AFTER_S)
+        return refused
     response = StreamingHttpResponse(archive.stream(), content_type="application/x-tar")
     response["Content-Length"] = str(archive.size)
     response["Content-Disposition"] = f'attachment; filename="{name}.tar"'

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -266,7 +265,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     command: RunCommand
     reason: str = ""
     cause: CommandCause | None = None
-    expires_at: datetime | None = None
+    expires_in_s: float | None = None
     expected_state: str = ""
     expected_value: KnobValue | None = None
     at_step: int | None = None
@@ -282,7 +281,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, reason=str(cause)[:LARGEST_REASON_CHARACTERS], cause=cause)
 
 
-def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Request:
+def parse_command(payload: Mapping[str, Any]) -> Request:
     """Return the request of a JSON object.
 
         {"command": "set_knob", "arguments": {"knob": "learning_rate", "value": 0.001}, "id": …, "reason": "…",
@@ -313,7 +312,7 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
         id=_parse_id(payload.get("id")),
         command=command,
         reason=reason,
-        expires_at=_expiry(payload, now),
+        expires_in_s=_expiry(payload),
         expected_state=expected_state,
         expected_value=expected_value,
         at_step=at.get("step"),
@@ -400,7 +399,7 @@ def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, 
     return state, value
 
 
-def _expiry(payload: Mapping[str, Any], now: datetime | None) -> datetime | None:
+def _expiry(payload: Mapping[str, Any]) -> float | None:
     seconds = payload.get("expires_in_s")
     if seconds is None:
         return None
@@ -409,7 +408,7 @@ def _expiry(payload: Mapping[str, Any], now: datetime | None) -> datetime | None
         raise InvalidCommand(
             f"Give expires_in_s as a number of seconds above 0 and at most {LONGEST_EXPIRY_S:.0f}.", "expires_in_s"
         )
-    return (now or datetime.now(UTC)) + timedelta(seconds=seconds)
+    return float(seconds)
 
 
 def _parse_id(value: object) -> UUID:

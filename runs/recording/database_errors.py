@@ -16,6 +16,7 @@ AWAY_CLASSES = ("08", "25", "40", "42", "53", "55", "57", "58", "XX")
 # Messages of SQLite and PostgreSQL.
 OLD_TABLES = re.compile(r"no such (table|column)|(relation|column) .* does not exist|has no column")
 BUSY = re.compile(r"database (table )?is locked|lock timeout")
+DAMAGED = re.compile(r"disk image is malformed|file is not a database")
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -31,6 +32,9 @@ def is_refusal(error: BaseException) -> bool:
     if state.startswith(REFUSAL_CLASSES):
         return True
     if state.startswith(AWAY_CLASSES):
+        return False
+    if type(error) is DatabaseError:
+        # SQLite has no class of its own for a damaged file, or a file that is no database.
         return False
     return isinstance(error, (DataError, IntegrityError)) or not isinstance(error, (OperationalError, InterfaceError))
 

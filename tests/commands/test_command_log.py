@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import uuid4
 
@@ -327,6 +327,28 @@ def test_a_host_whose_clock_is_hours_ahead_expires_nothing(lease: Lease, monkeyp
     left_s = as_post(command).expires_in_s
     assert left_s is not None and 0.0 < left_s <= 60.0
     assert as_post(send(lease.run_id, "pause")).expires_in_s is None
+
+
+@pytest.mark.parametrize("apart", [timedelta(hours=-2), timedelta(hours=2)])
+def test_a_sender_whose_clock_is_hours_apart_gives_a_command_its_own_seconds(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch, apart: timedelta
+) -> None:
+    class Apart(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + apart
+
+    now, wall = timezone.now, time.time
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now() + apart)
+    monkeypatch.setattr(time, "time", lambda: wall() + apart.total_seconds())
+    for module in ("runs.protocol.commands", "runs.commands.record"):
+        monkeypatch.setattr(f"{module}.datetime", Apart, raising=False)
+    command = send(lease.run_id, "stop", expires_in_s=60)
+    monkeypatch.undo()
+    expire_commands(lease.run_id)
+    command.refresh_from_db()
+    assert command.state == CommandState.SENT and command.expires_at is not None
+    assert timedelta(seconds=30) < command.expires_at - timezone.now() <= timedelta(seconds=60)
 
 
 def test_open_commands_end_with_the_attempt(lease: Lease) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, StoredEvent
 from runs.protocol.events import LogWritten, TextLogged
@@ -152,6 +152,8 @@ class Told(Exception):
         (OperationalError, "57P01", False),
         (OperationalError, "55P03", False),
         (InterfaceError, None, False),
+        # SQLite: "file is not a database", "database disk image is malformed".
+        (DatabaseError, None, False),
         (ProgrammingError, "42P01", False),
         (ProgrammingError, None, True),
         (KeyError, None, True),

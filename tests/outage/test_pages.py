@@ -150,14 +150,18 @@ def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_
     with Stack() as stack:
         seed_stack(stack)
         stack.start_web()
-        reader, writer = Visitor(stack), Visitor(stack)
+        reader, writer, script = Visitor(stack), Visitor(stack), Visitor(stack)
         assert reader.log_in().status == 200
+        made = stack.manage("create_token", "--project", "lab", "--user", "owner", "--scope", "view")
+        token = {"Authorization": f"Bearer {made.stdout.strip()}", "Accept": "application/json"}
         path = stack.data / "steersman.sqlite3"
         with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as lock:
             lock.execute("BEGIN IMMEDIATE")
             busy = writer.log_in()
             assert busy.status == 503 and busy.retry_after and BUSY in busy.text
             assert reader.ask("/").status == 200
+            # Its use cannot be stored.
+            assert script.ask("/api/runs/", **token).status == 200
             lock.execute("ROLLBACK")
         assert writer.log_in().status == 200
         assert not said_of_the_database(stack)
@@ -167,6 +171,26 @@ def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_
         wait_for(lambda: reader.ask("/").status == 200, "a page after the outage")
         away, back = said_of_the_database(stack)
         assert "was deleted or moved" in away and "is back" in back
+        assert "Traceback" not in stack.log()
+
+
+def test_a_damaged_file_is_told_until_it_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_web()
+        visitor = Visitor(stack)
+        assert visitor.log_in().status == 200
+        path = stack.data / "steersman.sqlite3"
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        whole = path.read_bytes()
+        path.write_bytes(b"no database" * 10_000)
+        assert_unavailable(visitor)
+        path.write_bytes(whole)
+        wait_for(lambda: visitor.ask("/").status == 200, "a page after the restore")
+        away, back = said_of_the_database(stack)
+        assert ("not a database" in away or "malformed" in away) and "is back" in back
         assert "Traceback" not in stack.log()
 
 

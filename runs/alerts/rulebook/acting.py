@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone, translation
+from django.utils import translation
 
 from runs.alerts.rulebook.recovering import Recovery, knob_numbers, knob_numbers_at, recovery_from
 from runs.alerts.rules import Rule
@@ -41,7 +41,7 @@ HOUR = timedelta(hours=1)
 # another name, the norm of its gradients and the next evaluation.
 CAUSE = timedelta(minutes=1)
 # A training that has not applied the command by then may be in another state.
-EXPIRY = timedelta(minutes=10)
+EXPIRY_S = 600.0
 
 
 def act(alert_id: int) -> None:
@@ -277,7 +277,7 @@ def _ask(run: Run, alert: Alert, rule: Rule, command: RunCommand) -> Command:
     request = Request(
         id=command_id(alert),
         command=command,
-        expires_at=timezone.now() + EXPIRY,
+        expires_in_s=EXPIRY_S,
         # A rollback restores the value that the knob had at the checkpoint.
         expected_value=expected_value(run, rule) if rule.action == RuleAction.SCALE_KNOB else None,
     ).caused_by(cause)

@@ -11,6 +11,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from runs.alerts.wording.texts import reason_of
+from runs.commands.written import written_with
+from runs.markdown.rendering import rendered
 from runs.models import Command, Run
 from steersman.spec import ValueSpec
 
@@ -19,9 +21,13 @@ SET_KNOB = "set_knob"
 
 @dataclass(frozen=True, slots=True)
 class CommandRow:
-    """One command. `change` is "old → new"; `terms` says when and under which condition it takes effect."""
+    """One command. `change` is "old → new"; `terms` says when and under which condition it takes effect.
+
+    `note` is the HTML of a note, `reason` that of a person's reason; the reason of a rule, a link or a replay is text.
+    """
 
     command: Command
+    note: str
     arguments: str
     reason: str
     terms: list[str]
@@ -42,17 +48,20 @@ class KnobRow:
 
 
 def command_rows(commands: list[Command]) -> list[CommandRow]:
-    return [
-        CommandRow(
-            command=command,
-            arguments=_arguments(command),
-            reason=reason_of(command),
-            terms=_terms(command),
-            change=_change(command),
-            effective="" if command.effective_value is None else as_text(command.effective_value),
-        )
-        for command in commands
-    ]
+    return [_command_row(command) for command in commands]
+
+
+def _command_row(command: Command) -> CommandRow:
+    written = written_with(command)
+    return CommandRow(
+        command=command,
+        note=rendered(written.note),
+        arguments=_arguments(command),
+        reason=rendered(written.reason) or reason_of(command),
+        terms=_terms(command),
+        change=_change(command),
+        effective="" if command.effective_value is None else as_text(command.effective_value),
+    )
 
 
 def knob_rows(run: Run) -> list[KnobRow]:

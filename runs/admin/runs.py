@@ -29,6 +29,7 @@ from runs.admin.forms import ChoosesRows, NewRunForm, ReviewForm
 from runs.admin.overview import VARIANTS, as_clock, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.curation.about import notify_viewers
+from runs.markdown.rendering import rendered
 from runs.models import Recipe, Run
 from runs.recording.liveness import duration_of, silent
 from runs.series.downloads import csv_response
@@ -188,6 +189,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
                 "record": record,
                 "clock": as_clock(record.duration),
                 "owner": self.owner(run),
+                "review_note": rendered(run.review_note),
                 "silent": silent(run, now),
                 "variant": VARIANTS.get(run.state, "default"),
                 "ask_address": reverse("admin:runs_run_command", args=[run.pk]) if may_send(request.user, run) else "",

@@ -9,11 +9,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
-from runs.api.callers import caller_of, visible_run
+from runs.api.callers import READERS, caller_of, visible_run
 from runs.api.errors import ApiError, no_such_run
-from runs.api.schemas.commands import CommandIn, CommandOut, CommandsPage
+from runs.api.schemas.commands import CommandIn, CommandOut, CommandsPage, WrittenOut, WrittenQuery
 from runs.api.schemas.errors import ErrorOut
 from runs.commands.record import record_as
+from runs.commands.written import written_with
+from runs.markdown.rendering import rendered
 from runs.models import Command, CommandState, as_wire
 from runs.protocol.commands import BRANCH, COMMANDS, parse_command
 
@@ -39,6 +41,25 @@ def list_commands(
             raise ApiError(422, _("Give kind as one of %(known)s.") % {"known": known}, "kind")
         commands = commands.filter(kind=kind)
     return {"count": commands.count(), "items": [as_wire(command) for command in commands[offset : offset + limit]]}
+
+
+@router.get(
+    "/{int:run_id}/commands/html/",
+    url_name="written",
+    auth=READERS,
+    response={200: WrittenOut, **ERRORS},
+    summary="Notes and reasons as HTML",
+)
+def written_as_html(request: HttpRequest, run_id: int, query: Query[WrittenQuery]) -> dict[str, Any]:
+    """What people wrote in Markdown with these commands, without scripts, styles and pictures.
+
+    Commands that the run does not have are left out.
+    """
+    found = []
+    for each in visible_run(request, run_id).commands.filter(pk__in=query.command):
+        written = written_with(each)
+        found.append({"id": each.pk, "note": rendered(written.note), "reason": rendered(written.reason)})
+    return {"items": found}
 
 
 @router.get("/{int:run_id}/commands/{uuid:command_id}/", response={200: CommandOut, **ERRORS}, summary="One command")

@@ -26,7 +26,11 @@ ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 SCHEMES = {"http", "https", "mailto"}
 # A reader cannot see where a link leads that a person hid in a page of ours.
 LINK_REL = "noopener noreferrer nofollow"
+# A table without empty rows has fewer cells than its text has characters.
+MOST_CELLS_PER_CHARACTER = 2
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
+_LINE_END = re.compile(r"\r\n?|\n")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
 def rendered(text: str) -> SafeString:
@@ -34,17 +38,32 @@ def rendered(text: str) -> SafeString:
 
     A line break in the text is a line break on the page, as people expect of a note.
     """
-    html: str = _reader().render(_NO_TEXT.sub("�", text))
+    html: str = _reader(has_tables=not _may_explode(text)).render(_NO_TEXT.sub("�", text))
     clean = nh3.clean(html, tags=TAGS, attributes=ATTRIBUTES, url_schemes=SCHEMES, link_rel=LINK_REL)
     return mark_safe(clean.strip())  # noqa: S308  nh3 has just cleaned it
 
 
+def _may_explode(text: str) -> bool:
+    """Return whether a table in `text` may have far more cells than the text has characters.
+
+    Rows get the cells that they lack, so a few kB with a wide head above many short lines would become a megabyte.
+    """
+    for block in _BLANK_LINE.split(_LINE_END.sub("\n", text)):
+        lines = block.split("\n")
+        columns = 1 + max(line.count("|") for line in lines)
+        if columns * len(lines) > MOST_CELLS_PER_CHARACTER * max(1, len(block)):
+            return True
+    return False
+
+
 @cache
-def _reader() -> MarkdownIt:
+def _reader(*, has_tables: bool) -> MarkdownIt:
     # "js-default" limits the depth to which quotes and lists nest, and takes no HTML.
     reader = MarkdownIt("js-default", {"linkify": True, "breaks": True})
     # A picture would be loaded from another host, which the policy of our pages forbids: its link stays.
     reader.disable("image")
+    if not has_tables:
+        reader.disable("table")
     # Only whole addresses: train.py is a file, and no host in Paraguay.
     assert reader.linkify is not None
     reader.linkify.set({"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False})

@@ -133,7 +133,7 @@ class RunView(DetailView[Run], ABC):
 
     def addresses(self) -> dict[str, str]:
         """Return the URLs that the page's scripts request, by name."""
-        names = ("history", "details", "points", "place")
+        names = ("history", "details", "points", "place", "written")
         of_run = {name: reverse(f"api:{name}", args=[self.object.pk]) for name in names}
         of_run["history"] += "?form=columns"
         return of_run | {"tickets": reverse("api:tickets"), "socket": f"{get_script_prefix()}ws/runs/{self.object.pk}/"}

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Membership, Project, Run, RunState
+from runs.protocol.causes import OfLink, stored
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
 from tests.admin.test_admin import RUNS, queries_of
@@ -62,6 +63,29 @@ def test_it_shows_the_whole_of_a_command(client: Client, run: Run) -> None:
         "note looks good",
     ):  # fmt: skip
         assert shown in text, shown
+
+
+def test_notes_and_reasons_of_people_are_markdown(client: Client, run: Run) -> None:
+    applied(run, kind="note", arguments={"text": "**looks** good\n\n- [log](https://a.example)"}, reason="see *this*")
+    cause = OfLink(alert=1, detector="spike", title="*Spike*", destination="chat")
+    applied(run, kind="stop", arguments={}, reason=str(cause), cause=stored(cause))
+    page = client.get(f"{RUNS}{run.pk}/change/").content.decode()
+    assert "<strong>looks</strong> good" in page and "see <em>this</em>" in page
+    assert '<a href="https://a.example" rel="noopener noreferrer nofollow">log</a>' in page
+    assert "Alert 1: *Spike* · by a link sent to chat" in page
+
+
+def test_hostile_markdown_stays_harmless(client: Client, run: Run) -> None:
+    hostile = "<script>harm()</script> <img src=x onerror=harm()> [x](javascript:harm()) ![y](https://a.example/p.png)"
+    wide = f"{'|a' * 333}\n{'|-' * 333}\n" + "a\n" * 330
+    before = len(client.get(f"{RUNS}{run.pk}/change/").content)
+    for text in (hostile, wide, ">" * 2000):
+        applied(run, kind="note", arguments={"text": text}, reason=hostile)
+    Run.objects.filter(pk=run.pk).update(review_note=hostile)
+    page = client.get(f"{RUNS}{run.pk}/change/").content.decode()
+    assert "&lt;script&gt;harm()&lt;/script&gt;" in page and len(page) < before + 60_000
+    for inside in re.findall(r"<([^>]*harm[^>]*|[^>]*a\.example/p\.png[^>]*)>", page):
+        assert inside.startswith('a href="https://a.example/p.png"'), inside
 
 
 def test_it_shows_knobs_checkpoints_and_attempts(client: Client, run: Run) -> None:

@@ -36,6 +36,13 @@ def test_a_note_makes_whoever_saves_it_the_reviewer(client: Client, ada: User, p
     assert "Ada Admin" in client.get(RUNS).content.decode()
 
 
+def test_the_note_is_shown_as_markdown_above_its_field(client: Client, project: Project) -> None:
+    run = Run.objects.create(project=project, name="wide", review_note="**Converges** <b>well</b>")
+    page = client.get(f"{RUNS}{run.pk}/change/").content.decode()
+    assert "<p><strong>Converges</strong> &lt;b&gt;well&lt;/b&gt;</p>" in page
+    assert "**Converges** &lt;b&gt;well&lt;/b&gt;</textarea>" in page
+
+
 def test_reviewer_and_time_are_editable_and_can_be_taken_back(client: Client, project: Project) -> None:
     carl = User.objects.create_user("carl")
     run = Run.objects.create(project=project, name="wide")

@@ -357,6 +357,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
         (f"/api/runs/{run.pk}/commands/{command.pk}/", 5),
+        (f"/api/runs/{run.pk}/commands/html/?{'&'.join(f'command={each.pk}' for each in Command.objects.all())}", 4),
         (f"/api/runs/{run.pk}/alerts/?state=open&severity=critical", 5),
         (f"/api/runs/{run.pk}/knobs/", 3),
         (f"/api/runs/{run.pk}/checkpoints/", 7),

@@ -75,5 +75,13 @@ def test_nothing_that_runs_or_loads_comes_through(text: str) -> None:
         assert "javascript:" not in inside and "data:" not in inside, html
 
 
+def test_a_small_text_does_not_become_a_huge_table() -> None:
+    wide = f"{'|a' * 333}\n{'|-' * 333}\n"
+    for hostile in (wide + "a\n" * 330, wide + "\r".join("b" * 330), "> " + wide.replace("\n", "\n> ") + "> a\n" * 160):
+        assert len(rendered(hostile)) < 30 * len(hostile)
+    rows = "| 1 | 2 | |\n" * 300
+    assert rendered(f"Before.\n\n| a | b | c |\n|---|---|---|\n{rows}").count("<tr>") == 301
+
+
 def test_half_of_a_character_does_not_end_the_page() -> None:
     assert "�" in rendered("a \ud800 b \x00 c")

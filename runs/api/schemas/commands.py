@@ -11,6 +11,9 @@ from ninja import Field, Schema
 from runs.models import CommandState
 from runs.protocol.commands import COMMANDS
 
+# The rows that the command log of a page shows at first.
+MOST_WRITTEN = 20
+
 
 class CommandIn(Schema):
     """Requests with the same `id` are one command, so it is safe to repeat a request whose answer was lost."""
@@ -21,7 +24,9 @@ class CommandIn(Schema):
     command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
     id: UUID | None = None
     arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
-    reason: str = Field("", max_length=500, description="The reason, shown to everybody who reads the command log")
+    reason: str = Field(
+        "", max_length=500, description="The reason in Markdown, shown to everybody who reads the command log"
+    )
     expires_in_s: float | None = Field(
         None, description="The command expires if it has not taken effect after this time"
     )
@@ -66,6 +71,24 @@ class CommandOut(Schema):
         description="If a rule, a link or a replay sent the command: its `kind` (`alert`, `link`, `replay`) and values"
     )
     outcome: str = Field(description="Why the command was refused or expired, or a remark")
+
+
+class WrittenQuery(Schema):
+    command: list[UUID] = Field(
+        min_length=1,
+        max_length=MOST_WRITTEN,
+        description=f"Id of a command of the run; repeat the field for up to {MOST_WRITTEN} commands",
+    )
+
+
+class WrittenHtml(Schema):
+    id: UUID
+    note: str = Field(description="The text of a note as HTML, empty for other commands")
+    reason: str = Field(description="The reason as HTML, empty if no person gave one")
+
+
+class WrittenOut(Schema):
+    items: list[WrittenHtml]
 
 
 class CommandsPage(Schema):

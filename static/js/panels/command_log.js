@@ -5,7 +5,7 @@ import { commandIcon } from "../commands/icon.js";
 import { attemptStarts, isReplaced } from "../commands/interventions.js";
 import { canBeCancelled, commandText, conditionsOf, isScheduled } from "../commands/text.js";
 import { reasonText } from "../shared/alert_texts.js";
-import { element } from "../shared/dom.js";
+import { element, nodesOf } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
@@ -17,16 +17,21 @@ export class CommandLog {
   #state;
   #client;
   #effects;
+  #written;
   #place = document.getElementById("commands");
   #nodes = new Map();
   #isWhole = false;
   #changed = changeDetector();
 
-  /** `effects.of(command)` returns the effect of an applied change, null while there is none to show. */
-  constructor(state, client, effects) {
+  /**
+   * `effects.of(command)` returns the effect of an applied change, null while there is none to show; `written` is a
+   * `WrittenTexts`.
+   */
+  constructor(state, client, effects, written) {
     this.#state = state;
     this.#client = client;
     this.#effects = effects;
+    this.#written = written;
   }
 
   paint() {
@@ -35,7 +40,8 @@ export class CommandLog {
     const commands = this.#client.all().toReversed();
     const shown = this.#isWhole ? commands : commands.slice(0, FIRST);
     const effects = this.#effects.update(shown);
-    if (!this.#changed(this.#client.version, effects, versions.details, may, this.#isWhole)) return;
+    const written = this.#written.update(shown);
+    if (!this.#changed(this.#client.version, effects, written, versions.details, may, this.#isWhole)) return;
     if (!shown.length) return;
     const begun = attemptStarts(this.#state.attempts, !run?.recipe);
     const rows = shown.map((command) => this.#rowOf(command, may, isReplaced(command, begun)));
@@ -48,19 +54,17 @@ export class CommandLog {
   /** Return the row of a command. Unchanged rows are reused, which keeps a reader's selection and the focus. */
   #rowOf(command, may, isGone) {
     const effect = this.#effects.of(command);
-    const mark = JSON.stringify([command, effect, may, isGone, this.#client.get(command.arguments?.command)?.command]);
+    const html = this.#written.of(command);
+    const target = this.#client.get(command.arguments?.command)?.command;
+    const mark = JSON.stringify([command, effect, html, may, isGone, target]);
     const known = this.#nodes.get(command.id);
     if (known?.mark === mark) return known.node;
-    const node = this.#row(command, effect, may, isGone);
+    const node = this.#row(command, effect, html, may, isGone);
     this.#nodes.set(command.id, { mark, node });
     return node;
   }
 
-  #row(command, effect, may, isGone) {
-    const target = command.command === "cancel" ? this.#client.get(command.arguments?.command) : null;
-    const title = target
-      ? fill(gettext("Cancel: {command}"), { command: commandText(target) })
-      : commandText(command);
+  #row(command, effect, html, may, isGone) {
     const isSettled = command.state === "applied" && command.step !== null && command.step !== undefined;
     const facts = [
       command.author,
@@ -75,11 +79,14 @@ export class CommandLog {
       element(
         "div",
         { class: "entry-title" },
-        element("span", { class: "command-log-what", text: title }),
+        element("span", { class: "command-log-what", text: this.#title(command, html) }),
         element("span", { class: `chip chip-${command.state}`, "data-slot": "state", text: chipText(command) }),
       ),
+      html.note ? written(html.note, "") : null,
       detail(facts.filter(Boolean).join(" · ")),
-      command.reason ? detail(fill(gettext("“{reason}”"), { reason: reasonText(command) }), "command-log-reason") : null,
+      html.reason
+        ? written(html.reason, "entry-detail command-log-reason")
+        : detail(quoted(reasonText(command)), "command-log-reason"),
       command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "command-log-outcome") : null,
       effect ? this.#effect(effect) : null,
       isGone ? detail(gettext("A later attempt trained these steps again: it is no longer in the curve.")) : null,
@@ -101,6 +108,12 @@ export class CommandLog {
     if (may && canBeCancelled(command)) row.append(this.#cancel(command));
     row.append(timeElement(command.sent_at));
     return row;
+  }
+
+  #title(command, html) {
+    if (html.note) return gettext("Note");
+    const target = command.command === "cancel" ? this.#client.get(command.arguments?.command) : null;
+    return target ? fill(gettext("Cancel: {command}"), { command: commandText(target) }) : commandText(command);
   }
 
   #effect(effect) {
@@ -144,6 +157,14 @@ export class CommandLog {
 
 function detail(text, more = "") {
   return text ? element("div", { class: `entry-detail ${more}`.trim(), text }) : null;
+}
+
+function quoted(reason) {
+  return reason && fill(gettext("“{reason}”"), { reason });
+}
+
+function written(html, more) {
+  return element("div", { class: `written ${more}`.trim() }, ...nodesOf(html));
 }
 
 /** Return the text of a command's state. A command that waits for its step is delivered, but has another text. */

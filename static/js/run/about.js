@@ -1,6 +1,6 @@
 // What people write about a run: name, description, tags and review, as they are now, and the sheet that changes them.
 
-import { element, setText, toast } from "../shared/dom.js";
+import { nodesOf, setText, toast } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { postJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
@@ -117,11 +117,6 @@ export class About {
       return false;
     }
   }
-}
-
-/** The portal has cleaned this HTML: it holds no script, no style and no picture. */
-function nodesOf(html) {
-  return new DOMParser().parseFromString(html, "text/html").body.childNodes;
 }
 
 function reviewedText({ by, at }) {

@@ -6,6 +6,7 @@ import { CommandClient } from "../commands/client.js";
 import { EffectReader } from "../commands/effect_reader.js";
 import { linkedMark } from "../commands/interventions.js";
 import { InterventionMarks } from "../commands/intervention_marks.js";
+import { WrittenTexts } from "../commands/written_texts.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
@@ -87,7 +88,12 @@ const controls = new Controls(state, client, page.commands);
 const knobs = new KnobPanel(state, client, page.commands.set_knob.legal_in);
 const pendingCommands = new PendingCommands(client);
 const queuePosition = new QueuePosition(state, page);
-const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
+const commandLog = new CommandLog(
+  state,
+  client,
+  new EffectReader(state, charts.fetchRange, request),
+  new WrittenTexts(page.addresses, request),
+);
 const checkpoints = new Checkpoints(state, page);
 if (page.addresses.checkpoints) new BranchSheet();
 const alerts = new Alerts(state, page);

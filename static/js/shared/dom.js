@@ -1,4 +1,4 @@
-// Creates and changes elements. Data is always inserted as text, never as markup.
+// Creates and changes elements. Data is inserted as text, never as markup; `nodesOf` takes HTML of the portal.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -21,6 +21,11 @@ export function svgElement(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
+}
+
+/** Return the nodes of HTML that the portal has made and cleaned: it holds no script, no style and no picture. */
+export function nodesOf(html) {
+  return new DOMParser().parseFromString(html, "text/html").body.childNodes;
 }
 
 /** Return an icon of the page's sprite. */

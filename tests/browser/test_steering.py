@@ -298,6 +298,7 @@ def is_pushed_and_started_elsewhere(operator: Page, lab: Stack, saved: Locator) 
     place, elsewhere = saved.get_by_test_id("checkpoint-place"), saved.get_by_test_id("elsewhere")
     host = socket.gethostname()
     expect(place).to_have_text(f"on {host}")
+    expect(elsewhere).to_have_text("Copy command to start elsewhere")
     expect(elsewhere).to_have_attribute("aria-disabled", "true")
     elsewhere.press("Enter")
     expect(operator.locator("#toasts")).to_contain_text(
@@ -327,7 +328,7 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     asked = operator.locator("#events > *").filter(has_text=re.compile("while paused.* by "))
     expect(asked).to_have_count(1)
     expect(asked).to_contain_text("applied")
-    saved.get_by_role("button", name="Copy the command").click()
+    saved.get_by_role("button", name="Copy command to resume from while paused").click()
     command = saved.get_by_test_id("resume-command")
     # By its id, because a newer one may have the same name.
     (checkpoint,) = rows(lab, "SELECT id FROM runs_checkpoint WHERE name = ?", "while paused")
@@ -343,7 +344,7 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     )
     lab.manage("shell", "-v", "0", "-c", program)
     operator.reload()
-    saved.get_by_role("button", name="Copy the command that started this run on its host").click()
+    saved.get_by_role("button", name="Copy command to start again: the one that started this run on its host").click()
     expect(command).to_have_text("cd ~ && steersman run --key k -- python 'my train.py'")
     is_pushed_and_started_elsewhere(operator, lab, saved)
     program = (
@@ -352,7 +353,9 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     )
     lab.manage("shell", "-v", "0", "-c", program)
     operator.reload()
-    expect(saved.get_by_role("button", name="Copy the command that resumes")).to_be_visible()
+    expect(saved.get_by_role("button", name="Copy command to resume from while paused")).to_have_text(
+        "Copy command to resume"
+    )
 
 
 def test_a_checkpoint_is_marked_by_the_keyboard_and_others_see_it(operator: Page, viewer: Page, lab: Stack) -> None:

@@ -61,6 +61,8 @@ def test_the_line_is_of_the_address_by_which_the_portal_was_reached(
     address = shlex.split(words)[1].removesuffix("/client/simple/")
     assert f">{escape(shlex.join(['steersman', 'login', address]))}<" in shown
     assert f"Version {steersman.__version__}" in shown and "make client" not in shown
+    for command in ("install", "login", "train"):
+        assert f'data-copy="#{command}-command">Copy command<' in shown
     assert shlex.split(words)[1].endswith("/client/simple/")
 
 

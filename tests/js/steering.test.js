@@ -19,8 +19,10 @@ import {
   rangeText,
   scaled,
   typedValue,
+  valueAfterKey,
   valueAt,
 } from "../../static/js/knobs/scale.js";
+import { lastChange } from "../../static/js/knobs/values.js";
 import { exactValue, roundedValue } from "../../static/js/shared/format.js";
 
 const RATE = { name: "learning_rate", input: "number", step: null, minimum: 1e-6, maximum: 1, scale: "log" };
@@ -53,6 +55,31 @@ test("it gives whole numbers to a knob that takes those, each by one key", () =>
   assert.equal(reached.size, 64);
   assert.ok([...reached].every(Number.isInteger));
   assert.equal(valueAt(SHARE, limitsOf(SHARE, 0.1), 333), 0.1665);
+});
+
+test("it moves by a hundredth, a thousandth or a tenth of the slider, and to another value with each key", () => {
+  const press = (knob, value, key, shiftKey = false) => valueAfterKey(knob, limitsOf(knob, value), value, { key, shiftKey });
+  assert.deepEqual(
+    ["ArrowRight", "ArrowUp", "ArrowLeft", "ArrowDown", "PageUp", "PageDown"].map((key) => press(SHARE, 0.2, key)),
+    [0.205, 0.205, 0.195, 0.195, 0.25, 0.15],
+  );
+  assert.deepEqual(
+    ["ArrowRight", "ArrowLeft", "PageUp"].map((key) => press(SHARE, 0.2, key, true)),
+    [0.2005, 0.1995, 0.25],
+  );
+  assert.deepEqual(
+    ["ArrowRight", "ArrowLeft", "PageUp", "PageDown"].map((key) => press(COUNT, 30, key)),
+    [31, 29, 36, 24],
+  );
+  assert.equal(press(COUNT, 30, "ArrowRight", true), 31);
+  // Near its lower end, many places of this slider are the same whole number.
+  const samples = { ...COUNT, maximum: 100_000, scale: "log" };
+  assert.deepEqual([press(samples, 1, "ArrowRight"), press(samples, 2, "ArrowLeft", true)], [2, 1]);
+  // With three digits, the next places are on the wrong side of this value.
+  const narrow = { ...RATE, minimum: 0.1, maximum: 0.2 };
+  assert.equal(press(narrow, 0.1241, "ArrowRight", true), 0.125);
+  assert.deepEqual([press(SHARE, 0.499, "PageUp"), press(SHARE, 0.5, "ArrowRight"), press(SHARE, 0, "ArrowLeft")], [0.5, 0.5, 0]);
+  assert.deepEqual(["Home", "Enter", "5"].map((key) => press(SHARE, 0.2, key)), [null, null, null]);
 });
 
 test("it spans the surroundings of the value where a knob sets no limit", () => {
@@ -119,6 +146,30 @@ const SET = {
   applied_at: "2026-01-02T03:04:05.000Z",
   sent_at: "2026-01-02T03:04:04.000Z",
 };
+
+test("it finds the last change of a knob by when it was applied, not by when it was sent", () => {
+  const rate = { groups: [] };
+  const second = { ...SET, id: "2", old: 0.001, new: 0.002, applied_at: "2026-01-02T03:09:00.000Z" };
+  assert.equal(lastChange([], rate, ""), null);
+  assert.deepEqual(lastChange([SET, second], rate, ""), { before: 0.001, after: 0.002 });
+  assert.deepEqual(lastChange([second, SET], rate, ""), { before: 0.001, after: 0.002 }, "SET was scheduled");
+  const more = ["sent", "delivered", "refused", "expired"].map((state) => ({ ...second, state, old: null, new: null }));
+  assert.deepEqual(lastChange([SET, ...more], rate, ""), { before: 0.003, after: 0.001 });
+  assert.deepEqual(lastChange([SET, { ...second, new: 0.001 }], rate, ""), { before: 0.003, after: 0.001 }, "no change");
+  assert.equal(lastChange([{ ...SET, old: null }], rate, ""), null);
+  assert.deepEqual(lastChange([{ ...SET, old: true, new: false }], rate, ""), { before: true, after: false });
+});
+
+test("it finds the last change of a group, and of all groups if they had one value", () => {
+  const knob = { groups: ["a", "b"] };
+  const all = { ...SET, arguments: { group: "" }, old: { a: 1, b: 1 }, new: { a: 2, b: 2 } };
+  const one = { ...SET, arguments: { group: "b" }, old: 2, new: 3, applied_at: "2026-01-02T03:09:00.000Z" };
+  const again = { ...all, old: { a: 2, b: 3 }, new: { a: 4, b: 4 }, applied_at: "2026-01-02T03:10:00.000Z" };
+  const changes = (...commands) => ["", "a", "b"].map((group) => lastChange(commands, knob, group));
+  assert.deepEqual(changes(all), Array(3).fill({ before: 1, after: 2 }));
+  assert.deepEqual(changes(all, one), [null, { before: 1, after: 2 }, { before: 2, after: 3 }]);
+  assert.deepEqual(changes(all, one, again), [null, { before: 2, after: 4 }, { before: 3, after: 4 }]);
+});
 
 test("it says what a command asks, and what it did", () => {
   assert.equal(commandText(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004)");

@@ -95,7 +95,7 @@ def test_create_only_shows_the_command_that_starts_it_elsewhere(project: Project
     assert (run.state, run.queued_host, run.name) == ("created", "", "Images")
     page = client_of("operator").get(answer.headers["Location"]).content.decode()
     assert f"python manage.py train --run-id {run.pk}" in page
-    assert 'data-copy="#start-command"' in page
+    assert 'data-copy="#start-command">Copy command<' in page
 
 
 def test_errors_stand_beside_their_fields_and_nothing_is_lost(project: Project) -> None:

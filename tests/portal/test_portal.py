@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -133,6 +134,23 @@ def test_it_offers_stop_to_those_who_may(run: Run, login: Login) -> None:
     viewed = login("viewer").get(address).content.decode()
     assert 'data-testid="state"' in viewed
     assert "stop-confirm" not in viewed and 'data-testid="stop"' not in viewed
+
+
+def test_its_list_of_keys_has_those_of_knobs_for_people_who_steer(run: Run, login: Login) -> None:
+    def keys(name: str) -> dict[str, str]:
+        page = login(name).get(reverse("run", args=[run.pk])).content.decode()
+        listed = re.findall(r"<div><dt>(.+?)</dt><dd>(.+?)</dd></div>", page)
+        return {what: re.sub("<[^>]+>", "", key) for key, what in listed}
+
+    steering = {
+        "On the slider of a knob: move it by 1 %, with Shift by 0.1 %": "← →",
+        "On the slider of a knob: move it by 10 %": "PgUp PgDn",
+        "On a knob: send the new value, or discard it": "Enter Esc",
+    }
+    assert steering.items() <= keys("operator").items()
+    assert not steering.keys() & keys("viewer").keys()
+    for name in ("operator", "viewer"):
+        assert keys(name)["On the handle of a chart: move the chart within its group"] == "← →"
 
 
 def test_it_keeps_markup_in_names_as_text(project: Project, login: Login) -> None:

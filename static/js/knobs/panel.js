@@ -1,16 +1,18 @@
 // The panel of knobs: one row for each declared knob, and for each of its parameter groups.
 
-import { isByGroup, knobName } from "../commands/text.js";
+import { knobName } from "../commands/text.js";
+import { unavailableText } from "../panels/unavailable.js";
 import { element, toast } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { KnobFold } from "./panel_fold.js";
 import { KnobRow } from "./row.js";
+import { lastChange, valueOf } from "./values.js";
 
 export class KnobPanel {
   #state;
   #client;
-  #legalIn;
+  #command;
   #section = document.getElementById("steering");
   #link = document.querySelector('.sections a[href="#steering"]');
   // The link in the bar of a phone keeps its place, and is grey without knobs.
@@ -23,11 +25,11 @@ export class KnobPanel {
   #layoutChanged = changeDetector();
   #valuesChanged = changeDetector();
 
-  /** `legalIn`: the run states in which a knob may be set. */
-  constructor(state, client, legalIn) {
+  /** `command`: the states in which a knob may be set, {legal_in, is_optional}. */
+  constructor(state, client, command) {
     this.#state = state;
     this.#client = client;
-    this.#legalIn = new Set(legalIn);
+    this.#command = command;
     this.#barLink?.addEventListener("click", (event) => {
       if (!this.#section.hidden) return;
       event.preventDefault();
@@ -52,14 +54,16 @@ export class KnobPanel {
     const live = knobs.map((knob) => this.#state.latest[knob.series]?.value);
     if (!this.#valuesChanged(versions.knobs, versions.run, this.#client.version, maySteer, ...live)) return;
     this.#fold.tell(knobs);
-    const canSteer = maySteer && this.#legalIn.has(run.state);
+    const reason = unavailableText(run, this.#command, "set_knob", false);
+    const canSteer = maySteer && !reason;
     const asked = this.#client.all().filter((command) => command.command === "set_knob");
     for (const { name, group, row } of this.#rows) {
       const knob = knobs.find((one) => one.name === name);
       const own = asked.filter(({ arguments: given }) => given.knob === name);
       const last = own.findLast(({ arguments: given }) => knob.groups.length < 2 || (given.group || "") === group);
       const changedAt = own.findLast(({ state }) => state === "applied")?.step ?? -1;
-      row.update(knob, { ...this.#standOf(knob, group, changedAt), last: last ?? null, canSteer });
+      const { before, after } = lastChange(own, knob, group) ?? {};
+      row.update(knob, { ...this.#standOf(knob, group, changedAt), last: last ?? null, canSteer, reason, before, after });
     }
     const foot = this.#reason?.closest("[data-slot=reason]");
     if (foot) foot.hidden = !canSteer;
@@ -103,8 +107,8 @@ export class KnobPanel {
    * another step.
    */
   #standOf(knob, group, changedAt) {
-    const value = pick(knob.value, group);
-    const told = pick(knob.effective, group);
+    const value = valueOf(knob.value, group);
+    const told = valueOf(knob.effective, group);
     const live = this.#state.latest[knob.series];
     // The series shows one number, which is that of the first group if there are several.
     const isShown = knob.groups.length < 2 || group === knob.groups[0];
@@ -120,11 +124,4 @@ export class KnobPanel {
     this.#client.send("set_knob", { knob, group, ...change }, more);
     if (this.#reason) this.#reason.value = "";
   }
-}
-
-function pick(value, group) {
-  if (!isByGroup(value)) return value ?? null;
-  if (group) return value[group] ?? null;
-  const all = Object.values(value);
-  return all.every((one) => one === all[0]) ? (all[0] ?? null) : null;
 }

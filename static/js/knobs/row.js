@@ -8,8 +8,8 @@ import { exactValue, roundedValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { noteContent } from "./note.js";
-import { addChoice, addField, addMeter, addSet, addSlider, addSwitch, rowParts } from "./row_elements.js";
-import { isNumeric, keyStep, limitsOf, placesOf, positionOf, scaled, typedValue, valueAt } from "./scale.js";
+import { addChoice, addField, addMeter, addSet, addSlider, addSwitch, addUndo, rowParts, showUndo } from "./row_elements.js";
+import { isNumeric, limitsOf, placesOf, positionOf, scaled, typedValue, valueAfterKey, valueAt } from "./scale.js";
 
 export class KnobRow {
   #knob;
@@ -17,7 +17,8 @@ export class KnobRow {
   #onSend;
   #parts;
   #limits = null;
-  // The current value (null if groups differ), effective value, and last command for this row.
+  // The current value (null if groups differ), effective value, last command for this row, and the values before and
+  // after its last change.
   #now = { value: undefined, effective: null, last: null, canSteer: false };
   // The draft, {value, problem, text, seen}; `seen` is the value that this person saw when the draft began. Null
   // without one.
@@ -25,6 +26,7 @@ export class KnobRow {
   #isDragging = false;
   #byKey = false;
   #noteChanged = changeDetector();
+  #undoChanged = changeDetector();
 
   /** `onSend(change, seen)` sends {value} or {factor}; `maySteer`: whether this viewer may ever change it. */
   constructor(knob, { group = "", title, maySteer, onSend }) {
@@ -50,14 +52,15 @@ export class KnobRow {
     else {
       addSlider(parts, this.#knob, {
         onMove: (place) => this.#begin({ value: valueAt(this.#knob, this.#limits, place) }),
-        // Each arrow key changes the slider, so these changes are only sent by Enter.
+        // Each key that moves the slider changes it, so these changes are only sent by Enter.
         onLetGo: () => this.#byKey || this.#sendDraft(),
         onDrag: (isDragging) => (this.#isDragging = isDragging),
         onType: (text) => this.#type(text),
-        onScale: (factor) => this.#scale(factor),
+        onScale: (factor) => this.#send({ factor }),
       });
     }
     if (!parts.box) addSet(parts, () => this.#sendDraft());
+    addUndo(parts, () => this.#send({ value: this.#now.before }));
     parts.control.addEventListener("keydown", (event) => this.#key(event), true);
     parts.control.addEventListener("pointerdown", () => (this.#byKey = false), true);
     this.root.addEventListener("focusout", (event) => {
@@ -70,23 +73,35 @@ export class KnobRow {
     if (!this.#byKey) this.#sendDraft();
   }
 
-  #scale(factor) {
+  /** Send a change that a button names. */
+  #send(change) {
     const seen = this.#seen();
     this.#draft = null;
-    this.#onSend({ factor }, seen);
+    this.#onSend(change, seen);
   }
 
   #key(event) {
+    // Shift alone does nothing, also while the pointer drags the slider.
+    if (event.key === "Shift") return;
     this.#byKey = true;
-    const { slider } = this.#parts;
-    if (event.target === slider) slider.step = String(keyStep(this.#knob, this.#limits));
+    if (event.target === this.#parts.slider) this.#move(event);
     if (event.key === "Escape" && this.#draft) {
       event.stopPropagation();
       this.#drop();
-    } else if (event.key === "Enter" && this.#draft && event.target !== this.#parts.set) {
+    } else if (event.key === "Enter" && this.#draft && !event.target.closest("button")) {
       event.preventDefault();
       this.#sendDraft();
     }
+  }
+
+  /** Move the slider by a key: the browser's own steps differ, and it has none for Shift. */
+  #move(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const shown = this.#draft?.value ?? this.#seen() ?? this.#first();
+    const value = valueAfterKey(this.#knob, this.#limits, shown, event);
+    if (value === null) return;
+    event.preventDefault();
+    if (value !== shown) this.#begin({ value });
   }
 
   #type(text) {
@@ -130,7 +145,10 @@ export class KnobRow {
     return isNumeric(this.#knob) && value !== null ? value * given.factor : undefined;
   }
 
-  /** Update the row: {value, effective, last, canSteer}; `knob` may have other limits than before. */
+  /**
+   * Update the row: {value, effective, last, canSteer, reason, before, after}; `reason`: why it cannot be steered.
+   * `knob` may have other limits than before.
+   */
   update(knob, now) {
     this.#knob = knob;
     const before = this.#now;
@@ -165,7 +183,17 @@ export class KnobRow {
     }
     if (parts.set)
       parts.set.hidden = !this.#draft || Boolean(this.#draft.problem) || this.#draft.value === this.#draft.seen;
+    if (parts.undo) this.#showUndo(target !== undefined);
     this.#showNote(last);
+  }
+
+  #showUndo(isChanging) {
+    const { value, before, after, reason } = this.#now;
+    const text = before === undefined ? null : this.#withUnit(before);
+    const busy = isChanging ? gettext("This command is already in progress.") : "";
+    const gone = value === after ? "" : gettext("Something else has set the value since, for example a rollback.");
+    const why = reason || busy || gone;
+    if (this.#undoChanged(text, why)) showUndo(this.#parts, text, why);
   }
 
   /** Return the value of the first group, which the slider for all groups shows if groups differ. */
@@ -187,7 +215,6 @@ export class KnobRow {
     // One bar cannot show several values.
     if (parts.meter) parts.meter.hidden = value === null;
     if (!parts.slider) return;
-    parts.slider.step = String(this.#byKey && !this.#isDragging ? keyStep(this.#knob, this.#limits) : 1);
     parts.slider.setAttribute("aria-valuetext", this.#withUnit(shown));
     parts.slider.disabled = parts.field.disabled = !canSteer;
     const isMixed = value === null && !this.#draft;

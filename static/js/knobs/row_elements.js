@@ -1,8 +1,8 @@
 // The elements of a knob's row: its head, and a slider with a field, a switch, a list or a text field.
 
-import { element } from "../shared/dom.js";
+import { element, setHidden, toast } from "../shared/dom.js";
 import { exactValue } from "../shared/format.js";
-import { gettext } from "../shared/i18n.js";
+import { fill, gettext } from "../shared/i18n.js";
 import { isNumeric } from "./scale.js";
 
 const FACTORS = [
@@ -105,6 +105,31 @@ export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScal
     return [factor, button];
   });
   parts.control.append(element("span", { class: "knob-factors" }, ...parts.factors.map(([, button]) => button)));
+}
+
+/** Add the button that brings back the value before the last change; it says why if it cannot. */
+export function addUndo(parts, onUndo) {
+  const look = { class: "btn btn-sm knob-undo", type: "button", hidden: true, "data-testid": "knob-undo" };
+  parts.undo = element("button", { ...look, text: gettext("Undo") });
+  parts.undo.addEventListener("click", () => {
+    const { reason } = parts.undo.dataset;
+    if (reason) toast(reason, "info", "unavailable");
+    else onUndo();
+  });
+  parts.control.append(parts.undo);
+}
+
+/** Show which value *Undo* brings back, as text, and why it cannot; null hides the button. */
+export function showUndo({ undo }, value, reason) {
+  setHidden(undo, value === null);
+  if (value === null) return;
+  const does = fill(gettext("Undo: set {value} again"), { value });
+  const label = reason ? `${does}: ${reason}` : does;
+  undo.dataset.reason = reason;
+  undo.title = label;
+  undo.setAttribute("aria-label", label);
+  // A disabled button would lose the focus.
+  undo.setAttribute("aria-disabled", String(Boolean(reason)));
 }
 
 /** Add the button that sends the draft, for the keyboard, and for touch screens after typing. */

@@ -9,6 +9,7 @@ import { fill, gettext } from "../shared/i18n.js";
 const FINEST = 1000;
 // The range of a slider if the knob has no limit: from the value divided by this to the value times this.
 const OPEN_REACH = 10;
+const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -1, PageUp: 1 };
 // Larger whole numbers are not exact.
 const LARGEST_WHOLE = 2 ** 53;
 // The form of a typed number; steersman/kinds.py uses the same.
@@ -61,6 +62,24 @@ export function valueAt(knob, limits, position) {
 export function keyStep(knob, limits) {
   const places = placesOf(knob, limits);
   return places < FINEST ? 1 : places / 100;
+}
+
+/**
+ * Return the value after a key moves the slider from `value`, null if the key does not move it. Arrows move it by
+ * `keyStep`, with Shift by a tenth of that, Page keys by a tenth of the slider; each of them at least to another value.
+ */
+export function valueAfterKey(knob, limits, value, { key, shiftKey }) {
+  const way = KEYS[key];
+  if (!way) return null;
+  const last = placesOf(knob, limits);
+  const step = key.startsWith("Page") ? last / 10 : keyStep(knob, limits) / (shiftKey ? 10 : 1);
+  let place = positionOf(knob, limits, value);
+  let moved = value;
+  do {
+    place += way * Math.max(1, Math.round(step));
+    moved = valueAt(knob, limits, place);
+  } while (way * (moved - value) <= 0 && place > 0 && place < last);
+  return moved;
 }
 
 function rounded(value, grain) {

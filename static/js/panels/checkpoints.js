@@ -96,12 +96,12 @@ export class Checkpoints {
         type: "button",
         "data-testid": "resume-from",
         "aria-label": again
-          ? gettext("Copy the command that started this run on its host")
-          : fill(gettext("Copy the command that resumes from {name}"), { name }),
+          ? gettext("Copy command to start again: the one that started this run on its host")
+          : fill(gettext("Copy command to resume from {name}"), { name }),
         title: again ? gettext("If you run this command on the host of the run, the training starts again as another run.") : "",
       },
-      icon("running"),
-      again ? gettext("Start again") : gettext("Resume from here"),
+      icon("copy"),
+      again ? gettext("Copy command to start again") : gettext("Copy command to resume"),
     );
     const line = element("code", {
       class: "checkpoint-command",
@@ -139,7 +139,7 @@ export class Checkpoints {
   #elsewhere(checkpoint, checkpoints, show) {
     const reason = checkpoint.pushed ? "" : reasonText(checkpoint, checkpoints);
     const { name } = checkpoint;
-    const label = fill(gettext("Copy the command that starts another run from {name} on any host"), { name });
+    const label = fill(gettext("Copy command to start elsewhere: another run from {name} on any host"), { name });
     const button = element(
       "button",
       {
@@ -150,8 +150,8 @@ export class Checkpoints {
         "aria-label": reason ? `${label}: ${reason}` : label,
         title: reason,
       },
-      icon("running"),
-      gettext("Start elsewhere"),
+      icon("copy"),
+      gettext("Copy command to start elsewhere"),
     );
     const [before, after] = this.#page.elsewhere;
     button.addEventListener("click", () => {

@@ -97,6 +97,11 @@ def test_it_says_what_to_do_where_there_is_nothing_to_compare_with(project: Proj
     assert "The parameters are the same" in viewer.get(address(first, second)).content.decode()
 
 
+def test_its_list_of_keys_has_those_that_move_a_zoomed_chart(project: Project, viewer: Client) -> None:
+    page = viewer.get(address(make_run(project, "first"))).content.decode()
+    assert "<dt><kbd>Shift</kbd></dt><dd>On a zoomed chart: drag, or press ← and →, to move what is shown</dd>" in page
+
+
 def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:
     run = make_run(project, "first")
     modules = re.compile(r'<script type="module" src="/static/(.+?)(?:\.[0-9a-f]{12})?\.js"')

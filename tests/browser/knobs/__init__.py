@@ -1,0 +1,1 @@
+"""The rows of knobs on the run page: keys, sizes and *Undo*."""

@@ -17,6 +17,7 @@ const TITLE_MS = 1000;
 export class Header {
   #state;
   #page;
+  #announcer;
   #parts = {};
   #slots = {};
   #connection = { link: "connecting", sentence: "" };
@@ -28,9 +29,10 @@ export class Header {
   #runChanged = changeDetector();
   #linkChanged = changeDetector();
 
-  constructor(state, page) {
+  constructor(state, page, announcer) {
     this.#state = state;
     this.#page = page;
+    this.#announcer = announcer;
     for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "not-looking", "ranks", "paused", "trouble", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
@@ -107,6 +109,7 @@ export class Header {
     this.#paintLink();
     const { run, life, versions } = this.#state;
     if (!run || !this.#runChanged(versions.run, life, versions.series, versions.commands)) return;
+    this.#announcer.look(run);
     this.#paintState();
     this.#paintProgress();
   }

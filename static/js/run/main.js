@@ -31,6 +31,7 @@ import { tabIcon } from "./tab_icon.js";
 import { unpackHistory } from "../state/packed_history.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { About } from "./about.js";
+import { Announcer } from "./announcer.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
@@ -59,7 +60,8 @@ watchPresses(document);
 const painter = new Painter(isPressing);
 const request = () => painter.request();
 const socket = new RunSocket(page, { since: () => state.seq, at: () => state.seqAt, onFrame: receive, onLink: connection });
-const header = new Header(state, page);
+const announcer = new Announcer(document.getElementById("announced"));
+const header = new Header(state, page, announcer);
 const watchers = new Watchers(state);
 const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
@@ -79,7 +81,7 @@ if (linkedView) {
 }
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
-const output = new ConsolePanel(state);
+const output = new ConsolePanel(state, announcer);
 const failure = new Failure(state, output);
 const activity = new Activity(state);
 const client = new CommandClient(state, socket, request);

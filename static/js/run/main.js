@@ -223,7 +223,7 @@ painter.add(() => header.tick(), TICK_MS);
 setInterval(() => {
   // A hidden page is not painted: title, icon and notifications are for that time.
   header.title();
-  showIcon(state.alerts);
+  showIcon(state.alerts, state.run);
   if (state.run && state.versions.details) notifications.look(state.alerts, state.run.name);
   request();
 }, TICK_MS);

@@ -10,6 +10,7 @@ import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
 import { MachinePanel } from "../panels/machine/panel.js";
+import { machineChartsOf } from "../panels/charts/arrangement.js";
 import { ChartPanel } from "../panels/charts/panel.js";
 import { queryOf, viewOf } from "../panels/charts/view_link.js";
 import { copyText } from "../shared/clipboard.js";
@@ -73,7 +74,7 @@ const marks = new InterventionMarks(state, view, linked);
 const near = new Nearness();
 const charts = new ChartPanel(state, page, view, marks, request, near);
 const machine = new MachinePanel(state, request);
-const stats = new Stats(state, charts.preferences, request);
+const stats = new Stats(state, charts.preferences, machineChartsOf, request);
 const linkedView = viewOf(window.location.search);
 if (linkedView) {
   view.apply(linkedView);

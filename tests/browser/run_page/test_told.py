@@ -65,3 +65,15 @@ def test_times_have_their_full_date_in_the_tooltip(page: Page, stack: Stack, pla
     expect(page.locator("#console .line").last).to_have_attribute("title", FULL_TIME)
     # What was so already when the page was loaded is not announced.
     expect(page.get_by_test_id("announced")).to_have_text("")
+
+
+def test_a_pinned_measure_of_the_machine_has_a_card(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(f"{stack.address}/runs/{places['ended']}/")
+    page.locator("[data-group=gpu] > summary").click()
+    page.locator("[data-key='gpu/utilisation']").get_by_test_id("pin").click()
+    card = page.locator("#stats .stat").nth(1)
+    expect(card.locator(".stat-title")).to_have_text("gpu/utilisation")
+    expect(card.locator(".stat-value")).to_have_text("64 % – 83 %")
+    expect(card.locator(".stat-below")).to_have_text(re.compile(r"\d\d:\d\d:\d\d$"))
+    card.get_by_role("button", name="Unpin the card gpu/utilisation").click()
+    expect(page.locator("#stats")).not_to_contain_text("gpu/utilisation")

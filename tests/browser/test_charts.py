@@ -349,6 +349,13 @@ def test_the_console_is_coloured_and_searched(page: Page) -> None:
     page.get_by_label("Level").select_option("problems")
     # The skipped output may have contained a warning too.
     expect(lines).to_have_text([re.compile("skipped"), "no space left"])
+    page.get_by_label("Level").select_option("steersman")
+    expect(lines).to_have_text(["no space left"])
+    expect(lines).to_have_attribute("title", re.compile(r"20\d\d, \d\d:\d\d:\d\d \S+$"))
+    expect(page.get_by_test_id("announced")).to_have_text("1 of 3 lines")
+    page.get_by_label("Level").select_option("errors")
+    expect(lines).to_have_count(0)
+    expect(page.get_by_test_id("console-jump")).to_be_hidden()
 
 
 def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None:

@@ -12,6 +12,12 @@ from tests.support.stack import ROOT, Stack, create_run, run_row, started_stack,
 
 FAILING = str(ROOT / "tests" / "trainings" / "failing.py")
 SCRIPTS = ROOT / "tests" / "commands"
+# Remembers each text of the live region.
+LISTEN = """
+said = [];
+new MutationObserver(() => said.push(announced.textContent)).observe(
+  announced, {childList: true, characterData: true, subtree: true});
+"""
 
 
 def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_look(
@@ -64,9 +70,15 @@ def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
 def _an_unresponsive_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
     page.goto(f"{stack.address}/runs/{run_id}/")
     expect(page.get_by_test_id("stop")).to_be_enabled()
+    expect(page.get_by_test_id("announced")).to_have_text("")
+    page.evaluate(LISTEN)
     page.keyboard.press("s")
     page.get_by_test_id("stop-confirm").click()
-    expect(page.get_by_test_id("not-looking")).to_contain_text("has not read run.stopping")
+    shown = page.get_by_test_id("not-looking")
+    expect(shown).to_contain_text("has not read run.stopping")
+    # Its seconds change all the time, so nothing that contains it is a live region.
+    expect(page.locator("[role=status], [role=alert], [aria-live]").filter(has=shown)).to_have_count(0)
+    assert shown.get_attribute("role") is None
     expect(page.get_by_test_id("end-process")).to_be_visible()
     page.keyboard.press("k")
     expect(page.locator("#end-dialog")).to_contain_text("Everything since the newest checkpoint is lost.")
@@ -75,6 +87,9 @@ def _an_unresponsive_script_can_be_ended(stack: Stack, page, run_id: int) -> Non
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped")
     expect(page.get_by_test_id("banner")).to_contain_text(re.compile(r"Ended by .+ at .*ended by a command"))
     expect(page.get_by_test_id("not-looking")).to_be_hidden()
+    expect(page.get_by_test_id("announced")).to_have_text("State: stopped.")
+    told = ["The script no longer reads run.stopping, so commands wait.", "State: stopped."]
+    assert page.evaluate("said") == told
 
 
 def _a_failure_says_why_and_where(stack: Stack, page, run_id: int) -> None:

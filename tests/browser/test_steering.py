@@ -20,6 +20,8 @@ from tests.support.stack import ROOT, Stack, rows, run_row, started_stack, wait_
 DESK = {"width": 1360, "height": 1000}
 SCREEN = {"width": 1440, "height": 900}
 PHONE = {"width": 375, "height": 740}
+# A time with its year and its zone.
+FULL_TIME = re.compile(r"20\d\d, .*\d\d:\d\d:\d\d \S+$")
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
 
@@ -256,7 +258,13 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "paused")
     expect(operator.get_by_test_id("paused")).to_contain_text("by Operator Lab")
     expect(operator.get_by_test_id("paused")).to_contain_text("All controls still work")
+    expect(operator.get_by_test_id("paused").locator("time")).to_have_attribute("title", FULL_TIME)
     expect(viewer.get_by_test_id("paused")).to_be_visible()
+    for page in (operator, viewer):
+        expect(page.get_by_test_id("announced")).to_have_text("State: paused.")
+        expect(page).to_have_title(re.compile(r"^paused · \d+ % · "))
+        expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
+    icon = viewer.locator("link[rel=icon]").get_attribute("href") or ""
     step = run_row(lab, 1)["step"]
 
     field = knob(operator).get_by_test_id("knob-field")
@@ -290,6 +298,8 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running")
     expect(operator.get_by_test_id("paused")).to_be_hidden()
     expect(operator.get_by_test_id("pause")).to_be_focused()  # it replaced the button that was pressed
+    expect(viewer.get_by_test_id("announced")).to_have_text("State: running.")
+    expect(viewer.locator("link[rel=icon]")).not_to_have_attribute("href", icon)
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 
@@ -376,6 +386,7 @@ def test_it_is_rolled_back_by_the_keyboard(operator: Page, viewer: Page, lab: St
     operator.keyboard.press("b")
     choice = operator.get_by_test_id("roll-back-checkpoint")
     expect(choice).to_be_focused()
+    expect(choice.locator("option").last).to_have_attribute("title", FULL_TIME)
     choice.select_option(str(saved["id"]))
     operator.screenshot(path=screenshots / "roll-back.png")
     operator.get_by_test_id("roll-back-halve").click()

@@ -20,7 +20,8 @@ const ALLOWED = {
   knobs: ["shared", "state", "commands"],
   "panels/machine": ["shared", "state", "chart"],
   "panels/charts": ["shared", "state", "chart"],
-  panels: ["shared", "state", "commands", "chart", "knobs"],
+  "panels/terminal": [],
+  panels: ["shared", "state", "commands", "chart", "knobs", "panels/terminal"],
   // Top folders, one per page; no folder imports them. Pages are not bundled, so they cannot import a package.
   "run/socket": ["shared", "partysocket"],
   run: ["shared", "sheets", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],

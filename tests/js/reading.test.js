@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { noMetricsText } from "../../static/js/panels/charts/empty_charts_text.js";
-import { bytes, duration, measure, moment, number, readableName } from "../../static/js/shared/format.js";
+import { bytes, clock, duration, measure, moment, number, readableName } from "../../static/js/shared/format.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../../static/js/state/progress.js";
 import { drawable } from "../../static/js/state/columns.js";
 import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
@@ -18,6 +18,17 @@ test("it writes numbers with four digits and names what is no number", () => {
 test("it writes a moment with its day and zone", () => {
   assert.match(moment("2026-01-02T03:04:05Z"), /2026.*\d\d:\d\d:05 \S+/);
   assert.equal(moment("never"), "");
+});
+
+test("a clock time has its day if it is not today, and its year if it is not this one", () => {
+  const now = new Date();
+  assert.match(clock(now.toISOString()), /^\d\d:\d\d:\d\d$/);
+  const other = new Date(now.getFullYear(), now.getMonth() === 5 ? 6 : 5, 15, 12);
+  assert.match(clock(other.toISOString()), /^\S+ \S+ 12:00:00$/);
+  assert.doesNotMatch(clock(other.toISOString()), /\d{4}/);
+  for (const at of ["2024-06-15T12:00:00", new Date("2024-06-15T12:00:00").getTime() / 1000])
+    assert.match(clock(at), /2024.* 12:00:00$/);
+  assert.match(moment(0), /19(69|70)/);
 });
 
 test("it writes measures in their units", () => {

@@ -1,4 +1,4 @@
-// The icon of the tab while a critical alert lasts.
+// The icon of the tab: the state of the run and its progress, and critical alerts.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -27,6 +27,35 @@ test("the icon is another one while a critical alert lasts, acknowledged or not"
   assert.equal(shown("critical", "acknowledged"), "alert.svg");
   assert.equal(link.changes, 1);
   assert.equal(shown("critical", "cleared"), "usual.svg");
+});
+
+test("each state has a shape of its own, whatever its colour", () => {
+  const link = fakeLink();
+  const show = tabIcon(link);
+  const shapes = ["queued", "running", "paused", "finished", "stopped", "failed", "lost"].map((state) => {
+    show([], { state });
+    assert.match(link.href, /^data:image\/svg\+xml,/);
+    return decodeURIComponent(link.href).replace(/#[0-9a-f]{6}/g, "");
+  });
+  assert.equal(new Set(shapes).size, shapes.length);
+  show([], { state: "created" });
+  assert.equal(link.href, "usual.svg");
+  show([{ severity: "critical", state: "open" }], { state: "running" });
+  assert.equal(link.href, "alert.svg");
+});
+
+test("the ring of a running run changes only with a part that can be seen", () => {
+  const link = fakeLink();
+  const show = tabIcon(link);
+  const run = (step) => ({ state: "running", step, total_steps: 100_000 });
+  for (let step = 0; step <= 100_000; step += 100) show([], run(step));
+  assert.equal(link.changes, 25);
+  const full = link.href;
+  show([], { state: "paused", step: 50_000, total_steps: 100_000 });
+  const paused = link.href;
+  show([], { state: "paused", step: 60_000, total_steps: 100_000 });
+  assert.equal(link.href, paused);
+  assert.notEqual(paused, full);
 });
 
 test("a page without such a link is left alone", () => tabIcon(null)([{ severity: "critical", state: "open" }]));

@@ -1,16 +1,25 @@
-// The output of the worker: it follows the end until a reader scrolls up, and has filters for lines.
+// The output of the worker: it follows the end until a reader scrolls up, has filters for lines, and leads to the error.
 
-import { element, setText } from "../shared/dom.js";
-import { bytes, clock } from "../shared/format.js";
+import { element, setHidden, setText } from "../shared/dom.js";
+import { bytes, moment } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { piecesOf } from "./ansi.js";
+import { errorLine } from "./failure.js";
+import { piecesOf } from "./terminal/ansi.js";
+import { coloursOf } from "./terminal/colours.js";
 
 const NEAR_END_PX = 24;
-const PROBLEM = ".level-warning, .level-error, .level-critical";
+// The lines of each choice of the menu.
+const WANTED = {
+  "": ".line",
+  problems: ".level-warning, .level-error, .level-critical",
+  errors: ".level-error, .level-critical",
+  steersman: ".line-steersman",
+};
 
 export class ConsolePanel {
   #state;
+  #announcer;
   #root = document.getElementById("console");
   #lines = this.#root.querySelector("[data-slot=lines]");
   #printed = this.#root.querySelector("[data-slot=printed]");
@@ -18,6 +27,7 @@ export class ConsolePanel {
   #count = this.#root.querySelector("[data-slot=count]");
   #button = this.#root.querySelector("[data-slot=follow]");
   #search = this.#root.querySelector("[data-slot=search]");
+  #jump = this.#root.querySelector("[data-slot=jump]");
   #level = this.#root.querySelector("[data-slot=level]");
   #hits = this.#root.querySelector("[data-slot=hits]");
   #following = true;
@@ -26,11 +36,17 @@ export class ConsolePanel {
   #changed = changeDetector();
   #unfinishedChanged = changeDetector();
 
-  constructor(state) {
+  /** `announcer` tells screen readers how many lines a person has found. */
+  constructor(state, announcer) {
     this.#state = state;
+    this.#announcer = announcer;
     this.#button.addEventListener("click", () => this.toggle());
-    this.#search.addEventListener("input", () => this.#sift());
-    this.#level.addEventListener("input", () => this.#sift());
+    this.#jump.addEventListener("click", () => this.show(errorLine(state.console)));
+    for (const field of [this.#search, this.#level])
+      field.addEventListener("input", () => {
+        this.#sift();
+        this.#announcer.say(this.#hits.textContent);
+      });
     // Only input of the reader pauses: scrolling that follows new lines must not.
     for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
       this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
@@ -76,6 +92,7 @@ export class ConsolePanel {
     if (this.#search.value || this.#level.value) this.#sift();
     this.#shown = versions.console;
     this.#first = lines.at(-1);
+    setHidden(this.#jump, errorLine(lines) < 0);
     const skippedBytes = lines.reduce((sum, { skipped = 0 }) => sum + skipped, 0);
     setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
   }
@@ -83,8 +100,7 @@ export class ConsolePanel {
   /** Hide the lines that do not match the filters. */
   #sift() {
     const part = this.#search.value.trim().toLowerCase();
-    const isWanted = (line) =>
-      (this.#level.value !== "problems" || line.matches(PROBLEM)) && line.textContent.toLowerCase().includes(part);
+    const isWanted = (line) => line.matches(WANTED[this.#level.value]) && line.textContent.toLowerCase().includes(part);
     const lines = [...this.#printed.querySelectorAll(".line")];
     for (const line of lines) line.hidden = !isWanted(line);
     const found = lines.filter((line) => !line.hidden).length;
@@ -115,11 +131,18 @@ function lineOf(line) {
   const pieces = skipped
     ? [{ text: fill(gettext("… {size} of output were skipped"), { size: bytes(line.skipped) }) }]
     : piecesOf(line.text);
-  const attributes = { class: `line line-${line.source} level-${line.level}`, title: line.at ? clock(line.at) : null };
+  const attributes = { class: `line line-${line.source} level-${line.level}`, title: line.at ? moment(line.at) : null };
   return element("div", attributes, ...(pieces.length ? pieces.map(pieceOf) : [" "]));
 }
 
-function pieceOf({ text, colour, isBold }) {
-  if (!colour && !isBold) return text;
-  return element("span", { class: [colour && `ansi-${colour}`, isBold && "ansi-bold"].filter(Boolean).join(" "), text });
+function pieceOf(piece) {
+  const { text, isBold, isUnderlined } = piece;
+  const { name, colour, ground } = coloursOf(piece);
+  if (!name && !colour && !ground && !isBold && !isUnderlined) return text;
+  const looks = [name && `ansi-${name}`, isBold && "ansi-bold", isUnderlined && "ansi-underlined"].filter(Boolean);
+  const span = element("span", { class: looks.join(" "), text });
+  // The content policy allows no attribute `style`.
+  if (colour) span.style.color = colour;
+  if (ground) span.style.backgroundColor = ground;
+  return span;
 }

@@ -1,9 +1,10 @@
 // Buttons and keys that control the run, and the sheets that ask for arguments.
 
 import { UNSETTLED } from "../commands/text.js";
-import { element, setText, toast } from "../shared/dom.js";
-import { clock } from "../shared/format.js";
+import { element, partsOf, setContent, setText, toast } from "../shared/dom.js";
+import { clock, moment } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { momentElement } from "../shared/moments.js";
 import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
@@ -143,12 +144,10 @@ export class Controls {
     const newest = sheet.querySelector("[data-slot=newest]");
     if (newest) {
       const text = gettext("Newest checkpoint: {name}, step {step}, {time}");
-      setText(
-        newest,
-        last
-          ? fill(text, { name: last.name, step: last.step, time: clock(last.created_at) })
-          : gettext("There is no checkpoint yet."),
-      );
+      const parts = last
+        ? partsOf(text, { name: last.name, step: String(last.step), time: momentElement(last.created_at) })
+        : [gettext("There is no checkpoint yet.")];
+      setContent(newest, ...parts);
     }
     if (kind === "roll_back") this.#offerCheckpoints(sheet);
     if (kind === "stop") this.#askForCheckpoint(sheet, run.offers.includes("save_checkpoint"));
@@ -173,6 +172,7 @@ export class Controls {
     const options = kept.map((one) =>
       element("option", {
         value: String(one.id),
+        title: moment(one.created_at),
         text: fill(text, { name: one.name, step: one.step, time: clock(one.created_at) }),
       }),
     );

@@ -3,9 +3,8 @@
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
 import { element, icon } from "../shared/dom.js";
-import { duration, measure, readableName } from "../shared/format.js";
+import { duration, halfName, measure, readableName } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
-import { metricName } from "../shared/metric_names.js";
 import { naturalOrder } from "../shared/natural_order.js";
 import { changeDetector } from "../shared/painter.js";
 import { countedEpochs, earlierEpochs } from "../state/epochs.js";
@@ -94,13 +93,13 @@ export class Epochs {
   }
 
   #line(name, lines) {
-    const part = PAIR.exec(name)?.[1];
+    const [, part, base] = PAIR.exec(name) ?? [];
     const colour = part && part !== "train" ? 1 : 0;
     return {
       name,
       colour,
       dash: lines > 1 ? colour : 0,
-      label: part ? metricName(part === "train" ? "training" : "validation") : readableName(name),
+      label: part ? halfName(base, part === "train" ? "training" : "validation") : readableName(name),
       version: () => this.#state.versions.epochs,
       latest: () => {
         const row = this.#epochs.findLast((one) => name in one.values || name in one.nonfinite);

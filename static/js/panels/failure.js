@@ -2,7 +2,7 @@
 
 import { setText } from "../shared/dom.js";
 import { changeDetector } from "../shared/painter.js";
-import { piecesOf } from "./ansi.js";
+import { piecesOf } from "./terminal/ansi.js";
 
 const LAST_LINES = 20;
 const TRACEBACK = "Traceback (most recent call last)";
@@ -10,7 +10,8 @@ const ERRORS = new Set(["error", "critical"]);
 
 /** Return the index of the line at which the last error of a console begins, -1 if there is none. */
 export function errorLine(lines) {
-  const traceback = lines.findLastIndex((line) => plain(line).startsWith(TRACEBACK));
+  // Most lines are no traceback: only the others are worth the search for colours.
+  const traceback = lines.findLastIndex((line) => line.text.includes("Traceback") && plain(line).startsWith(TRACEBACK));
   return traceback >= 0 ? traceback : lines.findLastIndex(({ level }) => ERRORS.has(level));
 }
 

@@ -1,7 +1,7 @@
 // One row of a panel: an icon, a title, details, and a time.
 
 import { element, icon } from "../shared/dom.js";
-import { clock, moment } from "../shared/format.js";
+import { momentElement } from "../shared/moments.js";
 
 /** Return a row; `extra` has its attributes. */
 export function panelRow(picture, title, details, when, extra = {}) {
@@ -22,5 +22,5 @@ export function panelRow(picture, title, details, when, extra = {}) {
 /** Return an element for a time: the clock time, with day and zone in its tooltip. */
 export function timeElement(when) {
   if (!when) return null;
-  return element("time", { class: "entry-time", datetime: when, title: moment(when), text: clock(when) });
+  return momentElement(when, { class: "entry-time" });
 }

@@ -3,7 +3,7 @@
 
 import { drawSpark } from "../chart/spark.js";
 import { element, icon, setText, toast } from "../shared/dom.js";
-import { measure } from "../shared/format.js";
+import { clock, measure } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
@@ -43,14 +43,17 @@ export class Stats {
   #changed = changeDetector();
   #names = [];
   #preferences;
+  #machineChartsOf;
   #onPin;
   // The series whose star has the focus once the cards are laid out anew.
   #focused = "";
 
-  /** `preferences` {version, isPinned(key), setPinned(key, isPinned)} are those of the charts; `onPin()` follows a change. */
-  constructor(state, preferences, onPin) {
+  /** `preferences` {version, isPinned(key), setPinned(key, isPinned)} are those of the charts; `machineChartsOf(series)`
+   * returns the charts of the machine as [{key, names}]; `onPin()` follows a change. */
+  constructor(state, preferences, machineChartsOf, onPin) {
     this.#state = state;
     this.#preferences = preferences;
+    this.#machineChartsOf = machineChartsOf;
     this.#onPin = onPin;
   }
 
@@ -60,7 +63,7 @@ export class Stats {
     const values = this.#values();
     const keys = values.map((value) => value.title).join();
     if (this.#root.dataset.keys !== keys) this.#layOut(values, keys);
-    this.#names = values.map((value) => value.name);
+    this.#names = values.flatMap((value) => value.names ?? [value.name]);
     for (const value of values) this.#show(this.#cards.get(value.title), value);
     if (this.#focused) this.#cards.get(values.find(({ pins }) => pins === this.#focused)?.title)?.star.focus();
     this.#focused = "";
@@ -78,7 +81,10 @@ export class Stats {
     const pinned = [...this.#state.series.values()]
       .filter(({ name, axis }) => axis === "step" && this.#preferences.isPinned(name))
       .map(({ name }) => () => this.#ofSeries(TITLED.get(name) ?? { title: name }, [name], used));
-    for (const card of [loss, ...pinned, ...others]) {
+    const machine = this.#machineChartsOf(this.#state.series)
+      .filter(({ key }) => this.#preferences.isPinned(key))
+      .map((chart) => () => this.#ofMachine(chart));
+    for (const card of [loss, ...pinned, ...machine, ...others]) {
       const found = values.length < MOST_CARDS ? card() : null;
       if (found) values.push(found);
     }
@@ -106,6 +112,24 @@ export class Stats {
       odd: Boolean(latest.nonfinite),
       curve,
       below: fill(gettext("step {x}"), { x: latest.step }),
+    };
+  }
+
+  /** Return the card of a chart of the machine: of several devices, the lowest and the highest value. */
+  #ofMachine({ key, names }) {
+    const points = names.map((name) => ({ name, ...this.#state.latest[name] })).filter(({ value }) => Number.isFinite(value));
+    if (!points.length) return null;
+    points.sort((left, right) => left.value - right.value);
+    const [lowest, highest] = [points[0], points.at(-1)].map(({ name, value }) => measure(name, value));
+    const series = points.length === 1 ? this.#state.series.get(points[0].name) : null;
+    return {
+      title: key,
+      names,
+      pins: key,
+      text: lowest === highest ? lowest : `${lowest} – ${highest}`,
+      odd: false,
+      curve: series ? drawable(lineOf(series), -Infinity, Infinity, SPARK_POINTS).means : [],
+      below: clock(Math.max(...points.map(({ time }) => time))),
     };
   }
 

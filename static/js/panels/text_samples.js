@@ -1,8 +1,8 @@
 // Texts of the training, such as samples of a language model: newest first, as text and never as markup.
 
 import { element } from "../shared/dom.js";
-import { clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { momentElement } from "../shared/moments.js";
 import { changeDetector } from "../shared/painter.js";
 
 export class TextSamples {
@@ -38,7 +38,7 @@ export class TextSamples {
 
 function sample({ name, step, epoch, text, at }) {
   const epochText = epoch === null || epoch === undefined ? "" : fill(gettext("epoch {x}"), { x: epoch });
-  const where = [epochText, fill(gettext("step {x}"), { x: step }), at ? clock(at) : ""].filter(Boolean).join(" · ");
+  const where = [epochText, fill(gettext("step {x}"), { x: step })].filter(Boolean).join(" · ");
   return element(
     "li",
     { class: "sample", "data-testid": "text" },
@@ -46,7 +46,7 @@ function sample({ name, step, epoch, text, at }) {
       "div",
       { class: "sample-head" },
       element("h3", { text: name }),
-      element("span", { class: "sample-where", text: where }),
+      element("span", { class: "sample-where" }, ...(at ? [`${where} · `, momentElement(at)] : [where])),
     ),
     element("pre", { class: "sample-text", text }),
   );

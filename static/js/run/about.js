@@ -1,9 +1,9 @@
 // What people write about a run: name, description, tags and review, as they are now, and the sheet that changes them.
 
-import { nodesOf, setText, toast } from "../shared/dom.js";
-import { clock } from "../shared/format.js";
+import { element, nodesOf, partsOf, setContent, setText, toast } from "../shared/dom.js";
 import { postJson } from "../shared/http.js";
-import { fill, gettext } from "../shared/i18n.js";
+import { gettext } from "../shared/i18n.js";
+import { momentElement } from "../shared/moments.js";
 import { changeDetector } from "../shared/painter.js";
 import { openSheet } from "../shared/shortcuts.js";
 
@@ -44,7 +44,7 @@ export class About {
     slot("no-description").hidden = Boolean(html);
     slot("review").hidden = !review;
     if (review) {
-      setText(slot("reviewed"), reviewedText(review));
+      setContent(slot("reviewed"), ...reviewedParts(review));
       slot("review-note").replaceChildren(...nodesOf(review.html));
     }
     // People who may describe it are invited to.
@@ -119,8 +119,8 @@ export class About {
   }
 }
 
-function reviewedText({ by, at }) {
-  if (!at) return "";
-  const when = clock(at);
-  return by ? fill(gettext("by {name}, {when}"), { name: by, when }) : when;
+function reviewedParts({ by, at }) {
+  if (!at) return [];
+  const when = momentElement(at);
+  return by ? partsOf(gettext("by {name}, {when}"), { name: by, when }) : [when];
 }

@@ -1,9 +1,10 @@
 // The head of the run page: state, connection, heartbeats, progress, document title.
 
 import { reasonText } from "../shared/alert_texts.js";
-import { element, icon, setText } from "../shared/dom.js";
-import { age, clock, duration, fixed, measure, number, stepTime } from "../shared/format.js";
+import { element, icon, partsOf, setContent, setText } from "../shared/dom.js";
+import { age, duration, fixed, measure, number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
+import { momentElement } from "../shared/moments.js";
 import { changeDetector } from "../shared/painter.js";
 import { openAlerts } from "../state/alerts.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
@@ -17,6 +18,7 @@ const TITLE_MS = 1000;
 export class Header {
   #state;
   #page;
+  #announcer;
   #parts = {};
   #slots = {};
   #connection = { link: "connecting", sentence: "" };
@@ -28,9 +30,10 @@ export class Header {
   #runChanged = changeDetector();
   #linkChanged = changeDetector();
 
-  constructor(state, page) {
+  constructor(state, page, announcer) {
     this.#state = state;
     this.#page = page;
+    this.#announcer = announcer;
     for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "not-looking", "ranks", "paused", "trouble", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
@@ -107,6 +110,7 @@ export class Header {
     this.#paintLink();
     const { run, life, versions } = this.#state;
     if (!run || !this.#runChanged(versions.run, life, versions.series, versions.commands)) return;
+    this.#announcer.look(run);
     this.#paintState();
     this.#paintProgress();
   }
@@ -135,45 +139,39 @@ export class Header {
     const last = pauses.reduce((newest, one) => (newest && newest.applied_at > one.applied_at ? newest : one), null);
     const by =
       last && last.step === run.step
-        ? fill(gettext("by {author} at {time}"), { author: last.author, time: clock(last.applied_at) })
-        : "";
+        ? [" ", ...partsOf(gettext("by {author} at {time}"), { author: last.author, time: momentElement(last.applied_at) })]
+        : [];
     const text = fill(gettext("Paused after step {x}"), { x: run.step });
-    setText(paused.querySelector("[data-slot=text]"), [text, by].filter(Boolean).join(" "));
+    setContent(paused.querySelector("[data-slot=text]"), text, ...by);
   }
 
-  /** Show state and loss in the title of the tab, also while the tab is hidden. */
+  /** Update the title of the tab, also while the tab is hidden. */
   title() {
     const { run } = this.#state;
     if (!run || performance.now() - this.#titledAt < TITLE_MS) return;
     this.#titledAt = performance.now();
-    const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
-    const parts = [stateText(run.state)];
-    if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
-    const open = openAlerts(this.#state.alerts);
-    const worst = open.filter(({ severity }) => severity === open[0].severity);
-    if (worst.length) parts.unshift(`⚠ ${worst.length} ${stateText(worst[0].severity)}`);
-    const title = `${parts.join(" · ")} – ${run.name}`;
+    const title = titleOf(this.#state);
     if (document.title !== title) document.title = title;
   }
 
   #paintBanner(run) {
     const ofLink = this.#connection.sentence || linkSentence(this.#shownLink(), run);
     this.#showTrouble(ofLink || quietSentence(run, this.#state.life), Boolean(ofLink));
-    const sentence = this.#endSentence(run);
-    this.#parts.banner.hidden = !sentence;
+    const parts = this.#endParts(run);
+    this.#parts.banner.hidden = !parts.length;
     this.#parts.banner.classList.toggle("banner-bad", run.state === "failed");
-    setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
+    setContent(this.#parts.banner.querySelector("[data-slot=text]"), ...parts);
     this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
   }
 
-  #endSentence(run) {
+  #endParts(run) {
     const sentence = endSentence(run, this.#state.attempts.at(-1));
     const ended = [...this.#state.commands.values()].find(
       (one) => one.command === "end_process" && one.state === "applied" && one.attempt === run.attempt,
     );
-    if (!sentence || !ended || run.group !== "ended") return sentence;
-    const by = fill(gettext("Ended by {author} at {time}."), { author: ended.author, time: clock(ended.applied_at) });
-    return `${by} ${sentence}`;
+    if (!sentence || !ended || run.group !== "ended") return sentence ? [sentence] : [];
+    const by = { author: ended.author, time: momentElement(ended.applied_at) };
+    return [...partsOf(gettext("Ended by {author} at {time}."), by), ` ${sentence}`];
   }
 
   #paintProgress() {
@@ -224,6 +222,25 @@ export class Header {
     trouble.classList.toggle("banner-bad", isBad);
     setText(trouble.querySelector("[data-slot=text]"), sentence);
   }
+}
+
+/** Return the title of the tab: open alerts, state, progress and loss, then the name of the run. */
+export function titleOf({ run, latest, alerts }) {
+  const loss = LOSSES.map((name) => latest[name]).find(Boolean);
+  const parts = [stateText(run.state), progressText(run)];
+  if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
+  const open = openAlerts(alerts);
+  const worst = open.filter(({ severity }) => severity === open[0].severity);
+  if (worst.length) parts.unshift(`⚠ ${worst.length} ${stateText(worst[0].severity)}`);
+  return `${parts.filter(Boolean).join(" · ")} – ${run.name}`;
+}
+
+/** Return the progress of a run in short, "" if it is unknown, or told by its state. */
+function progressText(run) {
+  if (run.state === "finished" || !run.step) return "";
+  if (run.total_steps) return `${Math.floor(100 * shareDone(run))} %`;
+  if (!run.total_epochs) return "";
+  return fill(gettext("epoch {x}"), { x: `${run.group === "ended" ? run.epoch : currentEpoch(run)} / ${run.total_epochs}` });
 }
 
 /** Return a sentence about missing heartbeats for the viewer, "" if they arrive. */

@@ -11,6 +11,7 @@ import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
 import { Alerts } from "../panels/alerts.js";
 import { MachinePanel } from "../panels/machine/panel.js";
+import { machineChartsOf } from "../panels/charts/arrangement.js";
 import { ChartPanel } from "../panels/charts/panel.js";
 import { queryOf, viewOf } from "../panels/charts/view_link.js";
 import { copyText } from "../shared/clipboard.js";
@@ -32,6 +33,7 @@ import { tabIcon } from "./tab_icon.js";
 import { unpackHistory } from "../state/packed_history.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { About } from "./about.js";
+import { Announcer } from "./announcer.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";
@@ -60,7 +62,8 @@ watchPresses(document);
 const painter = new Painter(isPressing);
 const request = () => painter.request();
 const socket = new RunSocket(page, { since: () => state.seq, at: () => state.seqAt, onFrame: receive, onLink: connection });
-const header = new Header(state, page);
+const announcer = new Announcer(document.getElementById("announced"));
+const header = new Header(state, page, announcer);
 const watchers = new Watchers(state);
 const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
@@ -72,7 +75,7 @@ const marks = new InterventionMarks(state, view, linked);
 const near = new Nearness();
 const charts = new ChartPanel(state, page, view, marks, request, near);
 const machine = new MachinePanel(state, request);
-const stats = new Stats(state, charts.preferences, request);
+const stats = new Stats(state, charts.preferences, machineChartsOf, request);
 const linkedView = viewOf(window.location.search);
 if (linkedView) {
   view.apply(linkedView);
@@ -80,7 +83,7 @@ if (linkedView) {
 }
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
-const output = new ConsolePanel(state);
+const output = new ConsolePanel(state, announcer);
 const failure = new Failure(state, output);
 const activity = new Activity(state);
 const client = new CommandClient(state, socket, request);
@@ -227,7 +230,7 @@ painter.add(() => header.tick(), TICK_MS);
 setInterval(() => {
   // A hidden page is not painted: title, icon and notifications are for that time.
   header.title();
-  showIcon(state.alerts);
+  showIcon(state.alerts, state.run);
   if (state.run && state.versions.details) notifications.look(state.alerts, state.run.name);
   request();
 }, TICK_MS);

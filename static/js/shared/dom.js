@@ -45,6 +45,16 @@ export function setText(node, text) {
   else node.textContent = text;
 }
 
+/** Set strings and nodes as the content only if its text changes. */
+export function setContent(node, ...parts) {
+  if (node.textContent !== parts.map((part) => part.textContent ?? part).join("")) node.replaceChildren(...parts);
+}
+
+/** Return the parts of a text whose `{name}` placeholders are strings or nodes. */
+export function partsOf(text, values) {
+  return text.split(/\{(\w+)\}/).map((part, place) => (place % 2 ? values[part] : part));
+}
+
 /** Hide or show a node. Unlike an assignment, this costs nothing if it is so already. */
 export function setHidden(node, isHidden) {
   if (node.hidden !== isHidden) node.hidden = isHidden;

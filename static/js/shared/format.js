@@ -1,7 +1,7 @@
 // Numbers, times and sizes in the reader's notation. Pure.
 
 import { fill, gettext, readersLocale } from "./i18n.js";
-import { metricName } from "./metric_names.js";
+import { isUsual, metricName } from "./metric_names.js";
 
 const MINUTE = 60;
 const HOUR = 3600;
@@ -20,6 +20,7 @@ const MOMENT = new Intl.DateTimeFormat(LOCALE, {
   hourCycle: "h23",
 });
 const DAY_MONTH = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
+const DAY_MONTH_YEAR = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", year: "numeric" });
 const COUNT = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const DIGITS = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 4, useGrouping: false });
 const PLACES = [0, 1, 2].map(
@@ -121,26 +122,44 @@ export function bytes(size) {
   return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
-/** Return an ISO time, or seconds since 1970, as a local clock time, with the day if it is not today. */
+/**
+ * Return an ISO time, or seconds since 1970, as a local clock time, with the day if it is not today, and with the year
+ * if it is not this one.
+ */
 export function clock(moment) {
-  const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
+  const date = dateOf(moment);
   if (Number.isNaN(date.getTime())) return "–";
   const time = TIME.format(date);
-  if (date.toDateString() === new Date().toDateString()) return time;
-  return `${DAY_MONTH.format(date)} ${time}`;
+  const now = new Date();
+  if (date.toDateString() === now.toDateString()) return time;
+  const day = date.getFullYear() === now.getFullYear() ? DAY_MONTH : DAY_MONTH_YEAR;
+  return `${day.format(date)} ${time}`;
 }
 
-/** Return an ISO time with day, time and zone. */
-export function moment(iso) {
-  const date = new Date(iso);
+/** Return an ISO time, or seconds since 1970, with day, time and zone. */
+export function moment(at) {
+  const date = dateOf(at);
   return Number.isNaN(date.getTime()) ? "" : MOMENT.format(date);
+}
+
+function dateOf(moment) {
+  return new Date(typeof moment === "number" ? moment * 1000 : moment);
 }
 
 /** Return the name of a metric as words, for both `validation_loss` and `train/loss`. */
 export function readableName(name) {
+  return metricName(wordsOf(name));
+}
+
+/** Return the legend of the training or validation half of a metric: in English if the name of the metric is too. */
+export function halfName(name, half) {
+  return isUsual(wordsOf(name)) ? metricName(half) : half;
+}
+
+function wordsOf(name) {
   const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
   const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
-  return metricName(first + text.slice(first.length));
+  return first + text.slice(first.length);
 }
 
 /** Return a value as short text with sufficient precision: numbers have six significant digits. */

@@ -42,6 +42,11 @@ const NAMES = new Map([
   ["total", gettext("total")],
 ]);
 
+/** Return whether a name has a text in the catalogue. */
+export function isUsual(text) {
+  return NAMES.has(text);
+}
+
 /** Return the name for people; an unknown name is unchanged. */
 export function metricName(text) {
   return NAMES.get(text) ?? text;

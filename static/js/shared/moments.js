@@ -1,6 +1,6 @@
 // Shows times from the server in the reader's zone and language, with the full time in the tooltip.
 
-import { setText } from "./dom.js";
+import { element, setText } from "./dom.js";
 import { clock, moment } from "./format.js";
 
 export function showMoments(root) {
@@ -9,4 +9,9 @@ export function showMoments(root) {
     setText(node, clock(at));
     node.title = moment(at);
   }
+}
+
+/** Return an element that shows an ISO time in the same way; `attributes` has further ones. */
+export function momentElement(at, attributes = {}) {
+  return element("time", { ...attributes, datetime: at, title: moment(at), text: clock(at) });
 }

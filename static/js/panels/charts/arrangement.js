@@ -1,6 +1,6 @@
 // The groups of charts, their order, and the groups that are initially open. Pure.
 
-import { byImportance, groupBy, groupOrder, measureOf, prefixOf, totalsLast } from "./series_names.js";
+import { byImportance, groupBy, groupOrder, isTotal, measureOf, prefixOf, totalsLast } from "./series_names.js";
 
 // With more charts over steps than this, a page is crowded: it opens few groups, and shows few charts of each.
 const CROWDED = 40;
@@ -22,6 +22,13 @@ export function chartsOf(series, addedTo = () => []) {
     ...training.map((name) => ({ key: name, axis: "step", prefix: prefixOf(name), names: namesOf(name) })),
     ...machine.map(([key, own]) => ({ key, axis: "time", prefix: prefixOf(key), names: own })),
   ];
+}
+
+/** Return the charts of the machine as [{key, names}], without the totals, which only bound what is used. */
+export function machineChartsOf(series) {
+  const sampled = new Map([...series].filter(([, { axis }]) => axis === "time"));
+  const charts = chartsOf(sampled).map(({ key, names }) => ({ key, names: names.filter((name) => !isTotal(name)) }));
+  return charts.filter(({ names }) => names.length);
 }
 
 /**

@@ -98,8 +98,8 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
 }  # fmt: skip
 # Routes without a page of their own: JSON, scripts, and addresses that only accept POST.
 NO_PAGES = {
-    "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
-    "manifest", "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
+    "logout", "texts", "current_texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite",
+    "revoke_token", "manifest", "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
     "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
     "compare_curves", "compare_importance", "export_runs", "save_view", "delete_view",
 }  # fmt: skip

@@ -1,5 +1,6 @@
 // The page of a project: what trains and waits stays fresh.
 
+import "../shared/page_frame.js";
 import { noteBuild } from "../shared/http.js";
 import { formatValues } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";

@@ -1,5 +1,6 @@
 // The run list: refreshes itself, filters while a person types, and supports keys.
 
+import "../shared/page_frame.js";
 import { setText } from "../shared/dom.js";
 import { noteBuild } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";

@@ -99,8 +99,8 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
 # Routes without a page of their own: JSON, scripts, and addresses that only accept POST.
 NO_PAGES = {
     "logout", "texts", "current_texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite",
-    "revoke_token", "manifest", "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
-    "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
+    "revoke_token", "manifest", "set_language", "switch_destination", "delete_destination", "test_destination",
+    "test_mail_account", "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
     "compare_curves", "compare_importance", "export_runs", "save_view", "delete_view",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
@@ -259,6 +259,25 @@ def test_no_control_moves_when_the_page_goes_live(
     finally:
         page.unroute(scripts)
     assert before == live and all(live.values())
+
+
+MOVING = """() => {
+    const seconds = (list) => Math.max(...list.split(",").map(parseFloat));
+    const moves = (style) => (style.transitionProperty !== "none" && seconds(style.transitionDuration) > 0)
+        || (style.animationName !== "none" && seconds(style.animationDuration) > 0)
+        || style.scrollBehavior === "smooth";
+    return [...document.querySelectorAll("*")].flatMap((node) => ["", "::before", "::after"]
+        .filter((part) => moves(getComputedStyle(node, part || null)))
+        .map((part) => `${node.tagName} ${node.getAttribute("class")} ${part}`));
+}"""
+
+
+@pytest.mark.parametrize(("name", "moving"), [("run", "SUMMARY"), ("runs", "BUTTON")])
+def test_nothing_moves_for_readers_who_want_no_motion(opened: Callable[..., Page], name: str, moving: str) -> None:
+    page = opened(name)
+    assert page.evaluate(MOVING) == []
+    page.emulate_media(reduced_motion="no-preference")
+    assert moving in " ".join(page.evaluate(MOVING))
 
 
 # Summed as browsers do: a page at rest has 0, and 0.1 is noticeable.

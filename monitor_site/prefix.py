@@ -15,7 +15,7 @@ PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 OWN_PATHS = frozenset(
     {"admin", "alerts", "api", "client", "healthz", "i18n", "invite", "login", "logout", "manifest.webmanifest"}
     | {"metrics", "password", "projects", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static"}
-    | {"texts.js", "ws"}
+    | {"texts", "texts.js", "ws"}
 )
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]

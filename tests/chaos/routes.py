@@ -107,6 +107,7 @@ ROWS = [
     Row("sso/cancelled/", "/sso/cancelled/", ADMIN),
     Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
+    Row("texts/<slug:language>/<slug:digest>.js", "/texts/en/0.js", FOR_ALL),
     Row("manifest.webmanifest", "/manifest.webmanifest", FOR_ALL),
     # pip requests these without a login, because packages contain no secret.
     Row("client/simple/", "/client/simple/", FOR_ALL),

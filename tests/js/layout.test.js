@@ -22,7 +22,7 @@ const ALLOWED = {
   "panels/charts": ["shared", "state", "chart"],
   "panels/terminal": [],
   panels: ["shared", "state", "commands", "chart", "knobs", "panels/terminal"],
-  // Top folders, one per page; no folder imports them. Pages are not bundled, so they cannot import a package.
+  // Top folders, one per page; no folder imports them. Most pages are not bundled, so they cannot import a package.
   "run/socket": ["shared", "partysocket"],
   run: ["shared", "sheets", "state", "commands", "chart", "knobs", "panels", "panels/charts", "panels/machine", "run/socket"],
   compare: ["shared", "state", "chart", "panels/charts"],

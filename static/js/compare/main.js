@@ -3,6 +3,7 @@
 import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
 import { setText } from "../shared/dom.js";
+import { getFragment, repeatedText } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { Painter } from "../shared/painter.js";
@@ -18,7 +19,6 @@ const REFRESH_MS = 3000;
 // The curve of a group is computed from the curves of all its runs, so it is refreshed less often.
 const REFRESH_GROUPS_MS = 15_000;
 const PHONE = "(max-width: 767px)";
-const OFFLINE = gettext("The portal does not answer; trying again.");
 
 const page = JSON.parse(document.getElementById("compare-page").textContent);
 const begun = readAddress(window.location.search);
@@ -31,6 +31,8 @@ const list = new CompareRunList(document.getElementById("tables-top"), page.runs
 let workspace = null;
 let view = null;
 let factCharts = null;
+// Whether curves are missing because a request failed.
+let lacksCurves = false;
 
 function changed() {
   if (workspace) {
@@ -72,7 +74,10 @@ function start() {
     place: document.getElementById("curves"),
     zooms: begun.zooms,
     onChange: changed,
-    onFailure: () => setText(status, OFFLINE),
+    onFailure: (error) => {
+      lacksCurves = true;
+      setText(status, repeatedText(error));
+    },
   });
   field.value = begun.search;
   field.addEventListener("input", search);
@@ -93,13 +98,8 @@ function start() {
 async function refreshTables() {
   const address = new URL(window.location.href);
   address.searchParams.set("fragment", "1");
-  const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
-  if (response.type === "opaqueredirect") {
-    window.location.reload();
-    return;
-  }
-  if (!response.ok) throw new Error(`status ${response.status}`);
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = await getFragment(address);
+  if (!fresh) return;
   formatValues(fresh);
   list.dress(fresh, workspace?.pointed);
   for (const place of tables) {
@@ -131,12 +131,10 @@ async function showImportance(root) {
   for (const id of page.members) query.append("run", id);
   if (page.group_by) query.set("group", page.group_by);
   try {
-    const response = await fetch(`${page.addresses.importance}?${query}`);
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    const answer = new DOMParser().parseFromString(await response.text(), "text/html");
-    place.replaceChildren(...answer.body.childNodes);
-  } catch {
-    setText(place, gettext("The portal does not answer: try again."));
+    const answer = await getFragment(`${page.addresses.importance}?${query}`);
+    if (answer) place.replaceChildren(...answer.body.childNodes);
+  } catch (error) {
+    setText(place, error.message);
   }
 }
 
@@ -154,7 +152,7 @@ async function chooseBaseline(button) {
   if (button.getAttribute("aria-pressed") === "true") address.searchParams.delete("baseline");
   else address.searchParams.set("baseline", run);
   window.history.replaceState(null, "", address.search.replaceAll("%2C", ","));
-  await refreshTables().catch(() => setText(status, OFFLINE));
+  await refreshTables().catch((error) => setText(status, repeatedText(error)));
   // The pressed button has the focus, so its cell was not replaced.
   for (const other of document.querySelectorAll("[data-baseline]"))
     other.setAttribute("aria-pressed", String(other.closest("tr").dataset.run === address.searchParams.get("baseline")));
@@ -168,14 +166,18 @@ document.addEventListener("click", (event) => {
 async function refreshForEver() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
-    if (document.hidden || !page.runs.some(mayChange)) continue;
+    if (document.hidden || !(lacksCurves || page.runs.some(mayChange))) continue;
+    const lacked = lacksCurves;
+    lacksCurves = false;
     try {
       // Curves before tables: the curve of a run that ends in between is then complete.
-      await workspace?.refresh();
+      if (lacked) await workspace.loadAgain();
+      else await workspace?.refresh();
       await refreshTables();
-      setText(status, "");
-    } catch {
-      setText(status, OFFLINE);
+      if (!lacksCurves) setText(status, "");
+    } catch (error) {
+      lacksCurves ||= lacked;
+      setText(status, repeatedText(error));
     }
   }
 }

@@ -2,6 +2,7 @@
 
 import { ChartGroup } from "../chart/group.js";
 import { element, setText } from "../shared/dom.js";
+import { getPart } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { decodeCurves } from "./curves.js";
 import { MetricChart } from "./metric_chart.js";
@@ -84,7 +85,7 @@ export class Workspace {
   overChanged() {
     for (const chart of this.#charts.values()) chart.join(this.#groupOf(chart.x));
     // The curves of groups are computed for one x; those of runs have steps and times.
-    if (this.#page.group_by) this.#loadAgain();
+    if (this.#page.group_by) this.#clear();
     this.#refineSoon();
     this.#onChange();
   }
@@ -116,10 +117,15 @@ export class Workspace {
     this.#refineSoon();
   }
 
-  #loadAgain() {
-    const charts = [...this.#charts.values()];
-    for (const chart of charts) chart.clear();
-    this.#load(charts, this.#page.runs).catch(this.#onFailure);
+  /** Load all charts of all runs again, after a request that failed. */
+  async loadAgain() {
+    await this.#load([...this.#charts.values()], this.#page.runs);
+    this.#refineSoon();
+  }
+
+  #clear() {
+    for (const chart of this.#charts.values()) chart.clear();
+    this.loadAgain().catch(this.#onFailure);
   }
 
   #addSection({ title, open, charts }, place) {
@@ -251,13 +257,8 @@ export class Workspace {
     const query = new URLSearchParams(group ? { ...more, group } : more);
     for (const id of group ? members : runs.map((run) => run.id)) query.append("run", id);
     for (const { key } of charts) query.append("name", key);
-    const response = await fetch(`${this.#page.addresses.curves}?${query}`, { redirect: "manual" });
-    if (response.type === "opaqueredirect") {
-      window.location.reload();
-      return [];
-    }
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    return decodeCurves(await response.arrayBuffer());
+    const response = await getPart(`${this.#page.addresses.curves}?${query}`);
+    return response ? decodeCurves(await response.arrayBuffer()) : [];
   }
 }
 

@@ -1,21 +1,40 @@
 // The menu of the columns of a list, whose content is fetched when it is first opened.
 
+import { element, setText } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+
 /** `menu` is the details element, `fetchMenu` fetches its content, `changed` is called after a choice. */
 export function columnMenu(menu, fetchMenu, changed) {
   const place = menu.querySelector("#column-menu");
   let isFilled = false;
 
   async function fill() {
-    const fresh = await fetchMenu();
-    if (!fresh) return;
-    isFilled = true;
-    place.replaceChildren(...fresh.childNodes);
+    try {
+      const fresh = await fetchMenu();
+      if (!fresh) return;
+      isFilled = true;
+      place.replaceChildren(...fresh.childNodes);
+    } catch (error) {
+      refuse(error.message);
+      return;
+    }
     const search = place.querySelector("#column-filter");
     search.addEventListener("input", (event) => {
       event.stopPropagation();
       narrow(search.value);
     });
     search.focus({ preventScroll: true });
+  }
+
+  function refuse(sentence) {
+    let note = place.querySelector("[data-refused]");
+    if (!note) {
+      const again = element("button", { class: "btn btn-sm", type: "button", text: gettext("Try again") });
+      again.addEventListener("click", fill);
+      note = element("div", { "data-refused": true }, element("p", { role: "status" }), again);
+      place.prepend(note);
+    }
+    setText(note.querySelector("p"), sentence);
   }
 
   function narrow(text) {
@@ -29,7 +48,7 @@ export function columnMenu(menu, fetchMenu, changed) {
 
   menu.addEventListener("toggle", () => {
     // The list may show other runs meanwhile, with other parameters.
-    if (menu.open && !isFilled) fill().catch(() => {});
+    if (menu.open && !isFilled) fill();
   });
   place.addEventListener("click", (event) => {
     if (!event.target.closest("[data-default]")) return;

@@ -2,7 +2,7 @@
 // signs.
 
 import { setText } from "../shared/dom.js";
-import { getJson } from "../shared/http.js";
+import { getJson, HttpError, NoAnswer } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 const NUMBERS = /^(\d+\.\d+\.\d+\.\d+|\[.*\])$/;
@@ -23,8 +23,9 @@ function hindrance(host) {
   return "";
 }
 
-/** Return a sentence for an error of the browser. */
+/** Return a sentence for an error of the browser, or of the request for what is to be signed. */
 function reason(error) {
+  if (error instanceof HttpError || error instanceof NoAnswer) return error.message;
   if (error.name === "InvalidStateError") return gettext("This device already has a passkey of yours.");
   if (error.name === "NotAllowedError") return gettext("No passkey was given. Try again.");
   return fill(gettext("The browser refused: {reason}"), { reason: error.message });

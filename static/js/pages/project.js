@@ -1,21 +1,18 @@
 // The page of a project: what trains and waits stays fresh.
 
-import { noteBuild } from "../shared/http.js";
+import "../shared/page_frame.js";
+import { setText } from "../shared/dom.js";
+import { getFragment, repeatedText } from "../shared/http.js";
 import { formatValues } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";
 
 const REFRESH_MS = 8000;
 const hosts = document.getElementById("queue-hosts");
+const status = document.getElementById("refreshed");
 
 async function refresh() {
-  const response = await fetch("?fragment=queue", { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
-  if (response.type === "opaqueredirect" || response.status === 401) {
-    window.location.reload();
-    return;
-  }
-  noteBuild(response);
-  if (!response.ok) return;
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html").body;
+  const fresh = (await getFragment("?fragment=queue"))?.body;
+  if (!fresh) return;
   formatValues(fresh);
   await untilReleased();
   const focused = hosts.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
@@ -26,8 +23,13 @@ async function refresh() {
 async function refreshForEver() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
-    // A portal that does not answer now is asked again.
-    if (!document.hidden) await refresh().catch(() => {});
+    if (document.hidden) continue;
+    try {
+      await refresh();
+      setText(status, "");
+    } catch (error) {
+      setText(status, repeatedText(error));
+    }
   }
 }
 

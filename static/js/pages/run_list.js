@@ -1,8 +1,8 @@
 // The run list: refreshes itself, filters while a person types, and supports keys.
 
+import "../shared/page_frame.js";
 import { setText } from "../shared/dom.js";
-import { noteBuild } from "../shared/http.js";
-import { gettext } from "../shared/i18n.js";
+import { getFragment, repeatedText } from "../shared/http.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";
 import { shortcut } from "../shared/shortcuts.js";
@@ -34,26 +34,15 @@ showBar = selectionBar(bar, document.getElementById("bulk-told"), selection, () 
 selection.show();
 new BranchSheet();
 
-async function fetchPart(address) {
-  const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
-  if (response.type === "opaqueredirect" || response.status === 401) {
-    window.location.reload();
-    return null;
-  }
-  noteBuild(response);
-  if (!response.ok) throw new Error(`status ${response.status}`);
-  return new DOMParser().parseFromString(await response.text(), "text/html").body;
-}
-
-function fetchTable(part = "1") {
+async function fetchTable(part = "1") {
   const address = new URL(window.location.href);
   address.searchParams.set("fragment", part);
-  return fetchPart(address);
+  return (await getFragment(address))?.body;
 }
 
 /** Fetch and show hosts and queue, which do not depend on filters, without moving the focus. */
 async function refreshQueue() {
-  const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
+  const fresh = (await getFragment(new URL("?fragment=queue", window.location.href)))?.body;
   if (!fresh) return;
   formatValues(fresh);
   await untilReleased();
@@ -122,8 +111,8 @@ async function refresh() {
     // If search or order has changed meanwhile, a newer answer will follow.
     if (fresh && asked === window.location.href) merge(fresh);
     setText(status, "");
-  } catch {
-    setText(status, gettext("The portal does not answer; trying again."));
+  } catch (error) {
+    setText(status, repeatedText(error));
   }
 }
 

@@ -32,16 +32,20 @@ export function selectionBar(bar, told, selection, refresh) {
     for (const link of exported) link.href = `${link.dataset.export}?${query}`;
   }
 
+  /** Send what to do with the selected runs; return whether the portal did it or said why not. */
   async function ask(action, more = {}) {
     const { runs } = selection;
+    let isAnswered = false;
     try {
       const answer = await postJson(bar.dataset.several, { runs: runs.map(Number), action, ...more }, bar.dataset.login);
       tell(action, answer, runs.length);
       selection.remove(answer.done);
+      isAnswered = true;
     } catch (error) {
       toast(error.message, "danger", "selected");
     }
-    await refresh();
+    refresh();
+    return isAnswered;
   }
 
   /** Show the number of changed runs, and the reason for each other run. */
@@ -81,10 +85,11 @@ export function selectionBar(bar, told, selection, refresh) {
   });
   for (const sheet of document.querySelectorAll("dialog[data-action]")) {
     const form = sheet.querySelector("form");
-    sheet.addEventListener("close", () => {
-      if (sheet.returnValue === "send") ask(sheet.dataset.action, fieldsOf(form));
+    sheet.addEventListener("close", async () => {
+      const isSent = sheet.returnValue === "send";
       sheet.returnValue = "";
-      form.reset();
+      // What was entered stays in the sheet until the portal has it.
+      if (!isSent || (await ask(sheet.dataset.action, fieldsOf(form)))) form.reset();
     });
   }
   return show;

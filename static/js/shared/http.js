@@ -1,10 +1,14 @@
-// Requests to the portal over HTTP. If the session has ended, they redirect to the login page and back.
+// Requests to the portal over HTTP. If the session has ended, they redirect to the login page and back. The message of
+// each error is a sentence for people: what happened, and what to do.
 //
 // The page of a share link has no session: the last part of its address is its key. The key is sent in a header of each
 // request, because the URLs of requests are logged.
 
 import { element } from "./dom.js";
-import { gettext } from "./i18n.js";
+import { fill, gettext } from "./i18n.js";
+
+// The proxy answers so if the portal does not.
+const PROXY_ANSWERS = [502, 503, 504];
 
 let key = "";
 
@@ -16,11 +20,45 @@ export function presentShareKey() {
 export class HttpError extends Error {
   /** `said` is the portal's sentence, "" if there is none; `retryAfterMs` is how long to wait, or 0. */
   constructor(status, said = "", retryAfterMs = 0) {
-    super(said || `status ${status}`);
+    super(said || sentenceOf(status, retryAfterMs));
     this.status = status;
     this.said = said;
     this.retryAfterMs = retryAfterMs;
   }
+}
+
+/** The portal did not answer: the request or its answer got lost. */
+export class NoAnswer extends Error {
+  constructor() {
+    super(gettext("There is no connection to the portal. What you entered is still here: check your network and try again."));
+  }
+}
+
+function sentenceOf(status, retryAfterMs) {
+  if (PROXY_ANSWERS.includes(status))
+    return gettext("The portal is being restarted, or its proxy cannot reach it. Try again in a moment.");
+  switch (status) {
+    case 401:
+      return gettext("Your session has ended: log in again.");
+    case 403:
+      return gettext("The portal does not allow this: your session may have ended, or your role has changed. Reload the page and log in again.");
+    case 404:
+      return gettext("This no longer exists, or you may no longer see it. Reload the page.");
+    case 413:
+      return gettext("This is too large for the portal or its proxy: send less at once.");
+    case 429:
+      if (retryAfterMs) return fill(gettext("There are too many requests: try again in {seconds} s."), { seconds: retryAfterMs / 1000 });
+      return gettext("There are too many requests: try again in a minute.");
+    default:
+      if (status >= 500) return fill(gettext("The portal failed (status {status}). Try again; its log has the cause."), { status });
+      return fill(gettext("The portal refused the request (status {status}). Reload the page and try again."), { status });
+  }
+}
+
+/** Return the sentence for an error of a request that the page repeats by itself. */
+export function repeatedText(error) {
+  const isSilent = !(error instanceof HttpError) || (PROXY_ANSWERS.includes(error.status) && !error.said);
+  return isSilent ? gettext("The portal does not answer; trying again.") : error.message;
 }
 
 /**
@@ -28,12 +66,33 @@ export class HttpError extends Error {
  * because its headers forbid that. With a cache mode of its own, Firefox would not use an answer that the page preloads.
  */
 export async function getJson(address, login) {
-  return answer(await fetch(address, { headers: headers() }), login);
+  return answer(await send(address, { headers: headers() }), login);
 }
 
 /** Like `getJson`, for an answer in binary form: an ArrayBuffer. */
 export async function getBinary(address, login) {
-  return answer(await fetch(address, { headers: headers() }), login);
+  return answer(await send(address, { headers: headers() }), login);
+}
+
+/**
+ * Return the response to a request for a part of a page, null if the session has ended: the page then loads again, and
+ * the portal sends the reader to the login.
+ */
+export async function getPart(address) {
+  const response = await send(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
+  if (response.type === "opaqueredirect" || response.status === 401) {
+    window.location.reload();
+    return null;
+  }
+  noteBuild(response);
+  if (!response.ok) throw new HttpError(response.status, "", waitOf(response));
+  return response;
+}
+
+/** Like `getPart`, as a document. */
+export async function getFragment(address) {
+  const response = await getPart(address);
+  return response && new DOMParser().parseFromString(await received(response.text()), "text/html");
 }
 
 /** Compare the build that sent `response` with that of this page. If the portal was upgraded, offer once to reload. */
@@ -49,12 +108,26 @@ export function noteBuild(response) {
 }
 
 export async function postJson(address, body, login) {
-  const response = await fetch(address, {
+  const response = await send(address, {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
     body: JSON.stringify(body),
   });
   return answer(response, login);
+}
+
+/** Like `fetch`, with a sentence for people as the message of its error. */
+async function send(address, options) {
+  return received(fetch(address, options));
+}
+
+/** Wait for a response, or for its body, which may get lost too. */
+async function received(promise) {
+  try {
+    return await promise;
+  } catch {
+    throw new NoAnswer();
+  }
 }
 
 function headers() {
@@ -73,8 +146,8 @@ async function answer(response, login) {
   }
   const type = response.headers.get("Content-Type") ?? "";
   let body = null;
-  if (type.startsWith("application/json")) body = await response.json();
-  else if (type.startsWith("application/octet-stream")) body = await response.arrayBuffer();
+  if (type.startsWith("application/json")) body = await received(response.json());
+  else if (type.startsWith("application/octet-stream")) body = await received(response.arrayBuffer());
   if (!response.ok) throw new HttpError(response.status, body?.error, waitOf(response));
   return body;
 }

@@ -1,6 +1,7 @@
 // The sheet for a branch, or for running a run again. It shows the form of that page, which also works alone.
 
 import { element, toast } from "../shared/dom.js";
+import { HttpError, NoAnswer } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { openSheet } from "../shared/shortcuts.js";
 
@@ -53,9 +54,9 @@ export class BranchSheet {
       const form = page.querySelector(FORM);
       if (form) this.#show(form);
       else if (answer.ok) window.location.assign(answer.url);
-      else toast(page.querySelector("main p.text-secondary")?.textContent ?? gettext("The server did not answer."), "danger");
+      else toast(page.querySelector("main p.text-secondary")?.textContent ?? new HttpError(answer.status).message, "danger");
     } catch {
-      toast(gettext("The server did not answer."), "danger");
+      toast(new NoAnswer().message, "danger");
     } finally {
       this.#isAsked = false;
     }

@@ -106,8 +106,9 @@ def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer
     run = make_run(project, "first")
     modules = re.compile(r'<script type="module" src="/static/(.+?)(?:\.[0-9a-f]{12})?\.js"')
     pages = {address(): "js/shared/page_frame", address(run): "vendor/compare-page",
-             reverse("run", args=[run.pk]): "vendor/run-page"}  # fmt: skip
-    # Both bundles contain the frame of every page; with two copies, one click would change the theme twice.
+             reverse("run", args=[run.pk]): "vendor/run-page", reverse("runs"): "vendor/list-page",
+             reverse("project", args=[project.slug]): "vendor/project-page"}  # fmt: skip
+    # Each bundle contains the frame of every page; with two copies, one click would change the theme twice.
     assert {page: modules.findall(viewer.get(page).content.decode()) for page in pages} == {
         page: [module] for page, module in pages.items()
     }

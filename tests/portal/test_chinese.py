@@ -222,7 +222,7 @@ NAMES = """
     CSV API GPU CPU UTC JavaScript Pages pages live ended bare again mnist digits transformer MNIST Adam AdamW
     Transformer Python PyTorch torch Markdown
     float32 bfloat16 float16 auto rate width owner viewer operator gpu host notebook link
-    manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl
+    manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl Shift
     the loss is no finite number zh-hans admin train_loss int float str bool choice true false
     nan NaN rank documentation sources python run id Digits quick text GiB
     Apprise Prometheus metrics run stopping SIGTERM SIGKILL

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { unavailableText } from "../../static/js/panels/unavailable.js";
+import { unavailableText } from "../../static/js/commands/unavailable.js";
 
 const PAUSE = { legal_in: ["running"], is_optional: false };
 const SAVE = { legal_in: ["running", "paused"], is_optional: true };

@@ -1,7 +1,7 @@
 // The panel of knobs: one row for each declared knob, and for each of its parameter groups.
 
 import { knobName } from "../commands/text.js";
-import { unavailableText } from "../panels/unavailable.js";
+import { unavailableText } from "../commands/unavailable.js";
 import { element, toast } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";

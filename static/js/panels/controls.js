@@ -1,6 +1,7 @@
 // Buttons and keys that control the run, and the sheets that ask for arguments.
 
 import { UNSETTLED } from "../commands/text.js";
+import { unavailableText } from "../commands/unavailable.js";
 import { element, partsOf, setContent, setText, toast } from "../shared/dom.js";
 import { clock, moment } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
@@ -8,7 +9,6 @@ import { momentElement } from "../shared/moments.js";
 import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
-import { unavailableText } from "./unavailable.js";
 
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", b: "roll_back", x: "extend", k: "end_process" };
 // While one of these is pending, a second one would be refused.

@@ -10,7 +10,6 @@ from functools import cache
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.translation import get_language, override
@@ -36,7 +35,7 @@ def texts_address(request: HttpRequest) -> dict[str, Callable[[], str]]:
 
 
 @require_safe
-def texts(request: HttpRequest, language: str = "", digest: str = "") -> HttpResponseBase:
+def texts(request: HttpRequest, language: str = "", digest: str = "") -> HttpResponse:
     """Return the translations for scripts.
 
     Browsers keep them only at the address of their content. A page of another version, and the address without a
@@ -55,8 +54,7 @@ def texts(request: HttpRequest, language: str = "", digest: str = "") -> HttpRes
     # Weak, because it is the same for both forms.
     etag = response.headers["ETag"] = f'W/"{language}-{catalogue.digest}"'
     patch_vary_headers(response, ["Accept-Encoding"])
-    answer: HttpResponseBase = get_conditional_response(request, etag=etag, response=response)
-    return answer
+    return get_conditional_response(request, etag=etag, response=response) or response
 
 
 def _address() -> str:

@@ -1457,6 +1457,10 @@ class Migration(migrations.Migration):
             model_name="attempt",
             index=models.Index(condition=models.Q(("ended_at", None)), fields=["run"], name="open_attempts"),
         ),
+        migrations.AddIndex(
+            model_name="attempt",
+            index=models.Index(fields=["host", "run"], name="attempt_by_host"),
+        ),
         migrations.AddConstraint(
             model_name="alertrule",
             constraint=models.UniqueConstraint(

@@ -79,17 +79,6 @@ class RunQuerySet(models.QuerySet["Run"]):
             return self.none()
         return self.filter(project__memberships__user_id=user.pk)
 
-    def matching(self, text: str) -> RunQuerySet:
-        """Return the runs whose name, recipe or id matches `text`, all of them if it is empty."""
-        text = text.strip()
-        if not text:
-            return self
-        matches = models.Q(name__icontains=text) | models.Q(recipe__spec__icontains=text)
-        number = text.removeprefix("#")
-        if number.isdecimal() and len(number) < 19:
-            matches |= models.Q(pk=int(number))
-        return self.filter(matches)
-
     def startable_on(self, host: str) -> RunQuerySet:
         """Return the queued runs that `host` may start as soon as it has their devices.
 
@@ -337,8 +326,12 @@ class Attempt(models.Model):
     class Meta:
         ordering = ["run", "number"]
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_attempt_a_number")]
-        # The attempts that hold runs now, which are few of all.
-        indexes = [models.Index(fields=["run"], condition=models.Q(ended_at=None), name="open_attempts")]
+        indexes = [
+            # The attempts that hold runs now, which are few of all.
+            models.Index(fields=["run"], condition=models.Q(ended_at=None), name="open_attempts"),
+            # A search for a part of a host reads all of it, instead of all attempts, which are long.
+            models.Index(fields=["host", "run"], name="attempt_by_host"),
+        ]
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
 

@@ -155,6 +155,11 @@ def has_tag(name: str, *, part: bool = False) -> Q:
     return Q(pk__in=RunTag.objects.filter(**lookup).order_by().values("run"))
 
 
+def has_host(part: str) -> Q:
+    """Return whether an attempt of a run was on a host whose name contains the text; like `has_tag`."""
+    return Q(pk__in=Attempt.objects.filter(host__icontains=part).order_by().values("run"))
+
+
 def gpu_hours() -> ExpressionWrapper:
     """Return the hours of ended attempts times their GPUs. Those of the current one are counted when it ends."""
     return ExpressionWrapper(F("gpu_s") / 3600.0, output_field=FloatField())

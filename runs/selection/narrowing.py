@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
-from django.db.models import F, FloatField, Q
-from django.db.models.functions import Cast
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import F, FloatField, Q, Value
+from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from runs.models import RunQuerySet, RunState
-from runs.selection.expressions import ParameterNumber, ParameterText, has_tag
+from runs.selection.expressions import ParameterNumber, ParameterText, has_host, has_tag
 from runs.selection.fields import PARAMETER, Field, Kind, find_field
 from runs.selection.search import Search, Term
 
@@ -49,7 +49,7 @@ def narrow(runs: RunQuerySet, search: Search, user: AbstractBaseUser | Anonymous
     """
     found = runs
     for word in search.words:
-        found = found.matching(word)
+        found = found.filter(_has_word(word))
     problems = []
     for place, term in enumerate(search.terms):
         try:
@@ -57,6 +57,24 @@ def narrow(runs: RunQuerySet, search: Search, user: AbstractBaseUser | Anonymous
         except NotUnderstood as error:
             problems.append(str(error))
     return Narrowed(found, tuple(problems))
+
+
+def _has_word(word: str) -> Q:
+    """Return whether a text that describes a run contains the word, or whether the word is its number.
+
+    Tags, hosts and people are found first, as in `has_tag`.
+    """
+    found = Q()
+    for name in ("name", "recipe__spec", "reason", "description", "queued_host"):
+        found |= Q(**{f"{name}__icontains": word})
+    found |= has_tag(word, part=True) | has_host(word)
+    people = User.objects.alias(full_name=Concat("first_name", Value(" "), "last_name"))
+    called = people.filter(Q(username__icontains=word) | Q(full_name__icontains=word))
+    found |= Q(created_by__in=called.order_by().values("pk"))
+    number = word.removeprefix("#")
+    if number.isdecimal() and len(number) < 19:
+        found |= Q(pk=int(number))
+    return found
 
 
 def _with_term(

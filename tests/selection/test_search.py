@@ -78,6 +78,7 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
             trained_s=7_300,
             started_at=now - timedelta(days=9),
             recipe=recipe,
+            description="A longer **Warmup** than before",
         ),
         "beta": make(
             "beta",
@@ -116,7 +117,16 @@ def runs(project: Project, ada: User) -> dict[str, Run]:
         ("", {"alpha", "beta", "gamma"}),
         ("alp", {"alpha"}),
         ("image", {"alpha"}),
-        ("a l", {"alpha"}),
+        ("al ph", {"alpha"}),
+        ("baselin", {"alpha", "beta"}),
+        ('"Y 3"', {"beta"}),
+        ("GPU-7", {"beta"}),
+        ("lovelace", {"alpha", "gamma"}),
+        ('"ada love"', {"alpha", "gamma"}),
+        ("bob baseline", {"beta"}),
+        ("memory", {"beta"}),
+        ("warmup", {"alpha"}),
+        ("warmup memory", set()),
         ("lr = 0.1", {"alpha"}),
         ("lr < 0.5", {"alpha"}),
         ("lr >= 1", {"beta"}),
@@ -175,6 +185,12 @@ def test_it_finds_runs(runs: dict[str, Run], ada: User, text: str, found: set[st
     narrowed = narrow(Run.objects.all(), parse(text), ada)
     assert narrowed.problems == ()
     assert {run.name for run in narrowed.runs} == found
+
+
+@pytest.mark.django_db
+def test_a_word_finds_a_waiting_run_by_the_host_on_which_it_is_to_start(runs: dict[str, Run], ada: User) -> None:
+    Run.objects.filter(name="gamma").update(queued_host="gpu-9")
+    assert [run.name for run in narrow(Run.objects.all(), parse("PU-9"), ada).runs] == ["gamma"]
 
 
 @pytest.mark.django_db

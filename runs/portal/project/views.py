@@ -31,15 +31,16 @@ def project_page(request: HttpRequest, slug: str) -> HttpResponse:
     runs = Run.objects.filter(project=project, archived_at=None)
     # The queue is ordered in the list of runs.
     hosts = board(Run.objects.filter(project=project), (), now)
+    may_command = own.role in COMMANDING_ROLES
     if request.GET.get("fragment") == "queue":
-        return render(request, "runs/partials/queue.html", {"hosts": hosts})
+        return render(request, "runs/partials/queue.html", {"hosts": hosts, "may_command": may_command})
     goal = goal_field(project)
     people = project.memberships.select_related("user").order_by("user__first_name", "user__username")
     context = {
         "project": project,
         "own": own,
         "is_owner": own.role == Role.OWNER,
-        "may_command": own.role in COMMANDING_ROLES,
+        "may_command": may_command,
         "description": rendered(project.description),
         "hosts": hosts,
         "goal": goal,

@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from runs.alerts.wording.texts import reason_of_run
 from runs.models import EpochMetric, Run, RunQuerySet, Series
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import natural_key
@@ -162,8 +163,10 @@ def _own_cell(run: Run, field: Field) -> Cell:
         case "gpu_hours":
             hours = gpu_hours_of(run, timezone.now())
             return Cell("", title, None if hours is None else round(hours, 2), name="gpu_hours")
-        case "device" | "reason":
-            return Cell("", title, text=getattr(run, field.key))
+        case "device":
+            return Cell("", title, text=run.device)
+        case "reason":
+            return Cell("", title, text=reason_of_run(run))
         case "host":
             return Cell("", title, text=getattr(run, "last_host", "") or "")
         case "project":
@@ -193,6 +196,11 @@ def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[
         for title, group in (*groups, (_("Others"), missing))
         if group
     ]
+
+
+def looked_at(runs: RunQuerySet) -> int | None:
+    """Return of how many of `runs` the menu has the names, None if of all."""
+    return NAMED_BY if runs.order_by()[NAMED_BY : NAMED_BY + 1].exists() else None
 
 
 def _measures_of(run_ids: Sequence[int]) -> list[str]:

@@ -95,5 +95,10 @@ class RunFilter(forms.Form):
         return projects.queryset.exists()
 
     @property
+    def is_narrowed(self) -> bool:
+        """Whether something other than a project is chosen."""
+        return any(self.cleaned_data.get(name) for name in self.fields if name != "project")
+
+    @property
     def is_used(self) -> bool:
         return any(self.cleaned_data.get(name) for name in self.fields)

@@ -18,7 +18,8 @@ from runs.access.roles import COMMANDING_ROLES
 from runs.curation.saved_views import default_view
 from runs.curation.tags import tags_of_projects
 from runs.models import Membership, Role, Run, RunQuerySet, SavedView
-from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers, with_epochs
+from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, looked_at, offers, with_epochs
+from runs.portal.run_table.emptiness import emptiness_of
 from runs.portal.run_table.exporting import exports
 from runs.portal.run_table.form import RunFilter
 from runs.portal.run_table.group_rows import OPEN, Grouping, GroupRow, group_page
@@ -79,16 +80,17 @@ class RunList(LoginRequiredMixin, View):
         narrowed = form.narrow(Run.objects.visible_to(request.user))
         columns = chosen_columns(request.GET.getlist("column"))
         if fragment == "columns":
-            return render(request, "runs/partials/column_menu.html", {"groups": offers(narrowed.runs, columns)})
+            offered = {"groups": offers(narrowed.runs, columns), "looked_at": looked_at(narrowed.runs)}
+            return render(request, "runs/partials/column_menu.html", offered)
         context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
         if fragment:
             return render(request, "runs/partials/table.html", context)
-        offered = Run.objects.visible_to(request.user)
+        seen = Run.objects.visible_to(request.user)
         if form.chosen_project is not None:
-            offered = offered.filter(project=form.chosen_project)
+            seen = seen.filter(project=form.chosen_project)
         context |= self._queue() | {
             "exports": exports(),
-            "group_choices": group_choices(offered, context["group_by"]),
+            "group_choices": group_choices(seen, context["group_by"]),
         }
         context |= self._rights(form)
         return render(request, "runs/list.html", context)
@@ -112,8 +114,9 @@ class RunList(LoginRequiredMixin, View):
 
     def _queue(self) -> dict[str, Any]:
         user = self.request.user
-        hosts = board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
-        return {"hosts": hosts, "counts": QueueCounts.of(hosts)}
+        commanded = commanded_projects(user)
+        hosts = board(Run.objects.visible_to(user), commanded, timezone.now())
+        return {"hosts": hosts, "counts": QueueCounts.of(hosts), "may_command": bool(commanded)}
 
     def _table(self, form: RunFilter, runs: RunQuerySet, columns: list[Field]) -> dict[str, Any]:
         asked = self.request.GET
@@ -143,7 +146,7 @@ class RunList(LoginRequiredMixin, View):
             "chips": _chips(form.search, query),
             "form": form,
             "filtered": form.is_used,
-            "in_no_project": not found["bands"] and not form.has_projects,
+            "empty": None if found["bands"] else emptiness_of(form, self.request.user),
             "query": urlencode(query),
         }
 

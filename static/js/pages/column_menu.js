@@ -1,23 +1,29 @@
-// The menu of the columns of a list, whose content is fetched when it is first opened.
+// The menu of the columns of a list, whose content is fetched when it is opened for other runs than before.
 
 import { element, setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 
+// These choose how the runs are shown, not which.
+const LAYOUT = ["column", "sort", "group", "open", "page", "view"];
+
 /** `menu` is the details element, `fetchMenu` fetches its content, `changed` is called after a choice. */
 export function columnMenu(menu, fetchMenu, changed) {
   const place = menu.querySelector("#column-menu");
-  let isFilled = false;
+  // For which runs the menu is filled; null if it is not.
+  let filledFor = null;
 
   async function fill() {
+    const wanted = runsOf(window.location.search);
+    let fresh;
     try {
-      const fresh = await fetchMenu();
-      if (!fresh) return;
-      isFilled = true;
-      place.replaceChildren(...fresh.childNodes);
+      fresh = await fetchMenu();
     } catch (error) {
       refuse(error.message);
       return;
     }
+    if (!fresh) return;
+    filledFor = wanted;
+    place.replaceChildren(...fresh.childNodes);
     const search = place.querySelector("#column-filter");
     search.addEventListener("input", (event) => {
       event.stopPropagation();
@@ -26,6 +32,7 @@ export function columnMenu(menu, fetchMenu, changed) {
     search.focus({ preventScroll: true });
   }
 
+  /** Say above what is there, which still has the chosen columns, that it could not be fetched. */
   function refuse(sentence) {
     let note = place.querySelector("[data-refused]");
     if (!note) {
@@ -48,7 +55,7 @@ export function columnMenu(menu, fetchMenu, changed) {
 
   menu.addEventListener("toggle", () => {
     // The list may show other runs meanwhile, with other parameters.
-    if (menu.open && !isFilled) fill();
+    if (menu.open && filledFor !== runsOf(window.location.search)) fill();
   });
   place.addEventListener("click", (event) => {
     if (!event.target.closest("[data-default]")) return;
@@ -56,10 +63,18 @@ export function columnMenu(menu, fetchMenu, changed) {
       if (input.type === "hidden") input.remove();
       else input.checked = input.defaultChecked = false;
     }
-    isFilled = false;
+    filledFor = null;
     menu.open = false;
     changed();
   });
+}
+
+/** Return the part of a query that chooses the runs. */
+export function runsOf(query) {
+  const fields = new URLSearchParams(query);
+  for (const name of LAYOUT) fields.delete(name);
+  fields.sort();
+  return fields.toString();
 }
 
 /** Close `menu` on Escape and on a click elsewhere. */

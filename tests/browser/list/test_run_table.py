@@ -215,3 +215,30 @@ def test_a_view_is_saved_for_the_project_and_opens_with_it(page: Page, stack: St
     expect(page.get_by_role("status").filter(has_text="is deleted")).to_be_visible()
     page.goto(f"{stack.address}/?project=table")
     expect(page.get_by_test_id("run-row")).to_have_count(3)
+
+
+def test_the_menu_of_columns_follows_the_search_and_says_that_it_cannot_be_loaded(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table&q=lr+%3C+0.05")
+    menu, summary = page.locator("#column-menu"), page.get_by_test_id("columns").locator("summary")
+    requests = "**/*fragment=columns*"
+    page.route(requests, lambda route: route.abort())
+    summary.click()
+    expect(menu.get_by_role("alert")).to_contain_text("The portal does not answer")
+    page.unroute(requests)
+    menu.get_by_role("button", name="Try again").click()
+    expect(menu.get_by_label("val/accuracy")).to_be_visible()
+    expect(menu.get_by_role("alert")).to_have_count(0)
+    # A column changes no run, so the menu stays as it is.
+    menu.get_by_label("Find a column").fill("acc")
+    menu.get_by_label("val/accuracy").check()
+    expect(page.locator("thead a", has_text="val/accuracy")).to_be_visible()
+    page.keyboard.press("Escape")
+    summary.click()
+    expect(menu.get_by_label("Find a column")).to_have_value("acc")
+    page.keyboard.press("Escape")
+    page.get_by_role("searchbox", name="Search").fill("no such run")
+    expect(page.get_by_text("No run matches")).to_be_visible()
+    summary.click()
+    expect(menu.locator("legend")).to_have_text(["Run", "Others"])
+    expect(menu.get_by_label("val/accuracy")).to_be_checked()
+    page.keyboard.press("Escape")

@@ -15,6 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.models import Membership, Project, Role, Run, RunState, Series
+from runs.portal.run_table.columns import NAMED_BY
+from runs.protocol.causes import EndedWithCode, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -97,6 +99,14 @@ def test_columns_show_the_last_and_the_best_epoch(project: Project, client: Clie
     assert set(columns[:3]) <= set(offered) and "best:f1" not in offered
 
 
+def test_the_column_and_the_badge_tell_the_reason_in_the_readers_language(project: Project, client: Client) -> None:
+    cause = EndedWithCode(code=3)
+    make(project, "a", 0.25, state=RunState.FAILED, reason=cause.words(str), cause=stored(cause))
+    row = client.get(reverse("runs"), {"column": "reason"}, headers={"accept-language": "zh-hans"}).context["rows"][0]
+    assert row.cells[-1].text == row.reason and "3" in row.reason
+    assert row.cells[-1].text != cause.words(str)
+
+
 def test_the_menu_offers_what_the_runs_that_are_found_have(project: Project, client: Client) -> None:
     make(project, "a", 0.25)
     other = Project.objects.create(name="Other", slug="other")
@@ -106,6 +116,14 @@ def test_the_menu_offers_what_the_runs_that_are_found_have(project: Project, cli
     assert ("parameter:lr", "") in offered and ("last:val/accuracy", "") in offered
     assert ("parameter:gone", " checked") in offered
     assert "secret" not in text
+
+
+def test_the_menu_says_of_how_many_runs_it_has_the_names(project: Project, client: Client) -> None:
+    Run.objects.bulk_create(Run(project=project, name="a", parameters={"lr": 1}) for _ in range(NAMED_BY))
+    assert "looked-at" not in page(client, fragment="columns")
+    make(project, "newest", 0.25)
+    assert "of the newest 200 runs" in page(client, fragment="columns")
+    assert "looked-at" not in page(client, fragment="columns", q="newest")
 
 
 def test_comparisons_become_chips_that_can_be_taken_away(project: Project, client: Client) -> None:
@@ -163,7 +181,7 @@ def test_a_page_beyond_the_last_is_the_last(project: Project, client: Client) ->
 
 def test_the_number_of_queries_grows_with_nothing(project: Project, client: Client) -> None:
     query: dict[str, Any] = {
-        "q": "val/accuracy < 2 lr < 100 author != me",
+        "q": "run val/accuracy < 2 lr < 100 author != me",
         "sort": "-last:val/accuracy",
         "column": ["host", "parameter:lr", "last:val/accuracy", "progress", "epoch:f1", "best:train_loss"],
     }
@@ -181,3 +199,34 @@ def test_the_number_of_queries_grows_with_nothing(project: Project, client: Clie
     for number in range(2, 25):
         make(project, f"run {number}", number)
     assert count() == few
+
+
+def empty(client: Client, **query: Any) -> str:
+    text = page(client, **query)
+    return " ".join(text[text.index('data-testid="empty"') :].split())
+
+
+def test_an_empty_list_tells_its_reader_what_they_may_do(project: Project, client: Client) -> None:
+    role = Membership.objects.filter(user__username="ada")
+    for query in ({}, {"project": "digits"}, {"project": "digits", "q": "a"}):
+        text = empty(client, **query)
+        assert "No runs yet" in text and "operators and owners create runs" in text, query
+        assert "create_run" not in text and "manage.py watch" not in page(client, **query)
+    assert "manage.py watch" not in page(client, fragment="queue")
+    role.update(role=Role.OPERATOR)
+    assert "create_run" in empty(client) and "manage.py watch" in page(client, fragment="queue")
+    assert f'href="{reverse("new_run")}"' in empty(client, project="digits")
+    # A role in another project allows nothing in this one.
+    role.update(role=Role.VIEWER)
+    other = Project.objects.create(name="Other", slug="other")
+    Membership.objects.create(project=other, user=User.objects.get(username="ada"), role=Role.OWNER)
+    assert "Its operators and owners create runs" in empty(client, project="digits")
+
+
+def test_an_empty_list_tells_whether_the_runs_are_archived_or_do_not_match(project: Project, client: Client) -> None:
+    run = make(project, "a", 0.1)
+    assert "?project=digits&amp;view=none" in empty(client, project="digits", q="none of them")
+    Run.objects.filter(pk=run.pk).update(archived_at=timezone.now())
+    text = empty(client, project="digits")
+    assert "All runs are archived" in text and "?project=digits&amp;archived=on" in text
+    assert "No run matches" in empty(client, project="digits", q="none of them")

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
+import { ChartView } from "../../static/js/chart/view.js";
 import { oddText } from "../../static/js/chart/captions.js";
 import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, paddedRange, valueLabels } from "../../static/js/chart/scales.js";
 import { sparkHeights } from "../../static/js/chart/spark.js";
@@ -198,4 +199,24 @@ test("norms of layers come last and are folded at first", () => {
   const groups = ["zebra", "layers", "train", "norm", ""];
   assert.deepEqual(groups.sort(groupOrder), ["train", "", "norm", "zebra", "layers"]);
   assert.deepEqual(groups.filter(isFoldedAtFirst), ["layers"]);
+});
+
+test("epochs are drawn only if they are known, and stay chosen until then", () => {
+  const option = { disabled: false };
+  const over = { value: "", querySelector: () => option };
+  const elements = { smoothing: { value: "0" }, kind: { value: "ema" }, outliers: {}, log: {}, over };
+  const listeners = {};
+  const form = { elements, querySelector: () => ({}), addEventListener: (kind, heard) => (listeners[kind] = heard) };
+  const view = new ChartView(form, () => {});
+  const choose = (name) => listeners.input({ target: { name } });
+  over.value = "epoch";
+  choose("over");
+  assert.equal(view.over, "epoch");
+  const { version } = view;
+  view.allowEpochs(false);
+  assert.deepEqual([view.over, over.value, option.disabled], ["step", "step", true], "no step is drawn as an epoch");
+  assert.notEqual(view.version, version);
+  choose("log");
+  view.allowEpochs(true);
+  assert.deepEqual([view.over, over.value, option.disabled], ["epoch", "epoch", false]);
 });

@@ -19,14 +19,30 @@ test("a search finds parts of names, or a pattern", () => {
   assert.deepEqual(found("."), [], "without re: a dot is a dot");
 });
 
+const DEFAULTS = { smoothing: 0, kind: "ema", log: false, outliers: true };
+
 test("an address that was written says the same when it is read", () => {
   const zooms = new Map([["step", { from: 10, to: 1234.56789 }], ["relative", { from: 0, to: 60 }]]);
-  const facts = { x: "parameter:rate", y: "last:train/loss" };
-  const query = writeAddress("?run=1&run=2", { hidden: new Set([2, 7]), over: "epoch", search: "a b&c", zooms, facts });
+  const facts = { x: "parameter:rate", y: "last:train/loss", xlog: true, ylog: false };
+  const view = {
+    over: "epoch", search: "a b&c", zooms, facts,
+    drawing: { smoothing: 0.6, kind: "gaussian", log: true, outliers: false },
+    own: { "epoch:loss": { log: false, range: [-1.5, 2] }, "train/loss": { log: true, range: null } },
+    folds: { "train/": false, machine: true },
+  };
+  const query = writeAddress("?run=1&run=2", { ...view, hidden: new Set([2, 7]) });
   assert.match(query, /^run=1&run=2&/);
-  assert.deepEqual(readAddress(query), { hidden: [2, 7], over: "epoch", search: "a b&c", zooms, facts });
-  const plain = writeAddress(query, { hidden: [], over: "step", search: "", zooms: new Map() });
-  assert.equal(plain, "run=1&run=2");
+  assert.deepEqual(readAddress(query), { ...view, hidden: [2, 7] });
+  assert.equal(writeAddress(query, { ...view, hidden: new Set([2, 7]) }), query, "nothing is written twice");
+  const nothing = { hidden: [], over: "step", search: "", zooms: new Map() };
+  assert.equal(writeAddress(query, nothing), "run=1&run=2");
+  assert.equal(writeAddress(query, { ...nothing, drawing: DEFAULTS }), "run=1&run=2");
+});
+
+test("an address that says how a comparison is shown says it all, one of runs alone nothing", () => {
+  assert.equal(readAddress("run=1&group=seed&baseline=1").drawing, null);
+  assert.deepEqual(readAddress("run=1&hidden=1").drawing, DEFAULTS);
+  assert.deepEqual(readAddress("run=1&smooth=odd:x").drawing, DEFAULTS);
 });
 
 test("what an address says wrongly is left out", () => {

@@ -36,7 +36,9 @@ def _places(run: Run, over: str, columns: Columns) -> Floats:
     if over == "step":
         return columns.steps
     if over == "epoch":
-        return columns.steps / (run.steps_per_epoch or 1)
+        # `read_curves` has left out those whose steps per epoch are unknown.
+        assert run.steps_per_epoch
+        return columns.steps / run.steps_per_epoch
     start = run.started_at.timestamp() if over == "relative" and run.started_at else 0.0
     return columns.times - start
 

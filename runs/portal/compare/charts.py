@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from runs.models import Axis
+from runs.models import Axis, Series
 from runs.portal.compare.metrics import Measured, epoch_names, series_names
 from runs.protocol.series_names import LOSS_NAMES, natural_key
 
@@ -19,27 +19,33 @@ FIRST_GROUPS = ("train", "validation", "")
 
 @dataclass(frozen=True, slots=True)
 class ChartOffer:
-    """A metric that can be drawn. `key` names it in requests, `runs` is the number of runs that have it."""
+    """A metric that can be drawn. `key` names it in requests, `runs` is the number of runs that have it.
+
+    `pin` names it among the pinned charts of a project, as on the page of the first run that has it.
+    """
 
     key: str
     name: str
     axis: str
     runs: int
+    pin: str
 
 
 @dataclass(frozen=True, slots=True)
 class ChartGroup:
-    """Charts under one heading. Groups that are not `open` are folded at first."""
+    """Charts under one heading. Groups that are not `open` are folded at first. `key` is the same in all languages."""
 
+    key: str
     title: str
     charts: list[ChartOffer]
     open: bool = True
 
     def for_page(self) -> dict[str, Any]:
         return {
+            "key": self.key,
             "title": self.title,
             "open": self.open,
-            "charts": [{"key": one.key, "name": one.name, "axis": one.axis, "runs": one.runs} for one in self.charts],
+            "charts": [asdict(one) for one in self.charts],
         }
 
 
@@ -56,17 +62,20 @@ def chart_groups(found: dict[int, Measured]) -> list[ChartGroup]:
     single = [one for one in (*steps, *epochs) if one.runs == 1 < len(found)]
     groups = [
         *_by_prefix([one for one in steps if one not in single]),
-        ChartGroup(_("Epochs"), [one for one in epochs if one not in single]),
-        ChartGroup(_("Only in one of the runs"), single, open=False),
-        ChartGroup(_("Machine"), machine, open=False),
+        ChartGroup("epochs", _("Epochs"), [one for one in epochs if one not in single]),
+        ChartGroup("single", _("Only in one of the runs"), single, open=False),
+        ChartGroup("machine", _("Machine"), machine, open=False),
     ]
     shown = [group for group in groups if group.charts]
     # If the runs share no metric, all groups are open.
-    return shown if any(group.open for group in shown) else [ChartGroup(one.title, one.charts) for one in shown]
+    return shown if any(group.open for group in shown) else [replace(one, open=True) for one in shown]
 
 
 def _offer(key: str, name: str, axis: Axis, owned: Sequence[Mapping[str, Any]]) -> ChartOffer:
-    return ChartOffer(key, name, str(axis), sum(name in one for one in owned))
+    found = [one[name] for one in owned if name in one]
+    # A series may be compared under another name than its own.
+    pin = found[0].name if found and isinstance(found[0], Series) else key
+    return ChartOffer(key, name, str(axis), len(found), pin)
 
 
 def _by_prefix(charts: list[ChartOffer]) -> list[ChartGroup]:
@@ -79,6 +88,8 @@ def _by_prefix(charts: list[ChartOffer]) -> list[ChartGroup]:
         return (FIRST_GROUPS.index(prefix) if prefix in FIRST_GROUPS else len(FIRST_GROUPS), natural_key(prefix))
 
     return [
-        ChartGroup(titles.get(prefix, prefix), sorted(groups[prefix], key=lambda one: one.name not in LOSS_NAMES))
+        ChartGroup(
+            f"{prefix}/", titles.get(prefix, prefix), sorted(groups[prefix], key=lambda one: one.name not in LOSS_NAMES)
+        )
         for prefix in sorted(groups, key=place)
     ]

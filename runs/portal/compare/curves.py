@@ -69,14 +69,19 @@ class CurveQuery:
     def by(self) -> str:
         return Axis.STEP if self.over in ("step", "epoch") else Axis.TIME
 
+    def places(self, run: Run) -> bool:
+        """Return whether the points of a run have places on the axis: epochs need its number of steps per epoch."""
+        return self.over != "epoch" or bool(run.steps_per_epoch)
+
     def extent_of(self, run: Run) -> Extent:
-        """Return the range as steps, or as seconds since 1970."""
+        """Return the range as steps, or as seconds since 1970, for a run with places on the axis."""
 
         def stored(place: float | None) -> float | None:
             if place is None:
                 return None
             if self.over == "epoch":
-                return place * (run.steps_per_epoch or 1)
+                assert run.steps_per_epoch
+                return place * run.steps_per_epoch
             return place + (run.started_at.timestamp() if self.over == "relative" and run.started_at else 0)
 
         return Extent(self.by, stored(self.start), stored(self.end))
@@ -136,7 +141,8 @@ class NamedCurve:
 
 
 def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
-    """Return the curves of all runs that have any of the requested metrics."""
+    """Return the curves of all runs that have any of the requested metrics, and places on the axis of the query."""
+    runs = [run for run in runs if query.places(run)]
     extents = {run.pk: query.extent_of(run) for run in runs}
     wanted = _wanted(runs, [name for name in query.names if not name.startswith(EPOCH)])
     buckets = max(FEWEST_BUCKETS, min(query.buckets, MOST_ROWS // max(1, len(wanted))))

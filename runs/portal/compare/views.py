@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,6 +19,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET
 
+from runs.access.roles import COMMANDING_ROLES, role_of
 from runs.models import Run
 from runs.portal.compare.bands import read_bands
 from runs.portal.compare.charts import chart_groups
@@ -112,9 +115,8 @@ def compare(request: HttpRequest) -> HttpResponse:
             "runs": [_for_page(item) for item in compared],
             "members": [run.pk for run in runs],
             "group_by": comparison.choice.key if comparison.choice else "",
-            "knows_epochs": any(run.steps_per_epoch for run in runs),
             "groups": [group.for_page() for group in groups],
-            "addresses": {"curves": reverse("compare_curves"), "importance": reverse("compare_importance")},
+            **_pins_for_page(runs, request.user),
         },
     }
     return render(request, "runs/compare.html", context)
@@ -186,7 +188,30 @@ def compare_importance(request: HttpRequest) -> HttpResponse:
 
 def _facts_for_page(comparison: Comparison, facts: Sequence[Fact]) -> dict[str, Any]:
     line_of = {run.pk: int(key) for key, own in zip(comparison.keys, comparison.columns, strict=True) for run in own}
-    return {"facts": [fact.for_page() for fact in facts], "lines": [line_of[run.pk] for run in comparison.runs]}
+    return {
+        "facts": [fact.for_page() for fact in facts],
+        "lines": [line_of[run.pk] for run in comparison.runs],
+        "without_epochs": sum(not run.steps_per_epoch for run in comparison.runs),
+    }
+
+
+def _pins_for_page(runs: Sequence[Run], user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
+    """Return the pinned charts of the runs' projects, and the addresses for the scripts.
+
+    Pins of runs of one project are those of the project; a browser stores changes for several.
+    """
+    projects = {run.project_id: run.project for run in runs}
+    addresses = {"curves": reverse("compare_curves"), "importance": reverse("compare_importance")}
+    may_pin = False
+    if len(projects) == 1:
+        addresses |= {"pins": reverse("api:pins", args=[runs[0].pk]), "login": reverse("login")}
+        may_pin = role_of(user, runs[0]) in COMMANDING_ROLES
+    return {
+        "project": "+".join(map(str, sorted(projects))),
+        "pins": list(dict.fromkeys(name for project in projects.values() for name in project.pinned_charts)),
+        "may_pin": may_pin,
+        "addresses": addresses,
+    }
 
 
 def _for_page(item: Compared) -> dict[str, Any]:
@@ -197,7 +222,8 @@ def _for_page(item: Compared) -> dict[str, Any]:
         "label": f"{item.title} {item.note}" if item.row else f"{item.title} ({item.note})",
         "group": groups.pop() if len(groups) == 1 else "live",
         "start": None,
-        "steps_per_epoch": None,
+        # Epochs of a group are not converted again.
+        "steps_per_epoch": 1,
     }
     if item.row is not None:
         run = item.row.run

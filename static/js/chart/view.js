@@ -17,12 +17,14 @@ export class ChartView {
   // Whether a few outliers determine the scale.
   outliers = true;
   log = false;
-  over = "step";
   // Whether interventions are marked.
   marks = true;
   // Lines are drawn as this attempt left them. Not stored, because it belongs to one run.
   attempt = Infinity;
   version = 0;
+  // The chosen unit of x, and whether the page can convert steps to epochs.
+  #chosen = "step";
+  #knowsEpochs = true;
   #attempts = 0;
   #form;
   #onChange;
@@ -41,6 +43,15 @@ export class ChartView {
     // It is in the head of the page, outside the form.
     attempt?.addEventListener("input", () => this.#read("attempt"));
     form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Return the unit of x: steps if epochs are chosen and cannot be drawn. */
+  get over() {
+    return this.#chosen === "epoch" && !this.#knowsEpochs ? "step" : this.#chosen;
+  }
+
+  set over(unit) {
+    this.#chosen = unit;
   }
 
   /** Return how charts are drawn now. */
@@ -70,8 +81,14 @@ export class ChartView {
 
   /** Enable epochs as x axis once the number of steps per epoch is known. */
   allowEpochs(known) {
-    const option = this.#form.elements.over.querySelector("[value=epoch]");
+    const { over } = this.#form.elements;
+    const option = over.querySelector("[value=epoch]");
     if (option.disabled === known) option.disabled = !known;
+    if (this.#knowsEpochs === known) return;
+    this.#knowsEpochs = known;
+    if (this.#chosen !== "epoch") return;
+    over.value = this.over;
+    this.version += 1;
   }
 
   /** Let people choose among several attempts; `attempts` are rows with `number`, in order. */
@@ -101,12 +118,13 @@ export class ChartView {
     this.log = log.checked;
     if (marks) this.marks = marks.checked;
     this.attempt = Number(attempt?.value) || Infinity;
-    this.over = OVER.includes(over.value) ? over.value : "step";
+    // Other controls leave the choice as it is, also if it cannot be drawn here.
+    if (what === "over") this.#chosen = OVER.includes(over.value) ? over.value : "step";
     this.version += 1;
     this.#show();
     try {
-      const { smoothing, kind, log, outliers, over, marks } = this;
-      localStorage.setItem(STORAGE_KEY, JSON.stringify({ smoothing, kind, log, outliers, over, marks }));
+      const { smoothing, kind, log, outliers, marks } = this;
+      localStorage.setItem(STORAGE_KEY, JSON.stringify({ smoothing, kind, log, outliers, over: this.#chosen, marks }));
     } catch {
       // storage is switched off: the choice lasts for the page
     }
@@ -122,7 +140,7 @@ export class ChartView {
       this.outliers = kept.outliers !== false;
       if (KINDS.includes(kept.kind)) this.kind = kept.kind;
       this.marks = kept.marks !== false;
-      if (OVER.includes(kept.over)) this.over = kept.over;
+      if (OVER.includes(kept.over)) this.#chosen = kept.over;
     } catch {
       // storage is switched off, or contains something else
     }

@@ -1,10 +1,17 @@
-// The parameters in the address of a comparison other than its runs: hidden runs, x, search and zoom.
+// The parameters in the address of a comparison other than its runs: how it is shown.
+
+import { readDrawing, readOwn, writeDrawing, writeOwn } from "../panels/charts/view_link.js";
 
 const OVER = ["step", "epoch", "time", "relative"];
+const DRAWN = ["smooth", "log", "outliers", "log_of", "linear_of", "range"];
+const FOLDS = { fold: false, unfold: true };
+const NAMES = ["hidden", "x", "search", "fact_x", "fact_y", "fact_xlog", "fact_ylog", ...DRAWN, ...Object.keys(FOLDS), "zoom"];
 
 /**
- * Return {hidden, over, search, zooms, facts} of a query: `hidden` are numbers of runs, `zooms` has {from, to} by x,
- * and `facts` {x, y} are the axes of the scatter chart.
+ * Return {hidden, over, search, zooms, facts, drawing, own, folds} of a query: `hidden` are numbers of runs, `zooms` has
+ * {from, to} by x, and `facts` {x, y, xlog, ylog} are the axes of the scatter chart. `drawing` is how all charts are
+ * drawn, null if the address says nothing but which runs are compared; `own` has {log, range} of single charts by key,
+ * and `folds` whether groups of charts are open.
  */
 export function readAddress(query) {
   const fields = new URLSearchParams(query);
@@ -16,12 +23,23 @@ export function readAddress(query) {
     if (bounds.length === 2 && to > from && Number.isFinite(to - from)) zooms.set(x, { from, to });
   }
   const over = fields.get("x");
-  const facts = { x: fields.get("fact_x") ?? "", y: fields.get("fact_y") ?? "" };
-  return { hidden, over: OVER.includes(over) ? over : "", search: fields.get("search") ?? "", zooms, facts };
+  const isLog = (name) => fields.get(`fact_${name}log`) === "1";
+  return {
+    hidden,
+    over: OVER.includes(over) ? over : "",
+    search: fields.get("search") ?? "",
+    zooms,
+    facts: { x: fields.get("fact_x") ?? "", y: fields.get("fact_y") ?? "", xlog: isLog("x"), ylog: isLog("y") },
+    drawing: NAMES.some((name) => fields.has(name)) ? readDrawing(fields) : null,
+    own: readOwn(fields),
+    folds: Object.fromEntries(
+      Object.entries(FOLDS).flatMap(([name, isOpen]) => fields.getAll(name).map((key) => [key, isOpen])),
+    ),
+  };
 }
 
 /** Return the query with the current values; its other parameters stay. */
-export function writeAddress(query, { hidden, over, search, zooms, facts = {} }) {
+export function writeAddress(query, { hidden, over, search, zooms, facts = {}, drawing = null, own = {}, folds = {} }) {
   const fields = new URLSearchParams(query);
   const put = (name, value) => (value ? fields.set(name, value) : fields.delete(name));
   put("hidden", [...hidden].join(","));
@@ -29,7 +47,11 @@ export function writeAddress(query, { hidden, over, search, zooms, facts = {} })
   put("search", search);
   put("fact_x", facts.x);
   put("fact_y", facts.y);
-  fields.delete("zoom");
+  for (const name of ["xlog", "ylog"]) put(`fact_${name}`, facts[name] ? "1" : "");
+  for (const name of [...DRAWN, ...Object.keys(FOLDS), "zoom"]) fields.delete(name);
+  if (drawing) writeDrawing(fields, drawing);
+  writeOwn(fields, own);
+  for (const [key, isOpen] of Object.entries(folds)) fields.append(isOpen ? "unfold" : "fold", key);
   for (const [x, { from, to }] of zooms) fields.append("zoom", [x, short(from), short(to)].join(","));
   return fields.toString().replaceAll("%2C", ",");
 }

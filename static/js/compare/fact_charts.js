@@ -29,14 +29,17 @@ export class FactCharts {
 
   /**
    * `root` is the section with the selects named x and y, the checkboxes xlog and ylog, and the containers of both
-   * charts. `chosen` is {x, y}, keys of facts.
+   * charts. `chosen` is {x, y}, keys of facts, and {xlog, ylog}.
    */
   constructor(root, page, looks, chosen, onChange) {
     this.#root = root;
     this.#page = page;
     this.#looks = looks;
     this.#onChange = onChange;
-    for (const name of ["x", "y"]) this.#select(name).dataset.wanted = chosen[name] ?? "";
+    for (const name of ["x", "y"]) {
+      this.#select(name).dataset.wanted = chosen[name] ?? "";
+      this.#logOf(name).checked = chosen[`${name}log`];
+    }
     root.addEventListener("input", () => {
       for (const name of ["x", "y"]) this.#select(name).dataset.wanted = this.#select(name).value;
       this.#version += 1;
@@ -51,9 +54,10 @@ export class FactCharts {
     root.addEventListener("pointerleave", () => looks.point(null));
   }
 
-  /** Return the chosen {x, y}; "" if nothing was chosen. */
+  /** Return the chosen {x, y, xlog, ylog}; x and y are "" if nothing was chosen. */
   get chosen() {
-    return { x: this.#select("x").dataset.wanted, y: this.#select("y").dataset.wanted };
+    const [x, y] = ["x", "y"].map((name) => this.#select(name).dataset.wanted);
+    return { x, y, xlog: this.#logOf("x").checked, ylog: this.#logOf("y").checked };
   }
 
   /** Show {facts, lines}: columns with a value for each run, and the line (run or group) of each run. */
@@ -78,6 +82,10 @@ export class FactCharts {
 
   #select(name) {
     return this.#root.querySelector(`select[name=${name}]`);
+  }
+
+  #logOf(name) {
+    return this.#root.querySelector(`input[name=${name}log]`);
   }
 
   #offer(name, usual) {
@@ -110,10 +118,9 @@ export class FactCharts {
     const [x, y] = [this.#factOf("x"), this.#factOf("y")];
     if (!x || !y) return;
     const shown = this.#shown();
-    const isLog = (name) => this.#root.querySelector(`input[name=${name}log]`).checked;
     const valuesOf = (fact) => shown.map((place) => fact.values[place]);
-    const across = factAxis(valuesOf(x), isLog("x"));
-    const up = factAxis(valuesOf(y), isLog("y"));
+    const across = factAxis(valuesOf(x), this.#logOf("x").checked);
+    const up = factAxis(valuesOf(y), this.#logOf("y").checked);
     const left = (at) => ROOM.left + at * (this.#width - ROOM.left - ROOM.right);
     const top = (at) => HEIGHT - ROOM.bottom - at * (HEIGHT - ROOM.top - ROOM.bottom);
     const parts = [

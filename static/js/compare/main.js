@@ -2,16 +2,17 @@
 
 import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
-import { setText } from "../shared/dom.js";
+import { setHidden, setText } from "../shared/dom.js";
 import { getFragment, repeatedText } from "../shared/http.js";
-import { gettext } from "../shared/i18n.js";
+import { fill, gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
-import { Painter } from "../shared/painter.js";
+import { changeDetector, Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { readAddress, writeAddress } from "./address.js";
 import { FactCharts } from "./fact_charts.js";
 import { RunLooks } from "./looks.js";
+import { RunColumns } from "./run_columns.js";
 import { CompareRunList } from "./run_list.js";
 import { hitText, mayChange, Workspace } from "./workspace.js";
 
@@ -28,11 +29,14 @@ const status = document.getElementById("refreshed");
 const field = document.getElementById("chart-search");
 const looks = new RunLooks(begun.hidden, changed);
 const list = new CompareRunList(document.getElementById("tables-top"), page.runs, looks);
+const columns = new RunColumns(tables, page.runs, looks);
+const nearChanged = changeDetector();
 let workspace = null;
 let view = null;
 let factCharts = null;
 // Whether curves are missing because a request failed.
 let lacksCurves = false;
+let facts = factsOf(document);
 
 function changed() {
   if (workspace) {
@@ -42,7 +46,10 @@ function changed() {
       over: view.over,
       search: field.value.trim(),
       zooms,
-      facts: factCharts?.chosen,
+      facts: factCharts?.chosen ?? begun.facts,
+      drawing: view,
+      own: workspace.own,
+      folds: workspace.folds,
     });
     if (`?${query}` !== window.location.search) window.history.replaceState(null, "", `?${query}`);
   }
@@ -60,19 +67,18 @@ function start() {
   const form = document.getElementById("chart-tools");
   view = new ChartView(form, (what) => {
     if (what === "over") workspace.overChanged();
+    showEpochs();
     changed();
   });
-  view.allowEpochs(page.knows_epochs);
-  if (begun.over) {
-    form.elements.over.value = begun.over;
-    view.over = begun.over;
-  }
+  // An address that says how it is shown says all of it; otherwise the preferences of this browser count.
+  if (begun.drawing) view.apply({ ...begun.drawing, over: begun.over || "step", attempt: Infinity });
+  showEpochs();
   workspace = new Workspace({
     page,
     view,
     looks,
     place: document.getElementById("curves"),
-    zooms: begun.zooms,
+    begun,
     onChange: changed,
     onFailure: (error) => {
       lacksCurves = true;
@@ -95,6 +101,15 @@ function start() {
   document.addEventListener("pointermove", () => painter.request(), { passive: true });
 }
 
+/** Offer epochs as x axis if a run has a known number of steps per epoch, and say how many are left out for it. */
+function showEpochs() {
+  const { lines, without_epochs: without } = facts;
+  view.allowEpochs(without < lines.length);
+  const note = document.getElementById("left-out");
+  setHidden(note, !without || view.over !== "epoch");
+  setText(note, fill(gettext("Runs whose number of steps per epoch is unknown are left out over epochs: {count}."), { count: without }));
+}
+
 async function refreshTables() {
   const address = new URL(window.location.href);
   address.searchParams.set("fragment", "1");
@@ -102,6 +117,7 @@ async function refreshTables() {
   if (!fresh) return;
   formatValues(fresh);
   list.dress(fresh, workspace?.pointed);
+  columns.dress(fresh);
   for (const place of tables) {
     for (const table of place.querySelectorAll("[data-table]")) {
       const wanted = fresh.querySelector(`[data-table=${table.dataset.table}]`);
@@ -109,13 +125,16 @@ async function refreshTables() {
       else if (wanted) table.replaceWith(wanted);
     }
   }
-  factCharts?.take(factsOf(fresh));
+  facts = factsOf(fresh);
+  factCharts?.take(facts);
   for (const run of page.runs) {
     const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
     if (page.group_by) continue;
     run.group = row?.dataset.group ?? "ended";
     run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
+    run.steps_per_epoch = Number(row?.dataset.stepsPerEpoch) || run.steps_per_epoch;
   }
+  if (view) showEpochs();
 }
 
 function factsOf(root) {
@@ -140,7 +159,7 @@ async function showImportance(root) {
 
 function startFactCharts(root) {
   factCharts = new FactCharts(root, page, looks, begun.facts, changed);
-  factCharts.take(factsOf(document));
+  factCharts.take(facts);
   root.addEventListener("toggle", () => painter.request());
   root.querySelector("[data-importance]").addEventListener("click", () => showImportance(root));
 }
@@ -195,6 +214,7 @@ painter.add((now) => {
   workspace?.paint(now);
   factCharts.paint();
   list.dress(document, workspace?.pointed);
+  if (nearChanged(looks.version)) columns.dress(document);
 });
 painter.request();
 refreshForEver();

@@ -10,6 +10,7 @@ const LOWEST_IS_BEST = /(loss|perplexity|error|_s|_ms)$/;
 
 export class MetricChart {
   chart;
+  showPin;
   #offer;
   #runs;
   #view;
@@ -19,9 +20,13 @@ export class MetricChart {
   #zoom = null;
   #version = 0;
 
-  /** `offer` is {key, name, axis}; `group` shares cursor and zoom with the other charts over the same x. */
-  constructor({ offer, runs, view, looks, group, onSeen, onNear }) {
+  /**
+   * `offer` is {key, name, axis}, `pin` {star, show()} its button that pins it; `group` shares cursor and zoom with the
+   * other charts over the same x.
+   */
+  constructor({ offer, pin, runs, view, looks, group, onSeen, onNear }) {
     this.#offer = offer;
+    this.showPin = pin.show;
     this.#runs = runs;
     this.#view = view;
     this.#looks = looks;
@@ -31,6 +36,7 @@ export class MetricChart {
       group,
       view,
       place: gettext("compared runs"),
+      buttons: [pin.star],
       onSeen,
       onNear: (place) => onNear(place === null ? null : runs[place].id),
       lines: runs.map((run, place) => this.#line(run, place)),
@@ -115,21 +121,21 @@ export class MetricChart {
       ...this.#looks.lookOf(place),
       isFaint: () => this.#looks.isFaint(run.id),
       isHidden: () => !this.#looks.isShown(run.id),
-      version: () => `${this.#version} ${this.#looks.version} ${run.start}`,
+      version: () => `${this.#version} ${this.#looks.version} ${run.start} ${run.steps_per_epoch}`,
       latest: () => {
         const { last = null, odd = "" } = this.#whole.get(run.id) ?? {};
         return { value: last, nonfinite: odd };
       },
       extent: () => {
         const columns = whole();
-        if (!columns?.xs.length || !this.#looks.isShown(run.id)) return null;
+        if (!columns?.xs.length || !this.#isDrawn(run)) return null;
         const { by, forward } = this.#mapping(run);
         const column = columnOf(columns, by);
         return [forward(column[0]), forward(column.at(-1))];
       },
       read: (from, to, buckets) => {
         const columns = own();
-        if (!columns || !this.#looks.isShown(run.id)) return NOTHING;
+        if (!columns || !this.#isDrawn(run)) return NOTHING;
         const { by, forward, back } = this.#mapping(run);
         const drawn = drawable(columns, back(from), back(to), buckets, by);
         drawn.xs = ascending(drawn.xs.map(forward));
@@ -138,6 +144,11 @@ export class MetricChart {
         return { ...drawn, odd: columns.odd.map((entry) => ({ ...entry, x: forward(placeOf(entry.x)) })) };
       },
     };
+  }
+
+  /** Return whether a run is shown, and has places on the current x: epochs need its number of steps per epoch. */
+  #isDrawn(run) {
+    return this.#looks.isShown(run.id) && (this.x !== "epoch" || Boolean(run.steps_per_epoch));
   }
 
   #mapping(run) {

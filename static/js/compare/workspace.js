@@ -1,9 +1,13 @@
 // The charts of a comparison, in groups. Each chart is created and loaded when it comes close to the visible part.
 
 import { ChartGroup } from "../chart/group.js";
+import { cardButtons } from "../panels/charts/card_buttons.js";
+import { ChartPreferences } from "../panels/charts/preferences.js";
+import { measureOf } from "../panels/charts/series_names.js";
 import { element, setText } from "../shared/dom.js";
 import { getPart } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { ChartSection } from "./chart_section.js";
 import { decodeCurves } from "./curves.js";
 import { MetricChart } from "./metric_chart.js";
 import { chartSearch } from "./search.js";
@@ -31,9 +35,15 @@ export class Workspace {
   #looks;
   #onChange;
   #onFailure;
+  #preferences;
+  // By key: {offer, shell, home}, the section in which a chart is unless it is pinned.
   #shells = new Map();
+  #pinned;
   #sections = [];
+  #text = "";
   #charts = new Map();
+  // By key: the own log axis and range of charts that do not exist yet.
+  #own;
   #groups = new Map();
   #zooms;
   #waiting = new Set();
@@ -43,24 +53,43 @@ export class Workspace {
   #sight;
 
   /**
-   * `zooms` has the initial {from, to} by x. `onChange()` requests a paint, `onFailure(error)` is called if a request
-   * fails.
+   * `begun` has the initial {from, to} by x as `zooms`, log axis and range of charts as `own`, and `folds`.
+   * `onChange()` requests a paint, `onFailure(error)` is called if a request fails.
    */
-  constructor({ page, view, looks, place, zooms, onChange, onFailure }) {
+  constructor({ page, view, looks, place, begun, onChange, onFailure }) {
     this.#page = page;
     this.#view = view;
     this.#looks = looks;
-    this.#zooms = zooms;
+    this.#zooms = begun.zooms;
+    this.#own = new Map(Object.entries(begun.own));
     this.#onChange = onChange;
     this.#onFailure = onFailure;
+    this.#preferences = new ChartPreferences(page, () => page.may_pin);
     this.#sight = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "400px" });
-    for (const group of page.groups) this.#addSection(group, place);
+    this.#pinned = this.#addSection({ key: "pinned", title: gettext("Pinned"), open: true }, begun.folds);
+    for (const group of page.groups) {
+      const home = this.#addSection(group, begun.folds);
+      for (const offer of group.charts) this.#addShell(offer, home);
+    }
+    this.#arrange();
+    place.append(...this.#sections.map(({ root }) => root));
   }
 
   /** Return {from, to} by x of the zoomed charts. */
   get zooms() {
     const zoomed = [...this.#groups].filter(([, group]) => group.zoom);
     return new Map([...this.#zooms, ...zoomed.map(([x, group]) => [x, group.zoom])]);
+  }
+
+  /** Return the own log axis and range of charts that have one: {key: {log, range}}. */
+  get own() {
+    const own = [...this.#charts].map(([key, { chart }]) => [key, chart.own]);
+    return Object.fromEntries([...this.#own, ...own.filter(([, { log, range }]) => log !== null || range)]);
+  }
+
+  /** Return which sections a person opened or folded: {key: isOpen}. */
+  get folds() {
+    return Object.fromEntries(this.#sections.filter(({ fold }) => fold !== undefined).map(({ key, fold }) => [key, fold]));
   }
 
   paint(now) {
@@ -92,21 +121,18 @@ export class Workspace {
 
   /** Show the charts that match a search; return {found, all, error}. */
   search(text) {
+    this.#text = text;
     const { matches, error } = chartSearch(text);
-    let found = 0;
-    for (const section of this.#sections) {
-      let own = 0;
-      for (const { offer, shell } of section.members) {
-        const isFound = matches(offer.name);
-        own += Number(isFound);
-        (this.#charts.get(offer.key)?.chart.root ?? shell).hidden = !isFound;
-      }
-      section.root.hidden = !own;
-      section.root.open = text.trim() ? own > 0 : section.wasOpen;
-      setText(section.count, String(own));
-      found += own;
+    const found = new Map(this.#sections.map((section) => [section, 0]));
+    for (const entry of this.#shells.values()) {
+      const isFound = matches(entry.offer.name);
+      this.#rootOf(entry).hidden = !isFound;
+      const section = this.#sectionOf(entry);
+      found.set(section, found.get(section) + Number(isFound));
     }
-    return { found, all: this.#shells.size, error };
+    for (const [section, own] of found) section.show(own, Boolean(text.trim()));
+    const sum = [...found.values()].reduce((one, other) => one + other, 0);
+    return { found: sum, all: this.#shells.size, error };
   }
 
   /** Reload the visible charts of runs that may still change, or of the runs for which `wanted(run)` is true. */
@@ -128,27 +154,42 @@ export class Workspace {
     this.loadAgain().catch(this.#onFailure);
   }
 
-  #addSection({ title, open, charts }, place) {
-    const grid = element("div", { class: "chart-grid" });
-    const count = element("span", { class: "group-count", text: String(charts.length) });
-    const summary = element("summary", {}, element("h2", { class: "block-title", text: title }), count);
-    const root = element("details", { class: "chart-group", open, "data-group": title }, summary, grid);
-    const section = { root, count, wasOpen: open, members: [] };
-    // A click changes it permanently, a search only while it is active.
-    summary.addEventListener("click", () => (section.wasOpen = !root.open));
-    for (const offer of charts) {
-      const shell = element(
-        "div",
-        { class: "card chart-card chart-shell", "data-key": offer.key },
-        element("h3", { class: "chart-title", text: offer.name }),
-      );
-      section.members.push({ offer, shell });
-      this.#shells.set(offer.key, { offer, shell });
-      grid.append(shell);
-      this.#sight.observe(shell);
-    }
+  #addSection(group, folds) {
+    const section = new ChartSection(group, folds[group.key], this.#onChange);
     this.#sections.push(section);
-    place.append(root);
+    return section;
+  }
+
+  #addShell(offer, home) {
+    const shell = element(
+      "div",
+      { class: "card chart-card chart-shell", "data-key": offer.key },
+      element("h3", { class: "chart-title", text: offer.name }),
+    );
+    this.#shells.set(offer.key, { offer, shell, home });
+    this.#sight.observe(shell);
+  }
+
+  /** Put each chart into its section: the pinned ones into the first. */
+  #arrange() {
+    const entries = [...this.#shells.values()];
+    for (const section of this.#sections)
+      section.hold(entries.filter((entry) => this.#sectionOf(entry) === section).map((entry) => this.#rootOf(entry)));
+    this.search(this.#text);
+  }
+
+  #sectionOf({ offer, home }) {
+    return this.#preferences.isPinned(pinOf(offer)) ? this.#pinned : home;
+  }
+
+  #rootOf({ offer, shell }) {
+    return this.#charts.get(offer.key)?.chart.root ?? shell;
+  }
+
+  #pinsChanged() {
+    this.#arrange();
+    for (const { showPin } of this.#charts.values()) showPin();
+    this.#onChange();
   }
 
   #groupOf(x) {
@@ -184,8 +225,10 @@ export class Workspace {
 
   #make({ offer, shell }) {
     const { runs } = this.#page;
+    const pin = cardButtons(pinOf(offer), this.#preferences, () => this.#pinsChanged());
     const chart = new MetricChart({
       offer,
+      pin,
       runs,
       view: this.#view,
       looks: this.#looks,
@@ -201,6 +244,8 @@ export class Workspace {
     chart.chart.root.hidden = shell.hidden;
     shell.replaceWith(chart.chart.root);
     this.#charts.set(offer.key, chart);
+    if (this.#own.has(offer.key)) chart.chart.setOwn(this.#own.get(offer.key));
+    this.#own.delete(offer.key);
     this.pointed ??= chart;
     return chart;
   }
@@ -260,6 +305,11 @@ export class Workspace {
     const response = await getPart(`${this.#page.addresses.curves}?${query}`);
     return response ? decodeCurves(await response.arrayBuffer()) : [];
   }
+}
+
+/** Return the name by which a chart is pinned, also on the pages of runs, which have one chart for a measure of all GPUs. */
+function pinOf({ axis, name, pin }) {
+  return axis === "time" ? measureOf(name) : pin;
 }
 
 /** Return the text below the search field. */

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
+from tests.browser.entering.test_web_app import of_another_build
 from tests.support.browser import operators_page, settled_picture
 from tests.support.stack import Stack, create_run, rows, wait_for
 
@@ -179,3 +180,104 @@ def test_a_comparison_follows_a_run_from_the_queue_to_its_end(page: Page, stack:
     for state, shown in (("queued", "queued"), ("running", "running"), ("lost", "lost"), ("finished", "finished")):
         rows(stack, "UPDATE runs_run SET state = ? WHERE id = ? RETURNING id", state, run)
         expect(row).to_contain_text(shown)
+
+
+def test_a_run_without_steps_per_epoch_is_left_out_over_epochs(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places, "live", "again"))
+    chart, note = page.locator(LOSS), page.locator("#left-out")
+    expect(chart).to_have_attribute("data-points", "3300")
+    expect(note).to_be_hidden()
+    page.select_option("#chart-over", "epoch")
+    expect(chart).to_have_attribute("data-points", "3000")
+    expect(note).to_have_text("Runs whose number of steps per epoch is unknown are left out over epochs: 1.")
+    # If no run has one, steps stay steps.
+    page.goto(compared(stack, places, "again"))
+    expect(chart).to_have_attribute("aria-label", re.compile("over step$"))
+    expect(page.locator("#chart-over")).to_have_value("step")
+
+
+def test_a_page_that_is_older_than_the_portal_offers_to_reload(page: Page, stack: Stack, places: Places) -> None:
+    offer = page.get_by_test_id("upgrade")
+    page.goto(compared(stack, places))
+    expect(page.locator(LOSS).locator("canvas")).to_be_visible()
+    expect(offer).to_have_count(0)
+    for requests in ("**/*fragment=1*", "**/compare/curves/*"):
+        page.route(requests, of_another_build)
+        page.reload()
+        expect(offer).to_contain_text("The portal was upgraded.")
+        page.unroute(requests)
+
+
+def test_a_run_is_highlighted_in_charts_and_tables_alike(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    line = page.locator("[data-table=metrics] tr", has=page.get_by_role("rowheader", name="train/loss last"))
+    rate = page.locator("[data-table=parameters] tr", has=page.get_by_role("rowheader", name="rate"))
+    rate.locator("td").nth(1).hover()
+    expect(run_row(page, places["ended"])).to_have_class(re.compile("run-near"))
+    expect(line.locator("td").nth(1)).to_have_class(re.compile("column-near"))
+    expect(line.locator("td").nth(0)).not_to_have_class(re.compile("column-near"))
+    run_row(page, places["live"]).hover()
+    for row in (line, rate):
+        expect(row.locator("td").nth(0)).to_have_class(re.compile("column-near"))
+        expect(row.locator("td").nth(1)).not_to_have_class(re.compile("column-near"))
+    page.mouse.move(0, 0)
+    expect(page.locator(".column-near")).to_have_count(0)
+
+
+def test_the_address_has_the_whole_view(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    chart = page.locator(LOSS)
+    expect(chart.locator("canvas")).to_be_visible()
+    page.locator("#chart-smoothing").fill("0.5")
+    page.locator("#chart-log").check()
+    page.get_by_test_id("chart-more").click()
+    page.select_option("#chart-kind", "gaussian")
+    page.locator("#chart-outliers").check()
+    page.keyboard.press("Escape")
+    menu = page.locator(MARGIN).get_by_test_id("chart-menu")
+    menu.click()
+    page.locator(MARGIN).get_by_label("Log axis of this chart").uncheck()
+    page.locator(MARGIN).get_by_label("lowest").fill("-2")
+    page.locator(MARGIN).get_by_label("highest").fill("3")
+    page.locator(MARGIN).get_by_label("highest").blur()
+    page.locator("#fact-xlog").check()
+    page.locator("summary", has_text="Machine").click()
+    for part in ("smooth=gaussian%3A0.5", "log=1", "outliers=0", "linear_of=train", "range=-2%3A3%3A", "fact_xlog=1"):
+        expect(page).to_have_url(re.compile(re.escape(part)))
+    expect(page).to_have_url(re.compile("unfold=machine"))
+    address = page.url
+    with operators_page(page.context.browser, stack.address) as other:  # type: ignore[arg-type]
+        other.goto(address)
+        expect(other.locator("#chart-smoothing")).to_have_value("0.5")
+        expect(other.locator("#chart-kind")).to_have_value("gaussian")
+        for ticked in ("#chart-log", "#chart-outliers", "#fact-xlog"):
+            expect(other.locator(ticked)).to_be_checked()
+        expect(other.locator("details[data-group=Machine]")).to_have_attribute("open", "")
+        expect(other.locator(MARGIN).locator("canvas")).to_be_visible()
+        other.locator(MARGIN).get_by_test_id("chart-menu").click()
+        expect(other.locator(MARGIN).get_by_label("lowest")).to_have_value("-2")
+        expect(other.locator(MARGIN).get_by_label("Log axis of this chart")).not_to_be_checked()
+        assert other.url == address
+
+
+def test_a_star_pins_a_chart_to_the_top_for_the_project(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    pinned = page.locator("details[data-group=Pinned]")
+    expect(page.locator(MARGIN).locator("canvas")).to_be_visible()
+    expect(pinned).to_be_hidden()
+    star = page.locator(MARGIN).get_by_test_id("pin")
+    star.click()
+    expect(pinned.locator(MARGIN)).to_be_visible()
+    expect(pinned.locator(".group-count")).to_have_text("1")
+    expect(page.locator("#curves details").first).to_have_attribute("data-group", "Pinned")
+    expect(star).to_have_attribute("aria-pressed", "true")
+    # The page of a run has the same pins.
+    page.goto(f"{stack.address}/runs/{places['live']}/")
+    star = page.locator("[data-key='train/margin']").get_by_test_id("pin")
+    expect(star).to_have_attribute("aria-pressed", "true")
+    page.goto(compared(stack, places))
+    pinned.locator(MARGIN).get_by_test_id("pin").click()
+    expect(pinned).to_be_hidden()
+    page.reload()
+    expect(page.locator(MARGIN).locator("canvas")).to_be_visible()
+    expect(pinned).to_be_hidden()

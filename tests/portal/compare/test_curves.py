@@ -172,6 +172,23 @@ def test_a_group_is_drawn_as_mean_and_band_where_its_runs_have_values(project: P
     assert (both["mins"], both["maxs"], both["counts"]) == ([1, 2, 3], [4, 5, 6], [2, 2, 2])
 
 
+def test_a_run_whose_steps_per_epoch_are_unknown_has_no_place_over_epochs(project: Project, viewer: Client) -> None:
+    known = make_run(project, parameters={"rate": 1}, steps_per_epoch=10)
+    unknown = make_run(project, parameters={"rate": 1})
+    alone = make_run(project, parameters={"rate": 2})
+    for run in (known, unknown, alone):
+        times = [START + step for step in range(30)]
+        store_folded(run, "train/loss", make_points(list(range(30)), times, [float(run.pk)] * 30))
+    runs = (known, unknown, alone)
+    found = read(viewer, *runs, name="train/loss", group="parameter:rate", x="epoch")
+    assert set(found) == {(0, "train/loss")}, "no run of the other group has a place"
+    assert found[0, "train/loss"]["steps"][-1] == 2.9 and found[0, "train/loss"]["last"] == [known.pk, ""]
+    assert found[0, "train/loss"]["raw"], "one run counts everywhere"
+    assert set(read(viewer, *runs, name="train/loss", x="epoch", **{"from": 1, "to": 2})) == {(known.pk, "train/loss")}
+    page = viewer.get(f"{reverse('compare')}?" + "&".join(f"run={run.pk}" for run in runs))
+    assert page.context["facts"]["without_epochs"] == 2
+
+
 def test_it_returns_nothing_of_runs_that_the_viewer_may_not_see(project: Project, viewer: Client) -> None:
     own, foreign = make_run(project), make_run(Project.objects.create(name="Other", slug="other"))
     for run in (own, foreign):

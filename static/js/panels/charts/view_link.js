@@ -12,9 +12,7 @@ const ZOOMS = { step: "zoom", time: "machine" };
  */
 export function queryOf(view) {
   const query = new URLSearchParams();
-  if (view.smoothing) query.set("smooth", `${view.kind}:${view.smoothing}`);
-  if (view.log) query.set("log", "1");
-  if (!view.outliers) query.set("outliers", "0");
+  writeDrawing(query, view);
   if (view.over !== "step") query.set("over", view.over);
   if (Number.isFinite(view.attempt)) query.set("attempt", view.attempt);
   for (const [axis, name] of Object.entries(ZOOMS)) {
@@ -23,21 +21,39 @@ export function queryOf(view) {
   }
   if (view.find) query.set("find", view.find);
   for (const key of view.pins) query.append("pin", key);
-  for (const [key, { log, range }] of Object.entries(view.own)) {
-    if (log !== null) query.append(log ? "log_of" : "linear_of", key);
-    if (range) query.append("range", `${range.join(":")}:${key}`);
-  }
+  writeOwn(query, view.own);
   for (const [key, names] of Object.entries(view.added)) for (const name of names) query.append("with", JSON.stringify([key, name]));
   // Marks the address as a view, even if everything is the default.
   query.set("view", "1");
   return query;
 }
 
-/** Return the view in the query of an address, null if there is none. Invalid parts get their defaults. */
-export function viewOf(search) {
-  const query = new URLSearchParams(search);
-  if (!query.has("view")) return null;
+/** Write how all charts are drawn, without the unit of x: {smoothing, kind, log, outliers}. */
+export function writeDrawing(query, { smoothing, kind, log, outliers }) {
+  if (smoothing) query.set("smooth", `${kind}:${smoothing}`);
+  if (log) query.set("log", "1");
+  if (!outliers) query.set("outliers", "0");
+}
+
+export function readDrawing(query) {
   const [kind, smoothing] = (query.get("smooth") ?? "").split(":");
+  return {
+    kind: KINDS.includes(kind) ? kind : KINDS[0],
+    smoothing: Number(smoothing) || 0,
+    log: query.get("log") === "1",
+    outliers: query.get("outliers") !== "0",
+  };
+}
+
+/** Write the log axis and range of single charts: {key: {log, range}}. */
+export function writeOwn(query, own) {
+  for (const [key, { log, range }] of Object.entries(own)) {
+    if (log !== null) query.append(log ? "log_of" : "linear_of", key);
+    if (range) query.append("range", `${range.join(":")}:${key}`);
+  }
+}
+
+export function readOwn(query) {
   const own = {};
   const ownOf = (key) => (own[key] ??= { log: null, range: null });
   for (const key of query.getAll("log_of")) ownOf(key).log = true;
@@ -46,18 +62,22 @@ export function viewOf(search) {
     const [low, high, ...key] = text.split(":");
     if (Number(low) < Number(high)) ownOf(key.join(":")).range = [Number(low), Number(high)];
   }
+  return own;
+}
+
+/** Return the view in the query of an address, null if there is none. Invalid parts get their defaults. */
+export function viewOf(search) {
+  const query = new URLSearchParams(search);
+  if (!query.has("view")) return null;
   const zooms = Object.entries(ZOOMS).map(([axis, name]) => [axis, zoomOf(query.get(name))]);
   return {
-    kind: KINDS.includes(kind) ? kind : KINDS[0],
-    smoothing: Number(smoothing) || 0,
-    log: query.get("log") === "1",
-    outliers: query.get("outliers") !== "0",
+    ...readDrawing(query),
     over: OVER.includes(query.get("over")) ? query.get("over") : "step",
     attempt: Number(query.get("attempt")) || Infinity,
     zooms: Object.fromEntries(zooms),
     find: query.get("find") ?? "",
     pins: query.getAll("pin"),
-    own,
+    own: readOwn(query),
     added: addedOf(query.getAll("with")),
   };
 }

@@ -4,7 +4,7 @@ import { ChartGroup } from "../chart/group.js";
 import { cardButtons } from "../panels/charts/card_buttons.js";
 import { ChartPreferences } from "../panels/charts/preferences.js";
 import { measureOf } from "../panels/charts/series_names.js";
-import { element, setText } from "../shared/dom.js";
+import { element } from "../shared/dom.js";
 import { getPart } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { ChartSection } from "./chart_section.js";

@@ -173,6 +173,7 @@ class RunView(DetailView[Run], ABC):
                 "name": run.name,
                 "project": run.project_id,
                 "pins": run.project.pinned_charts,
+                "may_pin": viewer.may_command,
                 "start": start_command(run) if viewer.may_command else "",
                 "remote": (remote_command(run) or "") if viewer.may_command else "",
                 "elsewhere": command_from(run) if viewer.may_command else [],

@@ -38,7 +38,7 @@ export function columnMenu(menu, fetchMenu, changed) {
     if (!note) {
       const again = element("button", { class: "btn btn-sm", type: "button", text: gettext("Try again") });
       again.addEventListener("click", fill);
-      note = element("div", { "data-refused": true }, element("p", { role: "status" }), again);
+      note = element("div", { "data-refused": true, role: "alert" }, element("p"), again);
       place.prepend(note);
     }
     setText(note.querySelector("p"), sentence);

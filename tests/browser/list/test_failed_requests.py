@@ -54,11 +54,11 @@ def test_the_menu_of_columns_says_why_it_is_empty_and_fills_on_request(
     page.route("**/*fragment=columns*", bad_gateway)
     page.get_by_test_id("columns").locator("summary").click()
     menu = page.locator("#column-menu")
-    expect(menu.get_by_role("status")).to_contain_text(RESTARTING)
+    expect(menu.get_by_role("alert")).to_contain_text(RESTARTING)
     page.unroute("**/*fragment=columns*")
     page.route("**/*fragment=columns*", no_answer)
     menu.get_by_role("button", name="Try again").click()
-    expect(menu.get_by_role("status")).to_contain_text(NO_CONNECTION)
+    expect(menu.get_by_role("alert")).to_contain_text(NO_CONNECTION)
     # The list still has its columns.
     expect(menu.locator("input[name=column]").last).to_have_value("host")
     page.unroute("**/*fragment=columns*")

@@ -228,7 +228,7 @@ def test_the_menu_of_columns_follows_the_search_and_says_that_it_cannot_be_loade
         window.mend = () => (window.fetch = real);
     }""")
     summary.click()
-    expect(menu.get_by_role("alert")).to_contain_text("The portal does not answer")
+    expect(menu.get_by_role("alert")).to_contain_text("There is no connection to the portal")
     page.evaluate("() => { window.mend(); }")
     menu.get_by_role("button", name="Try again").click()
     expect(menu.get_by_label("val/accuracy")).to_be_visible()

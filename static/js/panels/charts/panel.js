@@ -68,7 +68,8 @@ export class ChartPanel {
     // All charts over steps share one zoom; those of the machine share another.
     this.#zooms = { step: this.#zoomOf("step"), time: this.#zoomOf("time") };
     this.#lines = new ChartLines(state, view, this.#zooms, this.#clock);
-    this.#preferences = new ChartPreferences(page, () => Boolean(state.viewer?.may.length));
+    // Until the socket tells who the viewer is, the role at the load of the page counts.
+    this.#preferences = new ChartPreferences(page, () => (state.viewer ? state.viewer.may.length > 0 : page.may_pin));
     this.#finder = new ChartFinder(onSeen);
   }
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -141,8 +141,9 @@ def _note_use(token: AccessToken) -> None:
 def _store_use(token: AccessToken, now: datetime) -> None:
     if token.last_used_at is None:
         # If several requests arrive at once, only one counts as the first.
-        if AccessToken.objects.filter(pk=token.pk, last_used_at=None).update(last_used_at=now):
-            token_first_used.send(sender=AccessToken, token=token)
+        with transaction.atomic():
+            if AccessToken.objects.filter(pk=token.pk, last_used_at=None).update(last_used_at=now):
+                token_first_used.send(sender=AccessToken, token=token)
         token.last_used_at = now
     elif now - token.last_used_at >= LAST_USED_EVERY:
         AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)

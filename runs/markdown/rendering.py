@@ -38,12 +38,12 @@ def rendered(text: str) -> SafeString:
 
     A line break in the text is a line break on the page, as people expect of a note.
     """
-    html: str = _reader(has_tables=not _may_explode(text)).render(_NO_TEXT.sub("�", text))
+    html: str = _reader(has_tables=not _has_too_many_cells(text)).render(_NO_TEXT.sub("�", text))
     clean = nh3.clean(html, tags=TAGS, attributes=ATTRIBUTES, url_schemes=SCHEMES, link_rel=LINK_REL)
     return mark_safe(clean.strip())  # noqa: S308  nh3 has just cleaned it
 
 
-def _may_explode(text: str) -> bool:
+def _has_too_many_cells(text: str) -> bool:
     """Return whether a table in `text` may have far more cells than the text has characters.
 
     Rows get the cells that they lack, so a few kB with a wide head above many short lines would become a megabyte.

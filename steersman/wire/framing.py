@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 _LENGTH = struct.Struct(">I")
-# A report has about 1 MiB of journals, and at most 3 MiB of consoles, which damaged text can make 9.
+# A report has about 1 MiB of journals and at most 2 MiB of consoles, which marks of ranks can make six times as long.
 LARGEST_MESSAGE_BYTES = 16 << 20
 # Of such a stream, one HTTP request takes at most this much: proxies limit the size of requests, and a portal hands a
 # request on to another process as a whole.

@@ -9,6 +9,9 @@ import pytest
 from steersman.agent.journals import console, consoles
 from steersman.agent.journals.console import ConsoleTail
 from steersman.agent.journals.consoles import Consoles, ConsolesRead
+from steersman.messages.reports import ConsoleText, Report
+from steersman.wire.codec import encode
+from steersman.wire.framing import LARGEST_MESSAGE_BYTES
 
 
 @pytest.fixture
@@ -132,14 +135,15 @@ def test_lines_without_end_of_several_ranks_are_marked(path, at_once):
 
 
 def test_the_consoles_of_many_ranks_fit_into_one_report(path):
-    text = "x" * 79 + "\n"
-    for rank in range(16):
-        append(consoles.console_path(path.parent, rank), text.encode() * (1 << 14))
-    read = told(Consoles(path.parent, dict.fromkeys(range(16), 0)))
+    for rank in range(64):
+        append(consoles.console_path(path.parent, rank), b"\n" * (1 << 20))
+    read = told(Consoles(path.parent, dict.fromkeys(range(64), 0)))
     assert read is not None
     sizes = {rank: each.offset - each.skipped_bytes for rank, each in read.reads.items()}
-    assert sizes[0] > 15 << 16 and min(sizes.values()) > 1 << 17
-    assert sum(sizes.values()) <= 3 << 20
+    assert sizes[0] == 1 << 20 and min(sizes.values()) > 1 << 14
+    # Each line gets the mark of its rank.
+    report = Report(1, 1, {}, {}, [], console=ConsoleText(read.lines, read.skipped_bytes, read.offsets))
+    assert len(encode(report)) < LARGEST_MESSAGE_BYTES * 3 / 4
 
 
 def test_the_next_supervisor_clears_a_line_without_end_that_stood_at_the_beginning(path, at_once):

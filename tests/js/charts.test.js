@@ -213,7 +213,9 @@ test("epochs are drawn only if they are known, and stay chosen until then", () =
   choose("over");
   assert.equal(view.over, "epoch");
   const { version } = view;
-  view.allowEpochs(false);
+  assert.equal(view.allowEpochs(false), true);
+  assert.equal(view.allowEpochs(false), false, "nothing changed");
+  assert.equal(view.chosen, "epoch");
   assert.deepEqual([view.over, over.value, option.disabled], ["step", "step", true], "no step is drawn as an epoch");
   assert.notEqual(view.version, version);
   choose("log");

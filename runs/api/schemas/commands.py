@@ -12,7 +12,7 @@ from runs.models import CommandState
 from runs.protocol.commands import COMMANDS
 
 # The rows that the command log of a page shows at first.
-MOST_WRITTEN = 20
+MOST_COMMANDS_AT_ONCE = 20
 
 
 class CommandIn(Schema):
@@ -76,8 +76,8 @@ class CommandOut(Schema):
 class WrittenQuery(Schema):
     command: list[UUID] = Field(
         min_length=1,
-        max_length=MOST_WRITTEN,
-        description=f"Id of a command of the run; repeat the field for up to {MOST_WRITTEN} commands",
+        max_length=MOST_COMMANDS_AT_ONCE,
+        description=f"Id of a command of the run; repeat the field for up to {MOST_COMMANDS_AT_ONCE} commands",
     )
 
 

@@ -14,7 +14,7 @@ from runs.queueing.board import commanded_projects
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """`kind` is "no-project", "no-run", "archived" (all runs are) or "unmatched".
+    """`kind` is "no-project", "no-run", "archived" (all runs are), "none-archived" or "unmatched".
 
     `may_create` is true if the reader may create runs in `project`, or without a chosen project in any of theirs.
     """
@@ -40,4 +40,6 @@ def _kind(form: RunFilter, user: AbstractBaseUser | AnonymousUser) -> str:
         runs = runs.filter(project=form.chosen_project)
     if not runs.exists():
         return "no-run"
-    return "unmatched" if form.is_narrowed else "archived"
+    if form.is_narrowed:
+        return "unmatched"
+    return "none-archived" if form.shows_archive else "archived"

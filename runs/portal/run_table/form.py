@@ -96,8 +96,8 @@ class RunFilter(forms.Form):
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether something other than a project is chosen."""
-        return any(self.cleaned_data.get(name) for name in self.fields if name != "project")
+        """Whether something narrows the list, other than the project and the choice of archived runs."""
+        return any(self.cleaned_data.get(name) for name in self.fields if name not in ("project", "archived"))
 
     @property
     def is_used(self) -> bool:

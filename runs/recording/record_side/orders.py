@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from runs.commands.record import record
+from runs.commands.record import NotAllowed, record
 from runs.models import Command, CommandState
 from runs.protocol import commands
 from runs.recording.lifecycle import (
@@ -29,6 +29,8 @@ from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
 from steersman.messages.orders import EndProcess, Order, Post, SignalRequest
 from steersman.records.posted import PostedCommand
 
+# Raised by `record_asked` for a request that is not valid, or has the id of another run's command.
+BAD_REQUESTS = (commands.InvalidCommand, NotAllowed)
 NOT_POSTED = "The command expired before the training received it."
 
 

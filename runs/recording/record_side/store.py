@@ -31,7 +31,7 @@ from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued
-from runs.recording.record_side.orders import record_asked
+from runs.recording.record_side.orders import BAD_REQUESTS, record_asked
 from runs.recording.record_side.parts import parts_of, store_apart
 from runs.recording.record_side.point_events import last_point, metrics_events, time_of
 from runs.recording.record_side.record_kinds import RecordStore
@@ -103,7 +103,7 @@ class RecordSide:
 
         A report that does not continue the stored ones changes nothing. Neither does one with a part that cannot be
         stored: the answer names that part. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run,
-        or another supervisor this attempt.
+        or another supervisor this attempt, and one of `BAD_REQUESTS` for the invalid request of a signal.
         """
         began = time.monotonic()
         order = self._order
@@ -151,7 +151,7 @@ class RecordSide:
             self.add(report)
         except Exception as error:
             self._order = order
-            if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
+            if isinstance(error, (Fenced, NotContinued, *BAD_REQUESTS)) or not is_refusal(error):
                 raise
             logger.warning(
                 "run %d: attempt %d: some of its records cannot be stored (%s) and are left out; the others are stored",

@@ -54,6 +54,11 @@ export class ChartView {
     this.#chosen = unit;
   }
 
+  /** Return the unit of x that was chosen, also if it cannot be drawn here yet. */
+  get chosen() {
+    return this.#chosen;
+  }
+
   /** Return how charts are drawn now. */
   describe() {
     const { smoothing, kind, log, outliers, over, attempt } = this;
@@ -79,16 +84,17 @@ export class ChartView {
     this.#show();
   }
 
-  /** Enable epochs as x axis once the number of steps per epoch is known. */
+  /** Enable epochs as x axis once the number of steps per epoch is known; return whether the unit of x has changed. */
   allowEpochs(known) {
     const { over } = this.#form.elements;
     const option = over.querySelector("[value=epoch]");
     if (option.disabled === known) option.disabled = !known;
-    if (this.#knowsEpochs === known) return;
+    if (this.#knowsEpochs === known) return false;
     this.#knowsEpochs = known;
-    if (this.#chosen !== "epoch") return;
+    if (this.#chosen !== "epoch") return false;
     over.value = this.over;
     this.version += 1;
+    return true;
   }
 
   /** Let people choose among several attempts; `attempts` are rows with `number`, in order. */

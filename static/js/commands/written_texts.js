@@ -11,7 +11,7 @@ const SIGNS = /[*`[\\]|~~|\|.*\n|(?<![\p{L}\p{N}])_|\/\/|mailto:|<\w|&[\w#]+;|^\
 const NO_HTML = { note: "", reason: "" };
 
 /** Return the text of a note, "" for another command. */
-export function noteOf({ command, arguments: given }) {
+function noteOf({ command, arguments: given }) {
   return command === "note" ? (given?.text ?? "") : "";
 }
 

@@ -34,26 +34,35 @@ const nearChanged = changeDetector();
 let workspace = null;
 let view = null;
 let factCharts = null;
-// Whether curves are missing because a request failed.
-let lacksCurves = false;
+// Whether the tables are older than what the reader chose, because a request failed.
+let lacksTables = false;
 let facts = factsOf(document);
 
 function changed() {
-  if (workspace) {
-    const { zooms } = workspace;
-    const query = writeAddress(window.location.search, {
-      hidden: looks.hidden,
-      over: view.over,
-      search: field.value.trim(),
-      zooms,
-      facts: factCharts?.chosen ?? begun.facts,
-      drawing: view,
-      own: workspace.own,
-      folds: workspace.folds,
-    });
-    if (`?${query}` !== window.location.search) window.history.replaceState(null, "", `?${query}`);
-  }
   painter.request();
+  writeView();
+}
+
+/** Write how the page is shown into its address. */
+function writeView() {
+  if (!workspace) return;
+  const { zooms } = workspace;
+  const query = writeAddress(window.location.search, {
+    hidden: looks.hidden,
+    over: view.chosen,
+    search: field.value.trim(),
+    zooms,
+    facts: factCharts?.chosen ?? begun.facts,
+    drawing: view,
+    own: workspace.own,
+    folds: workspace.folds,
+  });
+  if (`?${query}` === window.location.search) return;
+  try {
+    window.history.replaceState(null, "", `?${query}`);
+  } catch {
+    // Browsers allow some hundred changes per half minute, and a slider has as many: the next change writes it.
+  }
 }
 
 function search() {
@@ -80,10 +89,7 @@ function start() {
     place: document.getElementById("curves"),
     begun,
     onChange: changed,
-    onFailure: (error) => {
-      lacksCurves = true;
-      setText(status, repeatedText(error));
-    },
+    onFailure: (error) => setText(status, workspace?.lacksCurves ? repeatedText(error) : error.message),
   });
   field.value = begun.search;
   field.addEventListener("input", search);
@@ -104,13 +110,14 @@ function start() {
 /** Offer epochs as x axis if a run has a known number of steps per epoch, and say how many are left out for it. */
 function showEpochs() {
   const { lines, without_epochs: without } = facts;
-  view.allowEpochs(without < lines.length);
+  if (view.allowEpochs(without < lines.length)) workspace?.overChanged();
   const note = document.getElementById("left-out");
   setHidden(note, !without || view.over !== "epoch");
   setText(note, fill(gettext("Runs whose number of steps per epoch is unknown are left out over epochs: {count}."), { count: without }));
 }
 
 async function refreshTables() {
+  lacksTables = true;
   const address = new URL(window.location.href);
   address.searchParams.set("fragment", "1");
   const fresh = await getFragment(address);
@@ -135,6 +142,10 @@ async function refreshTables() {
     run.steps_per_epoch = Number(row?.dataset.stepsPerEpoch) || run.steps_per_epoch;
   }
   if (view) showEpochs();
+  // The pressed button has the focus, so its cell was not replaced.
+  for (const button of document.querySelectorAll("[data-baseline]"))
+    button.setAttribute("aria-pressed", String(button.closest("tr").dataset.run === address.searchParams.get("baseline")));
+  lacksTables = false;
 }
 
 function factsOf(root) {
@@ -172,9 +183,6 @@ async function chooseBaseline(button) {
   else address.searchParams.set("baseline", run);
   window.history.replaceState(null, "", address.search.replaceAll("%2C", ","));
   await refreshTables().catch((error) => setText(status, repeatedText(error)));
-  // The pressed button has the focus, so its cell was not replaced.
-  for (const other of document.querySelectorAll("[data-baseline]"))
-    other.setAttribute("aria-pressed", String(other.closest("tr").dataset.run === address.searchParams.get("baseline")));
 }
 
 document.addEventListener("click", (event) => {
@@ -183,21 +191,23 @@ document.addEventListener("click", (event) => {
 });
 
 async function refreshForEver() {
+  const usualMs = page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS;
+  let pauseMs = usualMs;
   for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, page.group_by ? REFRESH_GROUPS_MS : REFRESH_MS));
-    if (document.hidden || !(lacksCurves || page.runs.some(mayChange))) continue;
-    const lacked = lacksCurves;
-    lacksCurves = false;
-    try {
-      // Curves before tables: the curve of a run that ends in between is then complete.
-      if (lacked) await workspace.loadAgain();
-      else await workspace?.refresh();
-      await refreshTables();
-      if (!lacksCurves) setText(status, "");
-    } catch (error) {
-      lacksCurves ||= lacked;
-      setText(status, repeatedText(error));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    pauseMs = usualMs;
+    if (document.hidden || !(workspace?.lacksCurves || lacksTables || page.runs.some(mayChange))) continue;
+    let failure = null;
+    // Curves before tables: the curve of a run that ends in between is then complete.
+    for (const read of [() => workspace?.loadMissing(), () => workspace?.refresh(), refreshTables]) {
+      try {
+        await read();
+      } catch (error) {
+        failure = error;
+      }
     }
+    setText(status, failure ? repeatedText(failure) : "");
+    pauseMs = Math.max(usualMs, failure?.retryAfterMs ?? 0);
   }
 }
 

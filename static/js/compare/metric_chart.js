@@ -21,12 +21,12 @@ export class MetricChart {
   #version = 0;
 
   /**
-   * `offer` is {key, name, axis}, `pin` {star, show()} its button that pins it; `group` shares cursor and zoom with the
-   * other charts over the same x.
+   * `offer` is {key, name, axis}, `pin` {star, show()} its button that pins it, or null; `group` shares cursor and zoom
+   * with the other charts over the same x.
    */
   constructor({ offer, pin, runs, view, looks, group, onSeen, onNear }) {
     this.#offer = offer;
-    this.showPin = pin.show;
+    this.showPin = () => pin?.show();
     this.#runs = runs;
     this.#view = view;
     this.#looks = looks;
@@ -36,7 +36,7 @@ export class MetricChart {
       group,
       view,
       place: gettext("compared runs"),
-      buttons: [pin.star],
+      buttons: pin ? [pin.star] : [],
       onSeen,
       onNear: (place) => onNear(place === null ? null : runs[place].id),
       lines: runs.map((run, place) => this.#line(run, place)),

@@ -42,6 +42,8 @@ export class Workspace {
   #sections = [];
   #text = "";
   #charts = new Map();
+  // Charts that lack curves because a request failed.
+  #lacking = new Set();
   // By key: the own log axis and range of charts that do not exist yet.
   #own;
   #groups = new Map();
@@ -143,15 +145,21 @@ export class Workspace {
     this.#refineSoon();
   }
 
-  /** Load all charts of all runs again, after a request that failed. */
-  async loadAgain() {
-    await this.#load([...this.#charts.values()], this.#page.runs);
-    this.#refineSoon();
+  /** Whether charts lack curves because a request failed. */
+  get lacksCurves() {
+    return this.#lacking.size > 0;
+  }
+
+  /** Load the curves of all runs for the charts that lack some. */
+  async loadMissing() {
+    const charts = [...this.#lacking];
+    this.#lacking.clear();
+    await this.#load(charts, this.#page.runs);
   }
 
   #clear() {
     for (const chart of this.#charts.values()) chart.clear();
-    this.loadAgain().catch(this.#onFailure);
+    this.#load([...this.#charts.values()], this.#page.runs).catch(this.#onFailure);
   }
 
   #addSection(group, folds) {
@@ -225,7 +233,8 @@ export class Workspace {
 
   #make({ offer, shell }) {
     const { runs } = this.#page;
-    const pin = cardButtons(pinOf(offer), this.#preferences, () => this.#pinsChanged());
+    // The pages of runs have no pins for charts of epochs.
+    const pin = isOfEpochs(offer) ? null : cardButtons(pinOf(offer), this.#preferences, () => this.#pinsChanged());
     const chart = new MetricChart({
       offer,
       pin,
@@ -252,8 +261,16 @@ export class Workspace {
 
   async #load(charts, runs) {
     if (!runs.length) return;
+    let failure = null;
     for (const { x, part } of this.#parts(charts, runs)) {
-      const found = await this.#fetch(part, runs, { x, buckets: BUCKETS });
+      let found;
+      try {
+        found = await this.#fetch(part, runs, { x, buckets: BUCKETS });
+      } catch (error) {
+        failure = error;
+        for (const chart of part) this.#lacking.add(chart);
+        continue;
+      }
       for (const curve of found) {
         const chart = this.#charts.get(curve.key);
         if (!this.#page.group_by || chart.x === x) chart.put(curve.run, curve);
@@ -261,6 +278,8 @@ export class Workspace {
       this.#onChange();
     }
     if (this.#zooms.size) this.#refineSoon();
+    // One part that fails keeps no other from being loaded.
+    if (failure) throw failure;
   }
 
   #refineSoon() {
@@ -273,7 +292,7 @@ export class Workspace {
       const { zoom } = group;
       if (!zoom) continue;
       const charts = [...this.#charts.values()].filter(
-        (chart) => chart.x === x && chart.chart.isVisible && chart.isCoarse && !chart.key.startsWith("epoch:"),
+        (chart) => chart.x === x && chart.chart.isVisible && chart.isCoarse && !isOfEpochs(chart),
       );
       for (const { part } of this.#parts(charts, this.#page.runs)) {
         const found = await this.#fetch(part, this.#page.runs, { x, from: zoom.from, to: zoom.to, buckets: FINE_BUCKETS });
@@ -305,6 +324,10 @@ export class Workspace {
     const response = await getPart(`${this.#page.addresses.curves}?${query}`);
     return response ? decodeCurves(await response.arrayBuffer()) : [];
   }
+}
+
+function isOfEpochs({ key }) {
+  return key.startsWith("epoch:");
 }
 
 /** Return the name by which a chart is pinned, also on the pages of runs, which have one chart for a measure of all GPUs. */

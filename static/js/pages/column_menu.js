@@ -15,13 +15,21 @@ export function columnMenu(menu, fetchMenu, changed) {
   async function fill() {
     const wanted = runsOf(window.location.search);
     let fresh;
+    // What is there belongs to other runs, and what is chosen in it would be replaced.
+    place.inert = true;
     try {
       fresh = await fetchMenu();
     } catch (error) {
       refuse(error.message);
       return;
+    } finally {
+      place.inert = false;
     }
     if (!fresh) return;
+    if (wanted !== runsOf(window.location.search)) {
+      fill();
+      return;
+    }
     filledFor = wanted;
     place.replaceChildren(...fresh.childNodes);
     const search = place.querySelector("#column-filter");
@@ -70,7 +78,7 @@ export function columnMenu(menu, fetchMenu, changed) {
 }
 
 /** Return the part of a query that chooses the runs. */
-export function runsOf(query) {
+function runsOf(query) {
   const fields = new URLSearchParams(query);
   for (const name of LAYOUT) fields.delete(name);
   fields.sort();

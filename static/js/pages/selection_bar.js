@@ -88,8 +88,11 @@ export function selectionBar(bar, told, selection, refresh) {
     sheet.addEventListener("close", async () => {
       const isSent = sheet.returnValue === "send";
       sheet.returnValue = "";
-      // What was entered stays in the sheet until the portal has it.
-      if (!isSent || (await ask(sheet.dataset.action, fieldsOf(form)))) form.reset();
+      const [fields, entered] = [fieldsOf(form), [...form.elements].map(({ value }) => value)];
+      form.reset();
+      if (!isSent || (await ask(sheet.dataset.action, fields)) || sheet.open) return;
+      // The portal does not have it: it is there when the sheet is opened again.
+      for (const [place, value] of entered.entries()) form.elements[place].value = value;
     });
   }
   return show;

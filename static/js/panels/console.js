@@ -61,6 +61,7 @@ export class ConsolePanel {
     this.paint();
     this.#search.value = this.#level.value = "";
     this.#sift();
+    this.#announcer.say("");
     const line = this.#printed.children[index];
     if (!line) return;
     this.#follow(false);

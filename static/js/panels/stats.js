@@ -124,7 +124,8 @@ export class Stats {
     const series = points.length === 1 ? this.#state.series.get(points[0].name) : null;
     return {
       title: key,
-      names,
+      // Only a curve needs points as they arrive.
+      names: series ? [points[0].name] : [],
       pins: key,
       text: lowest === highest ? lowest : `${lowest} – ${highest}`,
       odd: false,

@@ -14,8 +14,9 @@ from pathlib import Path
 LARGEST_BYTES_A_SECOND = 64 * 1024
 # Enough for the summary of a model or a long traceback.
 LARGEST_BURST_BYTES = 1 << 20
-# The bursts of all ranks but the first share this, because one report contains them all.
-LARGEST_OTHER_BURSTS_BYTES = 2 << 20
+# The bursts of all ranks but the first share this, because one report contains them all, and marks each line with its
+# rank: short lines become several times as long.
+LARGEST_OTHER_BURSTS_BYTES = 1 << 20
 LARGEST_LINE_CHARACTERS = 2_000
 # A last line without a line break is shown after this time, so that prompts and progress bars are visible.
 UNFINISHED_AFTER_S = 0.3

@@ -133,7 +133,7 @@ class Journals:
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
         """Return up to `most` complete records, None if there are none. If all ranks have `ended`, do not wait.
 
-        They took about LARGEST_READ_BYTES of all journals together, so that a report is never too large to be sent.
+        Together they take about LARGEST_READ_BYTES of all journals, so that a report is not too large to be sent.
         """
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}

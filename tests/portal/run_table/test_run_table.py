@@ -226,6 +226,7 @@ def test_an_empty_list_tells_its_reader_what_they_may_do(project: Project, clien
 def test_an_empty_list_tells_whether_the_runs_are_archived_or_do_not_match(project: Project, client: Client) -> None:
     run = make(project, "a", 0.1)
     assert "?project=digits&amp;view=none" in empty(client, project="digits", q="none of them")
+    assert "No run is archived" in empty(client, project="digits", archived="on")
     Run.objects.filter(pk=run.pk).update(archived_at=timezone.now())
     text = empty(client, project="digits")
     assert "All runs are archived" in text and "?project=digits&amp;archived=on" in text

@@ -88,7 +88,8 @@ export class ChartPanel {
     const { run, versions, viewer } = this.#state;
     const arranged = [this.#preferences.version, this.#finder.version, Boolean(viewer?.may.length)];
     if (versions.layout && this.#layoutChanged(versions.layout, run?.state, ...arranged)) this.#layOut();
-    this.#view.allowEpochs(knowsEpochs(this.#clock.read()));
+    // A zoom is in the unit of x. Before the run is known, its epochs are not.
+    if (run && this.#view.allowEpochs(knowsEpochs(this.#clock.read()))) this.#zooms.step.reset();
     this.#view.offerAttempts(this.#state.attempts);
     const charts = [...this.#charts.values()];
     if (this.#paintFirst(charts, now)) return;

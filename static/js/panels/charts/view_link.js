@@ -54,15 +54,19 @@ export function writeOwn(query, own) {
 }
 
 export function readOwn(query) {
-  const own = {};
-  const ownOf = (key) => (own[key] ??= { log: null, range: null });
+  // A map, because a key may be the name of a property that all objects have.
+  const own = new Map();
+  const ownOf = (key) => {
+    if (!own.has(key)) own.set(key, { log: null, range: null });
+    return own.get(key);
+  };
   for (const key of query.getAll("log_of")) ownOf(key).log = true;
   for (const key of query.getAll("linear_of")) ownOf(key).log = false;
   for (const text of query.getAll("range")) {
     const [low, high, ...key] = text.split(":");
     if (Number(low) < Number(high)) ownOf(key.join(":")).range = [Number(low), Number(high)];
   }
-  return own;
+  return Object.fromEntries(own);
 }
 
 /** Return the view in the query of an address, null if there is none. Invalid parts get their defaults. */

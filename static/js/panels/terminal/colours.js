@@ -52,6 +52,7 @@ const DIM_SHARE = 0.65;
  * or colours as "#rrggbb"; "" stands for the default.
  */
 export function coloursOf({ colour, ground, isDim }) {
+  if (!colour && !ground && !isDim) return { name: "", colour: "", ground: "" };
   const under = GROUNDS[ground] ?? ground;
   const text = TEXTS[colour] ?? colour;
   const attempts = [[text, under], ["", under], [text, ""], ["", ""]];

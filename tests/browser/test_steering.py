@@ -262,7 +262,8 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     expect(viewer.get_by_test_id("paused")).to_be_visible()
     for page in (operator, viewer):
         expect(page.get_by_test_id("announced")).to_have_text("State: paused.")
-        expect(page).to_have_title(re.compile(r"^paused · \d+ % · "))
+        # An alert of a slow machine may come before it.
+        expect(page).to_have_title(re.compile(r"(^|· )paused · \d+ % · "))
         expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
     icon = viewer.locator("link[rel=icon]").get_attribute("href") or ""
     step = run_row(lab, 1)["step"]

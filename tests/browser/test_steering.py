@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from steersman.portal.logins import Login
 from steersman.portal.pushing import push
-from tests.support.browser import Complaints, log_in
+from tests.support.browser import Complaints, open_run
 from tests.support.stack import ROOT, Stack, rows, run_row, started_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}
@@ -36,15 +36,6 @@ def lab() -> Iterator[Stack]:
         assert "1" in made.stdout
         stack.train(1, "--quiet")
         yield stack
-
-
-def open_run(chromium: Browser, lab: Stack, name: str, viewport: dict[str, int], theme: str = "light") -> Page:
-    context = chromium.new_context(viewport=viewport, color_scheme=theme, locale="en-GB")  # type: ignore[arg-type]
-    page = context.new_page()
-    log_in(page, lab.address, name, name)
-    page.goto(f"{lab.address}/runs/1/")
-    expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
-    return page
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,15 @@ def on_postgres(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
         yield stack
 
 
+@pytest.fixture
+def on_sqlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_web()
+        yield stack
+
+
 def assert_unavailable(visitor: Visitor) -> None:
     """Check the responses of a page, a form and the API without the database."""
     page = visitor.ask("/")
@@ -144,67 +153,55 @@ def test_a_server_that_is_gone_is_told_and_what_it_spoiled_is_left_behind(on_pos
 
 
 def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_for_those_who_read(
-    monkeypatch: pytest.MonkeyPatch,
+    on_sqlite: Stack,
 ) -> None:
-    monkeypatch.delenv(postgres.VARIABLE, raising=False)
-    with Stack() as stack:
-        seed_stack(stack)
-        stack.start_web()
-        reader, writer, script = Visitor(stack), Visitor(stack), Visitor(stack)
-        assert reader.log_in().status == 200
-        made = stack.manage("create_token", "--project", "lab", "--user", "owner", "--scope", "view")
-        token = {"Authorization": f"Bearer {made.stdout.strip()}", "Accept": "application/json"}
-        path = stack.data / "steersman.sqlite3"
-        with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as lock:
-            lock.execute("BEGIN IMMEDIATE")
-            busy = writer.log_in()
-            assert busy.status == 503 and busy.retry_after and BUSY in busy.text
-            assert reader.ask("/").status == 200
-            # Its use cannot be stored.
-            assert script.ask("/api/runs/", **token).status == 200
-            lock.execute("ROLLBACK")
-        assert writer.log_in().status == 200
-        assert not said_of_the_database(stack)
-        with database_file_taken_away(stack):
-            assert_unavailable(reader)
-            assert not path.exists(), "an empty file would hide the loss"
-        wait_for(lambda: reader.ask("/").status == 200, "a page after the outage")
-        away, back = said_of_the_database(stack)
-        assert "was deleted or moved" in away and "is back" in back
-        assert "Traceback" not in stack.log()
+    reader, writer, script = Visitor(on_sqlite), Visitor(on_sqlite), Visitor(on_sqlite)
+    assert reader.log_in().status == 200
+    made = on_sqlite.manage("create_token", "--project", "lab", "--user", "owner", "--scope", "view")
+    token = {"Authorization": f"Bearer {made.stdout.strip()}", "Accept": "application/json"}
+    path = on_sqlite.data / "steersman.sqlite3"
+    with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        busy = writer.log_in()
+        assert busy.status == 503 and busy.retry_after and BUSY in busy.text
+        assert reader.ask("/").status == 200
+        # Its use cannot be stored.
+        assert script.ask("/api/runs/", **token).status == 200
+        lock.execute("ROLLBACK")
+    assert writer.log_in().status == 200
+    assert not said_of_the_database(on_sqlite)
+    with database_file_taken_away(on_sqlite):
+        assert_unavailable(reader)
+        assert not path.exists(), "an empty file would hide the loss"
+    wait_for(lambda: reader.ask("/").status == 200, "a page after the outage")
+    away, back = said_of_the_database(on_sqlite)
+    assert "was deleted or moved" in away and "is back" in back
+    assert "Traceback" not in on_sqlite.log()
 
 
-def test_a_damaged_file_is_told_until_it_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(postgres.VARIABLE, raising=False)
-    with Stack() as stack:
-        seed_stack(stack)
-        stack.start_web()
-        visitor = Visitor(stack)
-        assert visitor.log_in().status == 200
-        path = stack.data / "steersman.sqlite3"
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        whole = path.read_bytes()
-        path.write_bytes(b"no database" * 10_000)
-        assert_unavailable(visitor)
-        path.write_bytes(whole)
-        wait_for(lambda: visitor.ask("/").status == 200, "a page after the restore")
-        away, back = said_of_the_database(stack)
-        assert ("not a database" in away or "malformed" in away) and "is back" in back
-        assert "Traceback" not in stack.log()
+def test_a_damaged_file_is_told_until_it_is_restored(on_sqlite: Stack) -> None:
+    visitor = Visitor(on_sqlite)
+    assert visitor.log_in().status == 200
+    path = on_sqlite.data / "steersman.sqlite3"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    path.write_bytes(b"no database" * 10_000)
+    assert_unavailable(visitor)
+    path.write_bytes(whole)
+    wait_for(lambda: visitor.ask("/").status == 200, "a page after the restore")
+    away, back = said_of_the_database(on_sqlite)
+    assert ("not a database" in away or "malformed" in away) and "is back" in back
+    assert "Traceback" not in on_sqlite.log()
 
 
-def test_a_fault_of_the_portal_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_portal_is_still_one(on_sqlite: Stack) -> None:
     """A missing table does not come back by itself: the page reports an error, and the log gives the cause."""
-    monkeypatch.delenv(postgres.VARIABLE, raising=False)
-    with Stack() as stack:
-        seed_stack(stack)
-        stack.start_web()
-        visitor = Visitor(stack)
-        assert visitor.log_in().status == 200
-        with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20)) as database:
-            database.execute("ALTER TABLE runs_run RENAME TO away")
-            database.commit()
-        broken = visitor.ask("/")
-        assert broken.status == 500 and broken.retry_after is None
-        assert "no such table" in stack.log()
+    visitor = Visitor(on_sqlite)
+    assert visitor.log_in().status == 200
+    with closing(sqlite3.connect(on_sqlite.data / "steersman.sqlite3", timeout=20)) as database:
+        database.execute("ALTER TABLE runs_run RENAME TO away")
+        database.commit()
+    broken = visitor.ask("/")
+    assert broken.status == 500 and broken.retry_after is None
+    assert "no such table" in on_sqlite.log()

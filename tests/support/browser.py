@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.support.stack import Stack
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,6 +32,16 @@ def log_in(page: Page, address: str, name: str, password: str) -> None:
     page.click("button[type=submit]")
     page.wait_for_url(lambda url: "/login/" not in url)
     _COOKIES[person] = page.context.cookies()
+
+
+def open_run(chromium: Browser, stack: Stack, name: str, viewport: dict[str, int], theme: str = "light") -> Page:
+    """Return the live page of run 1 as `name`, whose password is the same, in a context of its own."""
+    context = chromium.new_context(viewport=viewport, color_scheme=theme, locale="en-GB")  # type: ignore[arg-type]
+    page = context.new_page()
+    log_in(page, stack.address, name, name)
+    page.goto(f"{stack.address}/runs/1/")
+    expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
+    return page
 
 
 def settled_picture(chart: Locator) -> str:

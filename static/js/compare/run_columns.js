@@ -5,6 +5,8 @@ const TABLES = "[data-table=parameters], [data-table=metrics]";
 export class RunColumns {
   #runs;
   #looks;
+  // The index of the run whose column is highlighted on the page, -1 for none.
+  #near = -1;
 
   /** `places` contain the tables, which the server renders again; `runs` are in the order of the columns. */
   constructor(places, runs, looks) {
@@ -18,13 +20,20 @@ export class RunColumns {
     }
   }
 
-  /** Highlight the column of the run under the pointer in the tables below `root`. */
-  dress(root) {
+  /** Highlight the column of the run under the pointer, if that is another one than before. */
+  paint() {
     const near = this.#runs.findIndex(({ id }) => this.#looks.isNear(id));
+    if (near === this.#near) return;
+    this.#near = near;
+    this.dress(document);
+  }
+
+  /** Highlight the same column as on the page in the tables below `root`. */
+  dress(root) {
     for (const table of root.querySelectorAll(TABLES)) {
       for (const { cells } of table.rows) {
         // The first cell is the heading of the row.
-        for (let place = 1; place < cells.length; place += 1) dressCell(cells[place], place - 1 === near);
+        for (let place = 1; place < cells.length; place += 1) dressCell(cells[place], place - 1 === this.#near);
       }
     }
   }

@@ -24,6 +24,7 @@ export class KnobPanel {
   #rows = [];
   #layoutChanged = changeDetector();
   #valuesChanged = changeDetector();
+  #askedChanged = changeDetector();
 
   /** `command`: the states in which a knob may be set, {legal_in, is_optional}. */
   constructor(state, client, command) {
@@ -56,17 +57,29 @@ export class KnobPanel {
     this.#fold.tell(knobs);
     const reason = unavailableText(run, this.#command, "set_knob", false);
     const canSteer = maySteer && !reason;
-    const asked = this.#client.all().filter((command) => command.command === "set_knob");
-    for (const { name, group, row } of this.#rows) {
+    // Values in effect change with each step, commands rarely.
+    if (this.#askedChanged(versions.knobs, this.#client.version, this.#rows)) this.#findChanges(knobs);
+    for (const { name, group, row, changes } of this.#rows) {
       const knob = knobs.find((one) => one.name === name);
-      const own = asked.filter(({ arguments: given }) => given.knob === name);
-      const last = own.findLast(({ arguments: given }) => knob.groups.length < 2 || (given.group || "") === group);
-      const changedAt = own.findLast(({ state }) => state === "applied")?.step ?? -1;
-      const { before, after } = lastChange(own, knob, group) ?? {};
-      row.update(knob, { ...this.#standOf(knob, group, changedAt), last: last ?? null, canSteer, reason, before, after });
+      const { changedAt, ...asked } = changes;
+      row.update(knob, { ...this.#standOf(knob, group, changedAt), ...asked, canSteer, reason });
     }
     const foot = this.#reason?.closest("[data-slot=reason]");
     if (foot) foot.hidden = !canSteer;
+  }
+
+  /** Note for each row the last command for it, the step of the last change of its knob, and the values around its own. */
+  #findChanges(knobs) {
+    const asked = this.#client.all().filter((command) => command.command === "set_knob");
+    for (const entry of this.#rows) {
+      const { name, group } = entry;
+      const knob = knobs.find((one) => one.name === name);
+      const own = asked.filter(({ arguments: given }) => given.knob === name);
+      const last = own.findLast(({ arguments: given }) => knob.groups.length < 2 || (given.group || "") === group) ?? null;
+      const changedAt = own.findLast(({ state }) => state === "applied")?.step ?? -1;
+      const { before, after } = lastChange(own, knob, group) ?? {};
+      entry.changes = { last, changedAt, before, after };
+    }
   }
 
   #layOut(knobs, maySteer) {

@@ -41,9 +41,12 @@ export class Stats {
   #root = document.getElementById("stats");
   #cards = new Map();
   #changed = changeDetector();
+  #layoutChanged = changeDetector();
   #names = [];
   #preferences;
   #machineChartsOf;
+  // Sorting them takes long with hundreds of devices.
+  #machineCharts = [];
   #onPin;
   // The series whose star has the focus once the cards are laid out anew.
   #focused = "";
@@ -60,6 +63,7 @@ export class Stats {
   paint() {
     const { versions } = this.#state;
     if (!this.#state.run || !this.#changed(versions.series, versions.epochs, versions.run, palette.version, this.#preferences.version)) return;
+    if (this.#layoutChanged(versions.layout)) this.#machineCharts = this.#machineChartsOf(this.#state.series);
     const values = this.#values();
     const keys = values.map((value) => value.title).join();
     if (this.#root.dataset.keys !== keys) this.#layOut(values, keys);
@@ -81,7 +85,7 @@ export class Stats {
     const pinned = [...this.#state.series.values()]
       .filter(({ name, axis }) => axis === "step" && this.#preferences.isPinned(name))
       .map(({ name }) => () => this.#ofSeries(TITLED.get(name) ?? { title: name }, [name], used));
-    const machine = this.#machineChartsOf(this.#state.series)
+    const machine = this.#machineCharts
       .filter(({ key }) => this.#preferences.isPinned(key))
       .map((chart) => () => this.#ofMachine(chart));
     for (const card of [loss, ...pinned, ...machine, ...others]) {

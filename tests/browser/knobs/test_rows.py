@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browser import Complaints, log_in
+from tests.support.browser import Complaints, open_run
 from tests.support.stack import ROOT, Stack, rows, started_stack
 
 LAPTOP = {"width": 1440, "height": 900}
@@ -28,17 +28,9 @@ def lab() -> Iterator[Stack]:
         yield stack
 
 
-def open_run(chromium: Browser, lab: Stack, name: str, viewport: Any = LAPTOP) -> Page:
-    page = chromium.new_context(viewport=viewport, locale="en-GB").new_page()
-    log_in(page, lab.address, name, name)
-    page.goto(f"{lab.address}/runs/1/")
-    expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
-    return page
-
-
 @pytest.fixture(scope="module")
 def operator(chromium: Browser, lab: Stack) -> Iterator[Page]:
-    page = open_run(chromium, lab, "operator")
+    page = open_run(chromium, lab, "operator", LAPTOP)
     complaints = Complaints(page)
     expect(knob(page).get_by_test_id("knob-value")).to_have_text("0.003")
     yield page
@@ -131,7 +123,7 @@ def test_a_slider_is_as_wide_as_its_card(operator: Page) -> None:
 def test_undo_sends_the_value_before_the_last_change_whoever_made_it(
     operator: Page, lab: Stack, chromium: Browser
 ) -> None:
-    owner = open_run(chromium, lab, "owner")
+    owner = open_run(chromium, lab, "owner", LAPTOP)
     field = knob(owner).get_by_test_id("knob-field")
     field.fill("0.002")
     field.press("Enter")
@@ -176,7 +168,7 @@ def test_undo_brings_a_text_back(operator: Page) -> None:
 
 
 def test_undo_says_why_it_is_unavailable(operator: Page, lab: Stack, chromium: Browser) -> None:
-    viewer = open_run(chromium, lab, "viewer")
+    viewer = open_run(chromium, lab, "viewer", LAPTOP)
     expect(knob(viewer).get_by_test_id("knob-value")).to_have_text("0.003")
     expect(viewer.get_by_test_id("knob-undo")).to_have_count(0)
     viewer.context.close()

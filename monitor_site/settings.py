@@ -148,6 +148,7 @@ MIDDLEWARE = [
     "monitor_site.static.StaticFilesMiddleware",
     "monitor_site.response_headers.ContentPolicy",
     "monitor_site.response_headers.mark_pages",
+    "runs.outage.last_known.keeps_answers",
     "runs.outage.patience.AnswerWithoutDatabase",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",

@@ -101,7 +101,7 @@ RULES = {
     "runs.recording": rule(
         "runs.alerts runs.copies runs.models runs.protocol runs.statements steersman", "django channels", WEB
     ),
-    "runs.outage": rule("runs.recording steersman.files", "django", WEB),
+    "runs.outage": rule("runs.recording steersman.files", "asgiref django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
     "runs.series": rule(
         "runs.models runs.protocol runs.series.packing runs.statements", "django channels msgspec numpy", WEB

@@ -31,6 +31,7 @@ from runs.models import Run
 from runs.outage.answers import noted_outage
 from runs.outage.database_file import database_file
 from runs.outage.database_watch import database_watch
+from runs.outage.last_known import last_known
 from runs.protocol.messages import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
@@ -183,6 +184,7 @@ class Hub:
                 continue
             if message.get("type") == revocation.MESSAGE:
                 self.guard.wake()
+                last_known.clear()
                 continue
             room = self._rooms.get(message.get("run"))
             if room is not None and message.get("type") == feed.HEARTBEAT_MESSAGE:

@@ -37,6 +37,11 @@ class DatabaseWatch:
     def is_unavailable(self) -> bool:
         return self._unavailable_since is not None
 
+    @property
+    def unavailable_since_s(self) -> float | None:
+        """Since when the database is unavailable, by `time.monotonic`; None if it is available."""
+        return self._unavailable_since
+
     def note_unavailable(self, error: object) -> None:
         """Mark the database as unavailable until it answers. Logs the first of several failures."""
         with self._lock:

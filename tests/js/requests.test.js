@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { getFragment, getJson, HttpError, NoAnswer, postJson, repeatedText } from "../../static/js/shared/http.js";
+import { getBinary, getFragment, getJson, HttpError, NoAnswer, postJson, repeatedText } from "../../static/js/shared/http.js";
 
 globalThis.document = { cookie: "", body: { dataset: {} }, querySelector: () => null };
 
@@ -35,6 +35,15 @@ test("an answer of the proxy says that the portal cannot be reached, and to try 
 
 test("the portal's own sentence is unchanged", async () => {
   assert.equal(await sentence(503, { said: "The database is busy." }), "The database is busy.");
+});
+
+test("the last known answer is used while the database is unavailable", async () => {
+  const headers = { "Steersman-Last-Known": "2026-01-01T00:00:00Z" };
+  const ofType = (type, body) => async () => new Response(body, { status: 503, headers: { ...headers, "Content-Type": type } });
+  globalThis.fetch = ofType("application/json", JSON.stringify({ error: "The database is away.", last_known: [1] }));
+  assert.deepEqual(await getJson("/api/"), [1]);
+  globalThis.fetch = ofType("application/octet-stream", "abc");
+  assert.equal((await getBinary("/api/")).byteLength, 3);
 });
 
 test("other statuses without a sentence say what to do", async () => {

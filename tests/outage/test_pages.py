@@ -58,6 +58,10 @@ class Visitor:
         self.ask("/login/")
         return self.ask("/login/", {"username": name, "password": name})
 
+    def cookies(self) -> str:
+        """Return the header with all cookies."""
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._cookies)
+
     @staticmethod
     def _answer(page: urllib.request.addinfourl | urllib.error.HTTPError) -> Answer:
         kind = page.headers.get_content_type()
@@ -86,11 +90,12 @@ def on_sqlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 def assert_unavailable(visitor: Visitor) -> None:
-    """Check the responses of a page, a form and the API without the database."""
-    page = visitor.ask("/")
-    assert (page.status, page.kind) == (503, "text/html")
-    assert page.retry_after and int(page.retry_after) > 0
-    assert TRAININGS_GO_ON in page.text and 'http-equiv="refresh"' in page.text
+    """Check the responses of pages, a form and the API without the database, for a visitor who has just seen "/"."""
+    for path, repeats in (("/projects/", 'http-equiv="refresh"'), ("/", "js/pages/last_known")):
+        page = visitor.ask(path)
+        assert (page.status, page.kind) == (503, "text/html")
+        assert page.retry_after and int(page.retry_after) > 0
+        assert TRAININGS_GO_ON in page.text and repeats in page.text
     sent = visitor.ask("/login/", {"username": "operator", "password": "operator"})
     assert sent.status == 503 and TRAININGS_GO_ON in sent.text and 'http-equiv="refresh"' not in sent.text
     found = visitor.ask("/api/runs/", Accept="application/json")

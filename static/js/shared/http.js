@@ -135,7 +135,8 @@ function headers() {
 }
 
 /**
- * Return the body: the value of JSON, or an ArrayBuffer. Without a `login` address a person cannot log in again, and the
+ * Return the body: the value of JSON, or an ArrayBuffer. While the database is unavailable, that is the last known one,
+ * if the portal has it. Without a `login` address a person cannot log in again, and the
  * error says what to do.
  */
 async function answer(response, login) {
@@ -148,8 +149,9 @@ async function answer(response, login) {
   let body = null;
   if (type.startsWith("application/json")) body = await received(response.json());
   else if (type.startsWith("application/octet-stream")) body = await received(response.arrayBuffer());
-  if (!response.ok) throw new HttpError(response.status, body?.error, waitOf(response));
-  return body;
+  if (response.ok) return body;
+  if (response.headers.has("Steersman-Last-Known")) return body.last_known ?? body;
+  throw new HttpError(response.status, body?.error, waitOf(response));
 }
 
 function waitOf(response) {

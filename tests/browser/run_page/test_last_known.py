@@ -1,0 +1,36 @@
+"""A run page that is opened while the database is unavailable."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, expect
+
+from tests.outage.taken_away import database_file_taken_away
+from tests.outage.test_last_known import STEPS, run, stack
+from tests.outage.test_pages import TRAININGS_GO_ON
+from tests.support.browser import log_in
+from tests.support.stack import Stack
+
+__all__ = ["run", "stack"]
+
+
+def test_a_run_page_opened_during_an_outage_shows_its_charts_and_loads_again(
+    stack: Stack, run: int, chromium: Browser
+) -> None:
+    # Not `operators_page`: the browser's console lists each answer 503.
+    with chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB") as context:
+        page = context.new_page()
+        log_in(page, stack.address, "operator", "operator")
+        page.goto(f"{stack.address}/runs/{run}/")
+        step = page.get_by_test_id("step")
+        chart = page.locator("#charts .chart-card canvas").first
+        expect(chart).to_be_visible()
+        expect(step).to_have_text(str(STEPS))
+        with database_file_taken_away(stack):
+            page.reload()
+            known = page.get_by_test_id("last-known")
+            expect(known).to_contain_text(TRAININGS_GO_ON)
+            expect(chart).to_be_visible()
+            expect(step).to_have_text(str(STEPS))
+            expect(page.get_by_test_id("state")).to_have_attribute("data-state", "finished")
+        expect(known).to_have_count(0)
+        expect(chart).to_be_visible()

@@ -14,7 +14,9 @@ from runs.protocol.series_names import LOSS_NAMES, natural_key
 
 # The prefix of epoch metrics, whose name may also be the name of a series.
 EPOCH = "epoch:"
-FIRST_GROUPS = ("train", "validation", "")
+# As on a run page (static/js/panels/charts/series_names.js).
+FIRST_GROUPS = ("train", "validation", "", "optimizer", "speed")
+LAYERS = "layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,25 @@ def _by_prefix(charts: list[ChartOffer]) -> list[ChartGroup]:
     groups: dict[str, list[ChartOffer]] = {}
     for chart in charts:
         groups.setdefault(chart.name.partition("/")[0] if "/" in chart.name else "", []).append(chart)
-    titles = {"train": _("Training"), "validation": _("Validation"), "": _("Metrics")}
+    titles = {
+        "train": _("Train"),
+        "validation": _("Validation"),
+        "": _("Metrics"),
+        "optimizer": _("Optimizer"),
+        "speed": _("Speed"),
+        LAYERS: _("Layers"),
+    }
 
-    def place(prefix: str) -> tuple[int, Any]:
-        return (FIRST_GROUPS.index(prefix) if prefix in FIRST_GROUPS else len(FIRST_GROUPS), natural_key(prefix))
+    def place(prefix: str) -> tuple[bool, int, Any]:
+        first = FIRST_GROUPS.index(prefix) if prefix in FIRST_GROUPS else len(FIRST_GROUPS)
+        return prefix == LAYERS, first, natural_key(prefix)
 
     return [
         ChartGroup(
-            f"{prefix}/", titles.get(prefix, prefix), sorted(groups[prefix], key=lambda one: one.name not in LOSS_NAMES)
+            f"{prefix}/",
+            titles.get(prefix, prefix),
+            sorted(groups[prefix], key=lambda one: one.name not in LOSS_NAMES),
+            open=prefix != LAYERS,
         )
         for prefix in sorted(groups, key=place)
     ]

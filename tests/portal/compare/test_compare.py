@@ -217,13 +217,15 @@ def test_it_has_a_chart_for_every_metric_and_puts_those_of_one_run_apart(project
         Series.objects.create(run=run, name="optimizer/rate", last_value=1)
     answer = viewer.get(address(first, second))
     assert charts(answer) == {
-        "Training": [("train/loss", 2)],
-        "optimizer": [("optimizer/rate", 2)],
+        "Train": [("train/loss", 2)],
+        "Optimizer": [("optimizer/rate", 2)],
         "Epochs": [("epoch:validation_loss", 2), ("epoch:f1", 2)],
         "Only in one of the runs": [("only/second", 1)],
         "Machine": [("gpu/0/utilisation", 2)],
     }
     assert {group.title: group.open for group in answer.context["chart_groups"]}["Only in one of the runs"] is False
+    chinese = viewer.get(address(first, second), headers={"Accept-Language": "zh-hans"})
+    assert list(charts(chinese))[:2] == ["训练", "优化器"]
     assert charts(viewer.get(address(second)))["only"] == [("only/second", 1)], "a run alone has all it has"
 
 
@@ -231,7 +233,7 @@ def test_it_takes_the_two_usual_names_of_a_training_loss_as_one(project: Project
     recipe, script = make_run(project, "recipe"), Run.objects.create(project=project, name="script")
     Series.objects.create(run=script, name="loss", last_value=0.125)
     answer = viewer.get(address(recipe, script))
-    assert charts(answer)["Training"] == [("train/loss", 2)] and "Metrics" not in charts(answer)
+    assert charts(answer)["Train"] == [("train/loss", 2)] and "Metrics" not in charts(answer)
     lines = {line.name: [cell.number for cell in line.cells] for line in answer.context["metrics"]}
     assert lines["train/loss"] == [0.25, 0.125] and "loss" not in lines
     # A run with both names uses them for different values.
@@ -259,7 +261,7 @@ def test_it_lists_names_in_the_order_in_which_people_count(project: Project, vie
     counted = ["Blocks.1/norm", "blocks.2/norm", "blocks.10/norm", "loss"]
     context = viewer.get(address(run)).context
     titles = [(group.title, [one.name for one in group.charts]) for group in context["chart_groups"]]
-    assert [title for title, _ in titles] == ["Training", "Metrics", "Blocks.1", "blocks.2", "blocks.10", "Epochs",
+    assert [title for title, _ in titles] == ["Train", "Metrics", "Blocks.1", "blocks.2", "blocks.10", "Epochs",
                                               "Machine"]  # fmt: skip
     assert dict(titles)["Epochs"] == counted
     assert [name for name, _ in context["equal"]][-4:] == counted

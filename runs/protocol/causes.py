@@ -227,6 +227,10 @@ class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
     )
 
 
+class EndedByReboot(Cause, frozen=True, kw_only=True, tag="rebooted"):
+    pattern = gettext_noop("The host was rebooted, or lost power, while the training ran.")
+
+
 class EndedByScheduler(Cause, frozen=True, kw_only=True, tag="scheduler"):
     """Slurm ended the job of the training."""
 
@@ -256,7 +260,14 @@ class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
 
 
 EndCause = (
-    EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | EndedByScheduler | Interrupted | EndedByCommand
+    EndedBySignal
+    | EndedWithCode
+    | KilledForMemory
+    | EndedUnwatched
+    | EndedByReboot
+    | EndedByScheduler
+    | Interrupted
+    | EndedByCommand
 )
 RunCause = Silence | SilentHost | Death | EndCause
 AlertCause = Silence | SilentHost | Death | LittleSpace | BeganInLayer | EndCause

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -42,11 +42,13 @@ class WorkerProcess:
 
     pid: int
     started_at: float
+    # The boot of the kernel under which it was started, "" if unknown.
+    boot: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, pid: int) -> WorkerProcess:
         """Return the process with this pid. Raises `psutil.NoSuchProcess` if it has already ended."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, psutil.Process(pid).create_time(), boot_id())
 
     @classmethod
     def recorded(cls, folder: Path, rank: int = 0) -> WorkerProcess | None:
@@ -57,7 +59,7 @@ class WorkerProcess:
     def read(cls, path: Path) -> WorkerProcess | None:
         try:
             fields = json.loads(path.read_text())
-            return cls(fields["pid"], fields["started_at"])
+            return cls(fields["pid"], fields["started_at"], fields.get("boot", ""))
         except (OSError, ValueError, KeyError):
             return None
 
@@ -65,7 +67,12 @@ class WorkerProcess:
         self.write(_worker_path(folder, rank))
 
     def write(self, path: Path) -> None:
-        write_whole(path, json.dumps({"pid": self.pid, "started_at": self.started_at}))
+        write_whole(path, json.dumps({"pid": self.pid, "started_at": self.started_at, "boot": self.boot}))
+
+    @property
+    def was_before_reboot(self) -> bool:
+        """Whether the host was rebooted after this process was started."""
+        return self.boot not in ("", boot_id())
 
     def is_alive(self) -> bool:
         try:

@@ -28,6 +28,7 @@ class Ended:
     died without one. `stopped`: a signal requested a stop. `interrupted`: a second one ended the training immediately.
     `oom_kill`: the kernel killed it because memory ran out. `last_line` is the last line that the rank printed,
     redacted. `may_restart`: the host can restart the training if it failed. `scheduler` is why Slurm ended it.
+    `rebooted`: the host was rebooted after the training had started.
     """
 
     rank: int
@@ -40,6 +41,7 @@ class Ended:
     last_line: str = ""
     may_restart: bool = True
     scheduler: SchedulerReason = ""
+    rebooted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

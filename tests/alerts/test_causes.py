@@ -24,6 +24,7 @@ from runs.protocol.causes import (
     CommandCause,
     Death,
     EndCause,
+    EndedByReboot,
     EndedBySignal,
     EndedUnwatched,
     EndedWithCode,
@@ -123,6 +124,7 @@ ENDS: list[tuple[EndCause, str, str]] = [
         "The training process ended without a supervisor and left no exit record, so its exit status is unknown.",
         "未知",
     ),
+    (EndedByReboot(), "The host was rebooted, or lost power, while the training ran.", "重启"),
     (KilledForMemory(), KILLED, "主机内存不足"),
     (
         KilledForMemory(rank=1),

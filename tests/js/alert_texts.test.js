@@ -62,7 +62,7 @@ test("how a run ended is told in the reader's language, and what a training said
   );
   assert.match(told({ kind: "killed_for_memory", rank: 1 }), /^Rank 1 ran out of host memory: .* or allow more memory\.$/);
   assert.equal(told({ kind: "scheduler", why: "out_of_time" }), "Slurm: out of time.");
-  for (const kind of ["unwatched", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
+  for (const kind of ["unwatched", "rebooted", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
   assert.equal(told(null), "x");
 });
 

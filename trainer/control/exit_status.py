@@ -10,6 +10,7 @@ import msgspec
 from runs.models import RunState
 from runs.protocol.causes import (
     EndedByCommand,
+    EndedByReboot,
     EndedByScheduler,
     EndedBySignal,
     EndedUnwatched,
@@ -43,6 +44,7 @@ def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool, stopp
         last_line=ended.last_line,
         oom_kill=ended.oom_kill,
         scheduler=ended.scheduler,
+        rebooted=ended.rebooted,
     )
 
 
@@ -56,6 +58,7 @@ def judge_end(
     last_line: str = "",
     oom_kill: bool = False,
     scheduler: SchedulerReason = "",
+    rebooted: bool = False,
 ) -> AttemptEnd:
     """Return how an attempt ended, from the exit status, if it is known, and the fields of the worker's END record.
 
@@ -84,7 +87,7 @@ def judge_end(
     if end_record is not None and end_record.outcome:
         return AttemptEnd(RunState(end_record.outcome), exit_code)
     if code is None and end_record is None:
-        return AttemptEnd.of(RunState.FAILED, EndedUnwatched())
+        return AttemptEnd.of(RunState.FAILED, EndedByReboot() if rebooted else EndedUnwatched())
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)
 
 

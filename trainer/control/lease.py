@@ -170,7 +170,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     ConsoleBound(lease.run_id).look(ended=True)
     ConsoleFiles(folder, attempt.ranks, settings.STEERSMAN_CONSOLE_FILES_MIB << 20).end()
     # Only the parent of a process gets its exit status: if no process recorded it, it is unknown.
-    ended = known or Ended(rank=worker.rank, code=worker.code)
+    ended = known or Ended(rank=worker.rank, code=worker.code, rebooted=worker.was_before_reboot)
     end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)

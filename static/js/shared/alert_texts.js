@@ -68,6 +68,7 @@ function causeText(cause, text) {
     case "exit_code":
     case "killed_for_memory":
     case "unwatched":
+    case "rebooted":
     case "scheduler":
     case "interrupted":
     case "end_process":
@@ -123,6 +124,8 @@ function endText(cause) {
       return isRank
         ? fill(gettext("Rank {rank} ended without a supervisor and left no exit record, so its exit status is unknown."), cause)
         : gettext("The training process ended without a supervisor and left no exit record, so its exit status is unknown.");
+    case "rebooted":
+      return gettext("The host was rebooted, or lost power, while the training ran.");
     case "scheduler":
       return schedulerText(cause.why);
     case "interrupted":

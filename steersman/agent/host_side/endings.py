@@ -93,6 +93,7 @@ def describe_end(
         last_line=redactor.text(last_line(worker.rank)),
         may_restart=may_restart,
         scheduler=why_ended() if may_be_scheduler else "",
+        rebooted=worker.was_before_reboot,
     )
 
 

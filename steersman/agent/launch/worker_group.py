@@ -41,6 +41,11 @@ class Worker:
     # Whether it ended before any rank was asked to end.
     ended_by_itself: bool = True
 
+    @property
+    def was_before_reboot(self) -> bool:
+        """Whether this host was rebooted after the process was started."""
+        return self.recorded is not None and self.recorded.was_before_reboot
+
 
 class WorkerGroup:
     """The ranks of an attempt; `workers` is ordered by rank."""

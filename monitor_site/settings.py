@@ -146,8 +146,9 @@ if len(sys.argv) > 1 and sys.argv[1] == "runserver":
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "monitor_site.static.StaticFilesMiddleware",
-    "monitor_site.response_headers.ContentPolicy",
-    "monitor_site.response_headers.mark_pages",
+    "monitor_site.middleware.response_headers.ContentPolicy",
+    "monitor_site.middleware.response_headers.mark_pages",
+    "monitor_site.middleware.reader_zone.in_readers_zone",
     "runs.outage.last_known.keeps_answers",
     "runs.outage.patience.AnswerWithoutDatabase",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -341,7 +342,7 @@ if BEHIND_TLS:
     SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# Tabler's icons are data: images. `monitor_site.response_headers` has the additions for the admin.
+# Tabler's icons are data: images. `monitor_site.middleware.response_headers` has the additions for the admin.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],

@@ -238,6 +238,7 @@ RULES = {
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),
+    "monitor_site.middleware": rule("monitor_site", "asgiref django csp", "torch"),
     "monitor_site.serving": rule(
         "monitor_site runs.* steersman.* trainer trainer.remote_hosts",
         "channels django psutil daphne twisted autobahn zope",

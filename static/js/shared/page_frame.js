@@ -2,7 +2,7 @@
 
 import { toast } from "./dom.js";
 import { fill, gettext } from "./i18n.js";
-import { showMoments } from "./moments.js";
+import { showMoments, tellZone } from "./moments.js";
 import { openSheet, shortcut, startShortcuts } from "./shortcuts.js";
 
 const THEMES = ["light", "dark", "auto"];
@@ -37,6 +37,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 showMoments(document);
+tellZone();
 
 shortcut("?", () => openSheet(document.getElementById("shortcuts")));
 shortcut("t", nextTheme);

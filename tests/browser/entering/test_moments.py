@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.browser import log_in
-from tests.support.stack import Stack
+from tests.support.stack import Stack, create_run, rows
 
 TOKEN = """
 from datetime import timedelta
@@ -44,3 +44,19 @@ def test_pages_show_moments_where_the_reader_is(
         assert "UTC" not in page.locator("main").inner_text()
     context.close()
     stack.manage("shell", "-v", "0", "-c", FORGET)
+
+
+def test_the_admin_shows_the_readers_zone(chromium: Browser, stack: Stack) -> None:
+    run = create_run(stack, "in the admin")
+    stored = rows(stack, "SELECT created_at FROM runs_run WHERE id = ?", run)[0]["created_at"]
+    created_at = datetime.fromisoformat(str(stored)).replace(tzinfo=UTC)
+    context = chromium.new_context(locale="en-GB", timezone_id="Asia/Kathmandu")
+    page = context.new_page()
+    log_in(page, stack.address, "admin", "admin")
+    page.goto(f"{stack.address}/admin/runs/run/?q=in+the+admin")
+    shown = page.locator("#result_list")
+    expect(shown).to_contain_text(f"{created_at.astimezone(ZoneInfo('Asia/Kathmandu')):%Y-%m-%d %H:%M}")
+    context.add_cookies([{"name": "steersman_zone", "value": "../../etc/passwd", "url": stack.address}])
+    page.reload()
+    expect(shown).to_contain_text(f"{created_at:%Y-%m-%d %H:%M}")
+    context.close()

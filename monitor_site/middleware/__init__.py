@@ -1,0 +1,1 @@
+"""Middleware for all pages: headers of responses, and the reader's time zone."""

@@ -95,7 +95,7 @@ class Link(Message, frozen=True, kw_only=True):
 
     "live": through the channel layer. "late": through it, more than a second after they were stored. "database": from
     the database within 2 s, because the layer is unavailable. "unavailable": not at all, because the database does not
-    answer.
+    answer. "unwritable": there are none, because the database answers but takes no changes.
     """
 
     kind: ClassVar[str] = "link"

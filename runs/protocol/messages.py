@@ -128,12 +128,16 @@ class Pong(Message, frozen=True, kw_only=True):
 
 
 class Error(Message, frozen=True, kw_only=True):
-    """The viewer's message was invalid: why, and what to do. The socket stays open."""
+    """The viewer's message was invalid: why, and what to do. The socket stays open.
+
+    With `again`, the database is busy or unavailable, and the same message may be sent again in a moment.
+    """
 
     kind: ClassVar[str] = "error"
     error: str
     field: str = ""
     command_id: str = ""
+    again: bool = False
 
 
 MESSAGES: dict[str, type[Message]] = {

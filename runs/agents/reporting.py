@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from runs.access.roles import COMMANDING_ROLES, display_name, operators_only
 from runs.models import LONGEST_NOTE, AccessToken, Agent, AgentRun, Membership, Run, RunState
-from runs.recording.liveness import agent_is_living
+from runs.recording.liveness import agent_is_living, write_watch
 from runs.recording.queue import fail_start
 from steersman.messages.agents import AgentOrders, AgentReport, RequestedRun
 
@@ -38,6 +38,7 @@ def take_report(token: AccessToken, report: AgentReport) -> AgentOrders:
     if not members.exists():
         raise NotAllowedToOffer(operators_only())
     now = timezone.now()
+    write_watch.look()
     with transaction.atomic():
         agent = _agent_of(token, report)
         _check_name(agent, token, report, now)

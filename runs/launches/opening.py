@@ -14,7 +14,7 @@ from runs.branching.elsewhere import Origin, Planned, begins_at, open_elsewhere
 from runs.branching.requests import Author
 from runs.models import ORIGIN_ATTEMPT, UNNAMED, AccessToken, AgentRun, Membership, RemoteLaunch, Run, RunState
 from runs.recording.lifecycle import Holder, open_attempt
-from runs.recording.liveness import silent
+from runs.recording.liveness import silent, write_watch
 from runs.recording.queue import waits_to_restart
 
 # States in which an agent has no request to start a run.
@@ -77,6 +77,7 @@ def open_launch(token: AccessToken, launch: Launch) -> Opened:
             "token of the project %(asked)s."
         )
         raise OtherProject(text % {"own": token.project.name, "asked": launch.project})
+    write_watch.look()
     with transaction.atomic():
         # Ranks call this at the same time: the lock on the membership lets one after the other in.
         members = Membership.objects.select_for_update().filter(project=token.project, user=token.created_by)

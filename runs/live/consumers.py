@@ -17,6 +17,7 @@ from channels.consumer import get_handler_name
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import Error as DatabaseError
 
 from runs.access.grants import Grant, check_grants
 from runs.access.roles import Viewer, operators_only
@@ -304,6 +305,11 @@ class RunConsumer(AsyncWebsocketConsumer):
             await database_sync_to_async(self._record)(request)
         except NotAllowed as error:
             await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))
+        except DatabaseError as error:
+            outage = noted_outage(error)
+            if outage is None:
+                raise
+            await self.send_message(Error(error=sentence(outage), command_id=str(request.id), again=True))
 
     def _record(self, request: Request) -> Command:
         """Check again what this viewer may do, because a role may have changed since the handshake."""

@@ -172,6 +172,8 @@ class Entrance:
             )
             self._is_delayed = True
             raise TicketDelayed from error
+        if self._is_delayed:
+            logger.warning("viewers can connect again: their tickets can be redeemed")
         self._is_delayed = False
         if self._forgetting is None and time.monotonic() - self._forgot_at > FORGET_EVERY_S:
             self._forgetting = asyncio.create_task(self._forget_expired())

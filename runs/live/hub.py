@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 import uuid
-from typing import Any
+from typing import Any, TypeAlias
 
 from channels.layers import channel_layers
 
@@ -32,11 +32,11 @@ from runs.outage.answers import noted_outage
 from runs.outage.database_file import database_file
 from runs.outage.database_watch import database_watch
 from runs.outage.last_known import last_known
-from runs.protocol.messages import Life, Link
+from runs.protocol.messages import Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
 from runs.recording.lifecycle import LIVE
-from runs.recording.liveness import life_after
+from runs.recording.liveness import write_watch
 from steersman.files.private import FileIdentity
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ FIRST_ECHO_TIMEOUT_S = 0.5
 # A quarter of the limit of an outbox: viewers receive one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
 LARGEST_READ_BYTES = 1 << 20
+# Number, last event, heartbeat, state and attempt of a run.
+Row: TypeAlias = tuple[int, int, int, str, int]
 
 
 class Hub:
@@ -60,6 +62,8 @@ class Hub:
     def __init__(self) -> None:
         self.has_layer = False
         self.has_database = True
+        # Whether heartbeats can be stored; looked at only if one is missing.
+        self.takes_writes = True
         self.guard = RightsWatch()
         self.exchange = Exchange(self._tell_watchers)
         self.handshakes = Handshakes()
@@ -202,6 +206,9 @@ class Hub:
         async with room.lock:
             seq = message["seq"]
             room.note_announced(seq)
+            if seq > room.last_seq:
+                # It was stored.
+                self.takes_writes = True
             self._judge_link(room)
             if seq <= room.last_seq:
                 return
@@ -254,12 +261,13 @@ class Hub:
         now = time.monotonic()
         seen_s = now - self._looked_at
         self._looked_at = now
+        self.takes_writes = not self._is_one_overdue(rows, now) or await reading(write_watch.look)()
         for run_id, last_seq, heartbeat, state, attempt in rows:
             room = self._rooms.get(run_id)
             if room is None:
                 continue
             room.attempt = attempt
-            self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
+            room.judge_life(heartbeat, state in LIVE, now, seen_s, self.takes_writes)
             room.stored_seq = last_seq
             if was_replaced or last_seq < handed_on.get(run_id, 0):
                 # A database has what was committed before the query, unless it was restored to an older state.
@@ -274,6 +282,12 @@ class Hub:
                 async with room.lock:
                     await self._catch_up(room, last_seq)
             self._judge_link(room)
+
+    def _is_one_overdue(self, rows: list[Row], now: float) -> bool:
+        return any(
+            (room := self._rooms.get(run_id)) is not None and room.is_overdue(heartbeat, state in LIVE, now)
+            for run_id, _, heartbeat, state, _ in rows
+        )
 
     async def _stay_linked_forever(self) -> None:
         while True:
@@ -307,20 +321,6 @@ class Hub:
             await asyncio.wait([hearing], timeout=LAYER_CALL_TIMEOUT_S)
         if layer is not None:
             await _flush(layer)
-
-    def _judge_life(self, room: Room, heartbeat: int, live: bool, now: float, seen_s: float) -> None:
-        if heartbeat != room.heartbeat or not live:
-            room.alive_at = now
-        elif seen_s > 2 * POLL_INTERVAL_S:
-            # If the database could not be read, a missing heartbeat says nothing about the training.
-            room.alive_at += seen_s - POLL_INTERVAL_S
-        room.heartbeat, room.live = heartbeat, live
-        # Either heartbeat is enough: the one in the database, or the one on the channel layer if the database is
-        # unavailable.
-        life = life_after(now - max(room.alive_at, room.heartbeat_received_at))
-        if life != room.life:
-            room.life = life
-            room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
 
     def _tell_watchers(self) -> None:
         for room in self._rooms.values():
@@ -357,12 +357,14 @@ class Hub:
         if link != room.link:
             room.link = link
             room.tell(Link(link=link))
-            if link in ("database", "unavailable"):
+            if link in ("database", "unavailable", "unwritable"):
                 room.expect_no_announcements()
 
     def _link_of(self, room: Room) -> str:
         if not self.has_database:
             return "unavailable"
+        if room.live and not self.takes_writes:
+            return "unwritable"
         if not self.has_layer:
             return "database"
         return "late" if room.is_late() else "live"
@@ -376,7 +378,7 @@ def levels_of(hub: Hub) -> PortalLevels:
     return PortalLevels(len(waiting), hub.exchange.places.own[ALL], len(hub.watched), frames, size, degraded)
 
 
-def _read_runs(run_ids: list[int]) -> tuple[list[tuple[int, int, int, str, int]], FileIdentity | None]:
+def _read_runs(run_ids: list[int]) -> tuple[list[Row], FileIdentity | None]:
     """Return number, last event, heartbeat, state and attempt of runs, and the identity of the database file."""
     rows = Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt")
     return list(rows), database_file()

@@ -18,11 +18,11 @@ from runs.live.outbox import Outbox
 from runs.metrics.portal_tally import tally
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
-from runs.protocol.messages import Message, Resync, Watchers, encode_message
+from runs.protocol.messages import Life, Message, Resync, Watchers, encode_message
 from runs.protocol.messages import Sight as SightTaken
 from runs.protocol.sight import NewestPoints, Sight
 from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
-from runs.recording.liveness import life_after, received_heartbeats
+from runs.recording.liveness import OVERDUE_S, life_after, received_heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,33 @@ class Room:
     def newest_seq(self) -> int:
         """Return the newest event that is known here, delivered or not."""
         return max(self.last_seq, self.stored_seq)
+
+    def is_overdue(self, heartbeat: int, live: bool, now: float) -> bool:
+        """Return whether the row of a poll still lacks the next heartbeat of the owner after a while."""
+        return live and heartbeat == self.heartbeat and now - self.alive_at > OVERDUE_S
+
+    def judge_life(self, heartbeat: int, live: bool, now: float, seen_s: float, takes_writes: bool = True) -> None:
+        """Judge the row of a poll, `seen_s` after the poll before; notify viewers if the training is alive or silent
+        now and was not before.
+
+        If the database could not be read, or takes no heartbeats, a missing one says nothing about the training.
+        """
+        if heartbeat != self.heartbeat or not live:
+            self.alive_at = now
+        elif not takes_writes:
+            self.alive_at += seen_s
+            if self.life == "alive":
+                # Its owner needs a moment to store a heartbeat once it can.
+                self.alive_at = max(self.alive_at, now - OVERDUE_S)
+        elif seen_s > 2 * POLL_INTERVAL_S:
+            self.alive_at += seen_s - POLL_INTERVAL_S
+        self.heartbeat, self.live = heartbeat, live
+        # Either heartbeat is enough: the one in the database, or the one on the channel layer if the database is
+        # unavailable.
+        life = life_after(now - max(self.alive_at, self.heartbeat_received_at))
+        if life != self.life:
+            self.life = life
+            self.tell(Life(life=life, silent_s=round(now - self.alive_at, 1)))
 
     def note_unannounced(self, seq: int) -> None:
         """Record that the database has an event up to `seq` that was not announced yet."""

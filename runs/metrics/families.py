@@ -32,7 +32,12 @@ FAMILIES = (
     Family("steersman_run_steps_per_second", "gauge", OF_RUN, "Steps per second, from the time of a usual step."),
     Family("steersman_run_attempt", "gauge", OF_RUN, "Number of the current attempt."),
     Family("steersman_run_stalled", "gauge", OF_RUN, "1 if heartbeats arrive but no steps, otherwise 0."),
-    Family("steersman_run_heartbeat_age_seconds", "gauge", OF_RUN, "Time since the supervisor's last heartbeat."),
+    Family(
+        "steersman_run_heartbeat_age_seconds",
+        "gauge",
+        OF_RUN,
+        "Time since the supervisor's last heartbeat; absent while none can be stored.",
+    ),
     Family("steersman_run_point_age_seconds", "gauge", OF_RUN, "Time since the last logged point."),
     Family("steersman_run_gpu_utilization_ratio", "gauge", OF_GPU, "Fraction of the time in which a kernel ran."),
     Family("steersman_run_gpu_memory_used_bytes", "gauge", OF_GPU, "Used memory of the GPU."),

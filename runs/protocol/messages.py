@@ -95,7 +95,7 @@ class Link(Message, frozen=True, kw_only=True):
 
     "live": through the channel layer. "late": through it, more than a second after they were stored. "database": from
     the database within 2 s, because the layer is unavailable. "unavailable": not at all, because the database does not
-    answer.
+    answer. "unwritable": there are none, because the database answers but takes no changes.
     """
 
     kind: ClassVar[str] = "link"
@@ -128,12 +128,16 @@ class Pong(Message, frozen=True, kw_only=True):
 
 
 class Error(Message, frozen=True, kw_only=True):
-    """The viewer's message was invalid: why, and what to do. The socket stays open."""
+    """The viewer's message was invalid: why, and what to do. The socket stays open.
+
+    With `again`, the database is busy or unavailable, and the same message may be sent again in a moment.
+    """
 
     kind: ClassVar[str] = "error"
     error: str
     field: str = ""
     command_id: str = ""
+    again: bool = False
 
 
 MESSAGES: dict[str, type[Message]] = {

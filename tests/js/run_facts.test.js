@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { newestOfCommands, withoutRepeatedStates } from "../../static/js/commands/stages.js";
 import { kindText } from "../../static/js/panels/checkpoints.js";
-import { linkText } from "../../static/js/run/link_text.js";
+import { linkSentence, linkText } from "../../static/js/run/link_text.js";
 
 test("it calls nothing live beside a run that is not under way: the dot is the page's connection", () => {
   const groups = { waiting: "connected", live: "live", lost: "connected", ended: "connected" };
@@ -11,6 +11,20 @@ test("it calls nothing live beside a run that is not under way: the dot is the p
   assert.equal(linkText("live", null), "connected");
   assert.match(linkText("database", { group: "ended" }), /up to 2 s late/);
   assert.equal(linkText("reconnecting", { group: "live" }), "reconnecting");
+});
+
+test("it says how late a page is, and what an outage of the database means for the training", () => {
+  for (const group of ["live", "ended"]) {
+    assert.equal(linkText("late", { group }), "late: updates arrive some seconds late");
+    assert.equal(linkText("unavailable", { group }), "database unavailable");
+    assert.equal(linkText("unwritable", { group }), "database takes no changes");
+    for (const link of ["live", "late", "database", "reconnecting"]) assert.equal(linkSentence(link, { group }), "");
+  }
+  assert.match(linkSentence("unavailable", { group: "live" }), /does not answer. The training continues/);
+  assert.match(linkSentence("unavailable", { group: "ended" }), /does not answer. This page shows the last known state/);
+  assert.doesNotMatch(linkSentence("unavailable", null), /training/);
+  assert.match(linkSentence("unwritable", { group: "live" }), /takes no changes now.* The training continues/);
+  assert.equal(linkSentence("unwritable", { group: "ended" }), "");
 });
 
 test("it lists each command once, as it stands now", () => {

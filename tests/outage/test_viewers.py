@@ -18,7 +18,7 @@ from tests.chaos.truth import watching
 from tests.outage.frozen_postgres import frozen, stack_on, started_server
 from tests.outage.test_pages import Visitor
 from tests.support import postgres
-from tests.support.stack import ROOT, Stack, create_run, events, run_row, seed_stack, wait_for, write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, seed_stack, wait_for, write_locked
 from tests.support.watcher import Watcher, ticket_of
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
@@ -58,7 +58,7 @@ def assert_whole(watcher: Watcher) -> None:
 
 
 def assert_called_alive(operator: Visitor, admin: Visitor, run_id: int) -> None:
-    """Check that the list, the admin, the API and Prometheus report no silence."""
+    """Check that the list, the admin and the API report no silence."""
     for visitor, page in ((operator, "/"), (admin, "/admin/runs/run/"), (admin, f"/admin/runs/run/{run_id}/change/")):
         answer = visitor.ask(page)
         assert answer.status == 200 and NAME in answer.text and "no heartbeat" not in answer.text, page
@@ -66,8 +66,20 @@ def assert_called_alive(operator: Visitor, admin: Visitor, run_id: int) -> None:
     assert hosts and not any(host["is_away"] for host in hosts)
     answer = operator.ask(f"/api/runs/{run_id}/")
     assert answer.status == 200 and json.loads(answer.text)["silent"] is False
-    told = re.search(r"^steersman_run_heartbeat_age_seconds{.*} (\S+)$", admin.ask("/metrics").text, re.MULTILINE)
-    assert told and float(told[1]) < SILENT_AFTER_S
+
+
+def heartbeat_age_s(admin: Visitor) -> float | None:
+    """Return what Prometheus is told, None if it is told nothing."""
+    metrics = admin.ask("/metrics")
+    assert metrics.status == 200
+    told = re.search(r"^steersman_run_heartbeat_age_seconds{.*} (\S+)$", metrics.text, re.MULTILINE)
+    return float(told[1]) if told else None
+
+
+def silent_s(stack: Stack, run_id: int) -> float:
+    """Return the seconds since the last stored heartbeat."""
+    at = datetime.fromisoformat(run_row(stack, run_id)["heartbeat_at"]).replace(tzinfo=UTC)
+    return (datetime.now(UTC) - at).total_seconds()
 
 
 def test_a_frozen_database_is_told_and_the_training_called_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,17 +108,54 @@ def test_a_training_whose_heartbeats_cannot_be_written_is_alive(monkeypatch: pyt
         operator, admin = Visitor(stack), Visitor(stack)
         assert operator.log_in().status == admin.log_in("admin").status == 200
         with watching(stack), watched_training(stack) as (run_id, watcher):
-
-            def silent_s() -> float:
-                at = datetime.fromisoformat(run_row(stack, run_id)["heartbeat_at"]).replace(tzinfo=UTC)
-                return (datetime.now(UTC) - at).total_seconds()
-
             with write_locked(stack, run_id):
-                wait_for(lambda: silent_s() > SILENT_AFTER_S + 2, "heartbeats that are missed")
+                wait_for(lambda: silent_s(stack, run_id) > SILENT_AFTER_S + 2, "heartbeats that are missed")
                 assert_called_alive(operator, admin, run_id)
+                told_s = heartbeat_age_s(admin)
+                assert told_s is not None and told_s < SILENT_AFTER_S
             seen = watcher.last_seq
             wait_for(lambda: watcher.last_seq > seen + 5, "points after the lock")
             assert_whole(watcher)
             assert watcher.links[-1] in ("live", "late")
             assert {event["state"] for event in events(stack, run_id, "status")} == {"running"}
             assert "Traceback" not in stack.log()
+
+
+def test_a_training_whose_heartbeats_reach_nobody_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Redis, the heartbeats cannot be announced either."""
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack(STEERSMAN_METRICS_FROM="127.0.0.1") as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        operator, admin = Visitor(stack), Visitor(stack)
+        assert operator.log_in().status == admin.log_in("admin").status == 200
+        with watching(stack), watched_training(stack) as (run_id, watcher):
+            stack.redis.stop()
+            wait_for(lambda: watcher.links[-1] == "database", "the viewer to hear of Redis")
+            create_agent(stack)
+            with write_locked(stack, run_id):
+                wait_for(lambda: watcher.links[-1] == "unwritable", "the viewer to hear of the lock")
+                wait_for(lambda: silent_s(stack, run_id) > SILENT_AFTER_S + 2, "heartbeats that are missed")
+                assert_called_alive(operator, admin, run_id)
+                assert heartbeat_age_s(admin) is None
+            assert_called_alive(operator, admin, run_id)
+            seen = watcher.last_seq
+            wait_for(lambda: watcher.last_seq > seen + 5, "points after the lock")
+            wait_for(lambda: watcher.links[-1] == "database", "the viewer to hear that the lock is gone")
+            stack.start_redis()
+            wait_for(lambda: watcher.links[-1] == "live", "the viewer to be live")
+            assert_whole(watcher)
+            assert {event["state"] for event in events(stack, run_id, "status")} == {"running"}
+            assert "Traceback" not in stack.log()
+
+
+def create_agent(stack: Stack) -> None:
+    """Insert an agent that has just sent a report, and sends no other one."""
+    values = {
+        "project_id": 1, "created_by_id": 1, "name": "helper", "session": "one", "host": "far", "slots": 1,
+        "gpus": 0, "commands": "[]", "heartbeat_at": datetime.now(UTC).replace(tzinfo=None).isoformat(" "),
+        "has_left": False,
+    }  # fmt: skip
+    sql = f"INSERT INTO runs_agent ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+    rows(stack, sql, *values.values())

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from runs.models import Attempt, Run
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
+from runs.recording.liveness import write_watch
 from runs.recording.record_side.console_bound import ConsoleBound
 from runs.recording.record_side.store import RecordSide
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
@@ -96,11 +97,13 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
 def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
     """Return whether a holder on another host sends heartbeats, by watching its counter with our clock.
 
-    Raises `CannotTrain` if a signal ends the watching.
+    Time in which the database takes no heartbeats does not count. Raises `CannotTrain` if a signal ends the watching.
     """
     until = time.monotonic() + SILENT_AFTER_S
     while time.monotonic() < until:
         time.sleep(0.5)
+        if not write_watch.look():
+            until = time.monotonic() + SILENT_AFTER_S
         if interrupts.stops:
             raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
         if Run.objects.values_list("heartbeat", flat=True).get(pk=run.pk) != run.heartbeat:

@@ -36,6 +36,23 @@ class _Sending:
     thread: threading.Thread = field(init=False)
 
 
+class _Outage:
+    """Logs the first of several failures of the database, and the first success after them. Safe in any thread."""
+
+    def __init__(self, failing: str, works: str) -> None:
+        self._failing, self._works = failing, works
+        self._lock = threading.Lock()
+        self._is_on = False
+
+    def note(self, error: Exception | None) -> None:
+        with self._lock:
+            was_on, self._is_on = self._is_on, error is not None
+        if error is not None and not was_on:
+            logger.warning(self._failing, type(error).__name__)
+        elif error is None and was_on:
+            logger.warning(self._works)
+
+
 class Sender:
     """Sends due messages until it is asked to end."""
 
@@ -43,7 +60,15 @@ class Sender:
         self._ending = threading.Event()
         self._sending: dict[int, _Sending] = {}
         self._renew_at = 0.0
-        self._database_away = False
+        self._reading = _Outage(
+            "the database is unavailable (%s): alert messages are sent later",
+            "the database is back: alert messages are sent again",
+        )
+        # A database that is locked by another process can be read.
+        self._claiming = _Outage(
+            "the database takes no changes (%s): alert messages are sent later",
+            "the database takes changes again: alert messages are sent again",
+        )
 
     def stop(self) -> None:
         self._ending.set()
@@ -66,11 +91,9 @@ class Sender:
             for destination_id, is_failing in outbox.due(timezone.now()).items():
                 if destination_id not in self._sending and self._has_room(is_failing):
                     self._start(destination_id, is_failing)
-            self._database_away = False
+            self._reading.note(None)
         except (DatabaseError, InterfaceError) as error:
-            if not self._database_away:
-                logger.warning("the database is unavailable (%s): alert messages are sent later", type(error).__name__)
-            self._database_away = True
+            self._reading.note(error)
             close_old_connections()
 
     def _has_room(self, is_failing: bool) -> bool:
@@ -88,11 +111,12 @@ class Sender:
     def _send(self, destination_id: int, sending: _Sending) -> None:
         try:
             claim = outbox.claim(destination_id, timezone.now())
+            self._claiming.note(None)
             if claim is not None:
                 sending.message = claim.message
                 self._deliver(claim)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("destination %d: %s", destination_id, type(error).__name__)
+            self._claiming.note(error)
         finally:
             connection.close()
 

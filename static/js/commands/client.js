@@ -1,13 +1,15 @@
 // Sends commands from this page, and tracks all commands of the run, the viewer's own and others'.
 
 import { toast } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 
 export class CommandClient {
   #state;
   #socket;
   #onChange;
-  // By id: commands sent from here without an event yet, with `state` "sending", or "refused" by the API.
+  // By id: commands sent from here without an event yet, with `state` "sending", or "refused" by the API. `isBusy` are
+  // those that wait for the database.
   #sending = new Map();
   #own = new Set();
   #listed = { version: -1, commands: [] };
@@ -37,6 +39,7 @@ export class CommandClient {
     this.#sending.set(payload.id, {
       ...payload,
       state: "sending",
+      isBusy: this.#onTheWay().some((command) => command.isBusy),
       author: "",
       reason: more.reason ?? "",
       outcome: "",
@@ -51,6 +54,18 @@ export class CommandClient {
     this.#socket.command(payload);
     this.#onChange();
     return payload.id;
+  }
+
+  /** Cancel a command. One that waits for the database is only forgotten; if it was stored, it appears all the same. */
+  cancel({ id, state }) {
+    if (state !== "sending") {
+      this.send("cancel", { command: id });
+      return;
+    }
+    this.#sending.delete(id);
+    this.#socket.settle(id);
+    this.version += 1;
+    this.#onChange();
   }
 
   /** Return all commands, oldest first, pending ones last. */
@@ -81,20 +96,27 @@ export class CommandClient {
   #readError() {
     const { lastError, versions } = this.#state;
     if (!this.#errorChanged(versions.errors) || !lastError) return;
-    const refused = this.#sending.get(lastError.command_id) ?? this.#onlyOneSending();
+    // The answer to an unparsable command has no id, but only the oldest one is on its way.
+    const refused = this.#sending.get(lastError.command_id) ?? this.#onTheWay()[0];
     if (!refused) {
       toast(lastError.error, "danger");
       return;
     }
-    this.#socket.settle(refused.id);
-    this.#sending.set(refused.id, { ...refused, state: "refused", outcome: lastError.error });
     this.version += 1;
+    if (lastError.again && this.#socket.postpone(refused.id)) {
+      for (const command of this.#onTheWay()) this.#sending.set(command.id, { ...command, isBusy: true });
+      return;
+    }
+    const outcome = lastError.again
+      ? gettext("The database stored no commands for two minutes. Send the command again later.")
+      : lastError.error;
+    this.#sending.set(refused.id, { ...refused, state: "refused", isBusy: false, outcome });
+    this.#socket.settle(refused.id);
   }
 
-  /** Return the only command that is being sent: the answer to an unparsable command has no id. */
-  #onlyOneSending() {
-    const waiting = [...this.#sending.values()].filter((command) => command.state === "sending");
-    return waiting.length === 1 ? waiting[0] : null;
+  /** Return the commands that are not stored yet, oldest first. */
+  #onTheWay() {
+    return [...this.#sending.values()].filter((command) => command.state === "sending");
   }
 }
 

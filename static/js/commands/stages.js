@@ -44,6 +44,7 @@ export function withoutRepeatedStates(events) {
 
 /** Return the stage of the command as text: the current one and the next, or its outcome. */
 export function stageText(command) {
+  if (command.isBusy) return gettext("the database is busy or unavailable: the page tries again until the command is stored");
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");
   if (command.state === "delivered") {

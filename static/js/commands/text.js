@@ -130,7 +130,7 @@ export function conditionsOf(command, clockText) {
 /** Return whether a command may still be cancelled: it is not delivered, or waits for its step or epoch. */
 export function canBeCancelled(command) {
   if (command.command === "cancel") return false;
-  return command.state === "sent" || isScheduled(command);
+  return command.state === "sent" || Boolean(command.isBusy) || isScheduled(command);
 }
 
 /** Return whether the training is holding a command until its step or epoch. */

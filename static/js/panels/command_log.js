@@ -135,7 +135,7 @@ export class CommandLog {
     button.setAttribute("aria-label", fill(gettext("Cancel: {command}"), { command: commandText(command) }));
     button.addEventListener("click", () => {
       button.disabled = true;
-      this.#client.send("cancel", { command: command.id });
+      this.#client.cancel(command);
     });
     return button;
   }

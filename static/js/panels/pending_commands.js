@@ -3,7 +3,7 @@
 import { stageList, stageText } from "../commands/stages.js";
 import { commandText, isScheduled, UNSETTLED } from "../commands/text.js";
 import { element, icon } from "../shared/dom.js";
-import { gettext } from "../shared/i18n.js";
+import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 
 const SHOWN_COMMANDS = 3;
@@ -31,15 +31,15 @@ export class PendingCommands {
       .filter((command) => this.#isWanted(command, now))
       .slice(-SHOWN_COMMANDS)
       .reverse();
-    if (!this.#shown(...cards.map((command) => `${command.id} ${command.state}`))) return;
+    if (!this.#shown(...cards.map((command) => `${command.id} ${command.state} ${Boolean(command.isBusy)}`))) return;
     this.#place.hidden = !cards.length;
     this.#place.replaceChildren(...cards.map((command) => this.#card(command)));
   }
 
   #isWanted(command, now) {
     const isOpen = UNSETTLED.has(command.state);
-    // The row of a knob shows the progress of one's own change.
-    if (command.command === "set_knob" && this.#client.isOwn(command.id)) return false;
+    // The row of a knob shows the progress of one's own change, but cannot cancel it.
+    if (command.command === "set_knob" && this.#client.isOwn(command.id) && !command.isBusy) return false;
     let seen = this.#seen.get(command.id);
     if (!seen) {
       // Commands that were over before this page checked are history, and those that wait for a step may do so for
@@ -78,6 +78,14 @@ export class PendingCommands {
       ),
       stageList(command),
       element("div", { class: "tray-note", text: stageText(command) }),
+      command.isBusy ? this.#cancel(command) : null,
     );
+  }
+
+  #cancel(command) {
+    const button = element("button", { class: "btn btn-sm", type: "button", text: gettext("Cancel") });
+    button.setAttribute("aria-label", fill(gettext("Cancel: {command}"), { command: commandText(command) }));
+    button.addEventListener("click", () => this.#client.cancel(command));
+    return button;
   }
 }

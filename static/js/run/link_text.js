@@ -8,6 +8,7 @@ const TEXTS = {
   late: gettext("late: updates arrive some seconds late"),
   database: gettext("from the database: up to 2 s late"),
   unavailable: gettext("database unavailable"),
+  unwritable: gettext("database takes no changes"),
   reconnecting: gettext("reconnecting"),
   offline: gettext("offline"),
 };
@@ -20,6 +21,8 @@ export function linkText(link, run) {
 
 /** Return a sentence about `link`, "" if its text says enough. */
 export function linkSentence(link, run) {
+  if (link === "unwritable" && run?.group === "live")
+    return gettext("The database takes no changes now: another process has locked it, or it is read-only. The training continues, and its points are safe on its host: they appear here afterwards.");
   if (link !== "unavailable") return "";
   if (run?.group === "live")
     return gettext("The database does not answer. The training continues, and its points are safe on its host: they appear here when the database is back.");

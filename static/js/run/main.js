@@ -123,6 +123,8 @@ function receive(frame) {
   else if (frame.kind === "resync") reload();
   else if (frame.kind === "sight") sight.taken();
   if (state.gap) reload();
+  // Not only before painting: a hidden tab sends its commands again too.
+  client.readAnswers();
   if (state.versions.attempts !== attemptsSeen) {
     attemptsSeen = state.versions.attempts;
     clearTimeout(detailsTimer);

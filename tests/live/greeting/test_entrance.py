@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from unittest import TestCase
 
 import pytest
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
+from django.db import OperationalError
 
 from runs.access.grants import Grant
 from runs.access.roles import Viewer
@@ -95,6 +97,23 @@ async def test_a_ticket_that_cannot_be_redeemed_in_time_sends_the_viewer_for_a_n
             may_go_on.set()
     socket, _ = await greet(one, people["viewer"])
     await gone(socket)
+
+
+@live
+async def test_the_log_says_once_that_tickets_cannot_be_redeemed_and_once_that_they_can(people, one, two):
+    def fail(value: str) -> bool:
+        raise OperationalError("database is locked")
+
+    with TestCase().assertLogs(handshake.logger, "WARNING") as said:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(handshake, "spend_ticket", fail)
+            for _ in range(3):
+                assert await closed_with(await connect(one, people["viewer"])) == 1013
+        for _ in range(2):
+            socket, _ = await greet(one, people["viewer"])
+            await gone(socket)
+    failing, works = said.output
+    assert "cannot be redeemed" in failing and "can connect again" in works
 
 
 @live

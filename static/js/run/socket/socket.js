@@ -1,10 +1,11 @@
-// The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, and commands sent once.
+// The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, and commands in order.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
 import { HttpError, postJson } from "../../shared/http.js";
 import { gettext } from "../../shared/i18n.js";
 import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
+import { Outgoing } from "./outgoing.js";
 import { pauseFor, reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
@@ -51,7 +52,7 @@ export class RunSocket {
   #refusals = 0;
   #greetedAt = 0;
   #next = null;
-  #waiting = new Map();
+  #outgoing = new Outgoing((payload) => this.#send({ kind: "command", ...payload }));
   #over = false;
 
   /**
@@ -95,14 +96,18 @@ export class RunSocket {
     this.#socket?.close(1000);
   }
 
-  /** Send a command. It is sent again after a reconnection until `settle(id)`, which is safe because of its id. */
+  /** Send a command. It is sent again after a reconnection until `settle(id)`. */
   command(payload) {
-    this.#waiting.set(payload.id, payload);
-    this.#send({ kind: "command", ...payload });
+    this.#outgoing.put(payload);
   }
 
   settle(id) {
-    this.#waiting.delete(id);
+    this.#outgoing.settle(id);
+  }
+
+  /** Send a command again in a moment; return false if that was tried for too long. */
+  postpone(id) {
+    return this.#outgoing.postpone(id);
   }
 
   /** Request only the points of the series in `names`; return whether the request was sent. */
@@ -119,7 +124,7 @@ export class RunSocket {
     if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
     this.#ticketFailures = 0;
     this.#lostAt = 0;
-    for (const payload of this.#waiting.values()) this.#send({ kind: "command", ...payload });
+    this.#outgoing.sendFirst();
   }
 
   #forgetWhy() {

@@ -99,7 +99,9 @@ RULES = {
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.copies": rule("steersman.files", "boto3 botocore django storages", WEB),
     "runs.recording": rule(
-        "runs.alerts runs.copies runs.models runs.protocol runs.statements steersman", "django channels", WEB
+        "runs.alerts runs.copies runs.models runs.protocol runs.statements steersman steersman.messages",
+        "django channels",
+        WEB,
     ),
     "runs.outage": rule("runs.recording steersman.files", "asgiref django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),

@@ -1,11 +1,10 @@
 """Alerts of the state of a run as a whole: it crashed, restarted, is lost, or its disk is nearly full.
 
-They do not depend on points: they are written in the transaction that changes the run's state, or by `manage.py watch`.
+They do not depend on points: they are written in the transaction that changes the run's state, or, for a disk, in that
+of the report with its free space.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
@@ -17,6 +16,7 @@ from runs.protocol.causes import AlertCause, LittleSpace
 from runs.recording import alerts
 from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import LASTING, Finding
+from steersman.messages.disks import GIB, DiskDefaults
 
 SEVERITIES = {
     CRASH: Severity.CRITICAL,
@@ -24,30 +24,6 @@ SEVERITIES = {
     LOST: Severity.CRITICAL,
     DISK: Severity.WARNING,
 }
-GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class DiskDefaults:
-    """A disk is nearly full if both less than `part` of it and less than `bytes_left` is free.
-
-    The alert clears when `room` times either limit is free, so that files that come and go around the limit make one
-    alert.
-    """
-
-    part: float = 0.05
-    bytes_left: int = 20 * GIB
-    room: float = 1.5
-
-    def limit(self, total: int) -> float:
-        """Return the number of free bytes below which a disk of `total` bytes is nearly full."""
-        return min(self.part * total, self.bytes_left)
-
-    def is_full(self, free: int, total: int) -> bool:
-        return free < self.limit(total)
-
-    def is_well(self, free: int, total: int) -> bool:
-        return free >= self.room * self.limit(total)
 
 
 def crashed(run_id: int, attempt: int, error: str, cause: AlertCause | None = None) -> None:

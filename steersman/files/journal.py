@@ -28,7 +28,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 from zlib import crc32
 
@@ -70,7 +70,7 @@ class JournalWriter:
     """Appends records to segments in `folder`, each with one write.
 
     A full disk raises no exception: the record is dropped, counted in `dropped`, and reported when a write succeeds.
-    Above `bound_bytes`, points are left out; see `steersman.files.journal_bound`.
+    Above `bound_bytes`, and if the disk has little space, points are left out; see `steersman.files.journal_bound`.
     """
 
     keeps = True
@@ -157,6 +157,8 @@ class JournalWriter:
                 self._untold += told
         if os.fstat(self.fd).st_size > self._largest:
             self._next_segment()
+        elif monotonic() >= self._bound.look_again_at:
+            self.look_at_bound_again()
 
     def _next_segment(self) -> None:
         self._segment += 1
@@ -174,9 +176,8 @@ class JournalWriter:
         self._take_thinning(self._bound.look())
 
     def look_at_bound_again(self) -> None:
-        """Write all points again soon after enough segments have been stored; costs nothing while all are written."""
-        if self.thinning is not None:
-            self._take_thinning(self._bound.look_again())
+        """Leave out points soon after its disk has little space, and write all again soon after there is room."""
+        self._take_thinning(self._bound.look_again())
 
     def _take_thinning(self, told: Sequence[Record]) -> None:
         self.thinning = self._bound.thinning

@@ -2,12 +2,14 @@
 
 Segments that are stored are removed. Those that remain are the spool of an outage, and a long outage must not fill the
 disk. Above the bound, every 2nd step is kept, above 1.5 times the bound every 4th, above 2 times every 8th, at most
-every 64th. Only points are left out, and written records are not changed.
+every 64th. A spool also leaves a reserve of its disk free: every 2nd step is kept while less is free, every 4th below
+half of it, every 8th below a quarter. Only points are left out, and written records are not changed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections import deque
@@ -22,7 +24,13 @@ DEFAULT_MIB = 8192
 # Even without an outage, there may be two segments of 64 MiB.
 SMALLEST_MIB = 256
 LARGEST_EVERY = 64
-# How often to check whether segments have been removed, while steps are left out.
+# The reserve of a disk: for checkpoints, the database, and records that are always kept.
+RESERVE_PART, RESERVE_BYTES = 0.02, 2 << 30
+# Steps that were left out for lack of space are kept again when this many times the limit is free.
+ROOM = 1.5
+# A journal that is being stored has no more segments. To leave out steps of it would not make room.
+SEGMENTS_WITHOUT_OUTAGE = 2
+# How often to check the free space, and whether segments have been removed.
 LOOK_AGAIN_S = 5.0
 # The number of last steps for which the decision is remembered.
 MOST_DECIDED = 256
@@ -50,15 +58,33 @@ def every_kept(spooled: int, bound: int) -> int:
     return min(LARGEST_EVERY, 2 << min(halves_above, 8))
 
 
-def spooled_bytes(folder: Path, rank: int) -> int:
-    """Return the size of a rank's journal in the folder of its attempt, in bytes."""
-    total = 0
+def every_kept_with(free: float, reserve: int) -> int:
+    """Return n if every n-th step is kept, by the free bytes of the journal's disk and its reserve."""
+    every = 1
+    while free < reserve and every < LARGEST_EVERY:
+        every, free = 2 * every, 2 * free
+    return every
+
+
+def spooled(folder: Path, rank: int) -> tuple[int, int]:
+    """Return the number of segments of a rank's journal in the folder of its attempt, and their size in bytes."""
+    count = total = 0
     # A supervisor may have just removed one, and an error of the disk must not end a training.
     with contextlib.suppress(OSError):
         for path in list(folder.glob(f"journal-{rank:04d}-*.bin")):
             with contextlib.suppress(OSError):
                 total += path.stat().st_size
-    return total
+                count += 1
+    return count, total
+
+
+def space(folder: Path) -> tuple[int, int] | None:
+    """Return the free bytes of the disk of `folder` and its reserve, None if they cannot be read."""
+    try:
+        found = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return found.free, min(RESERVE_BYTES, int(RESERVE_PART * found.total))
 
 
 class Thinning:
@@ -102,38 +128,65 @@ class Thinning:
 
 
 class JournalBound:
-    """Decides which steps one process leaves out, by the size of its journal, and writes the messages about it."""
+    """Decides which steps one process leaves out, by the size of its journal and the free space of its disk, and writes
+    the messages about it.
+    """
 
     def __init__(self, folder: Path, rank: int, bound_bytes: int) -> None:
         self._folder = folder
         self._rank = rank
         self._bound_bytes = bound_bytes
-        self._look_again_at = 0.0
+        # By the free space alone.
+        self._every_with_space = 1
+        # In seconds of `time.monotonic`.
+        self.look_again_at = 0.0
         # None while all steps are written.
         self.thinning: Thinning | None = None
 
     def look_again(self) -> list[Record]:
-        """Do the same as `look`, but at most every `LOOK_AGAIN_S` seconds, and only while steps are left out."""
-        if self.thinning is None or time.monotonic() < self._look_again_at:
+        """Do the same as `look`, but at most every `LOOK_AGAIN_S` seconds, and only if the result can be a new one."""
+        now = time.monotonic()
+        if now < self.look_again_at:
             return []
+        self.look_again_at = now + LOOK_AGAIN_S
+        if self.thinning is None:
+            # Segments are counted only if the disk has little space: until then, the bound is checked at a new segment.
+            found = space(self._folder)
+            if found is None or found[0] >= found[1]:
+                return []
         return self.look()
 
     def look(self) -> list[Record]:
-        """Set `thinning` by the size of the journal; return notes about a change."""
-        spooled = spooled_bytes(self._folder, self._rank)
-        self._look_again_at = time.monotonic() + LOOK_AGAIN_S
-        every, thinning = every_kept(spooled, self._bound_bytes), self.thinning
+        """Set `thinning` by the size of the journal and the free space; return notes about a change."""
+        self.look_again_at = time.monotonic() + LOOK_AGAIN_S
+        segments, size = spooled(self._folder, self._rank)
+        of_size = every_kept(size, self._bound_bytes)
+        free = self._look_at_space(segments)
+        every, thinning = max(of_size, self._every_with_space), self.thinning
         if every == (thinning.every if thinning is not None else 1):
             return []
         told = self.note_left_out()
         if every == 1:
             self.thinning = None
-            return [*told, NoteRecord(text="The journal is below its limit again: from now on, every step is kept.")]
+            return [*told, NoteRecord(text="There is room for the journal again: from now on, every step is kept.")]
         if thinning is None:
             self.thinning = Thinning(every)
         else:
             thinning.change(every)
-        return [*told, NoteRecord(text=_notice(spooled, every), level="warning")]
+        why = _reached(size) if of_size == every else _left(free)
+        return [*told, NoteRecord(text=f"{why}: {_kept(every)}", level="warning")]
+
+    def _look_at_space(self, segments: int) -> int:
+        """Set how many steps the free space allows; return the free bytes."""
+        found = space(self._folder)
+        if found is None or segments <= SEGMENTS_WITHOUT_OUTAGE:
+            self._every_with_space = 1
+            return 0
+        free, reserve = found
+        # Files that come and go must not change it every few seconds.
+        with_room = min(self._every_with_space, every_kept_with(free / ROOM, reserve))
+        self._every_with_space = max(every_kept_with(free, reserve), with_room)
+        return free
 
     def note_left_out(self) -> list[Record]:
         """Return a record with the number of records left out since the last one, none if there were none."""
@@ -143,9 +196,19 @@ class JournalBound:
         return [DroppedRecord(records=left_out, above_bound=True)]
 
 
-def _notice(spooled: int, every: int) -> str:
+def _reached(size: int) -> str:
+    return f"The journal has reached {max(1, size >> 20)} MiB, because the database was unavailable or is too slow"
+
+
+def _left(free: int) -> str:
     return (
-        f"The journal has reached {max(1, spooled >> 20)} MiB, because the database was unavailable or is too slow: "
+        f"Only {free >> 20} MiB are free on the disk of the journal, which grows because the database was unavailable "
+        "or is too slow"
+    )
+
+
+def _kept(every: int) -> str:
+    return (
         f"every {every}{'nd' if every in (2, 32) else 'th'} step is kept from here on. "
         "Epochs, outcomes of commands and the end are always kept."
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steersman.messages.disks import DiskSpace
 from steersman.messages.orders import SignalRequest
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
@@ -123,7 +124,8 @@ class Report:
     seconds the training has not read waiting commands, 0.0 if it reads them again, None if nothing has changed.
     `removed_checkpoints` are paths within the attempt's folder, or that of an earlier one, as in ../1/checkpoints/last.
     `asked` are the requests of signals, `posted` the commands that were delivered since the last report. `by_rank` has
-    the points of several ranks that were merged into one point, by rank.
+    the points of several ranks that were merged into one point, by rank. `disk` is None unless the space is little, or
+    the record side may not have stored yet that there is room again.
     """
 
     session: int
@@ -144,6 +146,7 @@ class Report:
     asked: Sequence[SignalRequest] = ()
     posted: Sequence[str] = ()
     by_rank: Sequence[Mapping[int, PointRecord]] = ()
+    disk: DiskSpace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from steersman.messages.disks import DiskSpace
 from steersman.messages.ended import Concluded, Ended, Fenced
 from steersman.messages.link import FromHost, FromRecord
 from steersman.messages.orders import EndProcess, Post, SignalRequest
@@ -60,6 +61,8 @@ class _Report(msgspec.Struct, array_like=True):
     asked: list[bytes]
     posted: list[str]
     by_rank: list[dict[int, Block]]
+    # Hosts with an older version send none.
+    disk: DiskSpace | None = None
 
 
 class _Post(msgspec.Struct, array_like=True):

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from runs.models import Alert, AlertDestination, AlertRule, Attempt, Project, Recipe, Run, RunState, StoredEvent
+from runs.models import Alert, AlertDestination, AlertRule, Project, Recipe, Run, RunState, StoredEvent
 from runs.models.alerts import OF_CODE
 from runs.protocol.causes import Death
 from runs.recording import state_alerts
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, mark_lost, open_attempt, renew_lease
 from runs.recording.queue import queue_restart
-from runs.recording.state_alerts import GIB, DiskDefaults, note_disk
+from runs.recording.record_side.store import RecordSide
+from runs.recording.state_alerts import note_disk
+from steersman.agent.machine import disk_watch
+from steersman.agent.machine.disk_watch import DiskWatch
 from steersman.agent.machine.redactor import Redactor
+from steersman.messages.disks import GIB, DiskDefaults, DiskSpace
+from steersman.messages.reports import Report
 from tests.support.stack import wait_for
 from trainer.alerts.thread import AlertThread
-from trainer.scheduler import disks
 
 FAILED = AttemptEnd(outcome=RunState.FAILED, exit_code=1, error="RuntimeError: out of luck")
 HOLDER = Holder("gpu1", "boot", 1)
@@ -104,30 +108,62 @@ def test_twenty_gib_of_a_large_disk_are_enough() -> None:
     assert DiskDefaults().is_full(19 * GIB, 4000 * GIB)
 
 
-def test_the_watch_asks_of_live_runs_of_its_own_host_and_tells_the_scarcer_disk(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_scarcer_disk_is_reported_until_it_is_stored_that_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hold(run)
     usage = namedtuple("usage", "total used free")
+    free = {"data": 50, "checkpoints": 3}
 
     def asked(folder: Path) -> object:
-        free = 3 if "checkpoints" in Path(folder).parts else 50
-        return usage(100 * GIB, 0, free * GIB)
+        if not Path(folder).exists():
+            raise FileNotFoundError(folder)
+        return usage(100 * GIB, 0, free[Path(folder).name] * GIB)
 
-    monkeypatch.setattr(disks.shutil, "disk_usage", asked)
-    disks.note_disks(tmp_path, "elsewhere")
-    assert states("disk") == []
-    disks.note_disks(tmp_path, "gpu1")
+    monkeypatch.setattr(disk_watch.shutil, "disk_usage", asked)
+    folders = [tmp_path / name for name in free]
+    watch = DiskWatch(folders)
+    watch.look(1.0)
+    # Neither is there.
+    assert watch.take_space() is None
+    for folder in folders:
+        folder.mkdir()
+    watch.look(2.0)
+    assert watch.take_space() is None
+    watch.look(12.0)
+    found = watch.take_space()
+    assert found == DiskSpace(3 * GIB, 100 * GIB) and watch.take_space() is None
+    watch.settle(found)
+    watch.look(23.0)
+    assert watch.take_space() == found
+    assert [line.level for line in watch.take_lines()] == ["warning"] and len(caplog.messages) == 1
+    free["checkpoints"] = 9
+    watch.look(34.0)
+    assert watch.take_space() is not None
+    # The report was lost.
+    watch.look(45.0)
+    found = watch.take_space()
+    assert found == DiskSpace(9 * GIB, 100 * GIB) and found.is_well
+    watch.settle(found)
+    watch.look(56.0)
+    assert watch.take_space() is None
+    assert [line.level for line in watch.take_lines()] == ["info"] and len(caplog.messages) == 2
+    watch.attach()
+    watch.look(67.0)
+    assert watch.take_space() == found
+
+
+def test_a_report_of_the_disk_is_an_alert_of_an_attempt_that_holds_the_run(run: Run) -> None:
+    record = RecordSide(hold(run))
+    session = record.attach().session
+    record.report(Report(session, 1, disk=DiskSpace(4 * GIB, 100 * GIB)))
+    record.report(Report(session, 2, disk=DiskSpace(4 * GIB, 100 * GIB)))
     assert states("disk") == [(1, "open")]
-    assert Alert.objects.get().value == 3
-    Attempt.objects.update(ended_at="2026-01-01T00:00Z")
-    Alert.objects.all().delete()
-    disks.note_disks(tmp_path, "gpu1")
-    assert states("disk") == []
-
-
-def test_a_folder_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
-    assert disks.usage(tmp_path / "none") is None
+    record.report(Report(session, 3, disk=DiskSpace(8 * GIB, 100 * GIB)))
+    assert states("disk") == [(1, "cleared")]
+    hold(run, 1)
+    record.keep_as_history()
+    record.report(Report(session, 4, disk=DiskSpace(4 * GIB, 100 * GIB)))
+    assert states("disk") == [(1, "cleared")]
 
 
 @pytest.mark.django_db(transaction=True)

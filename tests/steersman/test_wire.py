@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersman.messages.disks import DiskSpace
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.link import FromHost, FromRecord
 from steersman.messages.orders import EndProcess, Post, SignalRequest
@@ -68,6 +69,7 @@ REPORT = Report(
     asked=[SignalRequest("i", "save_checkpoint", "SIGUSR1", {"name": "signal"})],
     posted=["i"],
     by_rank=[{0: point(1), 1: point(1, loss=2.0)}],
+    disk=DiskSpace(5 << 30, 100 << 30),
 )
 ATTACHED = Attached(
     2, 5, {0: PLACE}, {0: 7}, {"loss": 9}, {"python": "3.11", "gpu_uuids": ["a"]}, {"checkpoints/1": True}, token="t"
@@ -94,6 +96,11 @@ def plain(value: Any) -> str:
     shown = [f"{type(record).__name__}{record}" for record in value.records]
     others = {name: getattr(value, name) for name in Report.__slots__ if name != "records"}
     return json.dumps([shown, msgspec.to_builtins(others, str_keys=True)])
+
+
+def test_a_host_of_an_older_version_reports_without_its_disk() -> None:
+    name, fields = msgspec.msgpack.decode(encode(REPORT))
+    assert decode(msgspec.msgpack.encode((name, fields[:-1]))).disk is None
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda each: type(each).__name__)

@@ -36,7 +36,7 @@ from steersman.exit_codes import EXIT_HELD
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
-from trainer.scheduler import disks, host_slots
+from trainer.scheduler import host_slots
 from trainer.scheduler.gpu_use import GpuUse
 from trainer.scheduler.sender_process import SenderProcess
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
@@ -47,7 +47,6 @@ WATCH_INTERVAL_S = 0.5
 # Between two reads of the database, whether this host's supervisors are alive is checked through their locks.
 SUPERVISOR_INTERVAL_S = 0.1
 HOST_INTERVAL_S = 2.0
-DISK_INTERVAL_S = 10.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
 # A SQLite file with many deleted rows is shrunk by some megabytes each time.
 SPACE_INTERVAL_S, SPACE_WITHIN_S = 10.0, 0.2
@@ -141,8 +140,6 @@ class Watch:
                 self._publish_host()
             if self._is_due("sender", now, SENDER_INTERVAL_S):
                 self._sender.tick(now)
-            if self._is_due("disk", now, DISK_INTERVAL_S):
-                disks.note_disks(self._data, self.host)
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
                 # For runs without a supervisor; the supervisors of the others are faster.
                 expire_commands()

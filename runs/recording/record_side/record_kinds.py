@@ -366,7 +366,10 @@ def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict
 
 def _dropped(record: DroppedRecord) -> str:
     if record.above_bound:
-        return f"{record.records} step records were left out, because the journal was above STEERSMAN_JOURNAL_MIB."
+        return (
+            f"{record.records} step records were left out, because the journal was above STEERSMAN_JOURNAL_MIB or its "
+            "disk was nearly full."
+        )
     return f"{record.records} records could not be written to the journal: the disk was full or failed."
 
 

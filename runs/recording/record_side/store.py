@@ -36,6 +36,7 @@ from runs.recording.record_side.parts import parts_of, store_apart
 from runs.recording.record_side.point_events import last_point, metrics_events, time_of
 from runs.recording.record_side.record_kinds import RecordStore
 from runs.recording.record_side.store_timing import StoreTiming
+from runs.recording.state_alerts import note_disk
 from runs.recording.status import announce_status
 from runs.series import storage
 from runs.series.laps import StepOrder, places_of
@@ -204,6 +205,8 @@ class RecordSide:
                 record_asked(self._lease, asked)
         if report.not_looking_s is not None and not self._is_history:
             announce_status(self._lease.run_id, remark=NOT_LOOKING if report.not_looking_s else LOOKS_AGAIN)
+        if report.disk is not None and not self._is_history:
+            note_disk(self._lease.run_id, self._lease.number, report.disk.free, report.disk.total)
         if report.unreadable or (report.console is not None and report.console.offsets):
             self._count_read(report)
         aside = self._records.count_set_aside(report.set_aside)

@@ -19,7 +19,7 @@ from steersman.agent.host_side.endings import GivenUp, Patience, describe_end, e
 from steersman.agent.host_side.exchange import Behind, Cut, Exchange, Lost, News, Settled
 from steersman.agent.host_side.sampling import Sampling
 from steersman.agent.host_side.surroundings import Display, HostSettings
-from steersman.agent.host_side.unresponsive_training import UnresponsiveTraining
+from steersman.agent.host_side.unresponsive_training import PROCESS_IS_ENDED, SIGTERM_IS_IGNORED, UnresponsiveTraining
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
@@ -56,9 +56,6 @@ WOKEN_PATIENCE_S = 5.0
 # A signal waits for that at most this long, because a supervisor that was replaced must not control the training.
 SIGNAL_PATIENCE_S = 1.0
 
-SIGTERM_IS_IGNORED = "SIGTERM was received, but the training does not read run.stopping: it ends without a checkpoint."
-PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later if it is still running."
-
 
 class HostSide:
     """Follows one attempt; `wake` is set when a message for it has arrived."""
@@ -88,7 +85,7 @@ class HostSide:
         self._outcomes = self._mailbox.outcomes
         self._posting = Posting(self._mailbox, interrupts, display.say)
         self._heart = HeartbeatThread(self._mailbox)
-        self._sampling = Sampling(group, settings.data, settings.device)
+        self._sampling = Sampling(group, folder, settings.data, settings.device)
         self._console_files = ConsoleFiles(folder, len(group.workers), settings.console_files_bytes)
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
         # Set when the record side has answered with its position.
@@ -197,6 +194,7 @@ class HostSide:
     def _begin(self, attached: Attached) -> None:
         """Read journals and consoles from the position up to which they are stored."""
         self._sessions += 1
+        self._sampling.attach()
         self._journals = Journals(self._folder, attached.positions, attached.last_steps)
         self._reader = CarefulReader(self._folder, self._journals)
         self._consoles = Consoles(self._folder, attached.console_offsets)
@@ -317,6 +315,7 @@ class HostSide:
             self._stall.settle(tick)
             self._deaf.settle(tick)
         self._posting.settle(tick.asked, tick.posted)
+        self._sampling.settle(tick)
         self._sampling.watch(self.progress.environment.get("gpu_uuids") or [])
         self._display.show(self.progress)
 

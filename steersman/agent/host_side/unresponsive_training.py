@@ -21,6 +21,9 @@ ENOUGH_STEPS = 2
 # SIGKILL follows SIGTERM after this time.
 KILL_AFTER_SIGTERM_S = 10.0
 
+SIGTERM_IS_IGNORED = "SIGTERM was received, but the training does not read run.stopping: it ends without a checkpoint."
+PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later if it is still running."
+
 
 class UnresponsiveTraining:
     """Reports that a training does not read its commands, and ends its process on command.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.agent.machine import gpu_fields, nvml
+from steersman.agent.machine.disk_watch import DiskWatch
 from steersman.agent.machine.host import HostReader
 from steersman.agent.machine.throttling import ThrottleNote, ThrottleWatch
 from steersman.messages.reports import GpuDescription
@@ -35,7 +36,10 @@ class Sample:
 
 
 class Sampler:
-    """Reads host, worker and GPUs every `interval_s`; `device` is the run's device, such as cuda:1."""
+    """Reads host, worker and GPUs every `interval_s`; `device` is the run's device, such as cuda:1.
+
+    The thread for the host also looks at `disks`.
+    """
 
     def __init__(
         self,
@@ -44,7 +48,9 @@ class Sampler:
         data: Path | None = None,
         device: str = "auto",
         interval_s: float = 1.0,
+        disks: DiskWatch | None = None,
     ) -> None:
+        self._disks = disks
         self._device = device
         self._interval_s = interval_s
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -115,6 +121,8 @@ class Sampler:
     def _read_host(self) -> None:
         while True:
             try:
+                if self._disks is not None:
+                    self._disks.look(time.monotonic())
                 values = self._host.read()
                 self._host_problem = ""
             except Exception as error:  # a host may lack any of these; GPUs are sampled anyway

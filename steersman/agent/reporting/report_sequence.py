@@ -166,6 +166,7 @@ class ReportSequence:
             asked=tick.asked,
             posted=tick.posted,
             by_rank=self._by_rank(read),
+            disk=tick.disk,
         )
         return UnderWay(report, originals)
 

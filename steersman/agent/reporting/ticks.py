@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
+from steersman.messages.disks import DiskSpace
 from steersman.messages.orders import SignalRequest
 from steersman.messages.reports import GpuDescription, Line, Stall
 
@@ -16,8 +17,8 @@ class Tick:
     """The content of one report.
 
     `gpus` are those that the training may use, as far as they are known. `backlog_bytes` is sent with each heartbeat;
-    `not_looking_s`, `asked` and `posted` are as in `Report`. `deadly` is the error of the supervisors that crashed
-    while storing these records: they are put into the quarantine instead.
+    `not_looking_s`, `asked`, `posted` and `disk` are as in `Report`. `deadly` is the error of the supervisors that
+    crashed while storing these records: they are put into the quarantine instead.
     """
 
     read: JournalsRead | None = None
@@ -31,3 +32,4 @@ class Tick:
     asked: Sequence[SignalRequest] = ()
     posted: Sequence[str] = ()
     deadly: str = ""
+    disk: DiskSpace | None = None

@@ -13,12 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steersman.files import journal, journal_bound, point_code
+from steersman.files import journal, point_code
 from steersman.files.journal import JournalReader, JournalWriter, segment_path
-from steersman.files.journal_bound import Thinning, every_kept, journal_bound_bytes
-from steersman.records.kinds import DroppedRecord, EndRecord, EpochRecord, NoteRecord, PointRecord
+from steersman.records.kinds import DroppedRecord, NoteRecord, PointRecord
 from steersman.records.record import Record
-from steersman.run import Run
 
 LIMIT = 4 << 20
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
@@ -236,121 +234,3 @@ def test_records_that_the_disk_did_not_take_are_never_taken_for_damage(
     records = [record for each in seen for record in each]
     assert [type(record) for record in records] == [NoteRecord, NoteRecord, DroppedRecord]
     assert damaged == [0, 0] and records[-1].records == dropped
-
-
-@pytest.mark.parametrize(
-    ("times", "every"), [(1.0, 1), (1.1, 2), (1.4, 2), (1.5, 4), (2.1, 8), (2.6, 16), (3.6, 64), (4.1, 64), (900.0, 64)]
-)
-def test_the_further_above_the_bound_the_fewer_steps_are_kept(times: float, every: int) -> None:
-    assert every_kept(int(times * 1000), 1000) == every
-
-
-def test_a_step_is_kept_with_all_its_records_also_where_some_come_late() -> None:
-    thinning = Thinning(4)
-    steps = range(30, 1000, 10)
-    kept = []
-    for step in steps:
-        # The names of a wide record, and those of the step before, which were still on the GPU.
-        answers = {thinning.keeps(step) for _ in range(3)}
-        late = {thinning.keeps(step - 10) for _ in range(2)} if step > 30 else set()
-        assert len(answers) == 1 and late <= {step - 10 in kept}
-        kept += [step] if answers == {True} else []
-    assert {later - earlier for earlier, later in zip(kept[1:], kept[2:], strict=False)} == {40}
-    assert thinning.left_out == 3 * (len(steps) - len(kept)) + 2 * (len(steps) - 1 - len(kept) + (kept[-1] == 990))
-    # Ranks that begin at different steps keep the same ones.
-    first, second = Thinning(4), Thinning(4)
-    of_first = [step for step in range(7, 400) if first.keeps(step)]
-    of_second = [step for step in range(18, 400) if second.keeps(step)]
-    assert [step for step in of_first if step > 20] == [step for step in of_second if step > 20]
-
-
-def test_a_training_that_is_rolled_back_keeps_as_many_steps() -> None:
-    thinning = Thinning(2)
-    assert sum(thinning.keeps(step) for step in range(2000)) == pytest.approx(1000, abs=1)
-    assert sum(thinning.keeps(step) for step in range(500, 1500)) == pytest.approx(500, abs=1)
-
-
-def spool(folder: Path) -> list[Path]:
-    return sorted(folder.glob("journal-*.bin"))
-
-
-def test_above_its_bound_a_journal_leaves_out_steps_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a day without a database: omitted steps are counted, and written records never change."""
-    monkeypatch.setattr(journal, "LARGEST_SEGMENT_BYTES", 4096)
-    monkeypatch.setattr(journal_bound, "LOOK_AGAIN_S", 0.0)
-    bound = 20 * 4096
-    run = Run(tmp_path)
-    run._journal = writer = JournalWriter(tmp_path, bound_bytes=bound)
-    kept_log, written, step = None, {}, 0
-    while len(spool(tmp_path)) < 34:
-        step += 1
-        # Also by a bound method that the script keeps from before.
-        (kept_log or run.log)(step, loss=0.5, accuracy=0.25)
-        kept_log = kept_log or (run.log if step == 2 else None)
-        assert run.step == step
-        if step % 100 == 0:
-            run.log(step, {"wide/loss": 1.0})
-            run.log_epoch(step // 100, loss=0.5)
-        for path in spool(tmp_path)[:-1]:
-            assert written.setdefault(path, path.read_bytes()) == path.read_bytes()
-    above = step
-    stored = spool(tmp_path)[:-1]
-    records = [record for path in spool(tmp_path) for record in read_all(path)[0]]
-    for path in stored:
-        path.unlink()
-    writer.look_at_bound_again()
-    for step in range(above + 1, above + 201):
-        run.log(step, loss=0.5, accuracy=0.25)
-    run.finish()
-    before = records[-1].number
-    records += [record for path in spool(tmp_path) for record in read_all(path)[0] if record.number > before]
-
-    points = [record.step for record in records if isinstance(record, PointRecord) and "loss" in record.values]
-    assert [record.epoch for record in records if isinstance(record, EpochRecord)] == list(range(1, above // 100 + 1))
-    assert isinstance(records[-1], EndRecord)
-    # All, then every 2nd, every 4th, and all again.
-    paces = [later - earlier for earlier, later in zip(points, points[1:], strict=False)]
-    assert [pace for pace in dict.fromkeys(paces) if paces.count(pace) > 2] == [1, 2, 4]
-    assert points[-200:] == list(range(above + 1, above + 201))
-    notes = [record.text for record in records if isinstance(record, NoteRecord)]
-    told = ("every 2nd step is kept", "every 4th step is kept", "every step is kept")
-    assert len(notes) == 3 and all(expected in note for expected, note in zip(told, notes, strict=True))
-    left_out = [record for record in records if isinstance(record, DroppedRecord)]
-    wide = sum("wide/loss" in record.values for record in records if isinstance(record, PointRecord))
-    assert all(record.above_bound for record in left_out) and len(left_out) == 2
-    assert sum(record.records for record in left_out) == step - len(points) + above // 100 - wide
-    numbers = [record.number for record in records]
-    assert numbers == list(range(len(numbers))) and writer.dropped == 0
-
-
-def test_what_is_left_out_at_the_end_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This includes a process that starts again in a folder that is above the bound."""
-    segment_path(tmp_path, 0, 0).write_bytes(bytes(1100))
-    writer = JournalWriter(tmp_path, bound_bytes=1000)
-    append = writer.encoder(("loss",))
-    assert all(append(step, (0.5,)) for step in range(10))
-    writer.append(EndRecord(step=9, outcome="finished", error="", traceback=""))
-    records, _ = read_all(segment_path(tmp_path, 0, 1))
-    assert isinstance(records[0], NoteRecord) and records[0].level == "warning"
-    assert [record.step for record in records if isinstance(record, PointRecord)] == [0, 2, 4, 6, 8]
-    assert isinstance(records[-2], DroppedRecord) and records[-2].records == 5
-
-
-def test_what_was_left_out_hides_no_damage(tmp_path: Path) -> None:
-    moment = time.time() - 60.0
-    points = [PointRecord(step=number, number=number, time=moment, values={"loss": 0.5}) for number in (0, 3)]
-    told = DroppedRecord(records=100, number=4, time=moment, above_bound=True)
-    path = segment_path(tmp_path, 0, 0)
-    path.write_bytes(b"".join(map(journal.encode, [*points, told])))
-    assert read_all(path)[1].unreadable == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "mib"), [("", 8192), ("256", 256), (" 1024 ", 1024), ("255", 8192), ("many", 8192), ("9" * 5000, 8192)]
-)
-def test_a_wrong_bound_is_told_and_ends_no_training(text: str, mib: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert journal_bound_bytes({"STEERSMAN_JOURNAL_MIB": text}) == mib << 20
-    told = capsys.readouterr().err
-    assert ("STEERSMAN_JOURNAL_MIB takes" in told and "at least 256" in told) == (text in ("255", "many", "9" * 5000))

@@ -64,6 +64,19 @@ def test_owners_describe_the_project_in_markdown(project: Project) -> None:
     assert too_long.status_code == 422 and "at most 20000 characters" in too_long.content.decode()
 
 
+@pytest.mark.parametrize(("goal", "direction", "first"), [("min", "min", "a"), ("max", "max", "b")])
+def test_the_goal_may_be_the_extreme_of_a_series(project: Project, goal: str, direction: str, first: str) -> None:
+    for name, low, high in (("a", 0.1, 0.5), ("b", 0.2, 0.9)):
+        Series.objects.filter(run=make(project, name, 0.5)).update(least_value=low, greatest_value=high)
+    owner = client_of("owner")
+    metric = f"{goal}:val/accuracy"
+    assert f'<option value="{metric}"' in owner.get(EDIT).content.decode()
+    owner.post(EDIT, {"description": "", "goal_metric": metric, "goal_direction": direction})
+    assert [name for name, _value in best_of(project)][0] == first
+    answer = client_of("viewer").get("/?" + client_of("viewer").get(PAGE).context["sorted_query"])
+    assert [row.run.name for row in answer.context["rows"]][0] == first
+
+
 def test_the_best_runs_are_those_of_the_goal_metric(project: Project) -> None:
     for number in range(7):
         make(project, f"run {number}", number / 10, created_by=User.objects.get(username="operator"))

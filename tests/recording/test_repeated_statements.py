@@ -56,9 +56,7 @@ def test_columns_of_known_rows_only_fall_or_only_rise(run_id: int) -> None:
         rows = [(run_id, f"series {place}", value, value) for place, value in enumerate(values)]
         names = ("run_id", "name", "least_value", "greatest_value")
         with transaction.atomic():
-            repeated.insert(
-                Series, names, rows, unique=names[:2], lowered=("least_value",), raised=("greatest_value",)
-            )
+            repeated.insert(Series, names, rows, unique=names[:2], lowered=("least_value",), raised=("greatest_value",))
         return list(Series.objects.filter(run=run_id).order_by("name").values_list("least_value", "greatest_value"))
 
     assert insert(1.5, None, 1.5) == [(1.5, 1.5), (None, None), (1.5, 1.5)]

@@ -55,6 +55,8 @@ class Head:
     query: str
     sorted: str
     is_number: bool
+    # Whether the note is in sight: the last value of a series has the same title.
+    shows_note: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def _head(field: Field, order: Order, query: Sequence[tuple[str, str]]) -> Head:
         query=urlencode([*query, ("sort", str(order.toggled(field)))]),
         sorted=towards if is_sorted else "",
         is_number=field.kind in (Kind.NUMBER, Kind.DURATION) and field.key not in LEFT,
+        shows_note=field.key.startswith((LEAST, GREATEST)),
     )
 
 
@@ -152,8 +155,9 @@ class Values:
             series = self._values.get((run.pk, name))
             if series is None:
                 return Cell("", title)
-            text = WRITTEN.get(series.last_nonfinite, "") if field.key.startswith(LAST) else ""
-            return Cell("", title, getattr(series, OF_SERIES[kind + separator]), text, name)
+            is_last = field.key.startswith(LAST)
+            text = WRITTEN.get(series.last_nonfinite, "") if is_last else ""
+            return Cell("", title if is_last else f"{title}, {note_of(field)}", getattr(series, OF_SERIES[kind + separator]), text, name)
         if field.key.startswith(PARAMETER):
             return _parameter_cell(title, run.parameters.get(field.key.removeprefix(PARAMETER)))
         return _own_cell(run, field)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs.models import Attempt, Host, Membership, Project, Role, Run, RunState, Series
+from runs.models import Attempt, Chunk, ChunkPlaces, Host, Membership, Project, Role, Run, RunState, Series
+from runs.series.storage import fold
+from tests.support.stored_points import store
 
 pytestmark = pytest.mark.django_db
 PAGE, EDIT = "/projects/digits/", "/projects/digits/edit/"
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -131,6 +140,32 @@ def test_it_shows_what_trains_and_waits_and_what_was_used(project: Project) -> N
     assert "live" in fragment and "<html" not in fragment
     # Its buttons belong to the list of runs.
     assert "queue-form" not in text_of("operator")
+
+
+def test_it_counts_points_and_files_by_their_bytes(project: Project, settings: Any, tmp_path: Path) -> None:
+    settings.STEERSMAN_DATA = tmp_path
+    run, other = make(project, "one"), make(Project.objects.create(name="Other", slug="other"), "secret")
+    for each in (run, other):
+        store(each, [float(value) for value in range(300)])
+        fold(each.pk)
+        sizes = {
+            "attempts/1/journal-0000-000000.bin": 1_000, "attempts/1/console.log": 200, "attempts/1/console-1.log": 30,
+            "attempts/1/task.json": 4, "attempts/1/checkpoints/a/weights.bin": 50_000, "files/checkpoints/x.bin": 7,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            path = tmp_path / "runs" / str(each.pk) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(size))
+    packed = [*Chunk.objects.filter(series__run=run), *ChunkPlaces.objects.filter(run=run)]
+    points = sum(len(row.points) + len(row.buckets) + len(row.fine) + len(row.coarse) for row in packed)
+    assert points > 0
+    answer = client_of("viewer").get(PAGE, {"fragment": "space"})
+    space = answer.context["space"]
+    assert (space.points, space.journals, space.consoles, space.scripts, space.others) == (points, 1_000, 230, 7, 4)
+    assert space.total == points + 1_241
+    assert "points in the database" in answer.content.decode() and "<html" not in answer.content.decode()
+    User.objects.create_user("stranger")
+    assert client_of("stranger").get(PAGE, {"fragment": "space"}).status_code == 404
 
 
 def test_it_names_the_people_and_leads_to_the_pages_of_the_project(project: Project) -> None:

@@ -1193,6 +1193,8 @@ class Migration(migrations.Migration):
                 ("last_time", models.FloatField(default=0)),
                 ("last_value", models.FloatField(null=True)),
                 ("last_nonfinite", models.CharField(blank=True, max_length=4)),
+                ("least_value", models.FloatField(null=True)),
+                ("greatest_value", models.FloatField(null=True)),
                 ("coarse_attempt", models.PositiveIntegerField(default=0)),
                 (
                     "run",

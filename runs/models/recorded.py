@@ -113,7 +113,9 @@ class EpochMetric(models.Model):
 
 
 class Series(models.Model):
-    """A named stream of (step, time, value) of a run, and its latest point."""
+    """A named stream of (step, time, value) of a run, its latest point, and the least and greatest finite value of all
+    its points, also of those that a rollback or a later attempt has replaced.
+    """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="series")
     name = models.CharField(max_length=200)
@@ -122,6 +124,8 @@ class Series(models.Model):
     last_time = models.FloatField(default=0)
     last_value = models.FloatField(null=True)
     last_nonfinite = models.CharField(max_length=4, blank=True)
+    least_value = models.FloatField(null=True)
+    greatest_value = models.FloatField(null=True)
     # Points of attempts up to this one are stored coarsely: see `runs.pruning`.
     coarse_attempt = models.PositiveIntegerField(default=0)
 

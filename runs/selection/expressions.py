@@ -106,6 +106,13 @@ def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, 
     return filled, (f'$."{name}"',) * sql.count("{")
 
 
+def extreme_value(column: str, name: str) -> Subquery:
+    """Return the least or greatest value of a series, as `column` names it."""
+    return Subquery(
+        Series.objects.filter(run=OuterRef("pk"), name=name).order_by().values(column)[:1], output_field=FloatField()
+    )
+
+
 def last_value(*names: str) -> Subquery:
     """Return the last value of a series with one of these names, of the newest if there are several."""
     named = Series.objects.filter(run=OuterRef("pk"))

@@ -1,10 +1,13 @@
-"""Fields for searching and sorting runs: their own properties, parameters, and the last values of their series."""
+"""Fields for searching and sorting runs: their own properties, parameters, and the last, least and greatest values of
+their series.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from django.db.models import Expression, F, Subquery
 from django.utils.functional import Promise
@@ -17,6 +20,7 @@ from runs.selection.expressions import (
     ParameterText,
     best_epoch_value,
     epoch_value,
+    extreme_value,
     first_tag,
     gpu_hours,
     last_host,
@@ -27,8 +31,12 @@ from runs.selection.expressions import (
 
 PARAMETER = "parameter:"
 LAST = "last:"
+LEAST = "min:"
+GREATEST = "max:"
 EPOCH = "epoch:"
 BEST = "best:"
+# The column of `Series` that each of these names.
+OF_SERIES = {LAST: "last_value", LEAST: "least_value", GREATEST: "greatest_value"}
 # The usual epoch metrics. `learning_rate` is excluded, because most trainings have a parameter of this name.
 MEASURES = frozenset(EpochMetric.COLUMNS) - {"learning_rate"}
 # The maximum length of a series name.
@@ -98,6 +106,9 @@ def field_of(key: str) -> Field | None:
         return Field(key, name, Kind.PARAMETER, lambda: ParameterNumber(name))
     if key.startswith(LAST) and (name := key.removeprefix(LAST)):
         return Field(key, name, Kind.NUMBER, lambda: last_value(name))
+    for prefix in (LEAST, GREATEST):
+        if key.startswith(prefix) and (name := key.removeprefix(prefix)):
+            return Field(key, name, Kind.NUMBER, partial(extreme_value, OF_SERIES[prefix], name))
     if key.startswith(EPOCH) and (name := key.removeprefix(EPOCH)):
         return Field(key, name, Kind.NUMBER, lambda: epoch_value(name))
     if key.startswith(BEST) and (name := key.removeprefix(BEST)) in BEST_OF:

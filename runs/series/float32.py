@@ -51,6 +51,18 @@ def exact_columns(block: Block) -> dict[str, Column]:
     return {name: column if name in doubles else _rounded(column) for name, column in block.values.items()}
 
 
+def extremes_of(block: Block) -> dict[str, tuple[float, float]]:
+    """Return the least and the greatest finite number of each column, as they were logged."""
+    doubles = block.float64 or ()
+    found = {}
+    for name, column in block.values.items():
+        if finite := _finite(column):
+            low, high = min(finite), max(finite)
+            # Rounding keeps the order, so two numbers of a column are enough.
+            found[name] = _pair(array("f", (low, high))) if block.float32 and name not in doubles else (low, high)
+    return found
+
+
 def shortest(values: Iterable[float]) -> list[float]:
     """Return for each of the float32s `values` the double with the fewest digits that rounds to it."""
     # numpy writes a float32 with the fewest digits that distinguish it from its neighbours.
@@ -73,6 +85,10 @@ def _are_float32(values: list[float]) -> bool:
 
 def _finite(column: Column) -> list[float]:
     return [value for value in column if value is not None] if None in column else cast("list[float]", column)
+
+
+def _pair(values: array[float]) -> tuple[float, float]:
+    return values[0], values[1]
 
 
 def _rounded(column: Column) -> Column:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import msgspec
+import numpy as np
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 
@@ -18,7 +19,7 @@ from runs.models import Axis, Chunk, Run, Series, StoredEvent
 from runs.protocol.events import Block, LineUnfinished, Metrics, SystemSampled, decode_event
 from runs.protocol.nonfinite import name_nonfinite
 from runs.series.chunk_rows import ChunkWriter
-from runs.series.float32 import exact_columns
+from runs.series.float32 import exact_columns, extremes_of
 from runs.series.packing.chunks import Points, make_points
 from runs.statements import repeated
 
@@ -38,8 +39,10 @@ READ_ATTEMPTS = 4
 Result = TypeVar("Result")
 PartKey = tuple[int, int, str]  # attempt, lap, name of the series
 
-# The columns of a new series. All after the first three change with its newest point.
-LATEST = ("run_id", "name", "axis", "last_step", "last_time", "last_value", "last_nonfinite")
+# The columns of a new series, and how those of a known one change.
+NEWEST = ("last_step", "last_time", "last_value", "last_nonfinite")
+LATEST = ("run_id", "name", "axis", *NEWEST, "least_value", "greatest_value")
+CHANGED = {"overwritten": NEWEST, "lowered": ("least_value",), "raised": ("greatest_value",)}
 
 NOT_A_NUMBER = float("nan")
 NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
@@ -116,15 +119,38 @@ def _with_column(block: Block, name: str) -> Block:
     return msgspec.structs.replace(block, values={name: block.values[name]} if name in block.values else {})
 
 
+class Extremes(dict[str, tuple[float, float]]):
+    """The least and the greatest finite value by series."""
+
+    def add(self, name: str, low: float, high: float) -> None:
+        """Take the values of some more points."""
+        if (known := self.get(name)) is not None:
+            low, high = min(low, known[0]), max(high, known[1])
+        self[name] = (low, high)
+
+    def add_event(self, event: Metrics | SystemSampled) -> None:
+        """Take the values of all points of an event."""
+        if isinstance(event, SystemSampled):
+            for name, value in event.values.items():
+                if value is not None:
+                    self.add(name, value, value)
+            return
+        for block in event.blocks:
+            for name, (low, high) in extremes_of(block).items():
+                self.add(name, low, high)
+
+
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
-    """Store the latest point of every series in `events`; new series get a row.
+    """Store the latest point of every series in `events`, and its least and greatest value; new series get a row.
 
     With `only_new`, known series are not changed. If several blocks of an event have points of a series, they are
     ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction that
     stores the events.
     """
     latest: dict[str, tuple[int, float, float]] = {}
+    extremes = Extremes()
     for event in events:
+        extremes.add_event(event)
         newest: dict[str, float] = {}
         for name, step, time, value in last_points_of(event):
             if time >= newest.get(name, time):
@@ -132,11 +158,11 @@ def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, onl
                 latest[name] = (step, time, value)
     if latest and only_new:
         Series.objects.bulk_create(
-            [_with_latest(run_id, name, *point) for name, point in latest.items()], ignore_conflicts=True
+            [_with_latest(run_id, name, *point, extremes) for name, point in latest.items()], ignore_conflicts=True
         )
     elif latest:
-        rows = [_latest(run_id, name, *point) for name, point in latest.items()]
-        repeated.insert(Series, LATEST, rows, unique=("run_id", "name"), overwritten=LATEST[3:])
+        rows = [_latest(run_id, name, *point, extremes) for name, point in latest.items()]
+        repeated.insert(Series, LATEST, rows, unique=("run_id", "name"), **CHANGED)
 
 
 def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> int:
@@ -303,15 +329,16 @@ def read_all_settled(run_ids: Sequence[int], read: Callable[[dict[int, int]], Re
         return read(dict(runs.select_for_update().values_list("pk", "last_seq")))
 
 
-def _latest(run_id: int, name: str, step: int, time: float, value: float) -> tuple[Any, ...]:
+def _latest(run_id: int, name: str, step: int, time: float, value: float, extremes: Extremes) -> tuple[Any, ...]:
     """Return the columns `LATEST` of a series."""
+    ends = extremes.get(name, (None, None))
     if math.isfinite(value):
-        return (run_id, name, axis_of(name), step, time, value, "")
-    return (run_id, name, axis_of(name), step, time, None, name_nonfinite(value))
+        return (run_id, name, axis_of(name), step, time, value, "", *ends)
+    return (run_id, name, axis_of(name), step, time, None, name_nonfinite(value), *ends)
 
 
-def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -> Series:
-    return Series(**dict(zip(LATEST, _latest(run_id, name, step, time, value), strict=True)))
+def _with_latest(run_id: int, name: str, step: int, time: float, value: float, extremes: Extremes) -> Series:
+    return Series(**dict(zip(LATEST, _latest(run_id, name, step, time, value, extremes), strict=True)))
 
 
 def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
@@ -340,9 +367,13 @@ def replace_points(run_id: int, series_id: int, attempt: int, laps: dict[int, Po
 
 def _series_ids(run_id: int, collected: dict[PartKey, Points]) -> dict[str, int]:
     ids = dict(Series.objects.filter(run_id=run_id).values_list("name", "pk"))
+    extremes = Extremes()
+    for (_, _, name), points in collected.items():
+        if name not in ids and len(finite := points.values[np.isfinite(points.values)]):
+            extremes.add(name, float(finite.min()), float(finite.max()))
     missing = {
         name: _with_latest(
-            run_id, name, int(points.steps[-1]), float(points.times_ms[-1]) / 1000, float(points.values[-1])
+            run_id, name, int(points.steps[-1]), float(points.times_ms[-1]) / 1000, float(points.values[-1]), extremes
         )
         for (_, _, name), points in sorted(collected.items(), key=lambda item: item[0])
         if name not in ids

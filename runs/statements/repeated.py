@@ -72,17 +72,20 @@ def insert(
     *,
     unique: tuple[str, ...] = (),
     overwritten: tuple[str, ...] = (),
+    lowered: tuple[str, ...] = (),
+    raised: tuple[str, ...] = (),
 ) -> None:
     """Insert rows with the columns `names`; the others get their defaults.
 
-    If a row with the same columns `unique` exists, its columns `overwritten` get the new values. Call inside a
-    transaction: many rows take several statements.
+    If a row with the same columns `unique` exists, its columns `overwritten` get the new values, and those of `lowered`
+    and `raised` the less and the greater of the old and the new value; null counts as none. Call inside a transaction:
+    many rows take several statements.
     """
     connection, fields = _connection(), _fields(model, names)
     most = max(connection.ops.bulk_batch_size(_of_insert(model, names), rows), 1)
     for start in range(0, len(rows), most):
         taken = rows[start : start + most]
-        statement = _insert(model, names, len(taken), unique, overwritten)
+        statement = _insert(model, names, len(taken), unique, (overwritten, lowered, raised))
         others = [field.get_default() for field in statement.fields[len(names) :]]
         parameters: list[Any] = []
         for row in taken:
@@ -140,7 +143,11 @@ def _select(model: type[Model], name: str, where: tuple[Condition, ...]) -> _Sta
 
 @lru_cache(maxsize=KEPT_STATEMENTS)
 def _insert(
-    model: type[Model], names: tuple[str, ...], count: int, unique: tuple[str, ...], overwritten: tuple[str, ...]
+    model: type[Model],
+    names: tuple[str, ...],
+    count: int,
+    unique: tuple[str, ...],
+    changed: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
 ) -> _Statement:
     fields = _of_insert(model, names)
     columns = ", ".join(_column(field) for field in fields)
@@ -148,8 +155,14 @@ def _insert(
     sql = f"INSERT INTO {_quoted(model._meta.db_table)} ({columns}) VALUES {', '.join([row] * count)}"
     if unique:
         known = ", ".join(_column(field) for field in _fields(model, unique))
-        changed = [_column(field) for field in _fields(model, overwritten)]
-        sql += f" ON CONFLICT ({known}) DO UPDATE SET {', '.join(f'{each} = EXCLUDED.{each}' for each in changed)}"
+        overwritten, lowered, raised = ([_column(field) for field in _fields(model, each)] for each in changed)
+        changes = [f"{each} = EXCLUDED.{each}" for each in overwritten]
+        table = _quoted(model._meta.db_table)
+        for sign, columns_of_sign in (("<", lowered), (">", raised)):
+            for each in columns_of_sign:
+                old, new = f"{table}.{each}", f"EXCLUDED.{each}"
+                changes.append(f"{each} = CASE WHEN {old} IS NULL OR {new} {sign} {old} THEN {new} ELSE {old} END")
+        sql += f" ON CONFLICT ({known}) DO UPDATE SET {', '.join(changes)}"
     return _Statement(sql, fields)
 
 

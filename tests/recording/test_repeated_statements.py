@@ -51,6 +51,19 @@ def test_a_missing_row_has_no_value(run_id: int) -> None:
         repeated.value_of(Run, "reason", {"id": run_id + 1})
 
 
+def test_columns_of_known_rows_only_fall_or_only_rise(run_id: int) -> None:
+    def insert(*values: float | None) -> list[tuple[float | None, float | None]]:
+        rows = [(run_id, f"series {place}", value, value) for place, value in enumerate(values)]
+        names = ("run_id", "name", "least_value", "greatest_value")
+        with transaction.atomic():
+            repeated.insert(Series, names, rows, unique=names[:2], lowered=("least_value",), raised=("greatest_value",))
+        return list(Series.objects.filter(run=run_id).order_by("name").values_list("least_value", "greatest_value"))
+
+    assert insert(1.5, None, 1.5) == [(1.5, 1.5), (None, None), (1.5, 1.5)]
+    assert insert(0.5, 2.5, None) == [(0.5, 1.5), (2.5, 2.5), (1.5, 1.5)]
+    assert insert(3.5, None, 0.0) == [(0.5, 3.5), (2.5, 2.5), (0.0, 1.5)]
+
+
 def test_many_rows_are_inserted_with_defaults_and_known_ones_are_overwritten(run_id: int) -> None:
     def insert(value: float, names: range) -> None:
         rows = [(run_id, f"series {each}", each, value) for each in names]

@@ -17,6 +17,7 @@ from runs.protocol.events import Block, LineUnfinished, LogLine, LogWritten, Sys
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import charts
+from runs.series.float32 import with_few_digits
 from tests.support.stored_points import LOSS, START, bits, floats, metrics, metrics_event, read_points, store
 
 # A frame contains NaN by name, so NaNs need the default payload.
@@ -165,6 +166,48 @@ def test_it_keeps_the_latest_point_in_one_statement(run: Run) -> None:
     row = Series.objects.get(name="m/4")
     assert (row.last_step, row.last_value, row.last_nonfinite, row.axis) == (3, None, "nan", Axis.STEP)
     assert Series.objects.get(name="gpu/0/power").last_value == 1.5
+
+
+def extremes_in_database(name: str) -> tuple[float | None, float | None]:
+    row = Series.objects.get(name=name)
+    return row.least_value, row.greatest_value
+
+
+def test_it_keeps_the_least_and_the_greatest_finite_value(run: Run) -> None:
+    def put(*values: float, only_new: bool = False) -> None:
+        event = metrics({"loss": list(values)}, range(1, len(values) + 1))
+        storage.update_latest(run.pk, [event], only_new=only_new)
+
+    put(math.nan)
+    assert extremes_in_database("loss") == (None, None)
+    put(3.0, 0.5, math.inf, 2.0)
+    assert extremes_in_database("loss") == (0.5, 3.0)
+    put(-math.inf, math.nan)
+    put(1.0)
+    assert extremes_in_database("loss") == (0.5, 3.0)
+    put(9.0, -9.0, only_new=True)
+    assert extremes_in_database("loss") == (0.5, 3.0)
+    put(4.0, 0.25)
+    assert extremes_in_database("loss") == (0.25, 4.0)
+    samples = [SystemSampled(attempt=1, step=3, time=START, values={"gpu/0/power": each}) for each in (9.5, None, 1.5)]
+    storage.update_latest(run.pk, samples)
+    assert extremes_in_database("gpu/0/power") == (1.5, 9.5)
+
+
+def test_extremes_are_the_numbers_that_were_logged(run: Run) -> None:
+    """A block may hold shortened float32s; extremes are the exact ones, as charts read them."""
+    logged = [float(np.float32(each)) for each in (0.1, 0.7, 0.3)]
+    block = with_few_digits(Block(steps=[1, 2, 3], times=[1.0, 2.0, 3.0], values={"loss": list(logged)}))
+    assert block.float32
+    storage.update_latest(run.pk, [metrics_event([block])])
+    assert extremes_in_database("loss") == (logged[0], logged[1])
+
+
+def test_points_of_a_series_without_a_row_give_it_its_extremes(run: Run) -> None:
+    for attempt, values in ((1, [1.0, -4.0]), (2, [math.nan, 8.0])):
+        feed.append(run.pk, metrics({"loss": values}, [1, 2], attempt))
+    storage.fold(run.pk)
+    assert extremes_in_database("loss") == (-4.0, 8.0)
 
 
 def test_it_reads_again_where_a_fold_came_between(run: Run) -> None:

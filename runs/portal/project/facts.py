@@ -12,11 +12,11 @@ from runs.access.roles import display_name
 from runs.models import Checkpoint, GoalDirection, Project, Run, RunQuerySet, RunState
 from runs.protocol.states import LIVE, WAITING
 from runs.recording.liveness import gpu_hours_of
-from runs.selection.fields import BEST, EPOCH, LAST, Field, field_of
+from runs.selection.fields import BEST, EPOCH, OF_SERIES, Field, field_of
 
 MOST_BEST = 5
 # What a goal may be: a number that a training has measured.
-GOALS = (LAST, EPOCH, BEST)
+GOALS = (*OF_SERIES, EPOCH, BEST)
 
 
 @dataclass(frozen=True, slots=True)

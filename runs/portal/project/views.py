@@ -16,6 +16,7 @@ from runs.markdown.rendering import rendered
 from runs.models import GoalDirection, Membership, Project, Role, Run
 from runs.portal.project.facts import best_runs, goal_field, list_query, totals_of
 from runs.portal.project.form import ProjectPageForm
+from runs.portal.project.space import space_of
 from runs.queueing.board import board
 
 # More people are on the page of members.
@@ -25,9 +26,14 @@ MOST_PEOPLE = 24
 @login_required
 @require_safe
 def project_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show a project to its members; `?fragment=queue` gives the hosts alone, for refreshing."""
+    """Show a project to its members.
+
+    `?fragment=queue` gives the hosts alone, for refreshing, and `?fragment=space` what takes longer than the rest.
+    """
     own = membership_in(request.user, slug)
     project, now = own.project, timezone.now()
+    if request.GET.get("fragment") == "space":
+        return render(request, "projects/space.html", {"space": space_of(project)})
     runs = Run.objects.filter(project=project, archived_at=None)
     # The queue is ordered in the list of runs.
     hosts = board(Run.objects.filter(project=project), (), now)

@@ -18,7 +18,19 @@ from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import natural_key
 from runs.recording.liveness import gpu_hours_of
 from runs.selection.expressions import BEST_OF
-from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
+from runs.selection.fields import (
+    BEST,
+    EPOCH,
+    GREATEST,
+    LAST,
+    LEAST,
+    OF_SERIES,
+    OWN_FIELDS,
+    PARAMETER,
+    Field,
+    Kind,
+    field_of,
+)
 from runs.selection.ordering import Order
 
 # The default columns: as many as fit on a laptop.
@@ -43,11 +55,13 @@ class Head:
     query: str
     sorted: str
     is_number: bool
+    # Whether the note is in sight: the last value of a series has the same title.
+    shows_note: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The content of a row in a column. `key` is empty for a parameter or the last value of a series."""
+    """The content of a row in a column. `key` is empty for a parameter or a value of a series."""
 
     key: str
     title: str
@@ -94,18 +108,20 @@ def _head(field: Field, order: Order, query: Sequence[tuple[str, str]]) -> Head:
         query=urlencode([*query, ("sort", str(order.toggled(field)))]),
         sorted=towards if is_sorted else "",
         is_number=field.kind in (Kind.NUMBER, Kind.DURATION) and field.key not in LEFT,
+        shows_note=field.key.startswith((LEAST, GREATEST)),
     )
 
 
 def note_of(field: Field) -> str:
-    """Return a note about a column: that it is a parameter, or the last value of a series."""
+    """Return a note about a column: that it is a parameter, or which value of a series."""
     if field.key.startswith(PARAMETER):
         return _("parameter")
     if field.key.startswith(EPOCH):
         return _("value of the last epoch")
     if field.key.startswith(BEST):
         return _("best of all epochs")
-    return _("last value") if field.key.startswith(LAST) else ""
+    notes = {LAST: _("last value"), LEAST: _("lowest value"), GREATEST: _("highest value")}
+    return next((note for prefix, note in notes.items() if field.key.startswith(prefix)), "")
 
 
 def with_epochs(runs: RunQuerySet, columns: Sequence[Field]) -> RunQuerySet:
@@ -119,10 +135,10 @@ def with_epochs(runs: RunQuerySet, columns: Sequence[Field]) -> RunQuerySet:
 
 
 class Values:
-    """The last values of series of the runs on a page, read with one query."""
+    """The last, least and greatest values of series of the runs on a page, read with one query."""
 
     def __init__(self, runs: Sequence[Run], columns: Iterable[Field]) -> None:
-        names = [field.key.removeprefix(LAST) for field in columns if field.key.startswith(LAST)]
+        names = {field.key.partition(":")[2] for field in columns if field.key.startswith(tuple(OF_SERIES))}
         found = Series.objects.filter(run__in=runs, name__in=names) if names else Series.objects.none()
         self._values = {(series.run_id, series.name): series for series in found}
 
@@ -134,12 +150,14 @@ class Values:
         title = str(field.title)
         if field.key.startswith((EPOCH, BEST)):
             return Cell("", title, getattr(run, f"column_{place}"), name=title)
-        if field.key.startswith(LAST):
-            name = field.key.removeprefix(LAST)
+        if field.key.startswith(tuple(OF_SERIES)):
+            kind, separator, name = field.key.partition(":")
             series = self._values.get((run.pk, name))
             if series is None:
                 return Cell("", title)
-            return Cell("", title, series.last_value, WRITTEN.get(series.last_nonfinite, ""), name)
+            is_last = field.key.startswith(LAST)
+            text = WRITTEN.get(series.last_nonfinite, "") if is_last else ""
+            return Cell("", title if is_last else f"{title}, {note_of(field)}", getattr(series, OF_SERIES[kind + separator]), text, name)
         if field.key.startswith(PARAMETER):
             return _parameter_cell(title, run.parameters.get(field.key.removeprefix(PARAMETER)))
         return _own_cell(run, field)
@@ -186,6 +204,8 @@ def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[
         (_("Run"), [(key, str(field.title)) for key, field in OWN_FIELDS.items() if key not in ALWAYS]),
         (_("Parameters"), [(f"{PARAMETER}{name}", name) for name in parameters]),
         (_("Last values"), [(f"{LAST}{name}", name) for name in names]),
+        (_("Lowest values"), [(f"{LEAST}{name}", name) for name in names]),
+        (_("Highest values"), [(f"{GREATEST}{name}", name) for name in names]),
         (_("Last epoch"), [(f"{EPOCH}{name}", name) for name in measures]),
         (_("Best epoch"), [(f"{BEST}{name}", name) for name in measures if name in BEST_OF]),
     )

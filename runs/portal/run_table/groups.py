@@ -21,7 +21,7 @@ from runs.portal.run_table.columns import MOST_NAMES, NAMED_BY
 from runs.protocol.series_names import natural_key
 from runs.protocol.states import LIVE
 from runs.selection.expressions import ParameterJson
-from runs.selection.fields import BEST, EPOCH, LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
+from runs.selection.fields import BEST, EPOCH, OF_SERIES, OWN_FIELDS, PARAMETER, Field, Kind, field_of
 from runs.selection.ordering import Order, ordered
 
 GROUPED_BY = ("state", "author", "host", "tag", "project", "recipe", "device", "seed")
@@ -208,7 +208,7 @@ def titles_of(groups: Iterable[Gathered], by: Field) -> dict[str | None, str]:
 
 
 def _is_measured(column: Field) -> bool:
-    return column.key in MEASURED or column.key.startswith((LAST, EPOCH, BEST, PARAMETER))
+    return column.key in MEASURED or column.key.startswith((*OF_SERIES, EPOCH, BEST, PARAMETER))
 
 
 def _value_of(by: Field) -> Expression | F | Subquery:

@@ -8,11 +8,16 @@ export class RunLooks {
   version = 0;
   #near = null;
   #onChange;
+  #onPoint;
 
-  /** `hidden` are the ids of hidden runs; `onChange()` is called after every change. */
-  constructor(hidden, onChange) {
+  /**
+   * `hidden` are the ids of hidden runs. `onChange()` is called after runs were hidden or shown, `onPoint()` when the
+   * pointer is at another run, which is often.
+   */
+  constructor(hidden, onChange, onPoint) {
     this.hidden = new Set(hidden);
     this.#onChange = onChange;
+    this.#onPoint = onPoint;
   }
 
   /** Return {colour, dash} of the run at index `place`; no two of the first 49 have the same pair. */
@@ -39,24 +44,22 @@ export class RunLooks {
   /** Hide a run, or show it again. */
   toggle(id) {
     if (!this.hidden.delete(id)) this.hidden.add(id);
-    this.#touch();
+    this.version += 1;
+    this.#onChange();
   }
 
   /** Hide exactly the runs with these ids. */
   hide(ids) {
     this.hidden = new Set(ids);
-    this.#touch();
+    this.version += 1;
+    this.#onChange();
   }
 
   /** Set the run that the pointer is at; null for none. */
   point(id) {
     if (this.#near === id) return;
     this.#near = id;
-    this.#touch();
-  }
-
-  #touch() {
     this.version += 1;
-    this.#onChange();
+    this.#onPoint();
   }
 }

@@ -27,7 +27,7 @@ const painter = new Painter();
 const tables = [...document.querySelectorAll("[data-tables]")];
 const status = document.getElementById("refreshed");
 const field = document.getElementById("chart-search");
-const looks = new RunLooks(begun.hidden, changed);
+const looks = new RunLooks(begun.hidden, changed, repaint);
 const list = new CompareRunList(document.getElementById("tables-top"), page.runs, looks);
 const columns = new RunColumns(tables, page.runs, looks);
 let workspace = null;
@@ -37,8 +37,13 @@ let factCharts = null;
 let lacksTables = false;
 let facts = factsOf(document);
 
-function changed() {
+function repaint() {
   painter.request();
+}
+
+/** Follow a change of what the address tells; the pointer alone changes nothing of it. */
+function changed() {
+  repaint();
   writeView();
 }
 
@@ -88,6 +93,7 @@ function start() {
     place: document.getElementById("curves"),
     begun,
     onChange: changed,
+    onPaint: repaint,
     onFailure: (error) => setText(status, workspace?.lacksCurves ? repeatedText(error) : error.message),
   });
   field.value = begun.search;
@@ -103,7 +109,7 @@ function start() {
   });
   shortcut("z", () => workspace.resetZoom());
   shortcut("/", () => field.focus());
-  document.addEventListener("pointermove", () => painter.request(), { passive: true });
+  document.addEventListener("pointermove", repaint, { passive: true });
 }
 
 /** Offer epochs as x axis if a run has a known number of steps per epoch, and say how many are left out for it. */

@@ -34,6 +34,7 @@ export class Workspace {
   #view;
   #looks;
   #onChange;
+  #onPaint;
   #onFailure;
   #preferences;
   // By key: {offer, shell, home}, the section in which a chart is unless it is pinned.
@@ -56,15 +57,17 @@ export class Workspace {
 
   /**
    * `begun` has the initial {from, to} by x as `zooms`, log axis and range of charts as `own`, and `folds`.
-   * `onChange()` requests a paint, `onFailure(error)` is called if a request fails.
+   * `onPaint()` requests a paint, `onChange()` also after a change of what is returned here; `onFailure(error)` is
+   * called if a request fails.
    */
-  constructor({ page, view, looks, place, begun, onChange, onFailure }) {
+  constructor({ page, view, looks, place, begun, onChange, onPaint, onFailure }) {
     this.#page = page;
     this.#view = view;
     this.#looks = looks;
     this.#zooms = begun.zooms;
     this.#own = new Map(Object.entries(begun.own));
     this.#onChange = onChange;
+    this.#onPaint = onPaint;
     this.#onFailure = onFailure;
     this.#preferences = new ChartPreferences(page, () => page.may_pin);
     this.#sight = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "400px" });
@@ -103,7 +106,7 @@ export class Workspace {
       painted += 1;
       if (painted < PAINTED_AT_ONCE) continue;
       this.#next = place + 1;
-      this.#onChange();
+      this.#onPaint();
       return;
     }
   }
@@ -246,7 +249,7 @@ export class Workspace {
       onNear: (id) => {
         this.pointed = chart;
         this.#looks.point(id);
-        this.#onChange();
+        this.#onPaint();
       },
     });
     chart.join(this.#groupOf(chart.x));
@@ -275,7 +278,7 @@ export class Workspace {
         const chart = this.#charts.get(curve.key);
         if (!this.#page.group_by || chart.x === x) chart.put(curve.run, curve);
       }
-      this.#onChange();
+      this.#onPaint();
     }
     if (this.#zooms.size) this.#refineSoon();
     // One part that fails keeps no other from being loaded.
@@ -298,7 +301,7 @@ export class Workspace {
         const found = await this.#fetch(part, this.#page.runs, { x, from: zoom.from, to: zoom.to, buckets: FINE_BUCKETS });
         if (group.zoom !== zoom) break;
         for (const curve of found) this.#charts.get(curve.key).putFine(zoom, curve.run, curve);
-        this.#onChange();
+        this.#onPaint();
       }
     }
   }

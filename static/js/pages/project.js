@@ -1,4 +1,4 @@
-// The page of a project: what trains and waits stays fresh.
+// The page of a project: what trains and waits stays fresh, and the space that it uses is fetched.
 
 import "../shared/page_frame.js";
 import { setText } from "../shared/dom.js";
@@ -20,6 +20,18 @@ async function refresh() {
   if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
 }
 
+/** Fetch once what takes long to count, so that the page does not wait for it. */
+async function showSpace() {
+  const space = document.getElementById("space");
+  try {
+    const fresh = (await getFragment("?fragment=space"))?.body;
+    if (fresh) space.replaceChildren(...fresh.childNodes);
+  } catch (error) {
+    setText(space, "–");
+    setText(status, error.message);
+  }
+}
+
 async function refreshForEver() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
@@ -35,4 +47,5 @@ async function refreshForEver() {
 
 watchPresses(document);
 formatValues(document.getElementById("content"));
+showSpace();
 refreshForEver();

@@ -281,3 +281,30 @@ def test_a_star_pins_a_chart_to_the_top_for_the_project(page: Page, stack: Stack
     page.reload()
     expect(page.locator(MARGIN).locator("canvas")).to_be_visible()
     expect(pinned).to_be_hidden()
+
+
+def test_the_pointer_alone_does_not_write_the_address(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    chart = page.locator(LOSS)
+    expect(chart).to_have_attribute("data-points", "6000")
+    # Writing the address begins with removing what it told before.
+    page.evaluate("""() => {
+        const real = URLSearchParams.prototype.delete;
+        window.written = 0;
+        URLSearchParams.prototype.delete = function (name) {
+            if (name === "search") window.written += 1;
+            return real.call(this, name);
+        };
+    }""")
+    for name in ("live", "ended", "live"):
+        run_row(page, places[name]).hover()
+        expect(run_row(page, places[name])).to_have_class(re.compile("run-near"))
+    box = chart.locator(".u-over").bounding_box()
+    assert box is not None
+    for part in range(1, 20):
+        page.mouse.move(box["x"] + box["width"] * part / 20, box["y"] + box["height"] / 2)
+    page.mouse.move(0, 0)
+    expect(page.locator("[data-table=runs] tr.run-near")).to_have_count(0)
+    assert page.evaluate("window.written") == 0
+    run_row(page, places["live"]).locator("[data-eye]").click()
+    page.wait_for_function("window.written > 0")

@@ -42,7 +42,7 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     page.get_by_test_id("columns").locator("summary").click()
     page.get_by_label("Find a column").fill("acc")
     expect(page.locator("#column-menu label", has_text="Duration")).to_be_hidden()
-    page.get_by_label("val/accuracy").check()
+    page.get_by_role("group", name="Last values").get_by_label("val/accuracy").check()
     page.get_by_label("Find a column").fill("lr")
     page.get_by_label("lr", exact=True).check()
     page.keyboard.press("Escape")
@@ -231,11 +231,11 @@ def test_the_menu_of_columns_follows_the_search_and_says_that_it_cannot_be_loade
     expect(menu.get_by_role("alert")).to_contain_text("There is no connection to the portal")
     page.evaluate("() => { window.mend(); }")
     menu.get_by_role("button", name="Try again").click()
-    expect(menu.get_by_label("val/accuracy")).to_be_visible()
+    expect(menu.get_by_role("group", name="Last values").get_by_label("val/accuracy")).to_be_visible()
     expect(menu.get_by_role("alert")).to_have_count(0)
     # A column changes no run, so the menu stays as it is.
     menu.get_by_label("Find a column").fill("acc")
-    menu.get_by_label("val/accuracy").check()
+    menu.get_by_role("group", name="Last values").get_by_label("val/accuracy").check()
     expect(page.locator("thead a", has_text="val/accuracy")).to_be_visible()
     page.keyboard.press("Escape")
     summary.click()
@@ -247,3 +247,8 @@ def test_the_menu_of_columns_follows_the_search_and_says_that_it_cannot_be_loade
     expect(menu.locator("legend")).to_have_text(["Run", "Others"])
     expect(menu.get_by_label("val/accuracy")).to_be_checked()
     page.keyboard.press("Escape")
+
+
+def test_the_page_of_a_project_fetches_the_space_that_it_uses(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/projects/table/")
+    expect(page.get_by_test_id("space")).to_contain_text("points in the database")

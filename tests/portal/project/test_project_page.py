@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs.models import Attempt, Host, Membership, Project, Role, Run, RunState, Series
+from runs.models import Attempt, Chunk, ChunkPlaces, Host, Membership, Project, Role, Run, RunState, Series
+from runs.series.storage import fold
+from tests.support.stored_points import store
 
 pytestmark = pytest.mark.django_db
 PAGE, EDIT = "/projects/digits/", "/projects/digits/edit/"
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -62,6 +71,19 @@ def test_owners_describe_the_project_in_markdown(project: Project) -> None:
         assert client_of(name).get(EDIT).status_code == client_of(name).post(EDIT, sent).status_code == 403
     too_long = owner.post(EDIT, sent | {"description": "x" * 20_001})
     assert too_long.status_code == 422 and "at most 20000 characters" in too_long.content.decode()
+
+
+@pytest.mark.parametrize(("goal", "direction", "first"), [("min", "min", "a"), ("max", "max", "b")])
+def test_the_goal_may_be_the_extreme_of_a_series(project: Project, goal: str, direction: str, first: str) -> None:
+    for name, low, high in (("a", 0.1, 0.5), ("b", 0.2, 0.9)):
+        Series.objects.filter(run=make(project, name, 0.5)).update(least_value=low, greatest_value=high)
+    owner = client_of("owner")
+    metric = f"{goal}:val/accuracy"
+    assert f'<option value="{metric}"' in owner.get(EDIT).content.decode()
+    owner.post(EDIT, {"description": "", "goal_metric": metric, "goal_direction": direction})
+    assert [name for name, _value in best_of(project)][0] == first
+    answer = client_of("viewer").get("/?" + client_of("viewer").get(PAGE).context["sorted_query"])
+    assert [row.run.name for row in answer.context["rows"]][0] == first
 
 
 def test_the_best_runs_are_those_of_the_goal_metric(project: Project) -> None:
@@ -118,6 +140,32 @@ def test_it_shows_what_trains_and_waits_and_what_was_used(project: Project) -> N
     assert "live" in fragment and "<html" not in fragment
     # Its buttons belong to the list of runs.
     assert "queue-form" not in text_of("operator")
+
+
+def test_it_counts_points_and_files_by_their_bytes(project: Project, settings: Any, tmp_path: Path) -> None:
+    settings.STEERSMAN_DATA = tmp_path
+    run, other = make(project, "one"), make(Project.objects.create(name="Other", slug="other"), "secret")
+    for each in (run, other):
+        store(each, [float(value) for value in range(300)])
+        fold(each.pk)
+        sizes = {
+            "attempts/1/journal-0000-000000.bin": 1_000, "attempts/1/console.log": 200, "attempts/1/console-1.log": 30,
+            "attempts/1/task.json": 4, "attempts/1/checkpoints/a/weights.bin": 50_000, "files/checkpoints/x.bin": 7,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            path = tmp_path / "runs" / str(each.pk) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(size))
+    packed = [*Chunk.objects.filter(series__run=run), *ChunkPlaces.objects.filter(run=run)]
+    points = sum(len(row.points) + len(row.buckets) + len(row.fine) + len(row.coarse) for row in packed)
+    assert points > 0
+    answer = client_of("viewer").get(PAGE, {"fragment": "space"})
+    space = answer.context["space"]
+    assert (space.points, space.journals, space.consoles, space.scripts, space.others) == (points, 1_000, 230, 7, 4)
+    assert space.total == points + 1_241
+    assert "points in the database" in answer.content.decode() and "<html" not in answer.content.decode()
+    User.objects.create_user("stranger")
+    assert client_of("stranger").get(PAGE, {"fragment": "space"}).status_code == 404
 
 
 def test_it_names_the_people_and_leads_to_the_pages_of_the_project(project: Project) -> None:

@@ -77,6 +77,31 @@ def test_columns_show_parameters_and_last_values(project: Project, client: Clien
     assert "Progress" not in text[text.index("<table") :]
 
 
+def test_columns_show_and_sort_by_the_lowest_and_the_highest_value(project: Project, client: Client) -> None:
+    for name, low, high in (("a", 0.25, 0.5), ("b", 0.125, 0.75), ("c", None, None)):
+        Series.objects.filter(run=make(project, name, 0.5)).update(
+            least_value=low, greatest_value=high, last_value=None, last_nonfinite="nan"
+        )
+    columns = ["min:val/accuracy", "max:val/accuracy"]
+    answer = client.get(reverse("runs"), {"column": columns, "sort": "name"})
+    rows = answer.context["rows"]
+    assert [[(cell.number, cell.text) for cell in row.cells[2:]] for row in rows] == [
+        [(0.25, ""), (0.5, "")],
+        [(0.125, ""), (0.75, "")],
+        [(None, ""), (None, "")],
+    ]
+    text = answer.content.decode()
+    assert "lowest value" in text and "highest value" in text
+    offered = re.findall(r'name="column" value="([^"]+)"', page(client, fragment="columns"))
+    assert set(columns) <= set(offered)
+    assert shown(client, sort="min:val/accuracy") == ["b", "a", "c"]
+    assert shown(client, sort="-max:val/accuracy") == ["b", "a", "c"]
+    assert shown(client, q="min:val/accuracy < 0.2") == ["b"]
+    assert shown(client, q="max:val/accuracy <= 0.5") == ["a"]
+    groups = client.get(reverse("runs"), {"column": columns, "group": "project"}).context["bands"]
+    assert [(spread.mean, spread.count) for spread in groups[0].group.shown] == [(0.1875, 2), (0.625, 2)]
+
+
 def test_columns_show_the_last_and_the_best_epoch(project: Project, client: Client) -> None:
     run = make(project, "a", 0.25)
     make(project, "b", 0.5)

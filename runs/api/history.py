@@ -113,6 +113,7 @@ def about_as_wire(run_id: int) -> dict[str, Any]:
     wire["html"] = _html(about.description)
     if about.review is not None:
         wire["review"] = {
+            "note": about.review.note,
             "html": _html(about.review.note),
             "by": about.review.by,
             "at": iso(about.review.at) if about.review.at else None,

@@ -249,13 +249,13 @@ def tag_run(request: HttpRequest, run_id: int, body: TagsIn) -> dict[str, Any]:
     "/{int:run_id}/about/",
     url_name="about",
     response={200: AboutOut, 403: ErrorOut, **ERRORS},
-    summary="Rename a run, or describe it",
+    summary="Rename a run, describe or review it",
 )
 def write_about_run(request: HttpRequest, run_id: int, body: AboutIn) -> dict[str, Any]:
     """For operators and owners."""
     run = commanded_run(request, run_id)
     try:
-        change_about(run.pk, body.name, body.description)
+        change_about(run.pk, body.name, body.description, review=body.review, reviewer=caller_of(request).user)
     except BadAbout as error:
         raise ApiError(422, str(error), error.field) from error
     return about_as_wire(run.pk)

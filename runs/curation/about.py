@@ -1,11 +1,14 @@
-"""What people write about a run: its name and its description. Pages that are open get an event."""
+"""What people write about a run: its name, its description and the note of its review. Pages that are open get an event."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.access.roles import display_name
@@ -61,27 +64,41 @@ def about_of(run_id: int) -> About:
     )
 
 
-def change_about(run_id: int, name: str | None = None, description: str | None = None) -> None:
-    """Rename a run, or describe it anew in Markdown; None leaves the name or the description as it is.
+def change_about(
+    run_id: int,
+    name: str | None = None,
+    description: str | None = None,
+    *,
+    review: str | None = None,
+    reviewer: AbstractBaseUser | None = None,
+) -> None:
+    """Rename a run, or describe or review it anew in Markdown; None leaves a text as it is.
 
-    Raises `BadAbout` if either is refused, `Run.DoesNotExist` if there is no such run.
+    With a new note of the review, `reviewer` becomes the person who reviewed the run; an empty one withdraws the review.
+    Raises `BadAbout` if a text is refused, `Run.DoesNotExist` if there is no such run.
     """
     wanted: dict[str, str] = {}
     if name is not None:
         wanted["name"] = _name(name)
     if description is not None:
-        wanted["description"] = _description(description)
+        wanted["description"] = _written(description, "description")
+    if review is not None:
+        wanted["review_note"] = _written(review, "review")
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",)).select_related("project").get(pk=run_id)
         changed = {field: text for field, text in wanted.items() if getattr(run, field) != text}
         if not changed:
             return
-        Run.objects.filter(pk=run_id).update(**changed)
+        reviewed = _reviewed(changed["review_note"], reviewer) if "review_note" in changed else {}
+        Run.objects.filter(pk=run_id).update(**changed, **reviewed)
         if "name" in changed:
             detail = f"{run.name} → {changed['name']}"
             record(AuditKind.RUN_RENAMED, project=run.project, run=run_id, what=changed["name"], detail=detail)
         if "description" in changed:
             record(AuditKind.RUN_DESCRIBED, project=run.project, run=run_id, what=changed.get("name", run.name))
+        if reviewed:
+            named = changed.get("name", run.name)
+            record(AuditKind.RUN_DESCRIBED, project=run.project, run=run_id, what=named, detail="review")
         notify_viewers(run_id)
 
 
@@ -98,12 +115,26 @@ def _name(text: str) -> str:
     return name
 
 
-def _description(text: str) -> str:
+def _reviewed(note: str, reviewer: AbstractBaseUser | None) -> dict[str, Any]:
+    return {"reviewed_by": reviewer, "reviewed_at": timezone.now()} if note else {"reviewed_by": None, "reviewed_at": None}
+
+
+def _written(text: str, field: str) -> str:
+    """Return a text of several lines; `field`, "description" or "review", is named if it is refused."""
     # Browsers send line breaks of a text field as CR LF.
-    description = text.replace("\r\n", "\n").strip()
-    if len(description) > LONGEST_DESCRIPTION:
-        said = _("Shorten the description: it has %(length)d characters, but at most %(most)d are allowed.")
-        raise BadAbout("description", said % {"length": len(description), "most": LONGEST_DESCRIPTION})
-    if "\0" in description:
-        raise BadAbout("description", _("The description contains a NUL character. Remove it."))
-    return description
+    written = text.replace("\r\n", "\n").strip()
+    if len(written) > LONGEST_DESCRIPTION:
+        said = (
+            _("Shorten the review: it has %(length)d characters, but at most %(most)d are allowed.")
+            if field == "review"
+            else _("Shorten the description: it has %(length)d characters, but at most %(most)d are allowed.")
+        )
+        raise BadAbout(field, said % {"length": len(written), "most": LONGEST_DESCRIPTION})
+    if "\0" in written:
+        said = (
+            _("The review contains a NUL character. Remove it.")
+            if field == "review"
+            else _("The description contains a NUL character. Remove it.")
+        )
+        raise BadAbout(field, said)
+    return written

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import nh3
 from django.utils.safestring import SafeString, mark_safe
@@ -28,11 +28,15 @@ SCHEMES = {"http", "https", "mailto"}
 LINK_REL = "noopener noreferrer nofollow"
 # A table without empty rows has fewer cells than its text has characters.
 MOST_CELLS_PER_CHARACTER = 2
+# Every open page of a run requests the HTML of the same new note, and each load of a page that of its description. The
+# longest texts have 20,000 characters, so these take a few MB.
+MOST_KEPT = 128
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
 _LINE_END = re.compile(r"\r\n?|\n")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
+@lru_cache(MOST_KEPT)
 def rendered(text: str) -> SafeString:
     """Return `text`, which anybody may have written, as HTML. An empty or blank text gives an empty one.
 

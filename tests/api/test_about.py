@@ -61,6 +61,25 @@ def test_operators_rename_and_describe_and_the_audit_tells(run: Run) -> None:
     ]
 
 
+def test_a_new_note_makes_its_author_the_reviewer_and_an_empty_one_withdraws_the_review(run: Run) -> None:
+    review = write(run, "operator", review="Looks **good**\r\n<script>x</script>").json()["review"]
+    assert (review["note"], review["by"]) == ("Looks **good**\n<script>x</script>", "operator")
+    assert "<strong>good</strong>" in review["html"] and "<script" not in review["html"]
+    # Neither the same note nor another field makes another person the reviewer.
+    same = write(run, "owner", review="Looks **good**\n<script>x</script>", description="new").json()["review"]
+    assert (same["by"], same["at"]) == ("operator", review["at"])
+    assert write(run, "owner", review="Better").json()["review"]["by"] == "owner"
+    assert write(run, "viewer", review="mine").status_code == 403
+    assert write(run, "owner", review="x" * 20_001).json()["field"] == "review"
+    page = client_of("viewer").get(f"/runs/{run.pk}/").content.decode()
+    assert "Better" in page and "data-edit-about" not in page
+    assert write(run, "owner", review=" ").json()["review"] is None
+    run.refresh_from_db()
+    assert (run.review_note, run.reviewed_by, run.reviewed_at) == ("", None, None)
+    entries = AuditEntry.objects.filter(kind="run_described").order_by("pk")
+    assert list(entries.values_list("detail", flat=True)) == ["review", "", "review", "review"]
+
+
 def test_viewers_read_it_and_change_nothing(run: Run) -> None:
     write(run, "operator", description="*Read* me")
     assert write(run, "viewer", name="mine").status_code == 403

@@ -284,8 +284,9 @@ def test_a_chart_has_a_scale_of_its_own_and_shows_its_value_with_all_digits(page
 def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, stack: Stack) -> None:
     chart = page.locator(LOSS)
     chart.hover()
-    chart.get_by_test_id("chart-menu").click()
-    added = chart.get_by_label("Add a series to this chart")
+    chart.get_by_test_id("add-series").click()
+    added = chart.get_by_label("Add a series to this chart").and_(chart.get_by_role("searchbox"))
+    expect(added).to_be_focused()
     added.fill("train/nothing")
     added.press("Enter")
     expect(chart.get_by_text("The run has no other series train/nothing.")).to_be_visible()
@@ -326,9 +327,32 @@ def test_a_link_leads_others_to_the_same_view(page: Page, chromium: Browser, sta
         other.goto(f"{stack.address}/runs/{link.split('/runs/')[1].split('/')[0]}/")
         expect(other.locator(f"{LOSS} canvas")).to_be_visible()
         expect(other.locator("#chart-smoothing")).to_have_value("0")
-    both.get_by_test_id("chart-menu").click()
+    both.get_by_test_id("add-series").click()
     both.get_by_role("button", name="Remove the added series").click()
     expect(page.locator('[data-series="train/loss"]')).to_be_visible()
+
+
+def test_values_of_epochs_are_drawn_over_the_steps_and_removed_in_the_legend(page: Page) -> None:
+    chart = page.locator(LOSS)
+    chart.hover()
+    chart.get_by_test_id("add-series").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("validation_loss, per")
+    page.keyboard.press("ArrowDown")
+    expect(chart.get_by_role("button", name="validation_loss, per epoch")).to_be_focused()
+    page.keyboard.press("Enter")
+    both = page.locator('[data-series="train/loss /epochs/validation_loss"]')
+    expect(both.locator(".legend-line")).to_have_text([re.compile("^train/loss0"), re.compile("^validation_loss, per epoch0")])
+    expect(both.get_by_test_id("add-series")).to_be_focused()
+    both.focus()
+    page.keyboard.press("End")
+    expect(both.locator(".chart-reading")).to_have_text("step 3000")
+    page.reload()
+    expect(both.locator(".legend-line")).to_have_count(2)
+    both.get_by_role("button", name="Remove validation_loss, per epoch from this chart").click()
+    alone = page.locator('[data-series="train/loss"]')
+    expect(alone).to_be_visible()
+    expect(alone.get_by_test_id("add-series")).to_be_focused()
 
 
 def test_it_shows_texts_as_text(page: Page) -> None:

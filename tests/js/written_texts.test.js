@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 
 import { mayBeMarkdown, WrittenTexts } from "../../static/js/commands/written_texts.js";
 
@@ -7,8 +7,11 @@ const ADDRESSES = { written: "/api/runs/7/commands/html/", login: "/login/" };
 const note = (id, text, more = {}) => ({ id, command: "note", arguments: { text }, state: "applied", reason: "", ...more });
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Return the texts, the addresses that they requested, and functions that answer and refuse the open request. */
-function scene() {
+/**
+ * Return the texts, the addresses that they requested, and functions that answer and refuse the open request. A request
+ * after the first one waits `wait` ms.
+ */
+function scene(wait = 0) {
   const asked = [];
   let open = null;
   const get = (address) => {
@@ -16,7 +19,7 @@ function scene() {
     return new Promise((resolve, reject) => (open = { resolve, reject }));
   };
   let changes = 0;
-  const texts = new WrittenTexts(ADDRESSES, () => (changes += 1), get);
+  const texts = new WrittenTexts(ADDRESSES, () => (changes += 1), get, () => wait);
   const answer = async (...items) => {
     open.resolve({ items });
     await settled();
@@ -77,4 +80,42 @@ test("it requests at most 20 at once, and waits after a failure", async () => {
   texts.update(commands);
   assert.equal(asked.length, 2);
   assert.deepEqual(texts.of(commands[24]), { note: "", reason: "" });
+});
+
+test("the request for a note that arrives later waits, because all open pages of the run receive it at once", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 1000;
+  mock.method(performance, "now", () => now);
+  const { texts, asked, answer, changes } = scene(400);
+  const commands = [note("a", "**a**")];
+  texts.update(commands);
+  assert.equal(asked.length, 1, "the first request does not wait");
+  await answer({ id: "a", note: "<p></p>", reason: "" });
+  commands.push(note("b", "**b**"));
+  texts.update(commands);
+  now += 399;
+  texts.update(commands);
+  assert.equal(asked.length, 1);
+  const before = changes();
+  mock.timers.tick(401);
+  now += 2;
+  assert.equal(changes(), before + 1, "a paint is requested when the time has come");
+  texts.update(commands);
+  assert.equal(asked.length, 2);
+  mock.timers.reset();
+  mock.restoreAll();
+});
+
+test("it forgets the HTML of commands that are no longer shown, and requests it again if they are", async () => {
+  const { texts, asked, answer } = scene();
+  const first = note("first", "**first**");
+  texts.update([first]);
+  await answer({ id: "first", note: "<p>first</p>", reason: "" });
+  const plain = Array.from({ length: 599 }, (_, index) => note(`n${index}`, "plain"));
+  texts.update([...plain, first]);
+  assert.equal(texts.of(first).note, "<p>first</p>", "kept while there are few");
+  texts.update([...plain, note("last", "plain")]);
+  assert.equal(texts.of(first).note, "");
+  texts.update([first]);
+  assert.equal(asked.length, 2);
 });

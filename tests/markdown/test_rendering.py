@@ -85,3 +85,8 @@ def test_a_small_text_does_not_become_a_huge_table() -> None:
 
 def test_half_of_a_character_does_not_end_the_page() -> None:
     assert "�" in rendered("a \ud800 b \x00 c")
+
+
+def test_a_text_that_many_pages_request_is_rendered_once() -> None:
+    assert rendered("**the same** note") is rendered("**the same** note")
+    assert rendered.cache_info().maxsize is not None

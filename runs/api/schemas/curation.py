@@ -50,6 +50,9 @@ class AboutIn(Schema):
 
     name: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=100_000, description="In Markdown, up to 20,000 characters")
+    review: str | None = Field(
+        None, max_length=100_000, description="The note of the review, in Markdown; an empty one withdraws the review"
+    )
 
 
 class TagsOut(Schema):

@@ -25,6 +25,7 @@ class PinsOut(Schema):
 
 
 class ReviewOut(Schema):
+    note: str = Field(description="In Markdown")
     html: str = Field(description="The note as HTML, cleaned of scripts and styles")
     by: str
     at: datetime | None

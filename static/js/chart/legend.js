@@ -1,6 +1,6 @@
 // The legend of a chart with several lines: an entry hides its line, and makes the others paler while one points at it.
 
-import { element } from "../shared/dom.js";
+import { element, icon } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 export class Legend {
@@ -11,14 +11,17 @@ export class Legend {
   #onChange;
 
   /**
-   * `lines` get `isHidden()` and `isFaint()`, unless the page decides on them: then entries are no buttons.
+   * A line with `onRemove()` has a button that removes it. `lines` get `isHidden()` and `isFaint()`, unless the page decides on them: then entries are no buttons.
    * `swatchOf(line)` makes a picture of a line; `onChange()` requests a paint.
    */
   constructor(lines, swatchOf, onChange) {
     this.#onChange = onChange;
     this.root.hidden = lines.length < 2;
     const decides = lines.length > 1 && lines.every((line) => !line.isHidden);
-    for (const line of lines) this.root.append(this.#entry(line, swatchOf(line), decides));
+    for (const line of lines) {
+      const entry = this.#entry(line, swatchOf(line), decides);
+      this.root.append(line.onRemove ? element("span", { class: "legend-added" }, entry, removeButton(line)) : entry);
+    }
   }
 
   #entry(line, swatch, decides) {
@@ -46,4 +49,11 @@ export class Legend {
     this.version += 1;
     this.#onChange();
   }
+}
+
+function removeButton({ label, onRemove }) {
+  const title = fill(gettext("Remove {name} from this chart"), { name: label });
+  const button = element("button", { class: "legend-remove", type: "button", title, "aria-label": title }, icon("close"));
+  button.addEventListener("click", onRemove);
+  return button;
 }

@@ -5,6 +5,10 @@ import { getJson } from "../shared/http.js";
 // The portal takes this number at once.
 const MOST_AT_ONCE = 20;
 const RETRY_MS = 30_000;
+// All open pages of a run receive a new note at once. They request its HTML spread over this time.
+const SPREAD_MS = 1000;
+// More than a page shows commands; the HTML of others is requested again if they are shown again.
+const MOST_KNOWN = 600;
 // A text without any of these is the same in Markdown: marks anywhere, an emphasis that begins with _, addresses,
 // character references, and lines that begin a heading, a quote, a list, a table, code or a horizontal line.
 const SIGNS = /[*`[\\]|~~|\|.*\n|(?<![\p{L}\p{N}])_|\/\/|mailto:|<\w|&[\w#]+;|^\s*([#>+=:|-]|\d+[.)](\s|$))|^( {4}|\t)/imu;
@@ -30,9 +34,16 @@ export class WrittenTexts {
   #version = 0;
   #isAsking = false;
   #askAt = -Infinity;
+  #hasAsked = false;
+  #isDue = false;
+  #wait;
 
-  /** `onChange()` is called when HTML has arrived. */
-  constructor({ written, login }, onChange, get = getJson) {
+  /**
+   * `onChange()` is called when HTML has arrived, or can be requested. `wait()` returns how many ms a request after the
+   * first one waits.
+   */
+  constructor({ written, login }, onChange, get = getJson, wait = () => SPREAD_MS * Math.random()) {
+    this.#wait = wait;
     this.#address = written;
     this.#login = login;
     this.#onChange = onChange;
@@ -56,12 +67,32 @@ export class WrittenTexts {
       if (mayBeMarkdown(noteOf(command)) || mayBeMarkdown(reason)) wanted.push(command.id);
       else this.#known.set(command.id, NO_HTML);
     }
-    if (wanted.length) this.#request(wanted);
+    this.#forget(commands);
+    if (wanted.length && !this.#mustWait()) this.#request(wanted);
     return this.#version;
   }
 
+  /** Return whether a request must wait. The first one does not, because a page that is loaded is alone. */
+  #mustWait() {
+    if (!this.#hasAsked || this.#isDue) return false;
+    this.#isDue = true;
+    const wait = Math.ceil(this.#wait());
+    if (!wait) return false;
+    this.#askAt = performance.now() + wait;
+    // A timer may be early by less than a millisecond.
+    setTimeout(this.#onChange, wait + 1);
+    return true;
+  }
+
+  #forget(commands) {
+    if (this.#known.size <= MOST_KNOWN) return;
+    const shown = new Set(commands.map(({ id }) => id));
+    for (const id of this.#known.keys()) if (!shown.has(id)) this.#known.delete(id);
+  }
+
   async #request(ids) {
-    this.#isAsking = true;
+    this.#isAsking = this.#hasAsked = true;
+    this.#isDue = false;
     try {
       const query = ids.map((id) => `command=${encodeURIComponent(id)}`).join("&");
       const { items } = await this.#get(`${this.#address}?${query}`, this.#login);

@@ -123,8 +123,8 @@ export function addUndo(parts, onUndo) {
 export function showUndo({ undo }, value, reason) {
   setHidden(undo, value === null);
   if (value === null) return;
-  const does = fill(gettext("Undo: set {value} again"), { value });
-  const label = reason ? `${does}: ${reason}` : does;
+  const text = reason ? gettext("Undo: set {value} again: {reason}") : gettext("Undo: set {value} again");
+  const label = fill(text, { value, reason });
   undo.dataset.reason = reason;
   undo.title = label;
   undo.setAttribute("aria-label", label);

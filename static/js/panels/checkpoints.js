@@ -147,7 +147,7 @@ export class Checkpoints {
         type: "button",
         "data-testid": "elsewhere",
         "aria-disabled": String(!checkpoint.pushed),
-        "aria-label": reason ? `${label}: ${reason}` : label,
+        "aria-label": reason ? fill(gettext("{title}: {reason}"), { title: label, reason }) : label,
         title: reason,
       },
       icon("copy"),

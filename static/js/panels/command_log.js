@@ -5,11 +5,11 @@ import { commandIcon } from "../commands/icon.js";
 import { attemptStarts, isReplaced } from "../commands/interventions.js";
 import { canBeCancelled, commandText, conditionsOf, isScheduled } from "../commands/text.js";
 import { reasonText } from "../shared/alert_texts.js";
-import { element, nodesOf } from "../shared/dom.js";
+import { element, nodesOf, setText } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { timeElement } from "./row.js";
+import { renewRow, showInOrder, timeElement } from "./row.js";
 
 const FIRST = 20;
 
@@ -20,6 +20,7 @@ export class CommandLog {
   #written;
   #place = document.getElementById("commands");
   #nodes = new Map();
+  #rest = null;
   #isWhole = false;
   #changed = changeDetector();
 
@@ -48,10 +49,10 @@ export class CommandLog {
     const ids = new Set(shown.map((command) => command.id));
     for (const id of this.#nodes.keys()) if (!ids.has(id)) this.#nodes.delete(id);
     const rest = commands.length - shown.length;
-    this.#place.replaceChildren(...rows, ...(rest ? [this.#more(rest)] : []));
+    showInOrder(this.#place, rest ? [...rows, this.#more(rest)] : rows);
   }
 
-  /** Return the row of a command. Unchanged rows are reused, which keeps a reader's selection and the focus. */
+  /** Return the row of a command. It stays the same element, which keeps a reader's selection and the focus. */
   #rowOf(command, may, isGone) {
     const effect = this.#effects.of(command);
     const html = this.#written.of(command);
@@ -59,7 +60,9 @@ export class CommandLog {
     const mark = JSON.stringify([command, effect, html, may, isGone, target]);
     const known = this.#nodes.get(command.id);
     if (known?.mark === mark) return known.node;
-    const node = this.#row(command, effect, html, may, isGone);
+    const made = this.#row(command, effect, html, may, isGone);
+    if (known) renewRow(known.node, made);
+    const node = known?.node ?? made;
     this.#nodes.set(command.id, { mark, node });
     return node;
   }
@@ -140,12 +143,15 @@ export class CommandLog {
     return button;
   }
 
+  /** Return the button that shows all rows; it stays the same element too. */
   #more(count) {
-    const button = element("button", {
-      class: "btn btn-sm command-log-more",
-      type: "button",
-      text: fill(gettext("Show {count} more"), { count }),
-    });
+    this.#rest ??= this.#restButton();
+    setText(this.#rest, fill(gettext("Show {count} more"), { count }));
+    return this.#rest;
+  }
+
+  #restButton() {
+    const button = element("button", { class: "btn btn-sm command-log-more", type: "button" });
     button.addEventListener("click", () => {
       this.#isWhole = true;
       this.paint();

@@ -60,7 +60,7 @@ export class Controls {
         ? unavailableText(run, this.#commands[kind], kind, ONE_AT_A_TIME.has(kind) && busy.has(kind))
         : gettext("Only operators and owners of the project may do this.");
       button.setAttribute("aria-disabled", String(Boolean(reason)));
-      button.title = reason ? `${title}: ${reason}` : title;
+      button.title = reason ? fill(gettext("{title}: {reason}"), { title, reason }) : title;
       button.dataset.reason = reason;
     }
     const group = this.#bar?.querySelector(".btn-group");

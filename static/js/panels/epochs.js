@@ -7,7 +7,7 @@ import { duration, halfName, measure, readableName } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
 import { naturalOrder } from "../shared/natural_order.js";
 import { changeDetector } from "../shared/painter.js";
-import { countedEpochs, earlierEpochs } from "../state/epochs.js";
+import { countedEpochs, epochCurve, epochNames, newestOfEpochs } from "../state/epochs.js";
 
 const PAIR = /^(train|validation|val)_(.+)$/;
 const FIRST_COLUMNS = [
@@ -60,9 +60,7 @@ export class Epochs {
   }
 
   #names() {
-    const names = new Set(
-      this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]),
-    );
+    const names = new Set(epochNames(this.#state.epochs));
     return [...FIRST_COLUMNS.filter((name) => names.delete(name)), ...[...names].sort(naturalOrder)];
   }
 
@@ -101,35 +99,12 @@ export class Epochs {
       dash: lines > 1 ? colour : 0,
       label: part ? halfName(base, part === "train" ? "training" : "validation") : readableName(name),
       version: () => this.#state.versions.epochs,
-      latest: () => {
-        const row = this.#epochs.findLast((one) => name in one.values || name in one.nonfinite);
-        return { value: row?.values[name] ?? null, nonfinite: row?.nonfinite[name] ?? "" };
-      },
+      latest: () => newestOfEpochs(this.#state.epochs, this.#view.attempt, name),
       extent: () => {
         const { epochs } = this.#state;
         return epochs.length ? [epochs[0].epoch, epochs.at(-1).epoch] : null;
       },
-      read: () => {
-        const tells = (row) => name in row.values || name in row.nonfinite;
-        const rows = this.#epochs.filter(tells);
-        const means = rows.map((row) => row.values[name] ?? null);
-        const others = earlierEpochs(this.#state.epochs, this.#view.attempt).map((one) => one.rows.filter(tells));
-        const odd = rows
-          .filter((row) => row.nonfinite[name])
-          .map((row) => ({ x: row.epoch, name: row.nonfinite[name], count: 1 }));
-        return {
-          xs: rows.map((row) => row.epoch),
-          means,
-          mins: means,
-          maxs: means,
-          banded: false,
-          points: rows.length,
-          odd,
-          earlier: others
-            .filter((own) => own.length)
-            .map((own) => ({ xs: own.map((row) => row.epoch), means: own.map((row) => row.values[name] ?? null) })),
-        };
-      },
+      read: () => epochCurve(this.#state.epochs, this.#view.attempt, name, ({ epoch }) => epoch),
     };
   }
 

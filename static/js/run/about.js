@@ -12,6 +12,8 @@ export class About {
   #addresses;
   #showTags;
   #parts = {};
+  // The note of the review when the sheet was opened.
+  #reviewBefore = "";
   #changed = changeDetector();
 
   /** `showTags(tags)` draws the tags beside the title. */
@@ -82,6 +84,7 @@ export class About {
     const { elements } = sheet.querySelector("form");
     elements.name.value = this.#state.about?.name ?? elements.name.defaultValue;
     elements.description.value = this.#state.about?.description ?? elements.description.defaultValue;
+    this.#reviewBefore = elements.review.value = this.#state.about?.review?.note ?? (this.#state.about ? "" : elements.review.defaultValue);
     this.#refuse(sheet, "");
     openSheet(sheet);
     elements[field].focus();
@@ -89,9 +92,11 @@ export class About {
 
   /** A refusal is shown in the sheet, which stays open with what was typed. */
   async #save(sheet) {
-    const { name, description } = sheet.querySelector("form").elements;
+    const { name, description, review } = sheet.querySelector("form").elements;
     try {
       const body = { name: name.value, description: description.value };
+      // Otherwise somebody else's newer review would be overwritten by a change of the description.
+      if (review.value !== this.#reviewBefore) body.review = review.value;
       this.#state.about = await postJson(this.#addresses.about, body, this.#addresses.login);
       this.#state.versions.details += 1;
       sheet.close();

@@ -59,3 +59,31 @@ function boundOf(attempt, first) {
   for (const [other, epoch] of first) if (other > attempt) bound = Math.min(bound, epoch);
   return bound;
 }
+
+/** Return the names of all values that `rows` have. */
+export function epochNames(rows) {
+  return [...new Set(rows.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]))];
+}
+
+/**
+ * Return the value `name` of the epochs that count as attempt `last` left them, as a chart draws it, with the others as
+ * earlier lines. `xOf(row)` returns the x of an epoch.
+ */
+export function epochCurve(rows, last, name, xOf) {
+  const tells = (row) => name in row.values || name in row.nonfinite;
+  const columnsOf = (own) => ({ xs: own.map(xOf), means: own.map((row) => row.values[name] ?? null) });
+  const counted = countedEpochs(rows, last).filter(tells);
+  const { xs, means } = columnsOf(counted);
+  const odd = counted
+    .filter((row) => row.nonfinite[name])
+    .map((row) => ({ x: xOf(row), name: row.nonfinite[name], count: 1 }));
+  const others = earlierEpochs(rows, last).map((one) => one.rows.filter(tells));
+  const earlier = others.filter((own) => own.length).map(columnsOf);
+  return { xs, means, mins: means, maxs: means, banded: false, points: xs.length, odd, earlier };
+}
+
+/** Return the newest value `name` of the epochs that count: {value, nonfinite}. */
+export function newestOfEpochs(rows, last, name) {
+  const row = countedEpochs(rows, last).findLast((one) => name in one.values || name in one.nonfinite);
+  return { value: row?.values[name] ?? null, nonfinite: row?.nonfinite[name] ?? "" };
+}

@@ -71,6 +71,20 @@ def test_a_note_that_is_sent_live_is_shown_as_markdown_and_fetched_once(page: Pa
     assert [request.url.count("command=") for request in asked] == [1, 1]
 
 
+def test_the_focus_in_the_log_stays_while_other_rows_arrive(page: Page) -> None:
+    send_note(page, NOTE)
+    link = newest(page).get_by_role("link", name="a page")
+    expect(link).to_be_visible()
+    link.focus()
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_test_id("run")).to_have_attribute("data-link", "live")
+    send_note(other, "_later_")
+    expect(newest(page).locator(".written em")).to_have_text("later")
+    assert page.evaluate("document.activeElement.textContent") == "a page"
+    other.close()
+
+
 def test_hostile_markdown_is_harmless(page: Page) -> None:
     outside: list[str] = []
     page.on("request", lambda request: outside.append(request.url) if "tracker.example" in request.url else None)

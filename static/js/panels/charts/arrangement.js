@@ -10,13 +10,13 @@ const LOSS = /(^|[/_])loss$/;
 
 /**
  * Return the charts of series as [{key, axis, prefix, names}]: one for each series over steps, with the series in
- * `addedTo(key)`, and one for each measure of the machine.
+ * `addedTo(key)` that `isKnown(name)`, and one for each measure of the machine.
  */
-export function chartsOf(series, addedTo = () => []) {
+export function chartsOf(series, addedTo = () => [], isKnown = (name) => series.has(name)) {
   const names = [...series.keys()];
   const over = (axis) => names.filter((name) => series.get(name).axis === axis);
   const training = over("step").sort(byImportance);
-  const namesOf = (name) => [name, ...addedTo(name).filter((other) => series.has(other))];
+  const namesOf = (name) => [name, ...addedTo(name).filter(isKnown)];
   const machine = [...groupBy(over("time").sort(totalsLast), measureOf)];
   return [
     ...training.map((name) => ({ key: name, axis: "step", prefix: prefixOf(name), names: namesOf(name) })),

@@ -2,6 +2,7 @@
 
 import { columnOf, lowerBound } from "../../state/columns.js";
 import { earlierOf, lineOf } from "../../state/series.js";
+import { addedName, epochReader, isPerEpoch } from "./epoch_lines.js";
 import { deviceOf, isTotal, lineLabel } from "./series_names.js";
 
 const NOTHING = { value: null, nonfinite: "" };
@@ -20,8 +21,25 @@ export class ChartLines {
     this.#clock = clock;
   }
 
+  /** Return the lines of a chart with the series `names`; `onRemove(name)` removes one of those that a person added. */
+  ofChart(names, firstColour, axis, onRemove) {
+    return names.map((name, index) => {
+      const line = isPerEpoch(name)
+        ? this.#perEpoch(name, index, names[0], firstColour)
+        : this.#make(name, index, names.length, firstColour, axis);
+      return axis === "step" && index ? { ...line, onRemove: () => onRemove(name) } : line;
+    });
+  }
+
+  #perEpoch(name, index, first, firstColour) {
+    const series = () => this.#state.series.get(first);
+    const beside = () => (series() ? lineOf(series(), this.#view.attempt) : null);
+    const reader = epochReader(name, this.#state, this.#view, this.#clock, beside);
+    return { name, label: addedName(name), colour: firstColour + index, dash: index, ...reader };
+  }
+
   /** Return the line of the series `name`, at `index` of `lines` in its chart. */
-  make(name, index, lines, firstColour, axis) {
+  #make(name, index, lines, firstColour, axis) {
     const [colour, dash] = axis === "step" ? [firstColour + index, index] : look(name, index, lines, firstColour);
     const series = () => this.#state.series.get(name);
     const line = () => (series() ? lineOf(series(), this.#view.attempt) : null);

@@ -13,6 +13,7 @@ import { cardButtons } from "./card_buttons.js";
 import { RunClock } from "./clock.js";
 import { noMetricsText } from "./empty_charts_text.js";
 import { ChartFinder } from "./finder.js";
+import { epochLineNames } from "./epoch_lines.js";
 import { GroupPlace } from "./group_place.js";
 import { ChartLines } from "./lines.js";
 import { ChartPreferences } from "./preferences.js";
@@ -51,6 +52,9 @@ export class ChartPanel {
   #next = 0;
   #hasPainted = false;
   #layoutChanged = changeDetector();
+  // What the epochs recorded, as names of lines.
+  #perEpoch = [];
+  #epochsChanged = changeDetector();
 
   /**
    * `view` is how all charts are drawn, `marks` has the interventions; `onSeen()` requests a paint, and `near` observes
@@ -86,7 +90,8 @@ export class ChartPanel {
     this.#marks.refresh();
     // Until the history has arrived, it is unknown whether there are metrics.
     const { run, versions, viewer } = this.#state;
-    const arranged = [this.#preferences.version, this.#finder.version, Boolean(viewer?.may.length)];
+    if (this.#epochsChanged(versions.epochs)) this.#perEpoch = epochLineNames(this.#state.epochs);
+    const arranged = [this.#preferences.version, this.#perEpoch.length, this.#finder.version, Boolean(viewer?.may.length)];
     if (versions.layout && this.#layoutChanged(versions.layout, run?.state, ...arranged)) this.#layOut();
     // A zoom is in the unit of x. Before the run is known, its epochs are not.
     if (run && this.#view.allowEpochs(knowsEpochs(this.#clock.read()))) this.#zooms.step.reset();
@@ -169,7 +174,11 @@ export class ChartPanel {
 
   #layOut = () => {
     const preferences = this.#preferences;
-    const charts = chartsOf(this.#state.series, (key) => preferences.addedTo(key));
+    const charts = chartsOf(
+      this.#state.series,
+      (key) => preferences.addedTo(key),
+      (name) => this.#state.series.has(name) || this.#perEpoch.includes(name),
+    );
     const { filter, showsHidden } = this.#finder;
     const isWanted = ({ key }) => filter.matches(key) && (showsHidden || !preferences.isHidden(key));
     const groups = groupsOf(charts, (key) => preferences.isPinned(key));
@@ -236,13 +245,11 @@ export class ChartPanel {
     const known = this.#charts.get(key);
     if (known && String(known.names) === String(names)) {
       known.buttons.show();
-      known.more.show();
       known.chart.root.classList.toggle("chart-hidden", this.#preferences.isHidden(key));
       return known.chart.root;
     }
     const buttons = cardButtons(key, this.#preferences, this.#layOut);
-    const overSteps = () => [...this.#state.series.values()].filter((series) => series.axis === "step").map(({ name }) => name);
-    const more = addedSeries(key, this.#preferences, overSteps, this.#layOut);
+    const more = known?.more ?? addedSeries(key, this.#preferences, this.#overSteps, this.#layOut);
     const zoom = this.#zooms[axis];
     const chart = new Chart({
       title: key,
@@ -255,9 +262,9 @@ export class ChartPanel {
         zoom.refine();
         this.#onSeen();
       },
-      lines: names.map((name, index) => this.#lines.make(name, index, names.length, this.#colourOf(prefix), axis)),
-      buttons: [moveHandle(key, (step) => this.#step(key, step)), buttons.star],
-      menuItems: axis === "step" ? [more.root, buttons.hide] : [buttons.hide],
+      lines: this.#lines.ofChart(names, this.#colourOf(prefix), axis, more.remove),
+      buttons: [moveHandle(key, (step) => this.#step(key, step)), buttons.star, ...(axis === "step" ? [more.root] : [])],
+      menuItems: [buttons.hide],
     });
     chart.root.dataset.key = key;
     if (this.#own.has(key)) chart.setOwn(this.#own.get(key));
@@ -272,6 +279,12 @@ export class ChartPanel {
     this.#charts.set(key, { chart, buttons, more, names });
     return chart.root;
   }
+
+  /** Return the names of the lines that can be added to charts over steps. */
+  #overSteps = () => {
+    const series = [...this.#state.series.values()].filter(({ axis }) => axis === "step");
+    return [...series.map(({ name }) => name), ...this.#perEpoch];
+  };
 
   #showEmptiness(charts, findsNothing) {
     const { step, time } = this.#sections;

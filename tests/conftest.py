@@ -101,6 +101,8 @@ def layer(layer_server: EmbeddedServer) -> Iterator[None]:
     from channels.layers import channel_layers
     from django.test import override_settings
 
+    from runs.recording import announcer
+
     layers = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -109,6 +111,8 @@ def layer(layer_server: EmbeddedServer) -> Iterator[None]:
     }
     with override_settings(CHANNEL_LAYERS=layers):
         channel_layers.backends.clear()
+        # What an earlier test did to its layer was logged there.
+        announcer.layer_state = announcer.LayerState()
         yield
 
 

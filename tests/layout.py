@@ -137,8 +137,10 @@ RULES = {
     ),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live.presence": rule("runs.protocol runs.access", "django", WEB),
+    "runs.live.layer": rule("runs.recording", "channels", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.live.presence runs.metrics runs.outage steersman.files",
+        f"{RECORD} runs.access runs.commands runs.live.layer runs.live.presence runs.metrics runs.outage"
+        " steersman.files",
         "django channels msgspec autobahn",
         "torch psutil pynvml",
     ),

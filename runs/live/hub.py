@@ -9,18 +9,15 @@ for the other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-import uuid
 from typing import Any, TypeAlias
-
-from channels.layers import channel_layers
 
 from runs.access import revocation
 from runs.live.database_reads import look_at_outcome, reading, writing
 from runs.live.exchange import Exchange
 from runs.live.handshake import Entrance
+from runs.live.layer.link import LayerLink
 from runs.live.outbox import Outbox
 from runs.live.presence.places import ALL
 from runs.live.rights_watch import RightsWatch
@@ -41,14 +38,8 @@ from steersman.files.private import FileIdentity
 
 logger = logging.getLogger(__name__)
 
-# While the layer is unavailable, reconnecting is tried more often.
-LAYER_RETRY_S = 0.25
-# A layer whose echo is older than this counts as unavailable; pages then show that events come from the database.
-ECHO_TIMEOUT_S = 2.5
-LAYER_CALL_TIMEOUT_S = 2.0
 # If the database takes longer than this for a poll, it counts as unavailable.
 LOOK_TIMEOUT_S = 1.5
-FIRST_ECHO_TIMEOUT_S = 0.5
 # A quarter of the limit of an outbox: viewers receive one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
 LARGEST_READ_BYTES = 1 << 20
@@ -60,7 +51,6 @@ class Hub:
     """All rooms of one event loop. `has_layer` is true while the channel layer returns its echoes."""
 
     def __init__(self) -> None:
-        self.has_layer = False
         self.has_database = True
         # Whether heartbeats can be stored; looked at only if one is missing.
         self.takes_writes = True
@@ -71,17 +61,14 @@ class Hub:
         self.reporter = Reporter(lambda: levels_of(self), writing(tally.write))
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
-        self._looking: list[asyncio.Task[None]] = []
-        self._hearing: asyncio.Task[None] | None = None
-        self._layer: Any = None
-        self._channel = ""
-        self._echo_group = f"hub.{uuid.uuid4().hex}"
-        self._echo_at = 0.0
-        self._misses_layer = False
-        self._echoed = asyncio.Event()
-        self._linked_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
+        self._link = LayerLink((revocation.GROUP,), self._take, self._judge_links)
         self._database_file: FileIdentity | None = None
         self._looked_at = 0.0
+
+    @property
+    def has_layer(self) -> bool:
+        return self._link.has_layer
 
     @property
     def watched(self) -> list[Room]:
@@ -93,114 +80,65 @@ class Hub:
         Raises `Run.DoesNotExist`.
         """
         outbox = Outbox()
-        async with self._joining:
-            room = self._rooms.get(run_id)
-            if room is None:
-                try:
-                    # Subscribe before reading, so that an event that is committed in between is received or read, but
-                    # never missed.
-                    if not self._looking:
-                        await self._connect()
-                    await self._subscribe(run_id)
+        try:
+            if run_id not in self._rooms:
+                # Subscribe before reading, so that an event that is committed in between is received or read, but
+                # never missed. If the layer is unavailable, the next poll reads it.
+                await self._link.join(f"run.{run_id}")
+            async with self._joining:
+                room = self._rooms.get(run_id)
+                if room is None:
+                    self._link.want(f"run.{run_id}")
                     room = self._rooms[run_id] = await Room.open(run_id)
                     room.link = self._link_of(room)
-                except BaseException:
-                    # No viewer would leave later and undo what was started for the first one.
-                    if not self._rooms:
-                        await self._disconnect()
-                    raise
-            room.outboxes.add(outbox)
-            if not self._looking:
-                self._looked_at = time.monotonic()
-                self._looking = [
-                    asyncio.create_task(self._look_forever()),
-                    asyncio.create_task(self._stay_linked_forever()),
-                ]
+                room.outboxes.add(outbox)
+        except BaseException:
+            # No viewer would leave later and undo what was started for the first one.
+            self._forget(run_id)
+            raise
+        if self._looking is None:
+            self._looked_at = time.monotonic()
+            self._looking = asyncio.create_task(self._look_forever())
         return room, outbox
 
     async def leave(self, room: Room, outbox: Outbox) -> None:
         """Remove an outbox; leave the run's group when it was the last."""
         room.outboxes.discard(outbox)
         async with self._joining:
-            if room.outboxes or self._rooms.get(room.run_id) is not room:
-                return
-            del self._rooms[room.run_id]
-            if self._layer is not None:
-                await self._layer_call("group_discard", f"run.{room.run_id}", self._channel)
-            if not self._rooms:
-                while self._looking:
-                    self._looking.pop().cancel()
-                await self._disconnect()
+            if not room.outboxes and self._rooms.get(room.run_id) is room:
+                del self._rooms[room.run_id]
+                self._forget(room.run_id)
+        await self._link.closed()
 
-    async def _connect(self) -> None:
-        """Create a separate instance of the channel layer, so that replacing a dead one affects nothing else."""
-        found = await self._open_layer()
-        if found is not None:
-            await self._use(*found)
+    def _forget(self, run_id: int) -> None:
+        """Leave the group of a run without a room, and stop everything with the last one."""
+        if run_id not in self._rooms:
+            self._link.leave(f"run.{run_id}")
+        if not self._rooms:
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+            self._link.stop()
 
-    async def _open_layer(self) -> tuple[Any, str] | None:
-        """Return a new layer and our channel in it, None if the layer is unavailable."""
-        layer = channel_layers.make_backend("default")
+    async def _take(self, message: dict[str, Any]) -> None:
+        """Handle a message of the channel layer."""
+        if message.get("type") == revocation.MESSAGE:
+            self.guard.wake()
+            last_known.clear()
+            return
+        room = self._rooms.get(message.get("run", 0))
+        if room is None:
+            return
+        if message.get("type") == feed.HEARTBEAT_MESSAGE:
+            # From a supervisor that cannot write to the database now.
+            if message["attempt"] == room.attempt:
+                room.heartbeat_received_at = time.monotonic()
+            return
         try:
-            async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
-                channel = await layer.new_channel("hub.")
-                await layer.group_add(self._echo_group, channel)
-                await layer.group_add(revocation.GROUP, channel)
-        except Exception as error:  # any exception: events come from the database meanwhile
-            self._note_layer(False, str(error) or f"no answer within {LAYER_CALL_TIMEOUT_S:g} s")
-            await _flush(layer)
-            return None
-        return layer, channel
-
-    async def _use(self, layer: Any, channel: str) -> None:
-        self._layer, self._channel = layer, channel
-        self._linked_at = time.monotonic()
-        self._hearing = asyncio.create_task(self._hear_forever(layer, channel))
-        for run_id in self._rooms:
-            await self._subscribe(run_id)
-        self._echoed.clear()
-        if await self._send_echo():
-            # The first viewer gets the state of the layer; an echo takes about a millisecond.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._echoed.wait(), FIRST_ECHO_TIMEOUT_S)
-
-    async def _subscribe(self, run_id: int) -> None:
-        if self._layer is not None:
-            await self._layer_call("group_add", f"run.{run_id}", self._channel)
-
-    async def _layer_call(self, name: str, *arguments: Any) -> bool:
-        try:
-            async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
-                await getattr(self._layer, name)(*arguments)
-        except Exception as error:  # the next due echo reconnects
-            self._note_layer(False, str(error))
-            self._echo_at = 0.0
-            return False
-        return True
-
-    async def _hear_forever(self, layer: Any, channel: str) -> None:
-        while True:
-            message = await layer.receive(channel)
-            if message.get("type") == "hub.echo":
-                self._echo_at = time.monotonic()
-                self._echoed.set()
-                self._note_layer(True)
-                continue
-            if message.get("type") == revocation.MESSAGE:
-                self.guard.wake()
-                last_known.clear()
-                continue
-            room = self._rooms.get(message.get("run"))
-            if room is not None and message.get("type") == feed.HEARTBEAT_MESSAGE:
-                # From a supervisor that cannot write to the database now.
-                if message["attempt"] == room.attempt:
-                    room.heartbeat_received_at = time.monotonic()
-            elif room is not None:
-                try:
-                    await self._heard(room, message)
-                except Exception as error:  # the next poll reads what this message announced
-                    if noted_outage(error) is None:
-                        logger.exception("run %s: an announcement could not be passed on", room.run_id)
+            await self._heard(room, message)
+        except Exception as error:  # the next poll reads what this message announced
+            if noted_outage(error) is None:
+                logger.exception("run %s: an announcement could not be passed on", room.run_id)
 
     async def _heard(self, room: Room, message: dict[str, Any]) -> None:
         async with room.lock:
@@ -289,58 +227,9 @@ class Hub:
             for run_id, _, heartbeat, state, _ in rows
         )
 
-    async def _stay_linked_forever(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_INTERVAL_S if self.has_layer else LAYER_RETRY_S)
-            try:
-                await self._stay_linked()
-            except Exception:  # events come from the database meanwhile
-                logger.exception(
-                    "the channel layer could not be checked: check that Redis runs. Until it is available, viewers get "
-                    "all events from the database"
-                )
-
-    async def _stay_linked(self) -> None:
-        """Request the next echo; create a new layer if there is none, or if echoes are missing."""
-        if self._layer is None or time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
-            self._note_layer(False, "no echo from the channel layer")
-            await self._disconnect()
-            # Outside of the lock, so that connecting viewers do not wait for an unavailable layer.
-            found = await self._open_layer()
-            if found is not None:
-                async with self._joining:
-                    await self._use(*found)
-        elif self._layer is not None:
-            await self._send_echo()
-
-    async def _disconnect(self) -> None:
-        hearing, layer = self._hearing, self._layer
-        self._hearing = self._layer = None
-        if hearing is not None:
-            hearing.cancel()
-            await asyncio.wait([hearing], timeout=LAYER_CALL_TIMEOUT_S)
-        if layer is not None:
-            await _flush(layer)
-
     def _tell_watchers(self) -> None:
         for room in self._rooms.values():
             room.tell_watchers(self.exchange.audience.of(room.run_id))
-
-    async def _send_echo(self) -> bool:
-        return await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
-
-    def _note_layer(self, has_layer: bool, why: str = "") -> None:
-        self.has_layer = has_layer
-        if not has_layer and not self._misses_layer:
-            logger.warning(
-                "the channel layer is unavailable (%s): check that Redis runs. Until it is available, viewers get "
-                "all events from the database",
-                why,
-            )
-        elif has_layer and self._misses_layer:
-            logger.warning("the channel layer is available again")
-        self._misses_layer = not has_layer
-        self._judge_links()
 
     def _note_database(self, has_database: bool, error: object = "") -> None:
         self.has_database = has_database
@@ -382,14 +271,6 @@ def _read_runs(run_ids: list[int]) -> tuple[list[Row], FileIdentity | None]:
     """Return number, last event, heartbeat, state and attempt of runs, and the identity of the database file."""
     rows = Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt")
     return list(rows), database_file()
-
-
-async def _flush(layer: Any) -> None:
-    try:
-        async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
-            await layer.flush()
-    except Exception as error:  # the connection is dropped in any case
-        logger.debug("a channel layer was not closed cleanly: %s", error)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

@@ -77,6 +77,47 @@ class Lane:
                 await asyncio.wait_for(own.flush(), SEND_TIMEOUT_S)
 
 
+class LayerState:
+    """Whether the channel layer serves this process. Logs the first failure and the recovery, whichever part of the
+    process notices them. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failing: set[str] = set()
+        self._is_away = False
+
+    def failed(self, part: str, why: str) -> None:
+        with self._lock:
+            self._failing.add(part)
+            was_away, self._is_away = self._is_away, True
+        if not was_away:
+            logger.warning(
+                "the channel layer is unavailable (%s): check that Redis runs. Until it is available, viewers get all "
+                "events from the database",
+                why,
+            )
+
+    def works(self, part: str) -> None:
+        """Note a success. The layer is back once it works for every part for which it failed."""
+        with self._lock:
+            self._failing.discard(part)
+            was_away, self._is_away = self._is_away, bool(self._failing)
+            is_back = was_away and not self._failing
+        if is_back:
+            logger.warning("the channel layer is available again")
+
+    def leave(self, part: str) -> None:
+        """Note that a part no longer uses the layer."""
+        with self._lock:
+            self._failing.discard(part)
+
+
+layer_state = LayerState()
+# The name under which an announcer notes failures.
+PART = "announcer"
+
+
 class Announcer:
     """One daemon thread, one event loop, one bounded backlog, and lanes that send several messages at the same time."""
 
@@ -166,17 +207,10 @@ class Announcer:
     async def _send_by(self, lane: Lane, message: Message) -> None:
         try:
             await asyncio.wait_for(lane.layer().group_send(message.group, message.content), SEND_TIMEOUT_S)
-            if self._away:
-                logger.warning("the channel layer is available again")
+            layer_state.works(PART)
             self._away = False
         except Exception as error:  # any exception: messages may be lost
-            if not self._away:
-                why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
-                logger.warning(
-                    "the channel layer is unavailable (%s): check that Redis runs. Until it is available, viewers get "
-                    "all events from the database",
-                    why,
-                )
+            layer_state.failed(PART, str(error) or f"no answer within {SEND_TIMEOUT_S:g} s")
             self._away = True
             self.dropped += 1
             await lane.close()

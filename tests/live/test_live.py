@@ -356,7 +356,7 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]},
     }
-    with override_settings(CHANNEL_LAYERS={"default": nowhere}), TestCase().assertLogs("runs.live", "WARNING") as said:
+    with override_settings(CHANNEL_LAYERS={"default": nowhere}), TestCase().assertLogs("runs", "WARNING") as said:
         channel_layers.backends.clear()
         socket, hello = await greet(one, people["viewer"])
         assert hello["link"] == "database"

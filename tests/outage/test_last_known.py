@@ -85,13 +85,14 @@ def test_a_changed_permission_clears_them(layer: None) -> None:
 
     async def revoke() -> None:
         hub = Hub()
-        await hub._connect()
+        await hub._link.join("run.1")
         assert last_known.of(request, time.monotonic())
         await channel_layers["default"].group_send(revocation.GROUP, {"type": revocation.MESSAGE})
         async with asyncio.timeout(60):
             while last_known.of(request, time.monotonic()):
                 await asyncio.sleep(0.01)
-        await hub._disconnect()
+        hub._link.stop()
+        await hub._link.closed()
 
     asyncio.run(revoke())
 

@@ -1,0 +1,143 @@
+"""A channel layer that hangs or fails: no viewer waits for it, and the log has one line for the whole process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+
+from runs.live.layer import link as link_module
+from runs.live.layer.link import LayerLink
+from runs.models import Run
+from runs.recording import announcer
+from tests.live.greeting.guests import gone
+from tests.support.sockets import append, greet, numbered, people
+from tests.support.stack import wait_for
+
+__all__ = ["people"]
+FOREVER_S = 10_000.0
+
+
+class Hung:
+    """A layer that never answers, like a frozen Redis."""
+
+    async def new_channel(self, prefix: str) -> str:
+        return await self._hang()
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        await self._hang()
+
+    async def flush(self) -> None:
+        await self._hang()
+
+    async def _hang(self) -> Any:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> announcer.LayerState:
+    state = announcer.LayerState()
+    monkeypatch.setattr(announcer, "layer_state", state)
+    return state
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [each for each in caplog.records if each.levelno >= logging.WARNING and each.name.startswith("runs.")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_viewers_come_and_go_while_the_layer_hangs(
+    people: Any, state: announcer.LayerState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited for an answer of the layer would wait forever."""
+    monkeypatch.setattr(link_module, "CALL_TIMEOUT_S", FOREVER_S)
+    monkeypatch.setattr(link_module, "PATIENCE_S", 0.05)
+
+    async def check() -> None:
+        one, two = [run async for run in Run.objects.order_by("pk")]
+        for run in (one, two):
+            viewer, hello = await greet(run, people["viewer"])
+            assert hello["link"] == "database"
+            await sync_to_async(append)(run, 1)
+            assert (await numbered(viewer))["seq"] == 1
+            await gone(viewer)
+
+    monkeypatch.setattr(link_module.channel_layers, "make_backend", lambda name: Hung())
+    async_to_sync(check)()
+
+
+@pytest.mark.parametrize(("error", "lines_expected"), [(PermissionError("not yours"), 1), (ValueError("a bug"), 2)])
+def test_a_layer_that_cannot_be_made_is_logged_once(
+    error: Exception,
+    lines_expected: int,
+    state: announcer.LayerState,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried = 0
+
+    def fail(name: str) -> Any:
+        nonlocal tried
+        tried += 1
+        raise error
+
+    monkeypatch.setattr(link_module.channel_layers, "make_backend", fail)
+    monkeypatch.setattr(link_module, "RETRY_S", 0.001)
+
+    async def heard(message: dict[str, Any]) -> None: ...
+
+    async def check() -> None:
+        layer = LayerLink((), heard, lambda: None)
+        await layer.join("run.1")
+        while tried < 5:
+            await asyncio.sleep(0.001)
+        layer.stop()
+        await layer.closed()
+
+    asyncio.run(check())
+    found = lines(caplog)
+    assert len(found) == lines_expected
+    assert str(error) in found[0].getMessage() and "check that Redis runs" in found[0].getMessage()
+    # A known kind of failure has no stack trace, a fault of ours has one.
+    assert [each.exc_info is not None for each in found] == [False, True][:lines_expected]
+
+
+def test_the_process_logs_one_failure_and_one_recovery(caplog: pytest.LogCaptureFixture) -> None:
+    state = announcer.LayerState()
+    for _ in range(3):
+        state.failed("hub", "no echo")
+        state.failed("announcer", "no answer")
+    state.works("announcer")
+    # The hub gets no echoes yet.
+    assert len(lines(caplog)) == 1
+    state.works("hub")
+    state.works("hub")
+    away, back = lines(caplog)
+    assert "unavailable (no echo)" in away.getMessage() and "available again" in back.getMessage()
+
+
+def test_a_hub_without_viewers_does_not_delay_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
+    state = announcer.LayerState()
+    state.failed("hub", "no echo")
+    state.leave("hub")
+    assert len(lines(caplog)) == 1
+    state.failed("announcer", "no answer")
+    assert len(lines(caplog)) == 1
+    state.works("announcer")
+    assert len(lines(caplog)) == 2
+
+
+def test_an_announcer_notes_its_failure_for_the_process(
+    state: announcer.LayerState, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(announcer, "SEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(announcer, "get_channel_layer", Hung)
+    state.failed("hub", "no echo")
+    sender = announcer.Announcer()
+    sender.send("run.1", {"type": "run.event"})
+    wait_for(lambda: sender.dropped, "a message that is not sent")
+    sender.close()
+    assert len(lines(caplog)) == 1

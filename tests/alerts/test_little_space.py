@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.remote.test_run import ended, installation, opened_run
-from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
 TIMED = str(ROOT / "tests" / "trainings" / "timed.py")
 PATIENCE_S = 60.0

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stack, suspend_between_writes, wait_for
+from tests.support.locked_database import suspend_between_writes
+from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stack, wait_for
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")

@@ -9,6 +9,7 @@ longest_silence_s       longest time without anything new for the viewer
 recover_s               time until the viewer is live again after Redis was killed or frozen
 recover_other_s         the same after the other faults
 lag_far_s               median time from a point to the viewer, while Redis is 50 ms away (`very_far`: 300 ms)
+log_lines               log lines of portal and supervisor in total
 step_ratio              time of a step in the outages, divided by the time before and between
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from tests.chaos.postgres_gone import logged
 from tests.outage.between import Between
 from tests.outage.followed import Followed, say, token_of
 from tests.outage.program import run_program
@@ -131,6 +133,7 @@ def measure(short: bool) -> dict[str, Any]:
                 "recover_s": round(max(sudden.values()), 2),
                 "recover_other_s": round(max(other.values()), 2),
                 **{name: round(lag_s, 3) for name, lag_s in lags.items()},
+                "log_lines": len(logged(stack)),
                 "step_ratio": round(followed.step_ratio(), 4),
                 "links": sorted(set(followed.viewer.links)),
             }

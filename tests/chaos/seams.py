@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any
 import websockets
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.stack import Stack, run_row, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Stack, run_row, seed_stack, wait_for
 
 if TYPE_CHECKING:
     from tests.live.recorded_run import RecordedRun

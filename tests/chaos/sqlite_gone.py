@@ -30,7 +30,8 @@ from tests.outage.own_disk import NEEDS_ROOT, can_mount, full, immutable, small_
 from tests.outage.program import run_program
 from tests.outage.visits import Visits
 from tests.support import postgres
-from tests.support.stack import Stack, rows, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Stack, rows, seed_stack, wait_for
 from tests.support.watcher import Watcher, ticket_of
 
 BESIDE = ("-wal", "-shm")

@@ -23,18 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.stack import (
-    ROOT,
-    Stack,
-    create_run,
-    kill,
-    operator_ticket,
-    rows,
-    run_row,
-    started_stack,
-    suspend_between_writes,
-    wait_for,
-)
+from tests.support.locked_database import suspend_between_writes
+from tests.support.stack import ROOT, Stack, create_run, kill, operator_ticket, rows, run_row, started_stack, wait_for
 from tests.support.watcher import Watcher
 
 WORKER = str(ROOT / "tests" / "trainings" / "timed.py")

@@ -15,7 +15,8 @@ from runs.recording.lifecycle import open_attempt
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS
 from steersman.exit_codes import EXIT_HELD
 from tests.control.test_train import is_gone, start_endless
-from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 from trainer.control import lease
 
 INTERRUPTED = 130

@@ -16,18 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.outage.taken_away import database_file_taken_away
-from tests.support.stack import (
-    ROOT,
-    Stack,
-    create_run,
-    events,
-    kill,
-    rows,
-    run_row,
-    suspend_between_writes,
-    wait_for,
-    write_locked,
-)  # fmt: skip
+from tests.support.locked_database import suspend_between_writes, write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wait_for
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")

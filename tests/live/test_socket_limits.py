@@ -15,7 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST, VISITS_PER_PLACE, Handshakes
-from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for
 from tests.support.watcher import close_code_of, ticket_of
 
 # The value of `monitor_site.serving.daphne_server`, whose import would install a reactor.

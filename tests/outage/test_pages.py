@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,15 +16,17 @@ from http.cookiejar import CookieJar
 
 import pytest
 
+from runs.outage.patience import LONGEST_WAIT_S
 from tests.outage.frozen_postgres import Server, end_connections, frozen, read_only, stack_on, started_server
 from tests.outage.taken_away import database_file_taken_away
 from tests.support import postgres
-from tests.support.stack import Stack, seed_stack, wait_for
+from tests.support.stack import Stack, rows, seed_stack, wait_for
 
 TRAININGS_GO_ON = "Trainings continue, and their points are safe on their hosts."
 BUSY = "The database is busy"
 NO_CHANGES = "The database cannot be changed now"
 AT_ONCE = 8
+SEEN = "SELECT last_seen_at FROM usersessions_usersession ORDER BY id"
 
 
 @dataclass
@@ -182,6 +185,35 @@ def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_
     away, back = said_of_the_database(on_sqlite)
     assert "was deleted or moved" in away and "is back" in back
     assert "Traceback" not in on_sqlite.log()
+
+
+def test_a_page_whose_session_is_to_be_noted_waits_for_no_lock(on_sqlite: Stack) -> None:
+    """A portal that was restarted notes each session at its next request, also while somebody else writes."""
+    first, second = Visitor(on_sqlite), Visitor(on_sqlite)
+    assert first.log_in().status == second.log_in("owner").status == 200
+    assert on_sqlite.web is not None
+    on_sqlite.web.kill()
+    on_sqlite.web.wait()
+    on_sqlite.start_web()
+
+    def noted() -> list[str]:
+        return [row["last_seen_at"] for row in rows(on_sqlite, SEEN)]
+
+    before = noted()
+    assert first.ask("/").status == 200
+    wait_for(lambda: noted()[0] != before[0], "the note of the first session")
+    assert noted()[1] == before[1]
+    with closing(sqlite3.connect(on_sqlite.data / "steersman.sqlite3", timeout=20, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        page = second.ask("/")
+        took_s = time.monotonic() - began
+        lock.execute("ROLLBACK")
+    assert page.status == 200, page.text
+    # One wait for the lock, not one for each statement.
+    assert took_s < 2 * LONGEST_WAIT_S
+    assert noted()[1] == before[1] and second.ask("/").status == 200
+    assert not said_of_the_database(on_sqlite) and "Traceback" not in on_sqlite.log()
 
 
 def test_a_damaged_file_is_told_until_it_is_restored(on_sqlite: Stack) -> None:

@@ -18,7 +18,8 @@ from tests.chaos.truth import watching
 from tests.outage.frozen_postgres import frozen, stack_on, started_server
 from tests.outage.test_pages import Visitor
 from tests.support import postgres
-from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, seed_stack, wait_for
 from tests.support.watcher import Watcher, ticket_of
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")

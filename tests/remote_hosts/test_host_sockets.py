@@ -32,7 +32,8 @@ from tests.remote_hosts.a_host import (
     socket_of,
     train_token,
 )
-from tests.support.stack import ROOT, Stack, events, free_port, rows, run_row, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import ROOT, Stack, events, free_port, rows, run_row, seed_stack, wait_for
 from tests.support.watcher import ticket_of
 
 FINISHED = Ended(rank=0, code=0, codes=[0], last_words=LastWords(outcome="finished"))

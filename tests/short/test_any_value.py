@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.chaos.any_value import WRONG
-from tests.support.any_values import ROWS, expected, table
+from tests.support.any_values.table import ROWS, expected, table
 from tests.support.stack import run_check
 
 

@@ -10,6 +10,8 @@ def test_a_page_goes_on_while_redis_is_gone():
     outcome = run_check("redis_gone", "--short")
     assert {name: outcome[name] for name in redis_gone.WRONG} == dict.fromkeys(redis_gone.WRONG, 0), outcome
     assert outcome["points"] > 0 and set(outcome["links"]) >= {"database", "live"}, outcome
+    # A line or two for each of six faults and each process, and no traceback of a lost connection.
+    assert outcome["log_lines"] < 40, outcome
 
 
 def test_pages_tell_of_a_postgres_that_is_at_fault_and_a_training_goes_on():

@@ -25,18 +25,8 @@ from steersman.messages.ended import Ended
 from steersman.records.kinds import EndRecord, NoteRecord
 from steersman.silence import OrphanWatch
 from tests.control.test_train import is_gone
-from tests.support.stack import (
-    ROOT,
-    Stack,
-    create_run,
-    events,
-    rows,
-    run_check,
-    run_row,
-    suspend_between_writes,
-    wait_for,
-    write_locked,
-)  # fmt: skip
+from tests.support.locked_database import suspend_between_writes, write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for
 from trainer.control import train_command
 from trainer.control.lease import CannotTrain, store_leftovers
 

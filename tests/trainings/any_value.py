@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 import steersman
 from steersman.commands import Done
 from steersman.records.posted import PostedCommand
-from tests.support.any_values import CALLS, Call, expected, table
+from tests.support.any_values.calls import CALLS
+from tests.support.any_values.table import Call, expected, table
 
 SETTLED = "00000000-0000-0000-0000-000000000000"
 

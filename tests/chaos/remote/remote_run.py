@@ -16,7 +16,8 @@ from tests.chaos.remote.failing_link import FailingLink
 from tests.chaos.remote.network import OURS, Network
 from tests.outage.frozen_postgres import Server
 from tests.support.hosts.training_host import Portal, TrainingHost
-from tests.support.stack import Found, Stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Found, Stack, wait_for
 
 WRONG = ("lost", "doubled", "applied_twice", "commands_lost", "commands_open", "delivered_after_expiry", "taken_late")
 OF_EACH = ("link", "portal", "record", "host", "database", "worker")

@@ -14,7 +14,8 @@ import pytest
 from tests.control.test_ends import INTERRUPTED, interrupt_twice
 from tests.control.test_train import is_gone, start_endless
 from tests.support import postgres
-from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for
 
 
 class Line:

@@ -196,7 +196,8 @@ class HostSocket:
     async def _answer(self, desk: Desk, data: bytes | None) -> None:
         if data is None:
             raise BadMessage("send binary frames")
-        await self._work(partial(self._shared.batches.answer, desk, data))
+        has_time = desk.report_every_s is not None and desk.report_every_s >= UNWATCHED_REPORT_S
+        await self._work(partial(self._shared.batches.answer, desk, data, has_time=has_time))
         if desk.has_orders:
             self._wake.set()
 

@@ -113,8 +113,7 @@ def test_it_asks_for_more_reports_while_somebody_watches(stack: Stack, token: st
 
 def test_it_asks_for_more_reports_when_a_portal_announces_a_viewer(stack: Stack, token: str, opened: Opened) -> None:
     announced = (
-        "from runs.recording import announcer, feed; "
-        f"feed.announce_viewer({opened.run}); announcer.current().flush(60)"
+        f"from runs.recording import announcer, feed; feed.announce_viewer({opened.run}); announcer.current().flush(60)"
     )
     with patient_socket_of(stack, token, opened) as socket:
         attached = attach(socket)

@@ -91,6 +91,8 @@ class Hub:
                     self._link.want(f"run.{run_id}")
                     room = self._rooms[run_id] = await Room.open(run_id)
                     room.link = self._link_of(room)
+                    # Not before: the answer is the number of an event, and this room must receive it.
+                    feed.announce_viewer(run_id)
                 room.outboxes.add(outbox)
         except BaseException:
             # No viewer would leave later and undo what was started for the first one.

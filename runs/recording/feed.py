@@ -6,8 +6,9 @@ Store first, announce after commit: a lost announcement costs latency, never dat
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from django.db import transaction
@@ -27,9 +28,60 @@ LARGEST_ANNOUNCED_BYTES = 32 * 1024
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
 HOST_HEARTBEAT_MESSAGE = "host.heartbeat"
+JOINED_MESSAGE = "viewer.joined"
 # The group with the events of all runs and hosts, for processes that judge them. Each run's own group has its events
 # too.
 HEARTBEATS_GROUP = "heartbeats"
+# How long a run counts as watched after a portal announced its first viewer. The next reads find this viewer by then.
+JOINED_FOR_S = 5.0
+
+
+class Watched:
+    """The runs that somebody watches, as far as this process looks: events of the others need no announcement.
+
+    A process that does not look announces all events.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: Collection[int] | None = None
+        # Until when a run counts as watched, because a viewer has joined, by `time.monotonic`.
+        self._joined: dict[int, float] = {}
+        # The newest event of each run that was not announced.
+        self._held_back: dict[int, int] = {}
+
+    def __contains__(self, run_id: int) -> bool:
+        return run_id in (self._runs or ()) or time.monotonic() < self._joined.get(run_id, 0.0)
+
+    def replace(self, runs: Collection[int] | None) -> None:
+        """Take these runs as the watched ones; None: this process no longer looks."""
+        with self._lock:
+            self._runs = runs
+            now = time.monotonic()
+            self._joined = {run_id: until for run_id, until in self._joined.items() if now < until}
+            if runs is None:
+                self._held_back.clear()
+
+    def join(self, run_id: int) -> None:
+        """Note a viewer who has just joined, and announce the number of the newest event that was held back."""
+        with self._lock:
+            self._joined[run_id] = time.monotonic() + JOINED_FOR_S
+            seq = self._held_back.pop(run_id, None)
+        if seq is not None:
+            announcer.send(f"run.{run_id}", {"type": "run.event", "run": run_id, "seq": seq})
+
+    def hold_back(self, run_id: int, seq: int) -> bool:
+        """Return whether nobody watches the run, whose newest event is `seq`."""
+        with self._lock:
+            if self._runs is None or run_id in self:
+                self._held_back.pop(run_id, None)
+                return False
+            # Threads may announce in another order than they committed.
+            self._held_back[run_id] = max(seq, self._held_back.get(run_id, 0))
+            return True
+
+
+watched = Watched()
 
 
 def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
@@ -58,7 +110,12 @@ def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
 
 
 def announce(run_id: int, frames: Sequence[tuple[int, str]]) -> None:
-    """Send stored (seq, frame) to the channel layer; if it is unavailable, that is logged once and costs nothing."""
+    """Send stored (seq, frame) to the channel layer; if it is unavailable, that is logged once and costs nothing.
+
+    If nobody watches the run, nothing is sent.
+    """
+    if watched.hold_back(run_id, frames[-1][0]):
+        return
     for seq, frame in frames:
         message: dict[str, object] = {
             "type": "run.event",
@@ -70,6 +127,11 @@ def announce(run_id: int, frames: Sequence[tuple[int, str]]) -> None:
         if frame_bytes(frame) <= LARGEST_ANNOUNCED_BYTES:
             message["event"] = frame
         announcer.send(f"run.{run_id}", message)
+
+
+def announce_viewer(run_id: int) -> None:
+    """Notify the process that stores the events of a run that a viewer has joined."""
+    announcer.send(f"owner.{run_id}", {"type": JOINED_MESSAGE, "run": run_id})
 
 
 def announce_heartbeat(run_id: int, attempt: int) -> None:

@@ -385,6 +385,26 @@ async def test_it_says_that_announcements_are_late_and_when_they_come_in_time_ag
 
 
 @live
+async def test_a_viewer_of_a_run_that_nobody_watched_gets_its_events_at_once(people, one, two):
+    joined: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        # The database is not polled meanwhile.
+        patch.setattr(hub_module, "POLL_INTERVAL_S", 3600.0)
+        patch.setattr(feed, "announce_viewer", joined.append)
+        patch.setattr(feed, "watched", feed.Watched())
+        feed.watched.replace([])
+        socket, _ = await greet(one, people["viewer"])
+        assert joined == [one.pk]
+        # Stored before this process has learned of the viewer, and after it.
+        await sync_to_async(append)(one, 1)
+        feed.watched.join(one.pk)
+        assert (await numbered(socket))["seq"] == 1
+        await sync_to_async(append)(one, 2)
+        assert (await numbered(socket))["seq"] == 2
+        await socket.disconnect()
+
+
+@live
 async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
         for module in (hub_module, room_module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from steersman.messages.reports import Attach, Attached, GpuDescription, Positio
 from steersman.wire.codec import decode, encode
 from tests.recording.test_reports import new_lease, steps_of
 from tests.recording.test_sessions import Observer, points
-from trainer.remote_hosts.batches import answer_together
+from trainer.remote_hosts import batches
+from trainer.remote_hosts.batches import Batches, answer_together
 from trainer.remote_hosts.desk import Desk
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,3 +106,52 @@ def test_if_the_transaction_fails_each_is_stored_alone_and_completely(hosts: lis
         kinds = StoredEvent.objects.filter(run_id=host.lease.run_id).exclude(kind="status").order_by("seq")
         assert list(kinds.values_list("kind", flat=True)) == ["metrics", "environment"]
         assert steps_of(host.lease) == [1] and host.observer.seen == [1]
+
+
+class Answering:
+    """Answers each message with itself, and keeps the messages that came together."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.together: list[list[bytes]] = []
+        patch.setattr(batches, "storing", lambda function: self._storing(function))
+        patch.setattr(batches, "answer_together", self._answer_together)
+
+    def answer(self, data: bytes) -> list[bytes]:
+        self.together.append([data])
+        return [data]
+
+    def _answer_together(self, messages: list[tuple[Desk, bytes]]) -> list[list[bytes] | None]:
+        self.together.append([data for _, data in messages])
+        return [[data] for _, data in messages]
+
+    @staticmethod
+    def _storing(function: Callable[..., Any]) -> Callable[..., Any]:
+        async def ask(*arguments: Any) -> Any:
+            return function(*arguments)
+
+        return ask
+
+
+@pytest.mark.parametrize("gather_s", [0.01, 3600.0])
+def test_a_report_that_has_time_waits_for_others_but_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, gather_s: float
+) -> None:
+    monkeypatch.setattr(batches, "GATHER_S", gather_s)
+    answering = Answering(monkeypatch)
+    desk: Any = answering
+
+    async def asked() -> list[list[bytes]]:
+        taking = Batches()
+        waiting = [asyncio.create_task(taking.answer(desk, name, has_time=True)) for name in (b"one", b"two")]
+        if gather_s > 1:
+            # These are taken along by one that has no time, or by as many as fit in a transaction.
+            waiting.append(asyncio.create_task(taking.answer(desk, b"now")))
+        async with asyncio.timeout(60):
+            found = await asyncio.gather(*waiting)
+            many = [taking.answer(desk, b"%d" % place, has_time=True) for place in range(batches.MOST_TOGETHER)]
+            await asyncio.gather(*many)
+        return found
+
+    named = [b"one", b"two", b"now"] if gather_s > 1 else [b"one", b"two"]
+    assert asyncio.run(asked()) == [[name] for name in named]
+    assert answering.together == [named, [b"%d" % place for place in range(batches.MOST_TOGETHER)]]

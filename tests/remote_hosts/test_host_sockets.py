@@ -112,6 +112,24 @@ def test_it_asks_for_more_reports_while_somebody_watches(stack: Stack, token: st
             wait_for(is_asked, "shorter times between reports", timeout_s=60)
 
 
+def test_it_asks_for_more_reports_when_a_portal_announces_a_viewer(stack: Stack, token: str, opened: Opened) -> None:
+    announced = (
+        f"from runs.recording import announcer, feed; feed.announce_viewer({opened.run}); announcer.current().flush(60)"
+    )
+    with patient_socket_of(stack, token, opened) as socket:
+        attached = attach(socket)
+        assert report(socket, points(attached, 1, [1])).report_every_s == 1.0
+        numbers = iter(range(2, 10_000))
+
+        def is_asked() -> bool:
+            # No viewer is in the database, so only the announcement can do it.
+            stack.manage("shell", "-c", announced)
+            number = next(numbers)
+            return report(socket, points(attached, number, [number])).report_every_s == 0.08
+
+        wait_for(is_asked, "shorter times between reports", timeout_s=60)
+
+
 def test_a_host_that_returns_continues_and_the_earlier_connection_does_not(
     stack: Stack, token: str, opened: Opened
 ) -> None:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # A viewer waits for the whole transaction, and so do other writers on SQLite.
 MOST_TOGETHER = 32
 MOST_BYTES_TOGETHER = 1 << 20
+# A report of a run that nobody watches waits this long for others to share a transaction with.
+GATHER_S = 0.05
 # SQLite takes one writer at a time: a second transaction would only wait for the first one.
 LANES_OF_SQLITE, LANES = 1, 3
 
@@ -46,18 +48,29 @@ class Batches:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        self._gathering: asyncio.TimerHandle | None = None
         self._most_lanes = LANES_OF_SQLITE if connection.vendor == "sqlite" else LANES
 
-    async def answer(self, desk: Desk, data: bytes) -> list[bytes]:
-        """Return the answers to a message of a host: see `Desk.answer`."""
+    async def answer(self, desk: Desk, data: bytes, *, has_time: bool = False) -> list[bytes]:
+        """Return the answers to a message of a host: see `Desk.answer`. One that `has_time` may wait for others."""
         waiting = Waiting(desk, data)
         self._waiting.append(waiting)
-        if len(self._lanes) < self._most_lanes:
+        if not has_time or len(self._waiting) >= MOST_TOGETHER:
+            self._begin()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
+        answers = await waiting.answers
+        return await storing(desk.answer)(data) if answers is None else answers
+
+    def _begin(self) -> None:
+        """Begin to answer what waits, unless enough lanes do."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._waiting and len(self._lanes) < self._most_lanes:
             lane = asyncio.create_task(self._answer_waiting())
             # Otherwise nothing refers to a running task.
             self._lanes.add(lane)
-        answers = await waiting.answers
-        return await storing(desk.answer)(data) if answers is None else answers
 
     async def _answer_waiting(self) -> None:
         """Answer what waits, until nothing waits."""

@@ -24,8 +24,7 @@ from runs.access.grants import NO_SUCH_RUN
 from runs.live.database_reads import storing
 from runs.outage.database_file import database_file
 from runs.protocol.messages import TOO_MANY
-from runs.recording import announcer
-from runs.recording.feed import announce_heartbeat
+from runs.recording import announcer, feed
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 from steersman.messages.errors import one_line
 from steersman.wire.codec import BadMessage
@@ -73,7 +72,7 @@ class HostSockets:
         await HostSocket(self, scope, receive, send).serve()
 
     def report_every_s(self, run_id: int) -> float:
-        return settings.STEERSMAN_PUSH_MS / 1000 if run_id in self.rounds.watched else UNWATCHED_REPORT_S
+        return settings.STEERSMAN_PUSH_MS / 1000 if run_id in feed.watched else UNWATCHED_REPORT_S
 
     def take_place(self, user_id: int) -> None:
         """Count one more connection of a user. Raises `Refused` if there are too many."""
@@ -172,7 +171,10 @@ class HostSocket:
         loop = asyncio.get_running_loop()
 
         def heard(message: dict[str, Any]) -> None:
-            loop.call_soon_threadsafe(self._wake.set)
+            if message.get("type") == feed.JOINED_MESSAGE:
+                feed.watched.join(lease.run_id)
+            else:
+                loop.call_soon_threadsafe(self._wake.set)
 
         commands = announcer.current().listen(f"owner.{lease.run_id}", heard)
         desk = Desk(lease, self._shared.detectors.take(admitted.reported))
@@ -194,7 +196,8 @@ class HostSocket:
     async def _answer(self, desk: Desk, data: bytes | None) -> None:
         if data is None:
             raise BadMessage("send binary frames")
-        await self._work(partial(self._shared.batches.answer, desk, data))
+        has_time = desk.report_every_s is not None and desk.report_every_s >= UNWATCHED_REPORT_S
+        await self._work(partial(self._shared.batches.answer, desk, data, has_time=has_time))
         if desk.has_orders:
             self._wake.set()
 
@@ -217,7 +220,7 @@ class HostSocket:
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
             busy_since = self._busy_since
             if busy_since is not None and time.monotonic() - busy_since > 2 * HEARTBEAT_INTERVAL_S:
-                announce_heartbeat(run_id, number)
+                feed.announce_heartbeat(run_id, number)
 
     async def _guarded(self, work: Any) -> None:
         """Await `work`; close the connection if it fails."""

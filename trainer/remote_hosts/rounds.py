@@ -12,7 +12,7 @@ from runs.launches.grants import HostGrant, check_host_grants
 from runs.live.database_reads import reading
 from runs.live.exchange import DEAD_AFTER_S
 from runs.outage.answers import noted_outage
-from runs.recording import announcer
+from runs.recording import announcer, feed
 from runs.recording.lifecycle import runs_with_open_commands
 from trainer.remote_hosts.admission import REASONS
 
@@ -31,7 +31,7 @@ class Guarded(Protocol):
 
 
 class Rounds:
-    """The open connections of one event loop, each with its grant, and the runs that somebody watches."""
+    """The open connections of one event loop, each with its grant. Updates `feed.watched`."""
 
     def __init__(self) -> None:
         self._grants: dict[Guarded, HostGrant] = {}
@@ -39,7 +39,6 @@ class Rounds:
         self._going: asyncio.Task[None] | None = None
         self._listens = False
         self._is_blind = False
-        self.watched: frozenset[int] = frozenset()
 
     def add(self, connection: Guarded, grant: HostGrant) -> None:
         self._grants[connection] = grant
@@ -59,6 +58,7 @@ class Rounds:
         if not self._grants and self._going is not None:
             self._going.cancel()
             self._going = None
+            feed.watched.replace(None)
 
     async def _go(self) -> None:
         while True:
@@ -70,7 +70,7 @@ class Rounds:
             self._word.clear()
             try:
                 await self._check()
-                self.watched = await reading(watched_runs)()
+                feed.watched.replace(await reading(watched_runs)())
                 await self._look_for_commands()
                 self._is_blind = False
             except Exception as error:  # a database that is unavailable now may answer the next time

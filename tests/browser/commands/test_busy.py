@@ -5,7 +5,8 @@ from __future__ import annotations
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.browser import Complaints, log_in
-from tests.support.stack import Stack, create_run, rows, write_locked
+from tests.support.locked_database import write_locked
+from tests.support.stack import Stack, create_run, rows
 
 
 def send_note(page: Page, text: str) -> None:

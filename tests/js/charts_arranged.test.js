@@ -5,6 +5,8 @@ import { chartsOf, groupsOf, isCrowded, openAtFirst, PINNED } from "../../static
 import { ChartGroup } from "../../static/js/chart/group.js";
 import { inOrder, moved } from "../../static/js/panels/charts/ordering.js";
 import { filterOf } from "../../static/js/panels/charts/filter.js";
+import { ChartLines } from "../../static/js/panels/charts/lines.js";
+import { colourOf } from "../../static/js/state/series_colour.js";
 import { emptySeries } from "../../static/js/state/series.js";
 
 function runOf(...names) {
@@ -61,6 +63,23 @@ test("of a crowd pinned charts, the first group and the first loss are open", ()
   assert.deepEqual([...openAtFirst(groupsOfFew, false)], ["step:alpha", "step:gan", "step:zeta"]);
   const open = openAtFirst(groupsOf(many, () => false), true);
   assert.deepEqual([...open], [`step:${PINNED}`, "step:alpha", "step:gan"]);
+});
+
+test("a series has one colour, whatever else is logged and wherever it is drawn", () => {
+  const colours = (axis, ...names) => names.map((name) => colourOf(name, axis));
+  assert.deepEqual(colours("step", "loss", "train/loss", "train/accuracy", "train_loss"), [0, 0, 0, 0]);
+  assert.deepEqual(colours("step", "val/loss", "validation/loss", "validation_loss", "val_loss"), [1, 1, 1, 1]);
+  assert.deepEqual(colours("time", "gpu/0/utilisation", "gpu/1/memory_used_mib", "gpu/1/memory_total_mib"), [0, 1, 1]);
+  const names = ["optimizer/learning_rate", "speed/steps", "own/a", "constructor/a", "host/load"];
+  for (const name of names) assert.ok([2, 3, 4].includes(colourOf(name, "step")), name);
+  const lines = new ChartLines({ series: new Map(), latest: {} }, {}, {}, {});
+  // As the line of its own chart, and added to the chart of another series.
+  for (const name of [...names, "validation/loss"]) {
+    assert.equal(lines.make(name, 0, 1, "step").colour, colourOf(name, "step"));
+    assert.equal(lines.make(name, 2, 3, "step").colour, colourOf(name, "step"));
+  }
+  assert.equal(lines.make("validation/loss", 1, 2, "step").dash, 1, "lines of one colour differ in their dash");
+  assert.equal(lines.make("gpu/1/power", 0, 1, "time").colour, lines.make("gpu/1/power", 1, 2, "time").colour);
 });
 
 test("charts stand as somebody arranged them, and new ones behind them in natural order", () => {

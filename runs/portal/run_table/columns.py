@@ -157,7 +157,8 @@ class Values:
                 return Cell("", title)
             is_last = field.key.startswith(LAST)
             text = WRITTEN.get(series.last_nonfinite, "") if is_last else ""
-            return Cell("", title if is_last else f"{title}, {note_of(field)}", getattr(series, OF_SERIES[kind + separator]), text, name)
+            shown = title if is_last else f"{title}, {note_of(field)}"
+            return Cell("", shown, getattr(series, OF_SERIES[kind + separator]), text, name)
         if field.key.startswith(PARAMETER):
             return _parameter_cell(title, run.parameters.get(field.key.removeprefix(PARAMETER)))
         return _own_cell(run, field)

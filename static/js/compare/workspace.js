@@ -237,7 +237,7 @@ export class Workspace {
   #make({ offer, shell }) {
     const { runs } = this.#page;
     // The pages of runs have no pins for charts of epochs.
-    const pin = isOfEpochs(offer) ? null : cardButtons(pinOf(offer), this.#preferences, () => this.#pinsChanged());
+    const pin = isOfEpochs(offer) ? null : cardButtons(pinOf(offer), this.#preferences, () => this.#pinsChanged(), offer.name);
     const chart = new MetricChart({
       offer,
       pin,

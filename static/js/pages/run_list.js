@@ -8,6 +8,7 @@ import { untilReleased, watchPresses } from "../shared/painter.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
 import { closesByItself, columnMenu } from "./column_menu.js";
+import { filterSheet } from "./filter_sheet.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";
 
@@ -192,6 +193,7 @@ filters.addEventListener("submit", (event) => {
   filterSoon(0);
 });
 filters.querySelector("[data-apply]").hidden = true;
+filterSheet(filters);
 place.addEventListener("click", (event) => {
   const link = event.target.closest("a.chip, a.tag, a[data-sort], a[data-group], a[data-narrow]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;

@@ -8,6 +8,7 @@ import { gettext } from "../shared/i18n.js";
 import { naturalOrder } from "../shared/natural_order.js";
 import { changeDetector } from "../shared/painter.js";
 import { countedEpochs, epochCurve, epochNames, newestOfEpochs } from "../state/epochs.js";
+import { colourOf } from "../state/series_colour.js";
 
 const PAIR = /^(train|validation|val)_(.+)$/;
 const FIRST_COLUMNS = [
@@ -92,7 +93,7 @@ export class Epochs {
 
   #line(name, lines) {
     const [, part, base] = PAIR.exec(name) ?? [];
-    const colour = part && part !== "train" ? 1 : 0;
+    const colour = colourOf(name, "step");
     return {
       name,
       colour,

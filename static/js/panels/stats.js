@@ -10,6 +10,7 @@ import { lineColour, palette } from "../shared/palette.js";
 import { drawable } from "../state/columns.js";
 import { countedEpochs } from "../state/epochs.js";
 import { lineOf } from "../state/series.js";
+import { colourOf } from "../state/series_colour.js";
 
 const MOST_CARDS = 6;
 const SPARK_POINTS = 120;
@@ -115,6 +116,7 @@ export class Stats {
       text: measure(name, latest.value, latest.nonfinite),
       odd: Boolean(latest.nonfinite),
       curve,
+      colour: colourOf(name, "step"),
       below: fill(gettext("step {x}"), { x: latest.step }),
     };
   }
@@ -134,6 +136,7 @@ export class Stats {
       text: lowest === highest ? lowest : `${lowest} – ${highest}`,
       odd: false,
       curve: series ? drawable(lineOf(series), -Infinity, Infinity, SPARK_POINTS).means : [],
+      colour: colourOf(points[0].name, "time"),
       below: clock(Math.max(...points.map(({ time }) => time))),
     };
   }
@@ -157,7 +160,7 @@ export class Stats {
       odd: Boolean(last.nonfinite[name]),
       curve: rows.map((row) => row.values[name]),
       below,
-      colour: 1,
+      colour: colourOf(name, "step"),
     };
   }
 
@@ -218,7 +221,7 @@ export class Stats {
     star.setAttribute("aria-label", star.title);
   }
 
-  #show(card, { text, below, curve, odd, pins, colour = 0 }) {
+  #show(card, { text, below, curve, odd, pins, colour }) {
     if (card.star) this.#showStar(card.star, pins);
     setText(card.value, text);
     setText(card.below, below);

@@ -308,3 +308,15 @@ def test_the_pointer_alone_does_not_write_the_address(page: Page, stack: Stack, 
     assert page.evaluate("window.written") == 0
     run_row(page, places["live"]).locator("[data-eye]").click()
     page.wait_for_function("window.written > 0")
+
+
+def test_the_stars_of_two_devices_have_names_of_their_own(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(compared(stack, places))
+    page.locator("summary", has_text="Machine").click()
+    for device in (0, 1):
+        name = f"gpu/{device}/utilisation"
+        chart = page.locator(f"[data-testid=chart][data-series~='{name}']")
+        chart.scroll_into_view_if_needed()
+        star = page.get_by_role("button", name=f"Pin {name}", exact=True)
+        expect(star).to_have_count(1)
+        expect(chart.get_by_test_id("pin")).to_have_attribute("title", f"Pin {name}")

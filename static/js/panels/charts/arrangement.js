@@ -1,6 +1,7 @@
 // The groups of charts, their order, and the groups that are initially open. Pure.
 
-import { byImportance, groupBy, groupOrder, isTotal, measureOf, prefixOf, totalsLast } from "./series_names.js";
+import { prefixOf } from "../../state/series_colour.js";
+import { byImportance, groupBy, groupOrder, isTotal, measureOf, totalsLast } from "./series_names.js";
 
 // With more charts over steps than this, a page is crowded: it opens few groups, and shows few charts of each.
 const CROWDED = 40;

@@ -16,9 +16,14 @@ export function isPerEpoch(name) {
   return name.startsWith(PER_EPOCH);
 }
 
+/** Return the name under which the epochs have the value of a line. */
+export function recordedName(name) {
+  return name.slice(PER_EPOCH.length);
+}
+
 /** Return the text for the name of a series or of a value per epoch. */
 export function addedName(name) {
-  return isPerEpoch(name) ? fill(gettext("{name}, per epoch"), { name: name.slice(PER_EPOCH.length) }) : name;
+  return isPerEpoch(name) ? fill(gettext("{name}, per epoch"), { name: recordedName(name) }) : name;
 }
 
 /**
@@ -26,7 +31,7 @@ export function addedName(name) {
  * epoch is drawn at its last step. `beside()` returns the columns of the chart's own series, which know when that was.
  */
 export function epochReader(name, state, view, clock, beside) {
-  const value = name.slice(PER_EPOCH.length);
+  const value = recordedName(name);
   const xOf = ({ step }) => {
     const { by, forward } = clock.mapping("step");
     if (by !== "time") return forward(step);

@@ -2,8 +2,9 @@
 
 import { columnOf, lowerBound } from "../../state/columns.js";
 import { earlierOf, lineOf } from "../../state/series.js";
-import { addedName, epochReader, isPerEpoch } from "./epoch_lines.js";
-import { deviceOf, isTotal, lineLabel } from "./series_names.js";
+import { colourOf, deviceOf } from "../../state/series_colour.js";
+import { addedName, epochReader, isPerEpoch, recordedName } from "./epoch_lines.js";
+import { isTotal, lineLabel } from "./series_names.js";
 
 const NOTHING = { value: null, nonfinite: "" };
 
@@ -22,31 +23,31 @@ export class ChartLines {
   }
 
   /** Return the lines of a chart with the series `names`; `onRemove(name)` removes one of those that a person added. */
-  ofChart(names, firstColour, axis, onRemove) {
+  ofChart(names, axis, onRemove) {
     return names.map((name, index) => {
       const line = isPerEpoch(name)
-        ? this.#perEpoch(name, index, names[0], firstColour)
-        : this.#make(name, index, names.length, firstColour, axis);
+        ? this.#perEpoch(name, index, names[0])
+        : this.#make(name, index, names.length, axis);
       return axis === "step" && index ? { ...line, onRemove: () => onRemove(name) } : line;
     });
   }
 
-  #perEpoch(name, index, first, firstColour) {
+  #perEpoch(name, index, first) {
     const series = () => this.#state.series.get(first);
     const beside = () => (series() ? lineOf(series(), this.#view.attempt) : null);
     const reader = epochReader(name, this.#state, this.#view, this.#clock, beside);
-    return { name, label: addedName(name), colour: firstColour + index, dash: index, ...reader };
+    return { name, label: addedName(name), colour: colourOf(recordedName(name), "step"), dash: index, ...reader };
   }
 
   /** Return the line of the series `name`, at `index` of `lines` in its chart. */
-  #make(name, index, lines, firstColour, axis) {
-    const [colour, dash] = axis === "step" ? [firstColour + index, index] : look(name, index, lines, firstColour);
+  #make(name, index, lines, axis) {
+    const dash = axis === "step" ? index : dashOf(name, lines);
     const series = () => this.#state.series.get(name);
     const line = () => (series() ? lineOf(series(), this.#view.attempt) : null);
     const group = () => this.#groups[series().axis];
     return {
       name,
-      colour,
+      colour: colourOf(name, axis),
       dash,
       // Added series have their full names, because their last parts may be equal.
       label: axis === "step" && lines > 1 ? name : lineLabel(name),
@@ -94,12 +95,10 @@ export class ChartLines {
   }
 }
 
-/** Return colour and dash of a line: devices differ in both; a total is dotted, next to the used part. */
-function look(name, index, lines, colour) {
-  if (lines === 1) return [colour, 0];
-  const device = deviceOf(name);
-  const look = device === null ? index : Number(device);
-  return [look, isTotal(name) ? 2 : device === null ? 0 : look];
+/** Return the dash of a line of the machine: devices differ in it too; a total is dotted, next to the used part. */
+function dashOf(name, lines) {
+  if (lines === 1) return 0;
+  return isTotal(name) ? 2 : Number(deviceOf(name) ?? 0);
 }
 
 /** Return the last point of a line, as an attempt left it. */

@@ -18,7 +18,6 @@ import { GroupPlace } from "./group_place.js";
 import { ChartLines } from "./lines.js";
 import { ChartPreferences } from "./preferences.js";
 import { inOrder, moved, moveHandle } from "./ordering.js";
-import { colourOf } from "./series_names.js";
 
 // If more charts than this are visible, they are painted in turns, so that the page stays responsive.
 const PAINTED_AT_ONCE = 6;
@@ -44,7 +43,6 @@ export class ChartPanel {
   #finder;
   // By id, the keys of the charts of each group as they are shown.
   #shown = new Map();
-  #colours = new Map();
   #places = new Map();
   #charts = new Map();
   // By key: the own log axis and range of charts that do not exist yet.
@@ -184,7 +182,6 @@ export class ChartPanel {
     const groups = groupsOf(charts, (key) => preferences.isPinned(key));
     const crowded = isCrowded(charts);
     const open = openAtFirst(groups, crowded);
-    for (const chart of charts) this.#colourOf(chart.prefix);
     for (const group of groups) {
       const place = this.#placeOf(group, open.has(group.id), crowded);
       const ordered = inOrder(group.charts, preferences.orderOf(group.id));
@@ -198,12 +195,6 @@ export class ChartPanel {
     this.#showEmptiness(charts, filter.isOn && !found);
     this.#onSeen();
   };
-
-  /** Return the colour of a group of names, also for its pinned charts. */
-  #colourOf(prefix) {
-    if (!this.#colours.has(prefix)) this.#colours.set(prefix, colourOf(prefix, this.#colours.size));
-    return this.#colours.get(prefix);
-  }
 
   #placeOf({ id, axis, prefix }, isOpen, crowded) {
     const known = this.#places.get(id);
@@ -241,7 +232,7 @@ export class ChartPanel {
   }
 
   /** Return the element of a chart. A chart that is not made yet, or that has another line now, is made. */
-  #rootOf({ key, axis, prefix, names }) {
+  #rootOf({ key, axis, names }) {
     const known = this.#charts.get(key);
     if (known && String(known.names) === String(names)) {
       known.buttons.show();
@@ -262,7 +253,7 @@ export class ChartPanel {
         zoom.refine();
         this.#onSeen();
       },
-      lines: this.#lines.ofChart(names, this.#colourOf(prefix), axis, more.remove),
+      lines: this.#lines.ofChart(names, axis, more.remove),
       buttons: [moveHandle(key, (step) => this.#step(key, step)), buttons.star, ...(axis === "step" ? [more.root] : [])],
       menuItems: [buttons.hide],
     });

@@ -1,9 +1,10 @@
-// Group, chart, order and colour of series, derived from their names. Pure.
+// Group, chart and order of series, derived from their names. Pure.
 
 import { readableName } from "../../shared/format.js";
 import { fill, gettext } from "../../shared/i18n.js";
 import { metricName } from "../../shared/metric_names.js";
 import { naturalOrder } from "../../shared/natural_order.js";
+import { deviceOf, prefixOf } from "../../state/series_colour.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
 // Norms of layers: hundreds of series, which people only need to find the layer where a fault began.
@@ -16,12 +17,6 @@ const PART = /_(used|total)(?=_)/;
 const TOTAL = /_total_/;
 const OF_RANK = "host/rank/";
 
-/** Return the first part of a name, by which charts are grouped. */
-export function prefixOf(name) {
-  const slash = name.indexOf("/");
-  return slash < 0 ? "" : name.slice(0, slash);
-}
-
 /** Return the measure of a machine series, without device and part: used and total memory of all GPUs share a chart. */
 export function measureOf(name) {
   return name
@@ -29,10 +24,6 @@ export function measureOf(name) {
     .filter((part) => !NUMBER.test(part))
     .join("/")
     .replace(PART, "");
-}
-
-export function deviceOf(name) {
-  return name.split("/").find((part) => NUMBER.test(part)) ?? null;
 }
 
 export function lineLabel(name) {
@@ -72,12 +63,6 @@ export function groupOrder(left, right) {
 export function groupTitle(prefix) {
   if (!prefix) return gettext("Metrics");
   return USUAL_GROUPS.has(prefix) ? readableName(prefix) : prefix;
-}
-
-/** Return the colour of a group. Training is always blue and validation always orange, as in the charts over epochs. */
-export function colourOf(prefix, groups) {
-  if (prefix === "" || prefix === "train") return 0;
-  return prefix === "validation" ? 1 : 2 + (groups % 3);
 }
 
 export function groupBy(values, keyOf) {

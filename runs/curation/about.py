@@ -1,4 +1,4 @@
-"""What people write about a run: its name, its description and the note of its review. Pages that are open get an event."""
+"""What people write about a run: its name, its description and the note of its review. Open pages get an event."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def change_about(
 ) -> None:
     """Rename a run, or describe or review it anew in Markdown; None leaves a text as it is.
 
-    With a new note of the review, `reviewer` becomes the person who reviewed the run; an empty one withdraws the review.
+    With a new note of the review, `reviewer` becomes its author; an empty one withdraws the review.
     Raises `BadAbout` if a text is refused, `Run.DoesNotExist` if there is no such run.
     """
     wanted: dict[str, str] = {}
@@ -116,7 +116,8 @@ def _name(text: str) -> str:
 
 
 def _reviewed(note: str, reviewer: AbstractBaseUser | None) -> dict[str, Any]:
-    return {"reviewed_by": reviewer, "reviewed_at": timezone.now()} if note else {"reviewed_by": None, "reviewed_at": None}
+    by, at = (reviewer, timezone.now()) if note else (None, None)
+    return {"reviewed_by": by, "reviewed_at": at}
 
 
 def _written(text: str, field: str) -> str:

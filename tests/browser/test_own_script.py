@@ -95,6 +95,8 @@ def _an_unresponsive_script_can_be_ended(stack: Stack, page, run_id: int) -> Non
 def _a_failure_says_why_and_where(stack: Stack, page, run_id: int) -> None:
     page.goto(f"{stack.address}/runs/{run_id}/")
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "failed")
+    # If it failed while the page was open, the details wait for a click.
+    page.reload()
     expect(page.get_by_test_id("failure-traceback")).to_contain_text("Traceback (most recent call last)")
     expect(page.get_by_test_id("failure-lines")).to_contain_text("Error")
     expect(page.locator("#failure-command")).to_contain_text(f"--run-id {run_id}")

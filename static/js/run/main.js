@@ -20,6 +20,7 @@ import { CommandLog } from "../panels/command_log.js";
 import { ConsolePanel } from "../panels/console.js";
 import { Controls } from "../panels/controls.js";
 import { Epochs } from "../panels/epochs.js";
+import { Ending } from "../panels/ending.js";
 import { Failure } from "../panels/failure.js";
 import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
@@ -85,6 +86,7 @@ const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request)
 const texts = new TextSamples(state);
 const output = new ConsolePanel(state, announcer);
 const failure = new Failure(state, output);
+const ending = new Ending(state);
 const activity = new Activity(state);
 const client = new CommandClient(state, socket, request);
 const controls = new Controls(state, client, page.commands);
@@ -198,7 +200,10 @@ function connection(link, sentence = "") {
   request();
 }
 
-painter.add(() => header.paint());
+painter.add(() => {
+  header.paint();
+  ending.paint();
+});
 painter.add((now) => {
   client.readAnswers();
   controls.paint();

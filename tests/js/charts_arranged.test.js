@@ -75,11 +75,15 @@ test("a series has one colour, whatever else is logged and wherever it is drawn"
   const lines = new ChartLines({ series: new Map(), latest: {} }, {}, {}, {});
   // As the line of its own chart, and added to the chart of another series.
   for (const name of [...names, "validation/loss"]) {
-    assert.equal(lines.make(name, 0, 1, "step").colour, colourOf(name, "step"));
-    assert.equal(lines.make(name, 2, 3, "step").colour, colourOf(name, "step"));
+    const [alone] = lines.ofChart([name], "step");
+    const [, , added] = lines.ofChart(["loss", "train/loss", name], "step");
+    assert.deepEqual([alone.colour, added.colour], [colourOf(name, "step"), colourOf(name, "step")]);
   }
-  assert.equal(lines.make("validation/loss", 1, 2, "step").dash, 1, "lines of one colour differ in their dash");
-  assert.equal(lines.make("gpu/1/power", 0, 1, "time").colour, lines.make("gpu/1/power", 1, 2, "time").colour);
+  const [, perEpoch] = lines.ofChart(["train/loss", "/epochs/validation_loss"], "step");
+  assert.equal(perEpoch.colour, 1);
+  assert.equal(lines.ofChart(["loss", "validation/loss"], "step")[1].dash, 1, "lines of one colour differ in their dash");
+  const [power] = lines.ofChart(["gpu/1/power"], "time");
+  assert.equal(power.colour, lines.ofChart(["gpu/0/power", "gpu/1/power"], "time")[1].colour);
 });
 
 test("charts stand as somebody arranged them, and new ones behind them in natural order", () => {

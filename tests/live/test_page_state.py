@@ -1,7 +1,7 @@
 """A page that followed a run live ends with the same state as a page that is loaded at the end, whatever happened.
 
 The real functions record the runs, greetings and histories come from the server, and the page's own reducer follows
-them in node: see `tests.live.recorded_run` and tests/js/follow.js.
+them in node: see `tests.live.recorded.recorded_run` and tests/js/follow.js.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runs.live.frames import Frame
 from runs.models import RunState
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import EVENTS
-from tests.live.recorded_run import RecordedRun
+from tests.live.recorded.recorded_run import RecordedRun
 from tests.live.test_outbox import Connection, events_of, opened
 
 pytestmark = pytest.mark.django_db

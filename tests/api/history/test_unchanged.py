@@ -26,7 +26,7 @@ from runs.models import Attempt, Membership, Role, Run, StoredEvent, TokenScope
 from runs.protocol.commands import parse_command
 from runs.protocol.events import LogLine, LogWritten
 from runs.recording import alerts, feed
-from tests.live.recorded_run import RecordedRun
+from tests.live.recorded.recorded_run import RecordedRun
 from tests.support.stack import wait_for
 
 pytestmark = pytest.mark.django_db

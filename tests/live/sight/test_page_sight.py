@@ -17,7 +17,7 @@ from runs.live import room as room_module
 from runs.live.frames import Frame
 from runs.live.outbox import Outbox
 from runs.live.room import Room
-from tests.live.recorded_run import RecordedRun
+from tests.live.recorded.recorded_run import RecordedRun
 from tests.live.test_outbox import Connection, events_of, opened
 from tests.live.test_page_state import LONGEST_STORY, differences, told
 

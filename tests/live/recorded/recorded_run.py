@@ -37,7 +37,7 @@ from steersman.agent.reporting.ticks import Tick
 from steersman.commands import Done
 from steersman.messages.looking import NOT_LOOKING
 from steersman.records.posted import PostedCommand
-from tests.live.recorded_trainings import OPERATOR, RecordedTrainings
+from tests.live.recorded.recorded_trainings import OPERATOR, RecordedTrainings
 from trainer.control.restart import conclude
 
 

@@ -2,14 +2,17 @@
 
 usage: python -m tests.chaos.seams [--seed 1] [--stories 5] [--short]
 
-Three pages follow a real run (`tests.live.recorded.recorded_run`): an operator's with compression and one without, and
-one by a share link. Meanwhile, in an order from the seed, the program cuts their connections, restarts Redis and the
-portal, locks the database for a second, logs very large events, and folds points. The portal's channel layer loses,
-duplicates and delays announcements (`tests.chaos.torn.layer`). At the end the reducer of each page, in node, must have
-the state of a fresh page, and must have applied no event twice. Prints progress to stderr and one JSON object as its
-last line: different  pages that differ from a fresh one, or applied an event twice doubled    events that a socket sent
-twice, or after a later one gaps       events that a socket left out without a notice stuck      pages that did not
-receive the newest event torn       announcements lost (L), doubled (D), held back (H) and passed on (P) """
+Three pages follow a real run (`tests.live.recorded`): an operator's with compression and one without, and one by a
+share link. Meanwhile, in an order from the seed, the program cuts their connections, restarts Redis and the portal,
+locks the database for a second, logs very large events, and folds points. The portal's channel layer loses, duplicates
+and delays announcements (`tests.chaos.torn.layer`). At the end the reducer of each page, in node, must have the state
+of a fresh page, and must have applied no event twice. Prints progress to stderr and one JSON object as its last line:
+different  pages that differ from a fresh one, or applied an event twice
+doubled    events that a socket sent twice, or after a later one
+gaps       events that a socket left out without a notice
+stuck      pages that did not receive the newest event
+torn       announcements lost (L), doubled (D), held back (H) and passed on (P)
+"""
 
 from __future__ import annotations
 

@@ -215,6 +215,11 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
         connect_timeout=5,
+        # A network that loses all packets, or a server that moved to another address, is noticed within seconds too.
+        tcp_user_timeout=5000,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
         # As on SQLite: a process that waits for another writer gets an error, and can do work that needs no database.
         options="-c lock_timeout=5s",
     )

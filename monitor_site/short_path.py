@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 
 from runs.live.database_reads import answering
 from runs.live.origin import Application
+from runs.outage.patience import AWAY
 
 NEEDLESS = frozenset(
     {
@@ -41,7 +42,8 @@ class ShortPath:
         self.handler = OneThreadHandler()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        if scope["path"] not in self.paths:
+        if scope["path"] not in self.paths or scope.get(AWAY):
+            # Without the database, the threads here may all wait for it.
             return await self.application(scope, receive, send)
         body = await _body(receive)
         if body is None:

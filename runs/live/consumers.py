@@ -303,6 +303,9 @@ class RunConsumer(AsyncWebsocketConsumer):
             if not self.viewer.may_command:
                 raise NotAllowed(operators_only())
             await database_sync_to_async(self._record)(request)
+            if self.hub is not None and self.room is not None and not self.hub.has_layer:
+                # The page sends its next command when it knows that this one is stored.
+                await self.hub.read_now(self.room)
         except NotAllowed as error:
             await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))
         except DatabaseError as error:

@@ -90,6 +90,8 @@ class Hub:
                 if room is None:
                     self._link.want(f"run.{run_id}")
                     room = self._rooms[run_id] = await Room.open(run_id)
+                    # Again, because another viewer of the run may have been cancelled meanwhile.
+                    self._link.want(f"run.{run_id}")
                     room.link = self._link_of(room)
                     # Not before: the answer is the number of an event, and this room must receive it.
                     feed.announce_viewer(run_id)
@@ -174,6 +176,15 @@ class Hub:
                 room.deliver(seq, frame)
             if not missing:
                 room.skip(up_to)
+
+    async def read_now(self, room: Room) -> None:
+        """Deliver what is stored of a run, without waiting for the next poll."""
+        async with room.lock:
+            read = reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS, LARGEST_READ_BYTES)
+            for seq, frame in await read:
+                if seq != room.last_seq + 1:
+                    room.skip(seq - 1)
+                room.deliver(seq, frame)
 
     async def _look_forever(self) -> None:
         while True:

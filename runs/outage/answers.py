@@ -59,7 +59,7 @@ def unavailable(request: HttpRequest, outage: Outage = Outage.AWAY) -> HttpRespo
         if request.path_info.startswith(API) or not request.accepts("text/html"):
             response = _of_api(outage, known)
         elif known is not None and known.content_type.startswith(HTML):
-            response = HttpResponse(_marked(known, outage), known.content_type, UNAVAILABLE)
+            response = _repeated(known, _marked(known, outage), "Referrer-Policy", "X-Robots-Tag")
         else:
             # The page only repeats GET requests automatically.
             context = {"sentence": sentence(outage), "retry_s": RETRY_AFTER_S if request.method == "GET" else None}
@@ -77,11 +77,14 @@ def _of_api(outage: Outage, known: Answer | None) -> HttpResponse:
     if known is None:
         return JsonResponse(error, status=UNAVAILABLE)
     if not known.content_type.startswith(JSON):
-        response = HttpResponse(known.body, known.content_type, UNAVAILABLE)
-        if known.encoding:
-            response["Content-Encoding"] = known.encoding
-        return response
+        return _repeated(known, known.body, "Content-Encoding")
     return JsonResponse(error | {"last_known": json.loads(known.plain), "at": known.at}, status=UNAVAILABLE)
+
+
+def _repeated(known: Answer, body: bytes, *headers: str) -> HttpResponse:
+    """Return 503 with the last known body and some of its headers."""
+    own = {name: known.headers[name] for name in headers if name in known.headers}
+    return HttpResponse(body, known.content_type, UNAVAILABLE, headers=own)
 
 
 def _marked(known: Answer, outage: Outage) -> bytes:

@@ -30,6 +30,11 @@ PAGES = frozenset({"runs", "run", "project", "compare", "compare_curves", "compa
 API = "api"
 # How old an answer may be when the outage begins: a permission may have been revoked since then.
 LONGEST_BEFORE_S = 600.0
+# An outage may not last longer: a permission may be revoked during it.
+LONGEST_OUTAGE_S = 3600.0
+KEPT_HEADERS = ("Content-Type", "Content-Encoding", "Referrer-Policy", "X-Robots-Tag")
+# What an answer takes beside its body.
+OWN_BYTES = 1024
 # The history of a run takes up to 900 kB.
 LARGEST_ANSWER_BYTES = 2 << 20
 ALL_ANSWERS_BYTES = 32 << 20
@@ -39,19 +44,26 @@ Key = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of an answer with the headers that describe it. `sent_s` is by `time.monotonic`."""
+    """The body of an answer with some of its headers. `sent_s` is by `time.monotonic`."""
 
     body: bytes
-    content_type: str
-    encoding: str
+    headers: dict[str, str]
     etag: str
     at: datetime
     sent_s: float
 
     @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "")
+
+    @property
     def plain(self) -> bytes:
         """Return the body without compression."""
-        return gzip.decompress(self.body) if self.encoding == "gzip" else self.body
+        return gzip.decompress(self.body) if self.headers.get("Content-Encoding") == "gzip" else self.body
+
+    @property
+    def size(self) -> int:
+        return len(self.body) + OWN_BYTES
 
 
 class LastKnown:
@@ -80,14 +92,15 @@ class LastKnown:
             return None
         with self._lock:
             found = self._answers.get(_key(request))
-        return found if found is not None and found.sent_s >= since_s - LONGEST_BEFORE_S else None
+        is_recent = found is not None and found.sent_s >= since_s - LONGEST_BEFORE_S
+        return found if is_recent and time.monotonic() - since_s < LONGEST_OUTAGE_S else None
 
     def forget_reader(self, request: HttpRequest) -> None:
         """Drop all answers to the session or token of `request`."""
         reader = _reader(request)
         with self._lock:
             for key in [key for key in self._answers if key[0] == reader]:
-                self._bytes -= len(self._answers.pop(key).body)
+                self._remove(key)
 
     def clear(self) -> None:
         with self._lock:
@@ -95,23 +108,16 @@ class LastKnown:
             self._bytes = 0
 
     def _put(self, key: Key, response: HttpResponse) -> None:
-        self._drop(key)
-        body = response.content
-        if len(body) > LARGEST_ANSWER_BYTES:
-            return
-        answer = Answer(
-            body,
-            response.get("Content-Type", ""),
-            response.get("Content-Encoding", ""),
-            response.get("ETag", ""),
-            timezone.now(),
-            time.monotonic(),
-        )
+        headers = {name: response[name] for name in KEPT_HEADERS if name in response}
+        answer = Answer(response.content, headers, response.get("ETag", ""), timezone.now(), time.monotonic())
         with self._lock:
+            self._remove(key)
+            if len(answer.body) > LARGEST_ANSWER_BYTES:
+                return
             self._answers[key] = answer
-            self._bytes += len(body)
+            self._bytes += answer.size
             while self._bytes > ALL_ANSWERS_BYTES:
-                self._bytes -= len(self._answers.popitem(last=False)[1].body)
+                self._remove(next(iter(self._answers)))
 
     def _confirm(self, key: Key, etag: str) -> None:
         """Record that an answer has not changed."""
@@ -123,8 +129,13 @@ class LastKnown:
 
     def _drop(self, key: Key) -> None:
         with self._lock:
-            found = self._answers.pop(key, None)
-            self._bytes -= len(found.body) if found is not None else 0
+            self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        """Remove an answer, if it is there. The caller holds the lock."""
+        found = self._answers.pop(key, None)
+        if found is not None:
+            self._bytes -= found.size
 
 
 def _is_kept(request: HttpRequest) -> bool:

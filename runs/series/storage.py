@@ -143,7 +143,7 @@ class Extremes(dict[str, tuple[float, float]]):
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
     """Store the latest point of every series in `events`, and its least and greatest value; new series get a row.
 
-    With `only_new`, known series are not changed. If several blocks of an event have points of a series, they are
+    With `only_new`, known series keep their latest point. If several blocks of an event have points of a series, they are
     ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction that
     stores the events.
     """
@@ -156,13 +156,10 @@ def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, onl
             if time >= newest.get(name, time):
                 newest[name] = time
                 latest[name] = (step, time, value)
-    if latest and only_new:
-        Series.objects.bulk_create(
-            [_with_latest(run_id, name, *point, extremes) for name, point in latest.items()], ignore_conflicts=True
-        )
-    elif latest:
+    if latest:
         rows = [_latest(run_id, name, *point, extremes) for name, point in latest.items()]
-        repeated.insert(Series, LATEST, rows, unique=("run_id", "name"), **CHANGED)
+        changed = CHANGED | {"overwritten": ()} if only_new else CHANGED
+        repeated.insert(Series, LATEST, rows, unique=("run_id", "name"), **changed)
 
 
 def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> int:

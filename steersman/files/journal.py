@@ -151,10 +151,16 @@ class JournalWriter:
             return
         if self._untold:
             told, self._untold = self._untold, 0
-            dropped_before = self.dropped
+            size, dropped_before = os.fstat(self.fd).st_size, self.dropped
             self.append(DroppedRecord(records=told))
             if self.dropped > dropped_before:
                 self._untold += told
+                if os.fstat(self.fd).st_size == size:
+                    # Behind a gap that is not reported, this record would make the gap damage.
+                    os.ftruncate(self.fd, size - length)
+                    self.dropped += 1
+                    self._untold += 1
+                return
         if os.fstat(self.fd).st_size > self._largest:
             self._next_segment()
         elif monotonic() >= self._bound.look_again_at:

@@ -98,14 +98,18 @@ def test_a_changed_permission_clears_them(layer: None) -> None:
 
 
 def test_they_are_limited_in_bytes_and_age() -> None:
-    known, now = LastKnown(), time.monotonic()
+    known = LastKnown()
     requests = [RequestFactory().get(f"/runs/{number}/") for number in range(1, 40)]
     for request in requests:
         request.resolver_match = resolve(request.path)
         known.note(request, HttpResponse(b"x" * (1 << 20)))
+    now = time.monotonic()
     kept = [request for request in requests if known.of(request, now)]
-    assert kept == requests[-32:]
-    assert known.of(kept[-1], now + 599) and not known.of(kept[-1], now + 601)
+    # Each takes a little more than its body.
+    assert kept == requests[-31:]
+    assert known.of(kept[-1], now + 500) and not known.of(kept[-1], now + 601)
+    # A permission that is revoked during a long outage ends them too.
+    assert known.of(kept[-1], now - 3_000) and not known.of(kept[-1], now - 3_601)
     known.note(kept[-1], HttpResponse(b"x" * ((2 << 20) + 1)))
     assert not known.of(kept[-1], now)
     # A changed permission ends the earlier answer; a failure does not.

@@ -185,10 +185,11 @@ def test_it_keeps_the_least_and_the_greatest_finite_value(run: Run) -> None:
     put(-math.inf, math.nan)
     put(1.0)
     assert extremes_in_database("loss") == (0.5, 3.0)
-    put(9.0, -9.0, only_new=True)
-    assert extremes_in_database("loss") == (0.5, 3.0)
     put(4.0, 0.25)
     assert extremes_in_database("loss") == (0.25, 4.0)
+    # Late points of an earlier attempt count, but the last value stays.
+    put(9.0, -9.0, only_new=True)
+    assert extremes_in_database("loss") == (-9.0, 9.0) and Series.objects.get(name="loss").last_value == 0.25
     samples = [SystemSampled(attempt=1, step=3, time=START, values={"gpu/0/power": each}) for each in (9.5, None, 1.5)]
     storage.update_latest(run.pk, samples)
     assert extremes_in_database("gpu/0/power") == (1.5, 9.5)

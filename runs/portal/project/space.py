@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from runs.models import Chunk, ChunkPlaces, Project, Run
 
 # With thousands of runs, it takes a second: people who open the page one after another share the answer.
 KEPT_S = 300
+# A script may write any number of files: they are counted for this long.
+LONGEST_COUNT_S = 5.0
+# After this time, a measurement in another thread counts as ended without an answer.
+LONGEST_MEASURE_S = 60
 PACKED = ("coarse", "fine", "buckets", "points")
 # They are counted by their rows, wherever they are.
 CHECKPOINTS = "checkpoints"
@@ -25,13 +30,17 @@ OF_SCRIPT = "files"
 
 @dataclass(slots=True)
 class Space:
-    """Bytes by what they are used for. Files are those of runs of the project in the data folder of this portal."""
+    """Bytes by what they are used for. Files are those of runs of the project in the data folder of this portal.
+
+    Without `is_whole`, there are more files than could be counted.
+    """
 
     points: int = 0
     journals: int = 0
     consoles: int = 0
     scripts: int = 0
     others: int = 0
+    is_whole: bool = True
     total: int = field(init=False, default=0)
 
     def add_file(self, name: str, size: int, *, of_script: bool) -> None:
@@ -46,12 +55,18 @@ class Space:
             self.others += size
 
 
-def space_of(project: Project) -> Space:
-    """Return the space that a project used within the last five minutes. Two queries, and a look at its files."""
+def space_of(project: Project) -> Space | None:
+    """Return the space that a project used within the last five minutes, None while another request measures it.
+
+    Two queries, and a look at its files.
+    """
     found: Space | None = cache.get(key := f"project-space-{project.pk}")
-    if found is None:
-        found = _measure(project)
-        cache.set(key, found, KEPT_S)
+    if found is None and cache.add(measuring := f"{key}-measuring", True, LONGEST_MEASURE_S):
+        try:
+            found = _measure(project)
+            cache.set(key, found, KEPT_S)
+        finally:
+            cache.delete(measuring)
     return found
 
 
@@ -72,11 +87,15 @@ def _add_files(space: Space, run_ids: Iterable[int]) -> None:
         present = set(os.listdir(folder))
     except FileNotFoundError:
         return
+    until = time.monotonic() + LONGEST_COUNT_S
     for run_id in run_ids:
         if str(run_id) not in present:
             continue
         root = folder / str(run_id)
         for place, folders, names in os.walk(root):
+            if time.monotonic() > until:
+                space.is_whole = False
+                return
             of_script = Path(place).relative_to(root).parts[:1] == (OF_SCRIPT,)
             if not of_script and CHECKPOINTS in folders:
                 folders.remove(CHECKPOINTS)

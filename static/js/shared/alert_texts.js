@@ -125,7 +125,7 @@ function endText(cause) {
         ? fill(gettext("Rank {rank} ended without a supervisor and left no exit record, so its exit status is unknown."), cause)
         : gettext("The training process ended without a supervisor and left no exit record, so its exit status is unknown.");
     case "rebooted":
-      return gettext("The host was rebooted, or lost power, while the training ran.");
+      return gettext("The host was rebooted or lost power, and the training process left no exit record: probably it ended then.");
     case "scheduler":
       return schedulerText(cause.why);
     case "interrupted":

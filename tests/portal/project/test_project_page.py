@@ -142,7 +142,9 @@ def test_it_shows_what_trains_and_waits_and_what_was_used(project: Project) -> N
     assert "queue-form" not in text_of("operator")
 
 
-def test_it_counts_points_and_files_by_their_bytes(project: Project, settings: Any, tmp_path: Path) -> None:
+def test_it_counts_points_and_files_by_their_bytes(
+    project: Project, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.STEERSMAN_DATA = tmp_path
     run, other = make(project, "one"), make(Project.objects.create(name="Other", slug="other"), "secret")
     for each in (run, other):
@@ -166,6 +168,12 @@ def test_it_counts_points_and_files_by_their_bytes(project: Project, settings: A
     assert "points in the database" in answer.content.decode() and "<html" not in answer.content.decode()
     User.objects.create_user("stranger")
     assert client_of("stranger").get(PAGE, {"fragment": "space"}).status_code == 404
+    cache.clear()
+    cache.set(f"project-space-{project.pk}-measuring", True)
+    assert "is being measured" in client_of("viewer").get(PAGE, {"fragment": "space"}).content.decode()
+    cache.clear()
+    monkeypatch.setattr("runs.portal.project.space.LONGEST_COUNT_S", -1.0)
+    assert "at least" in client_of("viewer").get(PAGE, {"fragment": "space"}).content.decode()
 
 
 def test_it_names_the_people_and_leads_to_the_pages_of_the_project(project: Project) -> None:

@@ -162,6 +162,33 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
     assert reader.unreadable == 0
 
 
+def test_a_record_whose_gap_cannot_be_reported_is_dropped_too(tmp_path, monkeypatch):
+    """A disk may take a small record, but not the report of the dropped ones behind it."""
+    writer = JournalWriter(tmp_path)
+    writer.append(NoteRecord(step=0, text="before"))
+    largest, real_write = 0, os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if descriptor == writer.fd and len(data) > largest:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_write(descriptor, data)
+
+    monkeypatch.setattr(journal.os, "write", write)
+    for step in range(1, 4):
+        writer.append(NoteRecord(step=step, text="lost"))
+    small = NoteRecord(step=4, text="")
+    largest = len(journal.encode(small))
+    assert largest < len(journal.encode(DroppedRecord(records=3)))
+    writer.append(small)
+    largest = 1 << 20
+    writer.append(NoteRecord(step=5, text="after"))
+    records, reader = read_all(segment_path(tmp_path, 0, 0))
+    assert [record.step for record in records if isinstance(record, NoteRecord)] == [0, 5]
+    # The fifth is the report that the disk did not take.
+    assert [record.records for record in records if isinstance(record, DroppedRecord)] == [5]
+    assert reader.unreadable == 0 and writer.dropped == 5
+
+
 def test_it_goes_on_in_a_new_segment(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "LARGEST_SEGMENT_BYTES", 500)
     writer = JournalWriter(tmp_path)

@@ -228,7 +228,9 @@ class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
 
 
 class EndedByReboot(Cause, frozen=True, kw_only=True, tag="rebooted"):
-    pattern = gettext_noop("The host was rebooted or lost power, and the training process left no exit record: probably it ended then.")
+    pattern = gettext_noop(
+        "The host was rebooted or lost power, and the training process left no exit record: probably it ended then."
+    )
 
 
 class EndedByScheduler(Cause, frozen=True, kw_only=True, tag="scheduler"):

@@ -143,9 +143,9 @@ class Extremes(dict[str, tuple[float, float]]):
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled], *, only_new: bool = False) -> None:
     """Store the latest point of every series in `events`, and its least and greatest value; new series get a row.
 
-    With `only_new`, known series keep their latest point. If several blocks of an event have points of a series, they are
-    ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction that
-    stores the events.
+    With `only_new`, known series keep their latest point. If several blocks of an event have points of a series, they
+    are ordered by time, as on a page. Takes one statement, whatever the number of points. Call inside the transaction
+    that stores the events.
     """
     latest: dict[str, tuple[int, float, float]] = {}
     extremes = Extremes()

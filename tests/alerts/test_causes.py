@@ -124,7 +124,11 @@ ENDS: list[tuple[EndCause, str, str]] = [
         "The training process ended without a supervisor and left no exit record, so its exit status is unknown.",
         "未知",
     ),
-    (EndedByReboot(), "The host was rebooted or lost power, and the training process left no exit record: probably it ended then.", "重启"),
+    (
+        EndedByReboot(),
+        "The host was rebooted or lost power, and the training process left no exit record: probably it ended then.",
+        "重启",
+    ),
     (KilledForMemory(), KILLED, "主机内存不足"),
     (
         KilledForMemory(rank=1),

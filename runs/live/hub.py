@@ -17,6 +17,7 @@ from runs.access import revocation
 from runs.live.database_reads import look_at_outcome, reading, writing
 from runs.live.exchange import Exchange
 from runs.live.handshake import Entrance
+from runs.live.layer.inbox import Inbox
 from runs.live.layer.link import LayerLink
 from runs.live.outbox import Outbox
 from runs.live.presence.places import ALL
@@ -62,6 +63,7 @@ class Hub:
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
+        self._inbox = Inbox(self._pass_on)
         self._link = LayerLink((revocation.GROUP,), self._take, self._judge_links)
         self._database_file: FileIdentity | None = None
         self._looked_at = 0.0
@@ -108,11 +110,15 @@ class Hub:
     async def leave(self, room: Room, outbox: Outbox) -> None:
         """Remove an outbox; leave the run's group when it was the last."""
         room.outboxes.discard(outbox)
+        # Shielded, because nobody removes the room later if the last viewer's handler is cancelled here.
+        await asyncio.shield(self._close_if_empty(room))
+        await self._link.closed()
+
+    async def _close_if_empty(self, room: Room) -> None:
         async with self._joining:
             if not room.outboxes and self._rooms.get(room.run_id) is room:
                 del self._rooms[room.run_id]
                 self._forget(room.run_id)
-        await self._link.closed()
 
     def _forget(self, run_id: int) -> None:
         """Leave the group of a run without a room, and stop everything with the last one."""
@@ -122,10 +128,11 @@ class Hub:
             if self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
+            self._inbox.stop()
             self._link.stop()
 
-    async def _take(self, message: dict[str, Any]) -> None:
-        """Handle a message of the channel layer."""
+    def _take(self, message: dict[str, Any]) -> None:
+        """Handle a message of the channel layer, at once or, if it may need the database, in the inbox's task."""
         if message.get("type") == revocation.MESSAGE:
             self.guard.wake()
             last_known.clear()
@@ -137,6 +144,12 @@ class Hub:
             # From a supervisor that cannot write to the database now.
             if message["attempt"] == room.attempt:
                 room.heartbeat_received_at = time.monotonic()
+            return
+        self._inbox.put(message)
+
+    async def _pass_on(self, message: dict[str, Any]) -> None:
+        room = self._rooms.get(message["run"])
+        if room is None:
             return
         try:
             await self._heard(room, message)

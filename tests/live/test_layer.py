@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
+from runs.live import hub as hub_module
+from runs.live.layer import inbox as inbox_module
 from runs.live.layer import link as link_module
+from runs.live.layer.inbox import Inbox
 from runs.live.layer.link import LayerLink
 from runs.models import Run
-from runs.recording import announcer
+from runs.recording import announcer, feed
 from tests.live.greeting.guests import gone
-from tests.support.sockets import append, greet, numbered, people
+from tests.support.sockets import TIMEOUT_S, append, greet, live, numbered, people
 from tests.support.stack import wait_for
 
 __all__ = ["people"]
@@ -87,7 +90,7 @@ def test_a_layer_that_cannot_be_made_is_logged_once(
     monkeypatch.setattr(link_module.channel_layers, "make_backend", fail)
     monkeypatch.setattr(link_module, "RETRY_S", 0.001)
 
-    async def heard(message: dict[str, Any]) -> None: ...
+    def heard(message: dict[str, Any]) -> None: ...
 
     async def check() -> None:
         layer = LayerLink((), heard, lambda: None)
@@ -141,3 +144,72 @@ def test_an_announcer_notes_its_failure_for_the_process(
     wait_for(lambda: sender.dropped, "a message that is not sent")
     sender.close()
     assert len(lines(caplog)) == 1
+
+
+@live
+async def test_echoes_and_heartbeats_do_not_wait_for_the_database(people, one, two):
+    viewer, _ = await greet(one, people["viewer"])
+    hub = hub_module.current_hub()
+    (room,) = hub.watched
+    # Whoever reads events of the run from a database that hangs has this lock.
+    async with room.lock:
+        await sync_to_async(append)(one, 1)
+        await sync_to_async(feed.announce_heartbeat)(one.pk, room.attempt)
+        async with asyncio.timeout(TIMEOUT_S):
+            while room.heartbeat_received_at < 0:
+                await asyncio.sleep(0.01)
+            echo_at = hub._link._echo_at
+            while hub._link._echo_at == echo_at:
+                await asyncio.sleep(0.01)
+    assert (await numbered(viewer))["seq"] == 1
+    await viewer.disconnect()
+
+
+def test_an_inbox_is_bounded_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "LARGEST_INBOX", 3)
+    handled: list[int] = []
+
+    async def check() -> None:
+        is_open = asyncio.Event()
+
+        async def handle(message: dict[str, Any]) -> None:
+            await is_open.wait()
+            handled.append(message["seq"])
+
+        inbox = Inbox(handle)
+        inbox.put({"seq": 1})
+        await asyncio.sleep(0)
+        for seq in range(2, 10):
+            inbox.put({"seq": seq})
+        is_open.set()
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(handled) < 4:
+                await asyncio.sleep(0)
+        is_open.clear()
+        inbox.put({"seq": 10})
+        await asyncio.sleep(0)
+        inbox.put({"seq": 11})
+        inbox.stop()
+        is_open.set()
+        inbox.put({"seq": 12})
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(handled) < 5:
+                await asyncio.sleep(0)
+
+    asyncio.run(check())
+    assert handled == [1, 7, 8, 9, 12]
+
+
+@live
+async def test_the_last_viewer_leaves_even_if_its_handler_is_cancelled(people, one, two):
+    hub = hub_module.current_hub()
+    room, outbox = await hub.join(one.pk)
+    async with hub._joining:
+        leaving = asyncio.create_task(hub.leave(room, outbox))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+    async with asyncio.timeout(TIMEOUT_S):
+        while hub.watched:
+            await asyncio.sleep(0.01)
+    await hub._link.closed()

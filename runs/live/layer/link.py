@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from channels.layers import channel_layers
@@ -32,7 +32,8 @@ PATIENCE_S = 1.0
 # The name under which failures are noted for the whole process.
 PART = "hub"
 
-Heard = Callable[[dict[str, Any]], Awaitable[None]]
+# Must not wait: the next message may be an echo.
+Heard = Callable[[dict[str, Any]], None]
 
 
 class LayerLink:
@@ -177,7 +178,7 @@ class LayerLink:
                 self._echoed.set()
                 self._note(True)
             else:
-                await self._heard(message)
+                self._heard(message)
 
     async def _disconnect(self) -> None:
         hearing, layer = self._hearing, self._layer

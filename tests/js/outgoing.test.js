@@ -96,6 +96,17 @@ test("a person can cancel a command that waits for the database, and the next on
   assert.deepEqual(sent, [first, second]);
 });
 
+test("a button from before a command was stored cancels it in the run", () => {
+  const { client, sent, busy, store } = page();
+  const id = client.send("pause");
+  busy(id);
+  const shown = client.get(id);
+  store(id, "pause");
+  client.cancel(shown);
+  assert.equal(sent.length, 2);
+  assert.deepEqual(client.get(sent[1]).arguments, { command: id });
+});
+
 test("it gives up after two minutes and says so", () => {
   const { client, sent, busy, pass } = page();
   const [first, second] = [client.send("stop"), client.send("pause")];

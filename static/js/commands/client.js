@@ -57,7 +57,9 @@ export class CommandClient {
   }
 
   /** Cancel a command. One that waits for the database is only forgotten; if it was stored, it appears all the same. */
-  cancel({ id, state }) {
+  cancel(shown) {
+    // It may have been stored since its button was made.
+    const { id, state } = this.get(shown.id) ?? shown;
     if (state !== "sending") {
       this.send("cancel", { command: id });
       return;

@@ -120,6 +120,28 @@ test("it gives up after two minutes and says so", () => {
   assert.equal(sent.at(-1), second);
 });
 
+test("an answer about a command that is stored already changes no other command", () => {
+  const { client, sent, busy, refuse, store } = page();
+  const first = client.send("pause");
+  store(first, "pause");
+  const second = client.send("resume");
+  for (const late of [busy, refuse]) {
+    late(first);
+    assert.equal(client.get(first).state, "sent");
+    assert.equal(client.get(second).state, "sending");
+    assert.equal(client.get(second).isBusy, false);
+  }
+  assert.deepEqual(sent, [first, second]);
+});
+
+test("a late answer about a refused command changes nothing", () => {
+  const { client, busy, refuse } = page();
+  const id = client.send("stop");
+  refuse(id);
+  busy(id);
+  assert.equal(client.get(id).outcome, "not allowed");
+});
+
 test("a refusal is final, and one without an id is about the command that is on its way", () => {
   const { client, sent, refuse } = page();
   const [first, second] = [client.send("stop"), client.send("pause")];

@@ -83,6 +83,28 @@ test("commands keep their order", () => {
   assert.deepEqual(sent, [first, first, first, second, third]);
 });
 
+test("stop and end_process are sent at once, whatever waits before them", () => {
+  const { client, sent, busy, pass, store, outgoing } = page();
+  const first = client.send("pause");
+  busy(first);
+  const note = client.send("note", { text: "a" });
+  const [stop, end] = [client.send("stop"), client.send("end_process")];
+  assert.deepEqual(sent, [first, stop, end]);
+  // A new connection, and a try after the database was busy, repeat them too.
+  outgoing.sendFirst();
+  assert.deepEqual(sent.splice(0), [first, stop, end, first, stop, end]);
+  busy(stop);
+  pass(2000);
+  assert.deepEqual(sent.splice(0), [first, stop, end]);
+  store(stop, "stop");
+  assert.deepEqual(sent, []);
+  store(first, "pause");
+  assert.deepEqual(sent.splice(0), [note, end]);
+  busy(end);
+  store(note, "note");
+  assert.deepEqual(sent, [end]);
+});
+
 test("a person can cancel a command that waits for the database, and the next one is sent", () => {
   const { client, sent, busy, pass } = page();
   const [first, second] = [client.send("stop"), client.send("pause")];

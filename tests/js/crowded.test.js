@@ -1,5 +1,6 @@
 // A page that gets the answer of too many connections (4429) or too many requests for tickets (429) waits, longer each
-// time, and requests no tickets meanwhile. A page that gets no ticket because the database is away says so.
+// time, and requests no tickets meanwhile. A page that gets no ticket because the database is away says so, and also one
+// whose ticket cannot be redeemed (1013).
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -25,10 +26,11 @@ test("no wait is shorter than the portal asks", () => {
   assert.equal(crowdedWait(0, 0.5, 8000), 12_000);
 });
 
-/** A socket that the portal opens, and closes at once with 4429. */
+/** A socket that the portal opens, and closes at once with `code`. */
 class Crowded extends EventTarget {
   static OPEN = 1;
   static closed = [];
+  static code = 4429;
   readyState = 0;
   constructor() {
     super();
@@ -37,7 +39,7 @@ class Crowded extends EventTarget {
       this.dispatchEvent(new Event("open"));
       this.readyState = 3;
       Crowded.closed.push(Date.now());
-      this.dispatchEvent(Object.assign(new Event("close"), { code: 4429, reason: "", wasClean: true }));
+      this.dispatchEvent(Object.assign(new Event("close"), { code: Crowded.code, reason: "", wasClean: true }));
     });
   }
   close() {}
@@ -61,6 +63,7 @@ async function followed(answer) {
     },
   });
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 0 });
+  mock.method(performance, "now", () => Date.now() + 1);
   mock.method(Math, "random", () => 0);
   const { RunSocket } = await import("../../static/js/run/socket/socket.js");
   const page = { run: 1, addresses: { socket: "/ws/runs/1/", tickets: "/api/tickets/" } };
@@ -104,9 +107,26 @@ test("while the database is away it says what the portal says", async () => {
       ? new Response('{"error": "The database does not answer now."}', { status: 503, headers })
       : new Response('{"ticket": "t"}', { headers });
   const { told } = await followed(answer);
-  assert.equal(told.at(-1)[1], "The database does not answer now.");
+  assert.deepEqual(told.at(-1), ["reconnecting", "The database does not answer now."]);
   assert.ok(told.every(([link]) => link !== "open"));
   isAway = false;
   const after = await followed(answer);
   assert.ok(after.told.every(([, why]) => !why.includes("database")));
+});
+
+test("while tickets cannot be redeemed it says so, tries again and is not offline", async () => {
+  const json = { headers: { "Content-Type": "application/json" } };
+  Crowded.code = 1013;
+  const { asked, told } = await followed(() => new Response('{"ticket": "t"}', json));
+  assert.ok(asked.length > 100, `${asked.length} tries`);
+  assert.ok(told.length > 100);
+  assert.deepEqual([...new Set(told.map(([link]) => link))], ["reconnecting"]);
+  assert.ok(told.every(([, why]) => /database is busy or unavailable.*tries again/.test(why)));
+});
+
+test("a page whose connections break off otherwise is offline after a while", async () => {
+  const json = { headers: { "Content-Type": "application/json" } };
+  Crowded.code = 1006;
+  const { told } = await followed(() => new Response('{"ticket": "t"}', json));
+  assert.deepEqual(told.at(-1), ["offline", ""]);
 });

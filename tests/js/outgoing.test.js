@@ -83,6 +83,28 @@ test("commands keep their order", () => {
   assert.deepEqual(sent, [first, first, first, second, third]);
 });
 
+test("stop and end_process are sent at once, whatever waits before them", () => {
+  const { client, sent, busy, pass, store, outgoing } = page();
+  const first = client.send("pause");
+  busy(first);
+  const note = client.send("note", { text: "a" });
+  const [stop, end] = [client.send("stop"), client.send("end_process")];
+  assert.deepEqual(sent, [first, stop, end]);
+  // A new connection, and a try after the database was busy, repeat them too.
+  outgoing.sendFirst();
+  assert.deepEqual(sent.splice(0), [first, stop, end, first, stop, end]);
+  busy(stop);
+  pass(2000);
+  assert.deepEqual(sent.splice(0), [first, stop, end]);
+  store(stop, "stop");
+  assert.deepEqual(sent, []);
+  store(first, "pause");
+  assert.deepEqual(sent.splice(0), [note, end]);
+  busy(end);
+  store(note, "note");
+  assert.deepEqual(sent, [end]);
+});
+
 test("a person can cancel a command that waits for the database, and the next one is sent", () => {
   const { client, sent, busy, pass } = page();
   const [first, second] = [client.send("stop"), client.send("pause")];
@@ -96,6 +118,17 @@ test("a person can cancel a command that waits for the database, and the next on
   assert.deepEqual(sent, [first, second]);
 });
 
+test("a button from before a command was stored cancels it in the run", () => {
+  const { client, sent, busy, store } = page();
+  const id = client.send("pause");
+  busy(id);
+  const shown = client.get(id);
+  store(id, "pause");
+  client.cancel(shown);
+  assert.equal(sent.length, 2);
+  assert.deepEqual(client.get(sent[1]).arguments, { command: id });
+});
+
 test("it gives up after two minutes and says so", () => {
   const { client, sent, busy, pass } = page();
   const [first, second] = [client.send("stop"), client.send("pause")];
@@ -107,6 +140,28 @@ test("it gives up after two minutes and says so", () => {
   assert.match(client.get(first).outcome, /two minutes/);
   assert.equal(canBeCancelled(client.get(first)), false);
   assert.equal(sent.at(-1), second);
+});
+
+test("an answer about a command that is stored already changes no other command", () => {
+  const { client, sent, busy, refuse, store } = page();
+  const first = client.send("pause");
+  store(first, "pause");
+  const second = client.send("resume");
+  for (const late of [busy, refuse]) {
+    late(first);
+    assert.equal(client.get(first).state, "sent");
+    assert.equal(client.get(second).state, "sending");
+    assert.equal(client.get(second).isBusy, false);
+  }
+  assert.deepEqual(sent, [first, second]);
+});
+
+test("a late answer about a refused command changes nothing", () => {
+  const { client, busy, refuse } = page();
+  const id = client.send("stop");
+  refuse(id);
+  busy(id);
+  assert.equal(client.get(id).outcome, "not allowed");
 });
 
 test("a refusal is final, and one without an id is about the command that is on its way", () => {

@@ -37,13 +37,18 @@ test("the portal's own sentence is unchanged", async () => {
   assert.equal(await sentence(503, { said: "The database is busy." }), "The database is busy.");
 });
 
-test("the last known answer is used while the database is unavailable", async () => {
+test("the last known answer is an error, unless the request wants it while the database is unavailable", async () => {
   const headers = { "Steersman-Last-Known": "2026-01-01T00:00:00Z" };
   const ofType = (type, body) => async () => new Response(body, { status: 503, headers: { ...headers, "Content-Type": type } });
   globalThis.fetch = ofType("application/json", JSON.stringify({ error: "The database is away.", last_known: [1] }));
-  assert.deepEqual(await getJson("/api/"), [1]);
+  assert.deepEqual(await getJson("/api/", "", { lastKnown: true }), [1]);
+  const error = await failure(() => getJson("/api/"));
+  assert.deepEqual([error.status, error.said], [503, "The database is away."]);
   globalThis.fetch = ofType("application/octet-stream", "abc");
-  assert.equal((await getBinary("/api/")).byteLength, 3);
+  assert.equal((await getBinary("/api/", "", { lastKnown: true })).byteLength, 3);
+  // In binary form, the answer has no sentence of the portal.
+  assert.match((await failure(() => getBinary("/api/"))).said, /database is busy or unavailable.*tries again/);
+  await failure(() => postJson("/api/", {}));
 });
 
 test("other statuses without a sentence say what to do", async () => {

@@ -57,7 +57,9 @@ export class CommandClient {
   }
 
   /** Cancel a command. One that waits for the database is only forgotten; if it was stored, it appears all the same. */
-  cancel({ id, state }) {
+  cancel(shown) {
+    // It may have been stored since its button was made.
+    const { id, state } = this.get(shown.id) ?? shown;
     if (state !== "sending") {
       this.send("cancel", { command: id });
       return;
@@ -96,10 +98,12 @@ export class CommandClient {
   #readError() {
     const { lastError, versions } = this.#state;
     if (!this.#errorChanged(versions.errors) || !lastError) return;
-    // The answer to an unparsable command has no id, but only the oldest one is on its way.
-    const refused = this.#sending.get(lastError.command_id) ?? this.#onTheWay()[0];
-    if (!refused) {
-      toast(lastError.error, "danger");
+    const { command_id: id } = lastError;
+    // The answer to an unparsable command has no id; it is about the oldest one on its way.
+    const refused = id ? this.#sending.get(id) : this.#onTheWay()[0];
+    if (refused?.state !== "sending") {
+      // A command may be sent twice: an answer to one that is stored, refused or withdrawn says nothing new.
+      if (!this.#own.has(id)) toast(lastError.error, "danger");
       return;
     }
     this.version += 1;

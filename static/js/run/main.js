@@ -165,7 +165,8 @@ async function load() {
   loading = true;
   for (let wait = FIRST_RETRY_MS; ; wait = Math.min(LONGEST_RETRY_MS, wait * 2)) {
     try {
-      const history = await getBinary(page.addresses.history, page.addresses.login);
+      // A page that shows something already must not go back in time.
+      const history = await getBinary(page.addresses.history, page.addresses.login, { lastKnown: !state.seq });
       applyEvent(state, { ...unpackHistory(history), kind: "history" });
       attemptsSeen = state.versions.attempts;
       break;

@@ -55,6 +55,11 @@ function sentenceOf(status, retryAfterMs) {
   }
 }
 
+/** Return the sentence for an outage of the database of which the portal says no more. */
+export function databaseSentence() {
+  return gettext("The database is busy or unavailable: the page tries again.");
+}
+
 /** Return the sentence for an error of a request that the page repeats by itself. */
 export function repeatedText(error) {
   const isSilent = !(error instanceof HttpError) || (PROXY_ANSWERS.includes(error.status) && !error.said);
@@ -64,14 +69,16 @@ export function repeatedText(error) {
 /**
  * Return the cached body if the portal answers that nothing changed (304), else the new one: never an outdated one,
  * because its headers forbid that. With a cache mode of its own, Firefox would not use an answer that the page preloads.
+ * With `lastKnown`, return the last known body while the database is unavailable, if the portal has it: only for a page
+ * that shows nothing yet, because another one would go back in time.
  */
-export async function getJson(address, login) {
-  return answer(await send(address, { headers: headers() }), login);
+export async function getJson(address, login, { lastKnown = false } = {}) {
+  return answer(await send(address, { headers: headers() }), login, lastKnown);
 }
 
 /** Like `getJson`, for an answer in binary form: an ArrayBuffer. */
-export async function getBinary(address, login) {
-  return answer(await send(address, { headers: headers() }), login);
+export async function getBinary(address, login, { lastKnown = false } = {}) {
+  return answer(await send(address, { headers: headers() }), login, lastKnown);
 }
 
 /**
@@ -135,11 +142,10 @@ function headers() {
 }
 
 /**
- * Return the body: the value of JSON, or an ArrayBuffer. While the database is unavailable, that is the last known one,
- * if the portal has it. Without a `login` address a person cannot log in again, and the
+ * Return the body: the value of JSON, or an ArrayBuffer. Without a `login` address a person cannot log in again, and the
  * error says what to do.
  */
-async function answer(response, login) {
+async function answer(response, login, lastKnown = false) {
   noteBuild(response);
   if (response.status === 401 && login) {
     const here = window.location.pathname + window.location.search;
@@ -150,8 +156,11 @@ async function answer(response, login) {
   if (type.startsWith("application/json")) body = await received(response.json());
   else if (type.startsWith("application/octet-stream")) body = await received(response.arrayBuffer());
   if (response.ok) return body;
-  if (response.headers.has("Steersman-Last-Known")) return body.last_known ?? body;
-  throw new HttpError(response.status, body?.error, waitOf(response));
+  const isKnown = response.headers.has("Steersman-Last-Known");
+  if (isKnown && lastKnown) return body.last_known ?? body;
+  // A last known body in binary form has no room for the portal's sentence.
+  const said = body?.error ?? (isKnown ? databaseSentence() : "");
+  throw new HttpError(response.status, said, waitOf(response));
 }
 
 function waitOf(response) {

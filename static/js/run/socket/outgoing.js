@@ -1,9 +1,11 @@
 // The commands of this page that are not stored yet. One at a time is on its way, so that they are stored in the order
-// in which they were given, also if the portal has to be asked again. Pure except for its timer.
+// in which they were given, also if the portal has to be asked again. Only what ends a training does not wait for others.
+// Pure except for its timer.
 
 // The portal itself waits about two seconds for a busy database.
 const AGAIN_MS = 1000;
 export const LONGEST_BUSY_MS = 120_000;
+const URGENT = new Set(["stop", "end_process"]);
 
 export class Outgoing {
   #send;
@@ -18,17 +20,21 @@ export class Outgoing {
     this.#clock = clock;
   }
 
-  /** Send a command after those before it. It is sent again until `settle(id)`, which is safe because of its id. */
+  /**
+   * Send a command after those before it, an urgent one at once. It is sent again until `settle(id)`, which is safe
+   * because of its id.
+   */
   put(payload) {
     this.#waiting.set(payload.id, { payload, busySince: null });
-    if (this.#waiting.size === 1) this.sendFirst();
+    if (this.#waiting.size === 1 || URGENT.has(payload.command)) this.#send(payload);
   }
 
-  /** Send the oldest command now, for example over a new connection. */
+  /** Send the oldest command and all urgent ones now, for example over a new connection; repeating them is safe. */
   sendFirst() {
     this.#clock.stop(this.#timer);
-    const [first] = this.#waiting.values();
-    if (first) this.#send(first.payload);
+    [...this.#waiting.values()].forEach(({ payload }, place) => {
+      if (place === 0 || URGENT.has(payload.command)) this.#send(payload);
+    });
   }
 
   /** Send no more of a command, because it was stored, refused or withdrawn. */

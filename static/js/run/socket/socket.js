@@ -1,7 +1,7 @@
 // The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, and commands in order.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
-import { HttpError, postJson } from "../../shared/http.js";
+import { databaseSentence, HttpError, postJson } from "../../shared/http.js";
 import { gettext } from "../../shared/i18n.js";
 import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
@@ -20,6 +20,7 @@ const WHY_MS = 8000;
 const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
+const TRY_AGAIN = 1013;
 const TOO_MANY = 4429;
 const TOO_MANY_TICKETS = 429;
 const UNAVAILABLE = 503;
@@ -47,6 +48,8 @@ export class RunSocket {
   #why = "";
   // The sentence that the portal sent instead of a ticket.
   #outage = "";
+  // Whether the portal closed the last connection, because the database did not redeem the ticket.
+  #isDelayed = false;
   #lostAt = 0;
   #ticketFailures = 0;
   #refusals = 0;
@@ -124,6 +127,7 @@ export class RunSocket {
     if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
     this.#ticketFailures = 0;
     this.#lostAt = 0;
+    this.#isDelayed = false;
     this.#outgoing.sendFirst();
   }
 
@@ -149,6 +153,7 @@ export class RunSocket {
       return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
       this.#outage = error.status === UNAVAILABLE ? error.said : "";
+      this.#isDelayed = false;
       if (error instanceof HttpError && [401, 403, 404].includes(error.status)) this.#end(error.message);
       if (error instanceof HttpError && error.status === TOO_MANY_TICKETS) {
         this.pause();
@@ -214,6 +219,7 @@ export class RunSocket {
 
   #closed(code) {
     if (this.#over) return;
+    this.#isDelayed = code === TRY_AGAIN;
     if (code === 4401) {
       this.#ticketFailures += 1;
       if (this.#ticketFailures >= MOST_TICKET_FAILURES) this.#end(FINAL[4401]);
@@ -243,8 +249,10 @@ export class RunSocket {
   #lost() {
     if (this.#over) return;
     this.#lostAt ||= performance.now();
-    const offline = navigator.onLine === false || performance.now() - this.#lostAt > OFFLINE_MS;
-    this.#onLink(offline ? "offline" : "reconnecting", this.#why || this.#outage);
+    // A page that the portal answers is not offline, whatever its database does.
+    const outage = this.#outage || (this.#isDelayed ? databaseSentence() : "");
+    const offline = navigator.onLine === false || (!outage && performance.now() - this.#lostAt > OFFLINE_MS);
+    this.#onLink(offline ? "offline" : "reconnecting", this.#why || outage);
   }
 
   #end(sentence) {

@@ -47,7 +47,8 @@ class Rounds:
             loop = asyncio.get_running_loop()
 
             def wake(message: dict[str, Any]) -> None:
-                loop.call_soon_threadsafe(self._word.set)
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._word.set)
 
             announcer.current().listen(revocation.GROUP, wake)
         if self._going is None:

@@ -14,11 +14,12 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from runs.access import socket_counts
 from runs.access.limiter import Clock
-from runs.access.socket_counts import Holding
+from runs.access.socket_counts import Holding, ProcessRow
 from runs.live.database_reads import reading
 from runs.live.presence.audience import Audience
 from runs.live.presence.places import Places
@@ -30,6 +31,36 @@ EXCHANGE_INTERVAL_S = 0.5
 # A process writes its row this often even if nothing has changed, as a heartbeat.
 REWRITE_AFTER_S = 4.0
 DEAD_AFTER_S = 15.0
+
+Rows: TypeAlias = list[ProcessRow]
+
+
+class Leases:
+    """Finds out which processes live, from the rows that are read again and again."""
+
+    def __init__(self) -> None:
+        # The last beat of each process, and when it was read by our clock.
+        self._seen: dict[uuid.UUID, tuple[int, float]] = {}
+
+    def divide(self, rows: Iterable[ProcessRow], now: float, *, is_blind: bool) -> tuple[Rows, Rows]:
+        """Return the rows of living and of dead processes. `is_blind`: the rows could not be read until now."""
+        seen: dict[uuid.UUID, tuple[int, float]] = {}
+        living: Rows = []
+        dead: Rows = []
+        for row in rows:
+            known = self._seen.get(row.process)
+            if is_blind:
+                # While no process could write, an old row does not mean a dead process.
+                since = now
+            elif known is not None and known[0] == row.beat:
+                since = known[1]
+            else:
+                # The age is by the database's clock, like all times in rows: the process may have died long ago.
+                since = now - max(0.0, row.age_s)
+            seen[row.process] = (row.beat, since)
+            (dead if now - since > DEAD_AFTER_S else living).append(row)
+        self._seen = seen
+        return living, dead
 
 
 class Exchange:
@@ -43,8 +74,7 @@ class Exchange:
         self.audience = Audience()
         self._on_news = on_news
         self._clock = clock
-        # The last beat of each other process, and when it was read by our clock.
-        self._seen: dict[uuid.UUID, tuple[int, float]] = {}
+        self._leases = Leases()
         self._written = Holding()
         self._written_at = self._exchanged_at = float("-inf")
         self._exchanging: asyncio.Task[None] | None = None
@@ -92,29 +122,11 @@ class Exchange:
             raise
         finally:
             self._heard.set()
-        now = self._clock()
-        seen: dict[uuid.UUID, tuple[int, float]] = {}
-        living, dead = [], []
-        for row in rows:
-            known = self._seen.get(row.process)
-            if self._blind:
-                # While no process could write, an old row does not mean a dead process.
-                since = now
-            elif known is not None and known[0] == row.beat:
-                since = known[1]
-            else:
-                # The age is by the database's clock, like all times in rows: the process may have died long ago.
-                since = now - max(0.0, row.age_s)
-            seen[row.process] = (row.beat, since)
-            if now - since > DEAD_AFTER_S:
-                dead.append((row.process, row.beat))
-            else:
-                living.append(row.holding)
-        self._seen = seen
-        self.places.others = sum((Counter(each.counts) for each in living), Counter())
-        self.audience.others = [each.watchers for each in living]
+        living, dead = self._leases.divide(rows, self._clock(), is_blind=self._blind)
+        self.places.others = sum((Counter(row.holding.counts) for row in living), Counter())
+        self.audience.others = [row.holding.watchers for row in living]
         if dead:
-            await reading(socket_counts.forget)(dead)
+            await reading(socket_counts.forget)([(row.process, row.beat) for row in dead])
 
     async def _write(self) -> None:
         own = Holding(dict(self.places.own), self.audience.own())

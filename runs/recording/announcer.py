@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,6 +35,8 @@ MOST_IN_FLIGHT = 16
 FAR_S = 0.02
 SEND_TIMEOUT_S = 3.0
 RETRY_PAUSE_S = 0.5
+# Attempts to listen to a layer that is away become as rare as this.
+LONGEST_RETRY_PAUSE_S = 4.0
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -118,6 +121,49 @@ layer_state = LayerState()
 PART = "announcer"
 
 
+class Listener:
+    """Receives the messages to a group by the channel layer of this process."""
+
+    def __init__(self, group: str, heard: Callable[[dict[str, Any]], None]) -> None:
+        self._group, self._heard = group, heard
+        # The name under which it notes failures, which is also in the name of its channel.
+        self.part = f"listener{uuid.uuid4().hex}."
+        self.pause_s = RETRY_PAUSE_S
+
+    async def hear(self) -> None:
+        """Pass on messages until the layer fails."""
+        layer: Any = None
+        channel = ""
+        try:
+            layer = get_channel_layer()
+            channel = await layer.new_channel(self.part)
+            await layer.group_add(self._group, channel)
+            layer_state.works(self.part)
+            self.pause_s = RETRY_PAUSE_S
+            while True:
+                self._pass_on(await layer.receive(channel))
+        except Exception as error:  # any exception: messages may be lost
+            layer_state.failed(self.part, str(error) or type(error).__name__)
+            self.pause_s = min(2 * self.pause_s, LONGEST_RETRY_PAUSE_S)
+        finally:
+            if channel:
+                with suppress(Exception):  # it is dropped in any case
+                    await asyncio.wait_for(layer.group_discard(self._group, channel), SEND_TIMEOUT_S)
+            self._drop_channels(layer)
+
+    def _pass_on(self, message: dict[str, Any]) -> None:
+        try:
+            self._heard(message)
+        except Exception:  # a fault of ours must not end the reception of later messages
+            logger.exception("a message to %s could not be handled", self._group)
+
+    def _drop_channels(self, layer: Any) -> None:
+        """Remove the queue that channels_redis keeps for each channel, even for one that it failed to subscribe to."""
+        channels = getattr(layer, "channels", {})
+        for name in [name for name in channels if self.part in name]:
+            del channels[name]
+
+
 class Announcer:
     """One daemon thread, one event loop, one bounded backlog, and lanes that send several messages at the same time."""
 
@@ -128,6 +174,8 @@ class Announcer:
         self._came, self._freed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._away = False
+        # Whether the layer is distant: a send took longer than FAR_S, and none was faster since.
+        self._is_far = False
         # The number of messages that were not sent: viewers get these events from the database.
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
@@ -195,20 +243,25 @@ class Announcer:
     async def _free_lane(self) -> Lane:
         """Return the first lane, or another one if the layer is available but distant."""
         while self._lanes[0].is_busy:
+            if self._is_far and not self._away:
+                free = next((lane for lane in self._lanes if not lane.is_busy), None)
+                if free is not None:
+                    return free
             self._freed.clear()
             try:
                 await asyncio.wait_for(self._freed.wait(), FAR_S)
             except TimeoutError:
-                free = next((lane for lane in self._lanes if not lane.is_busy), None)
-                if free is not None and not self._away:
-                    return free
+                self._is_far = True
         return self._lanes[0]
 
     async def _send_by(self, lane: Lane, message: Message) -> None:
+        began_at = time.monotonic()
         try:
             await asyncio.wait_for(lane.layer().group_send(message.group, message.content), SEND_TIMEOUT_S)
             layer_state.works(PART)
             self._away = False
+            if time.monotonic() - began_at < FAR_S:
+                self._is_far = False
         except Exception as error:  # any exception: messages may be lost
             layer_state.failed(PART, str(error) or f"no answer within {SEND_TIMEOUT_S:g} s")
             self._away = True
@@ -222,18 +275,14 @@ class Announcer:
                 self._idle.set()
 
     async def _listen(self, group: str, heard: Callable[[dict[str, Any]], None]) -> None:
-        while True:
-            try:
-                layer = get_channel_layer()
-                channel = await layer.new_channel()
-                await layer.group_add(group, channel)
-                try:
-                    while True:
-                        heard(await layer.receive(channel))
-                finally:
-                    await asyncio.wait_for(layer.group_discard(group, channel), SEND_TIMEOUT_S)
-            except Exception:  # the database is looked at each second anyway; try the layer again
-                await asyncio.sleep(RETRY_PAUSE_S)
+        listener = Listener(group, heard)
+        try:
+            while True:
+                await listener.hear()
+                # The database is looked at each second anyway.
+                await asyncio.sleep(listener.pause_s)
+        finally:
+            layer_state.leave(listener.part)
 
 
 _announcer: Announcer | None = None

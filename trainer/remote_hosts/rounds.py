@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+import time
 from typing import Any, Protocol
 
 from runs.access import revocation, socket_counts
 from runs.launches.grants import HostGrant, check_host_grants
 from runs.live.database_reads import reading
-from runs.live.exchange import DEAD_AFTER_S
+from runs.live.exchange import Leases
 from runs.outage.answers import noted_outage
 from runs.recording import announcer, feed
 from runs.recording.lifecycle import runs_with_open_commands
@@ -39,6 +39,7 @@ class Rounds:
         self._going: asyncio.Task[None] | None = None
         self._listens = False
         self._is_blind = False
+        self._leases = Leases()
 
     def add(self, connection: Guarded, grant: HostGrant) -> None:
         self._grants[connection] = grant
@@ -47,7 +48,8 @@ class Rounds:
             loop = asyncio.get_running_loop()
 
             def wake(message: dict[str, Any]) -> None:
-                loop.call_soon_threadsafe(self._word.set)
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._word.set)
 
             announcer.current().listen(revocation.GROUP, wake)
         if self._going is None:
@@ -70,7 +72,7 @@ class Rounds:
             self._word.clear()
             try:
                 await self._check()
-                feed.watched.replace(await reading(watched_runs)())
+                feed.watched.replace(await self._watched_runs())
                 await self._look_for_commands()
                 self._is_blind = False
             except Exception as error:  # a database that is unavailable now may answer the next time
@@ -94,8 +96,8 @@ class Rounds:
             if grant.run_id in found:
                 connection.look_for_commands()
 
-
-def watched_runs() -> frozenset[int]:
-    """Return the runs whose pages are open in any portal."""
-    rows: Collection[socket_counts.ProcessRow] = socket_counts.read_others()
-    return frozenset(run_id for row in rows if row.age_s < DEAD_AFTER_S for run_id in row.holding.watchers)
+    async def _watched_runs(self) -> frozenset[int]:
+        """Return the runs whose pages are open in any portal."""
+        rows = await reading(socket_counts.read_others)()
+        living, _ = self._leases.divide(rows, time.monotonic(), is_blind=self._is_blind)
+        return frozenset(run_id for row in living for run_id in row.holding.watchers)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Browser, expect
 
 from tests.outage.taken_away import database_file_taken_away
 from tests.outage.test_last_known import STEPS, run, stack
 from tests.outage.test_pages import TRAININGS_GO_ON
 from tests.support.browser import log_in
+from tests.support.locked_database import write_locked
 from tests.support.stack import Stack
 
 __all__ = ["run", "stack"]
@@ -34,3 +37,18 @@ def test_a_run_page_opened_during_an_outage_shows_its_charts_and_loads_again(
             expect(page.get_by_test_id("state")).to_have_attribute("data-state", "finished")
         expect(known).to_have_count(0)
         expect(chart).to_be_visible()
+
+
+def test_a_run_page_opened_while_the_database_is_locked_says_so_and_connects_afterwards(
+    stack: Stack, run: int, chromium: Browser
+) -> None:
+    with chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB") as context:
+        page = context.new_page()
+        log_in(page, stack.address, "operator", "operator")
+        with write_locked(stack, run):
+            page.goto(f"{stack.address}/runs/{run}/")
+            expect(page.get_by_test_id("step")).to_have_text(str(STEPS))
+            expect(page.locator("#trouble")).to_contain_text("The database is busy or unavailable")
+            expect(page.get_by_test_id("link")).to_have_attribute("data-link", "reconnecting")
+        expect(page.get_by_test_id("link")).to_have_attribute("data-link", re.compile("live|database"))
+        expect(page.locator("#trouble")).to_be_hidden()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -106,6 +106,60 @@ def test_a_layer_that_cannot_be_made_is_logged_once(
     assert str(error) in found[0].getMessage() and "check that Redis runs" in found[0].getMessage()
     # A known kind of failure has no stack trace, a fault of ours has one.
     assert [each.exc_info is not None for each in found] == [False, True][:lines_expected]
+
+
+class Counted:
+    """A layer in memory that returns its echoes. `connected` are those that were not closed."""
+
+    connected: ClassVar[set[Counted]] = set()
+    made: ClassVar[int] = 0
+
+    def __init__(self, name: str) -> None:
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def new_channel(self, prefix: str) -> str:
+        await asyncio.sleep(0)
+        Counted.connected.add(self)
+        Counted.made += 1
+        return prefix
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await asyncio.sleep(0)
+
+    group_discard = group_add
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        self._queue.put_nowait(message)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        return await self._queue.get()
+
+    async def flush(self) -> None:
+        await asyncio.sleep(0)
+        Counted.connected.discard(self)
+
+
+def test_who_leaves_leaves_no_connection_and_no_task_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module.channel_layers, "make_backend", Counted)
+    monkeypatch.setattr(Counted, "connected", set())
+    monkeypatch.setattr(Counted, "made", 0)
+
+    def heard(message: dict[str, Any]) -> None: ...
+
+    async def check() -> None:
+        link, others = LayerLink(("access",), heard, lambda: None), asyncio.all_tasks()
+        for visit in range(20):
+            await link.join("run.1")
+            assert link.has_layer and len(Counted.connected) == 1 and Counted.made == visit + 1
+            # As the hub does with the last viewer, without a pause between the two.
+            link.leave("run.1")
+            link.stop()
+            await link.closed()
+            while asyncio.all_tasks() != others:
+                await asyncio.sleep(0)
+            assert not Counted.connected
+
+    asyncio.run(asyncio.wait_for(check(), TIMEOUT_S))
 
 
 def test_the_process_logs_one_failure_and_one_recovery(caplog: pytest.LogCaptureFixture) -> None:

@@ -71,8 +71,7 @@ class LayerLink:
         """Join a group, and wait for it, unless the layer is unavailable."""
         self.want(group)
         if not self._is_missing:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), PATIENCE_S)
+            await _wait(self._settled, PATIENCE_S)
 
     def leave(self, group: str) -> None:
         self._wanted.discard(group)
@@ -86,7 +85,7 @@ class LayerLink:
             self._working = None
         self.has_layer = self._is_missing = False
         announcer.layer_state.leave(PART)
-        self._close(self._disconnect())
+        self._disconnect()
 
     async def closed(self) -> None:
         """Wait a while until old connections are closed. A layer that does not answer is left behind."""
@@ -99,7 +98,9 @@ class LayerLink:
         closing.add_done_callback(self._closing.discard)
 
     async def _work(self) -> None:
-        while True:
+        own = asyncio.current_task()
+        # A library may swallow the cancellation.
+        while self._working is own:
             self._wake.clear()
             try:
                 await self._stay_linked()
@@ -108,11 +109,11 @@ class LayerLink:
                 self._note_fault(error)
             if self._layer is None or self._joined == self._wanted:
                 self._settled.set()
-                with contextlib.suppress(TimeoutError):
-                    pause_s = ECHO_INTERVAL_S if self.has_layer else RETRY_S
-                    # A missing layer is not tried more often because more viewers come.
-                    waiting = self._wake.wait() if self._layer is not None else asyncio.sleep(pause_s)
-                    await asyncio.wait_for(waiting, pause_s)
+                if self._layer is None:
+                    # It is not tried more often because more viewers come.
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    await _wait(self._wake, ECHO_INTERVAL_S if self.has_layer else RETRY_S)
 
     async def _stay_linked(self) -> None:
         """Connect if there is no layer, or if its echoes are missing; otherwise request the next echo. Then join and
@@ -120,7 +121,7 @@ class LayerLink:
         """
         if self._layer is not None and time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
             self._note(False, "no echo from the channel layer")
-            await self._disconnect()
+            self._disconnect()
         if self._layer is None:
             await self._connect()
         else:
@@ -146,7 +147,10 @@ class LayerLink:
             raise
         except Exception as error:  # any exception: events come from the database meanwhile
             self._note(False, str(error) or f"no answer within {CALL_TIMEOUT_S:g} s")
-            await _flush(layer)
+            self._close(_flush(layer))
+            return
+        if self._working is not asyncio.current_task():
+            self._close(_flush(layer))
             return
         self._layer, self._channel, self._joined = layer, channel, wanted
         self._linked_at = time.monotonic()
@@ -155,8 +159,7 @@ class LayerLink:
         self._echoed.clear()
         if await self._call("group_send", self._echo_group, {"type": "hub.echo"}):
             # The first viewer gets the state of the layer; an echo takes about a millisecond.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._echoed.wait(), FIRST_ECHO_TIMEOUT_S)
+            await _wait(self._echoed, FIRST_ECHO_TIMEOUT_S)
 
     async def _call(self, name: str, *arguments: Any) -> bool:
         if self._layer is None:
@@ -166,7 +169,7 @@ class LayerLink:
                 await getattr(self._layer, name)(*arguments)
         except Exception as error:  # the next pass reconnects
             self._note(False, str(error) or f"no answer within {CALL_TIMEOUT_S:g} s")
-            await self._disconnect()
+            self._disconnect()
             return False
         return True
 
@@ -180,15 +183,15 @@ class LayerLink:
             else:
                 self._heard(message)
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
+        """Use the layer no longer, and close it in the background, which nothing may interrupt: a layer that is not
+        closed polls its connection for ever.
+        """
         hearing, layer = self._hearing, self._layer
         self._hearing = self._layer = None
         self._joined = set()
-        if hearing is not None:
-            hearing.cancel()
-            await asyncio.wait([hearing], timeout=CALL_TIMEOUT_S)
         if layer is not None:
-            await _flush(layer)
+            self._close(_end(hearing, layer))
 
     def _note(self, has_layer: bool, why: str = "") -> None:
         self.has_layer, self._is_missing = has_layer, not has_layer
@@ -206,6 +209,26 @@ class LayerLink:
         if not isinstance(error, OSError) and self._fault != repr(error):
             self._fault = repr(error)
             logger.exception("the connection to the channel layer failed")
+
+
+async def _wait(event: asyncio.Event, longest_s: float) -> None:
+    """Wait for an event, for a limited time. `asyncio.wait_for` may swallow a cancellation that comes with the event."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):
+            await event.wait()
+
+
+async def _end(hearing: asyncio.Task[None] | None, layer: Any) -> None:
+    if hearing is None:
+        await _flush(layer)
+        return
+    hearing.cancel()
+    await asyncio.wait([hearing], timeout=CALL_TIMEOUT_S)
+    await _flush(layer)
+    if not hearing.done():
+        # At its end it unsubscribes, for which the layer connects again.
+        await asyncio.wait([hearing])
+        await _flush(layer)
 
 
 async def _flush(layer: Any) -> None:

@@ -212,7 +212,10 @@ class LayerLink:
 
 
 async def _wait(event: asyncio.Event, longest_s: float) -> None:
-    """Wait for an event, for a limited time. `asyncio.wait_for` may swallow a cancellation that comes with the event."""
+    """Wait for an event, for a limited time.
+
+    `asyncio.wait_for` may swallow a cancellation that comes together with the event.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(longest_s):
             await event.wait()

@@ -16,7 +16,7 @@ from tests.support.hosts.training_host import Portal, TrainingHost
 from tests.support.stack import Stack, events, rows, run_row, wait_for
 
 SEVERAL = """
-import multiprocessing, os, sys
+import multiprocessing, os, sys, time
 import steersman
 
 def in_a_child(run):
@@ -56,6 +56,8 @@ if __name__ == "__main__":
     while not run.stopping:
         step += 1
         run.log(step, {"train/loss": rate.value})
+        # The end of a run waits for its unsent steps, but not for long.
+        time.sleep(0.005)
     run.finish("stopped")
     run = steersman.start(name="interrupted")
     run.log(1, loss=1.0)
@@ -95,7 +97,7 @@ def test_one_process_trains_several_runs_one_after_another(places: tuple[Stack, 
     first = opened_run(stack, "训练 <一>")
     told = {name: run_row(stack, opened_run(stack, name))["state"] for name in ("训练 <一>", "fails", "interrupted")}
     assert told == {"训练 <一>": "finished", "fails": "failed", "interrupted": "stopped"}, host.printed()
-    assert run_row(stack, run_id)["state"] == "stopped"
+    assert run_row(stack, run_id)["state"] == "stopped", host.printed()
     assert Counter(points(stack, first)) == Counter(range(1, 301))
     assert Counter(points(stack, run_id)) == Counter(range(1, run_row(stack, run_id)["step"] + 1))
     (row,) = rows(stack, "SELECT error, traceback FROM runs_attempt WHERE run_id = ?", opened_run(stack, "fails"))

@@ -49,15 +49,20 @@ class Firefox:
     def press(self, key: str) -> None:
         self._element("body").send_keys(key)
 
-    def drag(self, selector: str, shares: tuple[float, float]) -> None:
-        """Drag with the mouse from one share of an element's width to another, at half its height."""
+    def drag(self, selector: str, shares: tuple[float, float], marked: str) -> None:
+        """Drag with the mouse from one share of an element's width to another, at half its height.
+
+        The button is released when `marked`, the element that marks the range, has a width: a page draws the range
+        with its next frame, which takes long on a busy machine."""
         from marionette_driver.marionette import ActionSequence
 
         box = self.read(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
         places = [int(box["x"] + share * box["width"]) for share in shares]
         y = int(box["y"] + box["height"] / 2)
         mouse = ActionSequence(self._marionette, "pointer", "mouse", {"pointerType": "mouse"})
-        mouse.pointer_move(places[0], y).pointer_down().pointer_move(places[1], y, duration=100).pointer_up().perform()
+        mouse.pointer_move(places[0], y).pointer_down().pointer_move(places[1], y, duration=100).perform()
+        self.wait(f"document.querySelector({marked!r}).getBoundingClientRect().width > 0")
+        ActionSequence(self._marionette, "pointer", "mouse", {"pointerType": "mouse"}).pointer_up().perform()
 
     def save_picture(self, path: Path) -> None:
         path.write_bytes(self._marionette.screenshot(format="binary", full=False))

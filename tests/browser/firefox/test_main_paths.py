@@ -63,8 +63,8 @@ def test_curves_are_drawn_and_a_drag_zooms(firefox: Firefox, stack: Stack, place
     firefox.wait(f"{POINTS} >= 3000")
     # The answer that was requested together with the scripts is used.
     assert firefox.read(HISTORIES) == 1
-    firefox.read(f"document.querySelector('{LOSS}').scrollIntoView({{ block: 'center' }})")
-    firefox.drag(f"{LOSS} .u-over", (0.4, 0.6))
+    firefox.read(f"document.querySelector('{LOSS}').scrollIntoView({{ block: 'center', behavior: 'instant' }})")
+    firefox.drag(f"{LOSS} .u-over", (0.4, 0.6), f"{LOSS} .u-select")
     firefox.wait("!document.querySelector('.zoom-reset').hidden")
     firefox.save_picture(screenshots / "firefox-run.png")
     firefox.press("z")

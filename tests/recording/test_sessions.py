@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from runs.models import Attempt, Command, EpochMetric, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
-from runs.recording.record_side import folding
+from runs.recording.record_side import console_bound, folding
 from runs.recording.record_side.session import RecordSession
 from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
@@ -197,6 +199,25 @@ def test_a_command_is_handed_to_a_session_once_and_to_the_next_one_if_it_was_not
     following = session_of(lease)
     attach(following, [str(had.pk)], token="two")
     assert [order.command.id for order in following.look(for_commands=True)] == [str(lost.pk)]
+
+
+def test_a_database_that_fails_while_it_is_tidied_loses_no_command(lease, monkeypatch):
+    session = session_of(lease)
+    attach(session)
+    failures = [OperationalError("database is locked")]
+
+    def bound(run_id: int, largest_characters: int) -> int:
+        if failures:
+            raise failures.pop()
+        return 0
+
+    monkeypatch.setattr(console_bound, "bound_console", bound)
+    command = ask(lease, "pause")
+    handed: list[str] = []
+    while failures or session.has_work:
+        with suppress(OperationalError):
+            handed += [order.command.id for order in session.look(for_commands=True) if isinstance(order, Post)]
+    assert handed == [str(command.pk)]
 
 
 def test_viewers_are_told_once_that_a_training_does_not_look_and_once_that_it_looks_again(lease):

@@ -246,10 +246,9 @@ class Stack:
         return None
 
     def log(self) -> str:
-        """Return the output of trainings and portal, for the message of a failed test."""
-        return "\n".join(
-            f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in sorted(self.folder.glob("*.log"))
-        )
+        """Return the output of trainings, portal and later supervisors, for the message of a failed test."""
+        paths = [*sorted(self.folder.glob("*.log")), *sorted((self.data / "logs").glob("*.log"))]
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in paths)
 
     def close(self) -> None:
         if self._commands is not None:

@@ -120,8 +120,10 @@ class RecordSession:
         except Fenced as error:
             return self._overtaken(error)
         self._handed |= {str(each.command.id) for each in orders if isinstance(each, Post)}
-        self._folding.look()
-        self._console.look()
+        if not orders:
+            # Not in the same call: an error of the database here would lose the commands, which count as delivered.
+            self._folding.look()
+            self._console.look()
         return list(orders)
 
     def _attach(self, attach: Attach) -> list[FromRecord]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.conftest import Places
-from tests.browser.entering.test_web_app import of_another_build
 from tests.support.browser import operators_page, settled_picture
 from tests.support.stack import Stack, create_run, rows, wait_for
 
@@ -196,6 +195,11 @@ def test_a_run_without_steps_per_epoch_is_left_out_over_epochs(page: Page, stack
     expect(page.locator("#chart-over")).to_have_value("step")
 
 
+def of_another_build(route: Route) -> None:
+    response = route.fetch()
+    route.fulfill(response=response, headers={**response.headers, "steersman-build": "another"})
+
+
 def test_a_page_that_is_older_than_the_portal_offers_to_reload(page: Page, stack: Stack, places: Places) -> None:
     offer = page.get_by_test_id("upgrade")
     page.goto(compared(stack, places))
@@ -205,7 +209,8 @@ def test_a_page_that_is_older_than_the_portal_offers_to_reload(page: Page, stack
         page.route(requests, of_another_build)
         page.reload()
         expect(offer).to_contain_text("The portal was upgraded.")
-        page.unroute(requests)
+        # A reload would break off an answer that is still being changed.
+        page.unroute_all(behavior="wait")
 
 
 def test_a_run_is_highlighted_in_charts_and_tables_alike(page: Page, stack: Stack, places: Places) -> None:

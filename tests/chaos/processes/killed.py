@@ -87,10 +87,16 @@ def ask(run_id: int, command: Any) -> str:
     return str(request.id)
 
 
-def is_applied(command_id: str) -> bool:
+def wait_until_applied(stack: Stack, command_id: str) -> None:
     from runs.models import Command
 
-    return Command.objects.filter(pk=command_id, state="applied").exists()
+    def row() -> Command:
+        return Command.objects.get(pk=command_id)
+
+    wait_for(
+        lambda: row().state == "applied",
+        lambda: f"the command {row().kind}, now {row().state} ({row().outcome}), of {row().run.state}\n{stack.log()}",
+    )
 
 
 def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
@@ -104,10 +110,10 @@ def kill_supervisor(stack: Stack, followed: Followed) -> tuple[float, float]:
     asked = ask(followed.run_id, Pause())
     wait_for(lambda: rows(stack, sql, followed.run_id)[0]["adoptions"] > before["adoptions"], "the next supervisor")
     adopted_s = time.monotonic() - began
-    wait_for(lambda: is_applied(asked), lambda: f"the pause\n{stack.log()}")
+    wait_until_applied(stack, asked)
     applied_s = time.monotonic() - began
     resumed = ask(followed.run_id, Resume())
-    wait_for(lambda: is_applied(resumed), lambda: f"the training to go on\n{stack.log()}")
+    wait_until_applied(stack, resumed)
     say(f"supervisor killed: adopted after {adopted_s:.2f} s, a command applied after {applied_s:.2f} s")
     return applied_s, adopted_s
 

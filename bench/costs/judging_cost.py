@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from steersman.agent.machine.redactor import Redactor  # noqa: E402  needs the path, as what follows
 from steersman.records.kinds import PointRecord  # noqa: E402
+from steersman.records.point_blocks import in_blocks  # noqa: E402
 
 ROUND_S = 0.5
 TICK_S = 0.08
@@ -60,7 +61,7 @@ def judge_rounds(orders: Connection, series: int, steps_per_second: int, data: s
             count += series * len(records)
             if judges:
                 began = time.process_time()
-                for point in judge.points(Batch(records=records)):
+                for point in judge.points(Batch(records=in_blocks(records))):
                     judge.see(point, point.time)
                 spent += time.process_time() - began
             time.sleep(TICK_S)

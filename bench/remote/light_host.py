@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 import steersman
 from steersman.messages.reports import Attach, Attached, Position, Report, Stored
 from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import in_blocks
 from steersman.wire.codec import decode, encode
 
 PROTOCOL = "steersman.host.v1"
@@ -78,7 +79,7 @@ class LightHost:
         if now - self._heartbeat_at >= HEARTBEAT_INTERVAL_S:
             self._heartbeat_at, backlog = now, 0
         return Report(
-            session, self.stored + 1, self._positions(first), self._positions(step), records, system=system,
+            session, self.stored + 1, self._positions(first), self._positions(step), in_blocks(records), system=system,
             backlog_bytes=backlog,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from steersman.messages.disks import DiskSpace
 from steersman.messages.orders import SignalRequest
 from steersman.records.kinds import PointRecord
-from steersman.records.record import Record
+from steersman.records.point_blocks import Stretch
 
 # The items of a report that can each be stored or refused.
 PartKind = Literal["records", "stall", "system", "lines", "console"]
@@ -119,8 +119,9 @@ class SetAside:
 class Report:
     """Records to store in one transaction, if `session`, `number` and `begin` match the state of the record side.
 
-    `begin` and `end` are the positions in the journals, by rank, before and after the report. `backlog_bytes` is the
-    part of the journals that is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
+    The points among `records` are in blocks. `begin` and `end` are the positions in the journals, by rank, before and
+    after the report. `backlog_bytes` is the part of the journals that is not stored yet, None in reports between two
+    heartbeats. `not_looking_s` is for how many
     seconds the training has not read waiting commands, 0.0 if it reads them again, None if nothing has changed.
     `removed_checkpoints` are paths within the attempt's folder, or that of an earlier one, as in ../1/checkpoints/last.
     `asked` are the requests of signals, `posted` the commands that were delivered since the last report. `by_rank` has
@@ -132,7 +133,7 @@ class Report:
     number: int
     begin: dict[int, Position] = field(default_factory=dict)
     end: dict[int, Position] = field(default_factory=dict)
-    records: Sequence[Record] = ()
+    records: Sequence[Stretch] = ()
     unreadable: int = 0
     console: ConsoleText | None = None
     system: dict[str, float | None] | None = None
@@ -153,7 +154,8 @@ class Report:
 class Refused:
     """A part of a report that cannot be stored, and why: `key` is its index, or the name of a sample.
 
-    `key` is None for the part as a whole: a stall, or incomplete lines of a console.
+    Each point of a block counts as one of the records. `key` is None for the part as a whole: a stall, or incomplete
+    lines of a console.
     """
 
     kind: PartKind

@@ -16,6 +16,7 @@ from runs.recording.lifecycle import Holder, open_attempt
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, PointRecord, WatchRecord
+from steersman.records.point_blocks import in_blocks
 from steersman.records.record import Record
 from tests.alerts.detectors.scenes import judged, names, points
 from trainer.alerts import shared_reads
@@ -32,7 +33,7 @@ def run_judge() -> RunJudge:
 
 
 def names_shown(judge: RunJudge, *records: Record) -> list[str]:
-    return [point.series for point in judge.points(Batch(records=records))]
+    return [point.series for point in judge.points(Batch(records=in_blocks(records)))]
 
 
 def epoch(number: int, **values: float) -> EpochRecord:
@@ -55,7 +56,7 @@ def test_a_validation_loss_of_epochs_that_rises_is_overfitting() -> None:
             PointRecord(step=number * 10 + k, time=NOW + number * 10 + k, values={"train/loss": training})
             for k in range(9)
         ]
-        for point in judge.points(Batch(records=[*steps, epoch(number, validation_loss=validation)])):
+        for point in judge.points(Batch(records=in_blocks([*steps, epoch(number, validation_loss=validation)]))):
             found += judge.see(point, point.time)
     assert ("overfitting", "validation_loss") in [(each.detector, each.series) for each in found]
 
@@ -97,7 +98,11 @@ def test_a_series_that_is_watched_is_judged_whatever_it_is_called(declared_after
 
     def found(told: list[Record]) -> list[str]:
         judge = run_judge()
-        return [each.detector for point in judge.points(Batch(records=told)) for each in judge.see(point, point.time)]
+        return [
+            each.detector
+            for point in judge.points(Batch(records=in_blocks(told)))
+            for each in judge.see(point, point.time)
+        ]
 
     assert found(records) == []
     watched = WatchRecord(step=declared_after, name="zeta", goal="min")

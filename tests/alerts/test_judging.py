@@ -18,6 +18,7 @@ from runs.recording.lifecycle import Holder, Lease, open_attempt
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
+from steersman.records.point_blocks import in_blocks
 from tests.support.stack import wait_for
 from trainer.alerts import thread as thread_module
 from trainer.alerts.judging import Batch, RunJudge, usual_of
@@ -34,7 +35,7 @@ def losses(*values: float, first: int = 1, began: float = NOW) -> Batch:
         PointRecord(step=first + place, time=began + place / 10, values={LOSS: value})
         for place, value in enumerate(values)
     ]
-    return Batch(records=records)
+    return Batch(records=in_blocks(records))
 
 
 def judged(judge: RunJudge, batch: Batch, now: float = NOW) -> list[Any]:
@@ -102,7 +103,7 @@ def test_what_begins_again_too_soon_is_told_later_if_it_lasts() -> None:
     assert judge.over() == [("spike", LOSS)]
     # Another series has its own minute, and alarms that are held back when the training ends are counted.
     other = PointRecord(step=7, time=NOW + 62, values={"other/loss": -1.0, LOSS: -1.0})
-    assert [finding.series for finding in judged(judge, Batch(records=[other]))] == ["other/loss"]
+    assert [finding.series for finding in judged(judge, Batch(records=in_blocks([other])))] == ["other/loss"]
     judge.end()
     assert judge.take_left_out() == 1
 
@@ -184,9 +185,9 @@ def test_it_writes_no_more_than_there_is_room_for_and_counts_the_others(
     monkeypatch.setattr(alerts, "MOST_OF_DETECTORS", 2)
     thread = begin(Told())
     bad = {f"{number}/loss": -1.0 for number in range(5)}
-    thread.take(Batch(records=[PointRecord(step=1, time=NOW, values=bad)]))
+    thread.take(Batch(records=in_blocks([PointRecord(step=1, time=NOW, values=bad)])))
     good = dict.fromkeys(bad, 1.0)
-    thread.take(Batch(records=[PointRecord(step=2, time=NOW + 1, values=good)]))
+    thread.take(Batch(records=in_blocks([PointRecord(step=2, time=NOW + 1, values=good)])))
     thread.finish(60.0)
     assert states() == ["cleared", "cleared"]
     assert Attempt.objects.get(pk=lease.attempt_id).alerts_left_out == 3
@@ -314,7 +315,7 @@ def test_a_layer_that_is_observed_after_the_alarm_is_added_to_the_lasting_alert(
 
     def observe(head: float) -> Batch:
         values = {"layers/gradient/body": 2.0 + 0.01 * (step % 7), "layers/gradient/head": head}
-        return Batch(records=[PointRecord(step=step, time=NOW + step / 10, values=values)])
+        return Batch(records=in_blocks([PointRecord(step=step, time=NOW + step / 10, values=values)]))
 
     for step in range(50, 600, 50):
         thread.take(losses(*[1.0 + 0.01 * (place % 5) for place in range(50)], first=step - 49, began=NOW + step / 10))

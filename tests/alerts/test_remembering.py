@@ -18,6 +18,7 @@ from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.records.kinds import PointRecord, WatchRecord
+from steersman.records.point_blocks import in_blocks
 from tests.alerts.test_judging import NOW, REDACTOR
 from tests.support.stack import wait_for
 from tests.support.stored_points import LOSS, store
@@ -114,7 +115,7 @@ def test_goals_outlive_the_supervisor_that_heard_of_them(lease, tmp_path: Path):
     thread.start(resumes=True)
     values = [1.0 + 0.01 * (number % 5) for number in range(200)] + [900.0] * 2
     points = [PointRecord(step=n, time=NOW + n, values={"zeta": value}) for n, value in enumerate(values)]
-    thread.take(Batch(records=points))
+    thread.take(Batch(records=in_blocks(points)))
     (alert,) = wait_for(lambda: list(Alert.objects.all()), "an alert of a series that was declared before")
     thread.finish(60.0)
     assert (alert.detector, alert.series) == ("spike", "zeta")

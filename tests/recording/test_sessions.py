@@ -19,6 +19,7 @@ from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
 from steersman.messages.orders import Post, SignalRequest
 from steersman.messages.reports import Attach, Attached, ConsoleText, Line, Position, Report, Stored
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PlanRecord, PointRecord, StateRecord
+from steersman.records.point_blocks import in_blocks
 from tests.recording.test_orders import ask
 from tests.recording.test_reports import new_lease, steps_of
 from trainer.control.concluding import conclude_ended
@@ -64,7 +65,7 @@ def attach(session: RecordSession, posted: Sequence[str] = (), token: str = "one
 def points(attached: Attached, number: int, steps: Sequence[int], **fields: Any) -> Report:
     begin, end = Position(0, 100 * (steps[0] - 1), steps[0] - 1), Position(0, 100 * steps[-1], steps[-1])
     records = [PointRecord(step=step, number=step - 1, time=1.7e9 + step, values={"loss": 1 / step}) for step in steps]
-    of_journal = {"begin": {0: begin}, "end": {0: end}, "records": [*records, *fields.pop("records", ())]}
+    of_journal = {"begin": {0: begin}, "end": {0: end}, "records": in_blocks([*records, *fields.pop("records", ())])}
     return Report(attached.session, number, **of_journal, **fields)
 
 

@@ -15,6 +15,7 @@ import steersman
 from steersman.messages.link import FromHost, FromRecord
 from steersman.messages.reports import Attach, Attached, Position, Report, Stored
 from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import in_blocks
 from steersman.wire.codec import decode, encode
 from tests.support.stack import Stack, wait_for
 
@@ -98,7 +99,7 @@ def points(attached: Attached, number: int, steps: Sequence[int], **fields: Any)
     """Return a report of points, as if each took 100 bytes of a journal."""
     begin, end = Position(0, 100 * (steps[0] - 1), steps[0] - 1), Position(0, 100 * steps[-1], steps[-1])
     records = [PointRecord(step=step, number=step - 1, time=1.7e9 + step, values={"loss": 1 / step}) for step in steps]
-    of_journal = {"begin": {0: begin}, "end": {0: end}, "records": [*records, *fields.pop("records", ())]}
+    of_journal = {"begin": {0: begin}, "end": {0: end}, "records": in_blocks([*records, *fields.pop("records", ())])}
     return Report(attached.session, number, **of_journal, **fields)
 
 

@@ -19,6 +19,7 @@ from runs.series.float32 import exact_columns, shortest, with_few_digits
 from runs.series.laps import StepOrder
 from runs.series.storage import points_of
 from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import in_blocks
 from tests.support.stored_points import metrics_event
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -134,7 +135,7 @@ def test_what_a_training_logged_is_what_is_read(tmp_path):
         PointRecord(time=float(step), step=step, values={name: column[step] for name, column in logged.items()})
         for step in range(10)
     ]
-    (event,) = metrics_events(1, records, StepOrder())
+    (event,) = metrics_events(1, in_blocks(records), StepOrder())
     assert event.blocks[0].float32 and event.blocks[0].float64 == ["rate"]
     read = {name: values for name, _, _, _, values in points_of(metrics_event([as_read(event.blocks[0])]))}
     assert {name: list(map(repr, values)) for name, values in read.items()} == {

@@ -30,6 +30,7 @@ from steersman.messages.reports import (
     Stored,
 )
 from steersman.records.kinds import CheckpointRecord, NoteRecord, PointRecord, TextRecord
+from steersman.records.point_blocks import in_blocks, one_by_one
 from steersman.records.posted import PostedCommand
 from steersman.records.record import LARGEST_PAYLOAD_BYTES
 from steersman.wire.codec import BadMessage, decode, encode
@@ -47,15 +48,19 @@ REPORT = Report(
     9,
     begin={0: Position(), 1: PLACE},
     end={0: PLACE, 1: PLACE},
-    records=[
-        point(1),
-        point(2),
-        point(3, accuracy=0.5, loss=0.1),
-        NoteRecord(step=3, number=4, time=1.7e9, rank=1, text="naïve 注"),
-        point(4, loss=math.inf),
-        CheckpointRecord(step=4, path="checkpoints/1", epoch=1, name="x", size_bytes=1, sha256="0" * 64, metrics={}),
-        TextRecord(step=4, name="long", text="<secret>" * (LARGEST_PAYLOAD_BYTES // 8 + 1)),
-    ],
+    records=in_blocks(
+        [
+            point(1),
+            point(2),
+            point(3, accuracy=0.5, loss=0.1),
+            NoteRecord(step=3, number=4, time=1.7e9, rank=1, text="naïve 注"),
+            point(4, loss=math.inf),
+            CheckpointRecord(
+                step=4, path="checkpoints/1", epoch=1, name="x", size_bytes=1, sha256="0" * 64, metrics={}
+            ),
+            TextRecord(step=4, name="long", text="<secret>" * (LARGEST_PAYLOAD_BYTES // 8 + 1)),
+        ]
+    ),
     unreadable=2,
     console=ConsoleText(["a", "b"], 7, {0: 12, 1: 3}, ["10 %"]),
     system={"gpu/0/utilisation": 0.5, "host/cpu": None},
@@ -93,7 +98,7 @@ def plain(value: Any) -> str:
     """Return a message as JSON, in which lists and tuples are equal."""
     if not isinstance(value, Report):
         return json.dumps(msgspec.to_builtins(value, str_keys=True))
-    shown = [f"{type(record).__name__}{record}" for record in value.records]
+    shown = [f"{type(record).__name__}{record}" for record in one_by_one(value.records)]
     others = {name: getattr(value, name) for name in Report.__slots__ if name != "records"}
     return json.dumps([shown, msgspec.to_builtins(others, str_keys=True)])
 
@@ -110,13 +115,13 @@ def test_a_message_arrives_as_it_was_sent(message: FromHost | FromRecord) -> Non
 
 def test_points_cross_as_columns_and_take_little_more_than_their_numbers() -> None:
     points = [point(step, loss=1.0 / step, accuracy=0.5) for step in range(1, 1001)]
-    assert len(encode(Report(1, 1, records=points))) < 1000 * 8 * 5 + 500
+    assert len(encode(Report(1, 1, records=in_blocks(points)))) < 1000 * 8 * 5 + 500
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["a", "b"]), st.floats(allow_nan=False)), max_size=20))
 def test_points_of_changing_names_and_ranks_stay_in_their_order(given_points: list[tuple[int, str, float]]) -> None:
     points = [point(step, rank, **{name: value}) for step, (rank, name, value) in enumerate(given_points, start=1)]
-    assert decode(encode(Report(1, 1, records=points))).records == points
+    assert one_by_one(decode(encode(Report(1, 1, records=in_blocks(points)))).records) == points
 
 
 def block(**changed: Any) -> bytes:
@@ -132,7 +137,7 @@ def block(**changed: Any) -> bytes:
 
 def test_a_block_as_it_should_be_is_a_point() -> None:
     (found,) = decode(block()).records
-    assert (found.step, found.number, found.values) == (1, 1, {"loss": 0.5})
+    assert found.records() == [PointRecord(step=1, number=1, time=1.7e9, values={"loss": 0.5})]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,8 @@ def test_a_block_as_it_should_be_is_a_point() -> None:
         b"", b"\xc1", encode(REPORT)[:-1],
         msgspec.msgpack.encode(["nonsense", {}]), msgspec.msgpack.encode(["report", []]),
         msgspec.msgpack.encode(["post", [b"[]", None]]), msgspec.msgpack.encode(["stored", {"number": "x"}]),
-        block(times=b"123"), block(places=b""), block(columns=[]), block(columns=[b"1"]), block(names=["a", "b"]),
+        block(times=b"123"), block(places=b""), block(times=b"", places=b"", columns=[b""]),
+        block(columns=[]), block(columns=[b"1"]), block(names=["a", "b"]),
         block(times=struct.pack("<d", math.nan)),
     ],
 )  # fmt: skip

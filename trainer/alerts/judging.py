@@ -25,7 +25,7 @@ from runs.recording.alerts import Finding, is_late
 from steersman.agent.journals.rank_times import RankTimes
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, StateRecord, WatchRecord
-from steersman.records.record import Record
+from steersman.records.point_blocks import PointBlock, Stretch
 
 SET_KNOB, ROLL_BACK, INFO = "set_knob", "roll_back", "info"
 # The usual value is computed from exactly this many values before the one that was judged.
@@ -43,7 +43,7 @@ class Batch:
     several ranks that were merged into one, by rank.
     """
 
-    records: Sequence[Record] = ()
+    records: Sequence[Stretch] = ()
     system: Mapping[str, float | None] = field(default_factory=dict)
     step: int = 0
     time: float = 0.0
@@ -97,13 +97,10 @@ class RunJudge:
 
     def points(self, batch: Batch) -> Iterator[Point]:
         """Yield the points of a batch in order, and pass changes by people to the detectors between them."""
-        for record in _thinned(batch.records):
+        for record in batch.records:
             match record:
-                case PointRecord():
-                    names = self._names.stored(tuple(record.values))
-                    self._of_steps.update(names)
-                    for name, value in zip(names, record.values.values(), strict=True):
-                        yield Point(name, record.step, record.time, value)
+                case PointBlock():
+                    yield from self._points_of_block(record)
                 case EpochRecord():
                     yield from self._points_of(record)
                 case WatchRecord(name=name, goal=goal):
@@ -124,6 +121,15 @@ class RunJudge:
         for name, sample in batch.system.items():
             if sample is not None:
                 yield Point(name, batch.step, batch.time, sample)
+
+    def _points_of_block(self, block: PointBlock) -> Iterator[Point]:
+        names = self._names.stored(block.names)
+        self._of_steps.update(names)
+        series = list(zip(names, block.columns, strict=True))
+        for place in _shown_places(block):
+            step, time = block.steps[place], block.times[place]
+            for name, column in series:
+                yield Point(name, step, time, column[place])
 
     def _points_of(self, epoch: EpochRecord) -> Iterator[Point]:
         """Yield values without a step: validation values, and all values if the training logs no steps."""
@@ -293,22 +299,18 @@ def text_of(detector: str, cause: BeganInLayer | None) -> str:
     return meaning if cause is None else f"{meaning} {cause}"
 
 
-def _thinned(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield `records` without the points of a burst that `thinned` would leave out."""
-    for (names, _), alike in groupby(records, _burst_of):
-        group = list(alike)
-        if not names or len(group) <= MOST_PER_SECOND:
-            yield from group
-            continue
-        columns = list(
-            zip(*(record.values.values() for record in group if isinstance(record, PointRecord)), strict=True)
-        )
-        yield from (group[place] for place in shown(columns))
-
-
-def _burst_of(record: Record) -> tuple[tuple[str, ...], int]:
-    """Return the key that the points of one second share: names and second. Other records have no names."""
-    return (tuple(record.values), math.floor(record.time)) if isinstance(record, PointRecord) else ((), 0)
+def _shown_places(block: PointBlock) -> Iterator[int]:
+    """Yield the indices of a block's points without those of a burst that `thinned` would leave out."""
+    if len(block) <= MOST_PER_SECOND:
+        yield from range(len(block))
+        return
+    for _, alike in groupby(range(len(block)), lambda place: math.floor(block.times[place])):
+        places = list(alike)
+        first, behind = places[0], places[-1] + 1
+        if not block.names or len(places) <= MOST_PER_SECOND:
+            yield from places
+        else:
+            yield from (first + place for place in shown([column[first:behind] for column in block.columns]))
 
 
 def usual_of(values: Sequence[float]) -> str:

@@ -32,7 +32,7 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Line, Report
-from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import PointBlock
 from trainer.alerts.judging import Batch, Explained, RunJudge
 from trainer.alerts.shared_reads import SharedReads
 
@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_VALUES = 200_000
 MOST_UNWRITTEN = 1_000
 LOOK_INTERVAL_S = 1.0
+# Batches that arrive within this time after others are judged together: to wake a thread for each of many runs would
+# cost a good part of what their reports cost.
+GATHER_S = 0.25
 # A changed rule applies at most this much later: a thread looks after the first part of it, and what it finds may be
 # as old as the second part.
 RULES_INTERVAL_S = 3.0
@@ -67,6 +70,7 @@ class AlertThread:
         self._redactor = redactor
         self._lock = threading.Lock()
         self._arrived = threading.Event()
+        self._closing = threading.Event()
         self._waiting: deque[tuple[Batch, int]] = deque()
         self._waiting_values = 0
         self._lines: list[Line] = []
@@ -108,7 +112,7 @@ class AlertThread:
     def take(self, batch: Batch) -> None:
         """Queue the content of a tick. If too much waits, the oldest batches are dropped and counted."""
         values = len(batch.system) + sum(len(ranks) for ranks in batch.by_rank)
-        values += sum(len(record.values) for record in batch.records if isinstance(record, PointRecord))
+        values += sum(record.values for record in batch.records if isinstance(record, PointBlock))
         with self._lock:
             if self._is_closing:
                 return
@@ -121,7 +125,7 @@ class AlertThread:
                 if not self._was_dropped:
                     self._say_locked("Alerts: points arrive faster than they can be checked; the oldest are skipped.")
                 self._was_dropped = True
-        self._arrived.set()
+            self._arrived.set()
 
     def take_lines(self) -> list[Line]:
         """Return the lines for the console of the run since the last call."""
@@ -133,6 +137,7 @@ class AlertThread:
         """Judge the waiting batches and end the thread; wait at most `timeout_s`."""
         with self._lock:
             self._is_closing = True
+        self._closing.set()
         self._arrived.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -228,17 +233,19 @@ class AlertThread:
 
     def _next(self) -> Batch | None:
         """Return the next batch, None if none arrived for a while or the supervisor ends."""
-        self._arrived.wait(LOOK_INTERVAL_S)
+        if not self._waiting:
+            self._closing.wait(GATHER_S)
+            self._arrived.wait(LOOK_INTERVAL_S)
         with self._lock:
             if self._was_dropped:
                 self._was_dropped = False
                 self._judge.skip()
             if not self._waiting:
-                if not self._is_closing:
-                    self._arrived.clear()
                 return None
             batch, values = self._waiting.popleft()
             self._waiting_values -= values
+            if not self._waiting:
+                self._arrived.clear()
             return batch
 
     def _settle(self) -> None:

@@ -22,10 +22,11 @@ from django.db import DatabaseError, InterfaceError
 
 from runs.access.grants import NO_SUCH_RUN
 from runs.live.database_reads import storing
-from runs.outage.database_file import database_file
+from runs.outage.database_file import database_path
 from runs.protocol.messages import TOO_MANY
 from runs.recording import announcer, feed
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
+from steersman.files.private import FileIdentity, identity_of
 from steersman.messages.errors import one_line
 from steersman.wire.codec import BadMessage
 from trainer.remote_hosts.admission import PROTOCOL, REASONS, Admitted, admit
@@ -65,7 +66,8 @@ class HostSockets:
         self.batches = Batches()
         self.detectors = DetectorThreads()
         self.places: Counter[int] = Counter()
-        self._opened = database_file()
+        self._database = database_path()
+        self._opened = self._database_file()
         self._unavailable_since: float | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -82,12 +84,15 @@ class HostSockets:
             raise Refused(TOO_MANY, text)
         self.places[user_id] += 1
 
+    def _database_file(self) -> FileIdentity | None:
+        return identity_of(self._database) if self._database is not None else None
+
     def check_database(self) -> None:
         """End this process if the database file was replaced: its threads have the old one open.
 
         Raises `DatabaseReplaced`, and `OSError` if there is no file now.
         """
-        found = database_file()
+        found = self._database_file()
         if found is None and self._opened is not None:
             raise FileNotFoundError("the database file was deleted or moved")
         if found != self._opened:

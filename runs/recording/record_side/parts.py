@@ -11,6 +11,7 @@ from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced
 from steersman.messages.errors import one_line
 from steersman.messages.reports import ConsoleText, PartKind, Refused, Report
+from steersman.records.point_blocks import in_blocks, one_by_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class Part:
         alone = Report(report.session, report.number)
         match self.kind:
             case "records":
-                return replace(alone, records=[report.records[key] for key in self.keys if isinstance(key, int)])
+                # Each point counts as one, because a single one of a block may be invalid.
+                records = one_by_one(report.records)
+                return replace(alone, records=in_blocks(records[key] for key in self.keys if isinstance(key, int)))
             case "stall":
                 return replace(alone, stall=report.stall)
             case "system":
@@ -64,7 +67,7 @@ def parts_of(report: Report) -> list[Part]:
     """Return the parts of a report that can be stored separately, in their order."""
     parts = []
     if report.records:
-        parts.append(Part("records", tuple(range(len(report.records)))))
+        parts.append(Part("records", tuple(range(len(one_by_one(report.records))))))
     if report.stall is not None:
         parts.append(Part("stall"))
     if report.system is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import cast
 
 import msgspec
 
@@ -13,100 +11,97 @@ from runs.protocol.events import Block, Column, Metrics, iso
 from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
 from runs.series.laps import StepOrder
-from steersman.records.kinds import OutcomeRecord, PointRecord
-from steersman.records.record import Record
+from steersman.records.kinds import OutcomeRecord
+from steersman.records.point_blocks import Names, PointBlock, Stretch, joined
 
 # One event has at most this many steps and numbers, so that a backlog becomes frames of moderate size: an event that is
 # too large for a frame is encoded again and again until its parts fit.
 LARGEST_EVENT_STEPS = 1_000
 LARGEST_EVENT_NUMBERS = 2_000
-Names = tuple[str, ...]
-# Points with the same names, and in the same lap of each series.
-Groups = dict[tuple[Names, tuple[int, ...]], list[PointRecord]]
+# Points with the same names, and in the same lap of each series, in the order of the journal.
+Groups = dict[tuple[Names, tuple[int, ...]], list[PointBlock]]
 
 
-def points(records: Iterable[Record], order: StepOrder) -> Groups:
-    """Return the step metrics among `records`, grouped by their names and laps, each group in journal order."""
+def points(records: Iterable[Stretch], order: StepOrder) -> Groups:
+    """Return the step metrics among `records`, grouped by their names and laps."""
     groups: Groups = {}
-    for names, alike in groupby(records, _names):
-        if names is None:
-            for record in alike:
-                if isinstance(record, OutcomeRecord) and record.to_step is not None:
-                    order.begin_lap(record.to_step)
-            continue
-        found = cast("list[PointRecord]", list(alike))
-        steps = [record.step for record in found]
-        rising = steps == sorted(set(steps))
-        if rising and (laps := order.laps_of_rising(names, steps)) is not None:
-            groups.setdefault((names, laps), []).extend(found)
-            continue
-        for record in found:
-            groups.setdefault((names, order.laps(names, record.step)), []).append(record)
+    for record in records:
+        if isinstance(record, PointBlock):
+            for laps, block in _in_laps(record, order):
+                groups.setdefault((record.names, laps), []).append(block)
+        elif isinstance(record, OutcomeRecord) and record.to_step is not None:
+            order.begin_lap(record.to_step)
     return groups
 
 
-def _names(record: Record) -> Names | None:
-    """Return the names of a point, None for other records."""
-    return tuple(record.values) if isinstance(record, PointRecord) else None
+def _in_laps(block: PointBlock, order: StepOrder) -> Iterator[tuple[tuple[int, ...], PointBlock]]:
+    """Yield the parts of a block, each with the lap of each series."""
+    names, steps = block.names, block.steps
+    rising = len(steps) == 1 or list(steps) == sorted(set(steps))
+    if rising and (laps := order.laps_of_rising(names, steps)) is not None:
+        yield laps, block
+        return
+    for place, step in enumerate(steps):
+        yield order.laps(names, step), block.part(place, place + 1)
 
 
-def last_point(records: Sequence[Record]) -> PointRecord | None:
-    """Return the last step metrics among `records`, which have the step of the run."""
-    return next((record for record in reversed(records) if isinstance(record, PointRecord)), None)
+def last_block(records: Sequence[Stretch]) -> PointBlock | None:
+    """Return the last step metrics among `records`, whose last step is that of the run."""
+    return next((record for record in reversed(records) if isinstance(record, PointBlock)), None)
 
 
-def time_of(record: Record) -> datetime:
+def time_of(seconds: float) -> datetime:
     """Return the time when a record was written, in UTC."""
-    return datetime.fromtimestamp(record.time, UTC)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
-def metrics_events(attempt: int, records: Sequence[Record], order: StepOrder) -> Iterator[Metrics]:
+def metrics_events(attempt: int, records: Sequence[Stretch], order: StepOrder) -> Iterator[Metrics]:
     """Yield metrics events of the points among `records`, each within the size of an event.
 
     `order` has the positions of the series before the records, and is updated to those after them.
     """
     groups = points(records, order)
-    last = last_point(records)
+    last = last_block(records)
     if last is None:
         return
+    step, at = last.steps[-1], iso(time_of(last.times[-1]))
     for blocks in _blocks_of(groups):
-        yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
+        yield Metrics(attempt=attempt, step=step, last_point_at=at, blocks=blocks)
 
 
 def _blocks_of(groups: Groups) -> Iterator[list[Block]]:
     blocks: list[Block] = []
     steps, numbers = LARGEST_EVENT_STEPS, LARGEST_EVENT_NUMBERS
-    for (names, laps), records in groups.items():
+    for (names, laps), parts in groups.items():
+        points = joined(parts)
         start = 0
-        while start < len(records):
+        while start < len(points):
             fitting = max(1, min(steps, numbers // max(1, len(names))))
-            taken = records[start : start + fitting]
-            blocks.append(_block(names, laps, taken))
+            taken = points.part(start, start + fitting)
+            blocks.append(_block(laps, taken))
             start += len(taken)
             steps -= len(taken)
             numbers -= len(taken) * len(names)
-            if steps <= 0 or numbers < len(names) or start < len(records):
+            if steps <= 0 or numbers < len(names) or start < len(points):
                 yield blocks
                 blocks, steps, numbers = [], LARGEST_EVENT_STEPS, LARGEST_EVENT_NUMBERS
     if blocks:
         yield blocks
 
 
-def _block(names: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
-    """Return the block of records with the same names in the same order."""
+def _block(laps: tuple[int, ...], points: PointBlock) -> Block:
     values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
-    columns = zip(*(record.values.values() for record in records), strict=True)
-    for name, column in zip(names, columns, strict=True):
+    for name, column in zip(points.names, points.columns, strict=True):
         values[name], replaced = split_nonfinite(column)
         if replaced:
             nonfinite[name] = replaced
     block = Block(
-        steps=[record.step for record in records],
-        times=[_to_milliseconds(record.time) for record in records],
+        steps=list(points.steps),
+        times=[_to_milliseconds(time) for time in points.times],
         values=values,
         nonfinite=nonfinite,
-        laps={name: lap for name, lap in zip(names, laps, strict=True) if lap} or msgspec.UNSET,
+        laps={name: lap for name, lap in zip(points.names, laps, strict=True) if lap} or msgspec.UNSET,
     )
     return with_few_digits(block)
 

@@ -51,7 +51,6 @@ from steersman.records.kinds import (
     ParametersRecord,
     PatchRecord,
     PlanRecord,
-    PointRecord,
     StateRecord,
     TextRecord,
     WatchRecord,
@@ -78,7 +77,6 @@ OF_AN_ATTEMPT = (
     EpochRecord,
     NoteRecord,
     PatchRecord,
-    PointRecord,
     TextRecord,
 )
 

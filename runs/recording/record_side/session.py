@@ -26,7 +26,7 @@ from steersman.messages.ended import Concluded, Ended
 from steersman.messages.link import FromHost, FromRecord
 from steersman.messages.orders import Post
 from steersman.messages.reports import Attach, Attached, Line, Report, Stored
-from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import PointBlock
 
 # Records the end of an attempt, once.
 Conclude = Callable[[Lease, Ended], Concluded]
@@ -178,7 +178,7 @@ class RecordSession:
             return
         self._seen_report = report.number
         self._posted.update(report.posted)
-        self._folding.note(sum(len(each.values) for each in report.records if isinstance(each, PointRecord)))
+        self._folding.note(sum(each.values for each in report.records if isinstance(each, PointBlock)))
         self._console.note(line.text for line in report.lines)
         if report.console is not None:
             self._console.note(report.console.lines)

@@ -33,7 +33,7 @@ from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued
 from runs.recording.record_side.orders import BAD_REQUESTS, record_asked
 from runs.recording.record_side.parts import parts_of, store_apart
-from runs.recording.record_side.point_events import last_point, metrics_events, time_of
+from runs.recording.record_side.point_events import last_block, metrics_events, time_of
 from runs.recording.record_side.record_kinds import RecordStore
 from runs.recording.record_side.store_timing import StoreTiming
 from runs.recording.state_alerts import note_disk
@@ -43,9 +43,9 @@ from runs.series.laps import StepOrder, places_of
 from steersman.messages.errors import one_line
 from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
 from steersman.messages.reports import Attached, GpuDescription, Refused, Report, Stall, Stored
-from steersman.records.kinds import OutcomeRecord, PointRecord
+from steersman.records.kinds import OutcomeRecord
+from steersman.records.point_blocks import PointBlock, Stretch
 from steersman.records.progress import between_roll_backs, rolls_back, step_after
-from steersman.records.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -177,9 +177,9 @@ class RecordSide:
         """Check the lease and that the report is the next one; store how far it reads journal and consoles, and the
         commands of signals, which come before the records of their outcomes.
         """
-        last = last_point(report.records)
+        last = last_block(report.records)
         step = step_after(report.records)
-        run: dict[str, Any] = {} if last is None else {"last_point_at": time_of(last)}
+        run: dict[str, Any] = {} if last is None else {"last_point_at": time_of(last.times[-1])}
         run |= {} if step is None else {"step": step}
         attempt: dict[str, Any] = {} if step is None else {"last_step": step}
         if report.backlog_bytes is not None:
@@ -230,7 +230,8 @@ class RecordSide:
             storage.update_latest(self._lease.run_id, [each], only_new=True)
         events: list[Event] = [*metrics]
         for record in report.records:
-            events += self._records.store_as_history(record)
+            if not isinstance(record, PointBlock):
+                events += self._records.store_as_history(record)
         events += self._console_events(report)
         if events:
             feed.append(self._lease.run_id, *events)
@@ -257,7 +258,7 @@ class RecordSide:
                     # The event of a command is stored at once: those of earlier records must come before it.
                     feed.append(self._lease.run_id, *events)
                     events = []
-                if not isinstance(record, PointRecord):
+                if not isinstance(record, PointBlock):
                     events += self._records.store(record, fields)
         events += self._stall_events(report.stall)
         events += [self._records.line(remark, "warning") for remark in order.remarks]
@@ -284,11 +285,11 @@ class RecordSide:
         attempt.first_lap, attempt.roll_backs = order.first_lap, [*attempt.roll_backs, *order.roll_backs]
         attempt.save(update_fields=["first_lap", "roll_backs"])
 
-    def _order_before(self, records: Iterable[Record]) -> StepOrder:
+    def _order_before(self, records: Iterable[Stretch]) -> StepOrder:
         """Return the positions of the series before `records`: a copy, because refused records are stored again in
         parts.
         """
-        if self._order is None and any(isinstance(record, PointRecord) or rolls_back(record) for record in records):
+        if self._order is None and any(isinstance(record, PointBlock) or rolls_back(record) for record in records):
             first_lap = Attempt.objects.values_list("first_lap", flat=True).get(pk=self._lease.attempt_id)
             self._order = StepOrder(places_of(self._lease.run_id, self._lease.number), first_lap)
         return self._order.copy() if self._order is not None else StepOrder()
@@ -301,7 +302,7 @@ class RecordSide:
         usual_s = stall.usual_step_s
         return [StallChanged(attempt=self._lease.number, stalled=is_stalled, since=shown, usual_step_s=usual_s)]
 
-    def _sampled(self, system: dict[str, float | None], records: Sequence[Record]) -> SystemSampled:
+    def _sampled(self, system: dict[str, float | None], records: Sequence[Stretch]) -> SystemSampled:
         moment = round(timezone.now().timestamp(), 3)
         # Texts and events do not count, because they may belong to a step long ago.
         step = step_after(records)

@@ -18,6 +18,7 @@ from steersman.messages.environments import merge_environments
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Attached, ConsoleText, Refused, Report, SetAside, Stored
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
+from steersman.records.point_blocks import in_blocks, one_by_one
 from steersman.records.progress import step_after
 from steersman.records.record import Record
 from steersman.values import as_text
@@ -38,7 +39,7 @@ class StoredProgress:
 
 @dataclass(slots=True)
 class UnderWay:
-    """A report without an answer yet; `originals` are its records as they were read."""
+    """A report without an answer yet; `originals` are its records one by one, as they were read."""
 
     report: Report
     originals: list[Record]
@@ -128,7 +129,9 @@ class ReportSequence:
     def _begin(self, tick: Tick) -> UnderWay:
         """Return the next report: the content of a tick, redacted."""
         read = tick.read or JournalsRead()
-        originals, records, aside = [], [], []
+        originals: list[Record] = []
+        records: list[Record] = []
+        aside: list[SetAside] = []
         for record in read.records:
             if tick.deadly:
                 aside.append(self._keep(record, record.in_words(), tick.deadly))
@@ -152,7 +155,7 @@ class ReportSequence:
             number=self._number,
             begin=read.begin,
             end=read.positions,
-            records=records,
+            records=in_blocks(records),
             unreadable=read.unreadable,
             console=console,
             system=tick.system,
@@ -179,7 +182,7 @@ class ReportSequence:
         report = sent.report
         aside = [self._aside(sent, each) for each in refused]
         left = {kind: {each.key for each in refused if each.kind == kind} for kind in ("records", "lines", "console")}
-        records = _without(report.records, left["records"])
+        records = in_blocks(_without(one_by_one(report.records), left["records"]))
         sent.originals = _without(sent.originals, left["records"])
         names = {each.key for each in refused if each.kind == "system"}
         system = {name: value for name, value in (report.system or {}).items() if name not in names}
@@ -202,7 +205,7 @@ class ReportSequence:
         report, key, reason = sent.report, refused.key, refused.reason
         match refused.kind:
             case "records" if isinstance(key, int):
-                return self._keep(sent.originals[key], report.records[key].in_words(), reason)
+                return self._keep(sent.originals[key], one_by_one(report.records)[key].in_words(), reason)
             case "system" if isinstance(key, str) and report.system is not None:
                 record = texts_aside(system={key: report.system[key]})
                 return self._keep(record, f"the sample {as_text(key, 40)}", reason)

@@ -18,6 +18,7 @@ from runs.alerts.detectors.points import MOST_PER_SECOND, Point, thinned
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import PointRecord
+from steersman.records.point_blocks import in_blocks
 from tests.alerts.detectors.scenes import judged, losses, mixed, names, points
 from trainer.alerts.judging import Batch, RunJudge
 
@@ -105,7 +106,7 @@ def test_records_of_a_burst_that_are_left_out_early_change_nothing(seed, step_s,
     names = SeriesNames(Redactor(Path("/data"), Path("/application"), {}))
     size = len(records) // batches
     given = [records[start : start + size] for start in range(0, len(records), size)]
-    found = list(thinned(point for batch in given for point in RunJudge(names).points(Batch(batch))))
+    found = list(thinned(point for batch in given for point in RunJudge(names).points(Batch(in_blocks(batch)))))
     plain = [Point(name, each.step, each.time, value) for each in records for name, value in each.values.items()]
     assert found == list(thinned(plain))
 

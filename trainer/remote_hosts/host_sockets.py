@@ -213,7 +213,9 @@ class HostSocket:
                     await self._wake.wait()
             is_woken = self._wake.is_set()
             self._wake.clear()
-            await self._guarded(self._work(partial(self._look, desk, is_woken)))
+            # For most hosts and seconds there is nothing to do. While a thread works for this host, only it knows.
+            if is_woken or self._turn.locked() or desk.has_work:
+                await self._guarded(self._work(partial(self._look, desk, is_woken)))
 
     async def _look(self, desk: Desk, for_commands: bool) -> list[bytes]:
         # A call on a thread for each host and second would cost more than its usual result: nothing.

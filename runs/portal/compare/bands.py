@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from runs.models import Axis, Run
-from runs.portal.compare.curves import Columns, CurveQuery, NamedCurve, read_curves
+from runs.portal.compare.curves import Columns, CurveQuery, NamedCurve, epochs_for, read_curves
+from runs.portal.compare.epoch_places import EpochPlaces
 from runs.portal.compare.grouping import Group
 from runs.series.packing.chunks import Floats
 
@@ -25,20 +26,19 @@ def read_bands(groups: Sequence[Group], query: CurveQuery) -> list[NamedCurve]:
     runs = {run.pk: run for group in groups for run in group.runs}
     place_of = {run.pk: place for place, group in enumerate(groups) for run in group.runs}
     members: dict[tuple[str, int], list[tuple[Floats, NamedCurve]]] = {}
-    for curve in read_curves(list(runs.values()), query):
+    epochs = epochs_for(query, list(runs.values()))
+    for curve in read_curves(list(runs.values()), query, epochs):
         if len(curve.columns.steps):
-            place = _places(runs[curve.run], query.over, curve.columns)
+            place = _places(runs[curve.run], query.over, curve.columns, epochs.get(curve.run))
             members.setdefault((curve.key, place_of[curve.run]), []).append((place, curve))
     return [_band(key, group, own, query) for (key, group), own in members.items()]
 
 
-def _places(run: Run, over: str, columns: Columns) -> Floats:
+def _places(run: Run, over: str, columns: Columns, epochs: EpochPlaces | None) -> Floats:
+    if epochs is not None:
+        return epochs.epochs_at(columns.steps)
     if over == "step":
         return columns.steps
-    if over == "epoch":
-        # `read_curves` has left out those whose steps per epoch are unknown.
-        assert run.steps_per_epoch
-        return columns.steps / run.steps_per_epoch
     start = run.started_at.timestamp() if over == "relative" and run.started_at else 0.0
     return columns.times - start
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from runs.models import Axis, EpochMetric, Run
 from runs.portal.compare.charts import EPOCH
+from runs.portal.compare.epoch_places import EpochPlaces, read_places
 from runs.portal.compare.metrics import logged_names
 from runs.protocol.nonfinite import name_nonfinite
 from runs.series.charts import Extent
@@ -69,19 +70,14 @@ class CurveQuery:
     def by(self) -> str:
         return Axis.STEP if self.over in ("step", "epoch") else Axis.TIME
 
-    def places(self, run: Run) -> bool:
-        """Return whether the points of a run have places on the axis: epochs need its number of steps per epoch."""
-        return self.over != "epoch" or bool(run.steps_per_epoch)
-
-    def extent_of(self, run: Run) -> Extent:
-        """Return the range as steps, or as seconds since 1970, for a run with places on the axis."""
+    def extent_of(self, run: Run, epochs: EpochPlaces | None) -> Extent:
+        """Return the range as steps, or as seconds since 1970. `epochs` are the run's if the axis has epochs."""
 
         def stored(place: float | None) -> float | None:
             if place is None:
                 return None
-            if self.over == "epoch":
-                assert run.steps_per_epoch
-                return place * run.steps_per_epoch
+            if epochs is not None:
+                return float(epochs.steps_at(np.array([place]))[0])
             return place + (run.started_at.timestamp() if self.over == "relative" and run.started_at else 0)
 
         return Extent(self.by, stored(self.start), stored(self.end))
@@ -140,10 +136,22 @@ class NamedCurve:
         return cls(key, curve.run_id, curve.axis, columns, _odd(rows, curve.axis), _last(rows))
 
 
-def read_curves(runs: Sequence[Run], query: CurveQuery) -> list[NamedCurve]:
-    """Return the curves of all runs that have any of the requested metrics, and places on the axis of the query."""
-    runs = [run for run in runs if query.places(run)]
-    extents = {run.pk: query.extent_of(run) for run in runs}
+def epochs_for(query: CurveQuery, runs: Sequence[Run]) -> dict[int, EpochPlaces]:
+    """Return where the epochs of runs are, by run, if the axis of the query has epochs."""
+    return read_places(runs) if query.over == "epoch" else {}
+
+
+def read_curves(
+    runs: Sequence[Run], query: CurveQuery, epochs: Mapping[int, EpochPlaces] | None = None
+) -> list[NamedCurve]:
+    """Return the curves of all runs that have any of the requested metrics, and places on the axis of the query.
+
+    `epochs`: see `epochs_for`, which is called if they are not given.
+    """
+    known = epochs_for(query, runs) if epochs is None else epochs
+    if query.over == "epoch":
+        runs = [run for run in runs if run.pk in known]
+    extents = {run.pk: query.extent_of(run, known.get(run.pk)) for run in runs}
     wanted = _wanted(runs, [name for name in query.names if not name.startswith(EPOCH)])
     buckets = max(FEWEST_BUCKETS, min(query.buckets, MOST_ROWS // max(1, len(wanted))))
     found = curves_of([one for _name, one in wanted], min(buckets, query.buckets), query.by, extents) if wanted else []

@@ -24,6 +24,7 @@ from runs.models import Run
 from runs.portal.compare.bands import read_bands
 from runs.portal.compare.charts import chart_groups
 from runs.portal.compare.curves import BadQuery, CurveQuery, encode, read_curves
+from runs.portal.compare.epoch_places import places_of, read_ends
 from runs.portal.compare.facts import Fact, facts_of
 from runs.portal.compare.grouping import Choice, Group, choices, groups_of
 from runs.portal.compare.importance import NotComputed, importance_of
@@ -187,11 +188,14 @@ def compare_importance(request: HttpRequest) -> HttpResponse:
 
 
 def _facts_for_page(comparison: Comparison, facts: Sequence[Fact]) -> dict[str, Any]:
+    ends = read_ends(comparison.runs)
     line_of = {run.pk: int(key) for key, own in zip(comparison.keys, comparison.columns, strict=True) for run in own}
     return {
         "facts": [fact.for_page() for fact in facts],
         "lines": [line_of[run.pk] for run in comparison.runs],
-        "without_epochs": sum(not run.steps_per_epoch for run in comparison.runs),
+        # The epoch and step of each end, by run; places of groups are on the axis already.
+        "epoch_ends": {} if comparison.choice else {str(run_id): own for run_id, own in ends.items()},
+        "without_epochs": sum(places_of(run, ends) is None for run in comparison.runs),
     }
 
 

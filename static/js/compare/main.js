@@ -36,6 +36,7 @@ let factCharts = null;
 // Whether the tables are older than what the reader chose, because a request failed.
 let lacksTables = false;
 let facts = factsOf(document);
+for (const run of page.runs) run.epochs = endsOf(run.id);
 
 function repaint() {
   painter.request();
@@ -112,13 +113,13 @@ function start() {
   document.addEventListener("pointermove", repaint, { passive: true });
 }
 
-/** Offer epochs as x axis if a run has a known number of steps per epoch, and say how many are left out for it. */
+/** Offer epochs as x axis if a run has places on it, and say how many runs are left out for lack of them. */
 function showEpochs() {
   const { lines, without_epochs: without } = facts;
   if (view.allowEpochs(without < lines.length)) workspace?.overChanged();
   const note = document.getElementById("left-out");
   setHidden(note, !without || view.over !== "epoch");
-  setText(note, fill(gettext("Runs whose number of steps per epoch is unknown are left out over epochs: {count}."), { count: without }));
+  setText(note, fill(gettext("Runs without epochs are left out over epochs: {count}."), { count: without }));
 }
 
 async function refreshTables() {
@@ -142,6 +143,7 @@ async function refreshTables() {
   for (const run of page.runs) {
     const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
     if (page.group_by) continue;
+    run.epochs = endsOf(run.id);
     run.group = row?.dataset.group ?? "ended";
     run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
     run.steps_per_epoch = Number(row?.dataset.stepsPerEpoch) || run.steps_per_epoch;
@@ -151,6 +153,11 @@ async function refreshTables() {
   for (const button of document.querySelectorAll("[data-baseline]"))
     button.setAttribute("aria-pressed", String(button.closest("tr").dataset.run === address.searchParams.get("baseline")));
   lacksTables = false;
+}
+
+/** Return the ends of a run's epochs, oldest first, as `mapping` takes them. */
+function endsOf(id) {
+  return (facts.epoch_ends[id] ?? []).map(([epoch, step]) => ({ epoch, step }));
 }
 
 function factsOf(root) {

@@ -1,6 +1,6 @@
 // The chart of one metric: a line for each run, and finer lines in a zoom.
 
-import { mapping, xAxisFor } from "../chart/axes.js";
+import { knowsEpochs, mapping, xAxisFor } from "../chart/axes.js";
 import { Chart } from "../chart/chart.js";
 import { gettext } from "../shared/i18n.js";
 import { ascending, columnOf, drawable, lowerBound } from "../state/columns.js";
@@ -121,7 +121,7 @@ export class MetricChart {
       ...this.#looks.lookOf(place),
       isFaint: () => this.#looks.isFaint(run.id),
       isHidden: () => !this.#looks.isShown(run.id),
-      version: () => `${this.#version} ${this.#looks.version} ${run.start} ${run.steps_per_epoch}`,
+      version: () => `${this.#version} ${this.#looks.version} ${run.start} ${run.steps_per_epoch} ${run.epochs.at(-1)?.step}`,
       latest: () => {
         const { last = null, odd = "" } = this.#whole.get(run.id) ?? {};
         return { value: last, nonfinite: odd };
@@ -146,12 +146,17 @@ export class MetricChart {
     };
   }
 
-  /** Return whether a run is shown, and has places on the current x: epochs need its number of steps per epoch. */
+  /** Return whether a run is shown, and has places on the current x: not all runs have epochs. */
   #isDrawn(run) {
-    return this.#looks.isShown(run.id) && (this.x !== "epoch" || Boolean(run.steps_per_epoch));
+    return this.#looks.isShown(run.id) && (this.x !== "epoch" || knowsEpochs(clockOf(run)));
   }
 
   #mapping(run) {
-    return mapping(this.x, { start: run.start, stepsPerEpoch: run.steps_per_epoch, epochs: [] });
+    return mapping(this.x, clockOf(run));
   }
+}
+
+/** Return what the conversion between steps, epochs and times needs to know of a run. */
+function clockOf(run) {
+  return { start: run.start, stepsPerEpoch: run.steps_per_epoch, epochs: run.epochs };
 }

@@ -172,13 +172,43 @@ def test_a_group_is_drawn_as_mean_and_band_where_its_runs_have_values(project: P
     assert (both["mins"], both["maxs"], both["counts"]) == ([1, 2, 3], [4, 5, 6], [2, 2, 2])
 
 
-def test_a_run_whose_steps_per_epoch_are_unknown_has_no_place_over_epochs(project: Project, viewer: Client) -> None:
+def end_epochs(run: Run, *steps: int, attempt: int = 1, first: int = 1) -> None:
+    moment = datetime.fromtimestamp(START, UTC)
+    for epoch, step in enumerate(steps, start=first):
+        EpochMetric.objects.create(run=run, attempt=attempt, epoch=epoch, step=step, at=moment)
+
+
+def test_recorded_epochs_of_any_length_are_the_places_of_a_run(project: Project, viewer: Client) -> None:
+    uneven, even = (
+        make_run(project, parameters={"rate": 1}),
+        make_run(project, parameters={"rate": 2}, steps_per_epoch=10),
+    )
+    end_epochs(uneven, 10, 30)
+    # Another attempt repeated the second epoch: it ends later.
+    end_epochs(uneven, 50, 60, attempt=2, first=2)
+    for run in (uneven, even):
+        times = [START + step for step in range(80)]
+        store_folded(run, "train/loss", make_points(list(range(80)), times, [1.0] * 80))
+    found = read(viewer, uneven, even, name="train/loss", x="epoch", **{"from": 1, "to": 2})
+    first_to_last = {run: (curve["steps"][0], curve["steps"][-1]) for (run, _), curve in found.items()}
+    assert first_to_last == {uneven.pk: (10, 50), even.pk: (10, 20)}
+    bands = read(viewer, uneven, even, name="train/loss", group="parameter:rate", x="epoch")
+    places = dict(zip(range(80), bands[0, "train/loss"]["steps"], strict=True))
+    assert [places[step] for step in (0, 10, 30, 50, 60, 70)] == [0, 1, 1.5, 2, 3, 4]
+    page = viewer.get(f"{reverse('compare')}?run={uneven.pk}&run={even.pk}")
+    facts = page.context["facts"]
+    assert facts["without_epochs"] == 0 and facts["epoch_ends"] == {str(uneven.pk): [(1, 10), (2, 50), (3, 60)]}
+
+
+def test_a_run_whose_epochs_are_unknown_has_no_place_over_epochs(project: Project, viewer: Client) -> None:
     known = make_run(project, parameters={"rate": 1}, steps_per_epoch=10)
     unknown = make_run(project, parameters={"rate": 1})
     alone = make_run(project, parameters={"rate": 2})
     for run in (known, unknown, alone):
         times = [START + step for step in range(30)]
         store_folded(run, "train/loss", make_points(list(range(30)), times, [float(run.pk)] * 30))
+    # Nothing is known of the length of an epoch that ended before the first step.
+    end_epochs(alone, 0)
     runs = (known, unknown, alone)
     found = read(viewer, *runs, name="train/loss", group="parameter:rate", x="epoch")
     assert set(found) == {(0, "train/loss")}, "no run of the other group has a place"

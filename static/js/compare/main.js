@@ -57,6 +57,8 @@ function writeView() {
     search: field.value.trim(),
     zooms,
     facts: factCharts?.chosen ?? begun.facts,
+    axes: factCharts ? factCharts.axes : begun.axes,
+    ranges: factCharts?.ranges ?? begun.ranges,
     drawing: view,
     own: workspace.own,
     folds: workspace.folds,
@@ -174,7 +176,7 @@ async function showImportance(root) {
 }
 
 function startFactCharts(root) {
-  factCharts = new FactCharts(root, page, looks, begun.facts, changed);
+  factCharts = new FactCharts(root, page, looks, begun, changed);
   factCharts.take(facts);
   root.addEventListener("toggle", () => painter.request());
   root.querySelector("[data-importance]").addEventListener("click", () => showImportance(root));

@@ -67,7 +67,13 @@ def test_a_person_chooses_the_axes_and_their_order(facts: Locator, page: Page) -
     expect(page).to_have_url(re.compile(r"axis=last%3Atrain%2Faccuracy&axis=parameter%3Arate"))
     page.reload()
     expect(chart).to_have_attribute("aria-label", re.compile(r"runs: train/accuracy \(last\), rate$"))
+    # A phone has the menu too, within its screen.
+    page.set_viewport_size({"width": 390, "height": 844})
     menu.locator("summary").click()
+    box = menu.locator(".column-menu").bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
     menu.get_by_role("button", name="Default axes").click()
     expect(chart).to_have_attribute("aria-label", str(usual))
     expect(page).not_to_have_url(re.compile("axis="))

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readAddress, writeAddress } from "../../static/js/compare/address.js";
+import { coloursOf, leaveOut, readAddress, writeAddress } from "../../static/js/compare/address.js";
 import { decodeCurves } from "../../static/js/compare/curves.js";
 import { endsOf, factAxis, insideAll, movedRange, rangeBetween, rankCorrelation } from "../../static/js/compare/fact_axis.js";
 import { chartSearch } from "../../static/js/compare/search.js";
@@ -44,6 +44,20 @@ test("an address that says how a comparison is shown says it all, one of runs al
   assert.equal(readAddress("run=1&group=seed&baseline=1").drawing, null);
   assert.deepEqual(readAddress("run=1&hidden=1").drawing, DEFAULTS);
   assert.deepEqual(readAddress("run=1&smooth=odd:x").drawing, DEFAULTS);
+});
+
+test("a run keeps its colour after others were left out", () => {
+  assert.deepEqual(coloursOf("run=1&run=2", 2), [0, 1]);
+  const query = leaveOut("run=5&run=6&run=7&run=8&hidden=6,7&baseline=6&axis=a", 1, ["5", "7", "8"], [0, 1, 2, 3], false);
+  assert.equal(query, "run=5&run=7&run=8&hidden=7&axis=a&colours=0,2,3");
+  assert.deepEqual(coloursOf(query, 3), [0, 2, 3]);
+  const next = leaveOut(query, 0, ["7", "8"], coloursOf(query, 3), false);
+  assert.deepEqual(coloursOf(next, 2), [2, 3]);
+  // Runs that were added to the address take the colours that are free.
+  assert.deepEqual(coloursOf(next, 4), [2, 3, 0, 1]);
+  assert.deepEqual(coloursOf("colours=4,4,x,-1,4", 5), [4, 0, 1, 2, 3]);
+  const groups = leaveOut("run=1&run=2&run=3&group=seed&hidden=1&baseline=1", 0, ["2"], [0, 1], true);
+  assert.equal(groups, "run=2&group=seed&colours=1");
 });
 
 test("an address tells no choice of axes from a choice of none, and leaves out wrong ranges", () => {

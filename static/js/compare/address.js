@@ -63,6 +63,43 @@ export function writeAddress(query, view) {
   return fields.toString().replaceAll("%2C", ",");
 }
 
+/**
+ * Return the colours of `count` runs (or groups) in their order: those that a query has, and for others the first free
+ * ones. A run so keeps its colour after another one was left out.
+ */
+export function coloursOf(query, count) {
+  const texts = (new URLSearchParams(query).get("colours") ?? "").split(",").slice(0, count);
+  const known = texts.map((text) => (/^\d{1,3}$/.test(text) ? Number(text) : null));
+  const taken = new Set(known);
+  let free = 0;
+  return Array.from({ length: count }, (_, place) => {
+    const own = known[place] ?? null;
+    if (own !== null && known.indexOf(own) === place) return own;
+    while (taken.has(free)) free += 1;
+    taken.add(free);
+    return free;
+  });
+}
+
+/**
+ * Return the query without the run (or group) at index `place`; `left` are the numbers of the runs that stay, and
+ * `colours` those of all that are compared now. How the page is shown stays.
+ */
+export function leaveOut(query, place, left, colours, isGrouped) {
+  const fields = new URLSearchParams(query);
+  const out = fields.getAll("run").filter((run) => !left.includes(run));
+  fields.delete("run");
+  const rest = [...fields];
+  const others = new URLSearchParams([...left.map((run) => ["run", run]), ...rest]);
+  others.set("colours", colours.filter((_, index) => index !== place).join(","));
+  const hidden = (others.get("hidden") ?? "").split(",").filter((run) => !out.includes(run));
+  // Of groups, these are indices, which change.
+  if (isGrouped || !hidden.join("")) others.delete("hidden");
+  else others.set("hidden", hidden.join(","));
+  if (isGrouped || out.includes(others.get("baseline"))) others.delete("baseline");
+  return others.toString().replaceAll("%2C", ",");
+}
+
 /** Return [[key, [low, high]]] of a text as JSON, because keys and values may have any character; [] if it has no range. */
 function rangeOf(text) {
   let parts;

@@ -6,6 +6,7 @@ import { lineColours } from "../shared/palette.js";
 export class RunLooks {
   hidden;
   version = 0;
+  #colours;
   #near = null;
   // The ids of the selected runs, null without a selection.
   #selected = null;
@@ -13,19 +14,21 @@ export class RunLooks {
   #onPoint;
 
   /**
-   * `hidden` are the ids of hidden runs. `onChange()` is called after runs were hidden or shown, `onPoint()` when the
+   * `colours` has the number of each run's colour in their order. `hidden` are the ids of hidden runs. `onChange()` is called after runs were hidden or shown, `onPoint()` when the
    * pointer is at another run, which is often, or others are selected.
    */
-  constructor(hidden, onChange, onPoint) {
+  constructor(colours, hidden, onChange, onPoint) {
+    this.#colours = colours;
     this.hidden = new Set(hidden);
     this.#onChange = onChange;
     this.#onPoint = onPoint;
   }
 
-  /** Return {colour, dash} of the run at index `place`; no two of the first 49 have the same pair. */
+  /** Return {colour, dash} of the run at index `place`; no two of the first 49 colours have the same pair. */
   lookOf(place) {
-    const round = Math.floor(place / lineColours());
-    return { colour: place % lineColours(), dash: place + round };
+    const own = this.#colours[place];
+    const round = Math.floor(own / lineColours());
+    return { colour: own % lineColours(), dash: own + round };
   }
 
   /** Return whether a run is not hidden. */

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readAddress, writeAddress } from "../../static/js/compare/address.js";
+import { coloursOf, leaveOut, readAddress, writeAddress } from "../../static/js/compare/address.js";
 import { decodeCurves } from "../../static/js/compare/curves.js";
-import { factAxis, rankCorrelation } from "../../static/js/compare/fact_axis.js";
+import { endsOf, factAxis, insideAll, movedRange, rangeBetween, rankCorrelation } from "../../static/js/compare/fact_axis.js";
 import { chartSearch } from "../../static/js/compare/search.js";
 import { nearestKnown } from "../../static/js/chart/gestures.js";
 
@@ -26,6 +26,7 @@ test("an address that was written says the same when it is read", () => {
   const facts = { x: "parameter:rate", y: "last:train/loss", xlog: true, ylog: false };
   const view = {
     over: "epoch", search: "a b&c", zooms, facts,
+    axes: ["last:train/loss", "parameter:a,b"], ranges: new Map([["parameter:a,b", [0.1, null]], ["recipe", ["a", "b,c"]]]),
     drawing: { smoothing: 0.6, kind: "gaussian", log: true, outliers: false },
     own: { "epoch:loss": { log: false, range: [-1.5, 2] }, "train/loss": { log: true, range: null } },
     folds: { "train/": false, machine: true },
@@ -43,6 +44,70 @@ test("an address that says how a comparison is shown says it all, one of runs al
   assert.equal(readAddress("run=1&group=seed&baseline=1").drawing, null);
   assert.deepEqual(readAddress("run=1&hidden=1").drawing, DEFAULTS);
   assert.deepEqual(readAddress("run=1&smooth=odd:x").drawing, DEFAULTS);
+});
+
+test("a run keeps its colour after others were left out", () => {
+  assert.deepEqual(coloursOf("run=1&run=2", 2), [0, 1]);
+  const query = leaveOut("run=5&run=6&run=7&run=8&hidden=6,7&baseline=6&axis=a", 1, ["5", "7", "8"], [0, 1, 2, 3], false);
+  assert.equal(query, "run=5&run=7&run=8&hidden=7&axis=a&colours=0,2,3");
+  assert.deepEqual(coloursOf(query, 3), [0, 2, 3]);
+  const next = leaveOut(query, 0, ["7", "8"], coloursOf(query, 3), false);
+  assert.deepEqual(coloursOf(next, 2), [2, 3]);
+  // Runs that were added to the address take the colours that are free.
+  assert.deepEqual(coloursOf(next, 4), [2, 3, 0, 1]);
+  assert.deepEqual(coloursOf("colours=4,4,x,-1,4", 5), [4, 0, 1, 2, 3]);
+  const groups = leaveOut("run=1&run=2&run=3&group=seed&hidden=1&baseline=1", 0, ["2"], [0, 1], true);
+  assert.equal(groups, "run=2&group=seed&colours=1");
+});
+
+test("an address tells no choice of axes from a choice of none, and leaves out wrong ranges", () => {
+  const view = { hidden: [], over: "step", search: "", zooms: new Map() };
+  assert.equal(readAddress("run=1").axes, null);
+  assert.deepEqual(readAddress(writeAddress("run=1", { ...view, axes: [] })).axes, []);
+  assert.equal(writeAddress("run=1&axis=a&brush=%5B%22a%22%2C1%2C2%5D", view), "run=1");
+  const wrong = ["x", "1", "[1,2,3]", '["a",1]', '["a",null,null]', '["a",1,"b"]', '["a",[1],2]'];
+  assert.equal(readAddress(new URLSearchParams(wrong.map((text) => ["brush", text])).toString()).ranges.size, 0);
+});
+
+test("a range on an axis of numbers is open at the ends of the axis", () => {
+  const axis = factAxis([0, 10, null]);
+  assert.deepEqual(rangeBetween(axis, 0.2, 0.5), [2, 5]);
+  assert.deepEqual(rangeBetween(axis, -0.1, 0.5), [null, 5]);
+  assert.equal(rangeBetween(axis, -0.1, 1.2), null);
+  assert.deepEqual(endsOf(axis, [2, null]), [0.2, 1]);
+  assert.deepEqual(endsOf(axis, [-5, 50]), [0, 1]);
+  assert.deepEqual(rangeBetween(factAxis([1, 100], true), 0.5, 1), [10, null]);
+  assert.equal(rangeBetween(factAxis([3, 3]), 0.4, 1), null, "one value alone cannot be divided");
+  assert.equal(rangeBetween(factAxis([null]), 0, 0.5), undefined);
+});
+
+test("a range on an axis of texts has whole texts", () => {
+  const axis = factAxis(["c", "a", "b"]);
+  assert.deepEqual(rangeBetween(axis, 0.1, 0.6), [null, "b"]);
+  assert.deepEqual(rangeBetween(axis, 0.4, 0.6), ["b", "b"]);
+  assert.equal(rangeBetween(axis, 0.2, 0.3), undefined);
+  assert.deepEqual(endsOf(axis, ["b", "b"]).map((at) => at.toFixed(2)), ["0.33", "0.67"]);
+});
+
+test("keys move the upper or the lower end of a range", () => {
+  const axis = factAxis([0, 10]);
+  const down = movedRange(axis, null, true, -1);
+  assert.deepEqual(down, [null, 9.5]);
+  assert.deepEqual(movedRange(axis, down, false, 1), [0.5, 9.5]);
+  assert.equal(movedRange(axis, down, true, 1), null);
+  assert.deepEqual(movedRange(axis, [5, 5], true, -1), [5, 5], "the upper end stays above the lower one");
+  const texts = factAxis(["a", "b", "c"]);
+  assert.deepEqual(movedRange(texts, null, true, -1), [null, "b"]);
+  assert.deepEqual(movedRange(texts, [null, "b"], false, 1), ["b", "b"]);
+  assert.deepEqual(movedRange(texts, ["b", "b"], false, 1), ["b", "b"]);
+});
+
+test("a run is selected if it has a value in each range", () => {
+  const facts = [{ key: "rate", values: [1, 2, 3, null] }, { key: "recipe", values: ["a", "b", "b", "b"] }];
+  assert.equal(insideAll(facts, new Map()), null);
+  assert.equal(insideAll(facts, new Map([["other", [1, 2]]])), null);
+  assert.deepEqual([...insideAll(facts, new Map([["rate", [2, null]]]))], [1, 2]);
+  assert.deepEqual([...insideAll(facts, new Map([["rate", [null, 2]], ["recipe", ["b", "b"]]]))], [1]);
 });
 
 test("what an address says wrongly is left out", () => {

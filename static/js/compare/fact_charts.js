@@ -1,20 +1,20 @@
 // Parameters and metrics of the runs plotted against each other: a scatter chart, and parallel coordinates.
 
-import { element, setText, svgElement } from "../shared/dom.js";
+import { element, setHidden, setText, svgElement } from "../shared/dom.js";
 import { exactValue, fixed } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { faint, lineColour, palette } from "../shared/palette.js";
-import { factAxis, rankCorrelation } from "./fact_axis.js";
+import { AxisMenu } from "./axis_menu.js";
+import { factAxis, insideAll, rankCorrelation } from "./fact_axis.js";
+import { HEIGHT, label, line, titled } from "./fact_svg.js";
+import { ParallelChart } from "./parallel.js";
 
 // In pixels. Both charts are as wide as their container, which is narrow on a phone.
-const HEIGHT = 340;
 const NARROWEST = 300;
 const ROOM = { left: 64, right: 20, top: 16, bottom: 44 };
+// Without a choice.
 const MOST_AXES = 8;
-const LONGEST_TEXT = 16;
-// The width of a letter in the font below, in pixels, rounded up.
-const LETTER_WIDTH = 6.5;
 
 export class FactCharts {
   #facts = [];
@@ -26,24 +26,36 @@ export class FactCharts {
   #version = 0;
   #width = NARROWEST;
   #changed = changeDetector();
+  #menu;
+  #parallel;
+  // The keys of the chosen axes, null without a choice, and [low, high] by key.
+  #axes;
+  #ranges;
+  // The indices of the runs in all ranges, null without a range.
+  #inside = null;
 
   /**
-   * `root` is the section with the selects named x and y, the checkboxes xlog and ylog, and the containers of both
-   * charts. `chosen` is {x, y}, keys of facts, and {xlog, ylog}.
+   * `root` is the section with the selects named x and y, the checkboxes xlog and ylog, the menu of axes, and the
+   * containers of both charts. `chosen` is {x, y}, keys of facts, and {xlog, ylog}; `axes` are keys of facts, null
+   * without a choice, and `ranges` has [low, high] by such a key.
    */
-  constructor(root, page, looks, chosen, onChange) {
+  constructor(root, page, looks, { facts: chosen, axes, ranges }, onChange) {
     this.#root = root;
     this.#page = page;
     this.#looks = looks;
     this.#onChange = onChange;
+    this.#axes = axes;
+    this.#ranges = new Map(ranges);
+    this.#menu = new AxisMenu(root.querySelector("[data-axes]"), (keys) => this.#chooseAxes(keys));
+    this.#parallel = new ParallelChart(root.querySelector("[data-slot=parallel]"), (key, range) => this.#setRange(key, range));
+    root.querySelector("[data-clear-ranges]").addEventListener("click", () => this.#clearRanges());
     for (const name of ["x", "y"]) {
       this.#select(name).dataset.wanted = chosen[name] ?? "";
       this.#logOf(name).checked = chosen[`${name}log`];
     }
     root.addEventListener("input", () => {
       for (const name of ["x", "y"]) this.#select(name).dataset.wanted = this.#select(name).value;
-      this.#version += 1;
-      onChange();
+      this.#rangesChanged();
     });
     new ResizeObserver(([entry]) => {
       this.#width = Math.max(NARROWEST, Math.floor(entry.contentRect.width));
@@ -60,6 +72,16 @@ export class FactCharts {
     return { x, y, xlog: this.#logOf("x").checked, ylog: this.#logOf("y").checked };
   }
 
+  /** The chosen axes of the parallel coordinates, null without a choice. */
+  get axes() {
+    return this.#axes;
+  }
+
+  /** The ranges on axes: [low, high] by key. */
+  get ranges() {
+    return this.#ranges;
+  }
+
   /** Show {facts, lines}: columns with a value for each run, and the line (run or group) of each run. */
   take({ facts, lines }) {
     this.#facts = facts;
@@ -69,8 +91,7 @@ export class FactCharts {
     const metrics = facts.filter((fact) => fact.is_metric);
     this.#offer("x", mostKnown(parameters) ?? metrics[0]);
     this.#offer("y", mostKnown(metrics) ?? parameters[1]);
-    this.#version += 1;
-    this.#onChange();
+    this.#rangesChanged();
   }
 
   paint() {
@@ -78,6 +99,45 @@ export class FactCharts {
     if (!this.#changed(this.#version, this.#looks.version, palette.version)) return;
     this.#paintScatter();
     this.#paintParallel();
+    this.#paintNote();
+  }
+
+  #chooseAxes(keys) {
+    this.#axes = keys;
+    // A range on an axis that is no longer there would select runs without being seen.
+    if (keys) for (const key of this.#ranges.keys()) if (!keys.includes(key)) this.#ranges.delete(key);
+    this.#rangesChanged();
+  }
+
+  #setRange(key, range) {
+    if (range) this.#ranges.set(key, range);
+    else this.#ranges.delete(key);
+    this.#rangesChanged();
+  }
+
+  #clearRanges() {
+    this.#ranges.clear();
+    this.#rangesChanged();
+    // The button is hidden, so that the focus would be lost.
+    this.#root.querySelector("[data-axis]")?.focus();
+  }
+
+  /** Select the runs in the ranges of the axes, after a change of either or of the values. */
+  #rangesChanged() {
+    const axes = this.#shownAxes();
+    this.#inside = insideAll(axes, this.#ranges);
+    this.#looks.select(this.#inside && new Set([...this.#inside].map((place) => this.#lines[place])));
+    this.#menu.show(this.#facts, axes.map(({ key }) => key));
+    this.#version += 1;
+    this.#onChange();
+  }
+
+  /** Return the facts that are axes of the parallel coordinates: without a choice, the parameters and the metric y. */
+  #shownAxes() {
+    if (this.#axes) return this.#axes.flatMap((key) => this.#facts.find((fact) => fact.key === key) ?? []);
+    const y = this.#factOf("y");
+    const parameters = this.#facts.filter((fact) => !fact.is_metric).slice(0, MOST_AXES - 1);
+    return y && !parameters.includes(y) ? [...parameters, y] : parameters;
   }
 
   #select(name) {
@@ -108,10 +168,17 @@ export class FactCharts {
     return this.#lines.flatMap((id, place) => (this.#looks.isShown(id) ? [place] : []));
   }
 
-  #colourOf(id) {
-    const place = this.#page.runs.findIndex((run) => run.id === id);
-    const colour = lineColour(this.#looks.lookOf(place).colour);
-    return this.#looks.isFaint(id) ? faint(colour, 0.2) : colour;
+  /** Return whether the run at an index is drawn pale. Of a group, single runs may be outside the ranges. */
+  #isPale(place) {
+    const id = this.#lines[place];
+    if (this.#looks.isFaint(id)) return true;
+    return Boolean(this.#inside) && !this.#inside.has(place) && !this.#looks.isNear(id);
+  }
+
+  #colourOf(place) {
+    const line = this.#page.runs.findIndex((run) => run.id === this.#lines[place]);
+    const colour = lineColour(this.#looks.lookOf(line).colour);
+    return this.#isPale(place) ? faint(colour, 0.2) : colour;
   }
 
   #paintScatter() {
@@ -137,7 +204,7 @@ export class FactCharts {
       if (atX === null || atY === null) continue;
       points += 1;
       const id = this.#lines[place];
-      const dot = svgElement("circle", { cx: left(atX), cy: top(atY), r: this.#looks.isNear(id) ? 8 : 5, fill: this.#colourOf(id), "data-line": id });
+      const dot = svgElement("circle", { cx: left(atX), cy: top(atY), r: this.#looks.isNear(id) ? 8 : 5, fill: this.#colourOf(place), "data-line": id });
       dot.append(titled(`${this.#labelOf(id)}: ${x.title} ${exactValue(x.values[place])}, ${y.title} ${exactValue(y.values[place])}`));
       parts.push(dot);
     }
@@ -150,31 +217,22 @@ export class FactCharts {
   }
 
   #paintParallel() {
-    const y = this.#factOf("y");
-    const parameters = this.#facts.filter((fact) => !fact.is_metric).slice(0, MOST_AXES - 1);
-    const axes = y && !parameters.includes(y) ? [...parameters, y] : parameters;
-    const shown = this.#shown();
-    const scales = axes.map((fact) => factAxis(shown.map((place) => fact.values[place]), spansDecades(fact.values)));
-    const left = (index) => 20 + (index * (this.#width - 90)) / Math.max(1, axes.length - 1);
-    const top = (at) => HEIGHT - 20 - at * (HEIGHT - 64);
-    const lines = shown.map((place) => {
+    const runs = this.#shown().map((place) => {
       const id = this.#lines[place];
-      const places = axes.map((fact, index) => [left(index), scales[index].place(fact.values[place])]);
-      const points = places.filter(([, at]) => at !== null).map(([x, at]) => `${x},${top(at)}`).join(" ");
-      const width = this.#looks.isNear(id) ? 3 : 1.6;
-      const drawn = svgElement("polyline", { points, fill: "none", stroke: this.#colourOf(id), "stroke-width": width, "data-line": id });
-      drawn.append(titled(this.#labelOf(id)));
-      return drawn;
+      return { place, id, colour: this.#colourOf(place), width: this.#looks.isNear(id) ? 3 : 1.6, label: this.#labelOf(id) };
     });
-    const frame = axes.flatMap((fact, index) => [
-      line(left(index), top(0), left(index), top(1)),
-      // In two rows, so that the names of neighbours do not overlap.
-      heading(left(index), index % 2 ? 28 : 13, fact.title, 2 * (left(1) - left(0)), this.#width),
-      ...scales[index].ticks.map(({ at, text }) => label(left(index) + 6, top(at) + 4, short(text), "start")),
-    ]);
-    const names = axes.map(({ title }) => title).join(", ");
-    const title = fill(gettext("Parallel coordinates of {count} runs: {names}"), { count: shown.length, names });
-    this.#draw("parallel", title, [...lines, ...frame]);
+    // Pale lines are below the others.
+    const above = ({ place }) => Number(!this.#isPale(place));
+    runs.sort((one, other) => above(one) - above(other));
+    this.#parallel.paint(this.#shownAxes(), runs, this.#ranges, this.#width);
+  }
+
+  #paintNote() {
+    const shown = this.#shown();
+    const selected = shown.filter((place) => this.#inside?.has(place)).length;
+    const text = this.#inside ? fill(gettext("{selected} of {all} runs"), { selected, all: shown.length }) : "";
+    setText(this.#root.querySelector("[data-slot=range-note]"), text);
+    setHidden(this.#root.querySelector("[data-clear-ranges]"), !this.#inside);
   }
 
   #labelOf(id) {
@@ -194,46 +252,7 @@ function mostKnown(facts) {
   return facts.reduce((best, fact) => (best && known(best) >= known(fact) ? best : fact), undefined);
 }
 
-/** Return whether values span several decades, such as learning rates, for which a log axis is better. */
-function spansDecades(values) {
-  const numbers = values.filter((value) => typeof value === "number");
-  return numbers.length > 0 && Math.min(...numbers) > 0 && Math.max(...numbers) >= 30 * Math.min(...numbers);
-}
-
 function lineOf(node) {
   const found = node.closest?.("[data-line]");
   return found ? Number(found.dataset.line) : null;
-}
-
-function short(text, most = LONGEST_TEXT) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-}
-
-function line(x1, y1, x2, y2) {
-  return svgElement("line", { x1, y1, x2, y2, stroke: palette.grid, "stroke-width": 1 });
-}
-
-function label(x, y, text, anchor, full = "") {
-  const font = { "text-anchor": anchor, fill: palette.axis, "font-size": 11 };
-  // Readable on top of lines.
-  const halo = { stroke: palette.surface, "stroke-width": 3, "paint-order": "stroke" };
-  const node = svgElement("text", { x, y, ...font, ...halo });
-  node.append(text);
-  if (full && full !== text) node.append(titled(full));
-  return node;
-}
-
-/** Return the name of an axis at `x`, shortened to fit into a chart of `width`. */
-function heading(x, y, text, room, width) {
-  const most = Math.max(3, Math.floor(Math.min(room, width / 2) / LETTER_WIDTH));
-  const name = short(text, most);
-  const half = (name.length * LETTER_WIDTH) / 2;
-  const anchor = x < half ? "start" : x + half > width ? "end" : "middle";
-  return label(anchor === "end" ? width - 4 : anchor === "start" ? 4 : x, y, name, anchor, text);
-}
-
-function titled(text) {
-  const title = svgElement("title", {});
-  title.append(text);
-  return title;
 }

@@ -1,4 +1,4 @@
-// The look of each run in all charts and lists: colour, dash, and whether it is hidden or pointed at.
+// The look of each run in all charts and lists: colour, dash, and whether it is hidden, pointed at or selected.
 
 import { lineColours } from "../shared/palette.js";
 
@@ -6,24 +6,29 @@ import { lineColours } from "../shared/palette.js";
 export class RunLooks {
   hidden;
   version = 0;
+  #colours;
   #near = null;
+  // The ids of the selected runs, null without a selection.
+  #selected = null;
   #onChange;
   #onPoint;
 
   /**
-   * `hidden` are the ids of hidden runs. `onChange()` is called after runs were hidden or shown, `onPoint()` when the
-   * pointer is at another run, which is often.
+   * `colours` has the number of each run's colour in their order. `hidden` are the ids of hidden runs. `onChange()` is called after runs were hidden or shown, `onPoint()` when the
+   * pointer is at another run, which is often, or others are selected.
    */
-  constructor(hidden, onChange, onPoint) {
+  constructor(colours, hidden, onChange, onPoint) {
+    this.#colours = colours;
     this.hidden = new Set(hidden);
     this.#onChange = onChange;
     this.#onPoint = onPoint;
   }
 
-  /** Return {colour, dash} of the run at index `place`; no two of the first 49 have the same pair. */
+  /** Return {colour, dash} of the run at index `place`; no two of the first 49 colours have the same pair. */
   lookOf(place) {
-    const round = Math.floor(place / lineColours());
-    return { colour: place % lineColours(), dash: place + round };
+    const own = this.#colours[place];
+    const round = Math.floor(own / lineColours());
+    return { colour: own % lineColours(), dash: own + round };
   }
 
   /** Return whether a run is not hidden. */
@@ -36,9 +41,23 @@ export class RunLooks {
     return this.#near === id;
   }
 
-  /** Return whether the pointer is at another run, so that this one is drawn paler. */
+  /** Return whether a run is drawn paler: the pointer is at another run, or others are selected. */
   isFaint(id) {
-    return this.#near !== null && this.#near !== id;
+    return this.#near === null ? !this.isSelected(id) : this.#near !== id;
+  }
+
+  /** Return whether a run is selected, or none is. */
+  isSelected(id) {
+    return !this.#selected || this.#selected.has(id);
+  }
+
+  /** Select exactly the runs with these ids; null removes the selection. */
+  select(ids) {
+    const isSame = ids && this.#selected ? ids.size === this.#selected.size && [...ids].every((id) => this.#selected.has(id)) : ids === this.#selected;
+    if (isSame) return;
+    this.#selected = ids;
+    this.version += 1;
+    this.#onPoint();
   }
 
   /** Hide a run, or show it again. */

@@ -9,7 +9,7 @@ import { formatValues, mergeRows } from "../shared/live_table.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { readAddress, writeAddress } from "./address.js";
+import { coloursOf, leaveOut, readAddress, writeAddress } from "./address.js";
 import { FactCharts } from "./fact_charts.js";
 import { RunLooks } from "./looks.js";
 import { RunColumns } from "./run_columns.js";
@@ -27,7 +27,8 @@ const painter = new Painter();
 const tables = [...document.querySelectorAll("[data-tables]")];
 const status = document.getElementById("refreshed");
 const field = document.getElementById("chart-search");
-const looks = new RunLooks(begun.hidden, changed, repaint);
+const colours = coloursOf(window.location.search, page.runs.length);
+const looks = new RunLooks(colours, begun.hidden, changed, repaint);
 const list = new CompareRunList(document.getElementById("tables-top"), page.runs, looks);
 const columns = new RunColumns(tables, page.runs, looks);
 let workspace = null;
@@ -58,6 +59,8 @@ function writeView() {
     search: field.value.trim(),
     zooms,
     facts: factCharts?.chosen ?? begun.facts,
+    axes: factCharts ? factCharts.axes : begun.axes,
+    ranges: factCharts?.ranges ?? begun.ranges,
     drawing: view,
     own: workspace.own,
     folds: workspace.folds,
@@ -104,7 +107,7 @@ function start() {
   document.getElementById("group-by")?.addEventListener("change", (event) => {
     const query = new URLSearchParams(window.location.search);
     // These refer to lines that no longer exist, or to ranges of other curves.
-    for (const name of ["hidden", "baseline", "group"]) query.delete(name);
+    for (const name of ["hidden", "baseline", "group", "colours"]) query.delete(name);
     if (event.target.value) query.set("group", event.target.value);
     window.location.search = query;
   });
@@ -181,7 +184,7 @@ async function showImportance(root) {
 }
 
 function startFactCharts(root) {
-  factCharts = new FactCharts(root, page, looks, begun.facts, changed);
+  factCharts = new FactCharts(root, page, looks, begun, changed);
   factCharts.take(facts);
   root.addEventListener("toggle", () => painter.request());
   root.querySelector("[data-importance]").addEventListener("click", () => showImportance(root));
@@ -197,9 +200,18 @@ async function chooseBaseline(button) {
   await refreshTables().catch((error) => setText(status, repeatedText(error)));
 }
 
+/** Let a link to the page without a run keep how the page is shown now, and the colours of the other runs. */
+function keepView(link) {
+  const place = page.runs.findIndex(({ id }) => String(id) === link.closest("tr").dataset.run);
+  const left = new URL(link.href).searchParams.getAll("run");
+  link.search = leaveOut(window.location.search, place, left, colours, Boolean(page.group_by));
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-baseline]");
   if (button) chooseBaseline(button);
+  const link = event.target.closest("[data-leave-out]");
+  if (link) keepView(link);
 });
 
 async function refreshForEver() {

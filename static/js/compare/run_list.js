@@ -37,6 +37,7 @@ export class CompareRunList {
     slot("swatch").querySelector("line").setAttribute("stroke", lineColour(look.colour));
     const isShown = this.#looks.isShown(run.id);
     row.classList.toggle("run-hidden", !isShown);
+    row.classList.toggle("run-outside", !this.#looks.isSelected(run.id));
     row.classList.toggle("run-near", this.#looks.isNear(run.id));
     row.querySelector("[data-eye]").setAttribute("aria-pressed", String(isShown));
     if (!chart) return;

@@ -333,3 +333,20 @@ def test_the_stars_of_two_devices_have_names_of_their_own(page: Page, stack: Sta
         star = page.get_by_role("button", name=f"Pin {name}", exact=True)
         expect(star).to_have_count(1)
         expect(chart.get_by_test_id("pin")).to_have_attribute("title", f"Pin {name}")
+
+
+def test_a_run_keeps_its_colour_if_others_are_hidden_or_left_out(page: Page, stack: Stack, places: Places) -> None:
+    page.goto(f"{compared(stack, places, 'live', 'ended', 'full')}&search=loss")
+    lines = {name: run_row(page, places[name]).locator("[data-slot=swatch] line") for name in ("ended", "full")}
+    colours = {name: line.get_attribute("stroke") for name, line in lines.items()}
+    assert len(set(colours.values())) == 2
+    run_row(page, places["full"]).locator("[data-eye]").click()
+    page.get_by_role("link", name=f"Leave out live #{places['live']}").click()
+    expect(page.get_by_test_id("compared")).to_have_count(2)
+    for name, line in lines.items():
+        expect(line).to_have_attribute("stroke", str(colours[name]))
+    # How the page is shown stays too.
+    expect(page).to_have_url(re.compile(f"search=loss.*hidden={places['full']}"))
+    dot = page.get_by_test_id("parallel").locator(f"[data-line='{places['ended']}']")
+    page.mouse.move(0, 0)
+    expect(dot).to_have_attribute("stroke", str(colours["ended"]))

@@ -61,6 +61,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/branch/", branching.branch, name="branch"),
     path("runs/<int:pk>/again/", again.again, name="again"),
     path("runs/<int:pk>/console.txt", console.download, name="console"),
+    path("runs/<int:pk>/console/", console.search, name="console_search"),
     path("audit/", audit.audit, name="audit"),
     path("projects/<slug:slug>/audit/", audit.project_audit, name="project_audit"),
     path("runs/<int:pk>/attempts/<int:number>/patch/", patches.download, name="patch"),

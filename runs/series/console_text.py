@@ -5,7 +5,11 @@ The beginning and the end stay; between them, one event has the size of the remo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from django.db import transaction
@@ -13,7 +17,7 @@ from django.db.models import QuerySet, Sum
 from django.db.models.functions import Length
 
 from runs.models import Run, StoredEvent
-from runs.protocol.events import LogLine, LogWritten, encode_event
+from runs.protocol.events import LogLine, LogWritten, encode_event, iso
 from runs.series.storage import fold
 
 # Events that one transaction removes: some tens of milliseconds of lock.
@@ -22,6 +26,19 @@ LEFT_OUT_AT_ONCE = 500
 MOST_NOTES = 100
 MOST_NOTE_CHARACTERS = 8_000
 EVENTS_A_BLOCK = 100
+# A search returns at most this many lines, the newest.
+MOST_FOUND = 200
+# As in static/js/panels/terminal/ansi.js.
+ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+PROBLEMS, ERRORS = ("warning", "error", "critical"), ("error", "critical")
+# The choices of lines on the page of a run.
+LINES_OF: dict[str, Callable[[LogLine], bool]] = {
+    "": lambda line: True,
+    "problems": lambda line: line.level in PROBLEMS,
+    "errors": lambda line: line.level in ERRORS,
+    "steersman": lambda line: line.source == "steersman",
+}
 
 
 def bound_console(run_id: int, largest_characters: int) -> int:
@@ -64,10 +81,57 @@ def middle(sizes: Sequence[int], largest: int) -> tuple[int, int]:
 
 def console_text(run: Run) -> Iterator[str]:
     """Yield the console of a run as text, in blocks of lines; Steersman's messages and removed parts are marked."""
+    for _, event in written_events(run.pk):
+        yield _lines(event)
+
+
+def written_events(run_id: int) -> Iterator[tuple[datetime, LogWritten]]:
+    """Yield what was written to the console of a run, oldest first, with its times."""
     after = 0
-    while found := list(_written(run.pk).filter(seq__gt=after).values_list("seq", "frame")[:EVENTS_A_BLOCK]):
+    while found := list(_written(run_id).filter(seq__gt=after).values_list("seq", "at", "frame")[:EVENTS_A_BLOCK]):
         after = found[-1][0]
-        yield "".join(_lines(_read(frame)) for _, frame in found)
+        for _, at, frame in found:
+            yield at, _read(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLine:
+    """A line without its colours, and when it was stored."""
+
+    at: str
+    text: str
+    source: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLines:
+    """The number of all lines that were found, and the newest of them, oldest first."""
+
+    total: int
+    lines: list[FoundLine]
+
+
+def find_lines(run_id: int, part: str, choice: str = "") -> FoundLines:
+    """Find the stored lines of a run that contain `part` in any case, and are of a choice of `LINES_OF`."""
+    wanted = part.casefold()
+    total = 0
+    newest: deque[tuple[datetime, LogLine, str]] = deque(maxlen=MOST_FOUND)
+    for at, event in written_events(run_id):
+        for line in event.lines:
+            if not LINES_OF[choice](line):
+                continue
+            text = plain_text(line.text)
+            if wanted in text.casefold():
+                total += 1
+                newest.append((at, line, text))
+    lines = [FoundLine(iso(at), text, line.source, line.level) for at, line, text in newest]
+    return FoundLines(total, lines)
+
+
+def plain_text(text: str) -> str:
+    """Return text of a terminal without its escape sequences and control characters, as the page shows it."""
+    return CONTROL.sub("", ANSI.sub("", text)) if CONTROL.search(text) else text
 
 
 def _lines(event: LogWritten) -> str:

@@ -101,7 +101,7 @@ NO_PAGES = {
     "logout", "texts", "current_texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite",
     "revoke_token", "manifest", "set_language", "switch_destination", "delete_destination", "test_destination",
     "test_mail_account", "delete_mail_account", "end_session", "end_other_sessions", "console", "patch",
-    "compare_curves", "compare_importance", "export_runs", "save_view", "delete_view",
+    "console_search", "compare_curves", "compare_importance", "export_runs", "save_view", "delete_view",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

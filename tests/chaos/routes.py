@@ -145,6 +145,7 @@ ROWS = [
     Row("runs/<int:pk>/again/", "/runs/{run}/again/", OPERATORS_PAGE),
     Row("runs/<int:pk>/again/", "/runs/{run}/again/", "302 404 403 422 422 302 302", form={"name": "x" * 500}),
     Row("runs/<int:pk>/console.txt", "/runs/{run}/console.txt", LOGIN_PAGE),
+    Row("runs/<int:pk>/console/", "/runs/{run}/console/?q=step", LOGIN_PAGE),
     Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", OPERATORS_ABSENT),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
     Row("runs/<int:pk>/in-queue/", "/runs/{queued_run}/in-queue/", OPERATORS_POST, form={"command": "withdraw"}),

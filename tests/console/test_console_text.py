@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.db.models import Sum
@@ -117,3 +119,49 @@ def test_the_text_is_downloaded_by_members_alone(run: Run, client: Client) -> No
     answer = client.get(address)
     assert answer.content.decode() == "".join(f"{line}\n" for line in numbered(0, 3))
     assert answer["Content-Disposition"] == f'attachment; filename="run-{run.pk}-console.txt"'
+
+
+def found_by(client: Client, run: Run, **query: str) -> dict[str, Any]:
+    answer = client.get(f"/runs/{run.pk}/console/", query)
+    assert answer.status_code == 200 and answer["Content-Type"] == "application/json"
+    return dict(answer.json())
+
+
+def test_lines_are_found_in_the_whole_output_without_their_colours(run: Run, client: Client) -> None:
+    print_lines(run, 0, 400)
+    told = [
+        LogLine(text="Line of ours", source="steersman", level="error"),
+        LogLine(text="\x1b[31mline\x1b[0m red\x07"),
+    ]
+    feed.append(run.pk, LogWritten(attempt=1, lines=told))
+    client.force_login(User.objects.get(username="viewer"))
+    found = found_by(client, run, q=" line 0000 ")
+    assert (found["total"], found["lines"][0]["text"]) == (100, "line 000000")
+    found = found_by(client, run, q="LINE")
+    assert found["total"] == 402 and len(found["lines"]) == 200
+    bound_console(run.pk, LARGEST)
+    found = found_by(client, run, q="line")
+    assert found["total"] == len(found["lines"]) < 200, "the middle is gone"
+    assert [line["text"] for line in found["lines"][-3:]] == ["line 000399", "Line of ours", "line red"]
+    for choice in ("problems", "errors", "steersman"):
+        assert [line["text"] for line in found_by(client, run, q="line", lines=choice)["lines"]] == ["Line of ours"]
+    assert found_by(client, run, q="[31m") == {"total": 0, "lines": []}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [({}, "q"), ({"q": "  "}, "q"), ({"q": "x" * 201}, "q"), ({"q": "x", "lines": "all"}, "lines")]
+)
+def test_a_search_that_is_not_valid_is_refused_with_its_field(
+    run: Run, client: Client, query: dict[str, str], field: str
+) -> None:
+    client.force_login(User.objects.get(username="viewer"))
+    answer = client.get(f"/runs/{run.pk}/console/", query)
+    assert answer.status_code == 422 and answer.json()["field"] == field
+    assert answer.json()["error"].startswith(f"{field}: give")
+
+
+def test_the_console_is_searched_by_members_alone(run: Run, client: Client) -> None:
+    address = f"/runs/{run.pk}/console/?q=line"
+    assert client.get(address).status_code == 302
+    client.force_login(User.objects.get(username="stranger"))
+    assert client.get(address).status_code == 404

@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError
 
 from runs.models import Attempt, Command, EpochMetric, Run, StoredEvent
+from runs.protocol.causes import OfReplay, stored
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side import console_bound, folding
 from runs.recording.record_side.session import RecordSession
@@ -234,6 +235,20 @@ def test_viewers_are_told_once_that_a_training_does_not_look_and_once_that_it_lo
         attached = attach(session, token=f"again {number}")
     frames = list(StoredEvent.objects.filter(run_id=lease.run_id, kind="status").values_list("frame", flat=True))
     assert [sum(text in frame for frame in frames) for text in (NOT_LOOKING, LOOKS_AGAIN)] == [1, 1]
+
+
+def test_a_command_of_a_replay_waits_for_the_next_attempt_although_the_host_side_is_still_there(lease):
+    session = session_of(lease)
+    attached = attach(session)
+    command = ask(lease, "pause")
+    Command.objects.update(cause=stored(OfReplay(run=lease.run_id)))
+    assert len(session.look(for_commands=True)) == 1
+    session.answer(points(attached, 1, [1], posted=[str(command.pk)]))
+    session.answer(FAILED)
+    for token in ("one", "two"):
+        attach(session, [str(command.pk)], token=token)
+        assert session.look(for_commands=True) == []
+        assert Command.objects.get().state == "sent"
 
 
 def test_the_end_of_a_training_that_may_start_again_tells_when(lease):

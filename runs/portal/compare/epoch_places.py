@@ -68,10 +68,18 @@ def read_ends(runs: Sequence[Run]) -> dict[int, list[End]]:
     if not wanted:
         return {}
     newest = Window(RowNumber(), partition_by="run", order_by=[F("epoch").desc(), F("attempt").desc()])
-    rows = EpochMetric.objects.counted().filter(run__in=wanted).annotate(place=newest).filter(place__lte=MOST_READ)
+    # `counted` takes seconds for many epochs of several attempts.
+    rows = (
+        EpochMetric.objects.filter(run__in=wanted, abandoned=False).annotate(place=newest).filter(place__lte=MOST_READ)
+    )
+    rows = rows.order_by("run", "attempt", "epoch", "order")
     found: dict[int, list[End]] = {}
-    for run_id, epoch, step in rows.order_by("run", "epoch").values_list("run_id", "epoch", "step"):
-        found.setdefault(run_id, []).append((epoch, step))
+    for run_id, epoch, step in rows.values_list("run_id", "epoch", "step"):
+        ends = found.setdefault(run_id, [])
+        # What was logged again, or trained again by a later attempt, no longer counts.
+        while ends and ends[-1][0] >= epoch:
+            ends.pop()
+        ends.append((epoch, step))
     return {run_id: thinned(ends) for run_id, ends in found.items() if EpochPlaces.of_ends(ends) is not None}
 
 

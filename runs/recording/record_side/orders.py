@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from runs.commands.record import NotAllowed, record
-from runs.models import Command, CommandState
+from runs.models import Attempt, Command, CommandState
 from runs.protocol import commands
 from runs.recording.lifecycle import (
     NOT_DELIVERED,
@@ -44,6 +44,9 @@ def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
     with transaction.atomic():
         # A supervisor that no longer holds the run must not expire commands of the next one.
         renew_lease(lease)
+        if not Attempt.objects.filter(pk=lease.attempt_id, ended_at=None).exists():
+            # Those of a replay wait for the next attempt, although the host side of this one may still be connected.
+            return []
         expire_commands(lease.run_id)
     orders = (_order(lease, command, str(command.pk) in posted) for command in open_commands(lease.run_id))
     return [order for order in orders if order is not None]

@@ -7,6 +7,7 @@ import { changeDetector } from "../shared/painter.js";
 import { errorLine } from "./failure.js";
 import { piecesOf } from "./terminal/ansi.js";
 import { coloursOf } from "./terminal/colours.js";
+import { StoredSearch } from "./terminal/stored_search.js";
 
 const NEAR_END_PX = 24;
 // The lines of each choice of the menu.
@@ -30,6 +31,7 @@ export class ConsolePanel {
   #jump = this.#root.querySelector("[data-slot=jump]");
   #level = this.#root.querySelector("[data-slot=level]");
   #hits = this.#root.querySelector("[data-slot=hits]");
+  #stored;
   #following = true;
   #shown = 0;
   #first = null;
@@ -44,9 +46,11 @@ export class ConsolePanel {
     this.#jump.addEventListener("click", () => this.show(errorLine(state.console)));
     for (const field of [this.#search, this.#level])
       field.addEventListener("input", () => {
+        this.#stored.leave();
         this.#sift();
         this.#announcer.say(this.#hits.textContent);
       });
+    this.#stored = new StoredSearch(this.#root, { search: this.#search, level: this.#level }, (text) => this.#tell(text));
     // Only input of the reader pauses: scrolling that follows new lines must not.
     for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
       this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
@@ -60,6 +64,7 @@ export class ConsolePanel {
   show(index) {
     this.paint();
     this.#search.value = this.#level.value = "";
+    this.#stored.leave();
     this.#sift();
     this.#announcer.say("");
     const line = this.#printed.children[index];
@@ -90,7 +95,7 @@ export class ConsolePanel {
       this.#printed.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
       while (this.#printed.childElementCount > lines.length) this.#printed.firstElementChild.remove();
     }
-    if (this.#search.value || this.#level.value) this.#sift();
+    if ((this.#search.value || this.#level.value) && !this.#stored.isShown) this.#sift();
     this.#shown = versions.console;
     this.#first = lines.at(-1);
     setHidden(this.#jump, errorLine(lines) < 0);
@@ -107,6 +112,13 @@ export class ConsolePanel {
     const found = lines.filter((line) => !line.hidden).length;
     const isOn = part || this.#level.value;
     setText(this.#hits, isOn ? fill(gettext("{found} of {total} lines"), { found, total: lines.length }) : "");
+  }
+
+  /** Show a sentence of the search in the whole output; "" shows how many of the newest lines match. */
+  #tell(text) {
+    if (text) setText(this.#hits, text);
+    else this.#sift();
+    this.#announcer.say(this.#hits.textContent);
   }
 
   #isContinued(lines, fresh) {

@@ -52,7 +52,10 @@ def test_nothing_moves_when_an_attempt_is_added_and_when_the_run_fails(page: Pag
     expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live")
     expect(page.get_by_test_id("state")).to_have_attribute("data-state", "running")
     expect(page.locator("#charts .blank")).to_be_visible()
-    before = page.locator("#charts").bounding_box()
+    # Text in another font may take more lines.
+    page.evaluate("document.fonts.ready.then(() => true)")
+    charts = page.locator("#charts")
+    before = charts.bounding_box()
     page.evaluate(WATCH_SHIFTS)
     record(f"open_attempt({run}, Holder('host', 'boot', 2), 1, command_line=[])")
     expect(page.get_by_test_id("attempt-choice")).to_be_in_viewport()
@@ -61,7 +64,7 @@ def test_nothing_moves_when_an_attempt_is_added_and_when_the_run_fails(page: Pag
     notice = page.get_by_test_id("ended-now")
     expect(notice).to_contain_text("RuntimeError: it broke")
     expect(page.get_by_test_id("failure")).to_be_hidden()
-    wait_for(lambda: page.locator("#charts").bounding_box() == before, "the charts to be where they were")
+    wait_for(lambda: charts.bounding_box() == before, lambda: f"charts at {before}, not at {charts.bounding_box()}")
     moved = page.evaluate("shifts")
     # The notices share a line of their own, where one may make room for another.
     assert sum(one[0] for one in moved) < 0.02, moved

@@ -154,7 +154,7 @@ class RunView(DetailView[Run], ABC):
             "percent": percent_of(run),
             # Space for these is reserved from the start, so that nothing moves when the page goes live.
             "tells_end": run.state in (RunState.FAILED, RunState.LOST),
-            "cards": range(min(MOST_CARDS, run.series.filter(axis=Axis.STEP).count()) or MOST_CARDS),
+            "cards": range(_cards_of(run)),
             "has_traceback": run.state == RunState.FAILED
             and viewer.may_command
             and run.attempts.filter(number=run.attempt).exclude(traceback="").exists(),
@@ -185,6 +185,12 @@ class RunView(DetailView[Run], ABC):
                 "addresses": self.addresses(),
             },
         }
+
+
+def _cards_of(run: Run) -> int:
+    """Return for how many cards with newest values the page keeps room; none if the run has no values yet."""
+    series = run.series.filter(axis=Axis.STEP).count()
+    return min(MOST_CARDS, series) or (MOST_CARDS if run.epoch else 0)
 
 
 def _written(run: Run) -> dict[str, Any]:

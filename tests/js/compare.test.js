@@ -76,6 +76,9 @@ test("a range on an axis of numbers is open at the ends of the axis", () => {
   assert.equal(rangeBetween(axis, -0.1, 1.2), null);
   assert.deepEqual(endsOf(axis, [2, null]), [0.2, 1]);
   assert.deepEqual(endsOf(axis, [-5, 50]), [0, 1]);
+  // Ends of an edited address that have no place here.
+  assert.deepEqual(endsOf(axis, ["a", "b"]), [0, 1]);
+  assert.deepEqual(movedRange(axis, ["a", "b"], true, -1), [null, 9.5]);
   assert.deepEqual(rangeBetween(factAxis([1, 100], true), 0.5, 1), [10, null]);
   assert.equal(rangeBetween(factAxis([3, 3]), 0.4, 1), null, "one value alone cannot be divided");
   assert.equal(rangeBetween(factAxis([null]), 0, 0.5), undefined);

@@ -63,8 +63,9 @@ export function rangeBetween(axis, from, to) {
 export function endsOf(axis, range) {
   const [low, high] = range ?? [null, null];
   if (!axis.stops) {
-    const within = (value) => Math.min(1, Math.max(0, axis.place(value)));
-    return [low === null ? 0 : within(low), high === null ? 1 : within(high)];
+    // An address may have an end that has no place on this axis.
+    const placed = (value, otherwise) => (value !== null && Number.isFinite(axis.place(value)) ? axis.place(value) : otherwise);
+    return [placed(low, 0), placed(high, 1)].map((at) => Math.min(1, Math.max(0, at)));
   }
   const inside = axis.stops.filter(({ value }) => isInRange(value, range));
   if (!range || !inside.length) return range ? [0, 0] : [0, 1];
@@ -83,6 +84,7 @@ export function movedRange(axis, range, isUpper, by) {
   const next = rangeBetween(axis, ...ends);
   if (next === undefined) return range ?? null;
   if (!next || axis.stops || !range) return next;
+  if (range.some((end) => typeof end === "string")) return next;
   // The other end stays as it was, also if it is beyond the axis.
   const whole = isUpper ? [range[0], next[1]] : [next[0], range[1]];
   return whole.every((end) => end === null) ? null : whole;
@@ -117,7 +119,7 @@ function even(low, high) {
 
 function decades(low, high) {
   const ticks = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) ticks.push(10 ** power);
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) ticks.push(Number(`1e${power}`));
   const inside = ticks.filter((tick) => tick >= low && tick <= high);
   return inside.length > 1 ? inside : [low, high];
 }

@@ -20,7 +20,7 @@ const ALLOWED = {
   knobs: ["shared", "state", "commands"],
   "panels/machine": ["shared", "state", "chart"],
   "panels/charts": ["shared", "state", "chart"],
-  "panels/terminal": [],
+  "panels/terminal": ["shared"],
   panels: ["shared", "state", "commands", "chart", "knobs", "panels/terminal"],
   // Top folders, one per page; no folder imports them. Most pages are not bundled, so they cannot import a package.
   "run/socket": ["shared", "partysocket"],

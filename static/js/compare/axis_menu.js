@@ -1,7 +1,6 @@
 // The menu of the axes of the parallel coordinates: which parameters and metrics they show, and in which order.
 
-import { closesByItself } from "../pages/column_menu.js";
-import { element, icon, setHidden } from "../shared/dom.js";
+import { closesByItself, element, icon, setHidden } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 const MOST_AXES = 12;

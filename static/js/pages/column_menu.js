@@ -84,15 +84,3 @@ function runsOf(query) {
   fields.sort();
   return fields.toString();
 }
-
-/** Close `menu` on Escape and on a click elsewhere. */
-export function closesByItself(menu) {
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    menu.open = false;
-    menu.querySelector("summary").focus();
-  });
-  document.addEventListener("click", (event) => {
-    if (menu.open && !menu.contains(event.target)) menu.open = false;
-  });
-}

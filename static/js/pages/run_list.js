@@ -1,13 +1,13 @@
 // The run list: refreshes itself, filters while a person types, and supports keys.
 
 import "../shared/page_frame.js";
-import { setText } from "../shared/dom.js";
+import { closesByItself, setText } from "../shared/dom.js";
 import { getFragment, repeatedText } from "../shared/http.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { untilReleased, watchPresses } from "../shared/painter.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { BranchSheet } from "../sheets/branch_sheet.js";
-import { closesByItself, columnMenu } from "./column_menu.js";
+import { columnMenu } from "./column_menu.js";
 import { filterSheet } from "./filter_sheet.js";
 import { RunSelection } from "./run_selection.js";
 import { selectionBar } from "./selection_bar.js";

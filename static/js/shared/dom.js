@@ -68,3 +68,15 @@ export function toast(text, tone = "info", subject = "") {
   place.append(note);
   setTimeout(() => note.remove(), 6000);
 }
+
+/** Close `menu` on Escape and on a click elsewhere. */
+export function closesByItself(menu) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (menu.open && !menu.contains(event.target)) menu.open = false;
+  });
+}
